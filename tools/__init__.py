@@ -1,0 +1,1 @@
+"""Development tools of the project. None of this is in the wheel."""
