@@ -1,0 +1,54 @@
+"""One event loop that computes itself while its executor's threads wait for jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from throughput import Tally, parse_options, run
+
+REQUESTS_AT_ONCE = 50
+
+
+def render_page(request: int) -> int:
+    """What is moved off the loop: so little that the way there costs more."""
+    return sum((request + step) & 0x7F for step in range(50))
+
+
+def parse_request(request: int) -> int:
+    """What is left on the loop, and blocks every other request meanwhile."""
+    total = 0
+    for step in range(2000):
+        total = (total * 31 + request + step) & 0xFFFFFF
+    return total
+
+
+class WebService:
+    """Handles requests as coroutines of one loop."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self._executor = executor
+
+    def run_loop(self, worker: int, tally: Tally) -> None:
+        """The body of the loop's thread."""
+        asyncio.run(self.accept_requests(tally))
+
+    async def accept_requests(self, tally: Tally) -> None:
+        """Keeps a number of requests under way."""
+        clients = [self.serve_client(client, tally) for client in range(REQUESTS_AT_ONCE)]
+        await asyncio.gather(*clients)
+
+    async def serve_client(self, client: int, tally: Tally) -> None:
+        """One client's requests, one after the other."""
+        while tally.go_on():
+            await asyncio.sleep(0.005)
+            parsed = parse_request(client)
+            await asyncio.get_running_loop().run_in_executor(self._executor, render_page, parsed)
+            tally.done()
+
+
+if __name__ == "__main__":
+    options = parse_options(__doc__, threads=4)
+    with ThreadPoolExecutor(options.threads, thread_name_prefix="render") as executor:
+        service = WebService(executor)
+        run([service.run_loop], options, unit="requests", name="event-loop")

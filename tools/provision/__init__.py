@@ -1,0 +1,9 @@
+"""Provisioning of free-threaded interpreters for development: finds them, or builds one.
+
+In: the environment (`FTDIAG_PYTHONS`, `PATH`, `XDG_CACHE_HOME`), uv where it is installed, and on Debian
+and Ubuntu the machine's own package mirror. Out: paths of interpreters that were run and verified.
+Standard library only, so that it runs before anything is installed:
+
+    python3 -m tools.provision list
+    python3 -m tools.provision ensure
+"""
