@@ -1,0 +1,195 @@
+"""The blobs of a window as numpy columns, checked.
+
+In: blobs as stored. Out: integer arrays in known ranges. Raises DamagedBlob, never anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ftdiag.model import Confidence, Gap, ProcessCounters, SamplerCost, ThreadState
+from ftdiag.recording import schema
+
+UInt8Array = npt.NDArray[np.uint8]
+Int32Array = npt.NDArray[np.int32]
+Int64Array = npt.NDArray[np.int64]
+Column = npt.NDArray[Any]
+
+MAX_INT32: Final = 2**31 - 1
+MAX_INT64: Final = 2**63 - 1
+
+PROFILE_TYPES: Final[dict[str, type[np.generic]]] = {
+    "thread": np.int32,
+    "state": np.uint8,
+    "stack": np.int32,
+    "wait": np.int32,
+    "ticks": np.int64,
+}
+RUN_TYPES: Final[dict[str, type[np.generic]]] = {
+    "thread": np.int32,
+    "first_tick": np.int32,
+    "ticks": np.int32,
+    "state": np.uint8,
+    "stack": np.int32,
+    "wait": np.int32,
+    "holder": np.int32,
+    "confidence": np.uint8,
+    "tick_ns": np.int64,
+}
+
+
+def _known_codes(codes: Iterable[int], unknown: int) -> UInt8Array:
+    table = np.full(256, unknown, np.uint8)
+    for code in codes:
+        table[code] = code
+    return table
+
+
+# Codes that a newer minor version adds read as unknown.
+_STATES: Final = _known_codes((state.value for state in ThreadState), ThreadState.UNKNOWN.value)
+_CONFIDENCES: Final = _known_codes((item.value for item in Confidence), Confidence.UNKNOWN.value)
+
+
+def decode_columns(blob: object, key: int, name: str, required: Sequence[str]) -> dict[str, Column]:
+    """The columns of a group, decoded; columns that are not `required` too. Raises DamagedBlob."""
+    content, layout = schema.decode_group(blob, key, name)
+    missing = [column for column in required if column not in layout]
+    if missing:
+        raise schema.DamagedBlob(f"the columns {', '.join(missing)} are missing")
+    return {column: _decoded(content, where) for column, where in layout.items()}
+
+
+def _decoded(content: bytes, where: schema.EncodedColumn) -> Column:
+    size = schema.ITEM_BYTES[where.typecode]
+    dtype = np.dtype(where.typecode).newbyteorder("<")
+    values: Column
+    if where.flags & schema.FLAG_PLANES and size > 1:
+        planes = np.frombuffer(content, np.uint8, where.count * size, where.offset)
+        values = np.ascontiguousarray(planes.reshape(size, where.count).T).view(dtype).reshape(where.count)
+    else:
+        values = np.frombuffer(content, dtype, where.count, where.offset)
+    if where.flags & schema.FLAG_DELTA:
+        values = np.cumsum(values, dtype=np.int64)
+    return values
+
+
+def bounded(values: Column, low: int, high: int, what: str) -> Int64Array:
+    """The values as int64 if all are in low .. high, else DamagedBlob."""
+    if len(values) and (int(values.min()) < low or int(values.max()) > high):
+        raise schema.DamagedBlob(f"{what} is out of range")
+    return values.astype(np.int64, copy=False)
+
+
+def _equal_lengths(columns: dict[str, Column], names: Sequence[str]) -> None:
+    lengths = {len(columns[name]) for name in names}
+    if len(lengths) > 1 or max(lengths) > schema.MAX_WINDOW_ROWS:
+        raise schema.DamagedBlob("columns differ in length, or are too long")
+
+
+def decode_profile(blob: object, key: int, name: str) -> dict[str, Column]:
+    """Columns of a profile or rollup; values in range, narrow integer types. Raises DamagedBlob."""
+    columns = decode_columns(blob, key, name, schema.PROFILE_COLUMNS)
+    _equal_lengths(columns, schema.PROFILE_COLUMNS)
+    _check_ids(columns)
+    bounded(columns["ticks"], 0, schema.MAX_WINDOW_ROWS * schema.ROLLUP_WINDOWS, "a number of ticks")
+    columns["state"] = _STATES[columns["state"]]
+    return {column: columns[column] for column in schema.PROFILE_COLUMNS}
+
+
+def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Column]:
+    """Columns of a window's runs and `tick_ns`, checked to lie within each other. Raises DamagedBlob."""
+    columns = decode_columns(blob, key, name, (*schema.RUN_COLUMNS, "tick_ns"))
+    _equal_lengths(columns, schema.RUN_COLUMNS)
+    _check_ids(columns)
+    tick_count = len(columns["tick_ns"])
+    if tick_count > schema.MAX_WINDOW_ROWS:
+        raise schema.DamagedBlob("a window has too many ticks")
+    first_tick = bounded(columns["first_tick"], 0, tick_count, "a run's first tick")
+    ticks = bounded(columns["ticks"], 0, tick_count, "a run's number of ticks")
+    if len(ticks) and int((first_tick + ticks).max()) > tick_count:
+        raise schema.DamagedBlob("a run ends after its window")
+    bounded(columns["holder"], 0, schema.MAX_THREADS, "a lock's holder")
+    bounded(columns["confidence"], 0, 255, "a confidence")
+    columns["state"] = _STATES[columns["state"]]
+    columns["confidence"] = _CONFIDENCES[columns["confidence"]]
+    columns["tick_ns"] = bounded(columns["tick_ns"], -(2**62), 2**62, "a tick's time") + t0_ns
+    decoded = {column: columns[column].astype(dtype) for column, dtype in RUN_TYPES.items()}
+    return _in_order(decoded)
+
+
+def _check_ids(columns: dict[str, Column]) -> None:
+    bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
+    bounded(columns["state"], 0, 255, "a state")
+    bounded(columns["stack"], 0, MAX_INT32, "a stack's id")
+    bounded(columns["wait"], 0, MAX_INT32, "a wait's id")
+
+
+def _in_order(columns: dict[str, Column]) -> dict[str, Column]:
+    """Runs by thread, then by time. Writers should store them so; analysis relies on it."""
+    position = columns["thread"].astype(np.int64) << 32 | columns["first_tick"]
+    if np.all(position[1:] >= position[:-1]):
+        return columns
+    order = np.argsort(position, kind="stable")
+    return {name: values if name == "tick_ns" else values[order] for name, values in columns.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFacts:
+    """What a window says besides its columns."""
+
+    window_id: int
+    cost: SamplerCost
+    process: ProcessCounters
+    gaps: tuple[Gap, ...]
+
+
+def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dict[str, Column]]:
+    """The facts and the counter columns of a window. Raises DamagedBlob."""
+    columns = decode_columns(blob, key, name, (*schema.COUNTER_COLUMNS, "cost", "process"))
+    _equal_lengths(columns, schema.COUNTER_COLUMNS)
+    bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
+    for column in schema.COUNTER_COLUMNS[1:]:
+        bounded(columns[column], -(2**62), 2**62, "a counter")
+    cost = bounded(columns["cost"], -(2**62), 2**62, "a cost").tolist()
+    process = bounded(columns["process"], 0, 2**62, "a reading of the process").tolist()
+    # Later minor versions may append.
+    if len(cost) < len(schema.COST_FIELDS) or len(process) < 3:
+        raise schema.DamagedBlob("the sampler's cost is missing")
+    rss, threads, gil = (None if value == 0 else value - 1 for value in process[:3])
+    facts = WindowFacts(
+        key,
+        SamplerCost(*cost[: len(schema.COST_FIELDS)]),
+        ProcessCounters(rss, threads, None if gil is None else bool(gil)),
+        _gaps(columns.get("gaps")),
+    )
+    return facts, {column: columns[column] for column in schema.COUNTER_COLUMNS}
+
+
+def _gaps(column: Column | None) -> tuple[Gap, ...]:
+    if column is None:
+        return ()
+    if column.dtype.itemsize != 1:
+        raise schema.DamagedBlob("the gaps of a window cannot be read")
+    rows = schema.from_json(schema.decode_text(column.tobytes()))
+    if not isinstance(rows, list) or len(rows) > schema.MAX_GAPS + 1:
+        raise schema.DamagedBlob("the gaps of a window cannot be read")
+    gaps = []
+    for row in rows:
+        match row:
+            case [str(what), str(why), int(count)]:
+                gaps.append(Gap(schema.bounded_text(what), schema.bounded_text(why), count))
+            case _:
+                raise schema.DamagedBlob("the gaps of a window cannot be read")
+    return tuple(gaps)
+
+
+def joined(pieces: Sequence[Column], dtype: type[np.generic]) -> Column:
+    """The pieces end to end, in one array of `dtype`."""
+    if not pieces:
+        return np.empty(0, dtype)
+    return np.concatenate(pieces, dtype=dtype, casting="unsafe")

@@ -1,0 +1,776 @@
+"""Reads a recording, finished or growing, as numpy columns.
+
+In: the path of a recording, written by anybody: every size is bounded, every blob and row checked.
+Out: the model's values and columns. What is damaged is left out and reported by `Recording.damaged`;
+what makes the file useless is a RecordingError. A recording is never written to.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar, overload
+
+import numpy as np
+
+from ftdiag.model import (
+    End,
+    EndReason,
+    Frame,
+    Gap,
+    ProcessCounters,
+    RecordingSettings,
+    SamplerCost,
+    Stack,
+    Target,
+    ThreadInfo,
+    Wait,
+)
+from ftdiag.recording import schema
+from ftdiag.recording.columns import (
+    PROFILE_TYPES,
+    RUN_TYPES,
+    Column,
+    Int32Array,
+    Int64Array,
+    UInt8Array,
+    WindowFacts,
+    decode_counters,
+    decode_profile,
+    decode_runs,
+    joined,
+)
+from ftdiag.recording.interned import InternedTables
+from ftdiag.recording.source import RecordingFile, check_schema, damaged_file, read_meta
+
+MAX_CACHED_COUNTERS: Final = 1 << 20
+"""Rows of counters kept decoded between calls (some 70 bytes each)."""
+MAX_TIME_NS: Final = 2**62
+
+# One cheap look at everything that a writer changes.
+_FINGERPRINT: Final = (
+    "SELECT (SELECT max(id) FROM window), (SELECT min(id) FROM window), (SELECT max(changed) FROM thread),"
+    " (SELECT group_concat(checksum) FROM meta)"
+)
+
+Decoded = TypeVar("Decoded")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """Ticks by thread, state, stack and wait: columns of equal length.
+
+    `window` is the position of a window. Rows of a rolled-up minute have `windows` =
+    schema.ROLLUP_WINDOWS and cover the windows `window` .. `window` + `windows` - 1; others have 1.
+    """
+
+    thread: Int32Array
+    state: UInt8Array
+    stack: Int32Array
+    wait: Int32Array
+    ticks: Int64Array
+    window: Int32Array
+    windows: UInt8Array
+
+    def __len__(self) -> int:
+        return len(self.thread)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counters:
+    """Exact counters by thread and window: the columns of ThreadCounters, -1 where not readable.
+
+    `window` is the position of the window; rows are ordered by it.
+    """
+
+    thread: Int32Array
+    alive_ns: Int64Array
+    cpu_ns: Int64Array
+    run_queue_ns: Int64Array
+    voluntary_switches: Int64Array
+    involuntary_switches: Int64Array
+    minor_faults: Int64Array
+    major_faults: Int64Array
+    window: Int32Array
+
+    def __len__(self) -> int:
+        return len(self.thread)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Costs:
+    """One element a readable window: its position, the sampler's cost, the process's readings."""
+
+    window: Int32Array
+    sampler: tuple[SamplerCost, ...]
+    process: tuple[ProcessCounters, ...]
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunColumns:
+    """The runs of one window (columns as in model.Runs) and the time of each of its ticks (ns)."""
+
+    thread: Int32Array
+    first_tick: Int32Array
+    ticks: Int32Array
+    state: UInt8Array
+    stack: Int32Array
+    wait: Int32Array
+    holder: Int32Array
+    confidence: UInt8Array
+    tick_ns: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.thread)
+
+
+class ThreadTable(Sequence[ThreadInfo]):
+    """Thread descriptions by index. One that is not in the file has a made-up name and tid 0."""
+
+    def __init__(self, known: Mapping[int, ThreadInfo]) -> None:
+        self._known = known
+        self._length = max(known, default=-1) + 1
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> ThreadInfo: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ThreadInfo]: ...
+    def __getitem__(self, index: int | slice) -> ThreadInfo | Sequence[ThreadInfo]:
+        if isinstance(index, slice):
+            return [self.described(each) for each in range(*index.indices(self._length))]
+        if index < 0:
+            index += self._length
+        if not 0 <= index < self._length:
+            raise IndexError(f"thread {index} of {self._length}")
+        return self.described(index)
+
+    def described(self, index: int) -> ThreadInfo:
+        """The thread with this index, made up where the file does not describe it."""
+        known = self._known.get(index)
+        return known or ThreadInfo(index=index, tid=0, name=f"thread #{index}", python=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _CountedWindows:
+    """Decoded counters of the windows with ids first_id .. last_id; rows and facts ordered by window id."""
+
+    first_id: int
+    last_id: int
+    facts: tuple[WindowFacts, ...]
+    row_window_ids: Int64Array
+    columns: dict[str, Column]
+
+    def between(self, first_id: int, last_id: int) -> _CountedWindows:
+        start, stop = np.searchsorted(self.row_window_ids, (first_id, last_id + 1))
+        return _CountedWindows(
+            first_id,
+            last_id,
+            tuple(facts for facts in self.facts if first_id <= facts.window_id <= last_id),
+            self.row_window_ids[start:stop],
+            {name: values[start:stop] for name, values in self.columns.items()},
+        )
+
+    def followed_by(self, later: _CountedWindows) -> _CountedWindows:
+        return _CountedWindows(
+            self.first_id,
+            later.last_id,
+            self.facts + later.facts,
+            np.concatenate((self.row_window_ids, later.row_window_ids)),
+            {name: np.concatenate((values, later.columns[name])) for name, values in self.columns.items()},
+        )
+
+
+class Recording:
+    """A recording that is read while it grows, after it ended, or after its writer was killed.
+
+    Every method opens the file, reads and closes it again, so that no reader keeps a writer from
+    finishing. Positions count the windows present, from 0; in a ring they shift when `refresh` returns
+    True. All methods that read raise RecordingError where the file cannot be read any more. For use by
+    one thread at a time.
+    """
+
+    path: Path
+    target: Target
+    settings: RecordingSettings
+    end: End | None
+    """How it ended; `None` while it is written, and after its writer was killed."""
+    threads: ThreadTable
+    window_ids: Int64Array
+    """Ids of the windows present, ascending; a window's id never changes."""
+    t0_ns: Int64Array
+    t1_ns: Int64Array
+    tick_counts: Int64Array
+    """Ticks taken in each window."""
+
+    def __init__(self, file: RecordingFile) -> None:
+        """Use `open`."""
+        self._file = file
+        self.path = file.path
+        self.end = None
+        self.threads = ThreadTable({})
+        self.window_ids = self.t0_ns = self.t1_ns = self.tick_counts = np.empty(0, np.int64)
+        self._groups: dict[int, frozenset[str]] = {}
+        self._interned = InternedTables()
+        self._last_delta = 0
+        self._promised_delta = 0
+        self._promised_window = 0
+        self._known_threads: dict[int, ThreadInfo] = {}
+        self._threads_changed = -1
+        self._is_ring = False
+        self._fingerprint: tuple[object, ...] | None = None
+        self._damage: dict[tuple[str, object], tuple[str, int]] = {}
+        self._counted_cache: _CountedWindows | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Recording:
+        """Open a recording.
+
+        Works while it is written, after its writer was killed, and in a directory that cannot be written
+        to (then, if the recording was not finished, by way of a private copy).
+
+        Raises RecordingError: no such file, not a recording, damaged beyond use, or of a newer schema.
+        """
+        file = RecordingFile(Path(path))
+        try:
+            recording = cls(file)
+            recording._load()
+        except BaseException:
+            file.close()
+            raise
+        return recording
+
+    def close(self) -> None:
+        """Remove the private copy, if one had to be made."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- what is there -----------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Take in what was written since the last call. True if anything changed; one query if not."""
+        return self._load()
+
+    def __len__(self) -> int:
+        """The number of windows present."""
+        return len(self.window_ids)
+
+    def span_ns(self) -> tuple[int, int] | None:
+        """Beginning of the first window and end of the last, in ns; `None` without windows."""
+        return (int(self.t0_ns.min()), int(self.t1_ns.max())) if len(self) else None
+
+    @property
+    def damaged(self) -> tuple[Gap, ...]:
+        """What was found damaged so far and is left out: parts are checked when they are first read.
+
+        `verify` reads everything.
+        """
+        counts: dict[tuple[str, str], int] = {}
+        for (what, _), (why, count) in self._damage.items():
+            counts[what, why] = counts.get((what, why), 0) + count
+        return tuple(Gap(what, why, count) for (what, why), count in sorted(counts.items()))
+
+    def verify(self) -> tuple[Gap, ...]:
+        """Read and check every window. Returns `damaged`."""
+        for _ in self._runs(0, len(self)):
+            pass
+        for name in (schema.GROUP_PROFILE, schema.GROUP_ROLLUP):
+            for _ in self._profiles(name, 0, len(self)):
+                pass
+        self._counted(0, len(self))
+        return self.damaged
+
+    def thread(self, index: int) -> ThreadInfo:
+        """The thread with this index; made up (tid 0) where the file does not describe it."""
+        return self.threads.described(index)
+
+    def frame(self, frame_id: int) -> Frame:
+        """A frame by id. Raises IndexError for an id that no stack of the recording has."""
+        return self._interned.frame(frame_id)
+
+    def stack(self, stack_id: int) -> Stack:
+        """Frames of a stack, leaf first; () for the reserved ids and for unknown ones."""
+        return self._interned.stack(stack_id)
+
+    def wait(self, wait_id: int) -> Wait | None:
+        """A wait by id; `None` for NO_WAIT and for unknown ids."""
+        return self._interned.wait(wait_id)
+
+    def leaf_frames(self) -> Int32Array:
+        """Leaf frame id by stack id, -1 for ids without frames. Frame ids are below `frame_count`."""
+        return self._interned.leaf_frames()
+
+    def parents(self) -> Int32Array:
+        """Parent stack id by stack id, always the smaller one; NO_STACK at the root and for reserved ids."""
+        return self._interned.parents()
+
+    @property
+    def frame_count(self) -> int:
+        """Frame ids are in schema.FIRST_FRAME_ID .. frame_count - 1."""
+        return self._interned.frame_count
+
+    @property
+    def wait_count(self) -> int:
+        """Wait ids are in schema.FIRST_WAIT_ID .. wait_count - 1."""
+        return self._interned.wait_count
+
+    # --- columns -----------------------------------------------------------------------------------
+
+    def profile(self, first: int, last: int, *, per_window: bool = False) -> Profile:
+        """Ticks by thread, state, stack and wait of the windows at positions [first, last).
+
+        Whole minutes come summed up (see Profile.windows) unless `per_window`; asking for the windows of
+        a long busy range costs time and memory: some 25 bytes a row, up to a row for each thread and tick.
+        """
+        first, last = self._clipped(first, last)
+        blocks: list[tuple[int, int, dict[str, Column]]] = []
+        covered = np.zeros(last - first, bool)
+        if not per_window:
+            for position, columns in self._whole_minutes(first, last):
+                start = position - schema.ROLLUP_WINDOWS + 1
+                blocks.append((start, schema.ROLLUP_WINDOWS, columns))
+                covered[start - first : position + 1 - first] = True
+        for start, stop in _uncovered(covered):
+            rows = self._profiles(schema.GROUP_PROFILE, first + start, first + stop)
+            blocks.extend((position, 1, columns) for position, columns in rows)
+        blocks.sort(key=lambda block: block[0])
+        lengths = [len(columns["thread"]) for _, _, columns in blocks]
+        arrays = {
+            name: joined([columns[name] for _, _, columns in blocks], dtype)
+            for name, dtype in PROFILE_TYPES.items()
+        }
+        return Profile(
+            **arrays,
+            window=np.repeat(np.array([start for start, _, _ in blocks], np.int32), lengths),
+            windows=np.repeat(np.array([count for _, count, _ in blocks], np.uint8), lengths),
+        )
+
+    def counters(self, first: int, last: int) -> Counters:
+        """Exact counters of every thread in the windows at positions [first, last)."""
+        counted = self._counted(first, last)
+        return Counters(**counted.columns, window=self._positions(counted.row_window_ids))
+
+    def costs(self, first: int, last: int) -> Costs:
+        """What the sampler did, and the process's readings, in the windows at positions [first, last)."""
+        facts = self._counted(first, last).facts
+        return Costs(
+            self._positions(np.array([each.window_id for each in facts], np.int64)),
+            tuple(each.cost for each in facts),
+            tuple(each.process for each in facts),
+        )
+
+    def gaps(self, first: int, last: int) -> tuple[Gap, ...]:
+        """What could not be read in the windows at positions [first, last), counts summed by (what, why).
+
+        Kernel counters that could not be read (-1 in `counters`) are among them.
+        """
+        counted = self._counted(first, last)
+        counts: dict[tuple[str, str], int] = {}
+        for facts in counted.facts:
+            for gap in facts.gaps:
+                counts[gap.what, gap.why] = counts.get((gap.what, gap.why), 0) + gap.count
+        for name in schema.COUNTER_COLUMNS[1:]:
+            missing = int(np.count_nonzero(counted.columns[name] < 0))
+            if missing:
+                key = (name, "the kernel's counter could not be read")
+                counts[key] = counts.get(key, 0) + missing
+        return tuple(Gap(what, why, count) for (what, why), count in counts.items())
+
+    def samples(self, position: int) -> RunColumns:
+        """All runs of the window at `position`, ordered by thread, then time; none if it is damaged.
+
+        Runs lie within `tick_ns`. Unknown states read as UNKNOWN; ids that are not in the dictionary as
+        UNKEPT_STACK and NO_WAIT. Raises IndexError if there is no such window.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"window {position} of {len(self)}")
+        for _, columns in self._runs(position, position + 1):
+            return RunColumns(**columns)
+        return RunColumns(**{name: np.empty(0, dtype) for name, dtype in RUN_TYPES.items()})
+
+    # --- decoding ----------------------------------------------------------------------------------
+
+    def _clipped(self, first: int, last: int) -> tuple[int, int]:
+        first = min(max(first, 0), len(self))
+        return first, min(max(last, first), len(self))
+
+    def _positions(self, window_ids: Int64Array) -> Int32Array:
+        return np.searchsorted(self.window_ids, window_ids).astype(np.int32)
+
+    def _whole_minutes(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
+        """Rollups whose windows are all in the range, with the position of their last window."""
+        if last - first < schema.ROLLUP_WINDOWS:
+            return
+        for position, columns in self._profiles(schema.GROUP_ROLLUP, first, last):
+            start = position - schema.ROLLUP_WINDOWS + 1
+            whole = start >= first and (
+                self.window_ids[start] == self.window_ids[position] - schema.ROLLUP_WINDOWS + 1
+            )
+            if whole:
+                yield position, columns
+
+    def _profiles(self, name: str, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
+        for position, columns in self._groups_between(name, first, last, decode_profile):
+            yield position, self._with_known_ids(columns)
+
+    def _runs(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
+        def decode(blob: object, window_id: int, name: str) -> dict[str, Column]:
+            position = int(np.searchsorted(self.window_ids, window_id))
+            return decode_runs(blob, window_id, name, int(self.t0_ns[position]))
+
+        for position, columns in self._groups_between(schema.GROUP_RUNS, first, last, decode):
+            yield position, self._with_known_ids(columns)
+
+    def _with_known_ids(self, columns: dict[str, Column]) -> dict[str, Column]:
+        stacks, waits = columns["stack"], columns["wait"]
+        columns["stack"] = self._interned.usable_stacks(stacks)
+        if len(waits) and int(waits.max()) >= self.wait_count:
+            columns["wait"] = np.where(waits < self.wait_count, waits, 0)
+        if columns["stack"] is not stacks or columns["wait"] is not waits:
+            self._damage.setdefault(
+                ("dictionary", "reference"), ("windows use entries that cannot be read", 1)
+            )
+        return columns
+
+    def _counted(self, first: int, last: int) -> _CountedWindows:
+        """Counters and facts of the windows at [first, last): a live view mostly asks for a few new ones."""
+        first, last = self._clipped(first, last)
+        if first == last:
+            return _joined_counters(0, 0, [])
+        first_id, last_id = int(self.window_ids[first]), int(self.window_ids[last - 1])
+        cached = self._counted_cache
+        if cached is None or not cached.first_id <= first_id <= cached.last_id:
+            cached = self._decoded_counters(first, last)
+        elif cached.last_id < last_id:
+            start = int(np.searchsorted(self.window_ids, cached.last_id, side="right"))
+            # Windows before the range may have gone from a ring: do not keep them for ever.
+            cached = cached.between(first_id, cached.last_id).followed_by(self._decoded_counters(start, last))
+        self._counted_cache = cached if len(cached.row_window_ids) <= MAX_CACHED_COUNTERS else None
+        return cached.between(first_id, last_id)
+
+    def _decoded_counters(self, first: int, last: int) -> _CountedWindows:
+        decoded = self._groups_between(schema.GROUP_COUNTERS, first, last, decode_counters)
+        first_id, last_id = int(self.window_ids[first]), int(self.window_ids[last - 1])
+        return _joined_counters(first_id, last_id, [each for _, each in decoded])
+
+    def _groups_between(
+        self, name: str, first: int, last: int, decode: Callable[[object, int, str], Decoded]
+    ) -> Iterator[tuple[int, Decoded]]:
+        """The decoded blobs of one group, with positions, ascending; damaged ones are noted and left out."""
+        if first >= last:
+            return
+        ids = self.window_ids[first:last].tolist()
+        wanted = {
+            window_id: first + offset
+            for offset, window_id in enumerate(ids)
+            if name in self._groups[window_id] and (name, window_id) not in self._damage
+        }
+        if not wanted:
+            return
+        with self._file.reading() as database:
+            for window_id, blob in _blobs(database, name, ids[0], ids[-1]):
+                position = wanted.pop(window_id, None)
+                if position is None:
+                    continue
+                try:
+                    decoded = decode(blob, window_id, name)
+                except schema.DamagedBlob as error:
+                    self._damage[name, window_id] = (str(error), 1)
+                else:
+                    yield position, decoded
+            self._note_missing(database, name, wanted)
+
+    def _note_missing(self, database: sqlite3.Connection, name: str, wanted: Mapping[int, int]) -> None:
+        oldest = database.execute("SELECT min(id) FROM window").fetchone()[0] if self._is_ring else 0
+        for window_id in wanted:
+            # A ring may have dropped the window since the last refresh.
+            if oldest is not None and window_id >= oldest:
+                self._damage[name, window_id] = ("it is missing or unreadable", 1)
+
+    # --- loading -----------------------------------------------------------------------------------
+
+    def _load(self) -> bool:
+        with self._file.reading() as database:
+            if self._fingerprint is None:
+                check_schema(database, self.path)
+            fingerprint = database.execute(_FINGERPRINT).fetchone()
+            if fingerprint == self._fingerprint:
+                return False
+            if self._file.truncated:
+                self._damage["file", None] = ("it is shorter than it was when it was written", 1)
+            self._load_meta(database)
+            self._load_index(database)
+            self._load_dictionary(database)
+            self._load_threads(database)
+        self._fingerprint = fingerprint
+        return True
+
+    def _load_meta(self, database: sqlite3.Connection) -> None:
+        meta = read_meta(database)
+        try:
+            self.target = _target(meta.get(schema.META_TARGET))
+            self.settings = _settings(meta.get(schema.META_SETTINGS))
+        except schema.DamagedBlob as error:
+            raise damaged_file(self.path, str(error)) from None
+        self._is_ring = schema.META_RING in meta
+        if schema.META_END in meta:
+            try:
+                self.end, self._promised_window, self._promised_delta = _end(meta[schema.META_END])
+            except schema.DamagedBlob as error:
+                self._damage["end", None] = (str(error), 1)
+
+    def _load_index(self, database: sqlite3.Connection) -> None:
+        known = int(self.window_ids[-1]) if len(self) else 0
+        query = f"SELECT * FROM window WHERE id > ? ORDER BY id LIMIT {schema.MAX_WINDOWS}"
+        rows: list[tuple[int, int, int, int]] = []
+        expected, unreadable = known + 1, 0
+        for row in self._rows(database, "windows", query, known):
+            try:
+                window_id, times, groups, last_delta = _window_row(row, expected)
+            except schema.DamagedBlob:
+                unreadable += 1
+                continue
+            # A ring's first window may have any id.
+            if expected > 1 or not self._is_ring:
+                self._note_lost_windows(expected, window_id)
+            expected, unreadable = window_id + 1, 0
+            rows.append((window_id, *times))
+            self._groups[window_id] = groups
+            self._promised_delta = max(self._promised_delta, last_delta)
+        if expected <= self._promised_window:
+            self._note_lost_windows(expected, self._promised_window + 1)
+        elif unreadable:
+            self._damage["window", "last"] = ("its entry in the index is damaged", unreadable)
+        if rows:
+            added = np.array(rows, np.int64).T
+            self.window_ids = np.concatenate((self.window_ids, added[0]))
+            self.t0_ns = np.concatenate((self.t0_ns, added[1]))
+            self.t1_ns = np.concatenate((self.t1_ns, added[2]))
+            self.tick_counts = np.concatenate((self.tick_counts, added[3]))
+        if self._is_ring:
+            self._forget_dropped(database)
+
+    def _note_lost_windows(self, expected: int, found: int) -> None:
+        if found > expected:
+            why = "its entry in the index is missing or damaged"
+            self._damage["window", expected] = (why, found - expected)
+
+    def _forget_dropped(self, database: sqlite3.Connection) -> None:
+        oldest = database.execute("SELECT min(id) FROM window").fetchone()[0]
+        if not isinstance(oldest, int) or not len(self) or oldest <= self.window_ids[0]:
+            return
+        start = int(np.searchsorted(self.window_ids, oldest))
+        for window_id in self.window_ids[:start].tolist():
+            del self._groups[window_id]
+        self.window_ids = self.window_ids[start:]
+        self.t0_ns = self.t0_ns[start:]
+        self.t1_ns = self.t1_ns[start:]
+        self.tick_counts = self.tick_counts[start:]
+
+    def _load_dictionary(self, database: sqlite3.Connection) -> None:
+        query = "SELECT seq, data FROM dictionary WHERE seq > ? ORDER BY seq"
+        found = self._last_delta
+        for seq, blob in self._rows(database, "dictionary", query, self._last_delta):
+            if not isinstance(seq, int) or seq > self._promised_delta:
+                break
+            for lost in range(found + 1, seq):
+                self._damage["dictionary", lost] = ("a part of it is missing", 1)
+            found = seq
+            try:
+                self._interned.add(seq, blob)
+            except schema.DamagedBlob as error:
+                self._damage["dictionary", seq] = (str(error), 1)
+        if found < self._promised_delta:
+            lost = self._promised_delta - found
+            self._damage["dictionary", found + 1] = ("a part of it is missing", lost)
+        self._last_delta = max(found, self._promised_delta)
+        self._interned.settle()
+
+    def _load_threads(self, database: sqlite3.Connection) -> None:
+        query = f"SELECT * FROM thread WHERE changed >= ? LIMIT {schema.MAX_THREADS}"
+        known = dict(self._known_threads)
+        for row in self._rows(database, "threads", query, self._threads_changed):
+            try:
+                info = _thread_row(row)
+            except schema.DamagedBlob as error:
+                self._damage["thread", row[0]] = (str(error), 1)
+            else:
+                known[info.index] = info
+                self._threads_changed = max(self._threads_changed, int(row[1]))
+        self._known_threads = known
+        self.threads = ThreadTable(known)
+
+    def _rows(
+        self, database: sqlite3.Connection, what: str, query: str, after: int
+    ) -> Iterator[tuple[Any, ...]]:
+        """The rows up to the first that cannot be read, which is noted."""
+        try:
+            yield from database.execute(query, (after,))
+        except sqlite3.DatabaseError as error:
+            self._damage[what, "unreadable"] = (f"the rest cannot be read: {error}", 1)
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def _blobs(
+    database: sqlite3.Connection, name: str, first_id: int, last_id: int
+) -> Iterator[tuple[int, object]]:
+    """(window id, blob) of a group. What follows an unreadable page is looked for window by window."""
+    reached = first_id - 1
+    query = "SELECT window, data FROM column_data WHERE window BETWEEN ? AND ? AND name = ? ORDER BY window"
+    try:
+        for window_id, blob in database.execute(query, (first_id, last_id, name)):
+            yield window_id, blob
+            reached = window_id if isinstance(window_id, int) else reached
+        return
+    except sqlite3.DatabaseError:
+        pass
+    for window_id in range(max(reached, first_id - 1) + 1, last_id + 1):
+        try:
+            row = database.execute(query, (window_id, window_id, name)).fetchone()
+        except sqlite3.DatabaseError:
+            continue
+        if row is not None:
+            yield row
+
+
+def _window_row(row: tuple[Any, ...], expected: int) -> tuple[int, tuple[int, int, int], frozenset[str], int]:
+    """(id, (t0_ns, t1_ns, ticks), names of groups, last delta of the dictionary). Raises DamagedBlob."""
+    if not all(isinstance(value, int) for value in (*row[:7], row[8])) or not isinstance(row[7], str):
+        raise schema.DamagedBlob("its entry in the index is damaged")
+    window_id, t0_ns, t1_ns, ticks, _, _, last_delta, groups, checksum = row
+    if schema.row_checksum(*row[:8]) != checksum:
+        raise schema.DamagedBlob("the checksum of its entry in the index does not match")
+    if window_id < expected or not -MAX_TIME_NS <= t0_ns <= t1_ns <= MAX_TIME_NS or len(groups) > 4096:
+        raise schema.DamagedBlob("its entry in the index is out of range")
+    return window_id, (t0_ns, t1_ns, ticks), frozenset(groups.split(",")), last_delta
+
+
+def _thread_row(row: tuple[Any, ...]) -> ThreadInfo:
+    number, changed, text, checksum = row
+    if not isinstance(text, str) or schema.row_checksum(number, changed, text) != checksum:
+        raise schema.DamagedBlob("the checksum of its description does not match")
+    if not isinstance(number, int) or not 0 <= number < schema.MAX_THREADS:
+        raise schema.DamagedBlob("its index is out of range")
+    fields = _Fields(schema.from_json(text), "a thread")
+    return ThreadInfo(
+        index=number,
+        tid=fields.required("tid", int),
+        name=schema.bounded_text(fields.required("name", str)),
+        python=fields.required("python", bool),
+        main=fields.required("main", bool),
+        interpreter=fields.required("interpreter", int),
+        started_ns=fields.optional("started_ns", int),
+        ended_ns=fields.optional("ended_ns", int),
+    )
+
+
+class _Fields:
+    """A JSON object of which nothing is taken for granted. Raises DamagedBlob."""
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, dict):
+            raise schema.DamagedBlob(f"the description of {what} cannot be read")
+        self._fields = value
+        self._what = what
+
+    def optional(self, name: str, kind: type[Decoded]) -> Decoded | None:
+        value = self._fields.get(name)
+        if kind is float and type(value) is int:
+            value = float(value)
+        # bool is an int to Python; here it is not.
+        if value is None or type(value) is kind:
+            return value
+        raise schema.DamagedBlob(f"the description of {self._what} has a wrong {name}")
+
+    def required(self, name: str, kind: type[Decoded]) -> Decoded:
+        value = self.optional(name, kind)
+        if value is None:
+            raise schema.DamagedBlob(f"the description of {self._what} lacks its {name}")
+        return value
+
+
+def _target(value: object) -> Target:
+    fields = _Fields(value, "the process")
+    culprits = fields.required("gil_culprits", list)
+    capacity_reason = fields.optional("capacity_reason", str)
+    return Target(
+        pid=fields.required("pid", int),
+        start_ticks=fields.required("start_ticks", int),
+        executable=schema.bounded_text(fields.required("executable", str)),
+        command=schema.bounded_text(fields.required("command", str)),
+        python_version=schema.bounded_text(fields.required("python_version", str)),
+        free_threaded=fields.required("free_threaded", bool),
+        gil_enabled=fields.optional("gil_enabled", bool),
+        gil_culprits=tuple(schema.bounded_text(str(each)) for each in culprits[: schema.MAX_CULPRITS]),
+        capacity_cores=fields.optional("capacity_cores", float),
+        capacity_reason=None if capacity_reason is None else schema.bounded_text(capacity_reason),
+    )
+
+
+def _settings(value: object) -> RecordingSettings:
+    fields = _Fields(value, "the recording")
+    return RecordingSettings(
+        rate_hz=fields.required("rate_hz", float),
+        started_ns=fields.required("started_ns", int),
+        started_unix_ns=fields.required("started_unix_ns", int),
+        ftdiag_version=schema.bounded_text(fields.required("ftdiag_version", str)),
+        host=schema.bounded_text(fields.required("host", str)),
+        source=schema.bounded_text(fields.required("source", str)),
+    )
+
+
+def _end(value: object) -> tuple[End, int, int]:
+    """The end, the id of the last window and the number of the last delta that the file must have."""
+    fields = _Fields(value, "the end")
+    try:
+        reason = EndReason(fields.required("reason", str))
+    except ValueError:
+        # A reason of a newer minor version: its sentence still says it.
+        reason = EndReason.STOPPED
+    end = End(reason, schema.bounded_text(fields.required("detail", str)), fields.required("at_ns", int))
+    return end, fields.required("last_window", int), fields.required("last_dictionary", int)
+
+
+# --- arrays -------------------------------------------------------------------------------------------
+
+
+def _joined_counters(
+    first_id: int, last_id: int, decoded: Sequence[tuple[WindowFacts, dict[str, Column]]]
+) -> _CountedWindows:
+    rows = [len(columns["thread"]) for _, columns in decoded]
+    window_ids = np.array([facts.window_id for facts, _ in decoded], np.int64)
+    return _CountedWindows(
+        first_id,
+        last_id,
+        tuple(facts for facts, _ in decoded),
+        np.repeat(window_ids, rows),
+        {
+            name: joined(
+                [columns[name] for _, columns in decoded], np.int32 if name == "thread" else np.int64
+            )
+            for name in schema.COUNTER_COLUMNS
+        },
+    )
+
+
+def _uncovered(covered: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
+    """The ranges [start, stop) in which the mask is false."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], covered, [True])).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

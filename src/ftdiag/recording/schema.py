@@ -1,0 +1,312 @@
+"""The format of a recording: names, limits, table definitions and the codecs of its blobs.
+
+In: columns of integers, texts, rows' values. Out: checked blobs (zstd with content checksum) and back.
+Only the standard library and zstd are imported: the sampler's process loads this module.
+
+docs/recording-format.md describes the same format for people who write another reader.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+import zlib
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import sub
+from typing import Any, Final
+
+from ftdiag.model import FIRST_STACK_ID
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+# --- versions -------------------------------------------------------------------------------------
+
+APPLICATION_ID: Final = 0x66746467
+"""SQLite's application_id of a recording: "ftdg"."""
+SCHEMA_MAJOR: Final = 1
+"""Readers refuse a recording of a higher major version."""
+SCHEMA_MINOR: Final = 0
+"""Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
+
+# --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
+
+PAGE_BYTES: Final = 4096
+MAX_STRING_BYTES: Final = 4096
+"""Longest text kept, in UTF-8 bytes; longer ones are cut and end in an ellipsis."""
+MAX_STRINGS: Final = 1 << 19
+MAX_FRAMES: Final = 1 << 19
+MAX_STACKS: Final = 1 << 19
+"""Stack ids are below this (nodes of the prefix tree, not call stacks)."""
+MAX_WAITS: Final = 1 << 16
+MAX_THREADS: Final = 1 << 20
+"""Thread indexes are below this."""
+MAX_STACK_DEPTH: Final = 4096
+MAX_WINDOW_ROWS: Final = 1 << 20
+"""Most rows of one column of a window."""
+MAX_ROLLUP_ROWS: Final = 1 << 18
+"""A minute with more distinct profile rows gets no rollup; readers add its windows up instead."""
+MAX_WINDOWS: Final = 1 << 22
+"""Most windows of a recording: 48 days of one-second windows."""
+MAX_GAPS: Final = 256
+"""Most distinct gaps of one window; the rest are counted in one more."""
+MAX_CULPRITS: Final = 256
+MAX_COLUMNS: Final = 64
+MAX_NAME_BYTES: Final = 64
+MAX_JSON_BYTES: Final = 1 << 20
+"""Longest JSON text of a meta or thread row."""
+MAX_GROUP_BYTES: Final = 1 << 26
+"""Largest blob after decompression."""
+MAX_BLOB_BYTES: Final = 1 << 26
+"""Largest value of a row as stored."""
+MAX_ZSTD_WINDOW_LOG: Final = 26
+"""zstd frames that ask for a larger window (memory) are refused; 2**26 = MAX_GROUP_BYTES."""
+
+# --- reserved ids and names ---------------------------------------------------------------------------
+
+UNKEPT_FRAME: Final = 0
+"""Frame id: the table of frames is full. A stack with this frame is UNKEPT_STACK."""
+FIRST_FRAME_ID: Final = 1
+FIRST_WAIT_ID: Final = 1
+ROLLUP_WINDOWS: Final = 60
+"""Every window whose id is a multiple of this also carries the summed profile of the last so many windows."""
+
+GROUP_RUNS: Final = "runs"
+GROUP_PROFILE: Final = "profile"
+GROUP_COUNTERS: Final = "counters"
+GROUP_ROLLUP: Final = "rollup"
+GROUP_DICTIONARY: Final = "dictionary"
+
+RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
+PROFILE_COLUMNS: Final = ("thread", "state", "stack", "wait", "ticks")
+COUNTER_COLUMNS: Final = (
+    "thread",
+    "alive_ns",
+    "cpu_ns",
+    "run_queue_ns",
+    "voluntary_switches",
+    "involuntary_switches",
+    "minor_faults",
+    "major_faults",
+)
+COST_FIELDS: Final = ("cpu_ns", "ticks", "late_ticks", "missed_ticks", "walked_stacks", "torn_stacks")
+
+META_SCHEMA: Final = "schema"
+META_TARGET: Final = "target"
+META_SETTINGS: Final = "settings"
+META_RING: Final = "ring"
+META_END: Final = "end"
+
+TABLES: Final = {
+    "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)"
+    " WITHOUT ROWID",
+    "dictionary": "CREATE TABLE dictionary (seq INTEGER PRIMARY KEY, data BLOB NOT NULL)",
+    "thread": "CREATE TABLE thread (number INTEGER PRIMARY KEY, changed INTEGER NOT NULL,"
+    " value TEXT NOT NULL, checksum INTEGER NOT NULL)",
+    "window": "CREATE TABLE window (id INTEGER PRIMARY KEY, t0_ns INTEGER NOT NULL, t1_ns INTEGER NOT NULL,"
+    " ticks INTEGER NOT NULL, threads INTEGER NOT NULL, runs INTEGER NOT NULL, dictionary INTEGER NOT NULL,"
+    " groups TEXT NOT NULL, checksum INTEGER NOT NULL)",
+    "column_data": "CREATE TABLE column_data (window INTEGER NOT NULL, name TEXT NOT NULL,"
+    " data BLOB NOT NULL, PRIMARY KEY (window, name))",
+}
+"""Table name -> its definition. A reader compares the text: it runs no view or trigger of a foreign file."""
+INDEXES: Final = {"thread_changed": "CREATE INDEX thread_changed ON thread (changed)"}
+
+
+class DamagedBlob(ValueError):
+    """A blob or row is not what its checksum, bounds or layout say it must be."""
+
+
+# --- rows ---------------------------------------------------------------------------------------------
+
+
+def row_checksum(*values: int | str) -> int:
+    """CRC-32 of a row's values, in the order of its columns: decimal or text, each ended by a zero byte."""
+    return zlib.crc32("".join(f"{value}\0" for value in values).encode("utf-8", "surrogatepass"))
+
+
+def to_json(value: object) -> str:
+    """Compact JSON in ASCII (so that surrogates of undecodable names survive)."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def from_json(text: object) -> Any:
+    """The value of a JSON text of at most MAX_JSON_BYTES. Raises DamagedBlob."""
+    if not isinstance(text, str) or len(text) > MAX_JSON_BYTES:
+        raise DamagedBlob("a JSON value is missing or too long")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DamagedBlob(f"a JSON value cannot be read: {error}") from None
+
+
+def bounded_text(text: str) -> str:
+    """The text itself, or its beginning with an ellipsis where it exceeds MAX_STRING_BYTES."""
+    # Four bytes a character is the most that UTF-8 takes: most texts need no encoding to be measured.
+    if 4 * len(text) <= MAX_STRING_BYTES or len(encode_text(text)) <= MAX_STRING_BYTES:
+        return text
+    return text[: MAX_STRING_BYTES // 4 - 1] + "…"
+
+
+def encode_text(text: str) -> bytes:
+    """UTF-8 that keeps lone surrogates (undecodable bytes of file names)."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode_text(data: bytes) -> str:
+    """The inverse of `encode_text`; bytes that are no UTF-8 become replacement characters."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
+
+
+# --- columns ------------------------------------------------------------------------------------------
+
+FLAG_DELTA: Final = 1
+"""The column holds differences: the value is the running sum."""
+FLAG_PLANES: Final = 2
+"""All first bytes come first, then all second bytes, and so on: high bytes are mostly equal and pack well."""
+KNOWN_FLAGS: Final = FLAG_DELTA | FLAG_PLANES
+
+_UNSIGNED: Final = (("B", 0xFF), ("H", 0xFFFF), ("I", 0xFFFF_FFFF), ("Q", 0xFFFF_FFFF_FFFF_FFFF))
+_SIGNED: Final = (("b", 0x7F), ("h", 0x7FFF), ("i", 0x7FFF_FFFF), ("q", 0x7FFF_FFFF_FFFF_FFFF))
+ITEM_BYTES: Final = {"B": 1, "b": 1, "H": 2, "h": 2, "I": 4, "i": 4, "Q": 8, "q": 8}
+"""Typecode -> bytes of one value, little-endian; the typecodes are those of `array` and `struct`."""
+
+_GROUP_HEADER: Final = struct.Struct("<QBB")
+_COLUMN_HEADER: Final = struct.Struct("<BBIB")
+_COMPRESSION: Final[Mapping[int, int]] = {
+    zstd.CompressionParameter.compression_level: 3,
+    zstd.CompressionParameter.checksum_flag: 1,
+}
+_DECOMPRESSION: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG}
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_CHECKSUM_FLAG: Final = 0x04
+
+
+def delta(values: Sequence[int]) -> list[int]:
+    """First value, then the differences: sorted and counting columns become small numbers."""
+    return list(chain(values[:1], map(sub, values[1:], values)))
+
+
+def _narrow(values: Sequence[int]) -> array[int]:
+    """The values in the narrowest integer type that holds them all."""
+    if isinstance(values, array) and values.typecode == "B":
+        return values
+    low, high = (min(values), max(values)) if values else (0, 0)
+    if low >= 0:
+        return array(next(code for code, limit in _UNSIGNED if high <= limit), values)
+    return array(next(code for code, limit in _SIGNED if high <= limit and low >= -limit - 1), values)
+
+
+def _column_bytes(column: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        column = column[:]
+        column.byteswap()
+    data = column.tobytes()
+    size = column.itemsize
+    return data if size == 1 else b"".join(data[plane::size] for plane in range(size))
+
+
+def encode_group(key: int, name: str, columns: Iterable[tuple[str, Sequence[int], bool]]) -> bytes:
+    """One blob of named columns.
+
+    `key` and `name` say which row the blob belongs to, so that a misplaced blob is found out. Each
+    column is (name, values, use differences). Values must fit 64 bits. Raises OverflowError otherwise.
+    """
+    headers: list[bytes] = []
+    bodies: list[bytes] = []
+    for column_name, values, as_delta in columns:
+        column = _narrow(delta(values) if as_delta else values)
+        flags = (FLAG_DELTA if as_delta else 0) | (FLAG_PLANES if column.itemsize > 1 else 0)
+        label = column_name.encode("ascii")
+        headers.append(_COLUMN_HEADER.pack(ord(column.typecode), flags, len(column), len(label)) + label)
+        bodies.append(_column_bytes(column))
+    label = name.encode("ascii")
+    header = _GROUP_HEADER.pack(key, len(headers), len(label)) + label
+    return zstd.compress(b"".join((header, *headers, *bodies)), options=_COMPRESSION)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedColumn:
+    """Where a column lies in a decompressed group: `count` values from byte `offset` on."""
+
+    typecode: str
+    flags: int
+    count: int
+    offset: int
+
+
+def decompress(blob: object) -> bytes:
+    """The content of one zstd frame with content checksum, of at most MAX_GROUP_BYTES. Raises DamagedBlob."""
+    if not isinstance(blob, bytes) or len(blob) > MAX_BLOB_BYTES:
+        raise DamagedBlob("a blob is missing or too large")
+    # A flipped bit could also switch the checksum off: a frame without one is not ours.
+    if blob[:4] != _ZSTD_MAGIC or len(blob) < 6 or not blob[4] & _ZSTD_CHECKSUM_FLAG:
+        raise DamagedBlob("a blob is not a checked zstd frame")
+    decompressor = zstd.ZstdDecompressor(options=_DECOMPRESSION)
+    try:
+        content = decompressor.decompress(blob, MAX_GROUP_BYTES)
+    except (zstd.ZstdError, EOFError, MemoryError) as error:
+        raise DamagedBlob(f"a blob cannot be decompressed: {error}") from None
+    if not decompressor.eof or decompressor.unused_data:
+        raise DamagedBlob("a blob is cut short, too large, or followed by something else")
+    return content
+
+
+def decode_group(blob: object, key: int, name: str) -> tuple[bytes, dict[str, EncodedColumn]]:
+    """The decompressed bytes of a group and where each of its columns lies.
+
+    Checks the checksum, that the blob belongs to (`key`, `name`), and that the columns fill it exactly;
+    at most MAX_COLUMNS columns. Raises DamagedBlob.
+    """
+    content = decompress(blob)
+    try:
+        return content, _column_layout(content, key, name)
+    except (struct.error, UnicodeDecodeError, IndexError):
+        raise DamagedBlob("a blob's header is damaged") from None
+
+
+def _column_layout(content: bytes, key: int, name: str) -> dict[str, EncodedColumn]:
+    found_key, columns, name_bytes = _GROUP_HEADER.unpack_from(content, 0)
+    position = _GROUP_HEADER.size
+    found_name = content[position : position + name_bytes].decode("ascii")
+    position += name_bytes
+    if found_key != key or found_name != name:
+        raise DamagedBlob(f"a blob of {found_name} {found_key} is stored as {name} {key}")
+    if columns > MAX_COLUMNS:
+        raise DamagedBlob("a blob has too many columns")
+    described: list[tuple[str, str, int, int]] = []
+    for _ in range(columns):
+        typecode, flags, count, label_bytes = _COLUMN_HEADER.unpack_from(content, position)
+        position += _COLUMN_HEADER.size
+        label = content[position : position + label_bytes].decode("ascii")
+        position += label_bytes
+        if chr(typecode) not in ITEM_BYTES or flags & ~KNOWN_FLAGS or label_bytes > MAX_NAME_BYTES:
+            raise DamagedBlob("a column's header is damaged")
+        described.append((label, chr(typecode), flags, count))
+    layout: dict[str, EncodedColumn] = {}
+    for label, code, flags, count in described:
+        layout[label] = EncodedColumn(code, flags, count, position)
+        position += count * ITEM_BYTES[code]
+    if position != len(content):
+        raise DamagedBlob("a blob's columns do not fill it")
+    return layout
+
+
+FIRST_IDS: Final = {"string": 0, "frame": FIRST_FRAME_ID, "stack": FIRST_STACK_ID, "wait": FIRST_WAIT_ID}
+"""Kind of a dictionary entry -> the id of its first entry; ids count up from there without a hole."""
+ID_LIMITS: Final = {
+    "string": MAX_STRINGS,
+    "frame": MAX_FRAMES,
+    "stack": MAX_STACKS,
+    "wait": MAX_WAITS,
+}
+"""Kind of a dictionary entry -> its ids are below this."""

@@ -1,0 +1,645 @@
+"""Writes a recording: what the sampler saw, window by window, into one SQLite file.
+
+In: interned frames, stacks and waits, thread descriptions, windows. Out: a file that any number of
+readers may follow while it grows, and that a crash of the writer leaves usable.
+No numpy here: this runs in the sampler's process, whose start-up time and memory matter.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from ftdiag.errors import DiskFull, RecordingError
+from ftdiag.model import (
+    FIRST_STACK_ID,
+    NO_STACK,
+    NO_WAIT,
+    UNKEPT_STACK,
+    End,
+    Frame,
+    Gap,
+    RecordingSettings,
+    Runs,
+    Target,
+    ThreadCounters,
+    ThreadInfo,
+    Wait,
+    Window,
+)
+from ftdiag.recording import schema
+
+WAL_CHECKPOINT_PAGES: Final = 256
+"""The write-ahead log is folded into the file at this size: it stays near 1 MiB."""
+FINISH_WAIT_S: Final = 3.0
+"""How long `finish` waits for readers before it leaves the write-ahead log beside the file."""
+FINISH_ATTEMPTS: Final = 30
+DICTIONARY_SHARE: Final = 0.5
+"""Of `keep_bytes`, the part that frames and stacks may fill; windows take the rest."""
+MIN_KEEP_BYTES: Final = 1 << 20
+"""The smallest bound of a ring's size that leaves room for anything."""
+PAGES_OF_SLACK: Final = 16
+"""Pages that one transaction may take besides its blobs: nodes of the tables' trees."""
+LOW_DISK_BYTES: Final = 1 << 20
+"""An input/output error with less than this free is taken for a full disk (shared memory says no more)."""
+
+ProfileKey = tuple[int, int, int, int]
+"""Thread index, state, stack id, wait id."""
+Columns = TypeVar("Columns", Runs, ThreadCounters)
+
+
+class RecordingWriter:
+    """Creates a recording and appends windows to it. One writer a file; not for use by several threads.
+
+    `keep_ns` and `keep_bytes` make it a ring: the oldest windows are dropped, so that it spans at most
+    `keep_ns` of time and its file takes at most about `keep_bytes` (at least MIN_KEEP_BYTES is used;
+    beside it lies a write-ahead log of about a MiB while it is written).
+
+    Raises RecordingError if the file exists or cannot be created, DiskFull if there is no room.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        target: Target,
+        settings: RecordingSettings,
+        *,
+        keep_ns: int | None = None,
+        keep_bytes: int | None = None,
+    ) -> None:
+        self._path = path
+        self._keep_ns = keep_ns
+        self._keep_bytes = None if keep_bytes is None else max(keep_bytes, MIN_KEEP_BYTES)
+        self._dictionary = _Dictionary()
+        self._dictionary_bytes = 0
+        self._dictionary_seq = 0
+        self._threads: dict[int, ThreadInfo] = {}
+        self._thread_last_window: dict[int, int] = {}
+        self._target: Target | None = None
+        self._window_id = 0
+        self._oldest_id = 1
+        self._rollup: dict[ProfileKey, int] | None = {}
+        _create_file(path)
+        try:
+            self._database = _open_database(path)
+        except sqlite3.Error as error:
+            path.unlink(missing_ok=True)
+            raise _as_ftdiag_error(error, path) from error
+        try:
+            with self._errors():
+                self._create_tables(target, settings)
+        except (DiskFull, RecordingError):
+            self._database.close()
+            path.unlink(missing_ok=True)
+            raise
+
+    # --- interning ---------------------------------------------------------------------------------
+
+    def intern_frame(self, frame: Frame) -> int:
+        """The id of a frame; the same frame has the same id. UNKEPT_FRAME when the table is full.
+
+        A negative line is kept as unknown.
+        """
+        return self._dictionary.intern_frame(frame)
+
+    def intern_stack(self, frame_ids: Sequence[int]) -> int:
+        """The id of the stack of these frames, root first.
+
+        NO_STACK for no frames; UNKEPT_STACK when the table is full or the stack deeper than
+        MAX_STACK_DEPTH.
+        """
+        stack = NO_STACK
+        for frame_id in frame_ids:
+            stack = self._dictionary.extend_stack(stack, frame_id)
+        return stack
+
+    def extend_stack(self, parent_stack_id: int, frame_id: int) -> int:
+        """The id of the stack with one more (inner) frame; the parent NO_STACK is the root.
+
+        UNKEPT_STACK and TORN_STACK stay what they are. Otherwise as `intern_stack`.
+        """
+        return self._dictionary.extend_stack(parent_stack_id, frame_id)
+
+    def intern_wait(self, wait: Wait) -> int:
+        """The id of a wait, from 1; NO_WAIT when the table is full."""
+        return self._dictionary.intern_wait(wait)
+
+    def put_thread(self, info: ThreadInfo) -> None:
+        """Describe a thread, or describe it anew: the last description of an index counts.
+
+        It is written with the next window or by `finish`. Indexes from MAX_THREADS on are not kept.
+        """
+        if 0 <= info.index < schema.MAX_THREADS:
+            self._threads[info.index] = info
+
+    def update_target(self, target: Target) -> None:
+        """Replace what is known of the target; written with the next window or by `finish`."""
+        self._target = target
+
+    # --- writing -----------------------------------------------------------------------------------
+
+    def write_window(self, window: Window) -> None:
+        """Append a window and everything interned since the last one, in one transaction.
+
+        Times are in 0 .. 2**62 ns. Threads that have no place (index >= MAX_THREADS) are left out and
+        counted as a gap. Raises DiskFull, RecordingError; the recording is then as it was before the
+        call and stays readable. Raises ValueError if the columns differ in length.
+        """
+        _check_lengths(window)
+        window = _bounded(window)
+        window_id = self._window_id + 1
+        profile = _aggregate(window.runs)
+        rollup = self._extended_rollup(profile, window_id)
+        groups = {
+            schema.GROUP_RUNS: _encode_runs(window_id, window),
+            schema.GROUP_PROFILE: _encode_profile(window_id, schema.GROUP_PROFILE, profile),
+            schema.GROUP_COUNTERS: _encode_counters(window_id, window),
+        }
+        if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
+            groups[schema.GROUP_ROLLUP] = _encode_profile(window_id, schema.GROUP_ROLLUP, rollup)
+        delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
+        with self._errors(), self._transaction():
+            oldest_id = self._make_room(window, sum(map(len, groups.values())) + len(delta or b""))
+            self._insert_descriptions(window_id, delta)
+            self._insert_window(window_id, window, groups, self._dictionary_seq + (delta is not None))
+        self._oldest_id = oldest_id
+        self._commit_descriptions(delta)
+        self._window_id = window_id
+        self._rollup = {} if window_id % schema.ROLLUP_WINDOWS == 0 else rollup
+        self._note_threads(window_id, window)
+
+    def finish(self, end: End) -> None:
+        """Write how the recording ended and leave one file that needs no write-ahead log.
+
+        Where readers hold the file for longer than FINISH_WAIT_S, or the disk is full, the log stays
+        beside it; both can be read together. Raises DiskFull if there was no room for the end.
+        """
+        delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
+        with self._errors(), self._transaction():
+            self._insert_descriptions(self._window_id + 1, delta)
+            stored = {
+                "reason": end.reason.value,
+                "detail": schema.bounded_text(end.detail),
+                "at_ns": end.at_ns,
+                "last_window": self._window_id,
+                "last_dictionary": self._dictionary_seq + (delta is not None),
+            }
+            self._put_meta(schema.META_END, stored)
+        self._commit_descriptions(delta)
+        # The end is safe by now; a failure from here on costs tidiness, not data.
+        self._leave_one_file()
+
+    def close(self) -> None:
+        """Release the file. Without `finish` it stays readable, as after a crash."""
+        self._database.close()
+
+    # --- parts -------------------------------------------------------------------------------------
+
+    def _create_tables(self, target: Target, settings: RecordingSettings) -> None:
+        # In one transaction and before WAL mode: the main file names its kind from the first moment.
+        database = self._database
+        database.execute(f"PRAGMA page_size={schema.PAGE_BYTES}")
+        database.execute("PRAGMA secure_delete=OFF")
+        with self._transaction():
+            database.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
+            for statement in (*schema.TABLES.values(), *schema.INDEXES.values()):
+                database.execute(statement)
+            version = {
+                "major": schema.SCHEMA_MAJOR,
+                "minor": schema.SCHEMA_MINOR,
+                "writer": settings.ftdiag_version,
+            }
+            self._put_meta(schema.META_SCHEMA, version)
+            self._put_meta(schema.META_TARGET, _target_fields(target))
+            self._put_meta(schema.META_SETTINGS, asdict(settings))
+            if self._keep_ns is not None or self._keep_bytes is not None:
+                self._put_meta(schema.META_RING, {"keep_ns": self._keep_ns, "keep_bytes": self._keep_bytes})
+        database.execute("PRAGMA journal_mode=WAL").fetchall()
+        # A killed process loses nothing committed even so; only a power cut may cost the last windows.
+        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute(f"PRAGMA wal_autocheckpoint={WAL_CHECKPOINT_PAGES}").fetchall()
+        database.execute(f"PRAGMA journal_size_limit={WAL_CHECKPOINT_PAGES * schema.PAGE_BYTES}").fetchall()
+
+    def _put_meta(self, key: str, value: object) -> None:
+        text = schema.to_json(value)
+        self._database.execute(
+            "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, text, schema.row_checksum(key, text))
+        )
+
+    def _insert_descriptions(self, window_id: int, delta: bytes | None) -> None:
+        if delta is not None:
+            self._database.execute("INSERT INTO dictionary VALUES (?, ?)", (self._dictionary_seq + 1, delta))
+        if self._target is not None:
+            self._put_meta(schema.META_TARGET, _target_fields(self._target))
+        for info in self._threads.values():
+            text = schema.to_json(_thread_fields(info))
+            checksum = schema.row_checksum(info.index, window_id, text)
+            self._database.execute(
+                "INSERT OR REPLACE INTO thread VALUES (?, ?, ?, ?)", (info.index, window_id, text, checksum)
+            )
+
+    def _commit_descriptions(self, delta: bytes | None) -> None:
+        if delta is not None:
+            self._dictionary_seq += 1
+            self._dictionary_bytes += len(delta)
+            self._dictionary.forget_delta()
+            if self._keep_bytes is not None:
+                self._dictionary.full = self._dictionary_bytes > DICTIONARY_SHARE * self._keep_bytes
+        for index in self._threads:
+            self._thread_last_window[index] = self._window_id + 1
+        self._threads.clear()
+        self._target = None
+
+    def _insert_window(
+        self, window_id: int, window: Window, groups: Mapping[str, bytes], dictionary_seq: int
+    ) -> None:
+        row = (
+            window_id,
+            window.t0_ns,
+            window.t1_ns,
+            len(window.tick_ns),
+            len(window.counters.thread),
+            len(window.runs.thread),
+            dictionary_seq,
+            ",".join(groups),
+        )
+        self._database.execute(
+            "INSERT INTO window VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, schema.row_checksum(*row))
+        )
+        self._database.executemany(
+            "INSERT INTO column_data VALUES (?, ?, ?)",
+            [(window_id, name, blob) for name, blob in groups.items()],
+        )
+
+    def _extended_rollup(
+        self, profile: Mapping[ProfileKey, int], window_id: int
+    ) -> dict[ProfileKey, int] | None:
+        """The profile of this minute with this window, `None` where it has too many rows."""
+        if self._rollup is None:
+            return None
+        # A copy would be safer against a failing transaction, but costs more than all the rest of a
+        # window; so a failed window spoils the minute's rollup instead.
+        rollup, self._rollup = self._rollup, None
+        for key, ticks in profile.items():
+            rollup[key] = rollup.get(key, 0) + ticks
+        return rollup if len(rollup) <= schema.MAX_ROLLUP_ROWS else None
+
+    def _leave_one_file(self) -> None:
+        # SQLite refuses at once, without waiting, while a reader has the file open.
+        for attempt in range(FINISH_ATTEMPTS):
+            if attempt:
+                time.sleep(FINISH_WAIT_S / FINISH_ATTEMPTS)
+            with suppress(sqlite3.Error):
+                self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                mode = self._database.execute("PRAGMA journal_mode=DELETE").fetchone()
+                if mode == ("delete",):
+                    return
+
+    # --- the ring ----------------------------------------------------------------------------------
+
+    def _make_room(self, window: Window, blob_bytes: int) -> int:
+        """Drop windows that are too old or in the way. Returns the id of the oldest window left."""
+        oldest_id = self._oldest_id
+        if self._keep_ns is not None:
+            row = self._database.execute(
+                "SELECT id FROM window WHERE t1_ns > ? ORDER BY id LIMIT 1", (window.t1_ns - self._keep_ns,)
+            ).fetchone()
+            first_kept = self._window_id + 1 if row is None else int(row[0])
+            oldest_id = self._drop_before(oldest_id, first_kept)
+        if self._keep_bytes is not None:
+            needed = blob_bytes + PAGES_OF_SLACK * schema.PAGE_BYTES
+            while oldest_id <= self._window_id and self._used_bytes() + needed > self._keep_bytes:
+                oldest_id = self._drop_before(oldest_id, oldest_id + 1)
+        return oldest_id
+
+    def _drop_before(self, oldest_id: int, first_kept: int) -> int:
+        if first_kept <= oldest_id:
+            return oldest_id
+        self._database.execute("DELETE FROM window WHERE id < ?", (first_kept,))
+        self._database.execute("DELETE FROM column_data WHERE window < ?", (first_kept,))
+        ended = [index for index, last in self._thread_last_window.items() if last < first_kept]
+        for index in ended:
+            self._database.execute("DELETE FROM thread WHERE number = ?", (index,))
+            del self._thread_last_window[index]
+        return first_kept
+
+    def _used_bytes(self) -> int:
+        pages = self._database.execute("PRAGMA page_count").fetchone()[0]
+        free = self._database.execute("PRAGMA freelist_count").fetchone()[0]
+        return int(pages - free) * schema.PAGE_BYTES
+
+    def _note_threads(self, window_id: int, window: Window) -> None:
+        if self._keep_ns is None and self._keep_bytes is None:
+            return
+        for column in (window.runs.thread, window.counters.thread):
+            for index in set(column):
+                self._thread_last_window[index] = window_id
+
+    # --- errors ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                # SQLite has rolled back by itself after some errors; then there is nothing to undo.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _as_ftdiag_error(error, self._path) from error
+
+
+class _Dictionary:
+    """The tables of strings, frames, stacks and waits, and what of them is not written yet."""
+
+    def __init__(self) -> None:
+        self.full = False
+        """Set where the file's bound leaves no room for more entries."""
+        self._strings: dict[str, int] = {}
+        self._frames: dict[Frame, int] = {}
+        self._stacks: dict[int, int] = {}
+        self._depths = array("H", bytes(2 * FIRST_STACK_ID))
+        self._waits: dict[Wait, int] = {}
+        self.forget_delta()
+
+    def forget_delta(self) -> None:
+        """Everything interned so far has been written."""
+        self._first = [
+            schema.FIRST_IDS["string"] + len(self._strings),
+            schema.FIRST_IDS["frame"] + len(self._frames),
+            schema.FIRST_IDS["stack"] + len(self._stacks),
+            schema.FIRST_IDS["wait"] + len(self._waits),
+        ]
+        self._new_strings: list[bytes] = []
+        self._new_frames: list[tuple[int, int, int]] = []
+        self._new_stacks: list[tuple[int, int]] = []
+        self._new_waits: list[tuple[int, ...]] = []
+
+    def intern_frame(self, frame: Frame) -> int:
+        known = self._frames.get(frame)
+        if known is not None:
+            return known
+        frame_id = schema.FIRST_FRAME_ID + len(self._frames)
+        if self.full or frame_id >= schema.MAX_FRAMES or len(self._strings) + 2 > schema.MAX_STRINGS:
+            return schema.UNKEPT_FRAME
+        line = 0 if frame.line is None or frame.line < 0 else frame.line + 1
+        filename, function = self._intern_string(frame.filename), self._intern_string(frame.function)
+        self._new_frames.append((filename, function, line))
+        self._frames[frame] = frame_id
+        return frame_id
+
+    def extend_stack(self, parent: int, frame_id: int) -> int:
+        key = parent << 32 | frame_id
+        known = self._stacks.get(key)
+        if known is not None:
+            return known
+        if parent != NO_STACK and parent < FIRST_STACK_ID:
+            return parent
+        stack_id = FIRST_STACK_ID + len(self._stacks)
+        depth = self._depths[parent] + 1
+        if frame_id == schema.UNKEPT_FRAME or depth > schema.MAX_STACK_DEPTH:
+            return UNKEPT_STACK
+        if self.full or stack_id >= schema.MAX_STACKS:
+            return UNKEPT_STACK
+        self._stacks[key] = stack_id
+        self._depths.append(depth)
+        self._new_stacks.append((parent, frame_id))
+        return stack_id
+
+    def intern_wait(self, wait: Wait) -> int:
+        known = self._waits.get(wait)
+        if known is not None:
+            return known
+        wait_id = schema.FIRST_WAIT_ID + len(self._waits)
+        if self.full or wait_id >= schema.MAX_WAITS or len(self._strings) + 5 > schema.MAX_STRINGS:
+            return NO_WAIT
+        text = self._optional_string
+        lock = wait.lock
+        self._new_waits.append(
+            (text(wait.syscall), text(wait.detail), 0, 0, 0, 0)
+            if lock is None
+            else (
+                text(wait.syscall),
+                text(wait.detail),
+                lock.address,
+                text(lock.kind.value),
+                text(lock.type_name),
+                text(lock.label),
+            )
+        )
+        self._waits[wait] = wait_id
+        return wait_id
+
+    def encode_delta(self, seq: int) -> bytes | None:
+        """The blob of everything new, `None` if there is nothing new."""
+        if not (self._new_strings or self._new_frames or self._new_stacks or self._new_waits):
+            return None
+        filename, function, line = _transposed(self._new_frames, 3)
+        parent, frame = _transposed(self._new_stacks, 2)
+        syscall, detail, address, kind, type_name, label = _transposed(self._new_waits, 6)
+        return schema.encode_group(
+            seq,
+            schema.GROUP_DICTIONARY,
+            [
+                ("first", self._first, False),
+                ("string.bytes", array("I", map(len, self._new_strings)), False),
+                ("string.data", array("B", b"".join(self._new_strings)), False),
+                ("frame.filename", filename, False),
+                ("frame.function", function, False),
+                ("frame.line", line, False),
+                ("stack.parent", parent, True),
+                ("stack.frame", frame, False),
+                ("wait.syscall", syscall, False),
+                ("wait.detail", detail, False),
+                ("wait.lock_address", address, False),
+                ("wait.lock_kind", kind, False),
+                ("wait.lock_type", type_name, False),
+                ("wait.lock_label", label, False),
+            ],
+        )
+
+    def _optional_string(self, text: str | None) -> int:
+        return 0 if text is None else 1 + self._intern_string(text)
+
+    def _intern_string(self, text: str) -> int:
+        text = schema.bounded_text(text)
+        known = self._strings.get(text)
+        if known is None:
+            known = self._strings[text] = len(self._strings)
+            self._new_strings.append(schema.encode_text(text))
+        return known
+
+
+# --- encoding -----------------------------------------------------------------------------------------
+
+
+def _transposed(rows: Sequence[tuple[int, ...]], width: int) -> list[Sequence[int]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _check_lengths(window: Window) -> None:
+    for columns, names in ((window.runs, schema.RUN_COLUMNS), (window.counters, schema.COUNTER_COLUMNS)):
+        lengths = {len(getattr(columns, name)) for name in names}
+        if len(lengths) > 1:
+            raise ValueError(f"columns of {type(columns).__name__} differ in length: {sorted(lengths)}")
+
+
+def _bounded(window: Window) -> Window:
+    """The window within the format's limits; what had to go is a gap of it."""
+    gaps = list(window.gaps)
+    runs, counters = window.runs, window.counters
+    highest = max(max(runs.thread, default=0), max(counters.thread, default=0))
+    if highest >= schema.MAX_THREADS:
+        lost = sum(index >= schema.MAX_THREADS for index in set(runs.thread) | set(counters.thread))
+        gaps.append(Gap("threads", "the recording's table of threads is full", lost))
+        runs = _kept_rows(runs, schema.RUN_COLUMNS, lambda index: index < schema.MAX_THREADS)
+        counters = _kept_rows(counters, schema.COUNTER_COLUMNS, lambda index: index < schema.MAX_THREADS)
+    if len(runs.thread) > schema.MAX_WINDOW_ROWS:
+        gaps.append(Gap("samples", "more runs than a window can hold", len(runs.thread)))
+        runs = Runs()
+    if len(gaps) > schema.MAX_GAPS:
+        rest = sum(gap.count for gap in gaps[schema.MAX_GAPS :])
+        gaps[schema.MAX_GAPS :] = [Gap("gaps", "more kinds of gaps than a window can hold", rest)]
+    return replace(window, runs=runs, counters=counters, gaps=tuple(gaps))
+
+
+def _kept_rows(columns: Columns, names: Sequence[str], keep: Callable[[int], bool]) -> Columns:
+    rows = [row for row, index in enumerate(columns.thread) if keep(index)]
+    kept = {}
+    for name in names:
+        column = getattr(columns, name)
+        kept[name] = array(column.typecode, [column[row] for row in rows])
+    return type(columns)(**kept)
+
+
+def _aggregate(runs: Runs) -> dict[ProfileKey, int]:
+    """Ticks by (thread, state, stack, wait)."""
+    profile: dict[ProfileKey, int] = {}
+    known = profile.get
+    keys = zip(runs.thread, runs.state, runs.stack, runs.wait, strict=True)
+    for key, ticks in zip(keys, runs.ticks, strict=True):
+        profile[key] = known(key, 0) + ticks
+    return profile
+
+
+def _encode_runs(window_id: int, window: Window) -> bytes:
+    runs, t0_ns = window.runs, window.t0_ns
+    differences = {"thread", "first_tick"}
+    columns: list[tuple[str, Sequence[int], bool]] = [
+        (name, getattr(runs, name), name in differences) for name in schema.RUN_COLUMNS
+    ]
+    columns.append(("tick_ns", [tick - t0_ns for tick in window.tick_ns], True))
+    return schema.encode_group(window_id, schema.GROUP_RUNS, columns)
+
+
+def _encode_profile(window_id: int, name: str, profile: Mapping[ProfileKey, int]) -> bytes:
+    keys = sorted(profile)
+    thread, state, stack, wait = _transposed(keys, 4)
+    ticks = [profile[key] for key in keys]
+    columns: list[tuple[str, Sequence[int], bool]] = [
+        ("thread", thread, True),
+        ("state", state, False),
+        ("stack", stack, True),
+        ("wait", wait, False),
+        ("ticks", ticks, False),
+    ]
+    return schema.encode_group(window_id, name, columns)
+
+
+def _encode_counters(window_id: int, window: Window) -> bytes:
+    columns: list[tuple[str, Sequence[int], bool]] = [
+        (name, getattr(window.counters, name), name == "thread") for name in schema.COUNTER_COLUMNS
+    ]
+    columns.append(("cost", [getattr(window.cost, name) for name in schema.COST_FIELDS], False))
+    process = window.process
+    readings = (process.rss_bytes, process.threads, process.gil_enabled)
+    columns.append(("process", [0 if value is None else 1 + int(value) for value in readings], False))
+    if window.gaps:
+        text = schema.to_json(
+            [(schema.bounded_text(gap.what), schema.bounded_text(gap.why), gap.count) for gap in window.gaps]
+        )
+        columns.append(("gaps", array("B", text.encode("ascii")), False))
+    return schema.encode_group(window_id, schema.GROUP_COUNTERS, columns)
+
+
+def _target_fields(target: Target) -> dict[str, object]:
+    fields = asdict(target)
+    for name, value in fields.items():
+        if isinstance(value, str):
+            fields[name] = schema.bounded_text(value)
+    culprits = target.gil_culprits[: schema.MAX_CULPRITS]
+    fields["gil_culprits"] = [schema.bounded_text(culprit) for culprit in culprits]
+    return fields
+
+
+def _thread_fields(info: ThreadInfo) -> dict[str, object]:
+    fields = asdict(info)
+    del fields["index"]
+    fields["name"] = schema.bounded_text(info.name)
+    return fields
+
+
+# --- the file -----------------------------------------------------------------------------------------
+
+
+def _create_file(path: Path) -> None:
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        raise RecordingError(
+            f"{path} exists already; a recording never overwrites a file.",
+            "Choose another name, or remove the file first.",
+        ) from None
+    except OSError as error:
+        raise RecordingError(
+            f"{path} cannot be created: {error.strerror}.",
+            "Choose a directory that exists and that you may write to.",
+        ) from None
+    try:
+        # A recording shows the inside of a program: nobody else may read it, whatever the umask is.
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def _open_database(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=FINISH_WAIT_S
+    )
+
+
+def _as_ftdiag_error(error: sqlite3.Error, path: Path) -> DiskFull | RecordingError:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    if code == sqlite3.SQLITE_FULL or (code & 0xFF == sqlite3.SQLITE_IOERR and _disk_is_low(path)):
+        return DiskFull(
+            f"The disk is full: {path} cannot grow.",
+            "What was recorded so far can be opened. Free some space, or record with a bound on the size.",
+        )
+    return RecordingError(
+        f"{path} cannot be written: {error}.",
+        "What was recorded so far can be opened. Check the disk and that nothing else writes to the file.",
+    )
+
+
+def _disk_is_low(path: Path) -> bool:
+    try:
+        status = os.statvfs(path)
+    except OSError:
+        return False
+    return status.f_bavail * status.f_frsize < LOW_DISK_BYTES
