@@ -29,7 +29,7 @@ SUITES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 APT_TIMEOUT_S: Final = 900.0
 _ANOTHER_WAY: Final = (
-    "Or name an interpreter you have: FTDIAG_PYTHONS=/path/to/python3.13t "
+    "Instead, name an interpreter you have: FTDIAG_PYTHONS=/path/to/python3.13t "
     "(uv gives one: uv python install 3.14t)."
 )
 
@@ -71,11 +71,13 @@ def _newness(candidate: Candidate) -> tuple[int, ...]:
 def machine_distribution(os_release: Path = Path("/etc/os-release")) -> tuple[str, str]:
     """The distribution's id and codename; raises ProvisioningFailure on neither Debian nor Ubuntu."""
     try:
-        facts = dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', os_release.read_text(), re.MULTILINE))
+        facts = dict(re.findall(r"^(\w+)=[\"']?([^\"'\n]*)[\"']?$", os_release.read_text(), re.MULTILINE))
     except OSError:
         facts = {}
     names = [facts.get("ID", ""), *facts.get("ID_LIKE", "").split()]
-    codename = facts.get("VERSION_CODENAME") or facts.get("UBUNTU_CODENAME") or "stable"
+    # A derivative names its own codename, and that of the distribution whose archive it uses.
+    fields = ("UBUNTU_CODENAME", "DEBIAN_CODENAME", "VERSION_CODENAME")
+    codename = next((facts[field] for field in fields if facts.get(field)), "stable")
     for name in names:
         if name in SUITES:
             return name, codename

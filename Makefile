@@ -1,0 +1,71 @@
+# The two commands are `make demo` and `make test`; both set up what they need and do it only once.
+# Everything that is made lies in .venv, and interpreters in the user's cache directory.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+TESTS ?=
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test install pythons lint format types imports unit integration bench clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: install pythons ## start a contended program and look at it (a text report without a terminal)
+	@$(BIN)/python -m tools.demo
+
+test: install pythons lint types imports ## all checks and all tests
+	$(BIN)/python -m pytest $(TESTS)
+
+install: $(INSTALLED) ## the virtual environment with ftdiag and the development tools
+
+# The interpreter is made sure of each time: it is run, so that a broken one is noticed here.
+pythons: ## find or build a free-threaded interpreter
+	@$(PYTHON) -m tools.provision ensure > /dev/null
+
+lint: install ## ruff: rules and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## let ruff repair what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install ## mypy --strict
+	$(BIN)/mypy --strict
+
+imports: install ## the table of rooms
+	$(BIN)/lint-imports --no-logo
+
+unit: install ## the tests that need no free-threaded interpreter
+	$(BIN)/python -m pytest -m "not integration" $(TESTS)
+
+integration: install pythons ## the tests on real processes
+	$(BIN)/python -m pytest -m integration $(TESTS)
+
+bench: install pythons ## measure the cost of looking
+	$(BIN)/python -m bench
+
+clean: ## remove what was made here; interpreters in the cache stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find src tests tools samples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) > /dev/null || { \
+	    echo "error: $(PYTHON) is not there. Debian, Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2> /dev/null || { \
+	    echo "error: $(PYTHON) cannot make virtual environments. Debian, Ubuntu: sudo apt-get install python3-venv" >&2; \
+	    exit 1; }
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(INSTALLED): pyproject.toml src/ftdiag/__init__.py | $(VENV)/bin/python
+	@echo "installing ftdiag and its development tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

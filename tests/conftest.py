@@ -1,0 +1,111 @@
+"""What every test may ask for: free-threaded interpreters, and workloads that run under them.
+
+In: interpreters that provisioning finds. Out: the fixtures `free_threaded_python` (a test that asks for
+it, or for one of the fixtures below, runs once for each interpreter), `free_threaded_pythons`, `workload`
+and `workload_process`. Where there is no interpreter such tests fail; they are never skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tools.provision.search import NAMED_VARIABLE, Found, find_interpreters
+from tools.provision.verification import Interpreter
+from tools.workloads import RunningWorkload, running_workload
+
+# A slow machine is not a failing property.
+settings.register_profile("ftdiag", deadline=None)
+settings.load_profile("ftdiag")
+
+NO_INTERPRETER = (
+    "there is no free-threaded interpreter, and this test needs one. Get one:\n"
+    "    python3 -m tools.provision ensure\n"
+    "or name yours:\n"
+    f"    export {NAMED_VARIABLE}=/path/to/python3.13t{os.pathsep}/path/to/python3.14t"
+)
+
+
+@functools.cache
+def interpreters_at_hand() -> tuple[Interpreter, ...]:
+    """All named interpreters, and of the others one of each version."""
+    return chosen(find_interpreters())
+
+
+def chosen(found: Found) -> tuple[Interpreter, ...]:
+    """What tests run on. A named interpreter that is refused is an error: somebody counts on it."""
+    if found.named_refusals:
+        told = "; ".join(f"{refusal.path} {refusal.reason}" for refusal in found.named_refusals)
+        raise pytest.UsageError(f"{NAMED_VARIABLE}: {told}")
+    kept: list[Interpreter] = []
+    for interpreter in found.interpreters:
+        versions = {other.version for other in kept}
+        if interpreter.origin == NAMED_VARIABLE or interpreter.version not in versions:
+            kept.append(interpreter)
+    return tuple(kept)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Each test that needs an interpreter runs on all of them."""
+    if "free_threaded_python" not in metafunc.fixturenames:
+        return
+    found: tuple[Interpreter | None, ...] = interpreters_at_hand() or (None,)
+    metafunc.parametrize(
+        "free_threaded_python",
+        found,
+        ids=["no-interpreter" if one is None else f"{one.version}t" for one in found],
+        indirect=True,
+        scope="session",
+    )
+
+
+def pytest_report_header() -> list[str]:
+    """Says on what the tests run."""
+    found = [f"{one.version} {one.path}" for one in interpreters_at_hand()]
+    return [f"free-threaded interpreters: {', '.join(found) or 'none'}"]
+
+
+@pytest.fixture(scope="session")
+def free_threaded_python(request: pytest.FixtureRequest) -> Interpreter:
+    """One free-threaded interpreter; the test runs on each."""
+    interpreter: Interpreter | None = request.param
+    if interpreter is None:
+        pytest.fail(NO_INTERPRETER, pytrace=False)
+    return interpreter
+
+
+@pytest.fixture(scope="session")
+def free_threaded_pythons() -> tuple[Interpreter, ...]:
+    """All free-threaded interpreters, for the rare test that compares them."""
+    if not interpreters_at_hand():
+        pytest.fail(NO_INTERPRETER, pytrace=False)
+    return interpreters_at_hand()
+
+
+@pytest.fixture
+def workload_process(free_threaded_python: Interpreter) -> Iterator[Callable[..., RunningWorkload]]:
+    """Starts a workload: `workload_process("hot_lock", "--threads", "4")`; it is ready, and ended later."""
+    with ExitStack() as running:
+
+        def start(name: str | Path, *arguments: str, **keywords: object) -> RunningWorkload:
+            return running.enter_context(
+                running_workload(free_threaded_python.path, str(name), *arguments, **keywords)  # type: ignore[arg-type]
+            )
+
+        yield start
+
+
+@pytest.fixture
+def workload(workload_process: Callable[..., RunningWorkload]) -> Callable[..., int]:
+    """Starts a workload and gives its pid: `pid = workload("hot_lock", "--threads", "4")`."""
+
+    def start(name: str | Path, *arguments: str, **keywords: object) -> int:
+        return workload_process(name, *arguments, **keywords).pid
+
+    return start
