@@ -91,14 +91,36 @@ def _equal_lengths(columns: dict[str, Column], names: Sequence[str]) -> None:
         raise schema.DamagedBlob("columns differ in length, or are too long")
 
 
-def decode_profile(blob: object, key: int, name: str) -> dict[str, Column]:
-    """Columns of a profile or rollup; values in range, narrow integer types. Raises DamagedBlob."""
-    columns = decode_columns(blob, key, name, schema.PROFILE_COLUMNS)
-    _equal_lengths(columns, schema.PROFILE_COLUMNS)
+def decode_rollup(blob: object, key: int, name: str) -> dict[str, Column]:
+    """Columns of a rollup; values in range, narrow integer types. Raises DamagedBlob."""
+    columns = decode_columns(blob, key, name, schema.ROLLUP_COLUMNS)
+    _equal_lengths(columns, schema.ROLLUP_COLUMNS)
     _check_ids(columns)
     bounded(columns["ticks"], 0, schema.MAX_WINDOW_ROWS * schema.ROLLUP_WINDOWS, "a number of ticks")
     columns["state"] = _STATES[columns["state"]]
-    return {column: columns[column] for column in schema.PROFILE_COLUMNS}
+    return {column: columns[column] for column in schema.ROLLUP_COLUMNS}
+
+
+# Enough bits for each, 63 in all.
+_KEY_BITS: Final = {"thread": 20, "state": 8, "stack": 19, "wait": 16}
+
+
+def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
+    """The columns of a rollup of one window: ticks by thread, state, stack and wait, in that order.
+
+    Ids must be those of the dictionary (they are packed into one key to be sorted).
+    """
+    key = np.zeros(len(runs["thread"]), np.int64)
+    for name, bits in _KEY_BITS.items():
+        key = key << bits | runs[name]
+    groups, group = np.unique(key, return_inverse=True)
+    # Sums of integers below 2**53: exact in the doubles that bincount adds up in.
+    ticks = np.bincount(group, runs["ticks"], len(groups)).astype(np.int64)
+    columns: dict[str, Column] = {"ticks": ticks}
+    for name, bits in reversed(_KEY_BITS.items()):
+        columns[name] = groups & ((1 << bits) - 1)
+        groups = groups >> bits
+    return columns
 
 
 def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Column]:

@@ -38,8 +38,9 @@ from ftdiag.recording.columns import (
     Int64Array,
     UInt8Array,
     WindowFacts,
+    aggregate_runs,
     decode_counters,
-    decode_profile,
+    decode_rollup,
     decode_runs,
     joined,
 )
@@ -289,9 +290,8 @@ class Recording:
         """Read and check every window. Returns `damaged`."""
         for _ in self._runs(0, len(self)):
             pass
-        for name in (schema.GROUP_PROFILE, schema.GROUP_ROLLUP):
-            for _ in self._profiles(name, 0, len(self)):
-                pass
+        for _ in self._rollups(0, len(self)):
+            pass
         self._counted(0, len(self))
         return self.damaged
 
@@ -346,8 +346,8 @@ class Recording:
                 blocks.append((start, schema.ROLLUP_WINDOWS, columns))
                 covered[start - first : position + 1 - first] = True
         for start, stop in _uncovered(covered):
-            rows = self._profiles(schema.GROUP_PROFILE, first + start, first + stop)
-            blocks.extend((position, 1, columns) for position, columns in rows)
+            for position, columns in self._runs(first + start, first + stop):
+                blocks.append((position, 1, aggregate_runs(columns)))
         blocks.sort(key=lambda block: block[0])
         lengths = [len(columns["thread"]) for _, _, columns in blocks]
         arrays = {
@@ -416,7 +416,7 @@ class Recording:
         """Rollups whose windows are all in the range, with the position of their last window."""
         if last - first < schema.ROLLUP_WINDOWS:
             return
-        for position, columns in self._profiles(schema.GROUP_ROLLUP, first, last):
+        for position, columns in self._rollups(first, last):
             start = position - schema.ROLLUP_WINDOWS + 1
             whole = start >= first and (
                 self.window_ids[start] == self.window_ids[position] - schema.ROLLUP_WINDOWS + 1
@@ -424,8 +424,8 @@ class Recording:
             if whole:
                 yield position, columns
 
-    def _profiles(self, name: str, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
-        for position, columns in self._groups_between(name, first, last, decode_profile):
+    def _rollups(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
+        for position, columns in self._groups_between(schema.GROUP_ROLLUP, first, last, decode_rollup):
             yield position, self._with_known_ids(columns)
 
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:

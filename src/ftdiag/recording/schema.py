@@ -78,13 +78,12 @@ ROLLUP_WINDOWS: Final = 60
 """Every window whose id is a multiple of this also carries the summed profile of the last so many windows."""
 
 GROUP_RUNS: Final = "runs"
-GROUP_PROFILE: Final = "profile"
 GROUP_COUNTERS: Final = "counters"
 GROUP_ROLLUP: Final = "rollup"
 GROUP_DICTIONARY: Final = "dictionary"
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
-PROFILE_COLUMNS: Final = ("thread", "state", "stack", "wait", "ticks")
+ROLLUP_COLUMNS: Final = ("thread", "state", "stack", "wait", "ticks")
 COUNTER_COLUMNS: Final = (
     "thread",
     "alive_ns",

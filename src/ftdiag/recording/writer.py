@@ -155,15 +155,13 @@ class RecordingWriter:
         _check_lengths(window)
         window = _bounded(window)
         window_id = self._window_id + 1
-        profile = _aggregate(window.runs)
-        rollup = self._extended_rollup(profile, window_id)
+        rollup = self._extended_rollup(window.runs)
         groups = {
             schema.GROUP_RUNS: _encode_runs(window_id, window),
-            schema.GROUP_PROFILE: _encode_profile(window_id, schema.GROUP_PROFILE, profile),
             schema.GROUP_COUNTERS: _encode_counters(window_id, window),
         }
         if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
-            groups[schema.GROUP_ROLLUP] = _encode_profile(window_id, schema.GROUP_ROLLUP, rollup)
+            groups[schema.GROUP_ROLLUP] = _encode_rollup(window_id, rollup)
         delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
         with self._errors(), self._transaction():
             oldest_id = self._make_room(window, sum(map(len, groups.values())) + len(delta or b""))
@@ -278,17 +276,17 @@ class RecordingWriter:
             [(window_id, name, blob) for name, blob in groups.items()],
         )
 
-    def _extended_rollup(
-        self, profile: Mapping[ProfileKey, int], window_id: int
-    ) -> dict[ProfileKey, int] | None:
-        """The profile of this minute with this window, `None` where it has too many rows."""
-        if self._rollup is None:
-            return None
+    def _extended_rollup(self, runs: Runs) -> dict[ProfileKey, int] | None:
+        """The summed ticks of this minute with these runs, `None` where it has too many rows."""
         # A copy would be safer against a failing transaction, but costs more than all the rest of a
         # window; so a failed window spoils the minute's rollup instead.
         rollup, self._rollup = self._rollup, None
-        for key, ticks in profile.items():
-            rollup[key] = rollup.get(key, 0) + ticks
+        if rollup is None:
+            return None
+        known = rollup.get
+        keys = zip(runs.thread, runs.state, runs.stack, runs.wait, strict=True)
+        for key, ticks in zip(keys, runs.ticks, strict=True):
+            rollup[key] = known(key, 0) + ticks
         return rollup if len(rollup) <= schema.MAX_ROLLUP_ROWS else None
 
     def _leave_one_file(self) -> None:
@@ -528,16 +526,6 @@ def _kept_rows(columns: Columns, names: Sequence[str], keep: Callable[[int], boo
     return type(columns)(**kept)
 
 
-def _aggregate(runs: Runs) -> dict[ProfileKey, int]:
-    """Ticks by (thread, state, stack, wait)."""
-    profile: dict[ProfileKey, int] = {}
-    known = profile.get
-    keys = zip(runs.thread, runs.state, runs.stack, runs.wait, strict=True)
-    for key, ticks in zip(keys, runs.ticks, strict=True):
-        profile[key] = known(key, 0) + ticks
-    return profile
-
-
 def _encode_runs(window_id: int, window: Window) -> bytes:
     runs, t0_ns = window.runs, window.t0_ns
     differences = {"thread", "first_tick"}
@@ -548,10 +536,10 @@ def _encode_runs(window_id: int, window: Window) -> bytes:
     return schema.encode_group(window_id, schema.GROUP_RUNS, columns)
 
 
-def _encode_profile(window_id: int, name: str, profile: Mapping[ProfileKey, int]) -> bytes:
-    keys = sorted(profile)
+def _encode_rollup(window_id: int, rollup: Mapping[ProfileKey, int]) -> bytes:
+    keys = sorted(rollup)
     thread, state, stack, wait = _transposed(keys, 4)
-    ticks = [profile[key] for key in keys]
+    ticks = [rollup[key] for key in keys]
     columns: list[tuple[str, Sequence[int], bool]] = [
         ("thread", thread, True),
         ("state", state, False),
@@ -559,7 +547,7 @@ def _encode_profile(window_id: int, name: str, profile: Mapping[ProfileKey, int]
         ("wait", wait, False),
         ("ticks", ticks, False),
     ]
-    return schema.encode_group(window_id, name, columns)
+    return schema.encode_group(window_id, schema.GROUP_ROLLUP, columns)
 
 
 def _encode_counters(window_id: int, window: Window) -> bytes:
