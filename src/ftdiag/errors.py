@@ -1,0 +1,68 @@
+"""Errors that a person can act on: what failed, why, and the next command to try.
+
+In: nothing. Out: exception types; `commands` turns them into one message and an exit status.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class FtdiagError(Exception):
+    """Something ftdiag was asked to do cannot be done.
+
+    `what` says what failed and why in one sentence; `hint` is what to do next, as a sentence or a
+    command (may span lines). `exit_status` follows the contract of the JSON report.
+    """
+
+    exit_status: ClassVar[int] = 3
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.what if self.hint is None else f"{self.what}\n{self.hint}"
+
+
+class UsageError(FtdiagError):
+    """The command line makes no sense."""
+
+    exit_status: ClassVar[int] = 2
+
+
+class AttachError(FtdiagError):
+    """The target cannot be attached to."""
+
+
+class NoSuchProcess(AttachError):
+    """There is no such process, or it is a zombie."""
+
+
+class PermissionRefused(AttachError):
+    """The kernel refuses to let us read the target."""
+
+
+class NotPython(AttachError):
+    """The process is not a CPython interpreter."""
+
+
+class UnsupportedPython(AttachError):
+    """A CPython whose memory layout we do not know."""
+
+
+class TargetGone(AttachError):
+    """The target ended or replaced itself (exec) while it was read."""
+
+
+class MemoryReadError(FtdiagError):
+    """A read of the target's memory failed: the address is not mapped (any more)."""
+
+
+class RecordingError(FtdiagError):
+    """A file is not a recording, is damaged, or is of a newer schema."""
+
+
+class DiskFull(FtdiagError):
+    """The recording cannot grow: the disk is full. What was written stays readable."""

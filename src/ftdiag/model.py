@@ -1,0 +1,496 @@
+"""The frozen types that every room shares: what a sample, a window and a finding are.
+
+In: nothing; this module imports only the standard library.
+Out: immutable values. Columns of a window are `array.array`, so that the sampler needs no numpy.
+
+Conventions: units live in names (`_ns`, `_bytes`, `_ratio`, `_hz`); what is unknown is `None` or a
+`Gap`, never 0 or -1; ids of a recording are non-negative integers with the reserved values below.
+"""
+
+from __future__ import annotations
+
+import enum
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+
+class ThreadState(enum.IntEnum):
+    """What a thread did at a tick. The closed set; the values are stored in recordings and never change.
+
+    `ON_CPU` is what the kernel alone can say: the thread is on a core or waits for one. Native
+    sampling splits it into WORK, ATOMIC, SPIN, ALLOC and GC; the kernel's run-queue counter splits off
+    RUNNABLE exactly.
+    """
+
+    ON_CPU = 1
+    WORK = 2
+    ATOMIC = 3
+    SPIN = 4
+    ALLOC = 5
+    GC = 6
+    RUNNABLE = 7
+    LOCK = 8
+    OBJECT_LOCK = 9
+    RUNTIME_LOCK = 10
+    STOPPED = 11
+    GIL = 12
+    IO = 13
+    SLEEP = 14
+    IDLE = 15
+    UNKNOWN = 16
+
+    @property
+    def label(self) -> str:
+        """The name used in reports and JSON: `on_cpu`, `object_lock`, ..."""
+        return self.name.lower()
+
+    @property
+    def group(self) -> StateGroup:
+        """The kernel total that this state is a part of."""
+        return _GROUPS[self]
+
+
+class StateGroup(enum.Enum):
+    """The three exact totals of the kernel that add up to a thread's lifetime in a window."""
+
+    ON_CPU = "on_cpu"
+    RUN_QUEUE = "run_queue"
+    OFF_CPU = "off_cpu"
+
+
+_ON_CPU_STATES: Final = frozenset(
+    {
+        ThreadState.ON_CPU,
+        ThreadState.WORK,
+        ThreadState.ATOMIC,
+        ThreadState.SPIN,
+        ThreadState.ALLOC,
+        ThreadState.GC,
+    }
+)
+_GROUPS: Final[Mapping[ThreadState, StateGroup]] = {
+    state: StateGroup.ON_CPU
+    if state in _ON_CPU_STATES
+    else StateGroup.RUN_QUEUE
+    if state is ThreadState.RUNNABLE
+    else StateGroup.OFF_CPU
+    for state in ThreadState
+}
+
+NO_STACK: Final = 0
+"""Stack id: the thread runs no Python code (not a Python thread, or no frame)."""
+TORN_STACK: Final = 1
+"""Stack id: the thread has Python frames, but they could not be read consistently at this tick."""
+UNKEPT_STACK: Final = 2
+"""Stack id: the recording's table of stacks is full; the stack was read but not kept."""
+FIRST_STACK_ID: Final = 8
+"""Smallest id of a real stack; the ids below are reserved."""
+NO_WAIT: Final = 0
+"""Wait id: the thread did not wait, or nothing is known of its wait."""
+NO_HOLDER: Final = 0
+"""Holder column: nobody known. Otherwise the holder's thread index + 1."""
+
+
+class Confidence(enum.IntEnum):
+    """How a claim is known. Stored in recordings as its value."""
+
+    UNKNOWN = 0
+    INFERRED = 1
+    KNOWN = 2
+
+    @property
+    def label(self) -> str:
+        """The name used in reports and JSON."""
+        return self.name.lower()
+
+
+class LockKind(enum.Enum):
+    """Whose lock it is. The value is stored in recordings."""
+
+    USER = "user"
+    OBJECT = "object"
+    RUNTIME = "runtime"
+    GIL = "gil"
+    NATIVE = "native"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The process that is looked at.
+
+    `start_ticks` is field 22 of /proc/PID/stat: with `pid` it identifies the process. `gil_enabled` is
+    `None` where it could not be read. `python_version` is like "3.14.0" or "3.15.0a5".
+    """
+
+    pid: int
+    start_ticks: int
+    executable: str
+    command: str
+    python_version: str
+    free_threaded: bool
+    gil_enabled: bool | None
+    gil_culprits: tuple[str, ...] = ()
+    capacity_cores: float | None = None
+    capacity_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One Python frame: file, function (qualified name) and line. `line` is `None` where unknown."""
+
+    filename: str
+    function: str
+    line: int | None
+
+
+Stack = tuple[Frame, ...]
+"""Frames of a thread, leaf (the innermost call) first."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockRef:
+    """A lock of the target. `address` identifies it during the session; `label` is for people.
+
+    `type_name` is the type of the owner object ("_thread.lock", "list", "myapp.Cache"); `label` is a
+    source expression or attribute name where one is known ("self._lock").
+    """
+
+    address: int
+    kind: LockKind
+    type_name: str | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a thread waited for, as an interned value: the same wait has the same id.
+
+    `syscall` is the kernel's name of the blocking call ("futex", "epoll_wait"). `detail` says what it is
+    about, for people: a descriptor ("socket 127.0.0.1:5432", "pipe", a path) or a library wait
+    ("queue.Queue.get"). `lock` is set where the wait is for a lock.
+    """
+
+    syscall: str | None
+    detail: str | None = None
+    lock: LockRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread of the target.
+
+    `index` is its number in the recording (a tid can be reused, an index cannot). `name` is the Python
+    name where there is one, else the OS name. `python` is false for threads that the interpreter does
+    not know. `started_ns`/`ended_ns` are on the recording's clock; `None` when not seen.
+    """
+
+    index: int
+    tid: int
+    name: str
+    python: bool
+    main: bool = False
+    interpreter: int = 0
+    started_ns: int | None = None
+    ended_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Something that could not be read: what, why, and how many times in the window."""
+
+    what: str
+    why: str
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadCounters:
+    """Exact kernel counters of the threads alive in a window: one element per thread in every column.
+
+    All are differences over the part of the window in which the thread was seen. `alive_ns` is the
+    length of that part, so `cpu_ns + run_queue_ns <= alive_ns` up to the clock's grain. -1 in a column
+    means "could not be read" and is turned into a `Gap` by readers.
+    """
+
+    thread: array[int] = field(default_factory=lambda: array("I"))
+    alive_ns: array[int] = field(default_factory=lambda: array("q"))
+    cpu_ns: array[int] = field(default_factory=lambda: array("q"))
+    run_queue_ns: array[int] = field(default_factory=lambda: array("q"))
+    voluntary_switches: array[int] = field(default_factory=lambda: array("q"))
+    involuntary_switches: array[int] = field(default_factory=lambda: array("q"))
+    minor_faults: array[int] = field(default_factory=lambda: array("q"))
+    major_faults: array[int] = field(default_factory=lambda: array("q"))
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Thread samples as runs: `ticks[i]` consecutive ticks in which nothing about a thread changed.
+
+    Sorted by thread, then by time. `first_tick[i]` is the run's first tick as an index into the
+    window's `tick_ns`. A thread is absent at the ticks that no run of its covers. Columns: thread index,
+    first_tick, ticks, state (`ThreadState` value), stack id, wait id, holder (thread index + 1, or
+    NO_HOLDER), confidence of the holder (`Confidence` value).
+    """
+
+    thread: array[int] = field(default_factory=lambda: array("I"))
+    first_tick: array[int] = field(default_factory=lambda: array("I"))
+    ticks: array[int] = field(default_factory=lambda: array("I"))
+    state: array[int] = field(default_factory=lambda: array("B"))
+    stack: array[int] = field(default_factory=lambda: array("I"))
+    wait: array[int] = field(default_factory=lambda: array("I"))
+    holder: array[int] = field(default_factory=lambda: array("I"))
+    confidence: array[int] = field(default_factory=lambda: array("B"))
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerCost:
+    """What the sampler itself did in a window: its CPU time, and the ticks it took, was late for, missed."""
+
+    cpu_ns: int
+    ticks: int
+    late_ticks: int
+    missed_ticks: int
+    walked_stacks: int
+    torn_stacks: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCounters:
+    """Whole-process readings at the end of a window; `None` where not readable."""
+
+    rss_bytes: int | None = None
+    threads: int | None = None
+    gil_enabled: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What the sampler saw between `t0_ns` and `t1_ns` (CLOCK_MONOTONIC of the sampling machine).
+
+    `tick_ns` has the time of every tick taken in the window.
+    """
+
+    t0_ns: int
+    t1_ns: int
+    tick_ns: array[int]
+    runs: Runs
+    counters: ThreadCounters
+    cost: SamplerCost
+    process: ProcessCounters = ProcessCounters()
+    gaps: tuple[Gap, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSettings:
+    """How a recording was made. `started_unix_ns` is wall-clock time of `started_ns`."""
+
+    rate_hz: float
+    started_ns: int
+    started_unix_ns: int
+    ftdiag_version: str
+    host: str
+    source: str = "native"
+
+
+class EndReason(enum.Enum):
+    """Why a recording ended. The value is stored."""
+
+    EXITED = "exited"
+    KILLED = "killed"
+    EXECED = "execed"
+    VANISHED = "vanished"
+    DURATION = "duration"
+    STOPPED = "stopped"
+    DISK_FULL = "disk-full"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a recording ended: the reason, one sentence for people, and when."""
+
+    reason: EndReason
+    detail: str
+    at_ns: int
+
+
+class Severity(enum.Enum):
+    """How much a finding matters; see the score in the metrics."""
+
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+# --- what analysis makes of a range of a recording ------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class HotLine:
+    """Thread-time charged to one line (or, with `frame.line` None, one function).
+
+    `total_ns` and `states_ns` are thread-time in which this was the innermost Python frame.
+    `stacks` are the commonest call stacks that end here with their thread-time, longest first.
+    """
+
+    frame: Frame
+    total_ns: float
+    states_ns: Mapping[ThreadState, float]
+    threads: int
+    stacks: tuple[tuple[Stack, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMetrics:
+    """One thread over a range. `sum(states_ns.values()) == alive_ns` exactly (metrics: states that add up).
+
+    `states_ns` splits `cpu_ns` (as ON_CPU where not split by native samples), `run_queue_ns` (RUNNABLE)
+    and the rest. `waits` are the commonest waits, longest first. `role` is a short word such as "main",
+    "worker", "native".
+    """
+
+    info: ThreadInfo
+    role: str
+    alive_ns: int
+    cpu_ns: int
+    run_queue_ns: int
+    states_ns: Mapping[ThreadState, float]
+    voluntary_switches: int
+    involuntary_switches: int
+    minor_faults: int
+    major_faults: int
+    hot: tuple[HotLine, ...] = ()
+    waits: tuple[tuple[Wait, float], ...] = ()
+    latest_state: ThreadState | None = None
+    latest_stack: Stack = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LockHolder:
+    """Blame: thread-time that others waited for a lock while this thread held it at this stack."""
+
+    thread: ThreadInfo | None
+    confidence: Confidence
+    blame_ns: float
+    stack: Stack
+
+
+@dataclass(frozen=True, slots=True)
+class LockWaiter:
+    """Thread-time that a thread waited for a lock at this stack."""
+
+    thread: ThreadInfo
+    wait_ns: float
+    stack: Stack
+
+
+@dataclass(frozen=True, slots=True)
+class LockMetrics:
+    """One lock over a range; the definitions are those of the metrics (wait, critical wait, mean queue)."""
+
+    number: int
+    lock: LockRef
+    wait_ns: float
+    critical_wait_ns: float
+    mean_queue: float
+    waiters_max: int
+    longest_wait_ns: float
+    waiters: tuple[LockWaiter, ...]
+    holders: tuple[LockHolder, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """The whole program over a range. `None` means not measured; `Quality.not_measured` says why.
+
+    `on_cpu_cores` is all thread-time on a core per second, an upper bound of `useful_cores`.
+    `lost_cores` maps a state to the cores it cost. `concurrency[k]` is the share of ticks with exactly k
+    threads on a core or wanting one.
+    """
+
+    duration_ns: int
+    ticks: int
+    capacity_cores: float | None
+    capacity_reason: str | None
+    threads: int
+    threads_with_work: int
+    on_cpu_cores: float
+    run_queue_cores: float
+    useful_cores: float | None
+    ideal_speedup: float | None
+    efficiency_ratio: float | None
+    lost_cores: Mapping[ThreadState, float]
+    states_ns: Mapping[ThreadState, float]
+    load_balance_ratio: float | None
+    serial_share_ratio: float | None
+    concurrency: tuple[float, ...]
+    work_per_wakeup_ns: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One figure a finding rests on."""
+
+    metric: str
+    value: float
+    unit: str
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """One thing to change, with code where it can be shown."""
+
+    text: str
+    code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A cause, what it costs and what to do. `confidence` is "known", "likely" or "possible"."""
+
+    rule_id: str
+    severity: Severity
+    score: float
+    confidence: str
+    lost_cores: float
+    subject: Mapping[str, str | int]
+    summary: str
+    explanation: str
+    could_also_be: tuple[str, ...]
+    remedy: tuple[Remedy, ...]
+    verify: str
+    evidence: tuple[Evidence, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How far the figures can be trusted, and what is not measured and why."""
+
+    torn_ratio: float | None
+    missed_tick_ratio: float | None
+    unknown_ratio: float | None
+    classified_cpu_ratio: float | None
+    sampler_cpu_ratio: float | None
+    not_measured: Mapping[str, str]
+    gaps: tuple[Gap, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a view or a report shows of one range of a recording."""
+
+    target: Target
+    settings: RecordingSettings
+    end: End | None
+    t0_ns: int
+    t1_ns: int
+    metrics: Metrics
+    threads: tuple[ThreadMetrics, ...]
+    hot: tuple[HotLine, ...]
+    locks: tuple[LockMetrics, ...]
+    findings: tuple[Finding, ...]
+    not_applicable: tuple[tuple[str, str], ...]
+    quality: Quality

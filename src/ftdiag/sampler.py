@@ -1,0 +1,715 @@
+"""The clock: looks at every thread of a target at a fixed rate and writes a recording.
+
+In: a pid and `SamplerOptions`. Out: a recording that grows by one window a second, and a few lines of JSON
+on standard output that say how it goes (`started`, `error`, `ended`).
+Runs in a process of its own: `python -m ftdiag.sampler`, options as JSON on standard input, which stays
+open: when it closes (the parent is gone), sampling ends.
+
+What a tick costs. A thread that has not been on a core since the last tick cannot have changed in any way;
+its schedstat line says so, and is all that is read of it. Only threads that ran have their system call
+read and their stack walked, all in one system call.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from array import array
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from ftdiag import __version__
+from ftdiag.errors import (
+    AttachError,
+    DiskFull,
+    FtdiagError,
+    MemoryReadError,
+    NoSuchProcess,
+    RecordingError,
+    TargetGone,
+    UsageError,
+)
+from ftdiag.model import (
+    NO_HOLDER,
+    NO_STACK,
+    NO_WAIT,
+    TORN_STACK,
+    Confidence,
+    End,
+    EndReason,
+    Frame,
+    Gap,
+    ProcessCounters,
+    RecordingSettings,
+    Runs,
+    SamplerCost,
+    Target,
+    ThreadCounters,
+    ThreadInfo,
+    ThreadState,
+    Wait,
+    Window,
+)
+from ftdiag.sources import procfs
+from ftdiag.sources.exits import how_it_ended
+from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.waits import Blocked, WaitReader
+
+MIN_RATE_HZ: Final = 1.0
+MAX_RATE_HZ: Final = 1000.0
+WINDOW_NS: Final = 1_000_000_000
+FIRST_WINDOW_NS: Final = 250_000_000
+"""The first window is short, so that a view has something to show at once."""
+LATE_RATIO: Final = 0.25
+"""A tick that begins later than this part of the period counts as late."""
+MAX_THREADS: Final = 20_000
+"""Threads that are looked at; further ones are counted as a gap."""
+NAMES_EVERY_WINDOWS: Final = 10
+"""Names can be changed by the program; apart from new threads they are read again this rarely."""
+MATCH_ATTEMPTS: Final = 50
+"""Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
+SCHEDSTAT_BYTES: Final = 96
+SYSCALL_BYTES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerOptions:
+    """What to sample and where to write. `keep_*` make the recording a ring."""
+
+    pid: int
+    path: str
+    rate_hz: float = 100.0
+    duration_s: float | None = None
+    keep_ns: int | None = None
+    keep_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a rate or duration that makes no sense."""
+        if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:  # also false for NaN
+            raise UsageError(
+                f"a rate of {self.rate_hz:g} Hz is not possible",
+                f"--rate takes {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}; 100 is usual",
+            )
+        if self.duration_s is not None and not 0 < self.duration_s <= 31_536_000:
+            raise UsageError(
+                f"a duration of {self.duration_s:g} s is not possible", "--duration takes seconds above 0"
+            )
+
+
+class RecordingSink(Protocol):
+    """What the sampler needs of a recording."""
+
+    def intern_frame(self, frame: Frame) -> int: ...
+    def intern_stack(self, frame_ids: Sequence[int]) -> int: ...
+    def intern_wait(self, wait: Wait) -> int: ...
+    def put_thread(self, info: ThreadInfo) -> None: ...
+    def update_target(self, target: Target) -> None: ...
+    def write_window(self, window: Window) -> None: ...
+
+
+Observation = tuple[int, int, int, int, int]
+"""State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
+
+
+class _Thread:
+    """One thread of the target: its files, what was seen last, and the window's runs so far."""
+
+    __slots__ = (
+        "attempts",
+        "base_alive_ns",
+        "base_cpu_ns",
+        "base_faults",
+        "base_run_queue_ns",
+        "files",
+        "info",
+        "observation",
+        "python",
+        "ran",
+        "run_start",
+        "runs",
+        "schedstat",
+        "schedstat_fd",
+        "seen_ns",
+        "settled",
+        "syscall_fd",
+    )
+
+    def __init__(self, info: ThreadInfo, files: procfs.ThreadFiles, now_ns: int) -> None:
+        self.info = info
+        self.files = files
+        self.schedstat_fd = files.schedstat_fd
+        self.syscall_fd = files.syscall_fd
+        self.python: list[PythonThread] = []
+        self.attempts = 0
+        self.schedstat = b""
+        self.settled = False
+        self.ran = True
+        self.observation: Observation | None = None
+        self.run_start = 0
+        self.runs: list[tuple[int, int, Observation]] = []
+        self.base_alive_ns = now_ns
+        self.seen_ns = now_ns
+        self.base_cpu_ns = 0
+        self.base_run_queue_ns = 0
+        self.base_faults: procfs.SwitchesAndFaults | None = None
+
+
+class _Stacks:
+    """The recording's table of stacks, which also tells the wait reader what new stacks look like."""
+
+    def __init__(self, sink: RecordingSink, waits: WaitReader) -> None:
+        self._sink = sink
+        self._waits = waits
+        self._frames: dict[int, Frame] = {}
+
+    def intern_frame(self, frame: Frame) -> int:
+        frame_id = self._sink.intern_frame(frame)
+        self._frames[frame_id] = frame
+        return frame_id
+
+    def intern_stack(self, frame_ids: Sequence[int]) -> int:
+        stack = self._sink.intern_stack(frame_ids)
+        self._waits.learn_stack(stack, [self._frames[frame_id] for frame_id in reversed(frame_ids[-12:])])
+        return stack
+
+
+class Sampler:
+    """Samples one target into a recording until told to stop.
+
+    Raises AttachError (of the fitting kind) on construction when the target cannot be read.
+    """
+
+    def __init__(self, options: SamplerOptions) -> None:
+        self._options = options
+        self._pid = options.pid
+        self._memory = RemoteMemory(options.pid)
+        stat = procfs.read_process_stat(options.pid)
+        if stat.state in "ZX":
+            raise NoSuchProcess(
+                f"process {options.pid} has ended; it is a zombie that waits for its parent {stat.parent}",
+                "ftdiag list   shows the Python processes",
+            )
+        self._runtime = find_runtime(options.pid, self._memory)
+        self._pidfd = os.pidfd_open(options.pid)
+        self._waits = WaitReader(options.pid, self._memory, self._runtime)
+        self._fingerprint = self._identity()
+        self._same_namespace = procfs.shares_pid_namespace(options.pid)
+        cores, reason = procfs.capacity(options.pid)
+        self.target = Target(
+            pid=options.pid,
+            start_ticks=stat.start_ticks,
+            executable=procfs.read_executable(options.pid) or "?",
+            command=procfs.read_command_line(options.pid),
+            python_version=str(self._runtime.layout.version),
+            free_threaded=self._runtime.layout.free_threaded,
+            gil_enabled=None,
+            capacity_cores=cores,
+            capacity_reason=reason,
+        )
+        self._threads: dict[int, _Thread] = {}
+        self._ended: list[_Thread] = []
+        self._next_index = 0
+        self._thread_count = -1
+        self._task_directory = os.open(f"/proc/{options.pid}/task", os.O_RDONLY | os.O_DIRECTORY)
+        self._tick_ns = array("q")
+        self._window_start_ns = 0
+        self._late = self._missed = 0
+        self._gaps: Counter[tuple[str, str]] = Counter()
+        self._windows = 0
+        self._names_wanted = True
+        self._end: End | None = None
+        self._cpu_base_ns = 0
+
+    def attach(self, sink: RecordingSink) -> None:
+        """Begin to use a recording; reads what does not change often for the first time."""
+        self._sink = sink
+        self._interpreter = InterpreterReader(self._memory, self._runtime, _Stacks(sink, self._waits))
+        self.target = replace(self.target, gil_enabled=self._interpreter.gil_enabled())
+        sink.update_target(self.target)
+
+    # --- the loop ---
+
+    def run(self, wake_fd: int | None = None) -> End:
+        """Sample until the target ends, the time is over, or `wake_fd` becomes readable or closes.
+
+        Raises DiskFull and RecordingError from writing.
+        """
+        period_ns = int(1e9 / self._options.rate_hz)
+        poll = select.poll()
+        poll.register(self._pidfd, select.POLLIN)
+        if wake_fd is not None:
+            poll.register(wake_fd, select.POLLIN | select.POLLHUP)
+        clock = time.monotonic_ns
+        start = clock()
+        self._window_start_ns = start
+        self._cpu_base_ns = time.process_time_ns()
+        window_end = start + FIRST_WINDOW_NS
+        stop_at = None if self._options.duration_s is None else start + int(self._options.duration_s * 1e9)
+        due = start
+        while self._end is None:
+            now = clock()
+            if now < due:
+                time.sleep((due - now) / 1e9)
+                now = clock()
+            if now - due > LATE_RATIO * period_ns:
+                self._late += 1
+                if now - due > period_ns:
+                    missed = (now - due) // period_ns
+                    self._missed += missed
+                    due += missed * period_ns
+            due += period_ns
+            for descriptor, _ in poll.poll(0):
+                self._on_event(descriptor, now)
+            if self._end is None:
+                self._tick(now)
+            if stop_at is not None and now >= stop_at and self._end is None:
+                self._end = End(EndReason.DURATION, "the asked duration is over", now)
+            if now >= window_end or self._end is not None:
+                self._flush(now)
+                window_end = max(window_end, now - WINDOW_NS) + (
+                    WINDOW_NS if self._windows > 1 else WINDOW_NS - FIRST_WINDOW_NS
+                )
+        return self._end
+
+    def stop(self, reason: EndReason, detail: str) -> None:
+        """Ask the loop to end after the tick it is in."""
+        if self._end is None:
+            self._end = End(reason, detail, time.monotonic_ns())
+
+    def _on_event(self, descriptor: int, now: int) -> None:
+        if descriptor == self._pidfd:
+            reason, detail = how_it_ended(self._pid, self._pidfd)
+            self._end = End(reason, detail, now)
+        else:
+            self.stop(EndReason.STOPPED, "stopped on request")
+
+    # --- one tick ---
+
+    def _tick(self, now: int) -> None:
+        tick = len(self._tick_ns)
+        self._tick_ns.append(now)
+        try:
+            if os.fstat(self._task_directory).st_nlink != self._thread_count:
+                self._update_threads(now, tick)
+            self._look(now, tick)
+        except (TargetGone, NoSuchProcess):
+            self._target_gone(now)
+        except MemoryReadError:
+            self._gaps["stacks", "the interpreter's memory could not be read"] += 1
+            self._check_identity(now)
+
+    def _look(self, now: int, tick: int) -> None:
+        changed: list[_Thread] = []
+        gone: list[_Thread] = []
+        pread = os.pread
+        for thread in self._threads.values():
+            try:
+                schedstat = pread(thread.schedstat_fd, SCHEDSTAT_BYTES, 0)
+            except OSError:
+                gone.append(thread)
+                continue
+            thread.seen_ns = now
+            if schedstat == thread.schedstat and thread.settled:
+                continue
+            thread.schedstat = schedstat
+            changed.append(thread)
+        if changed:
+            gone += self._observe(changed, now, tick)
+        if gone:
+            for thread in gone:
+                self._thread_ended(thread, tick)
+            self._thread_count = -1  # another may have taken its place in the count
+
+    def _observe(self, changed: list[_Thread], now: int, tick: int) -> list[_Thread]:
+        """Look closely at the threads that ran since the last tick; return those that are gone."""
+        gone: list[_Thread] = []
+        calls: list[Blocked | None] = []
+        walked: list[PythonThread] = []
+        looked: list[_Thread] = []
+        parse = self._waits.parse
+        for thread in changed:
+            thread.ran = True
+            try:
+                line = os.pread(thread.syscall_fd, SYSCALL_BYTES, 0)
+            except OSError as error:
+                if error.errno in (errno.ESRCH, errno.ENOENT):
+                    gone.append(thread)
+                    continue
+                line = b""
+            blocked = parse(line)
+            thread.settled = blocked is not None
+            calls.append(blocked)
+            looked.append(thread)
+            walked.extend(thread.python)
+        stacks = iter(self._interpreter.walk(walked)) if walked else iter(())
+        for thread, blocked in zip(looked, calls, strict=True):
+            stack = NO_STACK
+            for python in thread.python:
+                one = next(stacks)
+                # A thread can be in several interpreters; the newest that runs anything is the innermost.
+                if stack == NO_STACK:
+                    stack = one
+                if one == TORN_STACK:
+                    self._check_python(thread, python)
+            if not thread.python and thread.attempts < MATCH_ATTEMPTS:
+                self._match_later(thread)
+            if blocked is None:
+                observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
+            else:
+                observation = self._blocked(blocked, stack)
+            if observation != thread.observation:
+                self._close_run(thread, tick)
+                thread.observation = observation
+        return gone
+
+    def _blocked(self, blocked: Blocked, stack: int) -> Observation:
+        state, wait = self._waits.classify(blocked, stack)
+        wait_id = NO_WAIT if wait is None else self._sink.intern_wait(wait)
+        return (int(state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+
+    def _close_run(self, thread: _Thread, tick: int) -> None:
+        if thread.observation is not None and tick > thread.run_start:
+            thread.runs.append((thread.run_start, tick - thread.run_start, thread.observation))
+        thread.run_start = tick
+
+    # --- threads that come and go ---
+
+    def _update_threads(self, now: int, tick: int) -> None:
+        present = procfs.thread_ids(self._pid)
+        for tid in set(self._threads).difference(present):
+            self._thread_ended(self._threads[tid], tick)
+        new = [tid for tid in present if tid not in self._threads]
+        for tid in new:
+            self._thread_started(tid, now, tick)
+        if new:
+            self._match_threads()
+        self._thread_count = len(present) + 2  # a directory's link count is its subdirectories + 2
+
+    def _thread_started(self, tid: int, now: int, tick: int) -> None:
+        if len(self._threads) >= MAX_THREADS:
+            self._gaps["threads", f"more than {MAX_THREADS} threads at once"] += 1
+            return
+        try:
+            files = procfs.ThreadFiles(self._pid, tid)
+        except (FileNotFoundError, ProcessLookupError):
+            self._gaps["threads", "ended before they could be looked at"] += 1
+            return
+        except OSError as error:
+            self._gaps["threads", f"files could not be opened: {os.strerror(error.errno or 0)}"] += 1
+            return
+        info = ThreadInfo(
+            index=self._next_index,
+            tid=tid,
+            name=files.name() or f"thread {tid}",
+            python=False,
+            main=tid == self._pid,
+            started_ns=now if self._windows or tick else None,
+        )
+        self._next_index += 1
+        thread = _Thread(info, files, now)
+        thread.run_start = tick
+        with suppress(OSError, ValueError, IndexError):
+            thread.schedstat = os.pread(files.schedstat_fd, SCHEDSTAT_BYTES, 0)
+            cpu, run_queue, _ = thread.schedstat.split()
+            if info.started_ns is None:
+                # Was there before us: what it did earlier does not count.
+                thread.base_cpu_ns, thread.base_run_queue_ns = int(cpu), int(run_queue)
+            else:
+                # Began since the last look: all it did so far belongs to this window, and so does its time.
+                lived = min(int(cpu) + int(run_queue), self._since_last_tick(now))
+                thread.base_alive_ns = now - lived
+        if info.started_ns is None:
+            thread.base_faults = files.switches_and_faults()
+        else:
+            thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0)
+        thread.schedstat = b""
+        self._threads[tid] = thread
+        self._sink.put_thread(info)
+        self._names_wanted = True
+
+    def _since_last_tick(self, now: int) -> int:
+        previous = self._tick_ns[-2] if len(self._tick_ns) > 1 else self._window_start_ns
+        return max(0, now - previous)
+
+    def _thread_ended(self, thread: _Thread, tick: int) -> None:
+        if self._threads.pop(thread.info.tid, None) is None:
+            return
+        self._close_run(thread, tick)
+        thread.observation = None
+        thread.files.close()
+        thread.info = replace(thread.info, ended_ns=thread.seen_ns)
+        self._sink.put_thread(thread.info)
+        self._ended.append(thread)
+
+    def _match_threads(self) -> None:
+        """Join the interpreter's thread states to the kernel's threads by their native id."""
+        states: dict[int, list[PythonThread]] = {}
+        for python in self._interpreter.threads():
+            states.setdefault(python.native_id, []).append(python)
+        for thread in self._threads.values():
+            native_id = thread.info.tid
+            if not self._same_namespace:
+                native_id = thread.files.namespace_tid() or -1
+            found = states.get(native_id, [])
+            known = {(python.address, python.native_id) for python in thread.python}
+            if {(python.address, python.native_id) for python in found} != known:
+                thread.python = found
+                thread.settled = False
+                thread.info = replace(
+                    thread.info, python=True, interpreter=found[-1].interpreter if found else 0
+                )
+                self._sink.put_thread(thread.info)
+                self._names_wanted = True
+
+    def _match_later(self, thread: _Thread) -> None:
+        """A thread that is not Python's yet: it may be just starting, so look again for a while."""
+        thread.attempts += 1
+        if thread.attempts in (1, 2, 5, 10, 20, MATCH_ATTEMPTS):
+            self._match_threads()
+
+    def _check_python(self, thread: _Thread, python: PythonThread) -> None:
+        """A torn stack may mean that the thread state is no longer this thread's."""
+        try:
+            data = self._memory.read_word(python.address + self._runtime.layout.thread_native_id)
+        except MemoryReadError:
+            data = 0
+        if data != python.native_id:
+            thread.python = [other for other in thread.python if other is not python]
+            thread.attempts = 0
+
+    def _read_names(self) -> None:
+        names = self._interpreter.thread_names()
+        for thread in self._threads.values():
+            name = next((names[p.ident] for p in thread.python if p.ident in names), None)
+            if name is None and not thread.python:
+                name = thread.files.name()
+            if name is not None and name != thread.info.name:
+                thread.info = replace(thread.info, name=name)
+                self._sink.put_thread(thread.info)
+
+    # --- the end of the target ---
+
+    def _identity(self) -> tuple[str | None, bytes]:
+        """What exec changes while pid and start time stay: the executable, and where things were loaded."""
+        try:
+            auxiliary = Path(f"/proc/{self._pid}/auxv").read_bytes()
+        except OSError:
+            auxiliary = b""
+        return procfs.read_executable(self._pid), auxiliary
+
+    def _check_identity(self, now: int) -> None:
+        if self._end is None and self._identity() != self._fingerprint:
+            if select.select([self._pidfd], [], [], 0)[0]:
+                self._target_gone(now)
+                return
+            command = procfs.read_command_line(self._pid)
+            self._end = End(EndReason.EXECED, f"the process replaced itself (exec): {command}", now)
+
+    def _target_gone(self, now: int) -> None:
+        if self._end is None:
+            # The kernel takes threads away before it reports the exit.
+            select.select([self._pidfd], [], [], 0.5)
+            reason, detail = how_it_ended(self._pid, self._pidfd)
+            self._end = End(reason, detail, now)
+
+    # --- windows ---
+
+    def _flush(self, now: int) -> None:
+        """Write the window that ends now and begin the next."""
+        if self._end is None:
+            self._once_a_window(now)
+        ticks = len(self._tick_ns)
+        end_ns = self._tick_ns[-1] if ticks else now
+        threads = self._ended + list(self._threads.values())
+        threads.sort(key=lambda thread: thread.info.index)
+        runs, counters = Runs(), ThreadCounters()
+        for thread in threads:
+            self._close_run(thread, ticks)
+            thread.run_start = 0
+            _append_runs(runs, thread)
+            self._append_counters(counters, thread)
+        cpu_ns = time.process_time_ns()
+        cost = SamplerCost(
+            cpu_ns=cpu_ns - self._cpu_base_ns,
+            ticks=ticks,
+            late_ticks=self._late,
+            missed_ticks=self._missed,
+            walked_stacks=self._interpreter.walked,
+            torn_stacks=self._interpreter.torn,
+        )
+        self._cpu_base_ns = cpu_ns
+        process = ProcessCounters(
+            rss_bytes=procfs.rss_bytes(self._pid),
+            threads=len(self._threads),
+            gil_enabled=self.target.gil_enabled,
+        )
+        gaps = tuple(Gap(what, why, count) for (what, why), count in self._gaps.items())
+        window = Window(
+            self._window_start_ns, max(end_ns, self._window_start_ns), self._tick_ns, runs, counters, cost,
+            process, gaps,
+        )  # fmt: skip
+        if ticks:
+            self._sink.write_window(window)
+            self._windows += 1
+        self._window_start_ns = end_ns
+        self._tick_ns = array("q")
+        self._late = self._missed = 0
+        self._interpreter.walked = self._interpreter.torn = 0
+        self._gaps.clear()
+        self._ended.clear()
+        if self._windows % 30 == 1:
+            gc.collect()  # automatic collection is off: it would make ticks late
+
+    def _once_a_window(self, now: int) -> None:
+        try:
+            stale = self._interpreter.recheck_codes()
+            if stale:
+                self._gaps["code", "code objects were freed; lines seen between may be wrong"] += stale
+            if any(not thread.python and thread.ran for thread in self._threads.values()):
+                self._match_threads()
+            if self._names_wanted or self._windows % NAMES_EVERY_WINDOWS == 0:
+                self._names_wanted = False
+                self._read_names()
+            gil = self._interpreter.gil_enabled()
+            if gil != self.target.gil_enabled:
+                self.target = replace(self.target, gil_enabled=gil)
+                self._sink.update_target(self.target)
+        except (TargetGone, NoSuchProcess):
+            self._target_gone(now)
+            return
+        except MemoryReadError:
+            self._gaps["interpreter", "its memory could not be read"] += 1
+        self._check_identity(now)
+
+    def _append_counters(self, counters: ThreadCounters, thread: _Thread) -> None:
+        """Differences of the kernel's counters since the window began, or the thread."""
+        alive_ns = thread.seen_ns - thread.base_alive_ns
+        try:
+            cpu, run_queue, _ = map(int, thread.schedstat.split())
+            cpu_ns, run_queue_ns = cpu - thread.base_cpu_ns, run_queue - thread.base_run_queue_ns
+            thread.base_cpu_ns, thread.base_run_queue_ns = cpu, run_queue
+        except ValueError:
+            cpu_ns = run_queue_ns = -1
+        faults = thread.base_faults
+        if thread.ran and thread.info.ended_ns is None:
+            faults = thread.files.switches_and_faults() or faults
+        base = thread.base_faults
+        thread.ran = False
+        thread.base_alive_ns = thread.seen_ns
+        thread.base_faults = faults
+        counters.thread.append(thread.info.index)
+        counters.alive_ns.append(max(0, alive_ns))
+        counters.cpu_ns.append(cpu_ns)
+        counters.run_queue_ns.append(run_queue_ns)
+        if faults is None or base is None:
+            changes = (-1, -1, -1, -1)
+        else:
+            changes = (
+                faults.voluntary_switches - base.voluntary_switches,
+                faults.involuntary_switches - base.involuntary_switches,
+                faults.minor_faults - base.minor_faults,
+                faults.major_faults - base.major_faults,
+            )
+        counters.voluntary_switches.append(changes[0])
+        counters.involuntary_switches.append(changes[1])
+        counters.minor_faults.append(changes[2])
+        counters.major_faults.append(changes[3])
+
+
+def _append_runs(runs: Runs, thread: _Thread) -> None:
+    index = thread.info.index
+    for first, ticks, (state, stack, wait, holder, confidence) in thread.runs:
+        runs.thread.append(index)
+        runs.first_tick.append(first)
+        runs.ticks.append(ticks)
+        runs.state.append(state)
+        runs.stack.append(stack)
+        runs.wait.append(wait)
+        runs.holder.append(holder)
+        runs.confidence.append(confidence)
+    thread.runs = []
+
+
+# --- the process ---
+
+
+def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
+    """Attach, sample into `options.path` until the end, finish the recording.
+
+    Calls back on standard output as the module's docstring says. Raises AttachError, RecordingError,
+    DiskFull.
+    """
+    from ftdiag.recording.writer import RecordingWriter
+
+    procfs.raise_descriptor_limit()
+    sampler = Sampler(options)
+    settings = RecordingSettings(
+        rate_hz=options.rate_hz,
+        started_ns=time.monotonic_ns(),
+        started_unix_ns=time.time_ns(),
+        ftdiag_version=__version__,
+        host=socket.gethostname(),
+    )
+    writer = RecordingWriter(
+        Path(options.path),
+        sampler.target,
+        settings,
+        keep_ns=options.keep_ns,
+        keep_bytes=options.keep_bytes,
+    )
+    try:
+        sampler.attach(writer)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: sampler.stop(EndReason.STOPPED, "stopped on request"))
+        _say({"event": "started", "target": asdict(sampler.target)})
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        try:
+            end = sampler.run(wake_fd)
+        except DiskFull as error:
+            end = End(EndReason.DISK_FULL, error.what, time.monotonic_ns())
+            with suppress(DiskFull, RecordingError):
+                writer.finish(end)
+            raise
+        writer.finish(end)
+    finally:
+        writer.close()
+    return end
+
+
+def _say(message: Mapping[str, object]) -> None:
+    """One line of JSON for the parent. A parent that is gone is noticed elsewhere."""
+    with suppress(BrokenPipeError, OSError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """Entry point of the sampler's process: options as one line of JSON on standard input."""
+    try:
+        options = SamplerOptions(**json.loads(sys.stdin.readline()))
+        end = sample(options, wake_fd=sys.stdin.fileno())
+    except FtdiagError as error:
+        kind = type(error).__name__
+        _say({"event": "error", "kind": kind, "what": error.what, "hint": error.hint})
+        return error.exit_status
+    _say({"event": "ended", "reason": end.reason.value, "detail": end.detail})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

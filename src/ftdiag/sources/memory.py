@@ -1,0 +1,286 @@
+"""Reading another process's memory and the files mapped into it, without stopping it.
+
+In: a pid, addresses. Out: bytes, mappings, addresses of ELF sections.
+Reads go through process_vm_readv(2), many at a time; nothing is ever written. What is read is hostile:
+sizes are bounded here, contents are validated by the callers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from ftdiag.errors import MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
+
+MAX_IOVECS: Final = 1024
+"""IOV_MAX of Linux: remote ranges in one process_vm_readv call."""
+MAX_READ_BYTES: Final = 16 << 20
+"""Longest single read that is ever attempted; a hostile length never allocates more."""
+MAX_MAPPINGS: Final = 1_000_000
+"""Lines of /proc/PID/maps that are read."""
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_process_vm_readv: Final = _libc.process_vm_readv
+_process_vm_readv.restype = ctypes.c_ssize_t
+_process_vm_readv.argtypes = [
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One line of /proc/PID/maps. `path` is "" for anonymous memory."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    inode: int
+    path: str
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.end - self.start
+
+    @property
+    def is_file(self) -> bool:
+        """Whether a file of the file system is mapped here."""
+        return self.inode != 0 and self.path.startswith("/")
+
+
+class RemoteMemory:
+    """The memory of one process, read only.
+
+    Not thread-safe: the buffers of batched reads are reused.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._buffer = bytearray(1 << 16)
+        self._buffer_address = _address_of(self._buffer)
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return `size` bytes at `address`.
+
+        Raises MemoryReadError if any of them is not readable, TargetGone if the process ended,
+        PermissionRefused if the kernel refuses.
+        """
+        if size <= 0 or size > MAX_READ_BYTES or address <= 0 or address + size > 1 << 63:
+            raise MemoryReadError(f"refusing to read {size} bytes at {address:#x}")
+        self._reserve(size)
+        if self._transfer(array("Q", (address, size)), 1, size) != size:
+            raise MemoryReadError(f"cannot read {size} bytes at {address:#x} of process {self.pid}")
+        return bytes(memoryview(self._buffer)[:size])
+
+    def read_word(self, address: int) -> int:
+        """Return the 8-byte little-endian word at `address`; raises like `read`."""
+        return int.from_bytes(self.read(address, 8), "little")
+
+    def read_up_to(self, address: int, size: int) -> bytes:
+        """Return at most `size` bytes at `address`: fewer where the mapping ends. Raises like `read`."""
+        try:
+            return self.read(address, size)
+        except MemoryReadError:
+            to_page_end = -address % 4096
+            if 0 < to_page_end < size:
+                return self.read(address, to_page_end)
+            raise
+
+    def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        """Return the bytes of every (address, size) range, `None` for those that are not readable.
+
+        One system call for up to MAX_IOVECS ranges when all are readable, one more for each that is not.
+        Raises TargetGone or PermissionRefused like `read`.
+        """
+        results: list[bytes | None] = []
+        for first in range(0, len(ranges), MAX_IOVECS):
+            results.extend(self._read_batch(ranges[first : first + MAX_IOVECS]))
+        return results
+
+    def _read_batch(self, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        results: list[bytes | None] = [None] * len(ranges)
+        usable = [
+            index
+            for index, (address, size) in enumerate(ranges)
+            if 0 < size <= MAX_READ_BYTES and 0 < address and address + size <= 1 << 63
+        ]
+        while usable:
+            vectors = array("Q")
+            total = 0
+            for index in usable:
+                vectors.extend(ranges[index])
+                total += ranges[index][1]
+            self._reserve(total)
+            got = self._transfer(vectors, len(usable), total)
+            view = memoryview(self._buffer)
+            position = 0
+            done = 0
+            for index in usable:
+                size = ranges[index][1]
+                if position + size > got:
+                    break
+                results[index] = bytes(view[position : position + size])
+                position += size
+                done += 1
+            usable = usable[done + 1 :]  # the first one not transferred is the unreadable one
+        return results
+
+    def read_scattered(self, vectors: array[int], count: int, total: int) -> memoryview | None:
+        """The hot path: read `count` ranges given as [address, size, address, size, ...] in one call.
+
+        `total` is the sum of the sizes. Returns a view of the reused buffer (valid until the next read),
+        the ranges one after the other, or `None` if any was not readable.
+        """
+        if count > MAX_IOVECS:
+            raise ValueError("too many ranges for one call")
+        self._reserve(total)
+        if self._transfer(vectors, count, total) != total:
+            return None
+        return memoryview(self._buffer)[:total]
+
+    def _reserve(self, size: int) -> None:
+        if size > len(self._buffer):
+            self._buffer = bytearray(max(size, 2 * len(self._buffer)))
+            self._buffer_address = _address_of(self._buffer)
+
+    def _transfer(self, vectors: array[int], count: int, total: int) -> int:
+        local = array("Q", (self._buffer_address, total))
+        got: int = _process_vm_readv(self.pid, local.buffer_info()[0], 1, vectors.buffer_info()[0], count, 0)
+        if got >= 0:
+            return got
+        code = ctypes.get_errno()
+        if code == errno.EFAULT:
+            return 0
+        if code == errno.ESRCH:
+            raise TargetGone(f"process {self.pid} has ended")
+        if code in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            raise PermissionRefused(
+                f"the kernel refuses to read the memory of process {self.pid}: {os.strerror(code)}",
+                f"ftdiag doctor {self.pid}   says which permission is missing and how to give it",
+            )
+        return 0
+
+
+def _address_of(buffer: bytearray) -> int:
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+
+
+def read_mappings(pid: int) -> list[Mapping]:
+    """Return the memory mappings of `pid`, in address order.
+
+    Raises NoSuchProcess, PermissionRefused. A zombie or kernel thread has none.
+    """
+    return list(_iterate_mappings(pid))
+
+
+def _iterate_mappings(pid: int) -> Iterator[Mapping]:
+    try:
+        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
+            for number, line in enumerate(lines):
+                if number >= MAX_MAPPINGS:
+                    return
+                fields = line.rstrip("\n").split(None, 5)
+                start, end = fields[0].split("-")
+                yield Mapping(
+                    int(start, 16),
+                    int(end, 16),
+                    fields[1],
+                    int(fields[2], 16),
+                    int(fields[4]),
+                    fields[5] if len(fields) > 5 else "",
+                )
+    except (FileNotFoundError, ProcessLookupError):
+        raise NoSuchProcess(
+            f"there is no process {pid}", "ftdiag list   shows the Python processes"
+        ) from None
+    except PermissionError:
+        raise PermissionRefused(
+            f"the kernel refuses to show the memory map of process {pid}",
+            f"ftdiag doctor {pid}   says which permission is missing and how to give it",
+        ) from None
+
+
+DELETED_SUFFIX: Final = " (deleted)"
+
+
+def open_mapped_file(pid: int, mapping: Mapping) -> int:
+    """Open the file behind a mapping, as the target sees it, and return a descriptor.
+
+    Works across mount namespaces (/proc/PID/root), for the executable even when it was deleted, and for
+    deleted libraries where the kernel permits /proc/PID/map_files. Raises OSError.
+    """
+    candidates = [f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"]
+    if not mapping.path.endswith(DELETED_SUFFIX):
+        candidates.insert(0, f"/proc/{pid}/root{mapping.path}")
+    try:
+        if os.readlink(f"/proc/{pid}/exe") == mapping.path:
+            candidates.insert(0, f"/proc/{pid}/exe")
+    except OSError:
+        pass
+    error: OSError | None = None
+    for candidate in candidates:
+        try:
+            # O_NONBLOCK: a path of a hostile target may be a FIFO by now.
+            return os.open(candidate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as problem:
+            error = problem
+    assert error is not None
+    raise error
+
+
+@dataclass(frozen=True, slots=True)
+class ElfImage:
+    """What is needed of an ELF file to find things of it in memory. Addresses are virtual (unrelocated)."""
+
+    machine: str
+    first_load_address: int
+    sections: dict[str, tuple[int, int]]
+    """Section name -> (virtual address, size)."""
+
+
+def read_elf_image(descriptor: int) -> ElfImage | None:
+    """Read the ELF headers of an open file; `None` if it is not a usable ELF file."""
+    try:
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            elf = ELFFile(stream)
+            loads = [segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")]
+            sections = {
+                section.name: (int(section["sh_addr"]), int(section["sh_size"]))
+                for section in elf.iter_sections()
+                if section["sh_addr"]
+            }
+            if not loads:
+                return None
+            return ElfImage(str(elf["e_machine"]), min(loads) & ~0xFFF, sections)
+    except (
+        ELFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        UnicodeDecodeError,
+        AttributeError,
+        TypeError,
+    ):
+        # pyelftools raises any of these on truncated or hostile headers.
+        return None
+
+
+def path_in_target(pid: int, path: str) -> Path:
+    """Where a path that the target knows is found from here, across mount namespaces."""
+    return Path(f"/proc/{pid}/root") / path.lstrip("/")

@@ -1,0 +1,360 @@
+"""What the kernel tells about a process and its threads: /proc/PID, /proc/PID/task/TID, its cgroup.
+
+In: a pid. Out: counters, states, names, the cores it may use.
+Files of threads are opened once and re-read; whatever ended meanwhile is `None`, not an error.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ftdiag.errors import NoSuchProcess, PermissionRefused
+
+MAX_STAT_BYTES: Final = 4096
+MAX_COMMAND_BYTES: Final = 65_536
+MAX_SOCKET_LINES: Final = 200_000
+"""Lines of /proc/PID/net/* searched for a socket."""
+MAX_DESCRIBED_DESCRIPTORS: Final = 10_000
+"""Descriptor descriptions that are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStat:
+    """From /proc/PID/stat (proc(5)): name, state letter, parent, start time in clock ticks since boot."""
+
+    name: str
+    state: str
+    parent: int
+    start_ticks: int
+    threads: int
+    exit_code: int
+
+
+def read_process_stat(pid: int) -> ProcessStat:
+    """Read /proc/PID/stat. Raises NoSuchProcess."""
+    try:
+        data = Path(f"/proc/{pid}/stat").read_bytes()[:MAX_STAT_BYTES]
+    except (FileNotFoundError, ProcessLookupError):
+        raise NoSuchProcess(
+            f"there is no process {pid}", "ftdiag list   shows the Python processes"
+        ) from None
+    except PermissionError:
+        raise PermissionRefused(
+            f"the kernel hides process {pid} (hidepid)", f"sudo ftdiag attach {pid}"
+        ) from None
+    start, end = data.index(b"("), data.rindex(b")")
+    fields = data[end + 2 :].split()
+    return ProcessStat(
+        name=data[start + 1 : end].decode("utf-8", "replace"),
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        start_ticks=int(fields[19]),
+        threads=int(fields[17]),
+        exit_code=int(fields[49]) if len(fields) > 49 else 0,
+    )
+
+
+def read_command_line(pid: int) -> str:
+    """The command line with spaces between arguments; the name in brackets where there is none."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+            raw = stream.read(MAX_COMMAND_BYTES)
+    except OSError:
+        return "?"
+    if not raw:
+        with suppress(OSError, NoSuchProcess, PermissionRefused):
+            return f"[{read_process_stat(pid).name}]"
+        return "?"
+    return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+
+
+def read_executable(pid: int) -> str | None:
+    """Path of the executable as the target knows it; `None` if it may not be read."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return None
+
+
+def owner_uid(pid: int) -> int | None:
+    """Real owner of the process; `None` if it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return None
+
+
+def namespace_tid(tid_directory: str) -> int | None:
+    """The thread's id in its own (innermost) PID namespace: last number of NSpid in `status`.
+
+    `None` when it is gone.
+    """
+    value = status_fields(f"{tid_directory}/status", (b"NSpid",)).get(b"NSpid")
+    return int(value.split()[-1]) if value else None
+
+
+def status_fields(path: str, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """The named fields of a /proc status file; those not there (or the file gone) are missing."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(65_536)
+    except OSError:
+        return {}
+    found = {}
+    for line in data.splitlines():
+        name, _, value = line.partition(b":")
+        if name in names:
+            found[name] = value.strip()
+    return found
+
+
+def shares_pid_namespace(pid: int) -> bool:
+    """Whether the target's thread ids are the same numbers as ours."""
+    value = status_fields(f"/proc/{pid}/status", (b"NSpid",)).get(b"NSpid", b"")
+    return len(value.split()) <= 1
+
+
+# --- threads ---
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchesAndFaults:
+    """Cumulated since the thread began."""
+
+    voluntary_switches: int
+    involuntary_switches: int
+    minor_faults: int
+    major_faults: int
+
+
+class ThreadFiles:
+    """The /proc files of one thread, kept open.
+
+    Raises FileNotFoundError/ProcessLookupError on construction when the thread is gone, PermissionRefused
+    when the kernel does not let us see its system calls.
+    """
+
+    __slots__ = ("_directory", "schedstat_fd", "syscall_fd", "tid")
+
+    def __init__(self, pid: int, tid: int) -> None:
+        self.tid = tid
+        self._directory = f"/proc/{pid}/task/{tid}"
+        self.schedstat_fd = os.open(f"{self._directory}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.syscall_fd = os.open(f"{self._directory}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+        except PermissionError:
+            os.close(self.schedstat_fd)
+            raise PermissionRefused(
+                f"the kernel refuses to show the system calls of process {pid}",
+                f"ftdiag doctor {pid}   says which permission is missing and how to give it",
+            ) from None
+        except OSError:
+            os.close(self.schedstat_fd)
+            raise
+
+    def close(self) -> None:
+        """Close the files."""
+        os.close(self.schedstat_fd)
+        os.close(self.syscall_fd)
+
+    def name(self) -> str | None:
+        """The OS name (at most 15 bytes); `None` if the thread is gone."""
+        try:
+            with open(f"{self._directory}/comm", "rb") as stream:
+                return stream.read(64).rstrip(b"\n").decode("utf-8", "replace")
+        except OSError:
+            return None
+
+    def namespace_tid(self) -> int | None:
+        """The thread's id in its own PID namespace; `None` if it is gone."""
+        return namespace_tid(self._directory)
+
+    def switches_and_faults(self) -> SwitchesAndFaults | None:
+        """Context switches (status) and page faults (stat); `None` if the thread is gone."""
+        switches = status_fields(
+            f"{self._directory}/status", (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
+        )
+        try:
+            with open(f"{self._directory}/stat", "rb") as stream:
+                data = stream.read(MAX_STAT_BYTES)
+            fields = data[data.rindex(b")") + 2 :].split()
+            return SwitchesAndFaults(
+                int(switches[b"voluntary_ctxt_switches"]),
+                int(switches[b"nonvoluntary_ctxt_switches"]),
+                int(fields[7]),
+                int(fields[9]),
+            )
+        except (OSError, KeyError, ValueError, IndexError):
+            return None
+
+
+def thread_ids(pid: int) -> list[int]:
+    """Ids of the threads now alive, unordered. Raises NoSuchProcess."""
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except (FileNotFoundError, ProcessLookupError):
+        raise NoSuchProcess(f"there is no process {pid}") from None
+
+
+def raise_descriptor_limit() -> int:
+    """Raise our own soft limit of open files to the hard one; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = hard if hard != resource.RLIM_INFINITY else 1 << 20
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return soft
+
+
+def rss_bytes(pid: int) -> int | None:
+    """Resident memory from statm; `None` if the process is gone."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as stream:
+            return int(stream.read(256).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+# --- cores ---
+
+
+def capacity(pid: int) -> tuple[float, str]:
+    """How many cores the process may use at once, and why (affinity or cgroup CPU quota).
+
+    Raises NoSuchProcess.
+    """
+    try:
+        affinity = len(os.sched_getaffinity(pid))
+    except ProcessLookupError:
+        raise NoSuchProcess(f"there is no process {pid}") from None
+    except PermissionError:
+        affinity = os.cpu_count() or 1
+    machine = os.cpu_count() or affinity
+    quota = cgroup_quota(pid)
+    if quota is not None and quota[0] < affinity:
+        return quota
+    if affinity < machine:
+        return float(affinity), f"CPU affinity: {affinity} of {machine} cores"
+    return float(affinity), f"all {affinity} cores of the machine"
+
+
+def cgroup_quota(pid: int) -> tuple[float, str] | None:
+    """The tightest CPU quota of the process's cgroups in cores, with its file; `None` if unlimited."""
+    limits = []
+    for directory, version in _cgroup_directories(pid):
+        for level in (directory, *directory.parents):
+            if not str(level).startswith("/sys/fs/cgroup"):
+                break
+            limit = _quota_in(level, version)
+            if limit is not None:
+                limits.append((limit, f"cgroup CPU quota: {limit:g} cores ({level})"))
+    return min(limits, default=None)
+
+
+def _cgroup_directories(pid: int) -> Iterator[tuple[Path, int]]:
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    for line in lines[:64]:
+        _, controllers, path = line.split(":", 2)
+        relative = path.lstrip("/")
+        if ".." in Path(relative).parts:  # seen from inside another cgroup namespace
+            relative = ""
+        if controllers == "":
+            yield Path("/sys/fs/cgroup") / relative, 2
+        elif "cpu" in controllers.split(","):
+            yield Path("/sys/fs/cgroup/cpu") / relative, 1
+            yield Path("/sys/fs/cgroup/cpu,cpuacct") / relative, 1
+
+
+def _quota_in(directory: Path, version: int) -> float | None:
+    try:
+        if version == 2:
+            quota, period = (directory / "cpu.max").read_text().split()
+        else:
+            quota = (directory / "cpu.cfs_quota_us").read_text().strip()
+            period = (directory / "cpu.cfs_period_us").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    if quota in ("max", "-1"):
+        return None
+    try:
+        return int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+# --- descriptors ---
+
+
+class DescriptorNames:
+    """Says what a file descriptor of the target is: "socket 10.0.0.5:5432", "pipe", a path.
+
+    Sockets are looked up in /proc/PID/net and remembered by inode, so a reused descriptor is not mistaken.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._by_link: dict[str, str] = {}
+
+    def describe(self, descriptor: int) -> str | None:
+        """A few words about descriptor number `descriptor`; `None` if it is closed or may not be read."""
+        try:
+            link = os.readlink(f"/proc/{self._pid}/fd/{descriptor}")
+        except OSError:
+            return None
+        known = self._by_link.get(link)
+        if known is None:
+            known = self._words(link)
+            if len(self._by_link) >= MAX_DESCRIBED_DESCRIPTORS:
+                self._by_link.clear()
+            self._by_link[link] = known
+        return known
+
+    def _words(self, link: str) -> str:
+        match = re.fullmatch(r"(socket|pipe):\[(\d+)\]", link)
+        if match is None:
+            inode_type = re.fullmatch(r"anon_inode:\[?(\w+)\]?", link)
+            return inode_type[1] if inode_type else link
+        if match[1] == "pipe":
+            return "pipe"
+        peer = self._peer(match[2])
+        return f"socket {peer}" if peer else "socket"
+
+    def _peer(self, inode: str) -> str | None:
+        for family in ("tcp", "tcp6", "udp", "udp6", "unix"):
+            try:
+                with open(f"/proc/{self._pid}/net/{family}", encoding="utf-8", errors="replace") as lines:
+                    for number, line in enumerate(lines):
+                        fields = line.split()
+                        if number > MAX_SOCKET_LINES:
+                            break
+                        if family == "unix":
+                            if len(fields) > 6 and fields[6] == inode:
+                                return f"unix {fields[7]}" if len(fields) > 7 else "unix"
+                        elif len(fields) > 9 and fields[9] == inode:
+                            return _endpoint(fields[2], fields[1])
+            except OSError:
+                continue
+        return None
+
+
+def _endpoint(remote: str, local: str) -> str:
+    """ "host:port" of the peer, or "listening on port N"."""
+    host, _, port = remote.partition(":")
+    if int(port, 16) == 0:
+        return f"listening on port {int(local.rpartition(':')[2], 16)}"
+    raw = b"".join(struct.pack("<I", int(host[place : place + 8], 16)) for place in range(0, len(host), 8))
+    family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
+    address = socket.inet_ntop(family, raw)
+    return f"{address}:{int(port, 16)}" if family == socket.AF_INET else f"[{address}]:{int(port, 16)}"
