@@ -281,8 +281,15 @@ class RecordingBuilder:
             tick_ns=array("q", (t0_ns + tick * self.period_ns for tick in range(ticks))),
             runs=self._runs(threads),
             counters=self._counters(threads, counters),
-            cost=cost or SamplerCost(cpu_ns=length_ns // 50, ticks=ticks, late_ticks=0, missed_ticks=0,
-                                     walked_stacks=ticks, torn_stacks=0),
+            cost=cost
+            or SamplerCost(
+                cpu_ns=length_ns // 50,
+                ticks=ticks,
+                late_ticks=0,
+                missed_ticks=0,
+                walked_stacks=ticks,
+                torn_stacks=0,
+            ),
             process=process or ProcessCounters(rss_bytes=64 << 20, threads=len(threads)),
             gaps=tuple(gaps),
         )
@@ -294,8 +301,9 @@ class RecordingBuilder:
         self.now_ns += length_ns
         return self
 
-    def end(self, reason: EndReason = EndReason.DURATION, detail: str = "the duration asked for is over"
-            ) -> RecordingBuilder:
+    def end(
+        self, reason: EndReason = EndReason.DURATION, detail: str = "the duration asked for is over"
+    ) -> RecordingBuilder:
         """Writes how the recording ended and closes it."""
         self._writer.finish(End(reason, detail, self.now_ns))
         self.close()

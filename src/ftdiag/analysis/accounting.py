@@ -1,0 +1,326 @@
+"""Thread-time that adds up: exact totals from the kernel, split by samples.
+
+In: a recording and a range of window positions. Out: `Accounts`: per thread the nanoseconds in every
+state, whose sum is the thread's lifetime *exactly*, and the same time spread over stacks and waits.
+
+How a window's second of a thread (a "cell") is split:
+
+- CPU and run-queue time are the kernel's counters; what is left of the lifetime is off-CPU time. Counters
+  of one window can exceed its length by the clock's grain; the excess is taken from the off-CPU time of
+  the neighbouring windows of the same thread, so that no thread gains or loses time by it.
+- CPU time is split by the ticks that found the thread on a core, off-CPU time by those that found it off.
+  A tick in `on_cpu` says "running or runnable": the run-queue time has the same stacks as the CPU time.
+- CPU time that no tick caught stays `on_cpu`; off-CPU time that no tick caught is `unknown`. The latter is
+  under 0.4 % of thread-time at a hundred ticks a window (largest where one tick is expected).
+- A thread without counters (it came and went between two readings) has its time estimated from its
+  ticks; `Accounts.estimated` counts such cells.
+
+The split is made for each cell and then summed, so phases of a program do not smear into each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
+from ftdiag.analysis.ticks import STATES, TickRuns
+from ftdiag.model import TORN_STACK, StateGroup, ThreadState
+from ftdiag.recording.reader import Recording
+
+CLOCK_GRAIN_NS: Final = 20_000_000
+"""Counters of one window may exceed its length by this much (a scheduler tick or two); more is dropped."""
+LONGEST_WINDOW_NS: Final = 3_600_000_000_000
+"""Counters above this are nonsense of a damaged or hostile file and are cut."""
+
+ON_CPU_STATES: Final = tuple(state for state in ThreadState if state.group is StateGroup.ON_CPU)
+OFF_CPU_STATES: Final = tuple(state for state in ThreadState if state.group is StateGroup.OFF_CPU)
+NATIVE_STATES: Final = tuple(state for state in ON_CPU_STATES if state is not ThreadState.ON_CPU)
+"""On-CPU states that only native sampling can tell apart."""
+
+_ON, _QUEUE, _OFF = 0, 1, 2
+_GROUP_OF_STATE: Final = np.array(
+    [_OFF]
+    + [
+        {StateGroup.ON_CPU: _ON, StateGroup.RUN_QUEUE: _QUEUE, StateGroup.OFF_CPU: _OFF}[
+            ThreadState(code).group
+        ]
+        for code in range(1, STATES)
+    ],
+    dtype=np.int64,
+)
+_COUNTS: Final = ("voluntary_switches", "involuntary_switches", "minor_faults", "major_faults")
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadTime:
+    """Accounted thread-time as columns, one row per window, thread, state, stack and wait."""
+
+    window: Ints
+    thread: Ints
+    state: Ints
+    stack: Ints
+    wait: Ints
+    time_ns: Floats
+
+    def __len__(self) -> int:
+        return len(self.thread)
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """One row per thread and window, ascending by `key` = thread * windows + window (from 0).
+
+    `off_tick_ns` is the off-CPU time that one off-CPU tick of the cell stands for.
+    """
+
+    windows: int
+    key: Ints
+    cpu_ns: Ints
+    run_queue_ns: Ints
+    off_tick_ns: Floats
+
+    @property
+    def window(self) -> Ints:
+        """The window of every cell, counted from the range's first."""
+        return self.key % self.windows
+
+    def off_tick_ns_at(self, thread: Ints, window: Ints) -> Floats:
+        """`off_tick_ns` looked up by thread and window; 0 where there is no such cell."""
+        if not len(self.key):
+            return np.zeros(len(thread), dtype=np.float64)
+        key = thread * self.windows + window
+        place = np.minimum(np.searchsorted(self.key, key), len(self.key) - 1)
+        return np.where(self.key[place] == key, self.off_tick_ns[place], 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Accounts of a range, one row per thread seen in it, ascending by thread index.
+
+    `states_ns[i].sum() == alive_ns[i]` for every thread. `counts` has the columns voluntary and
+    involuntary switches, minor and major faults. `estimated` counts cells whose totals come from samples
+    because the kernel's counters were missing; `unread` those with single counters missing; `torn_ticks`
+    and `ticks` are thread-samples.
+    """
+
+    thread: Ints
+    alive_ns: Ints
+    cpu_ns: Ints
+    run_queue_ns: Ints
+    states_ns: Ints
+    counts: Ints
+    time: ThreadTime
+    cells: Cells
+    estimated: int
+    unread: int
+    torn_ticks: int
+    ticks: int
+
+
+def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_period_ns: Floats) -> Accounts:
+    """The accounts of the windows at positions [first, last), whose runs are `runs`.
+
+    `tick_period_ns` is each window's mean time between ticks.
+    """
+    windows = max(1, last - first)
+    counters = recording.counters(first, last)
+    seen_key = runs.thread * windows + runs.window
+    counted_key = counters.thread.astype(np.int64) * windows + (counters.window - first)
+    key = np.unique(np.concatenate([seen_key, counted_key]))
+    row_cell = np.searchsorted(key, seen_key)
+    counted_cell = np.searchsorted(key, counted_key)
+    group = _GROUP_OF_STATE[runs.state]
+    ticks = runs.end - runs.first
+    cells = len(key)
+    on_ticks, queue_ticks, off_ticks = (
+        summed(row_cell, np.where(group == which, ticks, 0), cells) for which in (_ON, _QUEUE, _OFF)
+    )
+
+    def column(name: str) -> Ints:
+        values = np.full(cells, -1, dtype=np.int64)
+        values[counted_cell] = getattr(counters, name)
+        return np.minimum(values, LONGEST_WINDOW_NS)
+
+    alive, cpu, queue = column("alive_ns"), column("cpu_ns"), column("run_queue_ns")
+    alive, cpu, queue, estimated, unread = _fill_unread(
+        alive, cpu, queue, on_ticks, queue_ticks, off_ticks, tick_period_ns[key % windows]
+    )
+    thread_of_cell = key // windows
+    thread, start = np.unique(thread_of_cell, return_index=True)
+    off = _settle(alive, cpu, queue, start)
+
+    alive_total = _sum(alive, start)
+    off_total = _sum(off, start)
+    cpu_counted = _sum(cpu, start)
+    cpu_total = np.minimum(cpu_counted, alive_total - off_total)
+    queue_total = alive_total - off_total - cpu_total
+    per_thread = np.searchsorted(thread, thread_of_cell)
+    cpu_scaled = cpu * _ratio(cpu_total, cpu_counted)[per_thread]
+    queue_scaled = queue * _ratio(queue_total, _sum(queue, start))[per_thread]
+
+    time = _spread(
+        runs,
+        cell=row_cell,
+        group=group,
+        ticks=ticks,
+        per_tick=(_ratio(cpu_scaled, on_ticks), _ratio(queue_scaled, queue_ticks), _ratio(off, off_ticks)),
+        queue_per_on_tick=np.where(queue_ticks > 0, 0.0, _ratio(queue_scaled, on_ticks)),
+    )
+    uncaught_cpu = np.where(on_ticks > 0, 0.0, cpu_scaled)
+    uncaught_off = np.where(off_ticks > 0, 0, off).astype(np.float64)
+    states = np.zeros((len(thread), STATES), dtype=np.float64)
+    if len(thread):
+        flat = np.searchsorted(thread, time.thread) * STATES + time.state
+        states = summed(flat, time.time_ns, len(thread) * STATES).reshape(-1, STATES)
+        states[:, ThreadState.ON_CPU] += summed(per_thread, uncaught_cpu, len(thread))
+        states[:, ThreadState.UNKNOWN] += summed(per_thread, uncaught_off, len(thread))
+    counts = np.zeros((len(thread), len(_COUNTS)), dtype=np.int64)
+    for position, name in enumerate(_COUNTS):
+        values = column(name)
+        counts[:, position] = _sum(np.maximum(values, 0), start)
+    return Accounts(
+        thread=thread,
+        alive_ns=alive_total,
+        cpu_ns=cpu_total,
+        run_queue_ns=queue_total,
+        states_ns=close_exactly(states, cpu_total, queue_total, off_total),
+        counts=counts,
+        time=time,
+        cells=Cells(windows, key, cpu, queue, _ratio(off, off_ticks)),
+        estimated=estimated,
+        unread=unread,
+        torn_ticks=int(ticks[runs.stack == TORN_STACK].sum()),
+        ticks=int(ticks.sum()),
+    )
+
+
+def close_exactly(states: Floats, cpu_ns: Ints, run_queue_ns: Ints, off_ns: Ints) -> Ints:
+    """Whole nanoseconds per thread and state that add up to the three totals exactly.
+
+    Within each of the kernel's groups the estimates are scaled to the total and rounded by largest
+    remainder. A group whose estimates are all 0 gives its total to `on_cpu`, `runnable` or `unknown`.
+    """
+    closed = np.zeros(states.shape, dtype=np.int64)
+    _close_group(closed, states, ON_CPU_STATES, ThreadState.ON_CPU, cpu_ns)
+    closed[:, ThreadState.RUNNABLE] = run_queue_ns
+    _close_group(closed, states, OFF_CPU_STATES, ThreadState.UNKNOWN, off_ns)
+    return closed
+
+
+def _close_group(
+    closed: Ints, states: Floats, members: tuple[ThreadState, ...], default: ThreadState, total: Ints
+) -> None:
+    columns = np.array([int(member) for member in members])
+    weights = states[:, columns]
+    weight_total = weights.sum(axis=1)
+    share = weights * _ratio(total, weight_total)[:, None]
+    floor = np.floor(share).astype(np.int64)
+    missing = total - floor.sum(axis=1)
+    order = np.argsort(floor - share, axis=1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(len(members))[None, :], axis=1)
+    floor += rank < missing[:, None]
+    fallback = members.index(default)
+    left = total - floor.sum(axis=1)
+    # All estimates 0, or a rounding error of the floats beyond one per member: the largest member takes it.
+    taker = np.where(weight_total > 0, np.argmax(floor, axis=1), fallback)
+    floor[np.arange(len(floor)), taker] += left
+    closed[:, columns] = floor
+
+
+def _sum(values: Ints, start: Ints) -> Ints:
+    if not len(start):
+        return np.zeros(0, dtype=np.int64)
+    return np.asarray(np.add.reduceat(values, start), dtype=np.int64)
+
+
+def _ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
+    """Part / whole, and 0 where whole is 0."""
+    return np.divide(part, whole, out=np.zeros(len(part), dtype=np.float64), where=whole > 0)
+
+
+def _fill_unread(
+    alive: Ints,
+    cpu: Ints,
+    queue: Ints,
+    on_ticks: Floats,
+    queue_ticks: Floats,
+    off_ticks: Floats,
+    period: Floats,
+) -> tuple[Ints, Ints, Ints, int, int]:
+    """Estimates from samples what the kernel did not tell (-1)."""
+    seen = on_ticks + queue_ticks + off_ticks
+    no_alive = alive < 0
+    no_cpu = (cpu < 0) & ~no_alive
+    no_queue = (queue < 0) & ~no_alive
+    alive = np.where(no_alive, np.rint(seen * period), alive).astype(np.int64)
+    on_share, queue_share = _ratio(on_ticks, seen), _ratio(queue_ticks, seen)
+    cpu = np.where(cpu < 0, np.rint(on_share * alive), cpu).astype(np.int64)
+    # Running-or-runnable ticks beyond the CPU time were spent in the run queue.
+    queued = np.clip(np.rint((on_share + queue_share) * alive) - cpu, 0, np.maximum(alive - cpu, 0))
+    queue = np.where(queue < 0, queued, queue).astype(np.int64)
+    return alive, cpu, queue, int(no_alive.sum()), int((no_cpu | no_queue).sum())
+
+
+def _settle(alive: Ints, cpu: Ints, queue: Ints, start: Ints) -> Ints:
+    """Off-CPU time of every cell: never negative, the excess of one window settled with its neighbours."""
+    off: Ints = np.maximum(alive - cpu - queue, -CLOCK_GRAIN_NS)
+    if not len(start):
+        return off
+    end = np.append(start[1:], len(off))
+    short = np.asarray(np.minimum.reduceat(off, start)) < 0
+    single = short & (end - start == 1)
+    off[start[single]] = 0
+    for thread in np.flatnonzero(short & ~single):
+        part = slice(int(start[thread]), int(end[thread]))
+        owed = np.cumsum(off[part])
+        settled = np.minimum(np.maximum.accumulate(np.maximum(owed, 0)), max(int(owed[-1]), 0))
+        off[part] = np.diff(settled, prepend=0)
+    return off
+
+
+def _spread(
+    runs: TickRuns,
+    *,
+    cell: Ints,
+    group: Ints,
+    ticks: Ints,
+    per_tick: tuple[Floats, Floats, Floats],
+    queue_per_on_tick: Floats,
+) -> ThreadTime:
+    """The rows of the profile with their time, and `runnable` rows beside the on-CPU ones."""
+    time = np.choose(group, [values[cell] for values in per_tick]) * ticks
+    queued = queue_per_on_tick[cell] * ticks * (group == _ON)
+    also: Bools = queued > 0
+    window, thread, state, stack, wait = runs.window, runs.thread, runs.state, runs.stack, runs.wait
+    return ThreadTime(
+        window=np.concatenate([window, window[also]]),
+        thread=np.concatenate([thread, thread[also]]),
+        state=np.concatenate([state, np.full(int(also.sum()), int(ThreadState.RUNNABLE), dtype=np.int64)]),
+        stack=np.concatenate([stack, stack[also]]),
+        wait=np.concatenate([wait, wait[also]]),
+        time_ns=np.concatenate([time, queued[also]]),
+    )
+
+
+def merge_time(parts: list[ThreadTime]) -> ThreadTime:
+    """Sums rows over windows (and parts): one row per thread, state, stack and wait; `window` is 0."""
+    thread = np.concatenate([part.thread for part in parts]) if parts else np.zeros(0, dtype=np.int64)
+    if not len(thread):
+        none = np.zeros(0, dtype=np.int64)
+        return ThreadTime(none, none, none, none, none, np.zeros(0, dtype=np.float64))
+    state = np.concatenate([part.state for part in parts])
+    stack = np.concatenate([part.stack for part in parts])
+    wait = np.concatenate([part.wait for part in parts])
+    groups = group_by(thread, state, stack, wait)
+    return ThreadTime(
+        window=np.zeros(len(groups), dtype=np.int64),
+        thread=groups.key(thread),
+        state=groups.key(state),
+        stack=groups.key(stack),
+        wait=groups.key(wait),
+        time_ns=groups.total(np.concatenate([part.time_ns for part in parts])),
+    )

@@ -1,0 +1,220 @@
+"""How much of the machine the program used, and which causes kept cores from it.
+
+In: accounts and tick-level runs of a range, the target's capacity. Out: `TickShares` (what each range of
+windows adds) and the model's `Metrics`.
+
+Without native samples a tick cannot tell useful work from spinning or waiting for a core. Then
+`concurrency` counts threads that were *on a core or wanted one* at a tick, `load_balance_ratio` and
+`work_per_wakeup_ns` use CPU time, and `useful_cores` and `efficiency_ratio` are not measured.
+
+Lost cores: a waiting thread costs a core only while there is one that the program could have used. At a
+tick with r threads running, at most max(0, P - r) of the waiting ones are lost cores; where more wait,
+the loss is shared among the waiting states in proportion, which keeps the sum order-free. Spinning and
+contended atomics waste the cores they run on, so they count in full. The sum of all lost cores and the
+cores that worked never exceeds P. `idle`, `sleep` and `io` are no loss; they show in `states_ns`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis.accounting import NATIVE_STATES, ON_CPU_STATES, Accounts
+from ftdiag.analysis.grouping import Bools, Floats, Ints, summed
+from ftdiag.analysis.ticks import STATES, TickRuns
+from ftdiag.model import Metrics, Target, ThreadState
+
+WORK_SHARE: Final = 0.05
+"""A thread had work if it ran, wanted to run or waited for a lock for this share of its life or more.
+Housekeeping threads (a progress printer, an idle pool worker) stay below it, workers are far above."""
+MAX_CONCURRENCY: Final = 1024
+"""Length of the concurrency histogram at most; the last element holds all ticks with that many or more."""
+
+LOCK_STATES: Final = (
+    ThreadState.LOCK,
+    ThreadState.OBJECT_LOCK,
+    ThreadState.RUNTIME_LOCK,
+    ThreadState.STOPPED,
+    ThreadState.GIL,
+)
+"""Off-CPU states in which a thread that had work was kept from it."""
+WASTED_STATES: Final = (ThreadState.ATOMIC, ThreadState.SPIN)
+"""On-CPU states that occupy a core without work."""
+APART_STATES: Final = (ThreadState.IO, ThreadState.SLEEP, ThreadState.IDLE)
+"""Waits that are the program's own business: shown, not lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickShares:
+    """What a range of windows adds to the whole: ticks by concurrency, lost time by state (or None)."""
+
+    concurrency_ticks: Ints
+    ticks: int
+    lost_ns: Floats | None
+
+
+def is_in(states: Ints, wanted: tuple[ThreadState, ...]) -> Bools:
+    """Which of the state codes are among the wanted ones."""
+    table = np.zeros(STATES, dtype=np.bool_)
+    table[[int(state) for state in wanted]] = True
+    found: Bools = table[states]
+    return found
+
+
+def working_threads(runs: TickRuns) -> Ints:
+    """Threads on `work` at every tick; without native samples all that were on a core or wanted one."""
+    return runs.present(is_in(runs.state, (ThreadState.ON_CPU, ThreadState.WORK)))
+
+
+def tick_shares(
+    runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity_cores: float | None
+) -> TickShares:
+    """Concurrency and lost time of the windows that `runs` and `accounts` cover."""
+    working = np.minimum(working_threads(runs), MAX_CONCURRENCY - 1)
+    lost = None if capacity_cores is None else _lost_ns(runs, accounts, length_ns, capacity_cores)
+    return TickShares(np.bincount(working, minlength=1), runs.ticks, lost)
+
+
+def _lost_ns(runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity: float) -> Floats:
+    windows = len(length_ns)
+    time = accounts.time
+    known = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
+    by_window = known.reshape(windows, STATES)
+    cell_window = accounts.cells.window
+    cpu = summed(cell_window, accounts.cells.cpu_ns, windows)
+    queue = summed(cell_window, accounts.cells.run_queue_ns, windows)
+    by_window[:, ThreadState.RUNNABLE] = queue
+    wasted = by_window[:, [int(state) for state in WASTED_STATES]]
+
+    running_share = np.divide(cpu, cpu + queue, out=np.ones(windows), where=cpu + queue > 0)[runs.tick_window]
+    wanting = runs.present(is_in(runs.state, (*ON_CPU_STATES, ThreadState.RUNNABLE)))
+    waiting = {state: runs.present(runs.state == state).astype(np.float64) for state in LOCK_STATES}
+    waiting[ThreadState.RUNNABLE] = wanting * (1.0 - running_share)
+    all_waiting = np.sum(list(waiting.values()), axis=0)
+    free = np.maximum(capacity - wanting * running_share, 0.0)
+    part = np.minimum(1.0, np.divide(free, all_waiting, out=np.zeros(len(free)), where=all_waiting > 0))
+
+    lost = np.zeros((windows, STATES), dtype=np.float64)
+    spare = np.maximum(capacity * length_ns - cpu, 0.0)
+    for state, threads in waiting.items():
+        seen = summed(runs.tick_window, threads, windows)
+        counted = summed(runs.tick_window, threads * part, windows)
+        lost[:, state] = by_window[:, state] * np.divide(counted, seen, out=np.ones(windows), where=seen > 0)
+    total = lost.sum(axis=1)
+    lost *= np.minimum(1.0, np.divide(spare, total, out=np.ones(windows), where=total > 0))[:, None]
+    lost[:, [int(state) for state in WASTED_STATES]] = wasted
+    return np.asarray(lost.sum(axis=0), dtype=np.float64)
+
+
+def merge_shares(parts: list[TickShares]) -> TickShares:
+    """Sums the shares of consecutive ranges."""
+    longest = max((len(part.concurrency_ticks) for part in parts), default=1)
+    concurrency = np.zeros(longest, dtype=np.int64)
+    lost: Floats | None = np.zeros(STATES, dtype=np.float64) if parts else None
+    for part in parts:
+        concurrency[: len(part.concurrency_ticks)] += part.concurrency_ticks
+        lost = None if lost is None or part.lost_ns is None else lost + part.lost_ns
+    return TickShares(concurrency, sum(part.ticks for part in parts), lost)
+
+
+def had_work(alive_ns: Ints, states_ns: Ints) -> Bools:
+    """Which threads had work: see `WORK_SHARE`."""
+    wanted = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE, *LOCK_STATES)]
+    active: Ints = states_ns[:, wanted].sum(axis=1)
+    worked: Bools = (active > 0) & (active >= WORK_SHARE * alive_ns)
+    return worked
+
+
+def capacity_of(target: Target) -> float | None:
+    """The target's capacity in cores where it is known and makes sense."""
+    cores = target.capacity_cores
+    return cores if cores is not None and np.isfinite(cores) and cores > 0 else None
+
+
+def metrics_of(
+    target: Target,
+    *,
+    duration_ns: int,
+    alive_ns: Ints,
+    cpu_ns: Ints,
+    run_queue_ns: Ints,
+    states_ns: Ints,
+    voluntary_switches: Ints,
+    shares: TickShares,
+) -> tuple[Metrics, dict[str, str]]:
+    """The program's metrics from per-thread columns, and why those that are None are not measured."""
+    missing: dict[str, str] = {}
+    capacity = capacity_of(target)
+    if capacity is None:
+        missing["capacity_cores"] = (
+            target.capacity_reason or "the recording does not say how many cores there are"
+        )
+        missing["lost_cores"] = missing["ideal_speedup"] = "needs the capacity in cores"
+    workers = had_work(alive_ns, states_ns)
+    totals = states_ns.sum(axis=0) if len(states_ns) else np.zeros(STATES, dtype=np.int64)
+    native = any(int(totals[state]) > 0 for state in NATIVE_STATES)
+    useful_ns = states_ns[:, ThreadState.WORK] if native else cpu_ns
+
+    useful_cores = efficiency = None
+    ideal = None if capacity is None else min(capacity, float(workers.sum()))
+    if not native:
+        reason = "needs native samples of the threads on a core (not recorded)"
+        missing["useful_cores"] = missing["speedup_now"] = missing["efficiency"] = reason
+    elif duration_ns > 0:
+        useful_cores = float(useful_ns[workers].sum()) / duration_ns
+        efficiency = useful_cores / ideal if ideal else None
+    if native and efficiency is None:
+        missing["efficiency"] = "needs the capacity in cores and a thread that had work"
+    if duration_ns <= 0:
+        for name in ("useful_cores", "speedup_now", "efficiency", "lost_cores"):
+            missing[name] = "the range has no length"
+
+    balance = None
+    if workers.any() and int(useful_ns[workers].max()) > 0:
+        balance = float(useful_ns[workers].mean() / useful_ns[workers].max())
+    else:
+        missing["load_balance"] = "no thread had work"
+    switches = int(voluntary_switches[workers].sum())
+    wakeup = None
+    if switches > 0:
+        wakeup = float(useful_ns[workers].sum()) / switches
+    else:
+        missing["work_per_wakeup_us"] = "no thread with work gave up its core in this range"
+    concurrency: tuple[float, ...] = ()
+    serial = None
+    if shares.ticks > 0:
+        counts = np.trim_zeros(shares.concurrency_ticks, "b")
+        concurrency = tuple(float(count) / shares.ticks for count in counts)
+        serial = min(1.0, sum(concurrency[:2]))
+    else:
+        missing["concurrency"] = missing["serial_share"] = "no tick was taken in this range"
+
+    lost: dict[ThreadState, float] = {}
+    if shares.lost_ns is not None and duration_ns > 0:
+        for state in (*WASTED_STATES, ThreadState.RUNNABLE, *LOCK_STATES):
+            if state is ThreadState.RUNNABLE or int(totals[state]) > 0:
+                lost[state] = float(shares.lost_ns[state]) / duration_ns
+    return (
+        Metrics(
+            duration_ns=duration_ns,
+            ticks=shares.ticks,
+            capacity_cores=capacity,
+            capacity_reason=target.capacity_reason,
+            threads=len(alive_ns),
+            threads_with_work=int(workers.sum()),
+            on_cpu_cores=float(cpu_ns.sum()) / duration_ns if duration_ns > 0 else 0.0,
+            run_queue_cores=float(run_queue_ns.sum()) / duration_ns if duration_ns > 0 else 0.0,
+            useful_cores=useful_cores,
+            ideal_speedup=ideal,
+            efficiency_ratio=efficiency,
+            lost_cores=lost,
+            states_ns={state: int(totals[state]) for state in ThreadState if int(totals[state]) > 0},
+            load_balance_ratio=balance,
+            serial_share_ratio=serial,
+            concurrency=concurrency,
+            work_per_wakeup_ns=wakeup,
+        ),
+        missing,
+    )

@@ -1,0 +1,83 @@
+"""Group-by on numpy columns.
+
+In: parallel key columns of non-negative integers and value columns. Out: one row per distinct key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_LARGEST_KEY = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Rows sorted by key: `order` is the sorting permutation, `starts` where each group begins in it."""
+
+    order: Ints
+    starts: Ints
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def key(self, column: Ints) -> Ints:
+        """The key column's value of every group."""
+        return column[self.order[self.starts]]
+
+    def total(self, values: Floats) -> Floats:
+        """The sum of a value column per group."""
+        if not len(self.starts):
+            return np.zeros(0, dtype=np.float64)
+        return np.asarray(np.add.reduceat(values[self.order], self.starts), dtype=np.float64)
+
+    def largest(self, values: Floats) -> Floats:
+        """The largest value of a value column per group."""
+        if not len(self.starts):
+            return np.zeros(0, dtype=np.float64)
+        return np.asarray(np.maximum.reduceat(values[self.order], self.starts), dtype=np.float64)
+
+
+def group_by(*columns: Ints) -> Groups:
+    """Groups the rows of parallel key columns by equal keys; groups come in ascending key order."""
+    rows = len(columns[0])
+    if rows == 0:
+        return Groups(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
+    size = 1
+    for column in columns:
+        size *= int(column.max()) + 1
+    if size < _LARGEST_KEY:
+        key = columns[0].astype(np.int64)
+        for column in columns[1:]:
+            key = key * (int(column.max()) + 1) + column
+        order = np.argsort(key, kind="stable")
+        ordered = key[order]
+        changed = ordered[1:] != ordered[:-1]
+    else:
+        order = np.lexsort(tuple(reversed(columns)))
+        changed = np.zeros(rows - 1, dtype=np.bool_)
+        for column in columns:
+            ordered = column[order]
+            changed |= ordered[1:] != ordered[:-1]
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(changed) + 1])
+    return Groups(order.astype(np.int64), starts.astype(np.int64))
+
+
+def largest_first(values: Floats, limit: int) -> Ints:
+    """Positions of the `limit` largest values, largest first; equal values keep their order."""
+    if len(values) > 4 * limit:
+        cut = np.partition(values, len(values) - limit)[len(values) - limit]
+        candidates = np.flatnonzero(values >= cut)
+        return candidates[np.argsort(-values[candidates], kind="stable")][:limit].astype(np.int64)
+    return np.argsort(-values, kind="stable")[:limit].astype(np.int64)
+
+
+def summed(place: Ints, values: Ints | Floats, length: int) -> Floats:
+    """The sums of values by place: element i is the sum of the values whose place is i."""
+    return np.bincount(place, weights=values, minlength=length).astype(np.float64, copy=False)

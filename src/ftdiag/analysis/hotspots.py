@@ -1,0 +1,208 @@
+"""Where thread-time is spent in the program's text: hot lines and functions with their stacks.
+
+In: accounted thread-time (`ThreadTime`, summed over windows). Out: the model's `HotLine`, hottest first.
+
+A line's time is the accounted time of the samples in which it was the innermost Python frame, so all lines
+and `HotTable.unattributed_ns` (no Python frame, torn stack) add up to what the samples caught.
+
+Order: lines are ranked by their *active* time (on a core, wanting one, or waiting for a lock), then by
+total time. Else a pool of sleeping threads would always be the hottest line of a program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis.accounting import ON_CPU_STATES, ThreadTime
+from ftdiag.analysis.efficiency import LOCK_STATES, is_in
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.ticks import STATES
+from ftdiag.model import Frame, HotLine, ThreadState, Wait
+from ftdiag.recording.reader import Recording
+
+HOT_LINES: Final = 100
+"""Lines kept for the whole program."""
+HOT_LINES_OF_THREAD: Final = 8
+"""Lines kept for one thread."""
+STACKS_OF_LINE: Final = 5
+"""Stacks kept for one line of the whole program."""
+STACKS_OF_THREAD_LINE: Final = 1
+"""Stacks kept for one line of one thread."""
+WAITS_OF_THREAD: Final = 8
+"""Waits kept for one thread."""
+ACTIVE_STATES: Final = (*ON_CPU_STATES, ThreadState.RUNNABLE, *LOCK_STATES)
+"""States by which lines are ranked."""
+
+
+@dataclass(frozen=True, slots=True)
+class HotTable:
+    """Hot lines or functions, and the thread-time that no Python frame accounts for."""
+
+    lines: tuple[HotLine, ...]
+    unattributed_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Attributed:
+    """Rows with a leaf frame: `owner` is 0 (whole program) or the thread; `item` a frame or function."""
+
+    owner: Ints
+    item: Ints
+    time: ThreadTime
+
+
+def hot_lines(recording: Recording, time: ThreadTime, limit: int = HOT_LINES) -> HotTable:
+    """The hottest lines of the whole program."""
+    rows, unattributed = _attributed(recording, time)
+    return HotTable(_hottest(recording, rows, None, limit, STACKS_OF_LINE).get(0, ()), unattributed)
+
+
+def hot_functions(recording: Recording, time: ThreadTime, limit: int = HOT_LINES) -> HotTable:
+    """The hottest functions of the whole program: the lines of a function in one, `frame.line` None."""
+    rows, unattributed = _attributed(recording, time)
+    functions: dict[tuple[str, str], int] = {}
+    frames: list[Frame] = []
+    leaves, inverse = np.unique(rows.item, return_inverse=True)
+    number = np.zeros(len(leaves), dtype=np.int64)
+    for position, leaf in enumerate(leaves.tolist()):
+        frame = recording.frame(leaf)
+        name = (frame.filename, frame.function)
+        if name not in functions:
+            functions[name] = len(frames)
+            frames.append(Frame(frame.filename, frame.function, None))
+        number[position] = functions[name]
+    rows = _Attributed(rows.owner, number[inverse], rows.time)
+    return HotTable(_hottest(recording, rows, frames, limit, STACKS_OF_LINE).get(0, ()), unattributed)
+
+
+def hot_lines_by_thread(
+    recording: Recording, time: ThreadTime, limit: int = HOT_LINES_OF_THREAD
+) -> dict[int, tuple[HotLine, ...]]:
+    """The hottest lines of every thread, by thread index."""
+    rows, _ = _attributed(recording, time)
+    return _hottest(
+        recording, _Attributed(rows.time.thread, rows.item, rows.time), None, limit, STACKS_OF_THREAD_LINE
+    )
+
+
+def waits_by_thread(
+    recording: Recording, time: ThreadTime, limit: int = WAITS_OF_THREAD
+) -> dict[int, tuple[tuple[Wait, float], ...]]:
+    """The longest waits of every thread, by thread index."""
+    rows = time.wait > 0
+    thread, wait = time.thread[rows], time.wait[rows]
+    groups = group_by(thread, wait)
+    thread, wait, spent = groups.key(thread), groups.key(wait), groups.total(time.time_ns[rows])
+    waits: dict[int, tuple[tuple[Wait, float], ...]] = {}
+    for owner, begin, end in _spans(thread):
+        best = begin + largest_first(spent[begin:end], limit)
+        known = ((recording.wait(int(wait[row])), float(spent[row])) for row in best)
+        waits[owner] = tuple((what, lasted) for what, lasted in known if what is not None and lasted > 0)
+    return waits
+
+
+def _attributed(recording: Recording, time: ThreadTime) -> tuple[_Attributed, float]:
+    leaves = recording.leaf_frames()
+    inside = time.stack < len(leaves)
+    leaf = np.full(len(time), -1, dtype=np.int64)
+    leaf[inside] = leaves[time.stack[inside]]
+    rows = (leaf >= 0) & (time.time_ns > 0)
+    kept = ThreadTime(
+        time.window[rows],
+        time.thread[rows],
+        time.state[rows],
+        time.stack[rows],
+        time.wait[rows],
+        time.time_ns[rows],
+    )
+    unattributed = float(time.time_ns[leaf < 0].sum())
+    return _Attributed(np.zeros(len(kept), dtype=np.int64), leaf[rows], kept), unattributed
+
+
+def _hottest(
+    recording: Recording, rows: _Attributed, frames: list[Frame] | None, limit: int, stacks: int
+) -> dict[int, tuple[HotLine, ...]]:
+    """The `limit` hottest items of every owner."""
+    if not len(rows.item):
+        return {}
+    time = rows.time
+    active = np.where(is_in(time.state, ACTIVE_STATES), time.time_ns, 0.0)
+    by_item = group_by(rows.owner, rows.item)
+    owner, item = by_item.key(rows.owner), by_item.key(rows.item)
+    total, active_total = by_item.total(time.time_ns), by_item.total(active)
+    # Active time decides; the total only breaks ties among lines without any (it cannot exceed the scale).
+    rank = active_total + total / (1.0 + float(total.sum()))
+    group_of_row = np.empty(len(rows.item), dtype=np.int64)
+    sizes = np.diff(np.append(by_item.starts, len(rows.item)))
+    group_of_row[by_item.order] = np.repeat(np.arange(len(by_item)), sizes)
+    chosen: dict[int, Ints] = {
+        who: begin + largest_first(rank[begin:end], limit) for who, begin, end in _spans(owner)
+    }
+    wanted = np.zeros(len(by_item), dtype=np.bool_)
+    for positions in chosen.values():
+        wanted[positions] = True
+    row = wanted[group_of_row]
+    slot = np.cumsum(wanted) - 1
+    slot_of_row = slot[group_of_row[row]]
+    slots = int(wanted.sum())
+    states = summed(slot_of_row * STATES + time.state[row], time.time_ns[row], slots * STATES).reshape(
+        slots, STATES
+    )
+    pairs = group_by(slot_of_row, time.thread[row])
+    threads = np.bincount(pairs.key(slot_of_row), minlength=slots)
+    top = _stacks(slot_of_row, time.stack[row], time.time_ns[row], stacks)
+    return {
+        who: tuple(
+            _line(
+                recording,
+                frames,
+                int(item[position]),
+                states[slot[position]],
+                int(threads[slot[position]]),
+                top.get(int(slot[position]), ()),
+            )
+            for position in positions
+        )
+        for who, positions in chosen.items()
+    }
+
+
+def _line(
+    recording: Recording,
+    frames: list[Frame] | None,
+    item: int,
+    states: Floats,
+    threads: int,
+    stacks: tuple[tuple[int, float], ...],
+) -> HotLine:
+    split = {ThreadState(int(code)): float(states[code]) for code in np.flatnonzero(states)}
+    return HotLine(
+        frame=recording.frame(item) if frames is None else frames[item],
+        total_ns=sum(split.values()),
+        states_ns=split,
+        threads=threads,
+        stacks=tuple((recording.stack(stack), spent) for stack, spent in stacks),
+    )
+
+
+def _stacks(slot: Ints, stack: Ints, spent: Floats, limit: int) -> dict[int, tuple[tuple[int, float], ...]]:
+    groups = group_by(slot, stack)
+    slot, stack, total = groups.key(slot), groups.key(stack), groups.total(spent)
+    return {
+        owner: tuple(
+            (int(stack[row]), float(total[row])) for row in begin + largest_first(total[begin:end], limit)
+        )
+        for owner, begin, end in _spans(slot)
+    }
+
+
+def _spans(owner: Ints) -> list[tuple[int, int, int]]:
+    """(owner, begin, end) of every stretch of equal values in a sorted column."""
+    if not len(owner):
+        return []
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(owner[1:] != owner[:-1]) + 1])
+    ends = np.append(starts[1:], len(owner))
+    return [(int(owner[begin]), int(begin), int(end)) for begin, end in zip(starts, ends, strict=True)]

@@ -1,0 +1,595 @@
+"""Who waits for which lock, and who makes it wait.
+
+In: tick-level runs of consecutive windows and the accounts of the same windows. Out: `LockShares` (what a
+range of windows adds), the model's `LockMetrics`, and what a live view asks about now: the wait-for graph,
+deadlocks and stuck threads.
+
+- A thread waits for a lock at a tick whose state is one of the lock states and whose wait names a lock.
+  Each such tick stands for the accounted off-CPU time of its cell divided by its off-CPU ticks.
+- Critical wait: ticks at which fewer threads than cores were on `work`.
+- A single wait ends where the thread is seen doing something else, where a run ends and the same run
+  starts again (the sampler saw the thread move in between), or where the recording has a hole. It goes on
+  under another holder and over the edge of a window.
+- Blame is charged to what the holder did at the very tick: the stack of the holder's own run there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis.accounting import Accounts
+from ftdiag.analysis.efficiency import LOCK_STATES, is_in, working_threads
+from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.ticks import TickRuns
+from ftdiag.model import (
+    NO_HOLDER,
+    NO_STACK,
+    Confidence,
+    LockHolder,
+    LockKind,
+    LockMetrics,
+    LockRef,
+    LockWaiter,
+    Stack,
+    ThreadInfo,
+    ThreadState,
+)
+from ftdiag.recording.reader import Recording
+
+MAX_LOCKS: Final = 200
+"""Locks reported one by one, those with the longest waits; the rest are summed as one."""
+WAITERS_OF_LOCK: Final = 20
+"""Waiters (thread and stack) reported for one lock."""
+HOLDERS_OF_LOCK: Final = 20
+"""Holders (thread and stack) reported for one lock."""
+OTHER_LOCKS: Final = 0
+"""Number of the row that sums the locks beyond MAX_LOCKS; real locks count from 1."""
+DEADLOCK_NS: Final = 3_000_000_000
+"""A cycle of holders that stands this long is taken for a deadlock."""
+STUCK_NS: Final = 10_000_000_000
+"""A thread with the same stack and no CPU time for this long, while others work, is taken for stuck."""
+STUCK_CPU_NS: Final = 1_000_000
+"""CPU time per window that does not count as work: a timer's wake-up or a signal."""
+
+_STUCK_STATES: Final = (*LOCK_STATES, ThreadState.UNKNOWN)
+
+
+class LockNumbers:
+    """Numbers the locks of a recording from 1, in the order in which the recording met them.
+
+    A lock is its address, kind and type; the numbers stay as the recording grows. The first label counts.
+    """
+
+    def __init__(self) -> None:
+        self._number: dict[tuple[int, LockKind, str | None], int] = {}
+        self._locks: list[LockRef] = [LockRef(0, LockKind.USER, None, None)]
+        self._of_wait: list[int] = [0]
+
+    def update(self, recording: Recording, waits: int) -> Ints:
+        """Wait id -> lock number (0: no lock), for all wait ids below `waits`."""
+        for wait_id in range(len(self._of_wait), waits):
+            wait = recording.wait(wait_id)
+            self._of_wait.append(0 if wait is None or wait.lock is None else self._number_of(wait.lock))
+        return np.array(self._of_wait, dtype=np.int64)
+
+    def lock(self, number: int) -> LockRef:
+        """The lock of a number."""
+        return self._locks[number]
+
+    def _number_of(self, lock: LockRef) -> int:
+        key = (lock.address, lock.kind, lock.type_name)
+        number = self._number.get(key)
+        if number is None:
+            number = self._number[key] = len(self._locks)
+            self._locks.append(lock)
+        elif self._locks[number].label is None:
+            self._locks[number] = lock
+        return number
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWaits:
+    """Single waits that touch an edge of a range: thread, lock and length; `through` spans all of it."""
+
+    thread: Ints
+    lock: Ints
+    length_ns: Floats
+    through: Bools
+
+
+@dataclass(frozen=True, slots=True)
+class LockShares:
+    """What a range of windows adds to the locks' accounts, as columns.
+
+    `wait_*`: one row per lock, thread and stack. `blame_*`: one row per lock, holder (thread index + 1),
+    holder's stack and confidence. `lock`: one row per lock with waiters_max and longest wait. `head` and
+    `tail` are the waits at the edges, to be joined with the neighbouring ranges.
+    """
+
+    wait_lock: Ints
+    wait_thread: Ints
+    wait_stack: Ints
+    wait_ns: Floats
+    critical_ns: Floats
+    blame_lock: Ints
+    blame_holder: Ints
+    blame_stack: Ints
+    blame_confidence: Ints
+    blame_ns: Floats
+    lock: Ints
+    waiters_max: Ints
+    longest_ns: Floats
+    head: OpenWaits
+    tail: OpenWaits
+    joined: bool
+
+
+def lock_shares(
+    runs: TickRuns,
+    accounts: Accounts,
+    lock_of_wait: Ints,
+    tick_period_ns: Floats,
+    capacity_cores: float | None,
+    *,
+    joined: bool,
+) -> LockShares:
+    """The locks' accounts over the windows of `runs`; `joined`: no hole in time before the first of them.
+
+    Without a known capacity every wait is critical.
+    """
+    lock_of_run = np.where(
+        runs.wait < len(lock_of_wait), lock_of_wait[np.minimum(runs.wait, len(lock_of_wait) - 1)], 0
+    )
+    waiting = is_in(runs.state, LOCK_STATES) & (lock_of_run > 0)
+    row = np.flatnonzero(waiting)
+    lock, thread, stack = lock_of_run[row], runs.thread[row], runs.stack[row]
+    begin, end, window = runs.first[row], runs.end[row], runs.window[row]
+    tick_ns = accounts.cells.off_tick_ns_at(thread, window)
+    spent = tick_ns * (end - begin)
+
+    critical_ticks = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(_critical(runs, capacity_cores))])
+    critical = tick_ns * (critical_ticks[end] - critical_ticks[begin])
+    by_waiter = group_by(lock, thread, stack)
+
+    blame = _blame(runs, row, lock, tick_ns)
+    by_holder = group_by(blame.lock, blame.holder, blame.stack, blame.confidence)
+
+    single = _single_waits(runs, row, lock, tick_period_ns)
+    by_lock = group_by(single.lock)
+    return LockShares(
+        wait_lock=by_waiter.key(lock),
+        wait_thread=by_waiter.key(thread),
+        wait_stack=by_waiter.key(stack),
+        wait_ns=by_waiter.total(spent),
+        critical_ns=by_waiter.total(critical),
+        blame_lock=by_holder.key(blame.lock),
+        blame_holder=by_holder.key(blame.holder),
+        blame_stack=by_holder.key(blame.stack),
+        blame_confidence=by_holder.key(blame.confidence),
+        blame_ns=by_holder.total(blame.spent_ns),
+        lock=by_lock.key(single.lock),
+        waiters_max=_most_waiters(lock, begin, end),
+        longest_ns=by_lock.largest(single.length_ns),
+        head=single.edge(single.first == 0, runs.ticks),
+        tail=single.edge(single.end == runs.ticks, runs.ticks),
+        joined=joined,
+    )
+
+
+def _critical(runs: TickRuns, capacity_cores: float | None) -> Ints:
+    if capacity_cores is None:
+        return np.ones(runs.ticks, dtype=np.int64)
+    return (working_threads(runs) < capacity_cores).astype(np.int64)
+
+
+def _most_waiters(lock: Ints, begin: Ints, end: Ints) -> Ints:
+    """The largest number of simultaneous waiters of every lock, ascending by lock."""
+    if not len(lock):
+        return np.zeros(0, dtype=np.int64)
+    who = np.concatenate([lock, lock])
+    when = np.concatenate([begin, end])
+    change = np.concatenate([np.ones(len(lock), dtype=np.int64), -np.ones(len(lock), dtype=np.int64)])
+    order = np.lexsort((change, when, who))  # at one tick, those who leave go before those who come
+    level = np.cumsum(change[order])  # 0 again after each lock's last event
+    starts = np.flatnonzero(np.diff(who[order], prepend=-1))
+    return np.asarray(np.maximum.reduceat(level, starts), dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blame:
+    lock: Ints
+    holder: Ints
+    stack: Ints
+    confidence: Ints
+    spent_ns: Floats
+
+
+def _blame(runs: TickRuns, row: Ints, lock: Ints, tick_ns: Floats) -> _Blame:
+    """Pairs every wait with the runs of its holder that overlap it; what no run covers has no stack."""
+    held = runs.holder[row] > NO_HOLDER
+    held_row, held_lock, held_ns = row[held], lock[held], tick_ns[held]
+    holder = runs.holder[held_row] - 1
+    begin, end = runs.first[held_row], runs.end[held_row]
+    span = runs.ticks + 1
+    order = np.lexsort((runs.first, runs.thread))
+    end_key = (runs.thread * span + runs.end)[order]
+    first_key = (runs.thread * span + runs.first)[order]
+    low = np.searchsorted(end_key, holder * span + begin, side="right")
+    high = np.searchsorted(first_key, holder * span + end, side="left")
+    pairs = np.maximum(high - low, 0)
+    wait = np.repeat(np.arange(len(held_row)), pairs)
+    offset = np.arange(len(wait)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+    other = order[low[wait] + offset]
+    overlap = np.minimum(runs.end[other], end[wait]) - np.maximum(runs.first[other], begin[wait])
+    real = (overlap > 0) & (runs.thread[other] == holder[wait])
+    wait, other, overlap = wait[real], other[real], overlap[real]
+    covered = summed(wait, overlap, len(held_row))
+    rest = np.maximum((end - begin) - covered, 0)
+    bare = np.flatnonzero(rest)
+    unknown_row = row[~held]
+    unknown_ns = tick_ns[~held] * (runs.end[unknown_row] - runs.first[unknown_row])
+    nobody = np.zeros(len(unknown_row), dtype=np.int64)
+    return _Blame(
+        lock=np.concatenate([held_lock[wait], held_lock[bare], lock[~held]]),
+        holder=np.concatenate([holder[wait] + 1, holder[bare] + 1, nobody]),
+        stack=np.concatenate([runs.stack[other], np.full(len(bare), NO_STACK, dtype=np.int64), nobody]),
+        confidence=np.concatenate([runs.confidence[held_row[wait]], runs.confidence[held_row[bare]], nobody]),
+        spent_ns=np.concatenate([held_ns[wait] * overlap, held_ns[bare] * rest[bare], unknown_ns]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SingleWaits:
+    thread: Ints
+    lock: Ints
+    first: Ints
+    end: Ints
+    length_ns: Floats
+
+    def edge(self, selected: Bools, ticks: int) -> OpenWaits:
+        return OpenWaits(
+            self.thread[selected],
+            self.lock[selected],
+            self.length_ns[selected],
+            (self.first[selected] == 0) & (self.end[selected] == ticks),
+        )
+
+
+def _single_waits(runs: TickRuns, row: Ints, lock: Ints, tick_period_ns: Floats) -> _SingleWaits:
+    """Joins runs of one thread on one lock that are one wait."""
+    order = np.lexsort((runs.first[row], runs.thread[row]))
+    row, lock = row[order], lock[order]
+    if not len(row):
+        none = np.zeros(0, dtype=np.int64)
+        return _SingleWaits(none, none, none, none, np.zeros(0, dtype=np.float64))
+    thread, window = runs.thread[row], runs.window[row]
+    begin, end, holder, stack = runs.first[row], runs.end[row], runs.holder[row], runs.stack[row]
+    touches = (thread[1:] == thread[:-1]) & (lock[1:] == lock[:-1]) & (begin[1:] == end[:-1])
+    next_window = window[1:] != window[:-1]
+    goes_on = np.where(
+        next_window,
+        runs.joined[window[1:]],
+        (holder[1:] != holder[:-1]) | (stack[1:] != stack[:-1]),
+    )
+    start = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(~(touches & goes_on)) + 1])
+    stop = np.append(start[1:], len(row)) - 1
+    length = np.add.reduceat((end - begin) * tick_period_ns[window], start)
+    return _SingleWaits(
+        thread[start], lock[start], begin[start], end[stop], np.asarray(length, dtype=np.float64)
+    )
+
+
+def merge_locks(
+    recording: Recording,
+    numbers: LockNumbers,
+    parts: Sequence[LockShares],
+    duration_ns: int,
+    limit: int = MAX_LOCKS,
+) -> tuple[LockMetrics, ...]:
+    """The locks of consecutive ranges, longest wait first; beyond `limit` they are summed as OTHER_LOCKS."""
+    lock = _joined([part.wait_lock for part in parts])
+    if not len(lock):
+        return ()
+    wait_ns = _joined_floats([part.wait_ns for part in parts])
+    critical = _joined_floats([part.critical_ns for part in parts])
+    by_lock = group_by(lock)
+    number, wait_of_lock, critical_of_lock = (
+        by_lock.key(lock),
+        by_lock.total(wait_ns),
+        by_lock.total(critical),
+    )
+    waiters_max = _largest(
+        [part.lock for part in parts], [part.waiters_max.astype(np.float64) for part in parts]
+    )
+    longest = _longest(parts)
+    waiters = _waiters(recording, parts, lock, wait_ns)
+    best = largest_first(wait_of_lock, limit)
+    chosen = {int(number[position]) for position in best}
+    wait_rows = _by_lock(waiters[0], waiters[3], WAITERS_OF_LOCK, chosen)
+    holders = _holders(parts)
+    holder_rows = _by_lock(holders[0], holders[4], HOLDERS_OF_LOCK, chosen)
+    result = [
+        LockMetrics(
+            number=int(number[position]),
+            lock=numbers.lock(int(number[position])),
+            wait_ns=float(wait_of_lock[position]),
+            critical_wait_ns=float(critical_of_lock[position]),
+            mean_queue=float(wait_of_lock[position]) / duration_ns if duration_ns > 0 else 0.0,
+            waiters_max=int(waiters_max.get(int(number[position]), 0)),
+            longest_wait_ns=longest.get(int(number[position]), 0.0),
+            waiters=tuple(
+                LockWaiter(
+                    thread_of(recording, int(waiters[1][row])),
+                    float(waiters[3][row]),
+                    recording.stack(int(waiters[2][row])),
+                )
+                for row in wait_rows.get(int(number[position]), ())
+            ),
+            holders=tuple(
+                LockHolder(
+                    thread_of(recording, int(holders[1][row]) - 1) if holders[1][row] != NO_HOLDER else None,
+                    _confidence(int(holders[3][row])),
+                    float(holders[4][row]),
+                    recording.stack(int(holders[2][row])),
+                )
+                for row in holder_rows.get(int(number[position]), ())
+            ),
+        )
+        for position in best
+    ]
+    rest = [position for position in range(len(number)) if int(number[position]) not in chosen]
+    if rest:
+        waited = float(wait_of_lock[rest].sum())
+        result.append(
+            LockMetrics(
+                number=OTHER_LOCKS,
+                lock=LockRef(0, LockKind.USER, None, f"{len(rest)} other locks"),
+                wait_ns=waited,
+                critical_wait_ns=float(critical_of_lock[rest].sum()),
+                mean_queue=waited / duration_ns if duration_ns > 0 else 0.0,
+                waiters_max=int(max(waiters_max.get(int(number[position]), 0) for position in rest)),
+                longest_wait_ns=max(longest.get(int(number[position]), 0.0) for position in rest),
+                waiters=(),
+                holders=(),
+            )
+        )
+    return tuple(result)
+
+
+def _joined(columns: Sequence[Ints]) -> Ints:
+    return np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)
+
+
+def _joined_floats(columns: Sequence[Floats]) -> Floats:
+    return np.concatenate(columns) if columns else np.zeros(0, dtype=np.float64)
+
+
+def _largest(locks: Sequence[Ints], values: Sequence[Floats]) -> dict[int, float]:
+    lock, value = _joined(locks), _joined_floats(values)
+    groups = group_by(lock)
+    return dict(zip(groups.key(lock).tolist(), groups.largest(value).tolist(), strict=True))
+
+
+def _longest(parts: Sequence[LockShares]) -> dict[int, float]:
+    """The longest single wait of every lock; waits that cross the edges of ranges are joined."""
+    longest = _largest([part.lock for part in parts], [part.longest_ns for part in parts])
+    pending: dict[int, tuple[int, float]] = {}
+    for part in parts:
+        if not part.joined:
+            pending = {}
+        carried: dict[int, float] = {}
+        for thread, lock, length in zip(
+            part.head.thread.tolist(), part.head.lock.tolist(), part.head.length_ns.tolist(), strict=True
+        ):
+            before = pending.get(thread)
+            if before is not None and before[0] == lock:
+                carried[thread] = before[1]
+                longest[lock] = max(longest.get(lock, 0.0), before[1] + length)
+        pending = {
+            thread: (lock, length + (carried.get(thread, 0.0) if through else 0.0))
+            for thread, lock, length, through in zip(
+                part.tail.thread.tolist(),
+                part.tail.lock.tolist(),
+                part.tail.length_ns.tolist(),
+                part.tail.through.tolist(),
+                strict=True,
+            )
+        }
+    return longest
+
+
+def _waiters(
+    recording: Recording, parts: Sequence[LockShares], lock: Ints, wait_ns: Floats
+) -> tuple[Ints, Ints, Ints, Floats]:
+    thread = _joined([part.wait_thread for part in parts])
+    stack = _joined([part.wait_stack for part in parts])
+    groups = group_by(lock, thread, stack)
+    return groups.key(lock), groups.key(thread), groups.key(stack), groups.total(wait_ns)
+
+
+def _holders(parts: Sequence[LockShares]) -> tuple[Ints, Ints, Ints, Ints, Floats]:
+    lock = _joined([part.blame_lock for part in parts])
+    holder = _joined([part.blame_holder for part in parts])
+    stack = _joined([part.blame_stack for part in parts])
+    confidence = _joined([part.blame_confidence for part in parts])
+    groups = group_by(lock, holder, stack, confidence)
+    return (
+        groups.key(lock),
+        groups.key(holder),
+        groups.key(stack),
+        groups.key(confidence),
+        groups.total(_joined_floats([part.blame_ns for part in parts])),
+    )
+
+
+def _by_lock(lock: Ints, spent: Floats, limit: int, chosen: set[int]) -> dict[int, list[int]]:
+    """Row numbers of the largest values of every chosen lock; `lock` is ascending."""
+    rows: dict[int, list[int]] = {}
+    for number in chosen:
+        begin, end = np.searchsorted(lock, [number, number + 1])
+        rows[number] = (begin + largest_first(spent[begin:end], limit)).tolist()
+    return rows
+
+
+def _confidence(code: int) -> Confidence:
+    return Confidence(code) if code in Confidence._value2member_map_ else Confidence.UNKNOWN
+
+
+def thread_of(recording: Recording, index: int) -> ThreadInfo:
+    """The thread of an index; a nameless one where the recording does not describe it."""
+    if 0 <= index < len(recording.threads):
+        return recording.thread(index)
+    return ThreadInfo(index=index, tid=0, name=f"thread {index}", python=False)
+
+
+# --- now: who waits for whom ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEdge:
+    """At the last tick, `waiter` waits for `lock`, which `holder` has (None: not known).
+
+    `since_ns` is how long this edge (same lock, same holder) has stood.
+    """
+
+    waiter: ThreadInfo
+    lock: LockRef
+    lock_number: int
+    holder: ThreadInfo | None
+    confidence: Confidence
+    since_ns: float
+    stack: Stack
+    holder_stack: Stack
+
+
+@dataclass(frozen=True, slots=True)
+class StuckThread:
+    """A thread that has had the same stack and no CPU time for `since_ns` while others worked."""
+
+    thread: ThreadInfo
+    stack: Stack
+    since_ns: float
+
+
+def wait_graph(
+    recording: Recording, runs: TickRuns, lock_of_wait: Ints, numbers: LockNumbers, tick_period_ns: Floats
+) -> tuple[WaitEdge, ...]:
+    """The wait-for graph at the last tick of `runs`; `since_ns` reaches back as far as `runs` do."""
+    edges: list[WaitEdge] = []
+    last = _last_runs(runs)
+    stack_now = {int(runs.thread[row]): int(runs.stack[row]) for row in last}
+    for row in last:
+        wait = int(runs.wait[row])
+        number = int(lock_of_wait[wait]) if wait < len(lock_of_wait) else 0
+        if number == 0 or not is_in(runs.state[row : row + 1], LOCK_STATES)[0]:
+            continue
+        holder = int(runs.holder[row]) - 1
+        same = (runs.holder == runs.holder[row]) & (runs.wait < len(lock_of_wait))
+        same &= lock_of_wait[np.minimum(runs.wait, len(lock_of_wait) - 1)] == number
+        edges.append(
+            WaitEdge(
+                waiter=thread_of(recording, int(runs.thread[row])),
+                lock=numbers.lock(number),
+                lock_number=number,
+                holder=thread_of(recording, holder) if holder >= 0 else None,
+                confidence=_confidence(int(runs.confidence[row])) if holder >= 0 else Confidence.UNKNOWN,
+                since_ns=_stood(runs, int(row), same, tick_period_ns),
+                stack=recording.stack(int(runs.stack[row])),
+                holder_stack=recording.stack(stack_now.get(holder, NO_STACK)),
+            )
+        )
+    return tuple(edges)
+
+
+def deadlocks(
+    edges: Sequence[WaitEdge], standing_ns: float = DEADLOCK_NS
+) -> tuple[tuple[WaitEdge, ...], ...]:
+    """Cycles of known holders that have stood for `standing_ns`, each starting at its smallest thread."""
+    holder_of: Mapping[int, WaitEdge] = {
+        edge.waiter.index: edge
+        for edge in edges
+        if edge.holder is not None and edge.confidence is Confidence.KNOWN and edge.since_ns >= standing_ns
+    }
+    cycles: list[tuple[WaitEdge, ...]] = []
+    done: set[int] = set()
+    for start in sorted(holder_of):
+        path: list[int] = []
+        place: dict[int, int] = {}
+        thread = start
+        while thread in holder_of and thread not in done and thread not in place:
+            place[thread] = len(path)
+            path.append(thread)
+            holder = holder_of[thread].holder
+            thread = holder.index if holder is not None else -1
+        if thread in place:
+            cycle = path[place[thread] :]
+            smallest = cycle.index(min(cycle))
+            cycles.append(tuple(holder_of[index] for index in cycle[smallest:] + cycle[:smallest]))
+        done.update(path)
+    return tuple(cycles)
+
+
+def stuck_threads(
+    recording: Recording,
+    runs: TickRuns,
+    accounts: Accounts,
+    tick_period_ns: Floats,
+    standing_ns: float = STUCK_NS,
+) -> tuple[StuckThread, ...]:
+    """Threads in a lock wait, or a wait nobody could name, without CPU time while others worked.
+
+    Idle, sleeping and I/O-waiting threads are where they want to be and are not reported.
+    """
+    last = _last_runs(runs)
+    window_of_cell, thread_of_cell = accounts.cells.window, accounts.cells.key // accounts.cells.windows
+    worked: dict[int, int] = {}
+    busy_windows = accounts.cells.cpu_ns > STUCK_CPU_NS
+    for thread, window in zip(thread_of_cell[busy_windows], window_of_cell[busy_windows], strict=True):
+        worked[int(thread)] = max(worked.get(int(thread), -1), int(window))
+    stuck: list[StuckThread] = []
+    for row in last:
+        thread = int(runs.thread[row])
+        if not is_in(runs.state[row : row + 1], _STUCK_STATES)[0]:
+            continue
+        same = (runs.stack == runs.stack[row]) & (runs.state == runs.state[row])
+        since = _stood(runs, int(row), same, tick_period_ns)
+        quiet = _quiet(runs, worked.get(thread, -1), tick_period_ns)
+        if min(since, quiet) >= standing_ns and any(other != thread for other in worked):
+            stuck.append(
+                StuckThread(
+                    thread_of(recording, thread), recording.stack(int(runs.stack[row])), min(since, quiet)
+                )
+            )
+    return tuple(stuck)
+
+
+def _quiet(runs: TickRuns, last_busy_window: int, tick_period_ns: Floats) -> float:
+    """Length of the windows after the last one in which the thread had CPU time."""
+    lengths = np.diff(runs.window_start)[last_busy_window + 1 :] * tick_period_ns[last_busy_window + 1 :]
+    return float(lengths.sum())
+
+
+def _last_runs(runs: TickRuns) -> Ints:
+    """Rows that cover the last tick."""
+    return np.flatnonzero(runs.end == runs.ticks) if runs.ticks else np.zeros(0, dtype=np.int64)
+
+
+def _stood(runs: TickRuns, row: int, same: Bools, tick_period_ns: Floats) -> float:
+    """How long the thread of `row` has been in runs that are all `same`, back from the last tick."""
+    mine = np.flatnonzero(runs.thread == runs.thread[row])
+    mine = mine[np.argsort(runs.first[mine], kind="stable")][::-1]
+    length = 0.0
+    expected = int(runs.ticks)
+    for other in mine:
+        window = int(runs.window[other])
+        if not same[other] or int(runs.end[other]) != expected:
+            break
+        length += float((runs.end[other] - runs.first[other]) * tick_period_ns[window])
+        expected = int(runs.first[other])
+        if expected == runs.window_start[window] and not runs.joined[window]:
+            break
+    return length

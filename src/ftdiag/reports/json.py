@@ -1,0 +1,264 @@
+"""The JSON report, a contract: every key is always there, what is not measured is null with its reason.
+
+In: a `Snapshot`. Out: `to_report`: a dict of plain values that `json.dumps(..., allow_nan=False)` takes.
+Keys may be added, never renamed or given another meaning within a schema number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from ftdiag.model import (
+    Finding,
+    HotLine,
+    LockMetrics,
+    Snapshot,
+    Stack,
+    ThreadMetrics,
+    ThreadState,
+)
+from ftdiag.reports.chain import chain
+
+SCHEMA: Final = "ftdiag-report/1"
+STACK_FRAMES: Final = 64
+"""Frames of a stack in the report; the innermost ones are kept."""
+NOT_RECORDED: Final = "not recorded by this version"
+
+Json = dict[str, Any]
+
+
+def to_report(snapshot: Snapshot) -> Json:
+    """The report of a snapshot."""
+    quality = snapshot.quality
+    not_measured = {
+        "memory": NOT_RECORDED,
+        "hot.allocations": NOT_RECORDED,
+        **dict(quality.not_measured),
+    }
+    steps = chain(snapshot.metrics)
+    if not steps:
+        not_measured.setdefault("chain", "needs the capacity in cores")
+    elif any(value is None for _, value in steps):
+        not_measured.setdefault("chain", "factors that are null need native samples of the threads on a core")
+    target = snapshot.target
+    return {
+        "schema": SCHEMA,
+        "target": {
+            "pid": target.pid,
+            "command": _text(target.command),
+            "executable": _text(target.executable),
+            "python_version": _text(target.python_version),
+            "free_threaded": target.free_threaded,
+            "gil_enabled": target.gil_enabled,
+            "gil_culprits": [_text(name) for name in target.gil_culprits],
+        },
+        "window": {
+            "start": _start(snapshot),
+            "duration_s": _seconds(snapshot.metrics.duration_ns),
+            "ticks": snapshot.metrics.ticks,
+            "rate_hz": _number(snapshot.settings.rate_hz),
+        },
+        "metrics": _metrics(snapshot, steps, not_measured),
+        "threads": [_thread(thread) for thread in snapshot.threads],
+        "locks": [_lock(lock) for lock in snapshot.locks],
+        "hot": [_hot(line) for line in snapshot.hot],
+        "memory": {
+            "rss_bytes": None,
+            "pss_bytes": None,
+            "stacks_bytes": None,
+            "per_thread_bytes": None,
+            "memray": None,
+        },
+        "findings": [
+            _finding(finding) for finding in sorted(snapshot.findings, key=lambda each: -each.lost_cores)
+        ],
+        "not_applicable": [
+            {"rule": rule, "reason": _text(reason)} for rule, reason in snapshot.not_applicable
+        ],
+        "quality": {
+            "torn_ratio": _number(quality.torn_ratio),
+            "missed_tick_ratio": _number(quality.missed_tick_ratio),
+            "unknown_ratio": _number(quality.unknown_ratio),
+            "classified_cpu_ratio": _number(quality.classified_cpu_ratio),
+            "sampler_cpu_ratio": _number(quality.sampler_cpu_ratio),
+            "not_measured": {name: _text(reason) for name, reason in not_measured.items()},
+            "gaps": [
+                {"what": _text(gap.what), "why": _text(gap.why), "count": gap.count} for gap in quality.gaps
+            ],
+        },
+    }
+
+
+def _metrics(
+    snapshot: Snapshot, steps: tuple[tuple[str, float | None], ...], not_measured: dict[str, str]
+) -> Json:
+    metrics = snapshot.metrics
+    wakeup_ns = metrics.work_per_wakeup_ns
+    measured_losses = "lost_cores" not in not_measured
+    return {
+        "capacity_cores": _number(metrics.capacity_cores),
+        "capacity_reason": None if metrics.capacity_reason is None else _text(metrics.capacity_reason),
+        "threads": metrics.threads,
+        "threads_with_work": metrics.threads_with_work,
+        "on_cpu_cores": _number(metrics.on_cpu_cores),
+        "run_queue_cores": _number(metrics.run_queue_cores),
+        "useful_cores": _number(metrics.useful_cores),
+        "speedup_now": _number(metrics.useful_cores),
+        "ideal_speedup": _number(metrics.ideal_speedup),
+        "efficiency": _number(metrics.efficiency_ratio),
+        "lost_cores": {state.label: _number(lost) for state, lost in metrics.lost_cores.items()}
+        if measured_losses
+        else None,
+        "states": _states(metrics.states_ns),
+        "chain": [{"factor": name, "value": _number(value)} for name, value in steps] if steps else None,
+        "load_balance": _number(metrics.load_balance_ratio),
+        "serial_share": _number(metrics.serial_share_ratio),
+        "concurrency": [_number(share) for share in metrics.concurrency] if metrics.concurrency else None,
+        "work_per_wakeup_us": None if wakeup_ns is None else _number(wakeup_ns / 1e3),
+    }
+
+
+def _thread(thread: ThreadMetrics) -> Json:
+    alive = thread.alive_ns
+    return {
+        "index": thread.info.index,
+        "tid": thread.info.tid,
+        "name": _text(thread.info.name),
+        "role": thread.role,
+        "python": thread.info.python,
+        "lifetime_s": _seconds(alive),
+        "states": _states(thread.states_ns),
+        "context_switches": {
+            "voluntary": thread.voluntary_switches,
+            "involuntary": thread.involuntary_switches,
+        },
+        "faults": {"minor": thread.minor_faults, "major": thread.major_faults},
+        "hot": [
+            {
+                "function": _text(line.frame.function),
+                "file": _text(line.frame.filename),
+                "line": line.frame.line,
+                "share": _number(line.total_ns / alive) if alive > 0 else None,
+            }
+            for line in thread.hot
+        ],
+        "waits": [
+            {
+                "syscall": None if wait.syscall is None else _text(wait.syscall),
+                "detail": None if wait.detail is None else _text(wait.detail),
+                "wait_s": _seconds(spent),
+            }
+            for wait, spent in thread.waits
+        ],
+    }
+
+
+def _lock(lock: LockMetrics) -> Json:
+    real = lock.number > 0
+    return {
+        "id": f"lock-{lock.number}" if real else "lock-other",
+        "kind": lock.lock.kind.value if real else None,
+        "type_name": None if lock.lock.type_name is None else _text(lock.lock.type_name),
+        "label": None if lock.lock.label is None else _text(lock.lock.label),
+        "address": f"{lock.lock.address:#x}" if real else None,
+        "wait_s": _seconds(lock.wait_ns),
+        "critical_wait_s": _seconds(lock.critical_wait_ns),
+        "mean_queue": _number(lock.mean_queue),
+        "waiters_max": lock.waiters_max,
+        "longest_wait_ms": _number(lock.longest_wait_ns / 1e6),
+        "waiters": [
+            {"tid": waiter.thread.tid, "wait_s": _seconds(waiter.wait_ns), "stack": _stack(waiter.stack)}
+            for waiter in lock.waiters
+        ],
+        "holders": [
+            {
+                "tid": None if holder.thread is None else holder.thread.tid,
+                "blame_s": _seconds(holder.blame_ns),
+                "confidence": holder.confidence.label,
+                "stack": _stack(holder.stack),
+            }
+            for holder in lock.holders
+        ],
+    }
+
+
+def _hot(line: HotLine) -> Json:
+    return {
+        "function": _text(line.frame.function),
+        "file": _text(line.frame.filename),
+        "line": line.frame.line,
+        "total_s": _seconds(line.total_ns),
+        "states": _states(line.states_ns),
+        "threads": line.threads,
+        "allocations": None,
+        "stacks": [{"total_s": _seconds(spent), "stack": _stack(stack)} for stack, spent in line.stacks],
+    }
+
+
+def _finding(finding: Finding) -> Json:
+    return {
+        "rule": finding.rule_id,
+        "severity": finding.severity.value,
+        "score": _number(finding.score),
+        "confidence": finding.confidence,
+        "lost_cores": _number(finding.lost_cores),
+        "subject": {
+            name: _text(value) if isinstance(value, str) else value for name, value in finding.subject.items()
+        },
+        "summary": _text(finding.summary),
+        "explanation": _text(finding.explanation),
+        "could_also_be": [_text(other) for other in finding.could_also_be],
+        "remedy": [
+            {"text": _text(remedy.text), "code": None if remedy.code is None else _text(remedy.code)}
+            for remedy in finding.remedy
+        ],
+        "verify": _text(finding.verify),
+        "evidence": [
+            {
+                "metric": evidence.metric,
+                "value": _number(evidence.value),
+                "unit": evidence.unit,
+                "threshold": _number(evidence.threshold),
+            }
+            for evidence in finding.evidence
+        ],
+    }
+
+
+def _stack(stack: Stack) -> list[Json]:
+    return [
+        {"function": _text(frame.function), "file": _text(frame.filename), "line": frame.line}
+        for frame in stack[:STACK_FRAMES]
+    ]
+
+
+def _states(states: Mapping[ThreadState, float]) -> Json:
+    return {state.label: _seconds(states[state]) for state in ThreadState if states.get(state, 0) > 0}
+
+
+def _seconds(value_ns: float) -> float | None:
+    return _number(value_ns / 1e9)
+
+
+def _number(value: float | None) -> float | None:
+    """The number, or None for what JSON cannot say (NaN, infinity)."""
+    return None if value is None or not math.isfinite(value) else value
+
+
+def _text(text: str) -> str:
+    """Lone surrogates (undecodable bytes of names) as visible escapes: many JSON readers refuse them."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _start(snapshot: Snapshot) -> str | None:
+    """Wall-clock time of the range's beginning, ISO 8601 in UTC."""
+    settings = snapshot.settings
+    unix_ns = settings.started_unix_ns + (snapshot.t0_ns - settings.started_ns)
+    try:
+        moment = datetime.fromtimestamp(unix_ns / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,475 @@
+"""The text report: the answer first, then what it rests on, for 80 columns and for screen readers.
+
+In: a `Snapshot` and a width. Out: plain lines, without colour, boxes or column art; `lines` also says what
+each line is, so that a terminal may set headings apart. Every table is a list of sentences that can be read
+aloud. Names that the target chose are escaped; with `ascii_only` (the C locale) so is all that is not ASCII.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from rich.cells import cell_len, set_cell_size
+
+from ftdiag import units
+from ftdiag.model import (
+    Confidence,
+    Finding,
+    Frame,
+    HotLine,
+    LockHolder,
+    LockMetrics,
+    Snapshot,
+    Stack,
+    ThreadMetrics,
+    ThreadState,
+)
+from ftdiag.reports.escaping import visible
+
+SHOWN_THREADS: Final = 12
+SHOWN_LINES: Final = 10
+SHOWN_LOCKS: Final = 8
+SHOWN_WAITERS: Final = 3
+SHOWN_FRAMES: Final = 6
+SHOWN_GAPS: Final = 12
+MIN_WIDTH: Final = 20
+NOTEWORTHY_SHARE: Final = 0.05
+"""A wait of this share of all thread-time or more is worth the first line."""
+BUSY_SHARE: Final = 0.95
+"""From this share of the capacity on, all cores count as busy."""
+
+STATE_NAMES: Final[Mapping[ThreadState, str]] = {
+    ThreadState.ON_CPU: "on CPU",
+    ThreadState.WORK: "work",
+    ThreadState.ATOMIC: "contended atomics",
+    ThreadState.SPIN: "spinning",
+    ThreadState.ALLOC: "allocation",
+    ThreadState.GC: "garbage collection",
+    ThreadState.RUNNABLE: "waiting for a core",
+    ThreadState.LOCK: "lock",
+    ThreadState.OBJECT_LOCK: "object lock",
+    ThreadState.RUNTIME_LOCK: "runtime lock",
+    ThreadState.STOPPED: "stopped",
+    ThreadState.GIL: "GIL",
+    ThreadState.IO: "I/O",
+    ThreadState.SLEEP: "sleep",
+    ThreadState.IDLE: "idle",
+    ThreadState.UNKNOWN: "unknown",
+}
+_LOCK_STATES: Final = (
+    ThreadState.LOCK,
+    ThreadState.OBJECT_LOCK,
+    ThreadState.RUNTIME_LOCK,
+    ThreadState.STOPPED,
+    ThreadState.GIL,
+)
+_CONFIDENCE: Final = {
+    Confidence.KNOWN: "known",
+    Confidence.INFERRED: "inferred",
+    Confidence.UNKNOWN: "not certain",
+}
+
+
+class LineKind(enum.Enum):
+    """What a line of the report is."""
+
+    ANSWER = "answer"
+    HEADING = "heading"
+    ITEM = "item"
+    DETAIL = "detail"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the report, at most as wide as asked for."""
+
+    kind: LineKind
+    text: str
+
+
+def render(snapshot: Snapshot, width: int = 80, *, ascii_only: bool = False) -> Iterator[str]:
+    """The report's lines as plain text."""
+    for line in lines(snapshot, width, ascii_only=ascii_only):
+        yield line.text
+
+
+def lines(snapshot: Snapshot, width: int = 80, *, ascii_only: bool = False) -> Iterator[Line]:
+    """The report's lines and what they are."""
+    report = _Report(snapshot, ascii_only)
+    width = max(width, MIN_WIDTH)
+    for kind, indent, text in report.parts():
+        for number, piece in enumerate(_wrapped(text, width - indent - 2)):
+            margin = " " * (indent if number == 0 else indent + 2)
+            yield Line(kind, (margin + piece).rstrip())
+
+
+def headline(snapshot: Snapshot, *, ascii_only: bool = False) -> str:
+    """The answer in one or two sentences."""
+    return _Report(snapshot, ascii_only).headline()
+
+
+class _Report:
+    """Sentences of one snapshot: (kind, indent, text) in order."""
+
+    def __init__(self, snapshot: Snapshot, ascii_only: bool) -> None:
+        self._snapshot = snapshot
+        self._ascii_only = ascii_only
+        self._alive_ns = float(sum(snapshot.metrics.states_ns.values()))
+
+    def parts(self) -> Iterator[tuple[LineKind, int, str]]:
+        yield LineKind.ANSWER, 0, self.headline()
+        yield from self._section("Target", self._target())
+        if self._snapshot.metrics.ticks or self._alive_ns:
+            yield from self._section("Findings", self._findings())
+            yield from self._section(
+                f"Where thread-time goes ({units.seconds(self._alive_ns)} of thread-time)", self._states()
+            )
+            yield from self._section("Cores", self._cores())
+            yield from self._section(
+                self._counted("Threads", SHOWN_THREADS, len(self._snapshot.threads)), self._threads()
+            )
+            yield from self._section(
+                self._counted("Hot lines", SHOWN_LINES, len(self._snapshot.hot)), self._hot()
+            )
+            yield from self._section(
+                self._counted("Locks", SHOWN_LOCKS, len(self._snapshot.locks)), self._locks()
+            )
+        yield from self._section("Not measured", self._not_measured())
+        yield from self._section("Quality", self._quality())
+
+    # --- the answer ----------------------------------------------------------------------------------
+
+    def headline(self) -> str:
+        metrics = self._snapshot.metrics
+        if not metrics.ticks and not self._alive_ns:
+            return "Nothing was recorded in this range: no tick was taken."
+        if metrics.capacity_cores is None:
+            cores = f"{metrics.on_cpu_cores:.1f} cores on CPU"
+        else:
+            cores = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
+        return f"{cores}; {self._cause()}"
+
+    def _cause(self) -> str:
+        metrics = self._snapshot.metrics
+        candidates = [
+            (sum(metrics.states_ns.get(state, 0.0) for state in _LOCK_STATES), self._lock_cause),
+            (metrics.states_ns.get(ThreadState.UNKNOWN, 0.0), self._unknown_cause),
+            (metrics.states_ns.get(ThreadState.RUNNABLE, 0.0), self._runnable_cause),
+        ]
+        spent, cause = max(candidates, key=lambda candidate: candidate[0])
+        if spent >= NOTEWORTHY_SHARE * self._alive_ns and spent > 0:
+            return cause()
+        capacity = metrics.capacity_cores
+        if capacity is not None and metrics.on_cpu_cores >= BUSY_SHARE * capacity:
+            return "all cores are busy and no thread waits for a lock or a core."
+        apart = {
+            state: metrics.states_ns.get(state, 0.0)
+            for state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.IO)
+        }
+        state = max(apart, key=lambda each: apart[each])
+        if apart[state] >= NOTEWORTHY_SHARE * self._alive_ns:
+            doing = {ThreadState.IDLE: "idle", ThreadState.SLEEP: "asleep", ThreadState.IO: "in I/O"}[state]
+            share = self._share(apart[state])
+            return f"threads are {doing} {share} of their time, and wait for no lock or core."
+        return "no thread waits for a lock or a core."
+
+    def _lock_cause(self) -> str:
+        metrics = self._snapshot.metrics
+        if not self._snapshot.locks:
+            spent = sum(metrics.states_ns.get(state, 0.0) for state in _LOCK_STATES)
+            waiting = sum(
+                any(thread.states_ns.get(state, 0.0) > 0 for state in _LOCK_STATES)
+                for thread in self._snapshot.threads
+            )
+            return f"{self._wait(waiting)} {self._share(spent)} of all thread-time for locks."
+        lock = self._snapshot.locks[0]
+        waiting = len({waiter.thread.index for waiter in lock.waiters}) or lock.waiters_max
+        share = self._share(lock.wait_ns)
+        text = f"{self._wait(waiting)} {share} of all thread-time for {self._lock_name(lock)}"
+        holder = next((each for each in lock.holders if each.thread is not None), None)
+        return text + (f", held by {self._holder(holder)}." if holder else "; who holds it is not known.")
+
+    def _unknown_cause(self) -> str:
+        by_call: dict[str, float] = {}
+        waiting = 0
+        for thread in self._snapshot.threads:
+            spent = thread.states_ns.get(ThreadState.UNKNOWN, 0.0)
+            if spent <= NOTEWORTHY_SHARE * thread.alive_ns:
+                continue
+            waiting += 1
+            unnamed = (wait for wait, _ in thread.waits if wait.lock is None and wait.detail is None)
+            call = next((wait.syscall for wait in unnamed if wait.syscall), "a wait of unknown kind")
+            by_call[call] = by_call.get(call, 0.0) + spent
+        if not by_call:
+            unknown = self._snapshot.metrics.states_ns.get(ThreadState.UNKNOWN, 0.0)
+            return f"{self._share(unknown)} of all thread-time is in waits of unknown kind."
+        call = max(by_call, key=lambda each: by_call[each])
+        what = " (a lock or a wait for work; which one is not known)" if call == "futex" else ""
+        share = self._share(by_call[call])
+        return f"{self._wait(waiting)}: {share} of all thread-time in {self._safe(call)}{what}."
+
+    def _runnable_cause(self) -> str:
+        metrics = self._snapshot.metrics
+        spent = metrics.states_ns.get(ThreadState.RUNNABLE, 0.0)
+        text = f"threads wait {self._share(spent)} of their time for a free core"
+        if metrics.capacity_cores is not None and metrics.on_cpu_cores >= BUSY_SHARE * metrics.capacity_cores:
+            return f"{text}: there are more busy threads than cores."
+        return f"{text}."
+
+    # --- sections ------------------------------------------------------------------------------------
+
+    def _target(self) -> Iterator[tuple[int, str]]:
+        snapshot = self._snapshot
+        target = snapshot.target
+        gil = {None: "GIL state not known", True: "GIL on", False: "GIL off"}[target.gil_enabled]
+        build = "free-threaded" if target.free_threaded else "GIL build"
+        yield _item(f"pid {target.pid}, CPython {self._safe(target.python_version)} {build}, {gil}")
+        if target.gil_culprits:
+            culprits = ", ".join(self._safe(name) for name in target.gil_culprits)
+            yield _item(f"modules that turned the GIL on: {culprits}")
+        yield _item(f"command: {self._safe(target.command)}")
+        start = self._start()
+        yield _item(
+            f"{units.seconds(snapshot.metrics.duration_ns)} recorded{start}, "
+            f"{units.plural(snapshot.metrics.ticks, 'tick')} at {snapshot.settings.rate_hz:g} Hz"
+        )
+        if snapshot.end is not None:
+            yield _item(f"recording ended: {self._safe(snapshot.end.detail or snapshot.end.reason.value)}")
+
+    def _findings(self) -> Iterator[tuple[int, str]]:
+        for finding in self._snapshot.findings:
+            yield from self._finding(finding)
+
+    def _finding(self, finding: Finding) -> Iterator[tuple[int, str]]:
+        yield _item(
+            f"{finding.severity.value}: {self._safe(finding.summary)} "
+            f"(at most {finding.lost_cores:.2f} cores, {finding.confidence}; {finding.rule_id})"
+        )
+        yield _detail(self._safe(finding.explanation))
+        for remedy in finding.remedy:
+            yield _detail(f"do: {self._safe(remedy.text)}")
+
+    def _states(self) -> Iterator[tuple[int, str]]:
+        for state, spent in _longest(self._snapshot.metrics.states_ns):
+            yield _item(f"{STATE_NAMES[state]}: {self._share(spent)}, {units.seconds(spent)}")
+
+    def _cores(self) -> Iterator[tuple[int, str]]:
+        metrics = self._snapshot.metrics
+        if metrics.capacity_cores is not None:
+            reason = f" ({self._safe(metrics.capacity_reason)})" if metrics.capacity_reason else ""
+            yield _item(f"capacity: {units.cores(metrics.capacity_cores)}{reason}")
+        wanting = units.cores(metrics.run_queue_cores)
+        yield _item(f"on CPU: {units.cores(metrics.on_cpu_cores)}; wanting a core: {wanting}")
+        if metrics.useful_cores is not None:
+            ideal = (
+                "" if metrics.ideal_speedup is None else f" of {units.cores(metrics.ideal_speedup)} possible"
+            )
+            efficiency = (
+                ""
+                if metrics.efficiency_ratio is None
+                else f"; efficiency {units.percent(metrics.efficiency_ratio)}"
+            )
+            yield _item(f"useful: {units.cores(metrics.useful_cores)}{ideal}{efficiency}")
+        lost = [(state, cores) for state, cores in _longest(metrics.lost_cores) if cores >= 0.005]
+        if lost:
+            yield _item("lost: " + ", ".join(f"{cores:.2f} to {STATE_NAMES[state]}" for state, cores in lost))
+        yield _item(
+            f"{units.plural(metrics.threads_with_work, 'thread')} of {metrics.threads:,} had work"
+            + (
+                ""
+                if metrics.load_balance_ratio is None
+                else f"; load balance {units.percent(metrics.load_balance_ratio)}"
+            )
+        )
+        if metrics.concurrency:
+            shares = [
+                f"{count} in {units.percent(share)}"
+                for count, share in enumerate(metrics.concurrency)
+                if share >= 0.005
+            ]
+            yield _item(f"threads at once on a core or wanting one: {', '.join(shares)} of the ticks")
+
+    def _threads(self) -> Iterator[tuple[int, str]]:
+        for thread in sorted(self._snapshot.threads, key=_rank)[:SHOWN_THREADS]:
+            states = self._split(thread.states_ns, thread.alive_ns)
+            yield _item(
+                f"{self._safe(thread.info.name)} (tid {thread.info.tid}, {thread.role}, "
+                f"{units.seconds(thread.alive_ns)}): {states}"
+            )
+            if thread.hot:
+                yield _detail(f"most at {self._frame(thread.hot[0].frame)}")
+            named = [
+                (wait, spent) for wait, spent in thread.waits if wait.lock or wait.detail or wait.syscall
+            ]
+            if named and named[0][1] >= NOTEWORTHY_SHARE * thread.alive_ns:
+                wait, spent = named[0]
+                what = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
+                yield _detail(
+                    f"waits most for {self._safe(what or wait.detail or wait.syscall or '')}: "
+                    f"{units.percent(spent / thread.alive_ns)}"
+                )
+
+    def _hot(self) -> Iterator[tuple[int, str]]:
+        for line in self._snapshot.hot[:SHOWN_LINES]:
+            yield _item(
+                f"{self._frame(line.frame)}: {self._share(line.total_ns)}, {units.seconds(line.total_ns)} "
+                f"in {units.plural(line.threads, 'thread')}: {self._split(line.states_ns, line.total_ns)}"
+            )
+            yield from self._callers(line)
+
+    def _callers(self, line: HotLine) -> Iterator[tuple[int, str]]:
+        if line.stacks and len(line.stacks[0][0]) > 1:
+            stack, spent = line.stacks[0]
+            share = "" if line.total_ns <= 0 else f" ({units.percent(spent / line.total_ns)} of it)"
+            yield _detail(f"called from{share}:")
+            yield from self._frames(stack[1:], 6)
+
+    def _locks(self) -> Iterator[tuple[int, str]]:
+        for lock in self._snapshot.locks[:SHOWN_LOCKS]:
+            yield _item(
+                f"{self._lock_name(lock)}: waited for {units.seconds(lock.wait_ns)} "
+                f"({self._share(lock.wait_ns)}), {units.seconds(lock.critical_wait_ns)} of it while cores "
+                f"were free; at most {units.plural(lock.waiters_max, 'waiter')}, longest wait "
+                f"{units.seconds(lock.longest_wait_ns)}"
+            )
+            for holder in lock.holders[:SHOWN_WAITERS]:
+                if holder.thread is None:
+                    yield _detail(f"holder not known: {units.seconds(holder.blame_ns)}")
+                else:
+                    yield _detail(f"held by {self._holder(holder)}: {units.seconds(holder.blame_ns)}")
+            for waiter in lock.waiters[:SHOWN_WAITERS]:
+                place = f" at {self._frame(waiter.stack[0])}" if waiter.stack else ""
+                yield _detail(
+                    f"{self._safe(waiter.thread.name)} waits{place}: {units.seconds(waiter.wait_ns)}"
+                )
+
+    def _not_measured(self) -> Iterator[tuple[int, str]]:
+        for name, reason in sorted(self._snapshot.quality.not_measured.items()):
+            yield _item(f"{name.replace('_', ' ')}: {self._safe(reason)}")
+
+    def _quality(self) -> Iterator[tuple[int, str]]:
+        quality = self._snapshot.quality
+        figures = (
+            ("unknown thread-time", quality.unknown_ratio),
+            ("torn stacks", quality.torn_ratio),
+            ("missed ticks", quality.missed_tick_ratio),
+            ("sampler's CPU", quality.sampler_cpu_ratio),
+        )
+        measured = [f"{name} {units.percent(ratio, 1)}" for name, ratio in figures if ratio is not None]
+        if measured:
+            yield _item(", ".join(measured) + (" of a core" if quality.sampler_cpu_ratio is not None else ""))
+        for gap in quality.gaps[:SHOWN_GAPS]:
+            yield _item(f"gap: {self._safe(gap.what)}: {self._safe(gap.why)} ({gap.count:,} times)")
+        if len(quality.gaps) > SHOWN_GAPS:
+            yield _item(f"and {units.plural(len(quality.gaps) - SHOWN_GAPS, 'more kind')} of gaps")
+
+    # --- words -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _section(heading: str, items: Iterable[tuple[int, str]]) -> Iterator[tuple[LineKind, int, str]]:
+        """A heading and its items; nothing where there are none."""
+        first = True
+        for indent, text in items:
+            if first:
+                yield LineKind.EMPTY, 0, ""
+                yield LineKind.HEADING, 0, heading
+                first = False
+            yield (LineKind.ITEM if indent == 2 else LineKind.DETAIL), indent, text
+
+    @staticmethod
+    def _counted(heading: str, shown: int, present: int) -> str:
+        return f"{heading} (the first {shown} of {present:,})" if present > shown else heading
+
+    def _safe(self, text: str) -> str:
+        return visible(text, ascii_only=self._ascii_only)
+
+    def _share(self, spent: float) -> str:
+        return units.percent(spent / self._alive_ns if self._alive_ns > 0 else 0.0)
+
+    def _split(self, states: Mapping[ThreadState, float], whole: float) -> str:
+        shown = [
+            f"{STATE_NAMES[state]} {units.percent(spent / whole)}"
+            for state, spent in _longest(states)
+            if whole > 0 and spent >= 0.005 * whole
+        ]
+        return ", ".join(shown) or "no time"
+
+    @staticmethod
+    def _wait(threads: int) -> str:
+        return "1 thread waits" if threads == 1 else f"{threads:,} threads wait"
+
+    def _frame(self, frame: Frame) -> str:
+        place = self._safe(frame.filename) + ("" if frame.line is None else f":{frame.line}")
+        return f"{place} in {self._safe(frame.function)}"
+
+    def _frames(self, stack: Stack, indent: int) -> Iterator[tuple[int, str]]:
+        for frame in stack[:SHOWN_FRAMES]:
+            yield indent, self._frame(frame)
+        if len(stack) > SHOWN_FRAMES:
+            yield indent, f"and {units.plural(len(stack) - SHOWN_FRAMES, 'outer frame')}"
+
+    def _lock_name(self, lock: LockMetrics) -> str:
+        if lock.number == 0:
+            return self._safe(lock.lock.label or "other locks")
+        name = lock.lock.label or f"an unnamed {lock.lock.kind.value} lock"
+        kind = lock.lock.type_name or lock.lock.kind.value
+        return f"{self._safe(name)} ({self._safe(kind)}, lock {lock.number})"
+
+    def _holder(self, holder: LockHolder) -> str:
+        name = self._safe(holder.thread.name) if holder.thread else "nobody known"
+        place = f" at {self._frame(holder.stack[0])}" if holder.stack else ""
+        return f"{name}{place} ({_CONFIDENCE[holder.confidence]})"
+
+    def _start(self) -> str:
+        settings = self._snapshot.settings
+        unix_ns = settings.started_unix_ns + self._snapshot.t0_ns - settings.started_ns
+        try:
+            moment = datetime.fromtimestamp(unix_ns / 1e9, UTC)
+        except (ValueError, OverflowError, OSError):
+            return ""
+        return f" from {moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _item(text: str) -> tuple[int, str]:
+    """A sentence of a section, and how far it is set in."""
+    return 2, text
+
+
+def _detail(text: str) -> tuple[int, str]:
+    """A sentence that belongs to the item before it."""
+    return 4, text
+
+
+def _rank(thread: ThreadMetrics) -> tuple[float, int]:
+    """Threads with the most time that was not idle first."""
+    apart = sum(
+        thread.states_ns.get(state, 0.0) for state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.IO)
+    )
+    return apart - thread.alive_ns, thread.info.index
+
+
+def _longest(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, float]]:
+    return sorted(((state, spent) for state, spent in states.items() if spent > 0), key=lambda item: -item[1])
+
+
+def _wrapped(text: str, width: int) -> Iterator[str]:
+    """`text` in lines of at most `width` cells, broken at spaces, within words only where it must be."""
+    line = ""
+    for word in text.split(" "):
+        candidate = f"{line} {word}" if line else word
+        if cell_len(candidate) <= width:
+            line = candidate
+            continue
+        if line:
+            yield line
+        while cell_len(word) > width:
+            piece = set_cell_size(word, width).rstrip(" ") or word[:1]
+            yield piece
+            word = word[len(piece) :]
+        line = word
+    yield line

@@ -1,0 +1,428 @@
+"""A recording and a range of time in, a `Snapshot` out: the one thing that views and reports look at.
+
+In: an open `Recording`, which may still grow. Out: `Snapshot`, and what a live view asks about now.
+Pure: reads no clock and no /proc; the same recording gives the same snapshot.
+
+Work is done in chunks of `CHUNK_WINDOWS` windows whose results ("digests") are kept, so that a view that
+refreshes every second pays for the new windows only, and a look at the last minute and at the whole
+recording share what they can. Chunks are cut at window ids, which do not move when a ring drops windows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis import accounting, efficiency, hotspots, locks
+from ftdiag.analysis.accounting import ThreadTime
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
+from ftdiag.analysis.ticks import STATES, tick_runs
+from ftdiag.model import (
+    Gap,
+    HotLine,
+    Quality,
+    SamplerCost,
+    Snapshot,
+    Stack,
+    ThreadInfo,
+    ThreadMetrics,
+    ThreadState,
+)
+from ftdiag.recording.reader import Recording
+
+CHUNK_WINDOWS: Final = 32
+"""Windows digested together: enough for numpy to be busy, few enough to be redone every second."""
+MAX_DIGESTS: Final = 1024
+"""Digests kept: nine hours of one-second windows."""
+MAX_CACHED_ROWS: Final = 2_000_000
+"""Rows of accounted thread-time in kept digests together (48 bytes each)."""
+MAX_THREADS: Final = 1000
+"""Threads listed one by one in a snapshot, those with the most active time; totals cover all."""
+GRAPH_NS: Final = 30_000_000_000
+"""How far back the questions about now (deadlocks, stuck threads) look."""
+IDLE_SHARE: Final = 0.5
+"""A thread that spent more than this of its life idle, asleep or in I/O without work has the role "idle"."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Digest:
+    """What one chunk of windows adds to a snapshot."""
+
+    thread: Ints
+    totals: Ints
+    """Columns: alive, CPU, run queue, voluntary and involuntary switches, minor and major faults."""
+    states_ns: Ints
+    time: ThreadTime
+    shares: efficiency.TickShares
+    locks: locks.LockShares
+    costs: tuple[SamplerCost, ...]
+    gaps: tuple[Gap, ...]
+    length_ns: int
+    ticks: int
+    torn_ticks: int
+    estimated: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """Totals per thread over the whole range, ascending by index."""
+
+    index: Ints
+    totals: Ints
+    states_ns: Ints
+
+
+class Session:
+    """Snapshots of a recording."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._recording = recording
+        self._numbers = locks.LockNumbers()
+        self._lock_of_wait: Ints = np.zeros(1, dtype=np.int64)
+        self._digests: OrderedDict[tuple[int, int, float | None], _Digest] = OrderedDict()
+        self._cached_rows = 0
+
+    @property
+    def recording(self) -> Recording:
+        """The recording that is looked at."""
+        return self._recording
+
+    def refresh(self) -> bool:
+        """Takes in what the recording gained; True if there is anything new."""
+        return self._recording.refresh()
+
+    def snapshot(self, t0_ns: int | None = None, t1_ns: int | None = None) -> Snapshot:
+        """The windows that overlap [t0_ns, t1_ns); without bounds the whole recording."""
+        first, last = self._positions(t0_ns, t1_ns)
+        digests = self._digests_of(first, last)
+        return self._assembled(first, last, digests)
+
+    def last(self, length_ns: int) -> Snapshot:
+        """The last `length_ns` of the recording."""
+        span = self._recording.span_ns()
+        return self.snapshot() if span is None else self.snapshot(span[1] - length_ns)
+
+    def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
+        """The hottest functions of a range; lines of one function are summed."""
+        digests = self._digests_of(*self._positions(t0_ns, t1_ns))
+        time = accounting.merge_time([digest.time for digest in digests])
+        return hotspots.hot_functions(self._recording, time).lines
+
+    def wait_graph(self) -> tuple[locks.WaitEdge, ...]:
+        """Who waits for whom at the last tick of the recording."""
+        first, last = self._recent()
+        if first >= last:
+            return ()
+        periods = self._periods(first, last)
+        runs = tick_runs(self._recording, first, last, periods)
+        return locks.wait_graph(self._recording, runs, self._locks_known(), self._numbers, periods)
+
+    def deadlocks(self, standing_ns: float = locks.DEADLOCK_NS) -> tuple[tuple[locks.WaitEdge, ...], ...]:
+        """Cycles of known holders at the last tick that have stood for `standing_ns` (at most GRAPH_NS)."""
+        return locks.deadlocks(self.wait_graph(), standing_ns)
+
+    def stuck_threads(self, standing_ns: float = locks.STUCK_NS) -> tuple[locks.StuckThread, ...]:
+        """Threads that have not moved for `standing_ns` (at most GRAPH_NS) while others worked."""
+        first, last = self._recent()
+        if first >= last:
+            return ()
+        periods = self._periods(first, last)
+        runs = tick_runs(self._recording, first, last, periods)
+        accounts = accounting.account(self._recording, first, last, runs, periods)
+        return locks.stuck_threads(self._recording, runs, accounts, periods, standing_ns)
+
+    # --- ranges ------------------------------------------------------------------------------------
+
+    def _positions(self, t0_ns: int | None, t1_ns: int | None) -> tuple[int, int]:
+        recording = self._recording
+        first = 0 if t0_ns is None else int(np.searchsorted(recording.t1_ns, t0_ns, side="right"))
+        last = len(recording.t0_ns)
+        if t1_ns is not None:
+            last = int(np.searchsorted(recording.t0_ns, t1_ns, side="left"))
+        return first, max(first, last)
+
+    def _recent(self) -> tuple[int, int]:
+        span = self._recording.span_ns()
+        return (0, 0) if span is None else self._positions(span[1] - GRAPH_NS, None)
+
+    def _periods(self, first: int, last: int) -> Floats:
+        """Mean time between the ticks of every window."""
+        recording = self._recording
+        ticks = recording.tick_counts[first:last]
+        length = np.clip(
+            recording.t1_ns[first:last] - recording.t0_ns[first:last], 0, accounting.LONGEST_WINDOW_NS
+        )
+        rate = recording.settings.rate_hz
+        nominal = 1e9 / rate if np.isfinite(rate) and rate > 0 else 0.0
+        periods: Floats = np.full(len(ticks), nominal, dtype=np.float64)
+        np.divide(length, ticks, out=periods, where=ticks > 0)
+        return periods
+
+    def _locks_known(self) -> Ints:
+        waits = self._recording.wait_count
+        if len(self._lock_of_wait) < waits:
+            self._lock_of_wait = self._numbers.update(self._recording, waits)
+        return self._lock_of_wait
+
+    # --- digests -----------------------------------------------------------------------------------
+
+    def _digests_of(self, first: int, last: int) -> list[_Digest]:
+        digests: list[_Digest] = []
+        begin = first
+        ids = self._recording.window_ids
+        while begin < last:
+            edge = (int(ids[begin]) // CHUNK_WINDOWS + 1) * CHUNK_WINDOWS
+            end = min(last, int(np.searchsorted(ids, edge, side="left")))
+            digests.append(self._digest(begin, end))
+            begin = end
+        return digests
+
+    def _digest(self, first: int, last: int) -> _Digest:
+        capacity = efficiency.capacity_of(self._recording.target)
+        key = (int(self._recording.window_ids[first]), int(self._recording.window_ids[last - 1]), capacity)
+        known = self._digests.get(key)
+        if known is not None:
+            self._digests.move_to_end(key)
+            return known
+        digest = self._digested(first, last, capacity)
+        self._digests[key] = digest
+        self._cached_rows += len(digest.time)
+        while len(self._digests) > MAX_DIGESTS or (
+            self._cached_rows > MAX_CACHED_ROWS and len(self._digests) > 1
+        ):
+            _, dropped = self._digests.popitem(last=False)
+            self._cached_rows -= len(dropped.time)
+        return digest
+
+    def _digested(self, first: int, last: int, capacity: float | None) -> _Digest:
+        recording = self._recording
+        periods = self._periods(first, last)
+        length = np.maximum(recording.t1_ns[first:last] - recording.t0_ns[first:last], 0)
+        runs = tick_runs(recording, first, last, periods)
+        accounts = accounting.account(recording, first, last, runs, periods)
+        joined = first > 0 and bool(recording.t0_ns[first] - recording.t1_ns[first - 1] < 2 * periods[0])
+        totals = np.column_stack([accounts.alive_ns, accounts.cpu_ns, accounts.run_queue_ns, accounts.counts])
+        return _Digest(
+            thread=accounts.thread,
+            totals=totals,
+            states_ns=accounts.states_ns,
+            time=accounting.merge_time([accounts.time]),
+            shares=efficiency.tick_shares(runs, accounts, length, capacity),
+            locks=locks.lock_shares(runs, accounts, self._locks_known(), periods, capacity, joined=joined),
+            costs=recording.costs(first, last).sampler,
+            gaps=recording.gaps(first, last),
+            length_ns=int(length.sum()),
+            ticks=accounts.ticks,
+            torn_ticks=accounts.torn_ticks,
+            estimated=accounts.estimated,
+        )
+
+    # --- the snapshot ------------------------------------------------------------------------------
+
+    def _assembled(self, first: int, last: int, digests: list[_Digest]) -> Snapshot:
+        recording = self._recording
+        duration = sum(digest.length_ns for digest in digests)
+        threads = _merged_threads(digests)
+        time = accounting.merge_time([digest.time for digest in digests])
+        metrics, missing = efficiency.metrics_of(
+            recording.target,
+            duration_ns=duration,
+            alive_ns=threads.totals[:, 0],
+            cpu_ns=threads.totals[:, 1],
+            run_queue_ns=threads.totals[:, 2],
+            states_ns=threads.states_ns,
+            voluntary_switches=threads.totals[:, 3],
+            shares=efficiency.merge_shares([digest.shares for digest in digests]),
+        )
+        start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
+        listed, left_out = self._thread_metrics(last, threads, time)
+        gaps = _merged_gaps(
+            [*(gap for digest in digests for gap in digest.gaps), *recording.damaged], digests
+        )
+        if left_out:
+            gaps = (
+                *gaps,
+                Gap("thread", f"only the {MAX_THREADS} with the most active time are listed", left_out),
+            )
+        return Snapshot(
+            target=recording.target,
+            settings=recording.settings,
+            end=recording.end,
+            t0_ns=start,
+            t1_ns=int(recording.t1_ns[last - 1]) if first < last else start,
+            metrics=metrics,
+            threads=listed,
+            hot=hotspots.hot_lines(recording, time).lines,
+            locks=locks.merge_locks(recording, self._numbers, [digest.locks for digest in digests], duration),
+            findings=(),
+            not_applicable=(),
+            quality=_quality(recording, digests, threads, time, missing, gaps),
+        )
+
+    def _thread_metrics(
+        self, last: int, threads: _Threads, time: ThreadTime
+    ) -> tuple[tuple[ThreadMetrics, ...], int]:
+        """The threads of a snapshot by index, and how many are left out."""
+        recording = self._recording
+        active = threads.states_ns[:, [int(state) for state in hotspots.ACTIVE_STATES]].sum(axis=1)
+        kept = np.sort(largest_first(active.astype(np.float64), MAX_THREADS))
+        if len(kept) < len(threads.index):
+            time = _only_threads(time, threads.index[kept])
+        hot = hotspots.hot_lines_by_thread(recording, time)
+        waits = hotspots.waits_by_thread(recording, time)
+        latest = self._latest(last)
+        worked = efficiency.had_work(threads.totals[:, 0], threads.states_ns)
+        listed: list[ThreadMetrics] = []
+        for row in kept.tolist():
+            index = int(threads.index[row])
+            totals = threads.totals[row].tolist()
+            states = {
+                ThreadState(code): int(threads.states_ns[row, code])
+                for code in np.flatnonzero(threads.states_ns[row]).tolist()
+            }
+            info = locks.thread_of(recording, index)
+            state, stack = latest.get(index, (None, ()))
+            listed.append(
+                ThreadMetrics(
+                    info=info,
+                    role=_role(info, bool(worked[row]), totals[0], states),
+                    alive_ns=totals[0],
+                    cpu_ns=totals[1],
+                    run_queue_ns=totals[2],
+                    states_ns=states,
+                    voluntary_switches=totals[3],
+                    involuntary_switches=totals[4],
+                    minor_faults=totals[5],
+                    major_faults=totals[6],
+                    hot=hot.get(index, ()),
+                    waits=waits.get(index, ()),
+                    latest_state=state,
+                    latest_stack=stack,
+                )
+            )
+        return tuple(listed), len(threads.index) - len(kept)
+
+    def _latest(self, last: int) -> dict[int, tuple[ThreadState, Stack]]:
+        """State and stack of the threads that were there at the last tick before position `last`."""
+        if last <= 0 or last > len(self._recording.window_ids):
+            return {}
+        columns = self._recording.samples(last - 1)
+        ticks = len(columns.tick_ns)
+        rows = np.flatnonzero(columns.first_tick.astype(np.int64) + columns.ticks == ticks) if ticks else ()
+        return {
+            int(columns.thread[row]): (
+                ThreadState(int(columns.state[row])),
+                self._recording.stack(int(columns.stack[row])),
+            )
+            for row in rows
+        }
+
+
+def _merged_threads(digests: list[_Digest]) -> _Threads:
+    if not digests:
+        none = np.zeros(0, dtype=np.int64)
+        return _Threads(none, np.zeros((0, 7), dtype=np.int64), np.zeros((0, STATES), dtype=np.int64))
+    thread = np.concatenate([digest.thread for digest in digests])
+    groups = group_by(thread)
+    totals = np.concatenate([digest.totals for digest in digests])[groups.order]
+    states = np.concatenate([digest.states_ns for digest in digests])[groups.order]
+    if not len(groups):
+        return _Threads(groups.key(thread), totals, states)
+    return _Threads(
+        groups.key(thread),
+        np.asarray(np.add.reduceat(totals, groups.starts, axis=0), dtype=np.int64),
+        np.asarray(np.add.reduceat(states, groups.starts, axis=0), dtype=np.int64),
+    )
+
+
+def _only_threads(time: ThreadTime, threads: Ints) -> ThreadTime:
+    rows = np.isin(time.thread, threads)
+    return ThreadTime(
+        time.window[rows],
+        time.thread[rows],
+        time.state[rows],
+        time.stack[rows],
+        time.wait[rows],
+        time.time_ns[rows],
+    )
+
+
+def _role(info: ThreadInfo, worked: bool, alive_ns: int, states: dict[ThreadState, int]) -> str:
+    if info.main:
+        return "main"
+    if not info.python:
+        return "native"
+    if worked:
+        return "worker"
+    apart = sum(states.get(state, 0) for state in efficiency.APART_STATES)
+    return "idle" if apart > IDLE_SHARE * alive_ns else "waiting"
+
+
+def _merged_gaps(gaps: list[Gap], digests: list[_Digest]) -> tuple[Gap, ...]:
+    counts: dict[tuple[str, str], int] = {}
+    for gap in gaps:
+        counts[gap.what, gap.why] = counts.get((gap.what, gap.why), 0) + gap.count
+    estimated = sum(digest.estimated for digest in digests)
+    if estimated:
+        counts["thread counters", "not read in the window; the thread's time is estimated from its ticks"] = (
+            estimated
+        )
+    return tuple(Gap(what, why, count) for (what, why), count in sorted(counts.items()))
+
+
+def _quality(
+    recording: Recording,
+    digests: list[_Digest],
+    threads: _Threads,
+    time: ThreadTime,
+    missing: dict[str, str],
+    gaps: tuple[Gap, ...],
+) -> Quality:
+    not_measured = dict(missing)
+    states = threads.states_ns.sum(axis=0)
+    alive, cpu = int(threads.totals[:, 0].sum()), int(threads.totals[:, 1].sum())
+    duration = sum(digest.length_ns for digest in digests)
+    costs = [cost for digest in digests for cost in digest.costs]
+    taken, missed = sum(cost.ticks for cost in costs), sum(cost.missed_ticks for cost in costs)
+    samples = sum(digest.ticks for digest in digests)
+    native = int(states[[int(state) for state in accounting.NATIVE_STATES]].sum())
+    if samples == 0:
+        not_measured["torn_ratio"] = "no thread was sampled in this range"
+    if taken + missed == 0:
+        not_measured["missed_tick_ratio"] = "no tick was taken in this range"
+    if alive == 0:
+        not_measured["unknown_ratio"] = "no thread-time in this range"
+    if duration == 0 or not costs:
+        not_measured["sampler_cpu_ratio"] = "no cost of the sampler is recorded in this range"
+    if native == 0:
+        not_measured["classified_cpu_ratio"] = "needs native samples of the threads on a core (not recorded)"
+    unnamed = _unnamed_wait_ns(recording, time)
+    if alive and unnamed > 0:
+        not_measured["locks"] = (
+            f"{100 * unnamed / alive:.0f} % of thread-time waited in futex for what could not be named"
+        )
+    return Quality(
+        torn_ratio=sum(digest.torn_ticks for digest in digests) / samples if samples else None,
+        missed_tick_ratio=missed / (taken + missed) if taken + missed else None,
+        unknown_ratio=int(states[ThreadState.UNKNOWN]) / alive if alive else None,
+        classified_cpu_ratio=min(1.0, native / cpu) if native and cpu else None,
+        sampler_cpu_ratio=sum(cost.cpu_ns for cost in costs) / duration if duration and costs else None,
+        not_measured=not_measured,
+        gaps=gaps,
+    )
+
+
+def _unnamed_wait_ns(recording: Recording, time: ThreadTime) -> float:
+    """Thread-time in a futex that is neither a known lock nor a known wait."""
+    rows = time.state == ThreadState.UNKNOWN
+    groups = group_by(time.wait[rows])
+    total = groups.total(time.time_ns[rows])
+    unnamed = 0.0
+    for wait_id, spent in zip(groups.key(time.wait[rows]).tolist(), total.tolist(), strict=True):
+        wait = recording.wait(wait_id)
+        if wait is not None and wait.syscall == "futex" and wait.lock is None:
+            unnamed += spent
+    return unnamed
