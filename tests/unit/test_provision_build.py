@@ -211,15 +211,54 @@ def test_cut_tarball_is_told(bench: Bench) -> None:
         build_tree(bench.tarball, bench.shop)
 
 
-def test_tarball_that_leaves_its_directory_is_refused(bench: Bench, tmp_path: Path) -> None:
-    # GIVEN a tarball with a member outside of its directory
-    with tarfile.open(bench.tarball, "w:xz") as archive:
-        archive.addfile(tarfile.TarInfo("../escaped"))
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    """A member of a tarball that is a link."""
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
 
-    # WHEN it is built, THEN it is refused and nothing was written there
+
+def device(name: str) -> tarfile.TarInfo:
+    """A member of a tarball that is a device."""
+    member = tarfile.TarInfo(name)
+    member.type = tarfile.CHRTYPE
+    return member
+
+
+@pytest.mark.parametrize("filters", [True, False], ids=["with-filters", "without-filters"])
+@pytest.mark.parametrize(
+    "member",
+    [
+        pytest.param(tarfile.TarInfo("../escaped"), id="above"),
+        pytest.param(tarfile.TarInfo("top/../../escaped"), id="above-by-a-detour"),
+        pytest.param(link("top/escaped", "/etc"), id="link-to-elsewhere"),
+        pytest.param(link("top/escaped", "../../.."), id="link-above"),
+        pytest.param(link("top/escaped", "../etc", tarfile.LNKTYPE), id="hard-link-above"),
+        pytest.param(device("top/escaped"), id="device"),
+    ],
+)
+def test_tarball_that_leaves_its_directory_is_refused(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: tarfile.TarInfo, filters: bool
+) -> None:
+    # GIVEN a tarball with a member that leads outside, and a Python with filters or without
+    if not filters:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with tarfile.open(bench.tarball, "w:xz") as archive:
+        archive.addfile(member)
+
+    # WHEN it is built, THEN it is refused and nothing was written
     with pytest.raises(ProvisioningFailure, match="cannot be unpacked"):
         build_tree(bench.tarball, bench.shop)
     assert not list(tmp_path.rglob("escaped"))
+
+
+def test_python_without_filters_unpacks_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a Python older than tarfile's filters
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+
+    # WHEN a version is built, THEN it is in place
+    build_tree(bench.tarball, bench.shop)
+    assert bench.shop.home.is_dir()
 
 
 def test_options_of_a_calling_make_do_not_reach_the_build(
