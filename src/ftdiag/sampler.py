@@ -31,7 +31,6 @@ from typing import Final, Protocol
 
 from ftdiag import __version__
 from ftdiag.errors import (
-    AttachError,
     DiskFull,
     FtdiagError,
     MemoryReadError,
@@ -66,6 +65,7 @@ from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.scheduling import go_first
 from ftdiag.sources.waits import Blocked, WaitReader
 
 MIN_RATE_HZ: Final = 1.0
@@ -678,6 +678,7 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
         gc.collect()
         gc.freeze()
         gc.disable()
+        go_first()
         try:
             end = sampler.run(wake_fd)
         except DiskFull as error:
