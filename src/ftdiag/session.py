@@ -105,11 +105,14 @@ class Session:
         span = self._recording.span_ns()
         return self.snapshot() if span is None else self.snapshot(span[1] - length_ns)
 
+    def accounted_time(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ThreadTime:
+        """Thread-time of a range by thread, state, stack and wait."""
+        digests = self._digests_of(*self._positions(t0_ns, t1_ns))
+        return accounting.merge_time([digest.time for digest in digests])
+
     def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
         """The hottest functions of a range; lines of one function are summed."""
-        digests = self._digests_of(*self._positions(t0_ns, t1_ns))
-        time = accounting.merge_time([digest.time for digest in digests])
-        return hotspots.hot_functions(self._recording, time).lines
+        return hotspots.hot_functions(self._recording, self.accounted_time(t0_ns, t1_ns)).lines
 
     def wait_graph(self) -> tuple[locks.WaitEdge, ...]:
         """Who waits for whom at the last tick of the recording."""

@@ -8,6 +8,7 @@ aloud. Names that the target chose are escaped; with `ascii_only` (the C locale)
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,6 @@ from ftdiag.model import (
     Finding,
     Frame,
     HotLine,
-    LockHolder,
     LockMetrics,
     Snapshot,
     Stack,
@@ -35,6 +35,8 @@ SHOWN_LINES: Final = 10
 SHOWN_LOCKS: Final = 8
 SHOWN_WAITERS: Final = 3
 SHOWN_FRAMES: Final = 6
+MOSTLY_SHARE: Final = 0.6
+"""A thread with this share of a lock's blame at a line or more is named as its holder there."""
 SHOWN_GAPS: Final = 12
 MIN_WIDTH: Final = 20
 NOTEWORTHY_SHARE: Final = 0.05
@@ -60,6 +62,7 @@ STATE_NAMES: Final[Mapping[ThreadState, str]] = {
     ThreadState.IDLE: "idle",
     ThreadState.UNKNOWN: "unknown",
 }
+_DIGITS: Final = re.compile("[0-9]+")
 _LOCK_STATES: Final = (
     ThreadState.LOCK,
     ThreadState.OBJECT_LOCK,
@@ -131,7 +134,7 @@ class _Report:
             )
             yield from self._section("Cores", self._cores())
             yield from self._section(
-                self._counted("Threads", SHOWN_THREADS, len(self._snapshot.threads)), self._threads()
+                self._counted("Threads", SHOWN_THREADS, len(self._alike())), self._threads()
             )
             yield from self._section(
                 self._counted("Hot lines", SHOWN_LINES, len(self._snapshot.hot)), self._hot()
@@ -188,11 +191,22 @@ class _Report:
             )
             return f"{self._wait(waiting)} {self._share(spent)} of all thread-time for locks."
         lock = self._snapshot.locks[0]
-        waiting = len({waiter.thread.index for waiter in lock.waiters}) or lock.waiters_max
         share = self._share(lock.wait_ns)
-        text = f"{self._wait(waiting)} {share} of all thread-time for {self._lock_name(lock)}"
-        holder = next((each for each in lock.holders if each.thread is not None), None)
-        return text + (f", held by {self._holder(holder)}." if holder else "; who holds it is not known.")
+        text = f"{self._wait(self._waiting_for(lock))} {share} of all thread-time for {self._lock_name(lock)}"
+        places = self._holding(lock)
+        return text + (f", held {places[0][0]}." if places else "; who holds it is not known.")
+
+    def _waiting_for(self, lock: LockMetrics) -> int:
+        """How many threads waited for a lock, as far as they are listed."""
+        same = (lock.lock.address, lock.lock.kind)
+        listed = sum(
+            any(
+                wait.lock is not None and (wait.lock.address, wait.lock.kind) == same
+                for wait, _ in thread.waits
+            )
+            for thread in self._snapshot.threads
+        )
+        return max(listed, len({waiter.thread.index for waiter in lock.waiters}), lock.waiters_max)
 
     def _unknown_cause(self) -> str:
         by_call: dict[str, float] = {}
@@ -295,24 +309,52 @@ class _Report:
             yield _item(f"threads at once on a core or wanting one: {', '.join(shares)} of the ticks")
 
     def _threads(self) -> Iterator[tuple[int, str]]:
-        for thread in sorted(self._snapshot.threads, key=_rank)[:SHOWN_THREADS]:
-            states = self._split(thread.states_ns, thread.alive_ns)
-            yield _item(
-                f"{self._safe(thread.info.name)} (tid {thread.info.tid}, {thread.role}, "
-                f"{units.seconds(thread.alive_ns)}): {states}"
+        for alike in self._alike()[:SHOWN_THREADS]:
+            first = alike[0]
+            alive = sum(thread.alive_ns for thread in alike)
+            states: dict[ThreadState, float] = {}
+            for thread in alike:
+                for state, spent in thread.states_ns.items():
+                    states[state] = states.get(state, 0.0) + spent
+            if len(alike) == 1:
+                name, which = self._safe(first.info.name), f"tid {first.info.tid}, "
+            else:
+                last = max(alike, key=lambda thread: thread.info.index)
+                first = min(alike, key=lambda thread: thread.info.index)
+                name = self._safe(first.info.name)
+                if last.info.name != first.info.name:
+                    name = f"{name} to {self._safe(last.info.name)}"
+                which = f"{len(alike)} threads, "
+            yield _item(f"{name} ({which}{first.role}, {units.seconds(alive)}): {self._split(states, alive)}")
+            if first.hot:
+                yield _detail(f"most at {self._frame(first.hot[0].frame)}")
+            name = self._main_wait(first)
+            if name:
+                waited = sum(thread.waits[0][1] for thread in alike)
+                yield _detail(f"waits most for {name}: {_percent(waited, alive)}")
+
+    def _alike(self) -> list[list[ThreadMetrics]]:
+        """Threads whose names differ in their number only and that do the same, most active first."""
+        groups: dict[tuple[str, str, ThreadState | None, Frame | None, str], list[ThreadMetrics]] = {}
+        for thread in sorted(self._snapshot.threads, key=_rank):
+            states = _longest(thread.states_ns)
+            key = (
+                _DIGITS.sub("#", thread.info.name),
+                thread.role,
+                states[0][0] if states else None,
+                thread.hot[0].frame if thread.hot else None,
+                self._main_wait(thread),
             )
-            if thread.hot:
-                yield _detail(f"most at {self._frame(thread.hot[0].frame)}")
-            named = [
-                (wait, spent) for wait, spent in thread.waits if wait.lock or wait.detail or wait.syscall
-            ]
-            if named and named[0][1] >= NOTEWORTHY_SHARE * thread.alive_ns:
-                wait, spent = named[0]
-                what = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
-                yield _detail(
-                    f"waits most for {self._safe(what or wait.detail or wait.syscall or '')}: "
-                    f"{units.percent(spent / thread.alive_ns)}"
-                )
+            groups.setdefault(key, []).append(thread)
+        return list(groups.values())
+
+    def _main_wait(self, thread: ThreadMetrics) -> str:
+        """What a thread waits for most, where that is worth a line; else ""."""
+        if not thread.waits or thread.waits[0][1] < NOTEWORTHY_SHARE * thread.alive_ns:
+            return ""
+        wait = thread.waits[0][0]
+        lock = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
+        return self._safe(lock or wait.detail or wait.syscall or "")
 
     def _hot(self) -> Iterator[tuple[int, str]]:
         for line in self._snapshot.hot[:SHOWN_LINES]:
@@ -325,7 +367,8 @@ class _Report:
     def _callers(self, line: HotLine) -> Iterator[tuple[int, str]]:
         if line.stacks and len(line.stacks[0][0]) > 1:
             stack, spent = line.stacks[0]
-            share = "" if line.total_ns <= 0 else f" ({units.percent(spent / line.total_ns)} of it)"
+            part = spent / line.total_ns if line.total_ns > 0 else 1.0
+            share = f" ({units.percent(part)} of it)" if part < 0.995 else ""
             yield _detail(f"called from{share}:")
             yield from self._frames(stack[1:], 6)
 
@@ -337,20 +380,68 @@ class _Report:
                 f"were free; at most {units.plural(lock.waiters_max, 'waiter')}, longest wait "
                 f"{units.seconds(lock.longest_wait_ns)}"
             )
-            for holder in lock.holders[:SHOWN_WAITERS]:
-                if holder.thread is None:
-                    yield _detail(f"holder not known: {units.seconds(holder.blame_ns)}")
-                else:
-                    yield _detail(f"held by {self._holder(holder)}: {units.seconds(holder.blame_ns)}")
-            for waiter in lock.waiters[:SHOWN_WAITERS]:
-                place = f" at {self._frame(waiter.stack[0])}" if waiter.stack else ""
-                yield _detail(
-                    f"{self._safe(waiter.thread.name)} waits{place}: {units.seconds(waiter.wait_ns)}"
+            for place, blame in self._holding(lock)[:SHOWN_WAITERS]:
+                yield _detail(f"held {place}: {units.seconds(blame)}")
+            unknown = sum(holder.blame_ns for holder in lock.holders if holder.thread is None)
+            if unknown > 0:
+                yield _detail(f"holder not known: {units.seconds(unknown)}")
+            for place, waited in self._waiting(lock)[:SHOWN_WAITERS]:
+                yield _detail(f"{place}: {units.seconds(waited)}")
+
+    def _holding(self, lock: LockMetrics) -> list[tuple[str, float]]:
+        """Where a lock is held and by whom, with the blame, largest first; lines are put together."""
+        by_place: dict[tuple[Stack, Confidence], dict[str, float]] = {}
+        for holder in lock.holders:
+            if holder.thread is not None:
+                names = by_place.setdefault((holder.stack[:1], holder.confidence), {})
+                name = self._safe(holder.thread.name)
+                names[name] = names.get(name, 0.0) + holder.blame_ns
+        return sorted(
+            (
+                (f"{self._by(names)}{self._at(stack)} ({_CONFIDENCE[confidence]})", sum(names.values()))
+                for (stack, confidence), names in by_place.items()
+            ),
+            key=lambda place: -place[1],
+        )
+
+    def _waiting(self, lock: LockMetrics) -> list[tuple[str, float]]:
+        """Where threads wait for a lock, with the time, longest first; lines are put together."""
+        by_place: dict[Stack, dict[str, float]] = {}
+        for waiter in lock.waiters:
+            names = by_place.setdefault(waiter.stack[:1], {})
+            name = self._safe(waiter.thread.name)
+            names[name] = names.get(name, 0.0) + waiter.wait_ns
+        return sorted(
+            (
+                (
+                    f"{next(iter(names))} waits{self._at(stack)}"
+                    if len(names) == 1
+                    else f"{len(names)} threads wait{self._at(stack)}",
+                    sum(names.values()),
                 )
+                for stack, names in by_place.items()
+            ),
+            key=lambda place: -place[1],
+        )
+
+    @staticmethod
+    def _by(names: Mapping[str, float]) -> str:
+        most = max(names, key=lambda name: names[name])
+        if len(names) == 1:
+            return f"by {most}"
+        if names[most] >= MOSTLY_SHARE * sum(names.values()):
+            return f"mostly by {most}"
+        return f"by {len(names)} threads in turn"
+
+    def _at(self, stack: Stack) -> str:
+        return f" at {self._frame(stack[0])}" if stack else ""
 
     def _not_measured(self) -> Iterator[tuple[int, str]]:
+        by_reason: dict[str, list[str]] = {}
         for name, reason in sorted(self._snapshot.quality.not_measured.items()):
-            yield _item(f"{name.replace('_', ' ')}: {self._safe(reason)}")
+            by_reason.setdefault(reason, []).append(name.replace("_", " "))
+        for reason, names in by_reason.items():
+            yield _item(f"{', '.join(names)}: {self._safe(reason)}")
 
     def _quality(self) -> Iterator[tuple[int, str]]:
         quality = self._snapshot.quality
@@ -389,7 +480,7 @@ class _Report:
         return visible(text, ascii_only=self._ascii_only)
 
     def _share(self, spent: float) -> str:
-        return units.percent(spent / self._alive_ns if self._alive_ns > 0 else 0.0)
+        return _percent(spent, self._alive_ns)
 
     def _split(self, states: Mapping[ThreadState, float], whole: float) -> str:
         shown = [
@@ -420,11 +511,6 @@ class _Report:
         kind = lock.lock.type_name or lock.lock.kind.value
         return f"{self._safe(name)} ({self._safe(kind)}, lock {lock.number})"
 
-    def _holder(self, holder: LockHolder) -> str:
-        name = self._safe(holder.thread.name) if holder.thread else "nobody known"
-        place = f" at {self._frame(holder.stack[0])}" if holder.stack else ""
-        return f"{name}{place} ({_CONFIDENCE[holder.confidence]})"
-
     def _start(self) -> str:
         settings = self._snapshot.settings
         unix_ns = settings.started_unix_ns + self._snapshot.t0_ns - settings.started_ns
@@ -433,6 +519,11 @@ class _Report:
         except (ValueError, OverflowError, OSError):
             return ""
         return f" from {moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _percent(part: float, whole: float) -> str:
+    ratio = part / whole if whole > 0 else 0.0
+    return "under 1 %" if 0 < ratio < 0.005 else units.percent(ratio)
 
 
 def _item(text: str) -> tuple[int, str]:

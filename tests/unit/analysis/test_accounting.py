@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from builders import RecordingBuilder, Spent, absent, counted, spent
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from builders import RecordingBuilder, Spent, absent, counted, spent
 from ftdiag.analysis.accounting import close_exactly
 from ftdiag.analysis.ticks import STATES
 from ftdiag.model import TORN_STACK, Gap, Snapshot, ThreadMetrics, ThreadState

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import RecordingBuilder, a_target, counted, spent
 
+from builders import RecordingBuilder, a_target, counted, spent
 from ftdiag.model import ThreadState
 
 MS = 1_000_000

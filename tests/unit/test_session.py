@@ -1,0 +1,198 @@
+"""Snapshots of growing, ringed, damaged and empty recordings."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import ftdiag.session
+from builders import START_NS, RecordingBuilder, absent, counted, spent
+from ftdiag.model import Gap, ThreadState
+from ftdiag.session import Session
+
+S = 1_000_000_000
+
+
+def working(builder: RecordingBuilder, windows: int) -> RecordingBuilder:
+    for _ in range(windows):
+        builder.window({"w": [spent(10, "on_cpu", at="a.py:1 f")]})
+    return builder
+
+
+def test_an_empty_recording_gives_an_empty_snapshot(tmp_path: Path) -> None:
+    # GIVEN a recording without windows WHEN looked at THEN nothing is measured and nothing fails
+    session = RecordingBuilder(tmp_path / "a").session()
+    snapshot = session.snapshot()
+    assert (snapshot.t0_ns, snapshot.t1_ns) == (START_NS, START_NS)
+    assert snapshot.metrics.ticks == 0
+    assert not (snapshot.threads or snapshot.hot or snapshot.locks)
+    assert snapshot.quality.unknown_ratio is None
+    assert {"torn_ratio", "missed_tick_ratio", "unknown_ratio"} <= set(snapshot.quality.not_measured)
+    assert session.last(60 * S).metrics.ticks == 0
+    assert not (session.wait_graph() or session.deadlocks() or session.stuck_threads())
+
+
+def test_one_tick_of_one_thread(tmp_path: Path) -> None:
+    # GIVEN the smallest recording WHEN looked at THEN it is all there
+    snapshot = (
+        RecordingBuilder(tmp_path / "a")
+        .window({"w": [spent(1, "on_cpu", at="a.py:1 f")]})
+        .session()
+        .snapshot()
+    )
+    assert snapshot.metrics.concurrency == (0.0, 1.0)
+    assert snapshot.threads[0].latest_state is ThreadState.ON_CPU
+
+
+def test_a_range_takes_the_windows_that_overlap_it(tmp_path: Path) -> None:
+    # GIVEN ten windows of a second
+    session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 10).session()
+    # WHEN ranges are asked for THEN a window counts if any of it lies within
+    assert session.snapshot(START_NS + 2 * S, START_NS + 5 * S).metrics.duration_ns == 3 * S
+    assert session.snapshot(START_NS + 2 * S + 1, START_NS + 5 * S + 1).metrics.duration_ns == 4 * S
+    assert session.snapshot(START_NS + 20 * S).metrics.duration_ns == 0
+    assert session.snapshot(None, START_NS).metrics.duration_ns == 0
+    assert session.last(3 * S).metrics.duration_ns == 3 * S
+    assert session.last(3 * S).t1_ns == START_NS + 10 * S
+
+
+def test_holes_are_not_counted_as_time(tmp_path: Path) -> None:
+    # GIVEN two windows a day apart WHEN looked at THEN only what was recorded counts
+    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 1).pause(86_400 * S)
+    metrics = working(builder, 1).session().snapshot().metrics
+    assert metrics.duration_ns == 2 * S
+    assert metrics.on_cpu_cores == 1.0
+
+
+def test_a_growing_recording_is_followed(tmp_path: Path) -> None:
+    # GIVEN a session on a recording of one window
+    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 1)
+    session = builder.session()
+    assert session.snapshot().metrics.duration_ns == 1 * S
+    assert not session.refresh()
+    # WHEN it grows over several chunks THEN refreshing shows all of it, and finished work is not redone
+    working(builder, 70)
+    assert session.refresh()
+    assert session.snapshot().metrics.duration_ns == 71 * S
+    digests = dict(session._digests)
+    working(builder, 1)
+    session.refresh()
+    session.snapshot()
+    redone = set(session._digests) - set(digests)
+    assert len(redone) == 1
+
+
+def test_a_ring_forgets_its_oldest_windows(tmp_path: Path) -> None:
+    # GIVEN a ring of ten seconds
+    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10, keep_ns=10 * S), 5)
+    session = builder.session()
+    session.snapshot()
+    # WHEN more is written than it keeps
+    working(builder, 60)
+    session.refresh()
+    snapshot = session.snapshot()
+    # THEN the snapshot is that of the windows still there
+    assert snapshot.t1_ns == START_NS + 65 * S
+    assert snapshot.metrics.duration_ns <= 11 * S
+    assert sum(each.alive_ns for each in snapshot.threads) == snapshot.metrics.duration_ns
+
+
+def test_kept_digests_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN room for two digests WHEN many chunks are looked at THEN two are kept and the result is the same
+    session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 200).session()
+    whole = session.snapshot()
+    monkeypatch.setattr(ftdiag.session, "MAX_DIGESTS", 2)
+    fresh = Session(session.recording)
+    assert fresh.snapshot() == whole
+    assert len(fresh._digests) == 2
+    monkeypatch.setattr(ftdiag.session, "MAX_CACHED_ROWS", 0)
+    fresh.snapshot(START_NS, START_NS + 5 * S)
+    assert len(fresh._digests) == 1
+
+
+def test_threads_that_come_and_go_and_reuse_a_tid(tmp_path: Path) -> None:
+    # GIVEN a thread that ends and another that gets its tid
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10)
+    builder.thread("first", tid=77).window({"first": [spent(4, "on_cpu"), absent(6)]})
+    builder.thread("second", tid=77).window({"second": [absent(7), spent(3, "idle")]})
+    # WHEN looked at
+    first, second = builder.session().snapshot().threads
+    # THEN they are two threads, each with its own time, and only the second is there now
+    assert (first.info.tid, first.alive_ns, first.latest_state) == (77, S * 4 // 10, None)
+    assert (second.info.tid, second.alive_ns, second.latest_state) == (77, S * 3 // 10, ThreadState.IDLE)
+
+
+def test_a_thread_storm_is_listed_in_part_and_counted_in_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN more threads than are listed
+    monkeypatch.setattr(ftdiag.session, "MAX_THREADS", 5)
+    threads = {f"t{i}": [spent(1 + i % 3, "on_cpu")] for i in range(20)}
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(threads)
+    # WHEN looked at
+    snapshot = builder.session().snapshot()
+    # THEN the busiest are listed, the totals cover all, and the report says what is left out
+    assert [each.cpu_ns for each in snapshot.threads] == [S * 3 // 10] * 5
+    assert snapshot.metrics.threads == 20
+    assert Gap("thread", "only the 5 with the most active time are listed", 15) in snapshot.quality.gaps
+
+
+def test_roles(tmp_path: Path) -> None:
+    # GIVEN one thread of every role WHEN looked at THEN each has its own
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10)
+    builder.thread("main").thread("blas", python=False)
+    builder.window(
+        {
+            "main": [spent(10, "idle")],
+            "blas": [spent(10, "on_cpu")],
+            "worker": [spent(10, "on_cpu")],
+            "contended": [spent(10, "lock", lock="l")],
+            "pool": [spent(10, "idle")],
+            "odd": [spent(10, "unknown", syscall="futex")],
+        }
+    )
+    snapshot = builder.session().snapshot()
+    assert {each.info.name: each.role for each in snapshot.threads} == {
+        "main": "main",
+        "blas": "native",
+        "worker": "worker",
+        "contended": "worker",
+        "pool": "idle",
+        "odd": "waiting",
+    }
+    assert "17 % of thread-time waited in futex" in snapshot.quality.not_measured["locks"]
+
+
+def test_a_damaged_window_is_left_out_and_said(tmp_path: Path) -> None:
+    # GIVEN a recording with one damaged blob
+    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 5).end()
+    with sqlite3.connect(tmp_path / "a") as database:
+        database.execute("UPDATE column_data SET data = x'00' WHERE window = 3 AND name = 'runs'")
+    database.close()
+    # WHEN looked at
+    snapshot = builder.session().snapshot()
+    # THEN the rest is there, the counters still count, and the damage shows
+    assert snapshot.metrics.duration_ns == 5 * S
+    assert snapshot.threads[0].states_ns == {ThreadState.ON_CPU: 5 * S}
+    assert sum(line.total_ns for line in snapshot.hot) == pytest.approx(4 * S)
+    assert any(gap.what == "runs" for gap in snapshot.quality.gaps)
+
+
+def test_the_sum_over_parts_is_the_whole(tmp_path: Path) -> None:
+    # GIVEN windows with jittering counters
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10)
+    for number in range(100):
+        cpu = S // 2 + (number % 7 - 3) * 1_000_003
+        builder.window(
+            {"w": [spent(5, "on_cpu", at="a.py:1 f"), spent(5, "lock", lock="l")]},
+            counters={"w": counted(cpu_ns=cpu)},
+        )
+    session = builder.session()
+    # WHEN it is looked at in two parts cut anywhere, and as a whole
+    whole = session.snapshot().threads[0].states_ns
+    cut = START_NS + 43 * S
+    parts = [session.snapshot(None, cut).threads[0].states_ns, session.snapshot(cut).threads[0].states_ns]
+    # THEN the parts add up to the whole
+    assert {state: sum(part[state] for part in parts) for state in whole} == whole
