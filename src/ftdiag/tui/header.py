@@ -1,0 +1,199 @@
+"""The lines above the panes: the answer, the target, and how far the figures can be trusted.
+
+In: a `View`. Out: three lines, and a fourth when the last refresh failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ftdiag.model import Snapshot
+from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.safetext import width_of
+from ftdiag.tui.source import View
+from ftdiag.tui.verdict import end_words, gil_words, verdict, whole_or_cores
+from ftdiag.units import cores, percent
+
+WAITING = "waiting for the first samples of the target"
+TORN_OR_MISSED_ALARM = 0.02
+"""Share of torn stacks or missed ticks from which the figure is a warning: the sampler's goal."""
+REASON_LEAST = 25
+"""Cells that the cores and why there are no more of them keep when the line is full."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a header line. Pieces with the highest `dispensable` go first when the line is full."""
+
+    text: str
+    style: Style | None = None
+    dispensable: int = 0
+    least: int | None = None
+
+
+def lay_out(parts: list[Part], width: int, look: Look) -> list[Segment]:
+    """The parts on one line, two spaces apart; when it is full the most dispensable are left out or cut."""
+    shown = [(part, look.safe(part.text)) for part in parts if part.text]
+
+    def needed(cut_down: bool) -> int:
+        gaps = 2 * max(0, len(shown) - 1)
+        return gaps + sum(
+            min(width_of(text), part.least) if cut_down and part.least is not None else width_of(text)
+            for part, text in shown
+        )
+
+    while len(shown) > 1 and needed(cut_down=True) > width:
+        worst = max(range(len(shown)), key=lambda i: shown[i][0].dispensable)
+        if shown[worst][0].dispensable == 0:
+            break
+        del shown[worst]
+    over = needed(cut_down=False) - width
+    for part in sorted((part for part, _ in shown), key=lambda part: -part.dispensable):
+        position = next(i for i, (other, _) in enumerate(shown) if other is part)
+        text = shown[position][1]
+        if over > 0 and part.least is not None and width_of(text) > part.least:
+            room = max(part.least, width_of(text) - over)
+            over -= width_of(text) - room
+            shown[position] = part, look.cut(text, room)
+    segments: list[Segment] = []
+    for part, text in shown:
+        if segments:
+            segments.append(Segment("  "))
+        segments.append(Segment(text, part.style))
+    return segments
+
+
+def answer_line(view: View, width: int, look: Look) -> list[Segment]:
+    """The first line: the answer in words."""
+    if view.snapshot is None:
+        return [Segment(look.cut(WAITING, width), look.strong)]
+    words, severity = verdict(view.snapshot)
+    if severity is None:
+        return [Segment(look.cut(words, width), look.strong)]
+    mark = f"{severity.value.upper()} "
+    return [
+        Segment(mark, look.severity(severity)),
+        Segment(look.cut(words, max(0, width - len(mark))), look.strong),
+    ]
+
+
+def state_part(view: View, look: Look) -> Part:
+    """Whether the picture moves: live, paused, ended and why, or a finished recording."""
+    end = view.snapshot.end if view.snapshot else None
+    if end is not None:
+        style = look.error if end.reason.value in ("killed", "failed", "disk-full") else look.warning
+        words = f"ENDED: {end_words(end.reason)}"
+        return Part(f"PAUSED, {words}" if view.paused else words, style)
+    if view.paused:
+        return Part("PAUSED", look.warning)
+    if view.live:
+        return Part("LIVE", look.good)
+    return Part("REPLAY", look.accent)
+
+
+def target_line(view: View, width: int, look: Look) -> list[Segment]:
+    """The second line: state of the recording, range, process, interpreter, command."""
+    parts = [state_part(view, look), Part(view.range.words, look.muted)]
+    snapshot = view.snapshot
+    if snapshot is not None:
+        target = snapshot.target
+        gil, alarm = gil_words(target.free_threaded, target.gil_enabled, target.gil_culprits)
+        parts += [
+            Part(f"pid {target.pid}", look.text, dispensable=1),
+            Part(f"Python {target.python_version}", look.text, dispensable=2, least=13),
+            Part(gil, look.warning if alarm else look.text, least=22),
+            Part(target.command, look.muted, dispensable=3, least=6),
+        ]
+    return lay_out(parts, width, look)
+
+
+def figures_line(view: View, width: int, look: Look) -> list[Segment]:
+    """The third line: cores, the sampler's own cost, and its misses."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return []
+    quality = snapshot.quality
+    return lay_out(
+        [
+            _capacity(snapshot, look),
+            _useful(snapshot, look),
+            Part(f"sampler {_ratio(quality.sampler_cpu_ratio)}", look.muted, dispensable=1),
+            _alarming("missed", quality.missed_tick_ratio, look, dispensable=2),
+            _alarming("torn", quality.torn_ratio, look, dispensable=3),
+            Part(_unknown_part(quality.unknown_ratio), look.muted, dispensable=4),
+        ],
+        width,
+        look,
+    )
+
+
+def _capacity(snapshot: Snapshot, look: Look) -> Part:
+    metrics = snapshot.metrics
+    text = f"CPU {cores(metrics.on_cpu_cores)}"
+    if metrics.capacity_cores is not None:
+        text += f"/{whole_or_cores(metrics.capacity_cores)}"
+    if metrics.capacity_reason:
+        text += f" ({metrics.capacity_reason})"
+    return Part(text, look.accent, least=REASON_LEAST)
+
+
+def _useful(snapshot: Snapshot, look: Look) -> Part:
+    useful = snapshot.metrics.useful_cores
+    if useful is None:
+        return Part("useful not measured", look.muted)
+    return Part(f"useful {cores(useful)}", look.accent)
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:
+        return "not measured"
+    return percent(ratio, 1 if 0 < ratio < 0.1 else 0)
+
+
+def _alarming(name: str, ratio: float | None, look: Look, dispensable: int) -> Part:
+    alarm = ratio is not None and ratio > TORN_OR_MISSED_ALARM
+    if alarm:
+        return Part(f"{name} {_ratio(ratio)}", look.warning)
+    return Part(f"{name} {_ratio(ratio)}", look.muted, dispensable)
+
+
+def _unknown_part(ratio: float | None) -> str:
+    return "" if ratio is None else f"unknown {_ratio(ratio)}"
+
+
+class Header(Widget):
+    """The header. Its height follows from whether there is an error to show."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self) -> None:
+        super().__init__(id="header")
+        self._view = View()
+
+    def show_view(self, view: View) -> None:
+        """Paint another view."""
+        if (view.error is None) != (self._view.error is None):
+            self.styles.height = 3 if view.error is None else 4
+        self._view = view
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One of the lines."""
+        look = look_of(self)
+        width = self.size.width
+        room = max(0, width - 2)
+        makers = (answer_line, target_line, figures_line)
+        if y < len(makers):
+            segments = makers[y](self._view, room, look)
+        elif self._view.error is not None:
+            segments = [Segment(look.cut(self._view.error, room), look.error)]
+        else:
+            segments = []
+        base = self.rich_style
+        strip = Strip([Segment(" "), *segments]).apply_style(base)
+        return strip.adjust_cell_length(width, base).crop(0, width)

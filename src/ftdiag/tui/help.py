@@ -1,0 +1,88 @@
+"""The help: every key, and what the signs of the bars mean.
+
+In: the tables of keys and states. Out: an overlay.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+
+from ftdiag.tui.keys import KEYS
+from ftdiag.tui.lines import Lines, LinesPanel
+from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
+
+KEY_WIDTH = 16
+STATE_WIDTH = 13
+COLUMNS = (
+    ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, wanting one"),
+    ("busy%", "on a core, wanting one, or kept from one; 200: two threads"),
+    ("critical", "waits while cores stood idle: what the lock costs"),
+    ("queue, max", "threads waiting for the lock: mean, most at once"),
+)
+"""Columns whose name does not say it all."""
+
+
+def help_lines(width: int, look: Look) -> Lines:
+    """The text of the help at a width."""
+    lines: Lines = []
+    for key in KEYS:
+        lines.append(
+            [
+                Segment(" "),
+                look.cell(key.keys, KEY_WIDTH, look.accent),
+                Segment(" "),
+                Segment(look.cut(key.does, max(0, width - KEY_WIDTH - 2)), look.text),
+            ]
+        )
+    lines.append([])
+    for column, meaning in COLUMNS:
+        lines.append(
+            [
+                Segment(" "),
+                look.cell(column, KEY_WIDTH, look.accent),
+                Segment(" "),
+                Segment(look.cut(meaning, max(0, width - KEY_WIDTH - 2)), look.text),
+            ]
+        )
+    lines.append([])
+    lines.append([Segment(" What the bars of a thread's or a line's time are made of", look.strong)])
+    for state in BAR_ORDER:
+        word, meaning = STATE_WORDS[state]
+        lines.append(
+            [
+                Segment(" "),
+                Segment(look.sign(state) * 2, look.state_styles[state]),
+                Segment(" "),
+                look.cell(word, STATE_WIDTH, look.accent),
+                Segment(" "),
+                Segment(look.cut(meaning, max(0, width - STATE_WIDTH - 5)), look.text),
+            ]
+        )
+    return lines
+
+
+class HelpScreen(ModalScreen[None]):
+    """The overlay; it scrolls where the terminal is small."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,space,enter", "close", "Close", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """One panel."""
+        yield LinesPanel("Keys", "help")
+
+    def on_mount(self) -> None:
+        """Fill it."""
+        panel = self.query_one("#help", LinesPanel)
+        panel.show_lines("Keys   (Esc closes, arrows scroll)", help_lines)
+        panel.focus()
+
+    def action_close(self) -> None:
+        """Back to the panes."""
+        self.dismiss(None)

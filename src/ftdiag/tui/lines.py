@@ -1,0 +1,92 @@
+"""A scrolling panel of prepared lines: stacks, holders, help.
+
+In: a function that makes the lines for a width. Out: those lines, painted only where visible.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.segment import Segment
+from textual.binding import Binding, BindingType
+from textual.events import Resize
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from ftdiag.tui.look import Look, look_of
+
+Lines = list[list[Segment]]
+
+
+class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
+    """The panel; its title takes the first line and does not scroll."""
+
+    ALLOW_SELECT = False
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll(-1)", "Up", show=False),
+        Binding("down,j", "scroll(1)", "Down", show=False),
+        Binding("pageup,ctrl+b", "page(-1)", "Page up", show=False),
+        Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
+        Binding("home,g", "edge(-1)", "Top", show=False),
+        Binding("end,G", "edge(1)", "Bottom", show=False),
+    ]
+
+    def __init__(self, title: str, panel_id: str) -> None:
+        super().__init__(id=panel_id)
+        self._title = title
+        self._make: Callable[[int, Look], Lines] = lambda _width, _look: []
+        self._lines: Lines = []
+        self._made_for: tuple[int, Look] | None = None
+
+    def show_lines(self, title: str, make: Callable[[int, Look], Lines]) -> None:
+        """Show what `make` returns for the panel's width; it is asked again when that changes."""
+        self._title = title
+        self._make = make
+        self._made_for = None
+        self._prepare()
+        self.refresh()
+
+    def on_resize(self, _: Resize) -> None:
+        """Make the lines for the new width."""
+        self._prepare()
+
+    def _prepare(self) -> None:
+        width = self.scrollable_content_region.width
+        look = look_of(self)
+        if not width or self._made_for == (width, look):
+            return
+        self._made_for = (width, look)
+        self._lines = self._make(width, look)
+        size = Size(width, len(self._lines) + 1)
+        if size != self.virtual_size:
+            self.virtual_size = size
+
+    def action_scroll(self, step: int) -> None:
+        """One line."""
+        self.scroll_to(y=self.scroll_offset.y + step, animate=False)
+
+    def action_page(self, direction: int) -> None:
+        """One screen."""
+        self.action_scroll(direction * max(1, self.size.height - 2))
+
+    def action_edge(self, direction: int) -> None:
+        """To the top or the bottom."""
+        self.scroll_to(y=0 if direction < 0 else len(self._lines), animate=False)
+
+    def render_line(self, y: int) -> Strip:
+        """Line `y` of what is on the screen."""
+        look = look_of(self)
+        width = self.scrollable_content_region.width
+        self._prepare()
+        base = self.rich_style
+        if y == 0:
+            style = base + (look.title_focused if self.has_focus else look.title)
+            return Strip([look.cell(f" {self._title}", width, style)])
+        position = self.scroll_offset.y + y - 1
+        if position >= len(self._lines):
+            return Strip.blank(width, base)
+        strip = Strip(self._lines[position]).apply_style(base)
+        return strip.adjust_cell_length(width, base).crop(0, width)

@@ -1,0 +1,361 @@
+"""How everything looks, defined once: themes, the colour-blind-safe palette, and the signs of each state.
+
+In: the environment (colours, locale). Out: a `Look`: styles and signs that the widgets ask for by meaning.
+Every state has a sign of its own besides its colour, so the bars read without colour, and in ASCII.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Final, Protocol, cast
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.theme import BUILTIN_THEMES, Theme
+from textual.widget import Widget
+
+from ftdiag.model import Severity, ThreadState
+from ftdiag.tui.safetext import cut, cut_start, pad, safe_text
+
+DARK: Final = "ftdiag-dark"
+LIGHT: Final = "ftdiag-light"
+SIXTEEN: Final = "ftdiag-16"
+PLAIN: Final = "ftdiag-plain"
+
+BAR_ORDER: Final[tuple[ThreadState, ...]] = (
+    ThreadState.WORK,
+    ThreadState.ON_CPU,
+    ThreadState.ALLOC,
+    ThreadState.GC,
+    ThreadState.ATOMIC,
+    ThreadState.SPIN,
+    ThreadState.RUNNABLE,
+    ThreadState.GIL,
+    ThreadState.STOPPED,
+    ThreadState.LOCK,
+    ThreadState.OBJECT_LOCK,
+    ThreadState.RUNTIME_LOCK,
+    ThreadState.IO,
+    ThreadState.SLEEP,
+    ThreadState.IDLE,
+    ThreadState.UNKNOWN,
+)
+"""From left to right: useful, wasted on a core, kept from a core, waiting by choice, not known."""
+
+STATE_WORDS: Final[Mapping[ThreadState, tuple[str, str]]] = {
+    ThreadState.ON_CPU: ("on CPU", "on a core; not split further without native samples"),
+    ThreadState.WORK: ("work", "on a core, doing the program's work"),
+    ThreadState.ATOMIC: ("atomic", "on a core, in an atomic operation or a shared reference count"),
+    ThreadState.SPIN: ("spin", "on a core, spinning for a lock"),
+    ThreadState.ALLOC: ("alloc", "on a core, in the allocator or a page fault"),
+    ThreadState.GC: ("gc", "on a core, in the cyclic collector"),
+    ThreadState.RUNNABLE: ("run queue", "wants a core and has none"),
+    ThreadState.LOCK: ("lock", "parked on a lock the program made"),
+    ThreadState.OBJECT_LOCK: ("object lock", "parked on the lock of a list, dict, set ..."),
+    ThreadState.RUNTIME_LOCK: ("runtime lock", "parked on a lock inside the interpreter"),
+    ThreadState.STOPPED: ("stopped", "held by a stop-the-world pause"),
+    ThreadState.GIL: ("GIL", "waits for the GIL"),
+    ThreadState.IO: ("I/O", "in a blocking system call"),
+    ThreadState.SLEEP: ("sleep", "in a timed sleep"),
+    ThreadState.IDLE: ("idle", "waits for work"),
+    ThreadState.UNKNOWN: ("unknown", "could not be classified"),
+}
+"""Of each state, the word on the screen and what it means."""
+
+_UNICODE_SIGNS: Final[Mapping[ThreadState, str]] = {
+    ThreadState.ON_CPU: "▇",
+    ThreadState.WORK: "█",
+    ThreadState.ATOMIC: "▓",
+    ThreadState.SPIN: "▒",
+    ThreadState.ALLOC: "▄",
+    ThreadState.GC: "▚",
+    ThreadState.RUNNABLE: "░",
+    ThreadState.IDLE: "·",
+}
+_ASCII_SIGNS: Final[Mapping[ThreadState, str]] = {
+    ThreadState.ON_CPU: "#",
+    ThreadState.WORK: "=",
+    ThreadState.ATOMIC: "a",
+    ThreadState.SPIN: "s",
+    ThreadState.ALLOC: "m",
+    ThreadState.GC: "c",
+    ThreadState.RUNNABLE: "+",
+    ThreadState.LOCK: "L",
+    ThreadState.OBJECT_LOCK: "O",
+    ThreadState.RUNTIME_LOCK: "R",
+    ThreadState.STOPPED: "S",
+    ThreadState.GIL: "G",
+    ThreadState.IO: "I",
+    ThreadState.SLEEP: "z",
+    ThreadState.IDLE: ".",
+    ThreadState.UNKNOWN: "?",
+}
+
+# Okabe and Ito's palette, told apart with every common colour vision; greys for what is nobody's fault.
+# Per state: colour on dark, colour on light, one of the sixteen.
+_STATE_COLOURS: Final[Mapping[ThreadState, tuple[str, str, str]]] = {
+    ThreadState.ON_CPU: ("#009e73", "#008060", "green"),
+    ThreadState.WORK: ("#009e73", "#008060", "green"),
+    ThreadState.ALLOC: ("#56b4e9", "#2a8fc4", "bright_cyan"),
+    ThreadState.GC: ("#2f8fd0", "#0072b2", "bright_blue"),
+    ThreadState.ATOMIC: ("#cc79a7", "#a8487f", "bright_magenta"),
+    ThreadState.SPIN: ("#b05f90", "#8c2f66", "magenta"),
+    ThreadState.RUNNABLE: ("#f0e442", "#8a7d00", "bright_yellow"),
+    ThreadState.GIL: ("#cc79a7", "#c77aa5", "magenta"),
+    ThreadState.STOPPED: ("#b38cc9", "#b08ac6", "bright_magenta"),
+    ThreadState.LOCK: ("#d55e00", "#e8863b", "red"),
+    ThreadState.OBJECT_LOCK: ("#e69f00", "#e8a92b", "yellow"),
+    ThreadState.RUNTIME_LOCK: ("#c4a35a", "#cdb06f", "bright_red"),
+    ThreadState.IO: ("#5f87af", "#8fb2d6", "cyan"),
+    ThreadState.SLEEP: ("#6c7680", "#b9c0c7", "bright_black"),
+    ThreadState.IDLE: ("#78828c", "#7a838c", "bright_black"),
+    ThreadState.UNKNOWN: ("#9aa3ab", "#a5adb5", "white"),
+}
+# These are drawn as a sign in their colour; the others are letters on a ground of their colour.
+_DRAWN: Final = frozenset(_UNICODE_SIGNS)
+
+THEMES: Final[tuple[Theme, ...]] = (
+    Theme(
+        name=DARK,
+        primary="#56b4e9",
+        secondary="#009e73",
+        accent="#e69f00",
+        warning="#e69f00",
+        error="#d55e00",
+        success="#009e73",
+        foreground="#d8dee4",
+        background="#0f1317",
+        surface="#0f1317",
+        panel="#1c232a",
+        dark=True,
+    ),
+    Theme(
+        name=LIGHT,
+        primary="#0072b2",
+        secondary="#00785a",
+        accent="#a35200",
+        warning="#a35200",
+        error="#b03a00",
+        success="#00785a",
+        foreground="#1b2127",
+        background="#f7f8f9",
+        surface="#f7f8f9",
+        panel="#e4e8ec",
+        dark=False,
+    ),
+    # Textual's own for native colours; ours so that the palette below goes with them.
+    *(replace(BUILTIN_THEMES["ansi-dark"], name=name) for name in (SIXTEEN, PLAIN)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Styles and signs by meaning. `ascii_only` when the terminal's locale has nothing else."""
+
+    ascii_only: bool
+    text: Style
+    muted: Style
+    strong: Style
+    accent: Style
+    good: Style
+    warning: Style
+    error: Style
+    title: Style
+    title_focused: Style
+    column_head: Style
+    column_sorted: Style
+    cursor: Style
+    cursor_blurred: Style
+    band: Style
+    state_styles: Mapping[ThreadState, Style]
+
+    @property
+    def ellipsis(self) -> str:
+        """The sign of text cut off."""
+        return ".." if self.ascii_only else "…"
+
+    @property
+    def pointer(self) -> str:
+        """The sign before the row under the cursor."""
+        return ">" if self.ascii_only else "▸"
+
+    @property
+    def dot(self) -> str:
+        """What stands between the parts of a line."""
+        return "|" if self.ascii_only else "·"
+
+    def arrow(self, descending: bool) -> str:
+        """The sign of the sort order."""
+        if self.ascii_only:
+            return "v" if descending else "^"
+        return "▾" if descending else "▴"
+
+    def sign(self, state: ThreadState) -> str:
+        """The character that stands for a state."""
+        if self.ascii_only:
+            return _ASCII_SIGNS[state]
+        return _UNICODE_SIGNS.get(state) or _ASCII_SIGNS[state]
+
+    def severity(self, severity: Severity) -> Style:
+        """The style of a finding's severity."""
+        return {Severity.CRITICAL: self.error, Severity.WARNING: self.warning}.get(severity, self.accent)
+
+    def safe(self, text: str) -> str:
+        """Text of the target as it may be shown on this terminal."""
+        return safe_text(text, ascii_only=self.ascii_only)
+
+    def cell(self, text: str, width: int, style: Style | None = None, *, right: bool = False) -> Segment:
+        """Any text as a segment of exactly `width` cells."""
+        return Segment(pad(self.safe(text), width, right=right, ellipsis=self.ellipsis), style)
+
+    def cut(self, text: str, width: int) -> str:
+        """Any text made safe and cut at its end."""
+        return cut(self.safe(text), width, self.ellipsis)
+
+    def cut_start(self, text: str, width: int) -> str:
+        """Any text made safe and cut at its start."""
+        return cut_start(self.safe(text), width, self.ellipsis)
+
+
+class HasLook(Protocol):
+    """The application, as far as widgets know it."""
+
+    @property
+    def look(self) -> Look:
+        """How to paint now."""
+
+
+def look_of(widget: Widget) -> Look:
+    """The look of the application a widget is in."""
+    return cast(HasLook, widget.app).look
+
+
+@cache
+def look_for(theme: str, ascii_only: bool) -> Look:
+    """The look that goes with a theme; a theme that is not ours gets the dark one."""
+    if theme == PLAIN:
+        return _plain_look(ascii_only)
+    if theme == SIXTEEN:
+        return _sixteen_look(ascii_only)
+    return _true_colour_look(ascii_only, dark=theme != LIGHT)
+
+
+def _true_colour_look(ascii_only: bool, dark: bool) -> Look:
+    def pick(on_dark: str, on_light: str) -> str:
+        return on_dark if dark else on_light
+
+    letter = pick("#0b0e11", "#14181c")
+    states: dict[ThreadState, Style] = {}
+    for state, (on_dark, on_light, _) in _STATE_COLOURS.items():
+        colour = pick(on_dark, on_light)
+        if state in _DRAWN:
+            states[state] = Style(color=colour)
+        else:
+            states[state] = Style(color=letter, bgcolor=colour)
+    muted = pick("#8b96a1", "#5c6670")
+    panel = pick("#1c232a", "#e4e8ec")
+    return Look(
+        ascii_only=ascii_only,
+        text=Style(color=pick("#d8dee4", "#1b2127")),
+        muted=Style(color=muted),
+        strong=Style(color=pick("#ffffff", "#000000"), bold=True),
+        accent=Style(color=pick("#56b4e9", "#0072b2")),
+        good=Style(color=pick("#2fbf93", "#00785a")),
+        warning=Style(color=pick("#e69f00", "#a35200"), bold=True),
+        error=Style(color=pick("#ff8a4c", "#b03a00"), bold=True),
+        title=Style(color=pick("#b8c2cc", "#3b444d"), bgcolor=panel),
+        title_focused=Style(color=pick("#0f1317", "#ffffff"), bgcolor=pick("#56b4e9", "#0072b2"), bold=True),
+        column_head=Style(color=muted),
+        column_sorted=Style(color=pick("#56b4e9", "#0072b2"), bold=True),
+        cursor=Style(bgcolor=pick("#2c3d4d", "#c9ddec")),
+        cursor_blurred=Style(bgcolor=pick("#1c232a", "#e4e8ec")),
+        band=Style(color=pick("#b8c2cc", "#3b444d"), bgcolor=panel),
+        state_styles=states,
+    )
+
+
+def _sixteen_look(ascii_only: bool) -> Look:
+    states = {
+        state: Style(color=colour, reverse=False)
+        if state in _DRAWN
+        else Style(color="black", bgcolor=colour, reverse=False)
+        for state, (_, _, colour) in _STATE_COLOURS.items()
+    }
+    return Look(
+        ascii_only=ascii_only,
+        text=Style(),
+        muted=Style(),
+        strong=Style(bold=True),
+        accent=Style(color="cyan"),
+        good=Style(color="green"),
+        warning=Style(color="yellow", bold=True),
+        error=Style(color="red", bold=True),
+        title=Style(underline=True),
+        title_focused=Style(reverse=True, bold=True),
+        column_head=Style(bold=True),
+        column_sorted=Style(bold=True, color="cyan"),
+        cursor=Style(reverse=True),
+        cursor_blurred=Style(bold=True),
+        band=Style(reverse=True),
+        state_styles=states,
+    )
+
+
+def _plain_look(ascii_only: bool) -> Look:
+    not_reversed = Style(reverse=False)
+    return Look(
+        ascii_only=ascii_only,
+        text=Style(),
+        muted=Style(),
+        strong=Style(bold=True),
+        accent=Style(bold=True),
+        good=Style(),
+        warning=Style(bold=True),
+        error=Style(bold=True),
+        title=Style(underline=True),
+        title_focused=Style(reverse=True, bold=True),
+        column_head=Style(bold=True),
+        column_sorted=Style(bold=True, underline=True),
+        cursor=Style(reverse=True),
+        cursor_blurred=Style(bold=True),
+        band=Style(reverse=True),
+        state_styles=dict.fromkeys(ThreadState, not_reversed),
+    )
+
+
+def locale_is_ascii(environment: Mapping[str, str] | None = None) -> bool:
+    """True if the terminal's locale asks for ASCII.
+
+    CPython turns the C locale into UTF-8 for itself (PEP 538 sets LC_CTYPE), which says nothing about the
+    terminal; so LC_CTYPE=C.UTF-8 beside LANG=C counts as C. Without any setting UTF-8 is taken: bare
+    containers have none, and the terminals in front of them draw it.
+    """
+    environment = os.environ if environment is None else environment
+    everything = environment.get("LC_ALL", "")
+    types = environment.get("LC_CTYPE", "")
+    language = environment.get("LANG", "")
+    if not everything and types.upper() in ("C.UTF-8", "C.UTF8", "UTF-8") and language in ("C", "POSIX"):
+        return True
+    chosen = everything or types or language
+    if not chosen:
+        return False
+    return "utf" not in chosen.lower()
+
+
+def background_is_light(environment: Mapping[str, str] | None = None) -> bool:
+    """True if the terminal says that its background is light (COLORFGBG, set by rxvt, konsole and others)."""
+    environment = os.environ if environment is None else environment
+    background = environment.get("COLORFGBG", "").rpartition(";")[2]
+    return background in ("7", "15")
+
+
+def theme_for(color_system: str | None, no_color: bool) -> str:
+    """The theme to start with on a terminal."""
+    if no_color:
+        return PLAIN
+    if color_system in (None, "standard", "windows"):
+        return SIXTEEN
+    return LIGHT if background_is_light() else DARK

@@ -1,0 +1,187 @@
+"""The threads pane: each thread, what it does with its time, what it waits for and where.
+
+In: a `View`. Out: a table; Enter tells the application which thread is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from rich.segment import Segment
+from rich.style import Style
+
+from ftdiag.model import HotLine, ThreadMetrics, ThreadState, Wait
+from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
+from ftdiag.tui.panes.stacks import place, place_and_function
+from ftdiag.tui.source import View
+from ftdiag.tui.statebar import bar, legend
+from ftdiag.tui.table import Column, Table, text_column
+from ftdiag.units import NOT_MEASURED
+
+RUN_QUEUE_ALARM = 0.1
+"""Share of its life in the run queue from which a thread's figure is shown as a warning."""
+SAID_SHARE = 0.02
+"""States below this share of a thread's time are not found by the filter, nor named in the legend."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRow:
+    """One thread of a snapshot, with the figures of its columns."""
+
+    thread: ThreadMetrics
+    cpu_ratio: float
+    run_queue_ratio: float
+    waits_on: str
+    where: HotLine | None
+
+
+def thread_row(thread: ThreadMetrics) -> ThreadRow:
+    """The row of a thread."""
+    alive = thread.alive_ns
+    return ThreadRow(
+        thread=thread,
+        cpu_ratio=thread.cpu_ns / alive if alive > 0 else 0.0,
+        run_queue_ratio=thread.run_queue_ns / alive if alive > 0 else 0.0,
+        waits_on=wait_words(thread.waits[0][0]) if thread.waits else "",
+        where=thread.hot[0] if thread.hot else None,
+    )
+
+
+def wait_words(wait: Wait) -> str:
+    """What a wait is for, in the most telling words known."""
+    if wait.lock is not None and wait.lock.label:
+        return wait.lock.label
+    if wait.detail:
+        return wait.detail
+    if wait.lock is not None and wait.lock.type_name:
+        return wait.lock.type_name
+    return wait.syscall or ""
+
+
+def _where(row: ThreadRow) -> str:
+    if row.where is not None:
+        return place_and_function(row.where.frame)
+    if row.thread.latest_stack:
+        return place_and_function(row.thread.latest_stack[0])
+    return "" if row.thread.info.python else "(native)"
+
+
+def _percent(ratio: float) -> str:
+    return f"{100 * ratio:.0f}"
+
+
+def _run_queue_style(row: ThreadRow, look: Look) -> Style | None:
+    if row.run_queue_ratio >= RUN_QUEUE_ALARM:
+        return look.warning
+    return None if row.run_queue_ratio >= 0.005 else look.muted
+
+
+def _paint_bar(row: ThreadRow, width: int, look: Look) -> list[Segment]:
+    return bar(row.thread.states_ns, width, look)
+
+
+def _waiting_share(row: ThreadRow) -> float:
+    """Sorts the bars: most kept from running first."""
+    kept = (
+        ThreadState.LOCK,
+        ThreadState.OBJECT_LOCK,
+        ThreadState.RUNTIME_LOCK,
+        ThreadState.STOPPED,
+        ThreadState.GIL,
+        ThreadState.RUNNABLE,
+    )
+    alive = row.thread.alive_ns
+    return sum(row.thread.states_ns.get(state, 0.0) for state in kept) / alive if alive > 0 else 0.0
+
+
+COLUMNS: tuple[Column[ThreadRow], ...] = (
+    text_column("name", "thread", 10, lambda row: row.thread.info.name or "(no name)", grow=2, most=28),
+    text_column(
+        "tid",
+        "tid",
+        7,
+        lambda row: str(row.thread.info.tid),
+        sort=lambda row: row.thread.info.tid,
+        style=lambda _, look: look.muted,
+        right=True,
+        dispensable=1,
+    ),
+    text_column(
+        "role", "role", 6, lambda row: row.thread.role, style=lambda _, look: look.muted, dispensable=3
+    ),
+    text_column(
+        "cpu",
+        "CPU%",
+        5,
+        lambda row: _percent(row.cpu_ratio),
+        sort=lambda row: (row.cpu_ratio, _waiting_share(row)),
+        style=lambda row, look: look.strong if row.cpu_ratio >= 0.5 else None,
+        right=True,
+        descending=True,
+    ),
+    Column(
+        key="states",
+        title="states",
+        least=12,
+        most=40,
+        grow=2,
+        sort=_waiting_share,
+        paint=_paint_bar,
+        descending=True,
+    ),
+    text_column(
+        "queue",
+        "RQ%",
+        4,
+        lambda row: _percent(row.run_queue_ratio),
+        sort=lambda row: row.run_queue_ratio,
+        style=_run_queue_style,
+        right=True,
+        descending=True,
+        dispensable=2,
+    ),
+    text_column("waits", "waits on", 13, lambda row: row.waits_on or NOT_MEASURED, grow=2, most=34),
+    text_column("where", "hot line", 20, _where, grow=3),
+)
+
+
+class ThreadsPane(Table[ThreadRow]):
+    """The table of threads."""
+
+    def __init__(self) -> None:
+        super().__init__("1", "Threads", COLUMNS, "cpu", "threads")
+        self._states: frozenset[ThreadState] = frozenset()
+
+    def key_of(self, row: ThreadRow) -> Hashable:
+        """A thread keeps its index for the whole recording."""
+        return row.thread.info.index
+
+    def searched_text(self, row: ThreadRow) -> str:
+        """Name, tid, role, states, what it waits on, functions and files."""
+        thread = row.thread
+        alive = max(1.0, float(thread.alive_ns))
+        words = [thread.info.name, str(thread.info.tid), thread.role, row.waits_on]
+        for state, time in thread.states_ns.items():
+            if time / alive >= SAID_SHARE:
+                words += [STATE_WORDS[state][0], state.label]
+        for hot in thread.hot:
+            words += [hot.frame.function, hot.frame.filename, place(hot.frame)]
+        if thread.latest_stack:
+            words += [thread.latest_stack[0].function, thread.latest_stack[0].filename]
+        return "\n".join(words)
+
+    def show_view(self, view: View) -> None:
+        """Take the threads of a view."""
+        snapshot = view.snapshot
+        threads = snapshot.threads if snapshot else ()
+        self.empty_text = "no threads in this range" if snapshot else "no data yet"
+        states = snapshot.metrics.states_ns if snapshot else {}
+        total = sum(states.values())
+        shown = (state for state in BAR_ORDER if states.get(state, 0.0) > total * SAID_SHARE / 4)
+        self._states = frozenset(shown)
+        self.show_rows([thread_row(thread) for thread in threads])
+
+    def caption(self, width: int, look: Look) -> list[Segment]:
+        """The legend of the bars, for the states that there are."""
+        return legend(self._states, look, width)

@@ -1,0 +1,316 @@
+"""Snapshots built by hand, and a source that hands them out: what the cockpit is tested with.
+
+In: what a test wants to see. Out: model values without a recording.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ftdiag.model import (
+    Confidence,
+    End,
+    EndReason,
+    Evidence,
+    Finding,
+    Frame,
+    HotLine,
+    LockHolder,
+    LockKind,
+    LockMetrics,
+    LockRef,
+    LockWaiter,
+    Metrics,
+    Quality,
+    RecordingSettings,
+    Severity,
+    Snapshot,
+    Stack,
+    StateGroup,
+    Target,
+    ThreadInfo,
+    ThreadMetrics,
+    ThreadState,
+    Wait,
+)
+
+SECOND = 1_000_000_000
+START = 1_000 * SECOND
+
+CRUNCH = Frame("/srv/app/worker.py", "Worker.crunch", 31)
+PUT = Frame("/srv/app/cache.py", "Cache.put", 88)
+LOOP = Frame("/srv/app/worker.py", "Worker.run", 12)
+BOOTSTRAP = Frame("/usr/lib/python3.14/threading.py", "Thread._bootstrap_inner", 1081)
+GET = Frame("/usr/lib/python3.14/queue.py", "Queue.get", 199)
+MAIN = Frame("/srv/app/main.py", "main", 140)
+
+CACHE_LOCK = LockRef(address=0x7F00_0010, kind=LockKind.USER, type_name="_thread.lock", label="self._lock")
+
+
+def hot_line(stack: Stack, states: Mapping[ThreadState, float], threads: int = 1) -> HotLine:
+    """A line with one stack that holds all its time; times in seconds."""
+    total = sum(states.values()) * SECOND
+    return HotLine(
+        frame=stack[0],
+        total_ns=total,
+        states_ns={state: time * SECOND for state, time in states.items()},
+        threads=threads,
+        stacks=((stack, total * 0.75), ((stack[0], *stack[2:]), total * 0.25)),
+    )
+
+
+def thread(
+    index: int,
+    name: str,
+    states: Mapping[ThreadState, float],
+    *,
+    role: str = "worker",
+    hot: tuple[HotLine, ...] = (),
+    waits: tuple[tuple[Wait, float], ...] = (),
+    python: bool = True,
+) -> ThreadMetrics:
+    """A thread by what it did with its time, in seconds."""
+    states_ns = {state: time * SECOND for state, time in states.items()}
+    on_cpu = sum(time for state, time in states_ns.items() if state.group is StateGroup.ON_CPU)
+    return ThreadMetrics(
+        info=ThreadInfo(index=index, tid=4200 + index, name=name, python=python, main=index == 0),
+        role=role,
+        alive_ns=int(sum(states_ns.values())),
+        cpu_ns=int(on_cpu),
+        run_queue_ns=int(states_ns.get(ThreadState.RUNNABLE, 0.0)),
+        states_ns=states_ns,
+        voluntary_switches=100,
+        involuntary_switches=10,
+        minor_faults=0,
+        major_faults=0,
+        hot=hot,
+        waits=waits,
+    )
+
+
+def snapshot(
+    threads: Sequence[ThreadMetrics],
+    *,
+    hot: Sequence[HotLine] | None = None,
+    locks: Sequence[LockMetrics] = (),
+    findings: Sequence[Finding] = (),
+    end: End | None = None,
+    seconds: float = 60.0,
+    useful_cores: float | None = None,
+) -> Snapshot:
+    """A snapshot of these threads; totals follow from them."""
+    duration_ns = int(seconds * SECOND)
+    totals = {
+        state: sum(one.states_ns.get(state, 0.0) for one in threads)
+        for state in ThreadState
+        if any(one.states_ns.get(state) for one in threads)
+    }
+    on_cpu = sum(one.cpu_ns for one in threads) / duration_ns
+    return Snapshot(
+        target=Target(
+            pid=4200,
+            start_ticks=1,
+            executable="/usr/bin/python3.14t",
+            command="python3.14t -m app.serve --workers 8 --cache /var/cache/app",
+            python_version="3.14.0",
+            free_threaded=True,
+            gil_enabled=False,
+        ),
+        settings=RecordingSettings(
+            rate_hz=100.0, started_ns=START, started_unix_ns=0, ftdiag_version="0.1", host="box"
+        ),
+        end=end,
+        t0_ns=START,
+        t1_ns=START + duration_ns,
+        metrics=Metrics(
+            duration_ns=duration_ns,
+            ticks=int(seconds * 100),
+            capacity_cores=2.0,
+            capacity_reason="CPU affinity",
+            threads=len(threads),
+            threads_with_work=len(threads),
+            on_cpu_cores=on_cpu,
+            run_queue_cores=sum(one.run_queue_ns for one in threads) / duration_ns,
+            useful_cores=useful_cores,
+            ideal_speedup=None,
+            efficiency_ratio=None,
+            lost_cores={},
+            states_ns=totals,
+            load_balance_ratio=None,
+            serial_share_ratio=None,
+            concurrency=(),
+            work_per_wakeup_ns=None,
+        ),
+        threads=tuple(threads),
+        hot=tuple(hot if hot is not None else [line for one in threads for line in one.hot]),
+        locks=tuple(locks),
+        findings=tuple(findings),
+        not_applicable=(),
+        quality=Quality(
+            torn_ratio=0.004,
+            missed_tick_ratio=0.0,
+            unknown_ratio=0.01,
+            classified_cpu_ratio=None,
+            sampler_cpu_ratio=0.021,
+            not_measured={"useful_cores": "no native samples"},
+            gaps=(),
+        ),
+    )
+
+
+def contended(workers: int = 6, idle: int = 1, *, locks: bool = True, end: End | None = None) -> Snapshot:
+    """The usual sight: workers that run and wait for one lock, a main thread that joins them, idle ones."""
+    run_stack: Stack = (CRUNCH, LOOP, BOOTSTRAP)
+    put_stack: Stack = (PUT, CRUNCH, LOOP, BOOTSTRAP)
+    idle_stack: Stack = (GET, LOOP, BOOTSTRAP)
+    on_lock = Wait(syscall="futex", detail=None, lock=CACHE_LOCK)
+    in_get = Wait(syscall="futex", detail="queue.Queue.get")
+    threads = [
+        thread(
+            0,
+            "MainThread",
+            {ThreadState.ON_CPU: 0.3, ThreadState.IDLE: 59.7},
+            role="main",
+            hot=(hot_line((MAIN,), {ThreadState.IDLE: 59.7}),),
+            waits=((Wait("futex", "Thread.join"), 59.7e9),),
+        )
+    ]
+    for number in range(workers):
+        run = 24.0 - (2 * number) % 17
+        queue = 2.5 + number % 3
+        threads.append(
+            thread(
+                1 + number,
+                f"worker-{number}",
+                {
+                    ThreadState.ON_CPU: run,
+                    ThreadState.RUNNABLE: queue,
+                    ThreadState.LOCK: 57.0 - run - queue,
+                    ThreadState.IO: 2.0,
+                    ThreadState.UNKNOWN: 1.0,
+                },
+                hot=(
+                    hot_line(put_stack, {ThreadState.LOCK: 57.0 - run - queue, ThreadState.ON_CPU: 1.0}),
+                    hot_line(run_stack, {ThreadState.ON_CPU: run - 1.0, ThreadState.RUNNABLE: queue}),
+                ),
+                waits=((on_lock, (57.0 - run - queue) * SECOND),),
+            )
+        )
+    threads += [
+        thread(
+            1 + workers + number,
+            f"pool-idle-{number}",
+            {ThreadState.IDLE: 60.0},
+            hot=(hot_line(idle_stack, {ThreadState.IDLE: 60.0}),),
+            waits=((in_get, 60e9),),
+        )
+        for number in range(idle)
+    ]
+    busy = threads[1 : 1 + workers]
+    waited = sum(one.states_ns[ThreadState.LOCK] for one in busy)
+    hot = [
+        hot_line(put_stack, {ThreadState.LOCK: waited / SECOND, ThreadState.ON_CPU: 6.0}, workers),
+        hot_line(run_stack, {ThreadState.ON_CPU: 95.0, ThreadState.RUNNABLE: 18.0}, workers),
+        hot_line(idle_stack, {ThreadState.IDLE: 60.0 * max(1, idle)}, max(1, idle)),
+        hot_line((MAIN,), {ThreadState.IDLE: 59.7}),
+    ]
+    lock = LockMetrics(
+        number=1,
+        lock=CACHE_LOCK,
+        wait_ns=waited,
+        critical_wait_ns=waited * 0.6,
+        mean_queue=waited / (60 * SECOND),
+        waiters_max=max(1, workers - 1),
+        longest_wait_ns=1.4 * SECOND,
+        waiters=tuple(LockWaiter(one.info, one.states_ns[ThreadState.LOCK], put_stack) for one in busy),
+        holders=(
+            LockHolder(threads[1].info, Confidence.KNOWN, waited * 0.7, put_stack),
+            LockHolder(threads[2].info, Confidence.INFERRED, waited * 0.3, put_stack),
+        )
+        if workers > 1
+        else (),
+    )
+    other = replace(
+        lock,
+        number=2,
+        lock=LockRef(0x7F00_0020, LockKind.OBJECT, "dict", None),
+        wait_ns=0.8 * SECOND,
+        critical_wait_ns=0.1 * SECOND,
+        mean_queue=0.01,
+        waiters_max=2,
+        longest_wait_ns=0.004 * SECOND,
+        holders=(),
+    )
+    return snapshot(threads, hot=hot, locks=(lock, other) if locks else (), end=end)
+
+
+def finding(
+    summary: str = "self._lock at cache.py:88 costs 0.9 of 2 cores: 6 threads queue for it",
+) -> Finding:
+    """A finding with the usual parts."""
+    return Finding(
+        rule_id="hot-lock",
+        severity=Severity.CRITICAL,
+        score=82.0,
+        confidence="known",
+        lost_cores=0.9,
+        subject={"lock": "self._lock", "line": 88},
+        summary=summary,
+        explanation="",
+        could_also_be=(),
+        remedy=(),
+        verify="",
+        evidence=(Evidence("wait", 40.0, "s"),),
+    )
+
+
+def ended(reason: EndReason = EndReason.EXITED) -> End:
+    """An end of the recording."""
+    return End(reason=reason, detail="exit status 0", at_ns=START + 60 * SECOND)
+
+
+class FakeSource:
+    """A source that hands out the pictures it is given, one a refresh, and then says there is no more."""
+
+    def __init__(self, *pictures: Snapshot, live: bool = False) -> None:
+        self._pictures = list(pictures)
+        self._shown = -1
+        self.live = live
+        self.asked: list[tuple[int | None, int | None]] = []
+        self.refreshes = 0
+        self.closed = False
+        self.error: Exception | None = None
+        self.threads: set[int] = set()
+
+    def refresh(self) -> bool:
+        """The next picture, if there is one."""
+        self.refreshes += 1
+        self.threads.add(threading.get_ident())
+        if self.error is not None:
+            raise self.error
+        if self._shown + 1 < len(self._pictures):
+            self._shown += 1
+            return True
+        return False
+
+    def snapshot(self, t0_ns: int | None, t1_ns: int | None) -> Snapshot:
+        """The latest picture, whatever the range; the range is noted."""
+        self.asked.append((t0_ns, t1_ns))
+        return self._pictures[self._shown]
+
+    def span_ns(self) -> tuple[int, int] | None:
+        """Ten minutes that end with the latest picture."""
+        if self._shown < 0:
+            return None
+        end_ns = self._pictures[self._shown].t1_ns
+        return end_ns - 600 * SECOND, end_ns
+
+    def close(self) -> None:
+        """Note that nothing more will be asked."""
+        self.closed = True
+
+    def add(self, picture: Snapshot) -> None:
+        """Have one more to hand out."""
+        self._pictures.append(picture)

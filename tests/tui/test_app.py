@@ -1,0 +1,616 @@
+"""The cockpit as people use it: every key, the mouse, and everything that can go wrong around it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from dataclasses import replace
+
+import pytest
+from textual.widgets import Input
+
+from ftdiag.errors import RecordingError
+from ftdiag.model import EndReason, Frame, Snapshot, ThreadState
+from ftdiag.tui.help import HelpScreen
+from ftdiag.tui.keys import KEYS
+from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
+from ftdiag.tui.panes.threads import ThreadRow, ThreadsPane
+from ftdiag.tui.source import TimeRange
+from tui.driving import cockpit, driving, screen_lines, screen_text, table, until
+from tui.pictures import SECOND, FakeSource, contended, ended, finding, hot_line, snapshot, thread
+
+
+def thread_names(pane: ThreadsPane) -> list[str]:
+    rows: list[ThreadRow] = list(pane.rows)
+    return [row.thread.info.name for row in rows]
+
+
+# --- what is shown ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_the_answer_and_the_tables_are_there(size: tuple[int, int]) -> None:
+    async with driving(size=size) as (app, _):
+        lines = screen_lines(app)
+
+        assert "1.91 of 2 cores on CPU" in lines[0]
+        assert "pid 4200" in lines[1]
+        assert "GIL off" in lines[1]
+        assert "not measured" in lines[2]
+        text = "\n".join(lines)
+        assert "worker-0" in text
+        assert "self._lock" in text
+        assert "Cache.put" in text
+        assert "Stacks of cache.py:88" in text
+        assert all(len(line) == size[0] for line in lines)
+
+
+async def test_there_is_room_for_locks_on_a_large_screen_only_if_there_are_any() -> None:
+    async with driving(size=(120, 40)) as (app, _):
+        assert "Holders and waiters" in screen_text(app)
+    async with driving(contended(locks=False), size=(120, 40)) as (app, _):
+        assert "Locks" not in screen_text(app)
+
+
+async def test_before_the_first_window_it_says_that_it_waits() -> None:
+    # GIVEN a live source without data
+    source = FakeSource(live=True)
+    app = cockpit(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause(0.05)
+        assert "waiting for the first samples" in screen_lines(app)[0]
+        # Nothing that needs data falls over.
+        await pilot.press(
+            "space", "enter", "w", "w", "w", "3", "enter", "2", "enter", "1", "escape", "s", "S"
+        )
+
+        # WHEN the first window arrives
+        source.add(contended())
+
+        # THEN it is shown
+        await until(pilot, lambda: app.view.snapshot is not None)
+        await pilot.pause()
+        assert "worker-0" in screen_text(app)
+
+
+async def test_a_snapshot_with_nothing_in_it_is_painted() -> None:
+    async with driving(snapshot([], seconds=0.000000001)) as (app, pilot):
+        assert "no threads in this range" in screen_text(app)
+        await pilot.press("3")
+        await pilot.pause()
+        assert "no waits for locks" in screen_text(app)
+
+
+async def test_a_finding_is_the_first_line() -> None:
+    async with driving(replace(contended(), findings=(finding(),))) as (app, _):
+        assert "CRITICAL self._lock at cache.py:88 costs" in screen_lines(app)[0]
+
+
+async def test_the_picture_moves_with_the_recording_until_the_target_ends() -> None:
+    # GIVEN a live recording
+    source = FakeSource(contended(3), live=True)
+    async with driving(source) as (app, pilot):
+        assert "LIVE" in screen_lines(app)[1]
+
+        # WHEN more arrives, and the end
+        source.add(contended(5))
+        await until(pilot, lambda: "worker-4" in screen_text(app))
+        source.add(contended(5, end=ended(EndReason.KILLED)))
+
+        # THEN the header says so and the data stays
+        await until(pilot, lambda: "ENDED: target was killed" in screen_lines(app)[1])
+        assert "worker-4" in screen_text(app)
+
+
+async def test_a_finished_recording_is_read_once() -> None:
+    source = FakeSource(contended())
+    async with driving(source) as (app, pilot):
+        assert "REPLAY" in screen_lines(app)[1]
+        refreshes = source.refreshes
+        await pilot.pause(0.1)
+        assert source.refreshes == refreshes
+
+
+async def test_the_source_is_only_ever_called_from_one_other_thread() -> None:
+    source = FakeSource(contended(), live=True)
+    async with driving(source) as (_, pilot):
+        await pilot.press("w", "space", "w")
+        await pilot.pause(0.1)
+
+        assert len(source.threads) == 1
+        assert threading.get_ident() not in source.threads
+
+
+# --- keys ------------------------------------------------------------------------------------------------
+
+
+async def test_q_quits_and_lets_go_of_the_recording() -> None:
+    source = FakeSource(contended(), live=True)
+    async with driving(source) as (app, pilot):
+        await pilot.press("q")
+        await pilot.pause()
+        assert not app.is_running or app._exit
+    await asyncio.sleep(0.1)
+    assert source.closed
+
+
+@pytest.mark.parametrize("key", ["space", "p"])
+async def test_pause_holds_the_picture_and_goes_on(key: str) -> None:
+    source = FakeSource(contended(3), live=True)
+    async with driving(source) as (app, pilot):
+        # WHEN paused
+        await pilot.press(key)
+        await until(pilot, lambda: source.asked[-1][1] is not None)
+        picture = app.view.snapshot
+        assert picture is not None
+
+        # THEN what arrives later is not asked for
+        assert "PAUSED" in screen_lines(app)[1]
+        source.add(replace(contended(3), t1_ns=picture.t1_ns + SECOND))
+        asked = len(source.asked)
+        await until(pilot, lambda: len(source.asked) > asked)
+        assert source.asked[-1][1] == picture.t1_ns
+
+        # WHEN it goes on
+        await pilot.press(key)
+
+        # THEN the end moves again
+        await until(pilot, lambda: source.asked[-1][1] != picture.t1_ns)
+        assert "LIVE" in screen_lines(app)[1]
+
+
+async def test_w_goes_through_the_ranges() -> None:
+    source = FakeSource(contended(), live=True)
+    async with driving(source) as (app, pilot):
+        assert app.view.range is TimeRange.LAST_60_S
+        assert "last 60 s" in screen_lines(app)[1]
+        seen = []
+        for _ in range(3):
+            source.asked.clear()
+            await pilot.press("w")
+            await until(pilot, lambda: len(source.asked) > 0)
+            seen.append((app.view.range, source.asked[-1]))
+
+    end = contended().t1_ns
+    assert seen == [
+        (TimeRange.WHOLE, (None, None)),
+        (TimeRange.LAST_10_S, (end - 10 * SECOND, end)),
+        (TimeRange.LAST_60_S, (end - 60 * SECOND, end)),
+    ]
+
+
+async def test_panes_are_reached_by_number() -> None:
+    async with driving() as (app, pilot):
+        for key, focused in (("2", "hot-table"), ("3", "locks-table"), ("1", "threads"), ("t", "threads")):
+            await pilot.press(key)
+            await pilot.pause()
+            assert app.focused is not None
+            assert app.focused.id == focused
+        # The place below is the locks' until hot lines are asked for again.
+        assert "3 Locks" in screen_text(app)
+        await pilot.press("2")
+        await pilot.pause()
+        assert "2 Hot lines" in screen_text(app)
+
+
+async def test_tab_goes_round() -> None:
+    async with driving() as (app, pilot):
+        seen = []
+        for _ in range(3):
+            await pilot.press("tab")
+            seen.append(app.focused.id if app.focused else None)
+        await pilot.press("shift+tab")
+        assert seen == ["hot-table", "stacks", "threads"]
+        assert app.focused is not None
+        assert app.focused.id == "stacks"
+
+
+async def test_sorting_by_any_column() -> None:
+    async with driving(size=(200, 60)) as (app, pilot):
+        pane = app.query_one(ThreadsPane)
+        keys = []
+        for _ in range(len(pane.columns)):
+            await pilot.press("s")
+            keys.append(pane.sorted_by[0])
+        assert set(keys) == {"name", "tid", "role", "cpu", "states", "queue", "waits", "where"}
+        assert pane.sorted_by == ("cpu", True)
+        await pilot.press("right")
+        assert pane.sorted_by[0] == "states"
+        await pilot.press("left", "h")
+        assert pane.sorted_by[0] == "role"
+        await pilot.press("l", "S")
+        assert pane.sorted_by == ("cpu", False)
+        assert thread_names(pane)[-1] == "worker-0"
+
+
+async def test_arrows_and_letters_move() -> None:
+    async with driving() as (app, pilot):
+        pane = app.query_one(ThreadsPane)
+        await pilot.press("down", "j", "j", "k", "up")
+        assert pane.cursor_row == 1
+        await pilot.press("G")
+        assert pane.cursor_row == 7
+        await pilot.press("g")
+        assert pane.cursor_row == 0
+
+
+async def test_enter_on_a_thread_shows_its_lines_and_escape_those_of_all() -> None:
+    async with driving() as (app, pilot):
+        assert len(table(app, "hot-table").rows) == 4
+
+        # WHEN a thread is chosen
+        await pilot.press("j", "enter")
+        await pilot.pause()
+
+        # THEN its lines are shown, and the focus is there
+        assert "of worker-1 (Esc: all)" in screen_text(app)
+        assert len(table(app, "hot-table").rows) == 2
+        assert app.focused is table(app, "hot-table")
+
+        # WHEN going back
+        await pilot.press("escape")
+        await pilot.pause()
+
+        # THEN those of all
+        assert len(table(app, "hot-table").rows) == 4
+        assert app.focused is table(app, "threads")
+
+
+async def test_enter_goes_to_the_details_and_escape_back() -> None:
+    async with driving() as (app, pilot):
+        for pane, panel, rows in (("2", "stacks", "hot-table"), ("3", "parties", "locks-table")):
+            await pilot.press(pane)
+            await pilot.pause()
+            await pilot.press("enter")
+            await pilot.pause()
+            assert app.focused is not None
+            assert app.focused.id == panel
+            await pilot.press("down", "pagedown", "end", "G", "home", "up", "pageup", "j", "k")
+            await pilot.press("escape")
+            await pilot.pause()
+            assert app.focused is table(app, rows)
+
+
+async def test_the_stacks_follow_the_cursor() -> None:
+    async with driving() as (app, pilot):
+        await pilot.press("2")
+        await pilot.pause()
+        await pilot.press("j")
+        await pilot.pause()
+        assert "Stacks of worker.py:31" in screen_text(app)
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("worker-3", ["worker-3"]),
+        ("IDLE", ["MainThread", "pool-idle-0"]),
+        ("queue.py", ["pool-idle-0"]),
+        ("crunch", [f"worker-{i}" for i in range(6)]),
+        ("lock worker-1", ["worker-1"]),
+        ("4200", ["MainThread"]),
+        ("nothing of the kind", []),
+    ],
+)
+async def test_the_filter_looks_in_names_states_functions_and_files(words: str, found: list[str]) -> None:
+    async with driving() as (app, pilot):
+        await pilot.press("slash")
+        await pilot.pause()
+        app.query_one("#filter", Input).value = words
+        await pilot.pause()
+        await pilot.press("enter")
+        await pilot.pause()
+
+        pane = app.query_one(ThreadsPane)
+        assert sorted(thread_names(pane)) == found
+        assert app.focused is pane
+        assert f"/{words}" in screen_text(app)
+        if not found:
+            assert "nothing matches" in screen_text(app)
+
+        await pilot.press("escape")
+        assert len(pane.rows) == 8
+
+
+async def test_the_filter_takes_letters_that_are_keys_and_escape_clears_it() -> None:
+    async with driving() as (app, pilot):
+        await pilot.press("slash")
+        await pilot.pause()
+        await pilot.press("q", "s", "space", "p")
+        await pilot.pause()
+        assert app.query_one("#filter", Input).value == "qs p"
+        assert app.query_one(ThreadsPane).filter_text == "qs p"
+        # A second filter is not opened over the first.
+        app.action_filter()
+
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.query_one(ThreadsPane).filter_text == ""
+        assert not app.query("#filter")
+        assert not app.view.paused
+
+
+async def test_the_filter_is_of_the_pane_that_has_the_focus() -> None:
+    async with driving() as (app, pilot):
+        for pane, rows, word, left in (("2", "hot-table", "cache", 1), ("3", "locks-table", "dict", 1)):
+            await pilot.press(pane)
+            await pilot.pause()
+            await pilot.press("slash", *word, "enter")
+            await pilot.pause()
+            assert len(table(app, rows).rows) == left
+        assert len(table(app, "threads").rows) == 8
+        # From elsewhere Esc clears them all.
+        await pilot.press("1")
+        await pilot.pause()
+        await pilot.press("escape")
+        assert len(table(app, "hot-table").rows) == 4
+
+
+async def test_zoom_shows_one_pane() -> None:
+    async with driving() as (app, pilot):
+        await pilot.press("2")
+        await pilot.pause()
+        await pilot.press("z")
+        await pilot.pause()
+        assert "1 Threads" not in screen_text(app)
+        assert "2 Hot lines" in screen_text(app)
+        await pilot.press("1")
+        await pilot.pause()
+        assert "1 Threads" in screen_text(app)
+        assert "2 Hot lines" not in screen_text(app)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "2 Hot lines" in screen_text(app)
+
+
+async def test_light_and_dark() -> None:
+    async with driving() as (app, pilot):
+        await pilot.press("T")
+        assert app.theme == LIGHT
+        await pilot.press("T")
+        assert app.theme == DARK
+
+
+@pytest.mark.parametrize("close", ["escape", "question_mark", "q", "space", "enter"])
+async def test_help_shows_every_key_and_goes_away(close: str) -> None:
+    async with driving(size=(100, 60)) as (app, pilot):
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        text = screen_text(app)
+        for key in KEYS:
+            assert key.keys in text
+            assert key.does in text
+        assert "parked on a lock the program made" in text
+        await pilot.press(close)
+        await pilot.pause()
+        assert app.screen_stack == [app.screen]
+        assert not app.view.paused
+
+
+async def test_data_arrives_under_the_help() -> None:
+    source = FakeSource(contended(2), live=True)
+    async with driving(source) as (app, pilot):
+        await pilot.press("question_mark")
+        await pilot.pause()
+        source.add(contended(5))
+        await until(pilot, lambda: len(app.view.snapshot.threads) == 7 if app.view.snapshot else False)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert "worker-4" in screen_text(app)
+
+
+def test_every_word_of_the_bottom_line_has_a_key() -> None:
+    assert all(key.press for key in KEYS if key.short)
+    assert all(key.keys.isascii() and key.does.isascii() for key in KEYS)
+
+
+async def test_ctrl_z_without_a_terminal_does_no_harm() -> None:
+    async with driving() as (app, pilot):
+        await pilot.press("ctrl+z")
+        await pilot.pause()
+        assert app.is_running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_asked_to_end_it_leaves_in_order(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    async with driving() as (app, pilot):
+        signal.raise_signal(number)
+        await until(pilot, lambda: app._exit)
+    assert signal.getsignal(number) is before
+
+
+# --- mouse -----------------------------------------------------------------------------------------------
+
+
+async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
+    async with driving() as (app, pilot):
+        pane = app.query_one(ThreadsPane)
+        await pilot.click("#threads", offset=(4, 4))
+        assert pane.cursor_row == 2
+        await pilot.click("#threads", offset=(4, 1))
+        assert pane.sorted_by == ("name", False)
+        await pilot.click("#threads", offset=(4, 3), times=2)
+        await pilot.pause()
+        assert "(Esc: all)" in screen_text(app)
+        column = screen_lines(app)[-1].index("pause")
+        await pilot.click("#keys", offset=(column, 0))
+        await pilot.pause()
+        assert app.view.paused
+        await pilot.click("#keys", offset=(79, 0))
+
+
+# --- what can go wrong -----------------------------------------------------------------------------------
+
+
+async def test_a_refresh_that_fails_is_one_line_and_it_goes_on() -> None:
+    source = FakeSource(contended(3), live=True)
+    async with driving(source) as (app, pilot):
+        # WHEN the recording can't be read for a while
+        source.error = RecordingError("the recording is locked\nwith a second line", "try again")
+        await until(pilot, lambda: app.view.error is not None)
+        await pilot.pause()
+
+        # THEN one line says so and the data stays
+        assert "refresh failed, the data below stays: the recording is locked" in screen_lines(app)[3]
+        assert "second line" not in screen_text(app)
+        assert "worker-0" in screen_text(app)
+
+        # WHEN it can be read again
+        source.error = None
+        await until(pilot, lambda: app.view.error is None)
+        await pilot.pause()
+
+        # THEN the line is gone
+        assert "refresh failed" not in screen_text(app)
+
+
+@pytest.mark.parametrize("error", [ValueError("bad\x1b[31m"), KeyError(3), RuntimeError(), MemoryError()])
+async def test_whatever_the_error_it_is_said(error: Exception) -> None:
+    source = FakeSource(contended())
+    source.error = error
+    app = cockpit(source)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.view.error is not None)
+        await pilot.pause()
+        assert type(error).__name__ in screen_lines(app)[3]
+        assert "\x1b" not in screen_text(app)
+        source.error = None
+        await until(pilot, lambda: app.view.snapshot is not None)
+
+
+HOSTILE_NAMES = [
+    "\x1b[2J\x1b[31mred",
+    "[bold]markup[/bold][@click=app.quit]x[/]",
+    "\u202eevil\u202c\u2066",
+    "n" * 500,
+    "日本語" * 50,
+    "👩‍👩‍👧‍👦" * 20,
+    "tab\tnew\nline\x00",
+    "",
+    "\ud800",
+]
+
+
+def hostile() -> Snapshot:
+    threads = []
+    for index, name in enumerate(HOSTILE_NAMES):
+        line = hot_line(
+            (Frame(f"/x/{name}.py", name, 1), Frame(name, name, None)),
+            {ThreadState.ON_CPU: 1.0, ThreadState.LOCK: 1.0},
+        )
+        threads.append(
+            thread(index, name, {ThreadState.ON_CPU: 1.0, ThreadState.LOCK: 1.0}, role=name, hot=(line,))
+        )
+    picture = contended()
+    evil = snapshot(threads, locks=picture.locks, findings=[finding("\x1b]0;owned\x07[red]" + "s" * 500)])
+    lock = replace(
+        evil.locks[0], lock=replace(evil.locks[0].lock, label="\x1b[5m[b]" * 20, type_name="\u202e")
+    )
+    return replace(
+        evil,
+        target=replace(evil.target, command="\x1b[H" * 100, python_version="3\x07", gil_culprits=("[x]",)),
+        metrics=replace(evil.metrics, capacity_reason="\u202e[u]"),
+        locks=(lock,),
+    )
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 60)])
+@pytest.mark.parametrize("ascii_only", [False, True])
+async def test_hostile_names_are_text_and_break_nothing(size: tuple[int, int], ascii_only: bool) -> None:
+    async with driving(hostile(), size=size, ascii_only=ascii_only) as (app, pilot):
+        for keys in ((), ("3",), ("enter",), ("escape", "1"), ("j", "enter"), ("enter",)):
+            await pilot.press(*keys)
+            await pilot.pause()
+            text = screen_text(app)
+            for forbidden in ("\x1b", "\x07", "\x00", "\u202e", "\u2066", "\u200d"):
+                assert forbidden not in text
+            assert not ascii_only or text.isascii()
+        assert app.is_running
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT, SIXTEEN, PLAIN])
+async def test_a_terminal_of_ascii_gets_ascii_in_every_theme(theme: str) -> None:
+    async with driving(size=(120, 40), ascii_only=True, theme=theme) as (app, pilot):
+        assert screen_text(app).isascii()
+        assert "####" in screen_text(app)
+        await pilot.press("question_mark")
+        await pilot.pause()
+        assert screen_text(app).isascii()
+
+
+async def test_no_color_means_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN the user's wish
+    monkeypatch.setenv("NO_COLOR", "1")
+    source = FakeSource(contended())
+    app = cockpit(source, theme="")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.view.snapshot is not None)
+        await pilot.pause()
+
+        # THEN no cell on the screen has a colour
+        assert app.theme == PLAIN
+        for strip in app.screen._compositor.render_strips():
+            for segment in strip:
+                for colour in (segment.style.color, segment.style.bgcolor) if segment.style else ():
+                    assert colour is None or colour.is_default
+
+
+@pytest.mark.parametrize("size", [(20, 5), (59, 24), (80, 14), (1, 1), (5, 2)])
+async def test_a_tiny_terminal_says_so_and_recovers(size: tuple[int, int]) -> None:
+    async with driving(size=size) as (app, pilot):
+        words = f"terminal too small: {size[0]}x{size[1]}, needs 60x15"
+        shown = screen_lines(app)[0].rstrip()
+        assert shown == words or (shown[:-1] == words[: size[0] - 1] and len(shown) == size[0])
+        assert not any(line.strip() for line in screen_lines(app)[1:])
+        await pilot.press("j", "enter", "slash", "x", "escape", "s", "z", "z", "question_mark", "escape", "3")
+
+        # WHEN it is made larger
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+
+        # THEN all is there
+        assert "1 Threads" in screen_text(app)
+        assert "too small" not in screen_text(app)
+
+
+async def test_sixty_by_fifteen_is_enough() -> None:
+    async with driving(size=(60, 15)) as (app, _):
+        assert "cores on CPU" in screen_text(app)
+        assert "worker-0" in screen_text(app)
+        assert "Cache.put" in screen_text(app)
+
+
+async def test_a_storm_of_resizes() -> None:
+    source = FakeSource(*(contended(n % 12) for n in range(20)), live=True)
+    async with driving(source) as (app, pilot):
+        for number in range(24):
+            await pilot.resize_terminal(1 + (number * 37) % 220, 1 + (number * 13) % 70)
+            if number % 7 == 0:
+                await pilot.press("j", "2", "1", "3", "z")
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert app.is_running
+        assert "cores on CPU" in screen_lines(app)[0]
+
+
+async def test_nothing_blocks_while_the_source_is_slow() -> None:
+    # GIVEN a source that does not answer
+    answer = threading.Event()
+
+    class Slow(FakeSource):
+        def refresh(self) -> bool:
+            answer.wait(5)
+            return super().refresh()
+
+    app = cockpit(Slow(contended()))
+    async with app.run_test(size=(80, 24)) as pilot:
+        # THEN keys work
+        await asyncio.wait_for(pilot.press("question_mark"), 2)
+        await pilot.pause()
+        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("escape")
+        answer.set()
+        await until(pilot, lambda: app.view.snapshot is not None)

@@ -1,0 +1,85 @@
+"""The cockpit on real recordings: finished, growing, and not there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from builders import RecordingBuilder, spent
+from ftdiag.model import EndReason, ThreadState
+from ftdiag.recording.reader import Recording
+from ftdiag.session import Session
+from ftdiag.tui.app import CockpitApp
+from ftdiag.tui.look import DARK
+from ftdiag.tui.recorded import RecordedSource
+from tui.driving import screen_lines, screen_text, until
+
+
+def cockpit_on(path: Path, *, live: bool) -> CockpitApp:
+    source = RecordedSource(lambda: Session(Recording.open(path)), live=live)
+    return CockpitApp(source, refresh_seconds=0.02, ascii_only=False, theme=DARK)
+
+
+def a_second(builder: RecordingBuilder) -> RecordingBuilder:
+    return builder.window(
+        {
+            "main": [spent(100, ThreadState.IDLE, at="main.py:3 main")],
+            "worker": [
+                spent(60, ThreadState.ON_CPU, at="app.py:10 work"),
+                spent(40, ThreadState.LOCK, at="app.py:12 work", lock="self._lock", holder="main"),
+            ],
+        }
+    )
+
+
+async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
+    # GIVEN a recording that ended
+    builder = RecordingBuilder(tmp_path / "one.ftdiag")
+    a_second(a_second(builder)).end(EndReason.EXITED, "exit status 0")
+
+    # WHEN the cockpit opens it
+    app = cockpit_on(builder.path, live=False)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.view.snapshot is not None)
+        await pilot.pause()
+
+        # THEN its threads and lines are there
+        assert "ENDED: target exited" in screen_lines(app)[1]
+        assert "worker" in screen_text(app)
+        assert "app.py:10" in screen_text(app)
+        for key in ("w", "w", "w", "j", "enter", "3", "enter", "space"):
+            await pilot.press(key)
+            await pilot.pause()
+        assert app.view.error is None
+
+
+async def test_a_recording_is_followed_until_it_ends(tmp_path: Path) -> None:
+    # GIVEN a recording without a window yet
+    builder = RecordingBuilder(tmp_path / "one.ftdiag")
+    app = cockpit_on(builder.path, live=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause(0.1)
+        assert "waiting" in screen_lines(app)[0]
+
+        # WHEN it grows
+        a_second(builder)
+        await until(pilot, lambda: app.view.snapshot is not None)
+        await pilot.pause()
+        assert "LIVE" in screen_lines(app)[1]
+        assert "worker" in screen_text(app)
+
+        # THEN its end is seen
+        a_second(builder).end(EndReason.KILLED, "signal 9")
+        await until(pilot, lambda: "ENDED: target was killed" in screen_lines(app)[1])
+
+
+async def test_a_recording_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
+    app = cockpit_on(tmp_path / "one.ftdiag", live=True)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.view.error is not None)
+        await pilot.pause()
+        assert "cannot be read:" in screen_lines(app)[3]
+
+        builder = RecordingBuilder(tmp_path / "one.ftdiag")
+        a_second(builder)
+        await until(pilot, lambda: app.view.snapshot is not None and app.view.error is None)
+        builder.close()

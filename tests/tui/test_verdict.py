@@ -1,0 +1,130 @@
+"""The first line, and the header's other lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rich.segment import Segment
+
+from ftdiag.model import EndReason, Severity, ThreadState
+from ftdiag.tui.header import answer_line, figures_line, target_line
+from ftdiag.tui.look import DARK, look_for
+from ftdiag.tui.source import TimeRange, View
+from ftdiag.tui.verdict import end_words, gil_words, main_occupation, state_of_affairs, verdict
+from tui.pictures import contended, ended, finding, snapshot, thread
+
+LOOK = look_for(DARK, False)
+
+
+def text(segments: list[Segment]) -> str:
+    return "".join(segment.text for segment in segments)
+
+
+def test_without_findings_the_answer_says_where_the_time_goes() -> None:
+    words, severity = verdict(contended())
+
+    assert words == "1.91 of 2 cores on CPU (+0.35 wanted); 8 threads: 6 wait (lock 57 %), 2 idle"
+    assert severity is None
+
+
+def test_the_first_finding_is_the_answer() -> None:
+    picture = replace(contended(), findings=(finding("one lock costs it all"), finding("less")))
+
+    assert verdict(picture) == ("one lock costs it all", Severity.CRITICAL)
+
+
+def test_no_threads_is_said() -> None:
+    assert state_of_affairs(snapshot([])) == "0.00 of 2 cores on CPU; no threads seen"
+
+
+def test_one_thread_is_singular_and_unknown_capacity_is_left_out() -> None:
+    picture = snapshot([thread(0, "MainThread", {ThreadState.WORK: 60.0})])
+    picture = replace(picture, metrics=replace(picture.metrics, capacity_cores=None))
+
+    assert state_of_affairs(picture) == "1.00 cores on CPU; 1 thread: 1 run"
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ({ThreadState.WORK: 2.0, ThreadState.LOCK: 1.0}, "run"),
+        ({ThreadState.RUNNABLE: 2.0, ThreadState.IDLE: 1.0}, "run"),
+        ({ThreadState.WORK: 1.0, ThreadState.LOCK: 2.0}, "wait"),
+        ({ThreadState.IO: 2.0, ThreadState.IDLE: 1.0}, "wait"),
+        ({ThreadState.SLEEP: 2.0, ThreadState.LOCK: 1.0}, "idle"),
+        ({}, "idle"),
+    ],
+)
+def test_a_thread_is_called_after_what_it_does_most(states: dict[ThreadState, float], expected: str) -> None:
+    assert main_occupation(thread(1, "t", states)) == expected
+
+
+@pytest.mark.parametrize("reason", list(EndReason))
+def test_every_end_has_words(reason: EndReason) -> None:
+    assert end_words(reason)
+
+
+def test_a_gil_that_came_back_alarms() -> None:
+    assert gil_words(True, False, ()) == ("free-threaded, GIL off", False)
+    assert gil_words(True, None, ()) == ("free-threaded, GIL unknown", False)
+    assert gil_words(True, True, ("_oldext",)) == ("free-threaded, GIL ON by _oldext", True)
+    assert gil_words(False, True, ()) == ("GIL build", True)
+
+
+def test_the_header_at_eighty_columns_says_all_that_matters() -> None:
+    view = View(snapshot=contended(), live=True, range=TimeRange.LAST_60_S)
+
+    assert text(target_line(view, 78, LOOK)).startswith(
+        "LIVE  last 60 s  pid 4200  Python 3.14.0  free-threaded, GIL off  python3.14t"
+    )
+    assert text(figures_line(view, 78, LOOK)) == (
+        "CPU 1.91/2 (CPU affinity)  useful not measured  sampler 2.1 %  missed 0 %"
+    )
+    assert text(figures_line(view, 110, LOOK)).endswith("torn 0.4 %  unknown 1.0 %")
+
+
+def test_bad_figures_are_not_left_out() -> None:
+    # GIVEN many torn stacks, and a reason that would fill the line
+    picture = contended()
+    picture = replace(
+        picture,
+        quality=replace(picture.quality, torn_ratio=0.2),
+        metrics=replace(picture.metrics, capacity_reason="cgroup quota " + "x" * 100, useful_cores=1.5),
+    )
+
+    # WHEN there is little room
+    line = text(figures_line(View(snapshot=picture), 78, LOOK))
+
+    # THEN the reason is cut, not the warning
+    assert len(line) <= 78
+    assert "torn 20 %" in line
+    assert "useful 1.50" in line
+    assert "(cgroup quota" in line
+
+
+@pytest.mark.parametrize(
+    ("view", "expected"),
+    [
+        (View(snapshot=contended(), live=True), "LIVE"),
+        (View(snapshot=contended()), "REPLAY"),
+        (View(snapshot=contended(), live=True, paused=True), "PAUSED"),
+        (View(snapshot=contended(end=ended()), live=True), "ENDED: target exited"),
+        (
+            View(snapshot=contended(end=ended(EndReason.KILLED)), paused=True),
+            "PAUSED, ENDED: target was killed",
+        ),
+    ],
+)
+def test_the_state_of_the_recording_comes_first(view: View, expected: str) -> None:
+    assert text(target_line(view, 100, LOOK)).startswith(expected + "  ")
+
+
+@pytest.mark.parametrize("width", [0, 1, 10, 40, 58, 78, 200])
+def test_no_line_is_wider_than_the_screen(width: int) -> None:
+    for picture in (None, contended(), replace(contended(), findings=(finding("f" * 500),))):
+        view = View(snapshot=picture)
+        assert len(text(answer_line(view, width, LOOK))) <= max(width, 9)
+        if width >= 58:
+            assert len(text(target_line(view, width, LOOK))) <= width
+            assert len(text(figures_line(view, width, LOOK))) <= width
