@@ -125,8 +125,10 @@ def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
 
 def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Column]:
     """Columns of a window's runs and `tick_ns`, checked to lie within each other. Raises DamagedBlob."""
-    columns = decode_columns(blob, key, name, (*schema.RUN_COLUMNS, "tick_ns"))
+    columns = decode_columns(blob, key, name, (*schema.RUN_COLUMNS, "stacks", "tick_ns"))
     _equal_lengths(columns, schema.RUN_COLUMNS)
+    stacks = columns["stacks"]
+    columns["stack"] = stacks[bounded(columns["stack"], 0, len(stacks) - 1, "a stack's rank")]
     _check_ids(columns)
     tick_count = len(columns["tick_ns"])
     if tick_count > schema.MAX_WINDOW_ROWS:

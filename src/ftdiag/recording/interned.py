@@ -6,7 +6,7 @@ Entries of a lost delta stay unknown: their stacks read as UNKEPT_STACK, their t
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ftdiag.model import FIRST_STACK_ID, NO_STACK, UNKEPT_STACK, Frame, LockKind, LockRef, Stack, Wait
 from ftdiag.recording import schema
-from ftdiag.recording.columns import Int32Array, Int64Array, bounded, decode_columns
+from ftdiag.recording.columns import Column, Int32Array, Int64Array, bounded, decode_columns
 
 LOST_TEXT: Final = "<damaged>"
 """Stands where a text is in a damaged part of the file."""
@@ -73,9 +73,9 @@ class InternedTables:
         columns = decode_columns(blob, seq, schema.GROUP_DICTIONARY, (*_REQUIRED_COLUMNS,))
         first = _first_ids(columns["first"], self._counts())
         strings = _strings(columns["string.bytes"], columns["string.data"])
-        frames = np.stack([columns[name].astype(np.int64) for name in _FRAME_COLUMNS], axis=1)
+        frames = _rows(columns, _FRAME_COLUMNS, np.int64)
         parents, leaves = columns["stack.parent"], columns["stack.frame"]
-        waits = np.stack([columns[name].astype(np.uint64) for name in _WAIT_COLUMNS], axis=1)
+        waits = _rows(columns, _WAIT_COLUMNS, np.uint64)
         added = (len(strings), len(frames), len(parents), len(waits))
         for start, count, limit in zip(first, added, schema.ID_LIMITS.values(), strict=True):
             if start + count > limit:
@@ -202,6 +202,13 @@ _REQUIRED_COLUMNS: Final = (
     "stack.frame",
     *_WAIT_COLUMNS,
 )
+
+
+def _rows(columns: dict[str, Column], names: Sequence[str], dtype: type[np.generic]) -> Column:
+    """The columns side by side."""
+    if len({len(columns[name]) for name in names}) != 1:
+        raise schema.DamagedBlob("columns of a dictionary differ in length")
+    return np.stack([columns[name].astype(dtype) for name in names], axis=1)
 
 
 def _first_ids(column: npt.NDArray[Any], counts: tuple[int, ...]) -> tuple[int, int, int, int]:

@@ -45,7 +45,7 @@ from ftdiag.recording.columns import (
     joined,
 )
 from ftdiag.recording.interned import InternedTables
-from ftdiag.recording.source import RecordingFile, check_schema, damaged_file, read_meta
+from ftdiag.recording.source import READ_ERRORS, RecordingFile, check_schema, damaged_file, read_meta
 
 MAX_CACHED_COUNTERS: Final = 1 << 20
 """Rows of counters kept decoded between calls (some 70 bytes each)."""
@@ -224,6 +224,7 @@ class Recording:
         self._last_delta = 0
         self._promised_delta = 0
         self._promised_window = 0
+        self._promised_threads = 0
         self._known_threads: dict[int, ThreadInfo] = {}
         self._threads_changed = -1
         self._is_ring = False
@@ -528,11 +529,19 @@ class Recording:
         except schema.DamagedBlob as error:
             raise damaged_file(self.path, str(error)) from None
         self._is_ring = schema.META_RING in meta
-        if schema.META_END in meta:
+        finished = database.execute("PRAGMA user_version").fetchone() == (schema.FINISHED,)
+        if schema.META_END in meta or finished:
             try:
-                self.end, self._promised_window, self._promised_delta = _end(meta[schema.META_END])
+                self._take_end(_Fields(meta.get(schema.META_END), "the end"))
             except schema.DamagedBlob as error:
                 self._damage["end", None] = (str(error), 1)
+
+    def _take_end(self, fields: _Fields) -> None:
+        end = _end(fields)
+        self._promised_window = fields.required("last_window", int)
+        self._promised_delta = fields.required("last_dictionary", int)
+        self._promised_threads = fields.required("threads", int)
+        self.end = end
 
     def _load_index(self, database: sqlite3.Connection) -> None:
         known = int(self.window_ids[-1]) if len(self) else 0
@@ -608,12 +617,17 @@ class Recording:
             try:
                 info = _thread_row(row)
             except schema.DamagedBlob as error:
-                self._damage["thread", row[0]] = (str(error), 1)
+                # Once finished, the file says how many there are: what is damaged is counted below.
+                if not self._promised_threads:
+                    self._damage["thread", row[0]] = (str(error), 1)
             else:
                 known[info.index] = info
                 self._threads_changed = max(self._threads_changed, int(row[1]))
         self._known_threads = known
         self.threads = ThreadTable(known)
+        if len(known) < self._promised_threads:
+            missing = self._promised_threads - len(known)
+            self._damage["thread", None] = ("its description is missing or damaged", missing)
 
     def _rows(
         self, database: sqlite3.Connection, what: str, query: str, after: int
@@ -621,7 +635,7 @@ class Recording:
         """The rows up to the first that cannot be read, which is noted."""
         try:
             yield from database.execute(query, (after,))
-        except sqlite3.DatabaseError as error:
+        except READ_ERRORS as error:
             self._damage[what, "unreadable"] = (f"the rest cannot be read: {error}", 1)
 
 
@@ -639,12 +653,12 @@ def _blobs(
             yield window_id, blob
             reached = window_id if isinstance(window_id, int) else reached
         return
-    except sqlite3.DatabaseError:
+    except READ_ERRORS:
         pass
     for window_id in range(max(reached, first_id - 1) + 1, last_id + 1):
         try:
             row = database.execute(query, (window_id, window_id, name)).fetchone()
-        except sqlite3.DatabaseError:
+        except READ_ERRORS:
             continue
         if row is not None:
             yield row
@@ -736,16 +750,15 @@ def _settings(value: object) -> RecordingSettings:
     )
 
 
-def _end(value: object) -> tuple[End, int, int]:
-    """The end, the id of the last window and the number of the last delta that the file must have."""
-    fields = _Fields(value, "the end")
+def _end(fields: _Fields) -> End:
     try:
         reason = EndReason(fields.required("reason", str))
-    except ValueError:
+    except ValueError as error:
+        if isinstance(error, schema.DamagedBlob):
+            raise
         # A reason of a newer minor version: its sentence still says it.
         reason = EndReason.STOPPED
-    end = End(reason, schema.bounded_text(fields.required("detail", str)), fields.required("at_ns", int))
-    return end, fields.required("last_window", int), fields.required("last_dictionary", int)
+    return End(reason, schema.bounded_text(fields.required("detail", str)), fields.required("at_ns", int))
 
 
 # --- arrays -------------------------------------------------------------------------------------------

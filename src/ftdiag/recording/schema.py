@@ -30,6 +30,8 @@ else:
 
 APPLICATION_ID: Final = 0x66746467
 """SQLite's application_id of a recording: "ftdg"."""
+FINISHED: Final = 1
+"""SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
 SCHEMA_MINOR: Final = 0

@@ -24,6 +24,8 @@ MAX_TABLES: Final = 64
 """Most tables and indexes of a recording's file."""
 MAX_META_ROWS: Final = 1024
 """Most rows of the table `meta`."""
+READ_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""What a damaged file makes the sqlite3 module raise; the second where damage is in an error's own text."""
 _COMPANIONS: Final = ("-wal", "-journal")
 """Endings of the files that SQLite keeps beside a database with changes not yet folded in."""
 
@@ -64,7 +66,7 @@ class RecordingFile:
                 yield database
             finally:
                 database.close()
-        except sqlite3.Error as error:
+        except READ_ERRORS as error:
             raise self._error(error) from error
 
     # --- parts -------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ class RecordingFile:
     def _check_kind(self) -> None:
         try:
             self._probe()
-        except sqlite3.Error as error:
+        except READ_ERRORS as error:
             raise self._error(error) from error
 
     def _probe(self) -> None:
@@ -116,7 +118,7 @@ class RecordingFile:
         try:
             try:
                 database.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            except sqlite3.DatabaseError as error:
+            except READ_ERRORS as error:
                 if _primary_code(error) != sqlite3.SQLITE_CORRUPT or self.truncated:
                     raise
                 # SQLite refuses a file that is too short unless it is told that it may be damaged.
@@ -153,7 +155,7 @@ class RecordingFile:
             database.execute("PRAGMA writable_schema=ON")
         return database
 
-    def _error(self, error: sqlite3.Error) -> RecordingError:
+    def _error(self, error: Exception) -> RecordingError:
         code = _primary_code(error)
         if code == sqlite3.SQLITE_NOTADB:
             return not_a_recording(self.path)
@@ -167,7 +169,7 @@ class RecordingFile:
         return damaged_file(self.path, str(error))
 
 
-def _primary_code(error: sqlite3.Error) -> int:
+def _primary_code(error: Exception) -> int:
     """SQLite's error code without its detail; errors of Python's own module have none."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
@@ -223,7 +225,7 @@ def _schema_version(database: sqlite3.Connection, path: Path) -> tuple[int, str]
     """The major version, and the version of ftdiag that wrote the file."""
     try:
         version = read_meta(database).get(schema.META_SCHEMA)
-    except sqlite3.OperationalError as error:
+    except READ_ERRORS as error:
         raise damaged_file(path, str(error)) from error
     match version:
         case {"major": int(major), "minor": int(), "writer": str(writer)}:

@@ -188,8 +188,10 @@ class RecordingWriter:
                 "at_ns": end.at_ns,
                 "last_window": self._window_id,
                 "last_dictionary": self._dictionary_seq + (delta is not None),
+                "threads": self._database.execute("SELECT count(*) FROM thread").fetchone()[0],
             }
             self._put_meta(schema.META_END, stored)
+            self._database.execute(f"PRAGMA user_version={schema.FINISHED}")
         self._commit_descriptions(delta)
         # The end is safe by now; a failure from here on costs tidiness, not data.
         self._leave_one_file()
@@ -290,7 +292,8 @@ class RecordingWriter:
         return rollup if len(rollup) <= schema.MAX_ROLLUP_ROWS else None
 
     def _leave_one_file(self) -> None:
-        # SQLite refuses at once, without waiting, while a reader has the file open.
+        # SQLite waits for readers in some of these steps and gives up at once in others: wait here, in all.
+        self._database.execute("PRAGMA busy_timeout=0").fetchall()
         for attempt in range(FINISH_ATTEMPTS):
             if attempt:
                 time.sleep(FINISH_WAIT_S / FINISH_ATTEMPTS)
@@ -528,11 +531,21 @@ def _kept_rows(columns: Columns, names: Sequence[str], keep: Callable[[int], boo
 
 def _encode_runs(window_id: int, window: Window) -> bytes:
     runs, t0_ns = window.runs, window.t0_ns
-    differences = {"thread", "first_tick"}
+    # Ids are spread over the whole dictionary, but a window has few: their ranks take a byte, mostly.
+    stacks = sorted(set(runs.stack))
+    rank = {stack: number for number, stack in enumerate(stacks)}
     columns: list[tuple[str, Sequence[int], bool]] = [
-        (name, getattr(runs, name), name in differences) for name in schema.RUN_COLUMNS
+        ("thread", runs.thread, True),
+        ("first_tick", runs.first_tick, True),
+        ("ticks", runs.ticks, False),
+        ("state", runs.state, False),
+        ("stacks", stacks, True),
+        ("stack", [rank[stack] for stack in runs.stack], False),
+        ("wait", runs.wait, False),
+        ("holder", runs.holder, False),
+        ("confidence", runs.confidence, False),
+        ("tick_ns", [tick - t0_ns for tick in window.tick_ns], True),
     ]
-    columns.append(("tick_ns", [tick - t0_ns for tick in window.tick_ns], True))
     return schema.encode_group(window_id, schema.GROUP_RUNS, columns)
 
 
