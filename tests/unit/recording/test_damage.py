@@ -1,0 +1,437 @@
+"""Files that are no recordings, newer ones, and damaged ones: an error with a hint, or gaps, or the truth."""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftdiag.errors import RecordingError
+from ftdiag.model import Confidence, ThreadState
+from ftdiag.recording import schema
+from ftdiag.recording.reader import Recording
+from tests.unit.recording.windows import Content, content, create, window, write
+
+WINDOWS = 62
+FLIPS = int(os.environ.get("FTDIAG_TEST_FLIPS", "300"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a finished recording of a minute and a bit."""
+    path = tmp_path_factory.mktemp("whole") / "a.ftdiag"
+    write(path, WINDOWS)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def truth(whole: bytes, tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """What is in it."""
+    path = tmp_path_factory.mktemp("truth") / "a.ftdiag"
+    path.write_bytes(whole)
+    with Recording.open(path) as recording:
+        return content(recording)
+
+
+def assert_true_or_told(path: Path, truth: Content) -> str:
+    """Reads a damaged file: an error with a hint, or gaps, or exactly the truth; says which."""
+    try:
+        with Recording.open(path) as recording:
+            found = content(recording)
+            damaged = recording.verify()
+    except RecordingError as error:
+        return "error" if error.what and error.hint else "an error without a hint"
+    if not damaged:
+        assert found == truth
+        return "truth"
+    assert found.target == truth.target
+    assert found.settings == truth.settings
+    assert found.end in (truth.end, None)
+    text_is_lost = any(gap.what == "dictionary" for gap in damaged)
+    for t0_ns, present in found.windows.items():
+        expected = truth.windows[t0_ns]
+        assert present["t1_ns"] == expected["t1_ns"]
+        for name in ("counters", "costs", "process", "tick_ns"):
+            # The first and the last window present say more than the others.
+            if present.get(name) and name in expected:
+                assert present[name] == expected[name]
+        for name in ("runs", "profile"):
+            if present.get(name) and name in expected and not text_is_lost:
+                assert present[name] == expected[name]
+    return "gaps"
+
+
+def test_one_flipped_bit_is_found_or_harmless(whole: bytes, truth: Content, tmp_path: Path) -> None:
+    # GIVEN a recording and many places in it: all of the header, and a sample of the rest
+    chance = random.Random(20)
+    places = [*range(100), *(chance.randrange(len(whole)) for _ in range(FLIPS))]
+    places += [
+        page + offset for page in range(0, len(whole), schema.PAGE_BYTES) for offset in range(0, 12, 3)
+    ]
+    path = tmp_path / "a.ftdiag"
+    outcomes = set()
+    for place in places:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << chance.randrange(8)
+        path.write_bytes(flipped)
+        # WHEN it is read with one bit flipped THEN nothing is wrong silently
+        try:
+            outcomes.add(assert_true_or_told(path, truth))
+        except BaseException as error:
+            error.add_note(f"flipped byte {place}: {whole[place]:#x} -> {flipped[place]:#x}")
+            raise
+        for companion in tmp_path.glob("a.ftdiag-*"):
+            companion.unlink()
+    assert outcomes == {"error", "truth", "gaps"}
+
+
+def test_a_file_cut_anywhere(whole: bytes, truth: Content, tmp_path: Path) -> None:
+    # GIVEN a recording
+    path = tmp_path / "a.ftdiag"
+    lengths = [
+        *range(120),
+        *range(120, len(whole), 1021),
+        *range(0, len(whole), schema.PAGE_BYTES),
+        len(whole) - 1,
+    ]
+    outcomes = set()
+    for length in lengths:
+        # WHEN it is cut THEN what is read is true or told
+        path.write_bytes(whole[:length])
+        outcomes.add(assert_true_or_told(path, truth))
+        assert length == len(whole) or outcomes <= {"error", "gaps"}
+    assert "gaps" in outcomes
+
+
+@given(st.binary(max_size=5000))
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_are_no_recording(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+    # GIVEN any file
+    path = tmp_path_factory.mktemp("bytes") / "a.ftdiag"
+    path.write_bytes(data)
+
+    # WHEN it is opened THEN the error says what it is
+    with pytest.raises(RecordingError) as caught:
+        Recording.open(path)
+    assert caught.value.hint
+
+
+def other_database(path: Path) -> None:
+    """A database of another program."""
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE window (id INTEGER)")
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "does not exist"),
+        (lambda path: path.touch(), "is empty"),
+        (lambda path: path.mkdir(), "is a directory"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.write_text("hello " * 1000), "not a recording"),
+        (other_database, "not a recording"),
+    ],
+)
+def test_what_is_no_recording(tmp_path: Path, make: Callable[[Path], None], words: str) -> None:
+    # GIVEN something else
+    path = tmp_path / "a.ftdiag"
+    make(path)
+
+    # WHEN it is opened THEN the error says what it is and what to do
+    with pytest.raises(RecordingError, match=words) as caught:
+        Recording.open(path)
+    assert caught.value.hint
+
+
+def changed(path: Path, *statements: tuple[str, tuple[object, ...]]) -> None:
+    """Execute statements on a recording, as another program would."""
+    database = sqlite3.connect(path, isolation_level=None)
+    for statement, parameters in statements:
+        database.execute(statement, parameters)
+    database.close()
+
+
+def set_meta(path: Path, key: str, value: object) -> None:
+    """Replace a meta value, with its checksum."""
+    text = schema.to_json(value)
+    statement = "INSERT OR REPLACE INTO meta VALUES (?, ?, ?)"
+    changed(path, (statement, (key, text, schema.row_checksum(key, text))))
+
+
+def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
+    # GIVEN a recording of a later major version
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    set_meta(path, "schema", {"major": schema.SCHEMA_MAJOR + 1, "minor": 0, "writer": "7.8.9"})
+
+    # WHEN it is opened THEN the error says which version reads it
+    with pytest.raises(RecordingError, match="schema version 2") as caught:
+        Recording.open(path)
+    assert "7.8.9" in (caught.value.hint or "")
+
+
+def test_a_newer_minor_version_is_read(tmp_path: Path) -> None:
+    # GIVEN a recording with a group, a column, a meta key, a state and a confidence that we do not know
+    path = tmp_path / "a.ftdiag"
+    writer = create(path)
+    newer = window(writer, 0)
+    newer.runs.state[0], newer.runs.confidence[0] = 200, 77
+    writer.write_window(newer)
+    writer.close()
+    set_meta(path, "schema", {"major": schema.SCHEMA_MAJOR, "minor": 99, "writer": "7.8.9"})
+    set_meta(path, "weather", {"rain": True})
+    extra = schema.encode_group(1, "gpu", [("watts", [1, 2, 3], False)])
+    changed(
+        path,
+        ("INSERT INTO column_data VALUES (1, 'gpu', ?)", (extra,)),
+        ("CREATE TABLE later (x)", ()),
+    )
+
+    # WHEN it is read
+    with Recording.open(path) as recording:
+        runs = recording.samples(0)
+        # THEN what we do not know is unknown, and nothing is damaged
+        assert runs.state[0] == ThreadState.UNKNOWN
+        assert runs.confidence[0] == Confidence.UNKNOWN
+        assert recording.profile(0, 1).state.max() <= ThreadState.UNKNOWN
+        assert recording.verify() == ()
+
+
+def test_a_view_in_place_of_a_table_is_refused(tmp_path: Path) -> None:
+    # GIVEN a recording in which a table is a program
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    changed(
+        path,
+        ("DROP TABLE thread", ()),
+        (
+            "CREATE VIEW thread AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+            " SELECT x AS number, x AS changed, '' AS value, 0 AS checksum FROM n",
+            (),
+        ),
+    )
+
+    # WHEN it is opened THEN it is refused and not run
+    with pytest.raises(RecordingError, match="view"):
+        Recording.open(path)
+
+
+def stored(path: Path, window_id: int, blob: bytes, name: str = schema.GROUP_RUNS) -> None:
+    """Replace a blob of a window."""
+    changed(path, ("UPDATE column_data SET data = ? WHERE window = ? AND name = ?", (blob, window_id, name)))
+
+
+RUN = {
+    "thread": [0],
+    "first_tick": [0],
+    "ticks": [1],
+    "state": [2],
+    "stacks": [0],
+    "stack": [0],
+    "wait": [0],
+    "holder": [0],
+    "confidence": [0],
+    "tick_ns": [0],
+}
+
+
+def encoded_run(**changes: list[int]) -> bytes:
+    """The blob of one run, with other values in some columns."""
+    return schema.encode_group(
+        1, schema.GROUP_RUNS, [(name, values, False) for name, values in {**RUN, **changes}.items()]
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ticks": [2]},
+        {"first_tick": [1]},
+        {"ticks": [-1]},
+        {"thread": [schema.MAX_THREADS]},
+        {"thread": [-1]},
+        {"state": [256]},
+        {"stack": [1]},
+        {"stacks": [-1]},
+        {"stacks": [2**40]},
+        {"wait": [2**33]},
+        {"holder": [schema.MAX_THREADS + 1]},
+        {"confidence": [300]},
+        {"tick_ns": [2**63]},
+        {"state": [2, 2]},
+        {"state": []},
+    ],
+)
+def test_columns_out_of_bounds_are_damage(tmp_path: Path, changes: dict[str, list[int]]) -> None:
+    # GIVEN a window whose checksum is right and whose values are not
+    path = tmp_path / "a.ftdiag"
+    write(path, 2)
+    stored(path, 1, encoded_run(**changes))
+
+    # WHEN it is read THEN it is skipped and told, and the next one is there
+    with Recording.open(path) as recording:
+        assert len(recording.samples(0)) == 0
+        assert len(recording.samples(1)) == 6
+        assert recording.damaged[0].what == schema.GROUP_RUNS
+
+
+def test_ids_that_were_never_interned(tmp_path: Path) -> None:
+    # GIVEN a run whose stack and wait are in no dictionary
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    stored(path, 1, encoded_run(stacks=[400_000], wait=[60_000]))
+
+    # WHEN it is read THEN they are unkept, and that is told
+    with Recording.open(path) as recording:
+        runs = recording.samples(0)
+        assert (runs.stack.tolist(), runs.wait.tolist()) == ([2], [0])
+        assert recording.damaged[0].what == "dictionary"
+
+
+def test_runs_out_of_order_are_put_in_order(tmp_path: Path) -> None:
+    # GIVEN runs in no order
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    stored(
+        path,
+        1,
+        encoded_run(
+            **{name: values * 3 for name, values in RUN.items() if name not in ("stacks",)}
+            | {"thread": [1, 0, 0], "first_tick": [0, 2, 1], "tick_ns": [0, 1, 2]}
+        ),
+    )
+
+    # WHEN they are read THEN they are by thread and time
+    with Recording.open(path) as recording:
+        runs = recording.samples(0)
+        assert (runs.thread.tolist(), runs.first_tick.tolist()) == ([0, 0, 1], [1, 2, 0])
+
+
+def test_a_blob_that_grows_without_end_is_damage(tmp_path: Path) -> None:
+    # GIVEN a small blob that unpacks to more than the bound
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    bomb = schema.zstd.compress(bytes(schema.MAX_GROUP_BYTES + 1), options={201: 1})
+    assert len(bomb) < 100_000
+    stored(path, 1, bomb)
+
+    # WHEN it is read THEN it is skipped and told
+    with Recording.open(path) as recording:
+        assert len(recording.samples(0)) == 0
+        assert recording.damaged
+
+
+def test_a_blob_of_another_window_is_damage(tmp_path: Path) -> None:
+    # GIVEN two windows with the blobs of each other
+    path = tmp_path / "a.ftdiag"
+    write(path, 2)
+    database = sqlite3.connect(path)
+    (blob,) = database.execute("SELECT data FROM column_data WHERE window = 2 AND name = 'runs'").fetchone()
+    database.close()
+    stored(path, 1, blob)
+
+    # WHEN they are read THEN the misplaced one is found
+    with Recording.open(path) as recording:
+        assert len(recording.samples(0)) == 0
+        assert recording.damaged[0].count == 1
+
+
+def dictionary_blob(seq: int, **changes: list[int]) -> bytes:
+    """A delta of one string, frame and stack, with other values in some columns."""
+    columns = {
+        "first": [0, 1, 8, 1],
+        "string.bytes": [1],
+        "string.data": [65],
+        "frame.filename": [0],
+        "frame.function": [0],
+        "frame.line": [5],
+        "stack.parent": [0],
+        "stack.frame": [1],
+        **{
+            f"wait.{name}": []
+            for name in ("syscall", "detail", "lock_address", "lock_kind", "lock_type", "lock_label")
+        },
+    }
+    return schema.encode_group(
+        seq,
+        schema.GROUP_DICTIONARY,
+        [(name, values, False) for name, values in {**columns, **changes}.items()],
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stack.parent": [8]},
+        {"stack.parent": [9]},
+        {"stack.parent": [3]},
+        {"stack.frame": [2]},
+        {"stack.frame": []},
+        {"frame.filename": [1]},
+        {"frame.line": [-4]},
+        {"frame.line": []},
+        {"string.bytes": [2]},
+        {"string.bytes": [2**31]},
+        {"string.data": [65_000]},
+        {"first": [0, 1, 8]},
+        {"first": [0, 0, 8, 1]},
+        {"first": [2**62, 1, 8, 1]},
+        {"first": [schema.MAX_STRINGS, 1, 8, 1]},
+    ],
+)
+def test_a_dictionary_out_of_bounds_is_damage(tmp_path: Path, changes: dict[str, list[int]]) -> None:
+    # GIVEN a dictionary whose checksum is right and whose values are not: a cycle, a missing frame, ...
+    path = tmp_path / "a.ftdiag"
+    write(path, 2)
+    changed(path, ("UPDATE dictionary SET data = ? WHERE seq = 1", (dictionary_blob(1, **changes),)))
+
+    # WHEN it is read
+    with Recording.open(path) as recording:
+        # THEN its stacks are unkept, that is told, and everything else is there
+        assert "dictionary" in {gap.what for gap in recording.damaged}
+        assert set(recording.samples(0).stack.tolist()) == {2}
+        assert int(recording.profile(0, 2).ticks.sum()) == 120
+        assert len(recording.counters(0, 2)) == 6
+        for stack in range(recording.parents().size):
+            recording.stack(stack)
+
+
+def outcome(path: Path) -> str:
+    """What comes of reading everything in a file."""
+    try:
+        with Recording.open(path) as recording:
+            return "gaps" if recording.verify() else "nothing told"
+    except RecordingError as error:
+        return "error" if error.hint else "an error without a hint"
+
+
+def test_rows_of_wrong_types(tmp_path: Path) -> None:
+    # GIVEN a recording in which every row of every table has values of other types
+    for table, column in (
+        ("thread", "value"),
+        ("thread", "changed"),
+        ("window", "t0_ns"),
+        ("window", "groups"),
+        ("window", "dictionary"),
+        ("column_data", "data"),
+        ("column_data", "window"),
+        ("dictionary", "data"),
+        ("meta", "value"),
+        ("meta", "checksum"),
+    ):
+        for value in ("'text'", "x'00ff'", "1e300", "-9223372036854775808"):
+            path = tmp_path / f"{table}-{column}.ftdiag"
+            path.unlink(missing_ok=True)
+            write(path, 2)
+            changed(path, (f"UPDATE OR IGNORE {table} SET {column} = {value}", ()))
+
+            # WHEN it is read THEN that is an error or told
+            assert outcome(path) in ("error", "gaps"), (table, column, value)
