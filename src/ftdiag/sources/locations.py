@@ -13,6 +13,9 @@ _NO_LOCATION: Final = 15
 _LONG: Final = 14
 _NO_COLUMNS: Final = 13
 _ONE_LINE_FIRST: Final = 10
+_VARINT_BYTES: Final = 6
+"""Bytes of the longest number in a table: 32 bits, six in each byte."""
+_MAX_LINE: Final = (1 << 31) - 1
 
 
 class LineTable:
@@ -27,11 +30,11 @@ class LineTable:
         self._starts: list[int] = []
         self._lines: list[int | None] = []
         self._units = 0
-        for start, line in _entries(table, first_line):
+        for units, line in _entries(table, first_line):
             if not self._lines or self._lines[-1] != line:
-                self._starts.append(start)
+                self._starts.append(self._units)
                 self._lines.append(line)
-        self._units = sum((byte & 7) + 1 for byte in table if byte & 0x80)
+            self._units += units
 
     def line(self, unit: int) -> int | None:
         """Line of the code unit (bytecode offset / 2), or `None` where there is none."""
@@ -42,9 +45,8 @@ class LineTable:
 
 
 def _entries(table: bytes, first_line: int) -> Iterator[tuple[int, int | None]]:
-    """(first code unit, line) of every entry."""
+    """(number of code units, line) of every entry up to the end or the first damage."""
     line = first_line
-    unit = 0
     position = 0
     while position < len(table):
         head = table[position]
@@ -55,18 +57,23 @@ def _entries(table: bytes, first_line: int) -> Iterator[tuple[int, int | None]]:
         while end < len(table) and not table[end] & 0x80:
             end += 1
         if code in (_LONG, _NO_COLUMNS):
-            line += _signed_varint(table, position + 1, end)
+            delta = _signed_varint(table[position + 1 : min(end, position + 1 + _VARINT_BYTES)])
+            if delta is None:
+                return
+            line += delta
         elif code >= _ONE_LINE_FIRST and code != _NO_LOCATION:
             line += code - _ONE_LINE_FIRST
-        yield unit, None if code == _NO_LOCATION else line
-        unit += (head & 7) + 1
+        if not 0 <= line <= _MAX_LINE:
+            return
+        yield (head & 7) + 1, None if code == _NO_LOCATION else line
         position = end
 
 
-def _signed_varint(table: bytes, position: int, end: int) -> int:
+def _signed_varint(data: bytes) -> int | None:
+    """The number that begins `data`; `None` if it has no end."""
     value = 0
-    for shift, byte in enumerate(table[position:end]):
-        value |= (byte & 0x3F) << 6 * shift
+    for place, byte in enumerate(data):
+        value |= (byte & 0x3F) << 6 * place
         if not byte & 0x40:
-            break
-    return -(value >> 1) if value & 1 else value >> 1
+            return -(value >> 1) if value & 1 else value >> 1
+    return None
