@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Stamps, so that what was interrupted is not taken for done.
+MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 TESTS ?=
 
@@ -54,7 +56,7 @@ clean: ## remove what was made here; interpreters in the cache stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find src tests tools samples -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(VENV)/bin/python:
+$(MADE):
 	@command -v $(PYTHON) > /dev/null || { \
 	    echo "error: $(PYTHON) is not there. Debian, Ubuntu: sudo apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -64,8 +66,9 @@ $(VENV)/bin/python:
 	    exit 1; }
 	@echo "making the virtual environment $(VENV)"
 	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
 
-$(INSTALLED): pyproject.toml src/ftdiag/__init__.py | $(VENV)/bin/python
+$(INSTALLED): pyproject.toml src/ftdiag/__init__.py | $(MADE)
 	@echo "installing ftdiag and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

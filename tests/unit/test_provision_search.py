@@ -173,6 +173,18 @@ def test_one_interpreter_under_several_names_is_found_once(tmp_path: Path) -> No
     assert len(found.interpreters) == 1
 
 
+def test_entries_of_path_that_cannot_be_looked_at_are_passed_over(tmp_path: Path) -> None:
+    # GIVEN entries of PATH that raise when they are asked for (a name that is too long, for one)
+    environ = {"PATH": f"/{'x' * 5000}:relative", "FTDIAG_PYTHONS": f"/{'y' * 5000}"}
+
+    # WHEN interpreters are looked for
+    found = find_interpreters({**environ, "XDG_CACHE_HOME": str(tmp_path)}, ask_uv=False)
+
+    # THEN there are none, and the named one is refused
+    assert found.interpreters == ()
+    assert [refusal.reason for refusal in found.refusals] == ["no such file"]
+
+
 def test_named_interpreter_that_is_broken_is_told_apart(tmp_path: Path) -> None:
     # GIVEN a broken interpreter that the user named, and a broken one on PATH
     named = program(tmp_path / "named/python", "exit 1")

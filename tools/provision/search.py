@@ -125,7 +125,8 @@ def _candidates(environ: Mapping[str, str], *, ask_uv: bool) -> Iterator[tuple[s
     for name in PATH_NAMES:
         for directory in directories:
             path = directory / name
-            if path.is_file() and os.access(path, os.X_OK):
+            # Not Path.is_file: that raises where a directory of PATH may not be entered.
+            if os.path.isfile(path) and os.access(path, os.X_OK):
                 yield "PATH", path
     for path in find_cached(cache_directory(environ)):
         yield "cache", path

@@ -82,7 +82,7 @@ def verify(path: Path, origin: str) -> Interpreter | Refusal:
     def refused(reason: str) -> Refusal:
         return Refusal(path, reason, origin)
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         return refused("no such file")
     if not os.access(path, os.X_OK):
         return refused("not executable")
