@@ -38,7 +38,7 @@ CHUNK_WINDOWS: Final = 32
 MAX_DIGESTS: Final = 1024
 """Digests kept: nine hours of one-second windows."""
 MAX_CACHED_ROWS: Final = 2_000_000
-"""Rows of accounted thread-time in kept digests together (48 bytes each)."""
+"""Rows of accounted thread-time in kept digests together (48 bytes each; a thread's totals count as four)."""
 MAX_THREADS: Final = 1000
 """Threads listed one by one in a snapshot, those with the most active time; totals cover all."""
 GRAPH_NS: Final = 30_000_000_000
@@ -64,6 +64,11 @@ class _Digest:
     ticks: int
     torn_ticks: int
     estimated: int
+
+    @property
+    def rows(self) -> int:
+        """What the digest takes of the memory for digests."""
+        return len(self.time) + 4 * len(self.thread)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,12 +197,12 @@ class Session:
             return known
         digest = self._digested(first, last, capacity)
         self._digests[key] = digest
-        self._cached_rows += len(digest.time)
+        self._cached_rows += digest.rows
         while len(self._digests) > MAX_DIGESTS or (
             self._cached_rows > MAX_CACHED_ROWS and len(self._digests) > 1
         ):
             _, dropped = self._digests.popitem(last=False)
-            self._cached_rows -= len(dropped.time)
+            self._cached_rows -= dropped.rows
         return digest
 
     def _digested(self, first: int, last: int, capacity: float | None) -> _Digest:

@@ -5,8 +5,9 @@ In: accounted thread-time (`ThreadTime`, summed over windows). Out: the model's 
 A line's time is the accounted time of the samples in which it was the innermost Python frame, so all lines
 and `HotTable.unattributed_ns` (no Python frame, torn stack) add up to what the samples caught.
 
-Order: lines are ranked by their *active* time (on a core, wanting one, or waiting for a lock), then by
-total time. Else a pool of sleeping threads would always be the hottest line of a program.
+Order: the program's lines are ranked by their *active* time (all but idle, sleep and I/O), then by total
+time. Else a pool of sleeping threads would always be the hottest line of a program. A thread's own lines
+are ranked by total time: they say where that thread is.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis.accounting import ON_CPU_STATES, ThreadTime
-from ftdiag.analysis.efficiency import LOCK_STATES, is_in
+from ftdiag.analysis.accounting import ThreadTime
+from ftdiag.analysis.efficiency import APART_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES
 from ftdiag.model import Frame, HotLine, ThreadState, Wait
@@ -33,8 +34,8 @@ STACKS_OF_THREAD_LINE: Final = 1
 """Stacks kept for one line of one thread."""
 WAITS_OF_THREAD: Final = 8
 """Waits kept for one thread."""
-ACTIVE_STATES: Final = (*ON_CPU_STATES, ThreadState.RUNNABLE, *LOCK_STATES)
-"""States by which lines are ranked."""
+ACTIVE_STATES: Final = tuple(state for state in ThreadState if state not in APART_STATES)
+"""States by which lines and threads are ranked. Unknown waits are among them: they may be locks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,12 @@ def hot_lines_by_thread(
     """The hottest lines of every thread, by thread index."""
     rows, _ = _attributed(recording, time)
     return _hottest(
-        recording, _Attributed(rows.time.thread, rows.item, rows.time), None, limit, STACKS_OF_THREAD_LINE
+        recording,
+        _Attributed(rows.time.thread, rows.item, rows.time),
+        None,
+        limit,
+        STACKS_OF_THREAD_LINE,
+        tuple(ThreadState),
     )
 
 
@@ -123,13 +129,18 @@ def _attributed(recording: Recording, time: ThreadTime) -> tuple[_Attributed, fl
 
 
 def _hottest(
-    recording: Recording, rows: _Attributed, frames: list[Frame] | None, limit: int, stacks: int
+    recording: Recording,
+    rows: _Attributed,
+    frames: list[Frame] | None,
+    limit: int,
+    stacks: int,
+    states: tuple[ThreadState, ...] = ACTIVE_STATES,
 ) -> dict[int, tuple[HotLine, ...]]:
-    """The `limit` hottest items of every owner."""
+    """The `limit` hottest items of every owner, by their time in `states`."""
     if not len(rows.item):
         return {}
     time = rows.time
-    active = np.where(is_in(time.state, ACTIVE_STATES), time.time_ns, 0.0)
+    active = np.where(is_in(time.state, states), time.time_ns, 0.0)
     by_item = group_by(rows.owner, rows.item)
     owner, item = by_item.key(rows.owner), by_item.key(rows.item)
     total, active_total = by_item.total(time.time_ns), by_item.total(active)
@@ -148,7 +159,7 @@ def _hottest(
     slot = np.cumsum(wanted) - 1
     slot_of_row = slot[group_of_row[row]]
     slots = int(wanted.sum())
-    states = summed(slot_of_row * STATES + time.state[row], time.time_ns[row], slots * STATES).reshape(
+    split = summed(slot_of_row * STATES + time.state[row], time.time_ns[row], slots * STATES).reshape(
         slots, STATES
     )
     pairs = group_by(slot_of_row, time.thread[row])
@@ -160,7 +171,7 @@ def _hottest(
                 recording,
                 frames,
                 int(item[position]),
-                states[slot[position]],
+                split[slot[position]],
                 int(threads[slot[position]]),
                 top.get(int(slot[position]), ()),
             )

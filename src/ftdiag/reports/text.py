@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -34,7 +34,12 @@ SHOWN_THREADS: Final = 12
 SHOWN_LINES: Final = 10
 SHOWN_LOCKS: Final = 8
 SHOWN_WAITERS: Final = 3
-SHOWN_FRAMES: Final = 6
+SHOWN_FRAMES: Final = 5
+SHOWN_NAMES: Final = 2
+SMALL_SHARE: Final = 0.01
+"""Hot lines below this share of all thread-time are left to the JSON report, but for the first three."""
+MAIN_WAIT_SHARE: Final = 0.2
+"""From this share of a thread's life on, its longest wait is named with it."""
 MOSTLY_SHARE: Final = 0.6
 """A thread with this share of a lock's blame at a line or more is named as its holder there."""
 SHOWN_GAPS: Final = 12
@@ -62,6 +67,8 @@ STATE_NAMES: Final[Mapping[ThreadState, str]] = {
     ThreadState.IDLE: "idle",
     ThreadState.UNKNOWN: "unknown",
 }
+_LIBRARY: Final = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.[0-9]+t?)/(?=.)")
+_UNIT: Final = re.compile(r"(?<=[0-9]) (?=(?:%|h|min|s|ms|us|ns)(?![a-z]))")
 _DIGITS: Final = re.compile("[0-9]+")
 _LOCK_STATES: Final = (
     ThreadState.LOCK,
@@ -137,7 +144,7 @@ class _Report:
                 self._counted("Threads", SHOWN_THREADS, len(self._alike())), self._threads()
             )
             yield from self._section(
-                self._counted("Hot lines", SHOWN_LINES, len(self._snapshot.hot)), self._hot()
+                self._counted("Hot lines", len(self._shown_lines()), len(self._snapshot.hot)), self._hot()
             )
             yield from self._section(
                 self._counted("Locks", SHOWN_LOCKS, len(self._snapshot.locks)), self._locks()
@@ -233,6 +240,8 @@ class _Report:
         text = f"threads wait {self._share(spent)} of their time for a free core"
         if metrics.capacity_cores is not None and metrics.on_cpu_cores >= BUSY_SHARE * metrics.capacity_cores:
             return f"{text}: there are more busy threads than cores."
+        if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
+            return f"{text}: other programs or a CPU quota kept them off the cores."
         return f"{text}."
 
     # --- sections ------------------------------------------------------------------------------------
@@ -319,11 +328,8 @@ class _Report:
             if len(alike) == 1:
                 name, which = self._safe(first.info.name), f"tid {first.info.tid}, "
             else:
-                last = max(alike, key=lambda thread: thread.info.index)
                 first = min(alike, key=lambda thread: thread.info.index)
-                name = self._safe(first.info.name)
-                if last.info.name != first.info.name:
-                    name = f"{name} to {self._safe(last.info.name)}"
+                name = self._names(alike)
                 which = f"{len(alike)} threads, "
             yield _item(f"{name} ({which}{first.role}, {units.seconds(alive)}): {self._split(states, alive)}")
             if first.hot:
@@ -348,29 +354,49 @@ class _Report:
             groups.setdefault(key, []).append(thread)
         return list(groups.values())
 
+    def _names(self, alike: list[ThreadMetrics]) -> str:
+        """The names of several threads: "w-0 to w-7" where these are all, else "w-0, w-2 and 2 more"."""
+        members = sorted((thread.info for thread in alike), key=lambda info: info.index)
+        first, last = members[0], members[-1]
+        if first.name == last.name:
+            return self._safe(first.name)
+        if last.index - first.index == len(members) - 1 and len(members) > 2:
+            return f"{self._safe(first.name)} to {self._safe(last.name)}"
+        names = [self._safe(info.name) for info in members[:SHOWN_NAMES]]
+        more = len(members) - len(names)
+        return ", ".join(names) + (f" and {more} more" if more else "")
+
     def _main_wait(self, thread: ThreadMetrics) -> str:
         """What a thread waits for most, where that is worth a line; else ""."""
-        if not thread.waits or thread.waits[0][1] < NOTEWORTHY_SHARE * thread.alive_ns:
+        if not thread.waits or thread.waits[0][1] < MAIN_WAIT_SHARE * thread.alive_ns:
             return ""
         wait = thread.waits[0][0]
         lock = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
         return self._safe(lock or wait.detail or wait.syscall or "")
 
     def _hot(self) -> Iterator[tuple[int, str]]:
-        for line in self._snapshot.hot[:SHOWN_LINES]:
+        for line in self._shown_lines():
             yield _item(
                 f"{self._frame(line.frame)}: {self._share(line.total_ns)}, {units.seconds(line.total_ns)} "
                 f"in {units.plural(line.threads, 'thread')}: {self._split(line.states_ns, line.total_ns)}"
             )
             yield from self._callers(line)
 
+    def _shown_lines(self) -> list[HotLine]:
+        return [
+            line
+            for rank, line in enumerate(self._snapshot.hot[:SHOWN_LINES])
+            if rank < 3 or line.total_ns >= SMALL_SHARE * self._alive_ns
+        ]
+
     def _callers(self, line: HotLine) -> Iterator[tuple[int, str]]:
-        if line.stacks and len(line.stacks[0][0]) > 1:
-            stack, spent = line.stacks[0]
+        stack, spent = line.stacks[0] if line.stacks else ((), 0.0)
+        callers = [frame for frame in stack[1:] if not _is_bootstrap(frame)]
+        if callers:
             part = spent / line.total_ns if line.total_ns > 0 else 1.0
             share = f" ({units.percent(part)} of it)" if part < 0.995 else ""
             yield _detail(f"called from{share}:")
-            yield from self._frames(stack[1:], 6)
+            yield from self._frames(callers, 6)
 
     def _locks(self) -> Iterator[tuple[int, str]]:
         for lock in self._snapshot.locks[:SHOWN_LOCKS]:
@@ -474,7 +500,7 @@ class _Report:
 
     @staticmethod
     def _counted(heading: str, shown: int, present: int) -> str:
-        return f"{heading} (the first {shown} of {present:,})" if present > shown else heading
+        return f"{heading} ({shown} of {present:,} shown)" if present > shown else heading
 
     def _safe(self, text: str) -> str:
         return visible(text, ascii_only=self._ascii_only)
@@ -495,10 +521,10 @@ class _Report:
         return "1 thread waits" if threads == 1 else f"{threads:,} threads wait"
 
     def _frame(self, frame: Frame) -> str:
-        place = self._safe(frame.filename) + ("" if frame.line is None else f":{frame.line}")
+        place = self._safe(_short(frame.filename)) + ("" if frame.line is None else f":{frame.line}")
         return f"{place} in {self._safe(frame.function)}"
 
-    def _frames(self, stack: Stack, indent: int) -> Iterator[tuple[int, str]]:
+    def _frames(self, stack: Sequence[Frame], indent: int) -> Iterator[tuple[int, str]]:
         for frame in stack[:SHOWN_FRAMES]:
             yield indent, self._frame(frame)
         if len(stack) > SHOWN_FRAMES:
@@ -519,6 +545,19 @@ class _Report:
         except (ValueError, OverflowError, OSError):
             return ""
         return f" from {moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _short(filename: str) -> str:
+    """A file of the standard library or of an installed package without its folder."""
+    found = _LIBRARY.search(filename)
+    return filename[found.end() :] if found else filename
+
+
+def _is_bootstrap(frame: Frame) -> bool:
+    """Frames that every thread starts with."""
+    return frame.filename.endswith("/threading.py") and frame.function.startswith(
+        ("Thread.run", "Thread._bootstrap")
+    )
 
 
 def _percent(part: float, whole: float) -> str:
@@ -551,7 +590,8 @@ def _longest(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, flo
 def _wrapped(text: str, width: int) -> Iterator[str]:
     """`text` in lines of at most `width` cells, broken at spaces, within words only where it must be."""
     line = ""
-    for word in text.split(" "):
+    for word in _UNIT.sub("\0", text).split(" "):
+        word = word.replace("\0", " ")  # a number stays with its unit
         candidate = f"{line} {word}" if line else word
         if cell_len(candidate) <= width:
             line = candidate
