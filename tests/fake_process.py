@@ -265,13 +265,6 @@ TYPE_FLAGS: Final = {
     "dict": 1 << 29,
     "list": 1 << 25,
 }
-    "str": 1 << 28,
-    "bytes": 1 << 27,
-    "int": 1 << 24,
-    "dict": 1 << 29,
-    "code": 0,
-    "list": 1 << 25,
-}
 
 
 class FakeProcess:
