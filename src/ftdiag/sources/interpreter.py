@@ -31,6 +31,8 @@ MAX_INTERPRETERS: Final = 1024
 MAX_THREADS: Final = 65_536
 MAX_STACK_DEPTH: Final = 4096
 """Frames of a stack that are followed; a deeper stack is kept from the leaf down, its root cut off."""
+_CYCLE_CHECK_DEPTH: Final = MAX_STACK_DEPTH // 2
+"""Frames below this depth are checked for a cycle, which only a torn stack has; few stacks get there."""
 MAX_CODE_OBJECTS: Final = 50_000
 MAX_KNOWN_STACKS: Final = 100_000
 """Chains whose stack id is remembered; the cache starts anew beyond."""
@@ -363,6 +365,7 @@ class InterpreterReader:
         chain: list[int] = []
         add = chain.append
         used: list[int] = []
+        visited: set[int] = set()
         highest = 0
         low, high, source, shift = regions[0] if regions else (0, 0, b"", 0)
         top_low, top_high = low, high
@@ -397,10 +400,15 @@ class InterpreterReader:
                 return None
             frame = previous
             steps += 1
-            if steps > MAX_STACK_DEPTH:
-                break
+            if steps > _CYCLE_CHECK_DEPTH:
+                if frame in visited:
+                    return None
+                visited.add(frame)
+                if steps > MAX_STACK_DEPTH:
+                    break
         if regions:
-            needed = highest - top_low + frame_bytes + _CHUNK_SLACK_BYTES
+            used_bytes = highest - top_low + frame_bytes if highest else _CHUNK_HEADER_BYTES
+            needed = used_bytes + _CHUNK_SLACK_BYTES
             thread.chunk = top_low
             thread.chunk_bytes = min(needed + 255 & ~255, max(top_high - top_low, _FIRST_CHUNK_BYTES))
         thread.elsewhere = tuple(used[:MAX_FRAMES_ELSEWHERE])
