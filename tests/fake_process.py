@@ -375,6 +375,7 @@ class FakeProcess:
             (layout.code_filename, self.string(filename)),
             (layout.code_qualname, self.string(function)),
             (layout.code_linetable, self.bytes(table)),
+            (layout.code_exception_table, self.bytes(b"")),
         ):
             self.memory.write_word(address + offset, value)
         self.memory.write(address + layout.code_first_line, struct.pack("<i", first_line))

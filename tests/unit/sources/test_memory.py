@@ -226,10 +226,9 @@ def small_elf() -> bytes:
     (table,) = struct.unpack_from("<Q", data, 0x28)
     entry, count, names = struct.unpack_from("<HHH", data, 0x3A)
     head = bytearray(data[:PAGE])
-    sections = data[table : table + entry * count]
+    sections = bytearray(data[table : table + entry * count])
     offset, size = struct.unpack_from("<QQ", sections, entry * names + 0x18)
     head += data[offset : offset + size]
-    sections = bytearray(sections)
     struct.pack_into("<Q", sections, entry * names + 0x18, PAGE)
     struct.pack_into("<Q", head, 0x28, len(head))
     return bytes(head + sections)
