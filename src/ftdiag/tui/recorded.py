@@ -7,9 +7,13 @@ worker: SQLite wants to be used by the thread that opened it, and the screen is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from ftdiag.model import Snapshot
-from ftdiag.session import Session
+
+if TYPE_CHECKING:
+    # Brings numpy, which the first picture (without data) need not wait for.
+    from ftdiag.session import Session
 
 
 class RecordedSource:
