@@ -51,6 +51,11 @@ def chosen(found: Found) -> tuple[Interpreter, ...]:
     return tuple(kept)
 
 
+def pytest_configure() -> None:
+    """Looks once, at the start, so that a wrong FTDIAG_PYTHONS is one message and no traceback."""
+    interpreters_at_hand()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test that needs an interpreter runs on all of them."""
     if "free_threaded_python" not in metafunc.fixturenames:
