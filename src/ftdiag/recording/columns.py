@@ -85,16 +85,16 @@ def bounded(values: Column, low: int, high: int, what: str) -> Int64Array:
     return values.astype(np.int64, copy=False)
 
 
-def _equal_lengths(columns: dict[str, Column], names: Sequence[str]) -> None:
+def _equal_lengths(columns: dict[str, Column], names: Sequence[str], limit: int) -> None:
     lengths = {len(columns[name]) for name in names}
-    if len(lengths) > 1 or max(lengths) > schema.MAX_WINDOW_ROWS:
+    if len(lengths) > 1 or max(lengths) > limit:
         raise schema.DamagedBlob("columns differ in length, or are too long")
 
 
 def decode_rollup(blob: object, key: int, name: str) -> dict[str, Column]:
     """Columns of a rollup; values in range, narrow integer types. Raises DamagedBlob."""
     columns = decode_columns(blob, key, name, schema.ROLLUP_COLUMNS)
-    _equal_lengths(columns, schema.ROLLUP_COLUMNS)
+    _equal_lengths(columns, schema.ROLLUP_COLUMNS, schema.MAX_ROLLUP_ROWS)
     _check_ids(columns)
     bounded(columns["ticks"], 0, schema.MAX_WINDOW_ROWS * schema.ROLLUP_WINDOWS, "a number of ticks")
     columns["state"] = _STATES[columns["state"]]
@@ -126,7 +126,7 @@ def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
 def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Column]:
     """Columns of a window's runs and `tick_ns`, checked to lie within each other. Raises DamagedBlob."""
     columns = decode_columns(blob, key, name, (*schema.RUN_COLUMNS, "stacks", "tick_ns"))
-    _equal_lengths(columns, schema.RUN_COLUMNS)
+    _equal_lengths(columns, schema.RUN_COLUMNS, schema.MAX_WINDOW_ROWS)
     stacks = columns["stacks"]
     columns["stack"] = stacks[bounded(columns["stack"], 0, len(stacks) - 1, "a stack's rank")]
     _check_ids(columns)
@@ -175,7 +175,7 @@ class WindowFacts:
 def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dict[str, Column]]:
     """The facts and the counter columns of a window. Raises DamagedBlob."""
     columns = decode_columns(blob, key, name, (*schema.COUNTER_COLUMNS, "cost", "process"))
-    _equal_lengths(columns, schema.COUNTER_COLUMNS)
+    _equal_lengths(columns, schema.COUNTER_COLUMNS, schema.MAX_WINDOW_ROWS)
     bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
     for column in schema.COUNTER_COLUMNS[1:]:
         bounded(columns[column], -(2**62), 2**62, "a counter")

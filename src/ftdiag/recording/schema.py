@@ -59,6 +59,8 @@ MAX_WINDOWS: Final = 1 << 22
 MAX_GAPS: Final = 256
 """Most distinct gaps of one window; the rest are counted in one more."""
 MAX_CULPRITS: Final = 256
+MAX_CULPRIT_CHARACTERS: Final = 256
+"""Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
 MAX_COLUMNS: Final = 64
 MAX_NAME_BYTES: Final = 64
 MAX_JSON_BYTES: Final = 1 << 20

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import (
@@ -218,7 +218,7 @@ class RecordingWriter:
             }
             self._put_meta(schema.META_SCHEMA, version)
             self._put_meta(schema.META_TARGET, _target_fields(target))
-            self._put_meta(schema.META_SETTINGS, asdict(settings))
+            self._put_meta(schema.META_SETTINGS, _bounded_fields(asdict(settings)))
             if self._keep_ns is not None or self._keep_bytes is not None:
                 self._put_meta(schema.META_RING, {"keep_ns": self._keep_ns, "keep_bytes": self._keep_bytes})
         database.execute("PRAGMA journal_mode=WAL").fetchall()
@@ -514,9 +514,6 @@ def _bounded(window: Window) -> Window:
     if len(runs.thread) > schema.MAX_WINDOW_ROWS:
         gaps.append(Gap("samples", "more runs than a window can hold", len(runs.thread)))
         runs = Runs()
-    if len(gaps) > schema.MAX_GAPS:
-        rest = sum(gap.count for gap in gaps[schema.MAX_GAPS :])
-        gaps[schema.MAX_GAPS :] = [Gap("gaps", "more kinds of gaps than a window can hold", rest)]
     return replace(window, runs=runs, counters=counters, gaps=tuple(gaps))
 
 
@@ -572,28 +569,44 @@ def _encode_counters(window_id: int, window: Window) -> bytes:
     readings = (process.rss_bytes, process.threads, process.gil_enabled)
     columns.append(("process", [0 if value is None else 1 + int(value) for value in readings], False))
     if window.gaps:
-        text = schema.to_json(
-            [(schema.bounded_text(gap.what), schema.bounded_text(gap.why), gap.count) for gap in window.gaps]
-        )
-        columns.append(("gaps", array("B", text.encode("ascii")), False))
+        columns.append(("gaps", array("B", _gaps_json(window.gaps).encode("ascii")), False))
     return schema.encode_group(window_id, schema.GROUP_COUNTERS, columns)
 
 
+def _gaps_json(gaps: Sequence[Gap]) -> str:
+    """The gaps as JSON of at most MAX_JSON_BYTES; those that do not fit are counted in one more."""
+    kept = min(len(gaps), schema.MAX_GAPS)
+    while True:
+        rows = [
+            (schema.bounded_text(gap.what), schema.bounded_text(gap.why), gap.count) for gap in gaps[:kept]
+        ]
+        if kept < len(gaps):
+            rest = sum(gap.count for gap in gaps[kept:])
+            rows.append(("gaps", "more than a window can hold", rest))
+        text = schema.to_json(rows)
+        if len(text) <= schema.MAX_JSON_BYTES:
+            return text
+        kept //= 2
+
+
 def _target_fields(target: Target) -> dict[str, object]:
-    fields = asdict(target)
-    for name, value in fields.items():
-        if isinstance(value, str):
-            fields[name] = schema.bounded_text(value)
+    fields = _bounded_fields(asdict(target))
     culprits = target.gil_culprits[: schema.MAX_CULPRITS]
-    fields["gil_culprits"] = [schema.bounded_text(culprit) for culprit in culprits]
+    fields["gil_culprits"] = [culprit[: schema.MAX_CULPRIT_CHARACTERS] for culprit in culprits]
     return fields
 
 
 def _thread_fields(info: ThreadInfo) -> dict[str, object]:
-    fields = asdict(info)
+    fields = _bounded_fields(asdict(info))
     del fields["index"]
-    fields["name"] = schema.bounded_text(info.name)
     return fields
+
+
+def _bounded_fields(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: schema.bounded_text(value) if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
 
 
 # --- the file -----------------------------------------------------------------------------------------

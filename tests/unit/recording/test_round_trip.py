@@ -473,3 +473,21 @@ def test_a_thread_of_a_ring_stays_while_it_is_seen(tmp_path: Path) -> None:
     # THEN they are still described
     with Recording.open(path) as recording:
         assert [info.tid for info in recording.threads] == [1, 2, 3]
+
+
+def test_long_reasons_are_counted_where_they_do_not_fit(tmp_path: Path) -> None:
+    # GIVEN a window with so many so long gaps, and a target with so long names, that no row could hold them
+    writer = create(tmp_path / "a.ftdiag")
+    gaps = tuple(Gap("\udc80" * 5000, f"{number}" + "\udc80" * 900, 2) for number in range(200))
+    writer.write_window(replace(window(writer, 0), gaps=gaps))
+    writer.update_target(replace(TARGET, command="\udc80" * 9999, gil_culprits=("\U0001f600" * 4096,) * 999))
+    writer.finish(END)
+    writer.close()
+
+    # WHEN it is read
+    with Recording.open(tmp_path / "a.ftdiag") as recording:
+        # THEN every gap is counted, and the rest is there
+        counts = [gap.count for gap in recording.gaps(0, 1) if "counter" not in gap.why]
+        assert sum(counts) == 400
+        assert len(recording.target.gil_culprits) == schema.MAX_CULPRITS
+        assert recording.verify() == ()
