@@ -49,6 +49,7 @@ from ftdiag.model import (
     EndReason,
     Frame,
     Gap,
+    LockKind,
     ProcessCounters,
     RecordingSettings,
     Runs,
@@ -63,6 +64,7 @@ from ftdiag.model import (
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.locks import LockWait
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.scheduling import go_first
@@ -134,7 +136,9 @@ class _Thread:
         "base_faults",
         "base_run_queue_ns",
         "files",
+        "held",
         "info",
+        "lock",
         "observation",
         "python",
         "ran",
@@ -165,6 +169,8 @@ class _Thread:
         self.base_cpu_ns = 0
         self.base_run_queue_ns = 0
         self.base_faults: procfs.SwitchesAndFaults | None = None
+        self.held: tuple[int, ...] = ()
+        self.lock: LockWait | None = None
 
 
 class _Stacks:
@@ -204,7 +210,7 @@ class Sampler:
             )
         self._runtime = find_runtime(options.pid, self._memory)
         self._pidfd = os.pidfd_open(options.pid)
-        self._waits = WaitReader(options.pid, self._memory, self._runtime)
+        self._waits = WaitReader(options.pid, self._memory)
         self._fingerprint = self._identity()
         self._same_namespace = procfs.shares_pid_namespace(options.pid)
         cores, reason = procfs.capacity(options.pid)
@@ -230,6 +236,8 @@ class Sampler:
         self._gaps: Counter[tuple[str, str]] = Counter()
         self._windows = 0
         self._names_wanted = True
+        self._parked: dict[int, _Thread] = {}
+        self._with_holders: dict[int, set[_Thread]] = {}
         self._end: End | None = None
         self._cpu_base_ns = 0
 
@@ -237,6 +245,8 @@ class Sampler:
         """Begin to use a recording; reads what does not change often for the first time."""
         self._sink = sink
         self._interpreter = InterpreterReader(self._memory, self._runtime, _Stacks(sink, self._waits))
+        self._locks = self._waits.use(self._interpreter)
+        self._locks.refresh()
         self.target = replace(self.target, gil_enabled=self._interpreter.gil_enabled())
         sink.update_target(self.target)
 
@@ -327,13 +337,15 @@ class Sampler:
             thread.schedstat = schedstat
             changed.append(thread)
         if changed:
-            gone += self._observe(changed, now, tick)
+            gone += self._observe(changed, tick)
         if gone:
             for thread in gone:
                 self._thread_ended(thread, tick)
             self._thread_count = -1  # another may have taken its place in the count
+        if self._parked:
+            self._find_holders(tick)
 
-    def _observe(self, changed: list[_Thread], now: int, tick: int) -> list[_Thread]:
+    def _observe(self, changed: list[_Thread], tick: int) -> list[_Thread]:
         """Look closely at the threads that ran since the last tick; return those that are gone."""
         gone: list[_Thread] = []
         calls: list[Blocked | None] = []
@@ -357,28 +369,116 @@ class Sampler:
         stacks = iter(self._interpreter.walk(walked)) if walked else iter(())
         for thread, blocked in zip(looked, calls, strict=True):
             stack = NO_STACK
+            innermost: PythonThread | None = None
             for python in thread.python:
                 one = next(stacks)
                 # A thread can be in several interpreters; the newest that runs anything is the innermost.
                 if stack == NO_STACK:
-                    stack = one
+                    stack, innermost = one, python
                 if one == TORN_STACK:
                     self._check_python(thread, python)
             if not thread.python and thread.attempts < MATCH_ATTEMPTS:
                 self._match_later(thread)
+            self._note_held(thread, innermost, stack)
+            self._parked.pop(thread.info.index, None)
+            thread.lock = None
             if blocked is None:
                 observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
             else:
-                observation = self._blocked(blocked, stack)
+                observation = self._blocked(thread, blocked, stack, innermost)
             if observation != thread.observation:
                 self._close_run(thread, tick)
                 thread.observation = observation
         return gone
 
-    def _blocked(self, blocked: Blocked, stack: int) -> Observation:
-        state, wait = self._waits.classify(blocked, stack)
-        wait_id = NO_WAIT if wait is None else self._sink.intern_wait(wait)
-        return (int(state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+    def _blocked(
+        self, thread: _Thread, blocked: Blocked, stack: int, innermost: PythonThread | None
+    ) -> Observation:
+        found = self._waits.classify(blocked, stack, innermost)
+        wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
+        if found.lock is not None:
+            thread.lock = found.lock
+            self._parked[thread.info.index] = thread
+        return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+
+    # --- who holds the locks that others wait for ---
+
+    def _note_held(self, thread: _Thread, python: PythonThread | None, stack: int) -> None:
+        """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
+        held: tuple[int, ...] = ()
+        if python is not None and python.with_exits and stack != TORN_STACK:
+            held = self._locks.held_by_with_blocks(python)
+            condition = self._waits.facts(stack).condition_frame
+            if held and condition is not None:
+                released = self._locks.condition_lock(python, condition)
+                held = tuple(key for key in held if key != released) if released else ()
+        if held == thread.held:
+            return
+        for key in thread.held:
+            holders = self._with_holders[key]
+            holders.discard(thread)
+            if not holders:
+                del self._with_holders[key]
+        for key in held:
+            self._with_holders.setdefault(key, set()).add(thread)
+        thread.held = held
+
+    def _find_holders(self, tick: int) -> None:
+        """Give every parked thread the holder of its lock as of this tick.
+
+        A waiter that did not run keeps its wait, but the lock may have changed hands since.
+        """
+        by_lock: dict[int, tuple[int, int]] = {}
+        sections: dict[int, _Thread] | None = None
+        for thread in self._parked.values():
+            lock = thread.lock
+            if lock is None or thread.observation is None:
+                continue
+            known = by_lock.get(lock.key)
+            if known is None:
+                if lock.lock is not None and lock.lock.kind is LockKind.OBJECT and sections is None:
+                    sections = self._critical_sections()
+                known = by_lock[lock.key] = self._holder_of(lock, sections or {})
+            state, stack, wait, holder, confidence = thread.observation
+            if known != (holder, confidence):
+                self._close_run(thread, tick)
+                thread.observation = (state, stack, wait, *known)
+
+    def _holder_of(self, lock: LockWait, sections: Mapping[int, _Thread]) -> tuple[int, int]:
+        """(holder column, confidence) for a lock; two threads that both seem to hold it mean nobody known."""
+        holder: _Thread | None = None
+        ident = self._locks.rlock_owner(lock)
+        if ident is not None:
+            holder = next((t for t in self._threads.values() for p in t.python if p.ident == ident), None)
+        elif lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
+            holder = sections.get(lock.key)
+        elif lock.lock is not None and lock.lock.kind is LockKind.GIL:
+            holder = self._gil_holder()
+        else:
+            # Who waits for the lock does not hold it, whatever its frames say (Condition.wait's way out).
+            holders = [
+                thread
+                for thread in self._with_holders.get(lock.key, ())
+                if thread.lock is None or thread.lock.key != lock.key
+            ]
+            holder = holders[0] if len(holders) == 1 else None
+        if holder is None or (holder.lock is not None and holder.lock.key == lock.key):
+            return NO_HOLDER, int(Confidence.UNKNOWN)
+        return holder.info.index + 1, int(Confidence.KNOWN)
+
+    def _critical_sections(self) -> dict[int, _Thread]:
+        """Object mutex -> the thread whose active critical sections hold it."""
+        held: dict[int, _Thread] = {}
+        for thread in self._threads.values():
+            for python in thread.python:
+                if python.critical_section:
+                    for mutex in self._locks.held_by_critical_sections(python):
+                        held[mutex] = thread
+        return held
+
+    def _gil_holder(self) -> _Thread | None:
+        address = self._interpreter.gil_holder()
+        return next((t for t in self._threads.values() for p in t.python if p.address == address), None)
 
     def _close_run(self, thread: _Thread, tick: int) -> None:
         if thread.observation is not None and tick > thread.run_start:
@@ -449,6 +549,8 @@ class Sampler:
             return
         self._close_run(thread, tick)
         thread.observation = None
+        self._note_held(thread, None, NO_STACK)
+        self._parked.pop(thread.info.index, None)
         thread.files.close()
         thread.info = replace(thread.info, ended_ns=thread.seen_ns)
         self._sink.put_thread(thread.info)
@@ -575,6 +677,7 @@ class Sampler:
 
     def _once_a_window(self, now: int) -> None:
         try:
+            self._locks.refresh()
             stale = self._interpreter.recheck_codes()
             if stale:
                 self._gaps["code", "code objects were freed; lines seen between may be wrong"] += stale

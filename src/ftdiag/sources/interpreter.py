@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ftdiag.errors import MemoryReadError
@@ -26,6 +26,7 @@ from ftdiag.sources.locations import LineTable
 from ftdiag.sources.memory import MAX_IOVECS, RemoteMemory
 from ftdiag.sources.objects import NotAnObject, ObjectReader
 from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.withblocks import HandlerRange, parse_exception_table, with_depths
 
 MAX_INTERPRETERS: Final = 1024
 MAX_THREADS: Final = 65_536
@@ -41,13 +42,28 @@ MAX_CHUNK_BYTES: Final = 8 << 20
 MAX_FRAMES_ELSEWHERE: Final = 24
 """Frames outside the data stack that are fetched along with it."""
 MAX_CODE_UNITS: Final = 1 << 24
+MAX_FRAME_WORDS: Final = 1024
+"""Locals and stack slots of a frame that are looked at for names."""
 
 _POINTER_TAGS: Final = 7
+_TAGGED_INT: Final = 3
+"""Low bits of a stack reference that is a small int and no pointer (Py_INT_TAG, pycore_stackref.h)."""
+_WORD: Final = struct.Struct("<Q")
+_TWO_WORDS: Final = struct.Struct("<QQ")
 _CHUNK_HEADER_BYTES: Final = 24
 """struct _PyStackChunk: previous, size, top (Include/cpython/pystate.h)."""
 _CHUNK_SLACK_BYTES: Final = 768
 """Read beyond the highest frame seen last time, for frames that were pushed since."""
 _FIRST_CHUNK_BYTES: Final = 4096
+_PIECE_BYTES: Final = 4096
+_MAX_PIECES: Final = 4
+"""What is longer is read in so many pieces."""
+_MAX_CHUNKS_AHEAD: Final = 16
+"""Chunks of a thread's data stack that are fetched along with it; deeper ones are fetched when needed."""
+_MAX_CHUNKS: Final = 512
+"""Chunks that are followed to find a frame."""
+_ATTEMPTS: Final = 4
+"""Times a torn stack is read in one walk."""
 
 
 class FrameSink(Protocol):
@@ -73,9 +89,16 @@ class PythonThread:
     native_id: int
     ident: int
     interpreter: int
-    chunk: int = 0
-    chunk_bytes: int = 0
+    chunks: tuple[tuple[int, int], ...] = ()
     elsewhere: tuple[int, ...] = ()
+    frames: list[int] = field(default_factory=list)
+    """Addresses of the Python frames of the last walk, leaf first."""
+    chain: tuple[int, ...] = ()
+    """(code object, instruction) words of the last walk, leaf first."""
+    critical_section: int = 0
+    """The tagged pointer to the object locks it holds (free-threaded builds)."""
+    with_exits: tuple[int, ...] = ()
+    """Stack slots of the `with` blocks it is in, innermost first: managers or their bound `__exit__`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +120,11 @@ class _Code:
         "fingerprint",
         "frames",
         "function",
+        "handlers",
         "lines",
+        "local_count",
+        "local_names",
+        "stack_size",
         "units",
     )
 
@@ -112,7 +139,11 @@ class _Code:
         self.units = units
         self.bytecode = 0
         self.copies: tuple[int, ...] = ()
-        self.frames: dict[int, int] = {}
+        self.frames: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self.handlers: list[HandlerRange] = []
+        self.local_count = 0
+        self.local_names: list[str] | None = None
+        self.stack_size = 0
 
 
 class InterpreterReader:
@@ -130,12 +161,13 @@ class InterpreterReader:
         self._sink = sink
         self._codes: dict[int, _Code] = {}
         self._code_types: set[int] = set()
-        self._known: dict[tuple[int, ...], int] = {}
+        self._known: dict[tuple[int, ...], tuple[int, tuple[tuple[int, int], ...]]] = {}
         layout = runtime.layout
         self._thread_fields = _fields(
             [
                 (layout.thread_current_frame, "Q"),
                 (layout.thread_native_id, "Q"),
+                (layout.thread_critical_section, "Q"),
                 (layout.thread_datastack_chunk, "Q"),
             ]
         )
@@ -213,6 +245,19 @@ class InterpreterReader:
             return None
         return int.from_bytes(data, "little") != 0
 
+    def gil_holder(self) -> int | None:
+        """Address of the thread state that has the main interpreter's GIL, `None` if nobody has it."""
+        layout = self.layout
+        try:
+            for ref in self.interpreters():
+                if ref.id == 0:
+                    locked = self.memory.read(ref.address + layout.interpreter_gil_locked, 4)
+                    if int.from_bytes(locked, "little", signed=True) == 1:
+                        return self.memory.read_word(ref.address + layout.interpreter_gil_holder) or None
+        except MemoryReadError:
+            return None
+        return None
+
     def finalizing(self) -> bool:
         """Whether no interpreter is left, as at the very end of a process."""
         try:
@@ -260,100 +305,134 @@ class InterpreterReader:
     def walk(self, threads: Sequence[PythonThread]) -> list[int]:
         """Stack ids of the threads, in their order: NO_STACK, TORN_STACK or a real one.
 
-        A torn stack is read once more before it is given up.
+        A torn stack is read again a few times before it is given up.
         """
         results: list[int] = []
-        # Three to MAX_FRAMES_ELSEWHERE + 2 ranges a thread must fit into one call.
-        per_call = MAX_IOVECS // (MAX_FRAMES_ELSEWHERE + 2)
-        for first in range(0, len(threads), per_call):
-            batch = threads[first : first + per_call]
+        for batch in _batches(threads):
             stacks = self._walk_batch(batch)
             again = [place for place, stack in enumerate(stacks) if stack == TORN_STACK]
-            if again:
+            for _ in range(_ATTEMPTS - 1):
+                if not again:
+                    break
                 for place, stack in zip(again, self._walk_batch([batch[i] for i in again]), strict=True):
                     stacks[place] = stack
-                    self.torn += stack == TORN_STACK
+                again = [place for place in again if stacks[place] == TORN_STACK]
+            self.torn += len(again)
             results.extend(stacks)
         self.walked += len(threads)
         return results
 
     def _walk_batch(self, threads: Sequence[PythonThread]) -> list[int]:
         vectors = array("Q")
-        total = count = 0
+        add = vectors.append
+        total = 0
         thread_bytes, frame_bytes = self._thread_bytes, self._frame_bytes
+        ends = []
         for thread in threads:
-            vectors.append(thread.address)
-            vectors.append(thread_bytes)
+            add(thread.address)
+            add(thread_bytes)
             total += thread_bytes
-            count += 1
-            if thread.chunk:
-                vectors.append(thread.chunk)
-                vectors.append(thread.chunk_bytes)
-                total += thread.chunk_bytes
-                count += 1
+            for chunk, size in thread.chunks:
+                if size <= _PIECE_BYTES:
+                    add(chunk)
+                    add(size)
+                else:
+                    for start, length in _pieces(size):
+                        add(chunk + start)
+                        add(length)
+                total += size
             for address in thread.elsewhere:
-                vectors.append(address)
-                vectors.append(frame_bytes)
-                total += frame_bytes
-                count += 1
-        view = self.memory.read_scattered(vectors, count, total)
+                add(address)
+                add(frame_bytes)
+            total += frame_bytes * len(thread.elsewhere)
+            ends.append(total)
+        view = self.memory.read_scattered(vectors, len(vectors) // 2, total)
         if view is None:
-            return [self._walk_alone(thread) for thread in threads]
+            return self._walk_apart(threads)
         data = bytes(view)
         stacks = []
         position = 0
-        for thread in threads:
-            following = position + thread_bytes + (thread.chunk_bytes if thread.chunk else 0)
-            following += frame_bytes * len(thread.elsewhere)
+        for thread, end in zip(threads, ends, strict=True):
             stacks.append(self._stack_of(thread, data, position))
-            position = following
+            position = end
         return stacks
 
-    def _walk_alone(self, thread: PythonThread) -> int:
-        """Some prediction was wrong (memory was freed): forget it and read the thread for itself."""
-        thread.chunk = thread.chunk_bytes = 0
-        thread.elsewhere = ()
-        try:
-            data = self.memory.read(thread.address, self._thread_bytes)
-        except MemoryReadError:
-            return TORN_STACK
-        return self._stack_of(thread, data, 0)
+    def _walk_apart(self, threads: Sequence[PythonThread]) -> list[int]:
+        """A prediction was wrong (memory was freed): forget those of the thread that it was."""
+        if len(threads) > 1:
+            middle = len(threads) // 2
+            return self._walk_batch(threads[:middle]) + self._walk_batch(threads[middle:])
+        (thread,) = threads
+        if thread.elsewhere or thread.chunks:
+            # The top of the data stack comes and goes, what is below it stays.
+            thread.chunks = () if thread.elsewhere else thread.chunks[1:]
+            thread.elsewhere = ()
+            return self._walk_batch(threads)
+        return [TORN_STACK]
 
     def _stack_of(self, thread: PythonThread, data: bytes, position: int) -> int:
         """Stack id of one thread whose ranges lie in `data` from `position` on; updates its predictions."""
-        frame, native_id, chunk = self._thread_fields.unpack_from(data, position)
+        frame, native_id, critical_section, chunk = self._thread_fields.unpack_from(data, position)
         if native_id != thread.native_id:
             return TORN_STACK  # the thread state was freed, or reused by another thread
+        thread.critical_section = critical_section
+        thread.with_exits = ()
         if not frame:
             return NO_STACK
         position += self._thread_bytes
         regions: list[tuple[int, int, bytes, int]] = []
-        if thread.chunk:
-            if thread.chunk == chunk:
-                regions.append((chunk, chunk + thread.chunk_bytes, data, position - chunk))
-            position += thread.chunk_bytes
-        if not regions:
-            fetched = self._fetch_chunk(chunk, _FIRST_CHUNK_BYTES)
-            if fetched is not None:
-                regions.append(fetched)
+        for start, size in thread.chunks:
+            if size <= _PIECE_BYTES:
+                regions.append((start, start + size, data, position - start))
+            else:
+                regions.append((start, start + size, _in_order(data, position, size), -start))
+            position += size
         elsewhere = {
             address: position + place * self._frame_bytes for place, address in enumerate(thread.elsewhere)
         }
-        chain = self._chain(thread, frame, regions, data, elsewhere)
+        chain = self._chain(thread, frame, chunk, regions, data, elsewhere)
         if chain is None:
             return TORN_STACK
         if not chain:
             return NO_STACK
         key = tuple(chain)
+        thread.chain = key
         known = self._known.get(key)
-        if known is not None:
-            return known
-        return self._resolve(key)
+        if known is None:
+            known = self._resolve(key)
+            if known is None:
+                return TORN_STACK
+        stack, exits = known
+        if exits:
+            thread.with_exits = self._with_exits(thread, exits, regions)
+        return stack
+
+    def _with_exits(
+        self,
+        thread: PythonThread,
+        exits: tuple[tuple[int, int], ...],
+        regions: list[tuple[int, int, bytes, int]],
+    ) -> tuple[int, ...]:
+        """The words in the given (frame number, offset) stack slots; from the same read as the frames."""
+        words = []
+        for number, offset in exits:
+            address = thread.frames[number] + offset
+            for low, high, source, shift in regions:
+                if low < address <= high - 8:
+                    words.append(_word(source, address + shift))
+                    break
+            else:
+                try:
+                    words.append(self.memory.read_word(address))
+                except MemoryReadError:
+                    continue
+        return tuple(words)
 
     def _chain(
         self,
         thread: PythonThread,
         frame: int,
+        top_chunk: int,
         regions: list[tuple[int, int, bytes, int]],
         data: bytes,
         elsewhere: dict[int, int],
@@ -364,28 +443,26 @@ class InterpreterReader:
         foreign = self.layout.first_foreign_owner
         chain: list[int] = []
         add = chain.append
+        thread.frames = []
+        add_frame = thread.frames.append
         used: list[int] = []
         visited: set[int] = set()
-        highest = 0
-        low, high, source, shift = regions[0] if regions else (0, 0, b"", 0)
-        top_low, top_high = low, high
-        last = high - frame_bytes
+        highest: dict[int, int] = {}
+        low = last = shift = 0
+        source = b""
         steps = 0
         while frame:
             if low < frame <= last:
                 executable, previous, instruction, owner = unpack(source, frame + shift)
-                if frame > highest and low == top_low:
-                    highest = frame
             elif frame in elsewhere:
                 executable, previous, instruction, owner = unpack(data, elsewhere[frame])
                 used.append(frame)
             else:
-                region = self._region_with(frame, regions)
+                region = self._region_with(frame, top_chunk, regions)
                 if region is not None:
                     low, high, source, shift = region
                     last = high - frame_bytes
-                    if low == top_low:
-                        top_high = high
+                    highest.setdefault(low, frame)  # the first one: frames go down within a chunk
                     continue
                 try:
                     alone = self.memory.read(frame, frame_bytes)
@@ -396,6 +473,7 @@ class InterpreterReader:
             if owner < foreign:
                 add(executable)
                 add(instruction)
+                add_frame(frame)
             elif owner > foreign + 1:
                 return None
             frame = previous
@@ -406,48 +484,65 @@ class InterpreterReader:
                 visited.add(frame)
                 if steps > MAX_STACK_DEPTH:
                     break
-        if regions:
-            used_bytes = highest - top_low + frame_bytes if highest else _CHUNK_HEADER_BYTES
-            needed = used_bytes + _CHUNK_SLACK_BYTES
-            thread.chunk = top_low
-            thread.chunk_bytes = min(needed + 255 & ~255, max(top_high - top_low, _FIRST_CHUNK_BYTES))
+        self._predict(thread, highest, regions)
         thread.elsewhere = tuple(used[:MAX_FRAMES_ELSEWHERE])
         return chain
 
+    def _predict(
+        self,
+        thread: PythonThread,
+        highest: dict[int, int],
+        regions: list[tuple[int, int, bytes, int]],
+    ) -> None:
+        """Remember which parts of which chunks to read next time: the used ones, top first.
+
+        A chunk above them that could be read stays too, and a size shrinks slowly: a stack that was deep
+        may be so again. What is not predicted is read later than the rest, and more often torn.
+        """
+        before = dict(thread.chunks)
+        above = [item for item in thread.chunks if item[0] not in highest]
+        chunks = []
+        for low, high, source, shift in regions:
+            frame = highest.get(low)
+            if frame is None:
+                continue
+            wanted = frame - low + self._frame_bytes + _CHUNK_SLACK_BYTES
+            old = before.get(low, 0)
+            wanted = max(wanted, old - (old >> 5)) + 255 & ~255
+            (size,) = _WORD.unpack_from(source, low + shift + 8)
+            chunks.append((low, frame, min(wanted, max(size, high - low), MAX_CHUNK_BYTES)))
+        order = list(highest)
+        chunks.sort(key=lambda item: order.index(item[0]))
+        thread.chunks = (
+            *above[: _MAX_CHUNKS_AHEAD // 4],
+            *((low, size) for low, _, size in chunks[: _MAX_CHUNKS_AHEAD - len(above)]),
+        )[:_MAX_CHUNKS_AHEAD]
+
     def _region_with(
-        self, frame: int, regions: list[tuple[int, int, bytes, int]]
+        self, frame: int, top_chunk: int, regions: list[tuple[int, int, bytes, int]]
     ) -> tuple[int, int, bytes, int] | None:
         """The region of the data stack that holds `frame`, fetched if it was not yet.
 
-        Chunks are linked from the newest to the oldest; those below the top are fetched in that order.
+        Chunks are linked from the newest to the oldest.
         """
         for region in regions:
             if region[0] < frame <= region[1] - self._frame_bytes:
                 return region
-        chunk = regions[-1][0] if regions else 0
-        for _ in range(64):
+        known = {region[0]: region for region in regions}
+        chunk = top_chunk
+        for _ in range(_MAX_CHUNKS):
             if not chunk:
                 return None
-            region_data = next(((r[2], r[3]) for r in regions if r[0] == chunk), None)
-            if region_data is None:
+            region = known.pop(chunk, None) or self._fetch_chunk(chunk, _FIRST_CHUNK_BYTES)
+            if region is None:
                 return None
-            source, shift = region_data
-            previous, size, _ = struct.unpack_from("<QQQ", source, chunk + shift)
-            end = chunk + min(size, MAX_CHUNK_BYTES)
-            if chunk < frame < end:  # in this chunk, behind the part that was read
-                fetched = self._fetch_chunk(chunk, end - chunk)
-                if fetched is None or not chunk < frame <= fetched[1] - self._frame_bytes:
+            previous, size = _TWO_WORDS.unpack_from(region[2], chunk + region[3])
+            if chunk < frame < chunk + size:  # in this chunk, behind the part that was read
+                region = self._fetch_chunk(chunk, MAX_CHUNK_BYTES)
+                if region is None or not chunk < frame <= region[1] - self._frame_bytes:
                     return None
-                regions[:] = [fetched if region[0] == chunk else region for region in regions]
-                return fetched
-            if not previous or any(region[0] == previous for region in regions):
-                return None
-            fetched = self._fetch_chunk(previous, MAX_CHUNK_BYTES)
-            if fetched is None:
-                return None
-            regions.append(fetched)
-            if previous < frame <= fetched[1] - self._frame_bytes:
-                return fetched
+                regions[:] = [other for other in regions if other[0] != chunk] + [region]
+                return region
             chunk = previous
         return None
 
@@ -463,27 +558,100 @@ class InterpreterReader:
             return None
         return chunk, chunk + len(data), data, -chunk
 
-    def _resolve(self, chain: tuple[int, ...]) -> int:
-        """Turn a chain never seen before into a stack id, or TORN_STACK if it makes no sense."""
+    def _resolve(self, chain: tuple[int, ...]) -> tuple[int, tuple[tuple[int, int], ...]] | None:
+        """Stack id and `with` slots of a chain never seen before; `None` if it makes no sense."""
         frame_ids = []
-        for executable, instruction in zip(chain[0::2], chain[1::2], strict=True):
+        exits: list[tuple[int, int]] = []
+        for number, executable in enumerate(chain[0::2]):
             code = self._code(executable & ~_POINTER_TAGS)
             if code is None:
-                return TORN_STACK
-            frame_id = code.frames.get(instruction)
-            if frame_id is None:
+                return None
+            instruction = chain[2 * number + 1]
+            resolved = code.frames.get(instruction)
+            if resolved is None:
                 unit = self._unit(code, instruction)
                 if unit is None:
-                    return TORN_STACK
-                frame_id = self._sink.intern_frame(Frame(code.filename, code.function, code.lines.line(unit)))
-                code.frames[instruction] = frame_id
-            frame_ids.append(frame_id)
+                    return None
+                frame = Frame(code.filename, code.function, code.lines.line(unit))
+                resolved = self._sink.intern_frame(frame), self._exit_offsets(code, unit)
+                code.frames[instruction] = resolved
+            frame_ids.append(resolved[0])
+            exits.extend((number, offset) for offset in resolved[1])
         frame_ids.reverse()
-        stack = self._sink.intern_stack(frame_ids)
+        known = self._sink.intern_stack(frame_ids), tuple(exits)
         if len(self._known) >= MAX_KNOWN_STACKS:
             self._known.clear()
-        self._known[chain] = stack
-        return stack
+        self._known[chain] = known
+        return known
+
+    def _exit_offsets(self, code: _Code, unit: int) -> tuple[int, ...]:
+        """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
+        if not code.handlers:
+            return ()
+        try:
+            bytecode = self.memory.read(code.bytecode, 2 * code.units)
+        except MemoryReadError:
+            return ()
+        depths = with_depths(code.handlers, unit, bytecode, self.layout.with_handler)
+        stack = self.layout.frame_localsplus + 8 * code.local_count
+        return tuple(stack + 8 * (depth - 1) for depth in depths)
+
+    # --- variables of frames, for naming things; slower, and only for threads that are blocked ---
+
+    def frame_words(self, thread: PythonThread, number: int) -> tuple[int, ...]:
+        """Words of a frame's locals and stack (frame 0 is the leaf) as of the last walk; () if unreadable."""
+        code = self._code_of(thread, number)
+        if code is None:
+            return ()
+        count = min(code.local_count + code.stack_size, MAX_FRAME_WORDS)
+        try:
+            data = self.memory.read(thread.frames[number] + self.layout.frame_localsplus, 8 * count)
+        except MemoryReadError:
+            return ()
+        return struct.unpack(f"<{count}Q", data)
+
+    def local_variables(self, thread: PythonThread, number: int) -> list[tuple[str, int]]:
+        """(name, address of value) of a frame's set local variables; what a cell holds for closures."""
+        code = self._code_of(thread, number)
+        if code is None:
+            return []
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        variables = []
+        for name, word in zip(code.local_names, self.frame_words(thread, number), strict=False):
+            value = word & ~_POINTER_TAGS
+            if word & 3 == _TAGGED_INT or value <= 4096:
+                continue
+            try:
+                if self.objects.type_name(self.objects.type_of(value)) == "cell":
+                    value = self.memory.read_word(value + self.layout.object_size)  # ob_ref
+            except (MemoryReadError, NotAnObject):
+                continue
+            if value > 4096:
+                variables.append((name, value))
+        return variables
+
+    def globals_of(self, thread: PythonThread, number: int) -> int | None:
+        """Address of a frame's globals dict; `None` if unreadable."""
+        try:
+            return self.memory.read_word(thread.frames[number] + self.layout.frame_globals) or None
+        except (MemoryReadError, IndexError):
+            return None
+
+    def _code_of(self, thread: PythonThread, number: int) -> _Code | None:
+        if not 0 <= number < min(len(thread.frames), len(thread.chain) // 2):
+            return None
+        return self._codes.get(thread.chain[2 * number] & ~_POINTER_TAGS)
+
+    def _local_names(self, code: _Code) -> list[str]:
+        layout = self.layout
+        try:
+            names = self.memory.read_word(code.address + layout.code_local_names)
+            count = min(code.local_count, self.memory.read_word(names + layout.tuple_count), MAX_FRAME_WORDS)
+            words = struct.unpack(f"<{count}Q", self.memory.read(names + layout.tuple_items, 8 * count))
+            return [self.objects.string(word) for word in words]
+        except (MemoryReadError, NotAnObject):
+            return []
 
     # --- code objects ---
 
@@ -521,6 +689,13 @@ class InterpreterReader:
             units,
         )
         code.bytecode = address + layout.code_bytecode
+        (code.local_count,) = struct.unpack_from("<i", data, layout.code_local_count)
+        (code.stack_size,) = struct.unpack_from("<i", data, layout.code_stack_size)
+        if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:
+            raise NotAnObject(f"no code object at {address:#x}")
+        code.handlers = parse_exception_table(
+            self.objects.bytes_object(_word(data, layout.code_exception_table))
+        )
         return code
 
     def _fingerprint(self, data: bytes) -> bytes:
@@ -586,6 +761,44 @@ class InterpreterReader:
             self._known.clear()
             self.objects.forget_types()
         return len(stale)
+
+
+def _range_count(thread: PythonThread) -> int:
+    return 1 + sum(1 if size <= _PIECE_BYTES else _MAX_PIECES for _, size in thread.chunks) + len(thread.elsewhere)
+
+
+def _batches(threads: Sequence[PythonThread]) -> Iterator[Sequence[PythonThread]]:
+    """As many threads at a time as fit into one call with all their ranges."""
+    first = count = 0
+    for place, thread in enumerate(threads):
+        needed = _range_count(thread)
+        if count + needed > MAX_IOVECS:
+            yield threads[first:place]
+            first, count = place, 0
+        count += needed
+    if first < len(threads):
+        yield threads[first:]
+
+
+def _pieces(size: int) -> Iterator[tuple[int, int]]:
+    """(start, length) of the pieces in which `size` bytes of the data stack are read, highest first.
+
+    The leaf's frame lies highest. Read soon after the thread state, it is still there; and what lies below
+    is read faster than a thread can return from it.
+    """
+    length = max(_PIECE_BYTES, -(-size // _MAX_PIECES) + 4095 & -4096)
+    for start in range((size - 1) // length * length, -1, -length):
+        yield start, min(length, size - start)
+
+
+def _in_order(data: bytes, position: int, size: int) -> bytes:
+    """The `size` bytes from `position` on, which are in pieces, in the order of addresses."""
+    parts = []
+    for _, length in _pieces(size):
+        parts.append(data[position : position + length])
+        position += length
+    parts.reverse()
+    return b"".join(parts)
 
 
 def _word(data: bytes, offset: int) -> int:

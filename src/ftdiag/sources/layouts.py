@@ -158,8 +158,10 @@ class Layout:
     version: Version
     free_threaded: bool
 
+    runtime_size: int
     runtime_interpreters_head: int
 
+    interpreter_size: int
     interpreter_id: int
     interpreter_next: int
     interpreter_threads_head: int
@@ -212,6 +214,15 @@ class Layout:
     """`co_stacksize`, 4-byte int just before co_firstlineno."""
     code_local_count: int
     """`co_nlocalsplus`, 4-byte int just behind co_firstlineno."""
+    code_local_names: int
+    with_handler: bytes
+    """First opcodes of the handler that a `with` statement puts in the exception table:
+    PUSH_EXC_INFO, WITH_EXCEPT_START (Include/opcode_ids.h)."""
+    with_keeps_exit_method: bool
+    """Whether a `with` statement keeps the bound `__exit__` on the stack (BEFORE_WITH, 3.13) or the
+    context manager itself above the unbound function (LOAD_SPECIAL, from 3.14 on)."""
+    frame_globals: int
+    """`f_globals`: two words behind `previous` (f_funcobj in between)."""
 
     object_size: int
     object_type: int
@@ -248,7 +259,7 @@ class Layout:
 
 
 def parse_header(data: bytes) -> tuple[Version, bool] | None:
-    """Version and free-threading flag from the first HEADER_BYTES of `_Py_DebugOffsets`; `None` if not one."""
+    """Version and free-threading flag from the first HEADER_BYTES of the struct; `None` if it is not one."""
     if len(data) < HEADER_BYTES or data[:8] != COOKIE:
         return None
     version_hex, free_threaded = struct.unpack_from("<QQ", data, 8)
@@ -282,6 +293,8 @@ def parse_layout(data: bytes) -> Layout:
     return Layout(
         version=version,
         free_threaded=free_threaded,
+        runtime_size=offsets["runtime_state_size"],
+        interpreter_size=offsets["interpreter_state_size"],
         runtime_interpreters_head=offsets["runtime_state_interpreters_head"],
         interpreter_id=offsets["interpreter_state_id"],
         interpreter_next=offsets["interpreter_state_next"],
@@ -327,6 +340,10 @@ def parse_layout(data: bytes) -> Layout:
         code_exception_table=pointer_array + 16,
         code_stack_size=first_line - 4,
         code_local_count=first_line + 4,
+        code_local_names=offsets["code_object_localsplusnames"],
+        with_handler=bytes((33, 44)) if version.minor == 13 else bytes((32, 43)),
+        with_keeps_exit_method=version.minor == 13,
+        frame_globals=offsets["interpreter_frame_previous"] + 16,
         object_size=offsets["pyobject_size"],
         object_type=offsets["pyobject_ob_type"],
         type_name=offsets["type_object_tp_name"],

@@ -117,7 +117,7 @@ class RemoteMemory:
         usable = [
             index
             for index, (address, size) in enumerate(ranges)
-            if 0 < size <= MAX_READ_BYTES and 0 < address and address + size <= 1 << 63
+            if 0 < size <= MAX_READ_BYTES and address > 0 and address + size <= 1 << 63
         ]
         while usable:
             vectors = array("Q")

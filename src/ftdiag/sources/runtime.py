@@ -152,7 +152,7 @@ def _from_section(pid: int, memory: RemoteMemory, image: Mapping) -> RuntimeHead
 
 
 def _from_cookie(memory: RemoteMemory, mappings: list[Mapping], image: Mapping) -> RuntimeHeader | None:
-    """Search the image's writable data for the cookie: for files that cannot be opened or have no sections."""
+    """Search the writable data for the cookie: for files that cannot be opened or have no sections."""
     for mapping in mappings:
         if mapping.path != image.path or "w" not in mapping.permissions or mapping.size > MAX_SCANNED_BYTES:
             continue

@@ -42,6 +42,7 @@ class BlockedCall:
 
     number: int
     arguments: tuple[int, ...]
+    stack_pointer: int | None = None
 
 
 _IO_WITH_DESCRIPTOR: Final = (
@@ -59,9 +60,6 @@ _READINESS: Final = "poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwa
 _SLEEP: Final = "nanosleep clock_nanosleep".split()
 _SIGNAL: Final = "wait4 waitid pause rt_sigsuspend rt_sigtimedwait".split()
 _MEMORY: Final = "mmap munmap mremap madvise brk mprotect membarrier msync mlock".split()
-_OTHER: Final = (
-    "sched_yield futex futex_waitv futex_wait exit exit_group restart_syscall clone clone3 getrandom".split()
-)
 
 _X86_64: Final[Mapping[str, int]] = {
     "read": 0, "write": 1, "open": 2, "close": 3, "stat": 4, "lstat": 6, "poll": 7, "mmap": 9,
@@ -144,4 +142,5 @@ def parse_syscall_line(line: bytes) -> BlockedCall | None:
         return BlockedCall(-1, ())
     if len(fields) < 7:
         raise ValueError(f"not a syscall line: {line[:80]!r}")
-    return BlockedCall(number, tuple(int(field, 16) for field in fields[1:7]))
+    stack_pointer = int(fields[7], 16) if len(fields) > 7 else None
+    return BlockedCall(number, tuple(int(field, 16) for field in fields[1:7]), stack_pointer)

@@ -1,19 +1,22 @@
 """What a thread that is off its core waits for.
 
-In: its line of /proc/PID/task/TID/syscall and its Python stack. Out: a state of the closed set and a
-`Wait` for people.
+In: its line of /proc/PID/task/TID/syscall, its Python stack and its thread state. Out: a state of the closed
+set, a `Wait` for people, and for locks what is needed to find the holder.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ftdiag.model import Frame, ThreadState, Wait
+from ftdiag.errors import MemoryReadError
+from ftdiag.model import Frame, LockKind, ThreadState, Wait
+from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.locks import LockReader, LockWait
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.procfs import DescriptorNames
-from ftdiag.sources.runtime import Runtime
 from ftdiag.sources.syscalls import (
     BlockedCall,
     Blocking,
@@ -21,8 +24,12 @@ from ftdiag.sources.syscalls import (
     parse_syscall_line,
     syscall_table,
 )
+from ftdiag.sources.waitpoints import is_condition_wait, is_import_wait, library_wait
 
 MAX_PARSED_LINES: Final = 4096
+"""Lines of `syscall` whose meaning is remembered."""
+MAX_STACK_FACTS: Final = 500_000
+"""Stacks of which it is remembered how they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +40,60 @@ class Blocked:
     info: SyscallInfo | None
 
 
+@dataclass(frozen=True, slots=True)
+class StackFacts:
+    """What the innermost frames of a stack say about a wait.
+
+    `condition_frame` is the number of the `Condition.wait` frame at the leaf (0 or 1): the thread has
+    released that condition's lock although it is inside its `with` block.
+    """
+
+    library_wait: str | None
+    condition_frame: int | None
+    importing: bool
+
+
+NO_FACTS: Final = StackFacts(None, None, False)
+
+
+@dataclass(frozen=True, slots=True)
+class Classified:
+    """State and wait of a blocked thread; `lock` is set while it waits for a lock that somebody holds."""
+
+    state: ThreadState
+    wait: Wait | None
+    lock: LockWait | None = None
+
+
 class WaitReader:
     """Classifies the waits of one target."""
 
-    def __init__(self, pid: int, memory: RemoteMemory, runtime: Runtime) -> None:
+    def __init__(self, pid: int, memory: RemoteMemory) -> None:
         self._memory = memory
-        self._layout = runtime.layout
         self._table = syscall_table()
         self._descriptors = DescriptorNames(pid)
         self._parsed: dict[bytes, Blocked | None] = {}
+        self._facts: dict[int, StackFacts] = {}
+        self._locks: LockReader | None = None
+
+    def use(self, interpreter: InterpreterReader) -> LockReader:
+        """Begin to look at locks through this interpreter; returns the reader of locks."""
+        self._locks = LockReader(interpreter)
+        return self._locks
 
     def learn_stack(self, stack: int, frames: Sequence[Frame]) -> None:
         """Told of every new stack: its innermost frames, leaf first."""
+        condition = next((i for i, frame in enumerate(frames[:2]) if is_condition_wait(frame)), None)
+        facts = StackFacts(library_wait(frames), condition, is_import_wait(frames))
+        if facts == NO_FACTS:
+            return  # most stacks; not remembered
+        if len(self._facts) >= MAX_STACK_FACTS:
+            self._facts.clear()
+        self._facts[stack] = facts
+
+    def facts(self, stack: int) -> StackFacts:
+        """What is known of how a stack waits."""
+        return self._facts.get(stack, NO_FACTS)
 
     def parse(self, line: bytes) -> Blocked | None:
         """`None` for a thread that runs or wants to; unreadable lines count as an unknown wait."""
@@ -60,20 +109,81 @@ class WaitReader:
         self._parsed[line] = blocked
         return blocked
 
-    def classify(self, blocked: Blocked, stack: int) -> tuple[ThreadState, Wait | None]:
-        """State and wait of a blocked thread with the given Python stack."""
+    def classify(self, blocked: Blocked, stack: int, thread: PythonThread | None) -> Classified:
+        """State and wait of a blocked thread with the given Python stack and thread state (if any)."""
         info = blocked.info
         if info is None:
             if blocked.call.number < 0:
-                return ThreadState.UNKNOWN, Wait(None, "blocked in the kernel outside a system call")
-            return ThreadState.UNKNOWN, Wait(f"syscall {blocked.call.number}")
+                wait = Wait(None, "blocked in the kernel outside a system call")
+                return Classified(ThreadState.UNKNOWN, wait)
+            return Classified(ThreadState.UNKNOWN, Wait(f"syscall {blocked.call.number}"))
+        facts = self.facts(stack)
+        if info.blocking is Blocking.FUTEX:
+            return self._futex(blocked.call, info.name, facts, thread)
         if info.blocking is Blocking.SLEEP:
-            return ThreadState.SLEEP, Wait(info.name)
+            return Classified(ThreadState.SLEEP, Wait(info.name, facts.library_wait))
         if info.blocking is Blocking.IO:
-            return ThreadState.IO, Wait(info.name, self._descriptor(blocked.call, info))
-        if info.blocking in (Blocking.READINESS, Blocking.SIGNAL_OR_CHILD):
-            return ThreadState.IDLE, Wait(info.name)
-        return ThreadState.UNKNOWN, Wait(info.name)
+            return Classified(ThreadState.IO, Wait(info.name, self._descriptor(blocked.call, info)))
+        if info.blocking is Blocking.SIGNAL_OR_CHILD:
+            return Classified(ThreadState.IDLE, Wait(info.name, facts.library_wait or "a child or a signal"))
+        if info.blocking is Blocking.READINESS:
+            return self._readiness(blocked.call, info, facts)
+        return Classified(ThreadState.UNKNOWN, Wait(info.name))
+
+    def _futex(
+        self, call: BlockedCall, name: str, facts: StackFacts, thread: PythonThread | None
+    ) -> Classified:
+        found = None if self._locks is None else self._locks.identify(call, thread)
+        if found is None:
+            if facts.library_wait is not None:
+                return Classified(ThreadState.IDLE, Wait(name, facts.library_wait))
+            return Classified(ThreadState.UNKNOWN, Wait(name, "a futex that is not CPython's"))
+        if found.suspended:
+            return Classified(ThreadState.STOPPED, Wait(name, "a stop-the-world pause"))
+        if found.event or found.lock is None:
+            return self._event(name, found, facts)
+        lock = found.lock
+        if lock.kind is LockKind.GIL:
+            return Classified(ThreadState.GIL, Wait(name, None, lock), found)
+        if lock.kind is LockKind.OBJECT:
+            return Classified(ThreadState.OBJECT_LOCK, Wait(name, None, lock), found)
+        if lock.kind is not LockKind.USER:
+            return Classified(ThreadState.RUNTIME_LOCK, Wait(name, None, lock), found)
+        if facts.importing:
+            return Classified(
+                ThreadState.RUNTIME_LOCK, Wait(name, "an import by another thread", lock), found
+            )
+        # Condition.wait parks on a plain lock made for this one wait; getting the condition's own lock
+        # back afterwards is contention (an RLock, or the Python method Condition._acquire_restore).
+        if facts.library_wait is not None and lock.type_name == "_thread.lock":
+            return Classified(ThreadState.IDLE, Wait(name, facts.library_wait))
+        return Classified(ThreadState.LOCK, Wait(name, None, lock), found)
+
+    def _event(self, name: str, found: LockWait, facts: StackFacts) -> Classified:
+        if facts.library_wait is not None:
+            return Classified(ThreadState.IDLE, Wait(name, facts.library_wait))
+        type_name = None if found.lock is None else found.lock.type_name
+        if type_name == "_queue.SimpleQueue":
+            label = None if found.lock is None else found.lock.label
+            return Classified(
+                ThreadState.IDLE, Wait(name, f"SimpleQueue.get{f' ({label})' if label else ''}")
+            )
+        if found.lock is not None and found.lock.type_name is not None:
+            return Classified(ThreadState.UNKNOWN, Wait(name, f"something of a {found.lock.type_name}"))
+        return Classified(ThreadState.UNKNOWN, Wait(name, "an event of the interpreter"))
+
+    def _readiness(self, call: BlockedCall, info: SyscallInfo, facts: StackFacts) -> Classified:
+        """An event loop without events idles; poll() on one descriptor is I/O with a timeout."""
+        if info.name.startswith("epoll") or facts.library_wait is not None:
+            return Classified(ThreadState.IDLE, Wait(info.name, facts.library_wait))
+        detail = None
+        if info.name in ("poll", "ppoll") and call.arguments[1] == 1:
+            try:
+                (descriptor,) = struct.unpack("<i", self._memory.read(call.arguments[0], 4))
+                detail = self._descriptors.describe(descriptor)
+            except MemoryReadError:
+                detail = None
+        return Classified(ThreadState.IO, Wait(info.name, detail))
 
     def _descriptor(self, call: BlockedCall, info: SyscallInfo) -> str | None:
         if info.descriptor_argument is None:

@@ -1,0 +1,438 @@
+"""Which lock a blocked thread waits for, what it belongs to, and who holds it.
+
+In: a thread blocked in futex(2), its Python frames. Out: the lock as a `LockRef`, and keys under which
+waiters and holders of the same lock meet.
+
+How it is known (Python/parking_lot.c, Python/lock.c, Python/critical_section.c, Modules/_threadmodule.c):
+- A thread parked by CPython waits on the semaphore of a `struct wait_entry {park_arg, addr, sema, ...}` on
+  its own C stack; the word before the semaphore is the address of what it waits for.
+- The byte 10 of every object of a free-threaded build is its per-object mutex; a `threading.Lock` has its
+  mutex at the end of the object header, an `RLock` too (3.14 on), or a pointer to a semaphore (3.13).
+- Holders: the chain of critical sections of a thread names the object mutexes it holds; an RLock records
+  its owner; a frame inside a `with` block holds the block's lock (see `withblocks`).
+Everything is checked before it is believed; what does not fit is unknown, never guessed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag.errors import MemoryReadError
+from ftdiag.model import LockKind, LockRef
+from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.objects import NotAnObject
+from ftdiag.sources.syscalls import BlockedCall
+
+OBJECT_MUTEX_OFFSET: Final = 10
+"""`PyObject.ob_mutex` of free-threaded builds (Include/object.h)."""
+MAX_STACK_DISTANCE: Final = 1 << 16
+"""A wait entry lies this near above the stack pointer of a parked thread (sem_wait's frames between)."""
+MAX_OWNER_DISTANCE: Final = 256
+"""How far into an object a mutex or event of its own may lie."""
+MAX_LOCKS: Final = 20_000
+"""Locks that are remembered; the table starts anew beyond."""
+MAX_CRITICAL_SECTIONS: Final = 16
+MAX_NAMED_FRAMES: Final = 8
+MAX_NAMED_VALUES: Final = 64
+MAX_GLOBALS: Final = 4000
+MAX_LABEL_CHARACTERS: Final = 60
+
+_INACTIVE: Final = 1
+"""Tag of a critical section that was suspended: its locks are released (_Py_CRITICAL_SECTION_INACTIVE)."""
+_TWO_MUTEXES: Final = 2
+_CRITICAL_SECTION_TAGS: Final = 3
+_STACKREF_TAGS: Final = 7
+_TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
+_GIL_STATE_BYTES: Final = 256
+"""struct _gil_runtime_state is 216 bytes on x86-64 and aarch64 (Include/internal/pycore_gil.h)."""
+_LOCK_TYPES: Final = frozenset({"_thread.lock", "_thread.RLock"})
+_MALLOC_HEAP_BYTES: Final = 64 << 20
+"""HEAP_MAX_SIZE of glibc on 64-bit: arenas but the main one begin at multiples of it (malloc/arena.c)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LockWait:
+    """What a thread blocked in a futex waits for.
+
+    `key` is the address that all waiters and holders of the lock share. `owner` is the object it belongs
+    to (0 where there is none). `suspended`: the thread is stopped by a stop-the-world pause. `event`: not
+    a mutex but something that another thread will set (a queue, a thread's end).
+    """
+
+    key: int
+    lock: LockRef | None
+    owner: int = 0
+    suspended: bool = False
+    event: bool = False
+
+
+class LockReader:
+    """Identifies locks of one target. Labels and identities are remembered by address."""
+
+    def __init__(self, interpreter: InterpreterReader) -> None:
+        self._interpreter = interpreter
+        self._memory = interpreter.memory
+        self._objects = interpreter.objects
+        self._layout = interpreter.layout
+        self._waits: dict[int, LockWait] = {}
+        self._labels: dict[tuple[int, str], str | None] = {}
+        self._exit_keys: dict[int, int] = {}
+        self._runtime_ranges: list[tuple[int, int, str]] = []
+        self._gil_ranges: list[tuple[int, int]] = []
+        self._semaphore_owners: dict[int, int] = {}
+
+    def refresh(self) -> None:
+        """About once a second: forget what freed and reused memory could make wrong."""
+        layout = self._layout
+        self._exit_keys.clear()
+        self._semaphore_owners.clear()
+        self._runtime_ranges = [
+            (
+                self._interpreter.runtime.address,
+                self._interpreter.runtime.address + layout.runtime_size,
+                "runtime lock",
+            )
+        ]
+        self._gil_ranges = []
+        for interpreter in self._interpreter.interpreters():
+            start = interpreter.address
+            self._runtime_ranges.append((start, start + layout.interpreter_size, "interpreter lock"))
+            gil = start + layout.interpreter_gil_state
+            self._gil_ranges.append((gil, gil + _GIL_STATE_BYTES))
+        for key, wait in list(self._waits.items()):
+            if wait.owner and not self._still_owns(wait):
+                del self._waits[key]
+
+    def _still_owns(self, wait: LockWait) -> bool:
+        try:
+            name = self._objects.type_name(self._objects.type_of(wait.owner))
+        except (MemoryReadError, NotAnObject):
+            return False
+        return wait.lock is None or wait.lock.type_name == name or wait.lock.kind is LockKind.OBJECT
+
+    # --- waiters ---
+
+    def identify(self, call: BlockedCall, thread: PythonThread | None) -> LockWait | None:
+        """What a thread blocked in futex(2) waits for; `None` if it cannot be told.
+
+        `thread` is its thread state with the frames of the last walk; `None` for native threads.
+        """
+        word = call.arguments[0]
+        parked = self._parked_on(call)
+        if parked is not None:
+            if thread is not None and parked == thread.address + self._layout.thread_state:
+                return LockWait(parked, None, suspended=True)
+            return self._lock_at(parked, thread)
+        if any(start <= word < end for start, end in self._gil_ranges):
+            return LockWait(word, LockRef(word, LockKind.GIL, None, "the GIL"))
+        known = self._waits.get(word)
+        if known is None and thread is not None:
+            known = self._semaphore_rlock(word, thread)
+        if known is None:
+            known = self._native(word)
+        if known is not None:
+            self._remember(known)
+        return known
+
+    def _parked_on(self, call: BlockedCall) -> int | None:
+        """Address a parked thread waits on, read from the wait entry on its stack."""
+        word, stack_pointer = call.arguments[0], call.stack_pointer
+        if stack_pointer is None or not 16 <= word - stack_pointer < MAX_STACK_DISTANCE:
+            return None
+        try:
+            _, address = struct.unpack("<QQ", self._memory.read(word - 16, 16))
+        except MemoryReadError:
+            return None
+        return address if address > 4096 else None
+
+    def _lock_at(self, address: int, thread: PythonThread | None) -> LockWait | None:
+        known = self._waits.get(address)
+        if known is not None:
+            return known
+        wait = self._object_lock(address, thread) or self._owned_lock(address, thread)
+        if wait is None:
+            for start, end, name in self._runtime_ranges:
+                if start <= address < end:
+                    wait = LockWait(address, LockRef(address, LockKind.RUNTIME, None, name))
+        if wait is None:
+            # An event outside any object (a thread's end, its start) or memory we do not understand.
+            return LockWait(address, None, event=True)
+        self._remember(wait)
+        return wait
+
+    def _remember(self, wait: LockWait) -> None:
+        if len(self._waits) >= MAX_LOCKS:
+            self._waits.clear()
+        self._waits[wait.key] = wait
+
+    def _object_lock(self, address: int, thread: PythonThread | None) -> LockWait | None:
+        if not self._layout.free_threaded or address % 8 != OBJECT_MUTEX_OFFSET % 8:
+            return None
+        owner = address - OBJECT_MUTEX_OFFSET
+        type_name = self._type_name(owner)
+        if type_name is None:
+            return None
+        label = self._label(owner, type_name, thread)
+        return LockWait(address, LockRef(address, LockKind.OBJECT, type_name, label), owner)
+
+    def _owned_lock(self, address: int, thread: PythonThread | None) -> LockWait | None:
+        """A mutex or event inside an object: a lock, a queue."""
+        first = address - self._layout.object_size
+        for owner in range(first & ~15, first - MAX_OWNER_DISTANCE, -16):
+            type_name = self._type_name(owner)
+            if type_name is None:
+                continue
+            if type_name in _LOCK_TYPES and owner == first:
+                label = self._label(owner, type_name, thread)
+                return LockWait(address, LockRef(address, LockKind.USER, type_name, label), owner)
+            if self._size_of_instances(owner) > address - owner and type_name not in _LOCK_TYPES:
+                label = self._label(owner, type_name, thread)
+                reference = LockRef(address, LockKind.RUNTIME, type_name, label)
+                return LockWait(address, reference, owner, event=True)
+            return None
+        return None
+
+    def _semaphore_rlock(self, word: int, thread: PythonThread) -> LockWait | None:
+        """3.13's RLock waits on a semaphore in the heap: found through the waiting frame's own stack."""
+        if self._layout.version.minor != 13:
+            return None
+        for candidate in self._words_of_frame(thread, 0):
+            if self._type_name(candidate) != "_thread.RLock":
+                continue
+            try:
+                semaphore = self._memory.read_word(candidate + self._layout.object_size)
+            except MemoryReadError:
+                continue
+            if semaphore == word:
+                label = self._label(candidate, "_thread.RLock", thread)
+                return LockWait(word, LockRef(word, LockKind.USER, "_thread.RLock", label), candidate)
+        return None
+
+    def _native(self, word: int) -> LockWait | None:
+        """A futex that is not CPython's: one of glibc's malloc arenas, or some library's."""
+        if word % _MALLOC_HEAP_BYTES < 4096:
+            return LockWait(word, LockRef(word, LockKind.NATIVE, "malloc arena", "malloc arena"))
+        return None
+
+    # --- holders ---
+
+    def held_by_with_blocks(self, thread: PythonThread) -> tuple[int, ...]:
+        """Keys of the locks that the thread holds through `with` blocks (proven by its frames)."""
+        keys = []
+        for word in thread.with_exits:
+            key = self._exit_keys.get(word)
+            if key is None:
+                key = self._key_of_exit(word) or 0
+                if len(self._exit_keys) >= MAX_LOCKS:
+                    self._exit_keys.clear()
+                self._exit_keys[word] = key
+            if key:
+                keys.append(key)
+        return tuple(keys)
+
+    def condition_lock(self, thread: PythonThread, frame: int) -> int | None:
+        """Key of the lock of the Condition whose `wait` is the thread's frame of that number."""
+        variables = self._interpreter.local_variables(thread, frame)
+        condition = next((value for name, value in variables if name == "self"), None)
+        return None if condition is None else self._key_of_manager(condition)
+
+    def held_by_critical_sections(self, thread: PythonThread) -> tuple[int, ...]:
+        """Addresses of the object mutexes that the thread's active critical sections hold."""
+        held: list[int] = []
+        tagged = thread.critical_section
+        for _ in range(MAX_CRITICAL_SECTIONS):
+            # An inactive section on top means that all below it are suspended, too.
+            if not tagged or tagged & _INACTIVE:
+                break
+            try:
+                data = self._memory.read(tagged & ~_CRITICAL_SECTION_TAGS, 24)
+            except MemoryReadError:
+                break
+            previous, first, second = struct.unpack("<QQQ", data)
+            held.append(first)
+            if tagged & _TWO_MUTEXES:
+                held.append(second)
+            tagged = previous
+        return tuple(held)
+
+    def rlock_owner(self, wait: LockWait) -> int | None:
+        """`threading.get_ident()` of an RLock's owner as the lock records it; `None` if it is no RLock."""
+        if wait.lock is None or wait.lock.type_name != "_thread.RLock" or not wait.owner:
+            return None
+        try:
+            # 3.14: _PyRecursiveMutex {mutex, thread, level}; 3.13: {rlock_lock, rlock_owner, rlock_count}
+            ident, level = struct.unpack(
+                "<QQ", self._memory.read(wait.owner + self._layout.object_size + 8, 16)
+            )
+        except MemoryReadError:
+            return None
+        # 3.13 counts from 1 while it is held; 3.14 counts further acquisitions only.
+        if self._layout.version.minor == 13 and not level:
+            return None
+        return ident or None
+
+    def _key_of_exit(self, word: int) -> int | None:
+        target = word & ~_STACKREF_TAGS
+        try:
+            type_name = self._objects.type_name(self._objects.type_of(target))
+            if type_name in ("builtin_function_or_method", "method"):
+                # m_self and im_self are both the second word behind the header.
+                target = self._memory.read_word(target + self._layout.object_size + 8)
+            return self._key_of_manager(target)
+        except (MemoryReadError, NotAnObject):
+            return None
+
+    def _key_of_manager(self, manager: int) -> int | None:
+        """Key of the lock behind a context manager: a lock itself, or a Condition's lock."""
+        try:
+            type_name = self._objects.type_name(self._objects.type_of(manager))
+            if type_name == "Condition":
+                inner = self._objects.attribute(manager, "_lock")
+                if inner is None:
+                    return None
+                manager = inner
+                type_name = self._objects.type_name(self._objects.type_of(manager))
+            if type_name == "_thread.RLock" and self._layout.version.minor == 13:
+                return self._memory.read_word(manager + self._layout.object_size)
+            if type_name in _LOCK_TYPES:
+                return manager + self._layout.object_size
+        except (MemoryReadError, NotAnObject):
+            return None
+        return None
+
+    # --- names ---
+
+    def _type_name(self, address: int) -> str | None:
+        """Type name of an object, or `None` if there is no object: its type must be a type."""
+        if address <= 4096:
+            return None
+        try:
+            type_address = self._objects.type_of(address)
+            if type_address <= 4096 or type_address % 8:
+                return None
+            metatype = self._objects.type_of(type_address)
+            if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
+                return None
+            return self._objects.type_name(type_address)
+        except (MemoryReadError, NotAnObject):
+            return None
+
+    def _size_of_instances(self, owner: int) -> int:
+        try:
+            return self._memory.read_word(self._objects.type_of(owner) + self._layout.type_basic_size)
+        except MemoryReadError:
+            return 0
+
+    def _words_of_frame(self, thread: PythonThread, number: int) -> Iterable[int]:
+        """Pointers in a frame's locals and stack, without their tags."""
+        return (
+            word & ~_STACKREF_TAGS for word in self._interpreter.frame_words(thread, number) if word > 4096
+        )
+
+    def _label(self, owner: int, type_name: str, thread: PythonThread | None) -> str | None:
+        """What the program calls the object: remembered, so that it stays the same during a session."""
+        known = self._labels.get((owner, type_name))
+        if known is None and thread is not None:
+            known = self._find_label(owner, thread)
+            if known is None and type_name == "type":
+                known = self._class_name(owner)
+            if known is not None:
+                if len(self._labels) >= MAX_LOCKS:
+                    self._labels.clear()
+                self._labels[owner, type_name] = known
+        return known
+
+    def _class_name(self, owner: int) -> str | None:
+        try:
+            return f"class {self._objects.type_name(owner)}"
+        except (MemoryReadError, NotAnObject):
+            return None
+
+    def _find_label(self, owner: int, thread: PythonThread) -> str | None:
+        """Search the waiting frames for a name of the object, from the leaf outwards.
+
+        The lock of a Condition in a Queue is found as `Condition._lock`, then `Queue.mutex`, then as what
+        the program calls that queue: the outermost name wins, the one before it is put in brackets.
+        """
+        targets = {owner}
+        names: list[str] = []
+        for number in range(min(len(thread.frames), MAX_NAMED_FRAMES)):
+            found = self._name_in_frame(thread, number, targets)
+            if found is None:
+                if names:
+                    break
+                continue
+            name, holder = found
+            if not names or names[-1] != name:
+                names.append(name)
+            if holder:
+                targets = {holder}
+            else:
+                break
+        if not names:
+            return None
+        label = names[0] if len(names) == 1 else f"{names[-1]} ({names[-2]})"
+        return label[:MAX_LABEL_CHARACTERS]
+
+    def _name_in_frame(self, thread: PythonThread, number: int, targets: set[int]) -> tuple[str, int] | None:
+        """A name for one of the targets in a frame, and the object that it is an attribute of (or 0)."""
+        variables = self._interpreter.local_variables(thread, number)[:MAX_NAMED_VALUES]
+        for name, value in variables:
+            if name == "self" and value not in targets:
+                attribute = self._attribute_that_is(value, targets)
+                if attribute is not None:
+                    type_name = self._type_name(value) or "?"
+                    return f"{type_name}.{attribute}", value
+        for name, value in variables:
+            if value in targets and name != "self":
+                return name, 0
+        for name, value in variables:
+            attribute = self._attribute_that_is(value, targets) if value not in targets else None
+            if attribute is not None:
+                return f"{name}.{attribute}", 0
+        name_of_global = self._global_that_is(thread, number, targets)
+        if name_of_global is not None:
+            return name_of_global, 0
+        return self._nested_attribute(variables, targets)
+
+    def _nested_attribute(
+        self, variables: Sequence[tuple[str, int]], targets: set[int]
+    ) -> tuple[str, int] | None:
+        """`self.cache.lock`: one level deeper than the attributes of `self`."""
+        for name, value in variables:
+            if name != "self":
+                continue
+            for attribute, inner in list(self._attributes(value).items())[:MAX_NAMED_VALUES]:
+                deeper = self._attribute_that_is(inner, targets)
+                if deeper is not None:
+                    return f"{self._type_name(value) or name}.{attribute}.{deeper}", 0
+        return None
+
+    def _attributes(self, instance: int) -> dict[str, int]:
+        try:
+            return self._objects.attributes(instance)
+        except (MemoryReadError, NotAnObject):
+            return {}
+
+    def _attribute_that_is(self, instance: int, targets: set[int]) -> str | None:
+        for name, value in self._attributes(instance).items():
+            if value in targets:
+                return name
+        return None
+
+    def _global_that_is(self, thread: PythonThread, number: int, targets: set[int]) -> str | None:
+        address = self._interpreter.globals_of(thread, number)
+        if address is None:
+            return None
+        try:
+            if address in targets:
+                return "module globals"
+            for key, value in self._objects.dict_items(address)[:MAX_GLOBALS]:
+                if value in targets:
+                    return self._objects.string(key)
+        except (MemoryReadError, NotAnObject):
+            return None
+        return None
