@@ -138,6 +138,7 @@ class _Thread:
         "files",
         "held",
         "info",
+        "innermost",
         "lock",
         "observation",
         "python",
@@ -171,6 +172,7 @@ class _Thread:
         self.base_faults: procfs.SwitchesAndFaults | None = None
         self.held: tuple[int, ...] = ()
         self.lock: LockWait | None = None
+        self.innermost: PythonThread | None = None
 
 
 class _Stacks:
@@ -238,6 +240,7 @@ class Sampler:
         self._names_wanted = True
         self._parked: dict[int, _Thread] = {}
         self._with_holders: dict[int, set[_Thread]] = {}
+        self._waking: dict[int, list[_Thread]] = {}
         self._end: End | None = None
         self._cpu_base_ns = 0
 
@@ -344,6 +347,7 @@ class Sampler:
             self._thread_count = -1  # another may have taken its place in the count
         if self._parked:
             self._find_holders(tick)
+        self._waking.clear()
 
     def _observe(self, changed: list[_Thread], tick: int) -> list[_Thread]:
         """Look closely at the threads that ran since the last tick; return those that are gone."""
@@ -379,11 +383,18 @@ class Sampler:
                     self._check_python(thread, python)
             if not thread.python and thread.attempts < MATCH_ATTEMPTS:
                 self._match_later(thread)
+            thread.innermost = innermost
             self._note_held(thread, innermost, stack)
             self._parked.pop(thread.info.index, None)
-            thread.lock = None
+            waited_for, thread.lock = thread.lock, None
             if blocked is None:
                 observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
+                if (
+                    waited_for is not None
+                    and thread.observation is not None
+                    and stack == thread.observation[1]
+                ):
+                    self._waking.setdefault(waited_for.key, []).append(thread)
             else:
                 observation = self._blocked(thread, blocked, stack, innermost)
             if observation != thread.observation:
@@ -428,21 +439,69 @@ class Sampler:
 
         A waiter that did not run keeps its wait, but the lock may have changed hands since.
         """
-        by_lock: dict[int, tuple[int, int]] = {}
-        sections: dict[int, _Thread] | None = None
+        waiters: dict[int, list[_Thread]] = {}
         for thread in self._parked.values():
-            lock = thread.lock
-            if lock is None or thread.observation is None:
-                continue
-            known = by_lock.get(lock.key)
-            if known is None:
-                if lock.lock is not None and lock.lock.kind is LockKind.OBJECT and sections is None:
-                    sections = self._critical_sections()
-                known = by_lock[lock.key] = self._holder_of(lock, sections or {})
-            state, stack, wait, holder, confidence = thread.observation
-            if known != (holder, confidence):
-                self._close_run(thread, tick)
-                thread.observation = (state, stack, wait, *known)
+            if thread.lock is not None and thread.observation is not None:
+                waiters.setdefault(thread.lock.key, []).append(thread)
+        sections: dict[int, _Thread] | None = None
+        for key, waiting in waiters.items():
+            lock = waiting[0].lock
+            assert lock is not None
+            if lock.lock is not None and lock.lock.kind is LockKind.OBJECT and sections is None:
+                sections = self._critical_sections()
+            found = self._holder_of(lock, sections or {})
+            if found[0] == NO_HOLDER and lock.owner:
+                found = self._handed_over(key, waiting, tick)
+            if found[0] == NO_HOLDER and self._look_again(waiting, tick):
+                found = self._holder_of(lock, sections or {})
+            for thread in waiting:
+                if thread.lock is None or thread.lock.key != key or thread.observation is None:
+                    continue  # it has the lock by now
+                state, stack, wait, holder, confidence = thread.observation
+                if found != (holder, confidence):
+                    self._close_run(thread, tick)
+                    thread.observation = (state, stack, wait, *found)
+
+    def _look_again(self, waiting: list[_Thread], tick: int) -> bool:
+        """Observe waiters that ran since they were looked at in this tick: one of them may have the lock.
+
+        A tick takes a while; locks change hands meanwhile. Returns whether any had run.
+        """
+        ran = []
+        for thread in waiting:
+            with suppress(OSError):
+                schedstat = os.pread(thread.schedstat_fd, SCHEDSTAT_BYTES, 0)
+                if schedstat != thread.schedstat:
+                    thread.schedstat = schedstat
+                    ran.append(thread)
+        if ran:
+            self._observe(ran, tick)
+        return bool(ran)
+
+    def _handed_over(self, key: int, waiting: list[_Thread], tick: int) -> tuple[int, int]:
+        """The thread that a lock was handed to but that has not left its wait yet.
+
+        A thread that was not on a core since it parked is surely still there; one that was may have come
+        round to the same lock again, so it is only inferred.
+        """
+        still = [thread for thread in waiting if thread.innermost is not None]
+        waking = [thread for thread in self._waking.get(key, ()) if thread.innermost is not None]
+        threads = still + waking
+        states = [thread.innermost for thread in threads if thread.innermost is not None]
+        given = [thread for thread, yes in zip(threads, self._locks.handed_over(states), strict=True) if yes]
+        if len(given) != 1:
+            return NO_HOLDER, int(Confidence.UNKNOWN)
+        thread = given[0]
+        if thread in waking:
+            return thread.info.index + 1, int(Confidence.INFERRED)
+        # It no longer waits: it holds the lock and wants a core.
+        self._parked.pop(thread.info.index, None)
+        thread.lock = None
+        thread.settled = False
+        self._close_run(thread, tick)
+        stack = NO_STACK if thread.observation is None else thread.observation[1]
+        thread.observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
+        return thread.info.index + 1, int(Confidence.KNOWN)
 
     def _holder_of(self, lock: LockWait, sections: Mapping[int, _Thread]) -> tuple[int, int]:
         """(holder column, confidence) for a lock; two threads that both seem to hold it mean nobody known."""

@@ -62,7 +62,9 @@ _MAX_CHUNKS_AHEAD: Final = 16
 """Chunks of a thread's data stack that are fetched along with it; deeper ones are fetched when needed."""
 _MAX_CHUNKS: Final = 512
 """Chunks that are followed to find a frame."""
-_ATTEMPTS: Final = 4
+_MAX_ABSENCES: Final = 16
+"""Times in a row that a chunk may be gone before it is forgotten: it often comes back at its address."""
+_ATTEMPTS: Final = 8
 """Times a torn stack is read in one walk."""
 
 
@@ -90,6 +92,8 @@ class PythonThread:
     ident: int
     interpreter: int
     chunks: tuple[tuple[int, int], ...] = ()
+    absences: int = 0
+    """How often in a row the first of the chunks could not be read."""
     elsewhere: tuple[int, ...] = ()
     frames: list[int] = field(default_factory=list)
     """Addresses of the Python frames of the last walk, leaf first."""
@@ -97,6 +101,8 @@ class PythonThread:
     """(code object, instruction) words of the last walk, leaf first."""
     critical_section: int = 0
     """The tagged pointer to the object locks it holds (free-threaded builds)."""
+    park_argument: int = 0
+    """Argument of the wait entry it parked with when it last waited for a mutex; 0 if unknown."""
     with_exits: tuple[int, ...] = ()
     """Stack slots of the `with` blocks it is in, innermost first: managers or their bound `__exit__`."""
 
@@ -353,6 +359,7 @@ class InterpreterReader:
         stacks = []
         position = 0
         for thread, end in zip(threads, ends, strict=True):
+            thread.absences = 0
             stacks.append(self._stack_of(thread, data, position))
             position = end
         return stacks
@@ -363,9 +370,16 @@ class InterpreterReader:
             middle = len(threads) // 2
             return self._walk_batch(threads[:middle]) + self._walk_batch(threads[middle:])
         (thread,) = threads
-        if thread.elsewhere or thread.chunks:
-            # The top of the data stack comes and goes, what is below it stays.
-            thread.chunks = () if thread.elsewhere else thread.chunks[1:]
+        if thread.chunks:
+            # The top of the data stack comes and goes, what lies below it stays.
+            absent, thread.chunks = thread.chunks[0], thread.chunks[1:]
+            absences = thread.absences + 1
+            stacks = self._walk_batch(threads)
+            thread.absences = absences
+            if thread.absences <= _MAX_ABSENCES and absent[0] not in dict(thread.chunks):
+                thread.chunks = (absent, *thread.chunks)[:_MAX_CHUNKS_AHEAD]
+            return stacks
+        if thread.elsewhere:
             thread.elsewhere = ()
             return self._walk_batch(threads)
         return [TORN_STACK]
@@ -377,6 +391,7 @@ class InterpreterReader:
             return TORN_STACK  # the thread state was freed, or reused by another thread
         thread.critical_section = critical_section
         thread.with_exits = ()
+        thread.chain = ()
         if not frame:
             return NO_STACK
         position += self._thread_bytes
@@ -448,6 +463,7 @@ class InterpreterReader:
         used: list[int] = []
         visited: set[int] = set()
         highest: dict[int, int] = {}
+        popped = False
         low = last = shift = 0
         source = b""
         steps = 0
@@ -470,7 +486,9 @@ class InterpreterReader:
                     return None
                 executable, previous, instruction, owner = unpack(alone, 0)
                 used.append(frame)
-            if owner < foreign:
+            if owner < foreign and not executable and not chain:
+                popped = True  # returned from since the thread state was read: its caller is the leaf
+            elif owner < foreign:
                 add(executable)
                 add(instruction)
                 add_frame(frame)
@@ -484,6 +502,8 @@ class InterpreterReader:
                 visited.add(frame)
                 if steps > MAX_STACK_DEPTH:
                     break
+        if popped and not chain:
+            return None
         self._predict(thread, highest, regions)
         thread.elsewhere = tuple(used[:MAX_FRAMES_ELSEWHERE])
         return chain
@@ -533,16 +553,16 @@ class InterpreterReader:
         for _ in range(_MAX_CHUNKS):
             if not chunk:
                 return None
-            region = known.pop(chunk, None) or self._fetch_chunk(chunk, _FIRST_CHUNK_BYTES)
-            if region is None:
+            found = known.pop(chunk, None) or self._fetch_chunk(chunk, _FIRST_CHUNK_BYTES)
+            if found is None:
                 return None
-            previous, size = _TWO_WORDS.unpack_from(region[2], chunk + region[3])
+            previous, size = _TWO_WORDS.unpack_from(found[2], chunk + found[3])
             if chunk < frame < chunk + size:  # in this chunk, behind the part that was read
-                region = self._fetch_chunk(chunk, MAX_CHUNK_BYTES)
-                if region is None or not chunk < frame <= region[1] - self._frame_bytes:
+                found = self._fetch_chunk(chunk, MAX_CHUNK_BYTES)
+                if found is None or not chunk < frame <= found[1] - self._frame_bytes:
                     return None
-                regions[:] = [other for other in regions if other[0] != chunk] + [region]
-                return region
+                regions[:] = [other for other in regions if other[0] != chunk] + [found]
+                return found
             chunk = previous
         return None
 
@@ -764,7 +784,11 @@ class InterpreterReader:
 
 
 def _range_count(thread: PythonThread) -> int:
-    return 1 + sum(1 if size <= _PIECE_BYTES else _MAX_PIECES for _, size in thread.chunks) + len(thread.elsewhere)
+    return (
+        1
+        + sum(1 if size <= _PIECE_BYTES else _MAX_PIECES for _, size in thread.chunks)
+        + len(thread.elsewhere)
+    )
 
 
 def _batches(threads: Sequence[PythonThread]) -> Iterator[Sequence[PythonThread]]:

@@ -118,11 +118,15 @@ class LockReader:
     def identify(self, call: BlockedCall, thread: PythonThread | None) -> LockWait | None:
         """What a thread blocked in futex(2) waits for; `None` if it cannot be told.
 
-        `thread` is its thread state with the frames of the last walk; `None` for native threads.
+        `thread` is its thread state with the frames of the last walk; `None` for native threads. Its
+        `park_argument` is set.
         """
         word = call.arguments[0]
-        parked = self._parked_on(call)
-        if parked is not None:
+        entry = self._wait_entry(call)
+        if thread is not None:
+            thread.park_argument = 0 if entry is None else entry[0]
+        if entry is not None:
+            parked = entry[1]
             if thread is not None and parked == thread.address + self._layout.thread_state:
                 return LockWait(parked, None, suspended=True)
             return self._lock_at(parked, thread)
@@ -137,16 +141,16 @@ class LockReader:
             self._remember(known)
         return known
 
-    def _parked_on(self, call: BlockedCall) -> int | None:
-        """Address a parked thread waits on, read from the wait entry on its stack."""
+    def _wait_entry(self, call: BlockedCall) -> tuple[int, int] | None:
+        """(park_arg, address waited on) of a parked thread, from the wait entry on its stack."""
         word, stack_pointer = call.arguments[0], call.stack_pointer
         if stack_pointer is None or not 16 <= word - stack_pointer < MAX_STACK_DISTANCE:
             return None
         try:
-            _, address = struct.unpack("<QQ", self._memory.read(word - 16, 16))
+            argument, address = struct.unpack("<QQ", self._memory.read(word - 16, 16))
         except MemoryReadError:
             return None
-        return address if address > 4096 else None
+        return (argument, address) if address > 4096 else None
 
     def _lock_at(self, address: int, thread: PythonThread | None) -> LockWait | None:
         known = self._waits.get(address)
@@ -257,6 +261,16 @@ class LockReader:
                 held.append(second)
             tagged = previous
         return tuple(held)
+
+    def handed_over(self, threads: Sequence[PythonThread]) -> list[bool]:
+        """Which of these threads, parked on a mutex when last seen, were given it by whoever released it.
+
+        After a millisecond of waiting a mutex is not unlocked but handed to the next in line (`handed_off`
+        behind `time_to_be_fair` in struct mutex_entry, Python/lock.c, where `park_arg` points). Until that
+        thread gets a core it holds the lock without running.
+        """
+        addresses = [(thread.park_argument + 8, 4) for thread in threads]
+        return [data == b"\x01\0\0\0" for data in self._memory.read_many(addresses)]
 
     def rlock_owner(self, wait: LockWait) -> int | None:
         """`threading.get_ident()` of an RLock's owner as the lock records it; `None` if it is no RLock."""
