@@ -17,6 +17,7 @@ import struct
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain as concatenated
 from typing import Final, Protocol
 
 from ftdiag.errors import MemoryReadError
@@ -30,6 +31,8 @@ from ftdiag.sources.withblocks import HandlerRange, parse_exception_table, with_
 
 MAX_INTERPRETERS: Final = 1024
 MAX_THREADS: Final = 65_536
+MAX_MODULES: Final = 20_000
+"""Loaded modules that are asked whether they want the GIL."""
 MAX_STACK_DEPTH: Final = 4096
 """Frames of a stack that are followed; a deeper stack is kept from the leaf down, its root cut off."""
 _CYCLE_CHECK_DEPTH: Final = MAX_STACK_DEPTH // 2
@@ -94,6 +97,8 @@ class PythonThread:
     chunks: tuple[tuple[int, int], ...] = ()
     absences: int = 0
     """How often in a row the first of the chunks could not be read."""
+    late: bool = False
+    """Whether the last walk had to read parts of the stack after the others."""
     elsewhere: tuple[int, ...] = ()
     frames: list[int] = field(default_factory=list)
     """Addresses of the Python frames of the last walk, leaf first."""
@@ -189,6 +194,7 @@ class InterpreterReader:
         self._frame_bytes = self._frame_fields.size
         self.walked = 0
         self.torn = 0
+        self._late_reads = 0
 
     # --- interpreters and threads ---
 
@@ -251,6 +257,42 @@ class InterpreterReader:
             return None
         return int.from_bytes(data, "little") != 0
 
+    def gil_culprits(self) -> tuple[str, ...]:
+        """Names of the loaded extension modules that ask for the GIL, in the order of their import.
+
+        An extension module that does not declare Py_MOD_GIL_NOT_USED switches the GIL back on. Pure Python
+        modules and those built into the interpreter do not count. Empty on builds without free threading.
+        """
+        if not self.layout.free_threaded:
+            return ()
+        culprits: list[str] = []
+        try:
+            for interpreter in self.interpreters():
+                modules = self.memory.read_word(interpreter.address + self.layout.interpreter_imports_modules)
+                for key, module in self.objects.dict_items(modules)[:MAX_MODULES]:
+                    if self._asks_for_gil(module):
+                        culprits.append(self.objects.string(key))
+        except (MemoryReadError, NotAnObject):
+            return tuple(dict.fromkeys(culprits))
+        return tuple(dict.fromkeys(culprits))
+
+    def _asks_for_gil(self, module: int) -> bool:
+        layout = self.layout
+        try:
+            if self.objects.type_name(self.objects.type_of(module)) != "module":
+                return False
+            data = self.memory.read(module + layout.module_gil, 8)
+            if layout.module_gil_is_wish:
+                asks = data[0] == 1  # bool md_requires_gil
+            else:
+                asks = int.from_bytes(data, "little") == 0  # Py_MOD_GIL_USED
+            if not asks:
+                return False
+            path = self.objects.dict_get(self.objects.module_dict(module), "__file__")
+            return path is not None and self.objects.string(path).endswith(".so")
+        except (MemoryReadError, NotAnObject):
+            return False
+
     def gil_holder(self) -> int | None:
         """Address of the thread state that has the main interpreter's GIL, `None` if nobody has it."""
         layout = self.layout
@@ -311,16 +353,22 @@ class InterpreterReader:
     def walk(self, threads: Sequence[PythonThread]) -> list[int]:
         """Stack ids of the threads, in their order: NO_STACK, TORN_STACK or a real one.
 
-        A torn stack is read again a few times before it is given up.
+        A torn stack is read again a few times before it is given up, and one that took several reads once:
+        they may be of different moments, and now it is known what to read at once.
         """
         results: list[int] = []
         for batch in _batches(threads):
             stacks = self._walk_batch(batch)
-            again = [place for place, stack in enumerate(stacks) if stack == TORN_STACK]
+            again = [
+                place
+                for place, stack in enumerate(stacks)
+                if stack == TORN_STACK or (stack != NO_STACK and batch[place].late)
+            ]
             for _ in range(_ATTEMPTS - 1):
                 if not again:
                     break
-                for place, stack in zip(again, self._walk_batch([batch[i] for i in again]), strict=True):
+                anew = [self._walk_batch(part) for part in _batches([batch[place] for place in again])]
+                for place, stack in zip(again, concatenated.from_iterable(anew), strict=True):
                     stacks[place] = stack
                 again = [place for place in again if stacks[place] == TORN_STACK]
             self.torn += len(again)
@@ -405,7 +453,9 @@ class InterpreterReader:
         elsewhere = {
             address: position + place * self._frame_bytes for place, address in enumerate(thread.elsewhere)
         }
+        before = self._late_reads
         chain = self._chain(thread, frame, chunk, regions, data, elsewhere)
+        thread.late = self._late_reads != before
         if chain is None:
             return TORN_STACK
         if not chain:
@@ -480,6 +530,7 @@ class InterpreterReader:
                     last = high - frame_bytes
                     highest.setdefault(low, frame)  # the first one: frames go down within a chunk
                     continue
+                self._late_reads += 1
                 try:
                     alone = self.memory.read(frame, frame_bytes)
                 except MemoryReadError:
@@ -568,6 +619,7 @@ class InterpreterReader:
 
     def _fetch_chunk(self, chunk: int, wanted: int) -> tuple[int, int, bytes, int] | None:
         """Read up to `wanted` bytes of a data stack chunk: (start, end, bytes, index minus address)."""
+        self._late_reads += 1
         try:
             header = self.memory.read(chunk, _CHUNK_HEADER_BYTES)
             _, size, _ = struct.unpack("<QQQ", header)
