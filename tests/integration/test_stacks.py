@@ -6,7 +6,6 @@ import json
 import os
 import random
 import re
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from hypothesis import strategies as st
 
 from fake_process import PAGE, FakeMemory, Sink
 from ftdiag.errors import MemoryReadError, TargetGone
-from ftdiag.model import NO_STACK, TORN_STACK
+from ftdiag.model import NO_STACK, TORN_STACK, Frame
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.objects import MAX_STRING_CHARACTERS
@@ -29,18 +28,6 @@ from tools.workloads import RunningWorkload, running_workload
 SHAPES = Path(__file__).parents[1] / "programs" / "shapes.py"
 Start = Callable[..., RunningWorkload]
 Program = Callable[..., RunningWorkload]
-
-
-@pytest.fixture
-def program(workload_process: Start, tmp_path: Path) -> Program:
-    """Runs a program given as text; it has to say that it is ready."""
-
-    def start(source: str, *arguments: str) -> RunningWorkload:
-        path = tmp_path / "program.py"
-        path.write_text(textwrap.dedent(source))
-        return workload_process(path, *arguments)
-
-    return start
 
 
 def as_text(value: str) -> str:
@@ -183,7 +170,7 @@ def test_renamed_while_it_is_watched(program: Program) -> None:
     look = Look(running.pid)
 
     # WHEN names are read over and over
-    seen = set()
+    seen: set[str] = set()
     for _ in range(300):
         seen.update(look.interpreter.thread_names().values())
 
@@ -276,7 +263,7 @@ def test_code_that_is_made_and_thrown_away(program: Program) -> None:
     look = Look(running.pid)
 
     # WHEN it is read for a while, with the check of code objects once in a while
-    seen = set()
+    seen: set[Frame] = set()
     for turn in range(600):
         for stack in look.stacks().values():
             seen.update(stack)
