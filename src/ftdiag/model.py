@@ -121,7 +121,9 @@ class Target:
     """The process that is looked at.
 
     `start_ticks` is field 22 of /proc/PID/stat: with `pid` it identifies the process. `gil_enabled` is
-    `None` where it could not be read. `python_version` is like "3.14.0" or "3.15.0a5".
+    `None` where it could not be read. `python_version` is like "3.14.0" or "3.15.0a5". `gil_culprits` are
+    the extension modules that ask for the GIL. `environment` has the variables that change how Python,
+    its allocator or its libraries use threads, as "NAME=value", in the order of the process.
     """
 
     pid: int
@@ -134,6 +136,7 @@ class Target:
     gil_culprits: tuple[str, ...] = ()
     capacity_cores: float | None = None
     capacity_reason: str | None = None
+    environment: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,29 @@ class SamplerCost:
 
 
 @dataclass(frozen=True, slots=True)
+class NativeSamples:
+    """Samples of where threads were in machine code while on a core, counted: how CPU time is split.
+
+    Columns of one row per thread, Python stack, state (WORK, ATOMIC, SPIN, ALLOC, GC or UNKNOWN) and native
+    frame: thread index, stack id, `ThreadState` value, frame id (the function's symbol; the file is
+    NATIVE_FILE), number of samples. `lost` samples were dropped by the kernel; `sampled_ratio` is the
+    share of threads that were sampled at a time.
+    """
+
+    thread: array[int] = field(default_factory=lambda: array("I"))
+    stack: array[int] = field(default_factory=lambda: array("I"))
+    state: array[int] = field(default_factory=lambda: array("B"))
+    frame: array[int] = field(default_factory=lambda: array("I"))
+    samples: array[int] = field(default_factory=lambda: array("I"))
+    lost: int = 0
+    sampled_ratio: float = 1.0
+
+
+NATIVE_FILE: Final = "<native>"
+"""`Frame.filename` of native frames in `NativeSamples`."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessCounters:
     """Whole-process readings at the end of a window; `None` where not readable."""
 
@@ -280,11 +306,15 @@ class Window:
     cost: SamplerCost
     process: ProcessCounters = ProcessCounters()
     gaps: tuple[Gap, ...] = ()
+    native: NativeSamples | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingSettings:
-    """How a recording was made. `started_unix_ns` is wall-clock time of `started_ns`."""
+    """How a recording was made. `started_unix_ns` is wall-clock time of `started_ns`.
+
+    `native` says how machine code was sampled, or why it was not (beginning with "not measured: ").
+    """
 
     rate_hz: float
     started_ns: int
@@ -292,6 +322,7 @@ class RecordingSettings:
     ftdiag_version: str
     host: str
     source: str = "native"
+    native: str | None = None
 
 
 class EndReason(enum.Enum):

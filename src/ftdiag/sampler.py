@@ -226,6 +226,7 @@ class Sampler:
             gil_enabled=None,
             capacity_cores=cores,
             capacity_reason=reason,
+            environment=procfs.read_environment(options.pid),
         )
         self._threads: dict[int, _Thread] = {}
         self._ended: list[_Thread] = []
@@ -250,8 +251,7 @@ class Sampler:
         self._interpreter = InterpreterReader(self._memory, self._runtime, _Stacks(sink, self._waits))
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
-        self.target = replace(self.target, gil_enabled=self._interpreter.gil_enabled())
-        sink.update_target(self.target)
+        self._read_gil()
 
     # --- the loop ---
 
@@ -745,16 +745,20 @@ class Sampler:
             if self._names_wanted or self._windows % NAMES_EVERY_WINDOWS == 0:
                 self._names_wanted = False
                 self._read_names()
-            gil = self._interpreter.gil_enabled()
-            if gil != self.target.gil_enabled:
-                self.target = replace(self.target, gil_enabled=gil)
-                self._sink.update_target(self.target)
+            self._read_gil()
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
             return
         except MemoryReadError:
             self._gaps["interpreter", "its memory could not be read"] += 1
         self._check_identity(now)
+
+    def _read_gil(self) -> None:
+        enabled = self._interpreter.gil_enabled()
+        if enabled != self.target.gil_enabled:
+            culprits = self._interpreter.gil_culprits() if enabled else ()
+            self.target = replace(self.target, gil_enabled=enabled, gil_culprits=culprits)
+            self._sink.update_target(self.target)
 
     def _append_counters(self, counters: ThreadCounters, thread: _Thread) -> None:
         """Differences of the kernel's counters since the window began, or the thread."""

@@ -10,6 +10,8 @@ How a window's second of a thread (a "cell") is split:
   the neighbouring windows of the same thread, so that no thread gains or loses time by it.
 - CPU time is split by the ticks that found the thread on a core, off-CPU time by those that found it off.
   A tick in `on_cpu` says "running or runnable": the run-queue time has the same stacks as the CPU time.
+- Native samples, where there are any, split the CPU time of a stack further (`work`, `atomic`, ...): by the
+  samples of the same thread, window and stack, else by those of the same thread and window.
 - CPU time that no tick caught stays `on_cpu`; off-CPU time that no tick caught is `unknown`. The latter is
   under 0.4 % of thread-time at a hundred ticks a window (largest where one tick is expected).
 - A thread without counters (it came and went between two readings) has its time estimated from its
@@ -28,7 +30,7 @@ import numpy as np
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.model import TORN_STACK, StateGroup, ThreadState
-from ftdiag.recording.reader import Recording
+from ftdiag.recording.reader import NativeColumns, Recording
 
 CLOCK_GRAIN_NS: Final = 20_000_000
 """Counters of one window may exceed its length by this much (a scheduler tick or two); more is dropped."""
@@ -169,6 +171,7 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         per_tick=(_ratio(cpu_scaled, on_ticks), _ratio(queue_scaled, queue_ticks), _ratio(off, off_ticks)),
         queue_per_on_tick=np.where(queue_ticks > 0, 0.0, _ratio(queue_scaled, on_ticks)),
     )
+    time = _split_by_native(time, recording.native(first, last), first)
     uncaught_cpu = np.where(on_ticks > 0, 0.0, cpu_scaled)
     uncaught_off = np.where(off_ticks > 0, 0, off).astype(np.float64)
     states = np.zeros((len(thread), STATES), dtype=np.float64)
@@ -303,6 +306,82 @@ def _spread(
         stack=np.concatenate([stack, stack[also]]),
         wait=np.concatenate([wait, wait[also]]),
         time_ns=np.concatenate([time, queued[also]]),
+    )
+
+
+def _split_by_native(time: ThreadTime, native: NativeColumns, first: int) -> ThreadTime:
+    """The rows in `on_cpu` split into the states that native samples found; the others as they are."""
+    if not len(native):
+        return time
+    window = native.window.astype(np.int64) - first
+    thread = native.thread.astype(np.int64)
+    # What could not be classified stays `on_cpu`.
+    state = np.where(native.state == int(ThreadState.UNKNOWN), int(ThreadState.ON_CPU), native.state)
+    threads = int(max(time.thread.max(initial=0), thread.max())) + 1
+    stacks = int(max(time.stack.max(initial=0), native.stack.max())) + 1
+    left = np.flatnonzero(time.state == int(ThreadState.ON_CPU))
+    kept = [np.flatnonzero(time.state != int(ThreadState.ON_CPU))]
+    states = [time.state[kept[0]]]
+    spent = [time.time_ns[kept[0]]]
+    coarse, coarse_rows = window * threads + thread, time.window * threads + time.thread
+    for sample_key, row_key in (
+        (coarse * stacks + native.stack, coarse_rows * stacks + time.stack),
+        (coarse, coarse_rows),
+    ):
+        split = _shares(sample_key, state.astype(np.int64), native.samples)
+        found, rows, row_states, share = split.of(row_key[left])
+        kept.append(left[rows])
+        states.append(row_states)
+        spent.append(time.time_ns[left[rows]] * share)
+        left = left[~found]
+    kept.append(left)
+    states.append(time.state[left])
+    spent.append(time.time_ns[left])
+    row = np.concatenate(kept)
+    return ThreadTime(
+        window=time.window[row],
+        thread=time.thread[row],
+        state=np.concatenate(states),
+        stack=time.stack[row],
+        wait=time.wait[row],
+        time_ns=np.concatenate(spent),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """States and their shares for every distinct key, one after the other; `start` has one more element."""
+
+    keys: Ints
+    start: Ints
+    state: Ints
+    share: Floats
+
+    def of(self, keys: Ints) -> tuple[Bools, Ints, Ints, Floats]:
+        """Which of `keys` are known; for these, row by row and state by state: position, state, share."""
+        place = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        found: Bools = self.keys[place] == keys
+        rows = np.flatnonzero(found)
+        begin, end = self.start[place[rows]], self.start[place[rows] + 1]
+        count = end - begin
+        position = np.repeat(rows, count)
+        # 0, 1, ... within each row's states
+        offset = np.arange(len(position)) - np.repeat(np.cumsum(count) - count, count)
+        entry = np.repeat(begin, count) + offset
+        return found, position, self.state[entry], self.share[entry]
+
+
+def _shares(key: Ints, state: Ints, samples: Ints) -> _Shares:
+    groups = group_by(key, state)
+    keys_of_entries, states = groups.key(key), groups.key(state)
+    counts = groups.total(samples.astype(np.float64))
+    keys, start = np.unique(keys_of_entries, return_index=True)
+    totals = np.repeat(np.add.reduceat(counts, start), np.diff(np.append(start, len(counts))))
+    return _Shares(
+        keys=keys,
+        start=np.append(start, len(counts)).astype(np.int64),
+        state=states,
+        share=_ratio(counts, totals),
     )
 
 

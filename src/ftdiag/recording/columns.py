@@ -146,6 +146,21 @@ def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Colu
     return _in_order(decoded)
 
 
+def decode_native(blob: object, key: int, name: str) -> dict[str, Column]:
+    """Columns of a window's native samples, and its `facts`: lost, sampled share. Raises DamagedBlob."""
+    columns = decode_columns(blob, key, name, (*schema.NATIVE_COLUMNS, "facts"))
+    _equal_lengths(columns, schema.NATIVE_COLUMNS, schema.MAX_WINDOW_ROWS)
+    bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
+    bounded(columns["state"], 0, 255, "a state")
+    bounded(columns["stack"], 0, MAX_INT32, "a stack's id")
+    bounded(columns["frame"], 0, schema.MAX_FRAMES - 1, "a frame's id")
+    bounded(columns["samples"], 0, MAX_INT32, "a number of samples")
+    if len(bounded(columns["facts"], 0, 2**62, "a fact of native sampling")) < 2:
+        raise schema.DamagedBlob("the facts of native sampling are missing")
+    columns["state"] = _STATES[columns["state"]]
+    return columns
+
+
 def _check_ids(columns: dict[str, Column]) -> None:
     bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
     bounded(columns["state"], 0, 255, "a state")

@@ -40,6 +40,7 @@ from ftdiag.recording.columns import (
     WindowFacts,
     aggregate_runs,
     decode_counters,
+    decode_native,
     decode_rollup,
     decode_runs,
     joined,
@@ -111,6 +112,30 @@ class Costs:
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NativeColumns:
+    """Native samples by thread, stack, state and native frame, as in model.NativeSamples.
+
+    `window` is the position of the window; rows are ordered by it. `measured` are the positions of the
+    windows that have native samples at all (with none for a thread that was never on a core). `lost`
+    counts samples that the kernel dropped; `sampled_ratio` is the mean share of threads sampled at a time
+    (`None` without a measured window).
+    """
+
+    window: Int32Array
+    thread: Int32Array
+    stack: Int32Array
+    state: UInt8Array
+    frame: Int32Array
+    samples: Int64Array
+    measured: Int32Array
+    lost: int
+    sampled_ratio: float | None
+
+    def __len__(self) -> int:
+        return len(self.thread)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -403,6 +428,32 @@ class Recording:
         for _, columns in self._runs(position, position + 1):
             return RunColumns(**columns)
         return RunColumns(**{name: np.empty(0, dtype) for name, dtype in RUN_TYPES.items()})
+
+    def native(self, first: int, last: int) -> NativeColumns:
+        """Native samples of the windows at positions [first, last); damaged ones count as not measured."""
+        first, last = self._clipped(first, last)
+        windows: list[int] = []
+        parts: dict[str, list[Column]] = {name: [] for name in schema.NATIVE_COLUMNS}
+        facts: list[tuple[int, int]] = []
+        for position, columns in self._groups_between(schema.GROUP_NATIVE, first, last, decode_native):
+            windows.append(position)
+            columns["stack"] = self._interned.usable_stacks(columns["stack"])
+            columns["frame"] = np.where(columns["frame"] < self.frame_count, columns["frame"], 0)
+            for name in schema.NATIVE_COLUMNS:
+                parts[name].append(columns[name])
+            facts.append((int(columns["facts"][0]), int(columns["facts"][1])))
+        rows = [len(part) for part in parts["thread"]]
+        return NativeColumns(
+            window=np.repeat(np.array(windows, np.int32), rows),
+            thread=joined(parts["thread"], np.int32),
+            stack=joined(parts["stack"], np.int32),
+            state=joined(parts["state"], np.uint8),
+            frame=joined(parts["frame"], np.int32),
+            samples=joined(parts["samples"], np.int64),
+            measured=np.array(windows, np.int32),
+            lost=sum(lost for lost, _ in facts),
+            sampled_ratio=sum(share for _, share in facts) / 1e6 / len(facts) if facts else None,
+        )
 
     # --- decoding ----------------------------------------------------------------------------------
 
@@ -723,6 +774,7 @@ class _Fields:
 def _target(value: object) -> Target:
     fields = _Fields(value, "the process")
     culprits = fields.required("gil_culprits", list)
+    environment = fields.optional("environment", list) or []
     capacity_reason = fields.optional("capacity_reason", str)
     return Target(
         pid=fields.required("pid", int),
@@ -735,11 +787,13 @@ def _target(value: object) -> Target:
         gil_culprits=tuple(schema.bounded_text(str(each)) for each in culprits[: schema.MAX_CULPRITS]),
         capacity_cores=fields.optional("capacity_cores", float),
         capacity_reason=None if capacity_reason is None else schema.bounded_text(capacity_reason),
+        environment=tuple(schema.bounded_text(str(each)) for each in environment[: schema.MAX_ENVIRONMENT]),
     )
 
 
 def _settings(value: object) -> RecordingSettings:
     fields = _Fields(value, "the recording")
+    native = fields.optional("native", str)
     return RecordingSettings(
         rate_hz=fields.required("rate_hz", float),
         started_ns=fields.required("started_ns", int),
@@ -747,6 +801,7 @@ def _settings(value: object) -> RecordingSettings:
         ftdiag_version=schema.bounded_text(fields.required("ftdiag_version", str)),
         host=schema.bounded_text(fields.required("host", str)),
         source=schema.bounded_text(fields.required("source", str)),
+        native=None if native is None else schema.bounded_text(native),
     )
 
 

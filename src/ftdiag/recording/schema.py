@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 0
+SCHEMA_MINOR: Final = 1
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -61,6 +61,10 @@ MAX_GAPS: Final = 256
 MAX_CULPRITS: Final = 256
 MAX_CULPRIT_CHARACTERS: Final = 256
 """Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
+MAX_ENVIRONMENT: Final = 64
+"""Most environment variables of the target that are kept."""
+MAX_VARIABLE_CHARACTERS: Final = 1024
+"""Longest "NAME=value" of one of them."""
 MAX_COLUMNS: Final = 64
 MAX_NAME_BYTES: Final = 64
 MAX_JSON_BYTES: Final = 1 << 20
@@ -84,10 +88,12 @@ ROLLUP_WINDOWS: Final = 60
 GROUP_RUNS: Final = "runs"
 GROUP_COUNTERS: Final = "counters"
 GROUP_ROLLUP: Final = "rollup"
+GROUP_NATIVE: Final = "native"
 GROUP_DICTIONARY: Final = "dictionary"
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
 ROLLUP_COLUMNS: Final = ("thread", "state", "stack", "wait", "ticks")
+NATIVE_COLUMNS: Final = ("thread", "stack", "state", "frame", "samples")
 COUNTER_COLUMNS: Final = (
     "thread",
     "alive_ns",

@@ -26,6 +26,7 @@ from ftdiag.model import (
     End,
     Frame,
     Gap,
+    NativeSamples,
     RecordingSettings,
     Runs,
     Target,
@@ -160,6 +161,8 @@ class RecordingWriter:
             schema.GROUP_RUNS: _encode_runs(window_id, window),
             schema.GROUP_COUNTERS: _encode_counters(window_id, window),
         }
+        if window.native is not None:
+            groups[schema.GROUP_NATIVE] = _encode_native(window_id, window.native)
         if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
             groups[schema.GROUP_ROLLUP] = _encode_rollup(window_id, rollup)
         delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
@@ -495,7 +498,11 @@ def _transposed(rows: Sequence[tuple[int, ...]], width: int) -> list[Sequence[in
 
 
 def _check_lengths(window: Window) -> None:
-    for columns, names in ((window.runs, schema.RUN_COLUMNS), (window.counters, schema.COUNTER_COLUMNS)):
+    for columns, names in (
+        (window.runs, schema.RUN_COLUMNS),
+        (window.counters, schema.COUNTER_COLUMNS),
+        (window.native or NativeSamples(), schema.NATIVE_COLUMNS),
+    ):
         lengths = {len(getattr(columns, name)) for name in names}
         if len(lengths) > 1:
             raise ValueError(f"columns of {type(columns).__name__} differ in length: {sorted(lengths)}")
@@ -573,6 +580,27 @@ def _encode_counters(window_id: int, window: Window) -> bytes:
     return schema.encode_group(window_id, schema.GROUP_COUNTERS, columns)
 
 
+def _encode_native(window_id: int, native: NativeSamples) -> bytes:
+    rows = [
+        row
+        for row in zip(*(getattr(native, name) for name in schema.NATIVE_COLUMNS), strict=True)
+        if row[0] < schema.MAX_THREADS
+    ][: schema.MAX_WINDOW_ROWS]
+    thread, stack, state, frame, samples = _transposed(sorted(rows), len(schema.NATIVE_COLUMNS))
+    return schema.encode_group(
+        window_id,
+        schema.GROUP_NATIVE,
+        [
+            ("thread", thread, True),
+            ("stack", stack, True),
+            ("state", state, False),
+            ("frame", frame, False),
+            ("samples", samples, False),
+            ("facts", [native.lost, round(1e6 * native.sampled_ratio)], False),
+        ],
+    )
+
+
 def _gaps_json(gaps: Sequence[Gap]) -> str:
     """The gaps as JSON of at most MAX_JSON_BYTES; those that do not fit are counted in one more."""
     kept = min(len(gaps), schema.MAX_GAPS)
@@ -593,6 +621,8 @@ def _target_fields(target: Target) -> dict[str, object]:
     fields = _bounded_fields(asdict(target))
     culprits = target.gil_culprits[: schema.MAX_CULPRITS]
     fields["gil_culprits"] = [culprit[: schema.MAX_CULPRIT_CHARACTERS] for culprit in culprits]
+    environment = target.environment[: schema.MAX_ENVIRONMENT]
+    fields["environment"] = [variable[: schema.MAX_VARIABLE_CHARACTERS] for variable in environment]
     return fields
 
 

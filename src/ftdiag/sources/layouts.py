@@ -248,6 +248,11 @@ class Layout:
     """Bit of `kind:3` in the 4 bytes of `state`; `compact` and `ascii` follow. `interned` before it is 2
     bits wide, but a whole byte in free-threaded builds from 3.14 on (Include/cpython/unicodeobject.h)."""
 
+    module_gil: int
+    """`md_gil` (3.13, 3.14) or `md_requires_gil` (3.15) of PyModuleObject, free-threaded builds only
+    (Objects/moduleobject.c, Include/internal/pycore_moduleobject.h)."""
+    module_gil_is_wish: bool
+    """Whether it is a bool that asks for the GIL (3.15), or 0 = used, 1 = not used."""
     managed_dict: int
     """Offset (negative) of the managed `__dict__` pointer: -1 word in free-threaded builds, -3 words else
     (MANAGED_DICT_OFFSET, Include/internal/pycore_object.h)."""
@@ -363,6 +368,8 @@ def parse_layout(data: bytes) -> Layout:
         unicode_ascii_data=offsets["unicode_object_asciiobject_size"],
         unicode_compact_data=offsets["unicode_object_asciiobject_size"] + 16,
         unicode_kind_shift=8 if free_threaded and version.minor >= 14 else 2,
+        module_gil=offsets["pyobject_size"] + (40 if version.minor < 15 else 33),
+        module_gil_is_wish=version.minor >= 15,
         managed_dict=-8 if free_threaded else -24,
         type_basic_size=offsets["type_object_tp_name"] + 8,
         type_cached_keys=offsets["type_object_size"] + _SLOT_TABLES_BYTES + 3 * 8,

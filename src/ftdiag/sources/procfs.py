@@ -77,6 +77,25 @@ def read_command_line(pid: int) -> str:
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
 
 
+TELLING_VARIABLES: Final = re.compile(
+    r"PYTHON\w*|LD_PRELOAD|MALLOC_\w+|GLIBC_TUNABLES|MIMALLOC_\w+|(?:OMP|OPENBLAS|MKL|BLIS|NUMEXPR)_\w+"
+    r"|VECLIB_MAXIMUM_THREADS|RAYON_NUM_THREADS"
+)
+"""Environment variables that change how Python, allocators and native libraries use threads."""
+MAX_ENVIRONMENT_BYTES: Final = 1 << 20
+
+
+def read_environment(pid: int) -> tuple[str, ...]:
+    """The TELLING_VARIABLES of the process as it was started, "NAME=value"; () if they may not be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as stream:
+            raw = stream.read(MAX_ENVIRONMENT_BYTES)
+    except OSError:
+        return ()
+    entries = (entry.decode("utf-8", "replace") for entry in raw.split(b"\0"))
+    return tuple(entry for entry in entries if TELLING_VARIABLES.fullmatch(entry.partition("=")[0]))
+
+
 def read_executable(pid: int) -> str | None:
     """Path of the executable as the target knows it; `None` if it may not be read."""
     try:
