@@ -144,6 +144,8 @@ class CockpitApp(App[None]):
         self._request = Request(self._view.range, None)
         self._thread: int | None = None
         self._old_handlers: dict[signal.Signals, Any] = {}
+        self.ended_by: signal.Signals | None = None
+        """The signal that ended it, for the exit status."""
         # With NO_COLOR and native colours Textual removes colours altogether, instead of using greys.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         for mine in THEMES:
@@ -197,7 +199,11 @@ class CockpitApp(App[None]):
         loop = asyncio.get_running_loop()
         for number in ENDING_SIGNALS:
             self._old_handlers[number] = signal.getsignal(number)
-            loop.add_signal_handler(number, self.exit)
+            loop.add_signal_handler(number, self._end_by, number)
+
+    def _end_by(self, number: signal.Signals) -> None:
+        self.ended_by = number
+        self.exit()
 
     def _give_signals_back(self) -> None:
         loop = asyncio.get_running_loop()

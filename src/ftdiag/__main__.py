@@ -1,0 +1,22 @@
+"""The entry point: `ftdiag` and `python -m ftdiag`.
+
+In: the arguments. Out: the exit status. Small, so that Ctrl-C has a meaning before anything is imported.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+
+def main() -> int:
+    """Run the command line; while it is imported, Ctrl-C just ends us, without Python's traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from ftdiag.commands.main import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

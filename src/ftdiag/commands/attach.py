@@ -1,0 +1,135 @@
+"""`ftdiag attach`: look at a running process, in the cockpit or as a report of a few seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from ftdiag.commands import terminal
+from ftdiag.commands.parameters import (
+    DEFAULT_RATE_HZ,
+    FILE,
+    duration_option,
+    examples,
+    fail_on_option,
+    pid_argument,
+    rate_option,
+)
+from ftdiag.errors import AttachError, FtdiagError
+from ftdiag.model import EndReason
+
+if TYPE_CHECKING:
+    from ftdiag.launcher import SamplingEnd
+
+REPORT_DURATION_S: Final = 5.0
+"""How long a report looks when nothing is said: long enough for steady shares, short enough to wait for."""
+INTERRUPTED_STATUS: Final = 130
+
+
+@click.command(
+    short_help="Look at a running process.",
+    epilog=examples(
+        ("ftdiag attach 4711", "in the cockpit"),
+        ("ftdiag attach 4711 --record app.ftdiag", "keep what was seen"),
+        ("ftdiag attach 4711 --duration 10 --format text", "a report of 10 s"),
+        ("ftdiag attach 4711 --format json | jq .metrics", "for programs"),
+    ),
+)
+@pid_argument
+@rate_option
+@duration_option(
+    f"End after so long. Without it a report looks for {REPORT_DURATION_S:g} s, the cockpit until it is left."
+)
+@click.option(
+    "--record",
+    type=FILE,
+    metavar="FILE",
+    help="Keep the whole recording in a new file. Without it the last 30 minutes (at most 300 MB) are"
+    " kept until you leave.",
+)
+@click.option(
+    "--format",
+    "asked_format",
+    type=click.Choice(["tui", "json", "text"]),
+    help="The cockpit (tui), or a report when the time is over. Default: tui on a terminal, else text.",
+)
+@fail_on_option
+def command(
+    pid: int,
+    rate_hz: float,
+    duration_s: float | None,
+    record: Path | None,
+    asked_format: str | None,
+    fail_on: str | None,
+) -> int:
+    """Look at the running process PID.
+
+    Ctrl-C ends a report early; what was seen until then is reported.
+    """
+    return attach(pid, rate_hz, duration_s, record, asked_format, fail_on)
+
+
+def attach(
+    pid: int,
+    rate_hz: float = DEFAULT_RATE_HZ,
+    duration_s: float | None = None,
+    record: Path | None = None,
+    asked_format: str | None = None,
+    fail_on: str | None = None,
+) -> int:
+    """Look at a process until the end; the exit status."""
+    from ftdiag.commands import viewing
+    from ftdiag.commands.sampling import check_is_process, sampling
+
+    form = viewing.chosen_format(asked_format)
+    if form != "tui" and duration_s is None:
+        duration_s = REPORT_DURATION_S
+    with sampling(pid, rate_hz=rate_hz, duration_s=duration_s, record=record) as work:
+        check_is_process(pid)
+        viewing.load(form)
+        from ftdiag.recording.reader import Recording
+        from ftdiag.session import Session
+
+        work.wait_until_started()
+        failure: FtdiagError | None = None
+        if form == "tui":
+            with Recording.open(work.path) as recording:
+                status = viewing.show_cockpit(Session(recording), work.sampler)
+            try:
+                work.sampler.stop()
+            except FtdiagError as error:
+                failure = work.explained(error)
+        else:
+            length = duration_s or 0.0
+            interrupted = False
+            end: SamplingEnd | None = None
+            try:
+                end, interrupted = work.wait(
+                    lambda passed: f"looking at process {pid}: {min(passed, length):.0f} of {length:g} s"
+                )
+            except FtdiagError as error:
+                failure = work.explained(error)
+            with Recording.open(work.path) as recording:
+                if len(recording) == 0:
+                    raise failure or nothing_seen(pid, recording.end.detail if recording.end else None)
+                status = viewing.print_report(Session(recording).snapshot(), form, fail_on)
+            if interrupted:
+                status = INTERRUPTED_STATUS
+                terminal.note("interrupted: the report covers what was seen until then")
+            elif form == "json" and end is not None and end.reason is not EndReason.DURATION:
+                terminal.note(f"sampling ended early: {end.detail}")
+        if failure is not None:
+            raise failure
+    if record is not None:
+        terminal.note(f"recorded in {record}; ftdiag open {record}   shows it again")
+    return status
+
+
+def nothing_seen(pid: int, detail: str | None) -> AttachError:
+    """The error when a process was attached to, but ended before the first look was over."""
+    return AttachError(
+        f"nothing was seen of process {pid}: {detail or 'it was not looked at long enough'}",
+        "ftdiag run -- python script.py   looks at a program from its beginning",
+    )

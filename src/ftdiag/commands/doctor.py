@@ -1,0 +1,170 @@
+"""`ftdiag doctor`: what works here and for one process; for each gap the command that closes it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from ftdiag import __version__
+from ftdiag.commands import terminal
+from ftdiag.commands.parameters import PID, examples
+
+if TYPE_CHECKING:
+    from ftdiag.sources.permissions import Check
+
+SCHEMA: Final = "ftdiag-doctor/1"
+CANNOT_ATTACH_STATUS: Final = 3
+SIGNS: Final = {"ok": "ok", "limited": "limited", "missing": "MISSING"}
+
+
+@click.command(
+    short_help="Say what works here, and what to do where it does not.",
+    epilog=examples(
+        ("ftdiag doctor", "this machine"),
+        ("ftdiag doctor 4711", "may this process be attached to? why not?"),
+        ("ftdiag doctor 4711 > /dev/null && ftdiag attach 4711", ""),
+    ),
+)
+@click.argument("pid", type=PID, required=False)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(pid: int | None, form: str) -> int:
+    """Say what works here, or for the process PID, and what to do where it does not.
+
+    The exit status is 0 if attaching will work, 3 if not.
+    """
+    from ftdiag.sources.permissions import Verdict, check_machine, check_target
+
+    terminal.require_output()
+    checks: list[Check] = [_platform()]
+    checks += check_machine() if pid is None else check_target(pid)
+    target: dict[str, Any] | None = None
+    if pid is not None and all(check.verdict is not Verdict.MISSING for check in checks):
+        python, target = _python_of(pid)
+        checks.append(python)
+    works = all(check.verdict is not Verdict.MISSING for check in checks)
+    checks += _tools()
+    if form == "json":
+        terminal.put_json(
+            {
+                "schema": SCHEMA,
+                "ftdiag_version": __version__,
+                "attach_works": works,
+                "pid": pid,
+                "target": target,
+                "supported_pythons": list(_supported()),
+                "checks": [
+                    {
+                        "name": check.name,
+                        "verdict": check.verdict.value,
+                        "sentence": check.sentence,
+                        "remedy": check.remedy,
+                    }
+                    for check in checks
+                ],
+            }
+        )
+    else:
+        for line in lines(checks, pid, works):
+            terminal.put(terminal.harmless(line))
+    return 0 if works else CANNOT_ATTACH_STATUS
+
+
+def lines(checks: Sequence[Check], pid: int | None, works: bool) -> Iterator[str]:
+    """The answer, then each check with its remedy; every line can be read aloud."""
+    what = "to your own Python processes" if pid is None else f"to process {pid}"
+    if works:
+        yield f"Attaching {what} will work: ftdiag attach {pid or 'PID'}"
+    else:
+        yield f"Attaching {what} will not work."
+    yield ""
+    for check in checks:
+        yield f"{SIGNS[check.verdict.value]:>7}  {check.name}: {check.sentence}"
+        if check.remedy is not None and check.verdict.value != "ok":
+            yield f"         -> {check.remedy}"
+    yield ""
+    yield f"ftdiag {__version__} on Python {platform.python_version()} attaches to CPython " + ", ".join(
+        _supported()
+    )
+
+
+def _supported() -> tuple[str, ...]:
+    from ftdiag.sources.layouts import SUPPORTED
+
+    names = []
+    for major, minor in SUPPORTED:
+        names += [f"{major}.{minor}", f"{major}.{minor}t"]
+    return tuple(names)
+
+
+def _platform() -> Check:
+    from ftdiag.sources.permissions import Check, Verdict
+
+    system, machine, bits = platform.system(), platform.machine(), sys.maxsize.bit_length() + 1
+    words = f"{system} {platform.release()} on {machine}"
+    if system != "Linux" or bits != 64:
+        return Check("platform", Verdict.MISSING, f"{words}: only 64-bit Linux works", "use 64-bit Linux")
+    return Check("platform", Verdict.OK, words)
+
+
+def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
+    from ftdiag.commands.processes import identify
+    from ftdiag.sources.permissions import Check, Verdict
+
+    process = identify(pid)
+    if process is None:
+        return Check("python", Verdict.MISSING, f"process {pid} is not CPython", "ftdiag list"), None
+    target = {
+        "python_version": process.python_version,
+        "free_threaded": process.free_threaded,
+        "gil_enabled": process.gil_enabled,
+        "threads": process.threads,
+        "command": process.command,
+    }
+    if not process.attachable:
+        remedy = f"py-spy dump --pid {pid}   shows its stacks"
+        return Check("python", Verdict.MISSING, process.reason or "it cannot be read", remedy), target
+    build = "free-threaded" if process.free_threaded else "with the GIL"
+    gil = {True: "the GIL is on", False: "the GIL is off", None: "its GIL cannot be read yet"}
+    words = f"CPython {process.python_version} {build}, {gil[process.gil_enabled]}"
+    if process.free_threaded and process.gil_enabled:
+        return (
+            Check(
+                "python",
+                Verdict.LIMITED,
+                f"{words}: an extension module or a setting turned it on, so threads do not run in parallel",
+                "PYTHON_GIL=0 python script.py   keeps it off (if the module can bear that)",
+            ),
+            target,
+        )
+    return Check("python", Verdict.OK, words), target
+
+
+def _tools() -> Iterator[Check]:
+    """Other people's tools that ftdiag makes use of when they are there."""
+    from importlib import metadata
+
+    from ftdiag.sources.permissions import Check, Verdict
+
+    uses = {
+        "memray": ("memory is not looked at", 'pip install "ftdiag[memray]"'),
+        "py-spy": ("processes of Python before 3.13 cannot be shown", "pip install py-spy"),
+    }
+    for name, (consequence, remedy) in uses.items():
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, Verdict.LIMITED, f"not installed: {consequence}", remedy)
+            continue
+        beside = Path(sys.executable).parent
+        found = shutil.which(name, path=f"{beside}{os.pathsep}{os.environ.get('PATH', os.defpath)}")
+        if found is None:
+            yield Check(name, Verdict.LIMITED, f"{version} has no program: {consequence}", remedy)
+        else:
+            yield Check(name, Verdict.OK, f"{version} ({found})")

@@ -1,0 +1,167 @@
+"""Arguments that several commands take, checked before anything is started.
+
+In: words of the command line. Out: values that make sense, or a click error that says which would.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+MIN_RATE_HZ: Final = 1.0
+MAX_RATE_HZ: Final = 1000.0
+"""The sampler's own limits (a test compares them): checked here before a program is started for it."""
+DEFAULT_RATE_HZ: Final = 100.0
+MAX_DURATION_S: Final = 31_536_000.0
+MAX_PID: Final = 1 << 22
+"""PID_MAX_LIMIT of Linux on 64-bit machines."""
+
+PROCESSES_HINT: Final = "ftdiag list   shows the Python processes"
+
+if TYPE_CHECKING:
+    # Generic only in the newest click.
+    _PidType = click.ParamType[int]
+    _NumberType = click.ParamType[float]
+else:
+    _PidType = _NumberType = click.ParamType
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class BadValue(click.BadParameter):
+    """A value that makes no sense, and what to do about it."""
+
+    hint: str | None = None
+
+
+class Pid(_PidType):
+    """A process id."""
+
+    name = "pid"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """A positive number."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip()
+        if not (text.isascii() and text.removeprefix("-").isdigit()):
+            raise _bad_pid(f"{value!r} is not a process id", param, ctx)
+        if not 0 < int(text[:20]) <= MAX_PID:
+            raise _bad_pid(
+                f"{text[:40]} cannot be a process id: they are above 0 and at most {MAX_PID:,}", param, ctx
+            )
+        return int(text)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The Python processes."""
+        from ftdiag.commands.processes import python_processes_by_name
+
+        return [
+            CompletionItem(str(pid), help=command[:60])
+            for pid, command in python_processes_by_name()
+            if str(pid).startswith(incomplete)
+        ]
+
+
+def _bad_pid(message: str, param: click.Parameter | None, ctx: click.Context | None) -> BadValue:
+    error = BadValue(message, ctx, param, param_hint="PID")
+    error.hint = PROCESSES_HINT
+    return error
+
+
+class Number(_NumberType):
+    """A number within limits; neither nan nor infinite."""
+
+    def __init__(self, name: str, least: float, most: float, *, above: bool = False) -> None:
+        self.name = name
+        self._least = least
+        self._most = most
+        self._above = above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """A float."""
+        try:
+            number = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        too_small = number <= self._least if self._above else number < self._least
+        if math.isnan(number) or too_small or number > self._most:
+            begin = f"above {self._least:g}" if self._above else f"from {self._least:g}"
+            self.fail(f"{value} is not possible; it takes {begin} to {self._most:,.0f}.", param, ctx)
+        return number
+
+
+PID: Final = Pid()
+RATE: Final = Number("hz", MIN_RATE_HZ, MAX_RATE_HZ)
+DURATION: Final = Number("seconds", 0.0, MAX_DURATION_S, above=True)
+FILE: Final = click.Path(path_type=Path)
+
+
+def pid_argument(command: Command) -> Command:
+    """PID."""
+    return click.argument("pid", type=PID)(command)
+
+
+def rate_option(command: Command) -> Command:
+    """--rate."""
+    return click.option(
+        "--rate",
+        "rate_hz",
+        type=RATE,
+        default=DEFAULT_RATE_HZ,
+        metavar="HZ",
+        show_default=True,
+        help=f"Looks a second, {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}.",
+    )(command)
+
+
+def duration_option(text: str) -> Callable[[Command], Command]:
+    """--duration."""
+
+    def decorate(command: Command) -> Command:
+        return click.option("--duration", "duration_s", type=DURATION, metavar="SECONDS", help=text)(command)
+
+    return decorate
+
+
+def fail_on_option(command: Command) -> Command:
+    """--fail-on."""
+    return click.option(
+        "--fail-on",
+        type=click.Choice(["warning", "critical"]),
+        help="Exit with status 1 if there is a finding of this severity or above.",
+    )(command)
+
+
+def output_option(command: Command) -> Command:
+    """-o of commands that make a recording."""
+    return click.option(
+        "-o",
+        "--output",
+        "path",
+        type=FILE,
+        required=True,
+        metavar="FILE",
+        help="The recording to make; it must not exist.",
+    )(command)
+
+
+def examples(*lines: tuple[str, str]) -> str:
+    """An epilog of commands and what they do, in two columns; click does not rewrap it."""
+    width = max((len(command) for command, words in lines if words), default=0)
+    return "\b\nExamples:\n" + "\n".join(f"  {command:{width}}  {words}".rstrip() for command, words in lines)
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    context = click.get_current_context(silent=True)
+    given = bool(context and context.find_root().params.get("debug"))
+    return given or os.environ.get("FTDIAG_DEBUG", "") not in ("", "0")

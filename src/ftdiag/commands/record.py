@@ -1,0 +1,65 @@
+"""`ftdiag record`: record a running process to a file, without a screen."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from ftdiag import units
+from ftdiag.commands import terminal
+from ftdiag.commands.parameters import (
+    duration_option,
+    examples,
+    output_option,
+    pid_argument,
+    rate_option,
+)
+from ftdiag.errors import FtdiagError
+
+
+@click.command(
+    short_help="Record a running process to a file.",
+    epilog=examples(
+        ("ftdiag record 4711 -o app.ftdiag", "until Ctrl-C or its end"),
+        ("ftdiag record 4711 -o app.ftdiag --duration 600", "ten minutes"),
+        ("ftdiag report app.ftdiag", "what it says"),
+    ),
+)
+@pid_argument
+@output_option
+@duration_option("End after so long. Without it: at Ctrl-C, or when the process ends.")
+@rate_option
+def command(pid: int, path: Path, duration_s: float | None, rate_hz: float) -> int:
+    """Record the running process PID to a file.
+
+    The file can be opened while it grows, also by others, and after anything that may happen to this command.
+    """
+    from ftdiag.commands.sampling import check_is_process, sampling
+
+    with sampling(pid, rate_hz=rate_hz, duration_s=duration_s, record=path) as work:
+        check_is_process(pid)
+        work.wait_until_started()
+
+        def words(passed: float) -> str:
+            return f"recording process {pid} to {path}: {passed:.0f} s, {size_of(path)}  (Ctrl-C ends it)"
+
+        try:
+            end, interrupted = work.wait(words)
+        except FtdiagError as error:
+            raise work.explained(error) from None
+    how = "stopped" if interrupted or end is None else end.detail
+    terminal.note(f"recorded process {pid} in {path} ({size_of(path)}): {how}")
+    terminal.note(f"  ftdiag open {path}   shows it")
+    return 0
+
+
+def size_of(path: Path) -> str:
+    """What a recording takes on the disk, in words."""
+    total = 0
+    for ending in ("", "-wal"):
+        with suppress(OSError):
+            total += os.stat(f"{path}{ending}").st_size
+    return units.size(total)

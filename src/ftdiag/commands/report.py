@@ -1,0 +1,68 @@
+"""`ftdiag report`: the report of a recording, for people or programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from ftdiag.commands.parameters import FILE, Number, examples, fail_on_option
+from ftdiag.errors import RecordingError, UsageError
+
+MAX_SECONDS: Final = 1e9
+SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
+
+
+@click.command(
+    short_help="Print the report of a recording.",
+    epilog=examples(
+        ("ftdiag report app.ftdiag", ""),
+        ("ftdiag report app.ftdiag --from 60 --to 90", "half a minute of it"),
+        ("ftdiag report app.ftdiag --format json | jq .hot", "for programs"),
+        ("ftdiag report app.ftdiag --fail-on critical", "status 1 if there is one"),
+    ),
+)
+@click.argument("file", type=FILE)
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
+@click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
+@fail_on_option
+def command(file: Path, form: str, from_s: float | None, to_s: float | None, fail_on: str | None) -> int:
+    """Print the report of the recording FILE."""
+    from ftdiag.commands import terminal, viewing
+
+    terminal.require_output()
+    viewing.load(form)
+    with viewing.opened(file) as session:
+        span = session.recording.span_ns()
+        if span is None:
+            raise RecordingError(
+                f"{file} has nothing in it yet", "ftdiag record PID -o FILE   records at least a second"
+            )
+        t0_ns, t1_ns = bounds_ns(span, from_s, to_s)
+        status = viewing.print_report(session.snapshot(t0_ns, t1_ns), form, fail_on)
+        viewing.warn_of_damage(session.recording)
+    return status
+
+
+def bounds_ns(
+    span_ns: tuple[int, int], from_s: float | None, to_s: float | None
+) -> tuple[int | None, int | None]:
+    """The range on the recording's clock. Raises UsageError if nothing lies in it."""
+    begin_ns, end_ns = span_ns
+    length_s = (end_ns - begin_ns) / 1e9
+    if from_s is not None and from_s >= length_s:
+        raise UsageError(
+            f"--from {from_s:g} is behind the end of the recording, which is {length_s:.1f} s long",
+            "ftdiag report FILE   without --from takes all of it",
+        )
+    if to_s is not None and to_s <= (from_s or 0.0):
+        raise UsageError(
+            f"--to {to_s:g} is not behind --from {from_s or 0:g}: there is nothing between them",
+            "ftdiag report FILE --from 0 --to 10   takes the first ten seconds",
+        )
+    return (
+        None if from_s is None else begin_ns + int(from_s * 1e9),
+        None if to_s is None else begin_ns + int(to_s * 1e9),
+    )

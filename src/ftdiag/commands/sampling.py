@@ -1,0 +1,172 @@
+"""A sampler at work for a command: where it writes, how it starts, what its errors mean.
+
+In: a pid and what was asked for. Out: a growing recording. An error of the sampler is explained here: which
+permission is missing, and the command that gives it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ftdiag.commands.scratch import private_directory
+from ftdiag.commands.terminal import Progress
+from ftdiag.errors import (
+    DiskFull,
+    FtdiagError,
+    NoSuchProcess,
+    PermissionRefused,
+    RecordingError,
+)
+from ftdiag.launcher import SamplerProcess, SamplingEnd, SamplingRequest
+
+RING_NS: Final = 30 * 60 * 1_000_000_000
+"""What is kept of a look without --record: the last 30 minutes ..."""
+RING_BYTES: Final = 300_000_000
+"""... and at most this much."""
+POLL_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """A sampler and the file it writes; `kept` if that stays."""
+
+    pid: int
+    sampler: SamplerProcess
+    path: Path
+    kept: bool
+    duration_s: float | None
+
+    def wait_until_started(self) -> None:
+        """Return when there is a recording to open; raise what prevents it, explained."""
+        try:
+            self.sampler.wait_until_started()
+        except FtdiagError as error:
+            raise self.explained(error) from None
+
+    def explained(self, error: FtdiagError) -> FtdiagError:
+        """The error with the reason that a person can do something about."""
+        if isinstance(error, DiskFull) and not self.kept:
+            return DiskFull(error.what, "TMPDIR=/some/directory ftdiag ...   takes another place")
+        return explained(error, self.pid)
+
+    def wait(self, progress: Callable[[float], str]) -> tuple[SamplingEnd | None, bool]:
+        """Wait for the end, or for Ctrl-C; the end, and whether it was Ctrl-C.
+
+        Raises what the sampler reports, after which the recording can still be read.
+        """
+        line = Progress()
+        begin = time.monotonic()
+        try:
+            while True:
+                end = self.sampler.wait(POLL_S)
+                if end is not None:
+                    self.sampler.stop()
+                    return end, False
+                line.show(progress(time.monotonic() - begin))
+        except KeyboardInterrupt:
+            line.clear()
+            return self.sampler.stop(), True
+        finally:
+            line.clear()
+
+
+@contextmanager
+def sampling(
+    pid: int,
+    *,
+    rate_hz: float,
+    duration_s: float | None,
+    record: Path | None,
+    sampler: SamplerProcess | None = None,
+) -> Iterator[Sampling]:
+    """Begin to sample `pid`, without waiting for anything; it has ended when the context is left.
+
+    Without `record` the recording is a ring in a private directory, which is removed.
+    """
+    with ExitStack() as stack:
+        # The directory is removed last, when nobody writes into it any more.
+        directory = None if record is not None else stack.enter_context(private_directory())
+        process = stack.enter_context(SamplerProcess() if sampler is None else sampler)
+        path = directory / "recording" if directory is not None else record
+        assert path is not None
+        started_unix_ns = time.time_ns()
+        process.start(
+            SamplingRequest(
+                pid=pid,
+                path=os.fspath(path),
+                rate_hz=rate_hz,
+                duration_s=duration_s,
+                keep_ns=None if record is not None else RING_NS,
+                keep_bytes=None if record is not None else RING_BYTES,
+            )
+        )
+        try:
+            yield Sampling(pid, process, path, record is not None, duration_s)
+        except BaseException:
+            process.close()
+            if record is not None:
+                remove_if_empty(record, pid, started_unix_ns)
+            raise
+
+
+def remove_if_empty(path: Path, pid: int, started_unix_ns: int) -> None:
+    """Remove a recording that we began and into which nothing came; any other file stays."""
+    from ftdiag.recording.reader import Recording
+
+    try:
+        with Recording.open(path) as recording:
+            ours = recording.target.pid == pid and recording.settings.started_unix_ns >= started_unix_ns
+            empty = len(recording) == 0
+    except (FtdiagError, OSError):
+        return
+    if ours and empty:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            Path(f"{path}{ending}").unlink(missing_ok=True)
+
+
+def explained(error: FtdiagError, pid: int) -> FtdiagError:
+    """An error of attaching with its cause: which permission, whose thread."""
+    if not isinstance(error, PermissionRefused | NoSuchProcess):
+        return error
+    from ftdiag.sources import permissions
+
+    more = f"ftdiag doctor {pid}   says what works and what does not"
+    if permissions.is_hidden(pid):
+        reason = permissions.why_hidden(pid)
+        return PermissionRefused(reason.sentence, f"{reason.remedy}\n{more}")
+    if isinstance(error, PermissionRefused):
+        reason = permissions.why_refused(pid)
+        return PermissionRefused(reason.sentence, f"{reason.remedy}\n{more}")
+    return error
+
+
+def check_is_process(pid: int) -> None:
+    """Raise NoSuchProcess for the id of a thread: /proc knows it, but it is not what is attached to."""
+    from ftdiag.sources.procfs import status_fields
+
+    leader = status_fields(f"/proc/{pid}/status", (b"Tgid",)).get(b"Tgid", b"")
+    if leader.isdigit() and int(leader) != pid:
+        raise NoSuchProcess(
+            f"{pid} is a thread of process {int(leader)}", f"ftdiag attach {int(leader)}   looks at all of it"
+        )
+
+
+def check_can_record(path: Path) -> None:
+    """Raise RecordingError where a recording cannot be made: before a program is started for it."""
+    if os.path.lexists(path):
+        raise RecordingError(
+            f"{path} exists already; a recording never overwrites a file.",
+            "Choose another name, or remove the file first.",
+        )
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        reason = "may not be written to" if path.parent.is_dir() else "is not a directory"
+        raise RecordingError(
+            f"{path} cannot be created: {path.parent} {reason}.",
+            "Choose a directory that exists and that you may write to.",
+        )

@@ -1,0 +1,231 @@
+"""A recording on the screen or on standard output; the same for one that grows and one that is finished.
+
+In: an open recording, and the sampler that writes it if that is ours. Out: the cockpit, or a report and the
+exit status that its findings ask for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from ftdiag.commands import terminal
+from ftdiag.errors import FtdiagError, UsageError
+from ftdiag.model import Severity
+
+if TYPE_CHECKING:
+    from ftdiag.launcher import SamplerProcess
+    from ftdiag.model import Snapshot
+    from ftdiag.recording.reader import Recording
+    from ftdiag.session import Session
+    from ftdiag.tui.app import CockpitApp
+
+FINDINGS_STATUS: Final = 1
+FIRST_WINDOW_WAIT_S: Final = 1.0
+"""How long the first look at a growing recording waits for its first window: the screen is then not empty."""
+STILL_WRITTEN_S: Final = 5.0
+"""A recording without an end to which nothing was added for so long is not written any more."""
+EXIT_TRIES_S: Final = 5.0
+_SEVERITIES: Final = (Severity.INFO, Severity.WARNING, Severity.CRITICAL)
+
+
+def chosen_format(asked: str | None) -> str:
+    """What to show: as asked, else the cockpit on a terminal, else the text report."""
+    if asked is None:
+        return "tui" if terminal.cockpit_possible() else "text"
+    if asked == "tui" and not terminal.cockpit_possible():
+        raise UsageError(
+            "the cockpit needs a terminal to draw on and to read keys from", "--format text   needs none"
+        )
+    if asked != "tui":
+        terminal.require_output()
+    return asked
+
+
+def load(form: str) -> None:
+    """Import what showing `form` needs, while the sampler starts.
+
+    Without Ctrl-C, which comes right after: an import that is interrupted may fail in any way.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        import ftdiag.recording.reader
+        import ftdiag.session
+
+        if form == "tui":
+            import ftdiag.tui.app
+        elif form == "json":
+            import ftdiag.reports.json
+        else:
+            import ftdiag.reports.text  # noqa: F401
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class RecordingSource:
+    """What the cockpit asks: a session, and whether more is to come."""
+
+    def __init__(self, session: Session, sampler: SamplerProcess | None = None) -> None:
+        self._session = session
+        self._sampler = sampler
+        self._latest_s = self._modified_s()
+        self._live = self._is_live()
+
+    @property
+    def live(self) -> bool:
+        """True while more data may come."""
+        return self._live
+
+    def refresh(self) -> bool:
+        """Read what is new; true if there is anything, also the end."""
+        changed = self._session.refresh()
+        if self._live and self.span_ns() is None:
+            deadline = time.monotonic() + FIRST_WINDOW_WAIT_S
+            while self.span_ns() is None and time.monotonic() < deadline and self._is_live():
+                time.sleep(0.02)
+                changed = self._session.refresh() or changed
+        if changed:
+            self._latest_s = time.time()
+        was_live, self._live = self._live, self._live and self._is_live()
+        if was_live and not self._live:
+            # What was written between our look and the end.
+            self._session.refresh()
+            return True
+        return changed
+
+    def snapshot(self, t0_ns: int | None, t1_ns: int | None) -> Snapshot:
+        """The picture of a range."""
+        return self._session.snapshot(t0_ns, t1_ns)
+
+    def span_ns(self) -> tuple[int, int] | None:
+        """Begin and end of what is recorded."""
+        return self._session.recording.span_ns()
+
+    def close(self) -> None:
+        """Let go of the recording."""
+        self._session.recording.close()
+
+    def _is_live(self) -> bool:
+        if self._session.recording.end is not None:
+            return False
+        if self._sampler is not None:
+            try:
+                return self._sampler.poll() is None
+            except FtdiagError:
+                return False  # said when the cockpit is left
+        return time.time() - self._latest_s < STILL_WRITTEN_S
+
+    def _modified_s(self) -> float:
+        latest = 0.0
+        for ending in ("", "-wal"):
+            with suppress(OSError):
+                status = os.stat(f"{self._session.recording.path}{ending}")
+                # A reader may have made an empty log beside it.
+                if status.st_size:
+                    latest = max(latest, status.st_mtime)
+        return latest
+
+
+# --- the cockpit -------------------------------------------------------------------------------------
+
+
+def show_cockpit(
+    session: Session,
+    sampler: SamplerProcess | None = None,
+    on_signal: Callable[[int], None] | None = None,
+) -> int:
+    """Show the cockpit until it is left; its exit status. `on_signal` is told of SIGTERM and SIGHUP."""
+    from ftdiag.tui.app import CockpitApp
+
+    app = CockpitApp(RecordingSource(session, sampler))
+    with _quits_on_signals(app) as came:
+        app.run()
+    if app.ended_by is not None:
+        came.append(app.ended_by)
+    for number in came[:1]:
+        if on_signal is None:
+            from ftdiag.commands.main import Terminated
+
+            raise Terminated(number)
+        on_signal(number)
+    return app.return_code or 0
+
+
+@contextmanager
+def _quits_on_signals(app: CockpitApp) -> Iterator[list[int]]:
+    """SIGTERM and SIGHUP leave the cockpit in order also while it starts; then it heeds them itself."""
+    came: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        # From a thread: its event loop has to be woken, and may not run yet.
+        threading.Thread(target=_exit_app, args=(app,), daemon=True).start()
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, leave)
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _exit_app(app: CockpitApp) -> None:
+    deadline = time.monotonic() + EXIT_TRIES_S
+    while time.monotonic() < deadline:
+        try:
+            app.call_from_thread(app.exit)
+            return
+        except RuntimeError:  # its loop does not run yet
+            time.sleep(0.05)
+
+
+# --- reports -----------------------------------------------------------------------------------------
+
+
+def print_report(snapshot: Snapshot, form: str, fail_on: str | None = None) -> int:
+    """Print the report; the exit status."""
+    if form == "json":
+        from ftdiag.reports.json import to_report
+
+        terminal.put_json(to_report(snapshot))
+    else:
+        from ftdiag.reports.text import render
+
+        terminal.put_lines(render(snapshot, terminal.width(), ascii_only=terminal.ascii_only()))
+    return findings_status(snapshot, fail_on)
+
+
+def findings_status(snapshot: Snapshot, fail_on: str | None) -> int:
+    """1 if there is a finding of the severity `fail_on` or above, else 0."""
+    if fail_on is None:
+        return 0
+    least = _SEVERITIES.index(Severity(fail_on))
+    found = any(_SEVERITIES.index(finding.severity) >= least for finding in snapshot.findings)
+    return FINDINGS_STATUS if found else 0
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Session]:
+    """A session on a recording."""
+    from ftdiag.recording.reader import Recording
+    from ftdiag.session import Session
+
+    with Recording.open(path) as recording:
+        yield Session(recording)
+
+
+def warn_of_damage(recording: Recording) -> None:
+    """Say what could not be read and was left out."""
+    for gap in recording.damaged:
+        times = f" ({gap.count} times)" if gap.count > 1 else ""
+        terminal.note(f"warning: {recording.path}: {gap.what}: {gap.why}{times}")

@@ -1,0 +1,304 @@
+"""Starts the sampler's process, follows what it says, and ends it in every case.
+
+In: a `SamplingRequest`. Out: a running sampler that writes a recording, its end, or the error it met, as
+the exception of the same name. The protocol is that of `sampler.main`: one JSON line on its standard
+input, which stays open as long as it shall sample; JSON lines on its standard output.
+
+The process is started before it is told what to do, so that its imports overlap with ours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import IO, Final, Self
+
+from ftdiag import errors
+from ftdiag.errors import FtdiagError
+from ftdiag.model import EndReason
+
+START_TIMEOUT_S: Final = 30.0
+"""From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
+FINISH_TIMEOUT_S: Final = 10.0
+"""From the request to stop until the recording is finished and the process gone."""
+TERMINATE_TIMEOUT_S: Final = 2.0
+MAX_LINE_BYTES: Final = 4 << 20
+"""Longest line taken from the sampler; it quotes the target's command line, which it bounds."""
+MAX_STDERR_BYTES: Final = 16_384
+
+_ERRORS: Final[Mapping[str, type[FtdiagError]]] = {
+    name: kind
+    for name, kind in vars(errors).items()
+    if isinstance(kind, type) and issubclass(kind, FtdiagError)
+}
+
+
+class SamplerFailed(FtdiagError):
+    """The sampler's process ended without saying why. `details` is what it wrote on its standard error."""
+
+    def __init__(self, what: str, hint: str | None = None, details: str = "") -> None:
+        super().__init__(what, hint)
+        self.details = details
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRequest:
+    """What to sample and where to write: the fields of `sampler.SamplerOptions`."""
+
+    pid: int
+    path: str
+    rate_hz: float = 100.0
+    duration_s: float | None = None
+    keep_ns: int | None = None
+    keep_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingEnd:
+    """Why sampling ended, in the sampler's words."""
+
+    reason: EndReason
+    detail: str
+
+
+class SamplerProcess:
+    """The sampler's process. A context manager: when it is left, the process is gone.
+
+    `start` returns at once; `wait_until_started` and `wait` raise what the sampler reports.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        # An open file without a name: nothing to fill up as a pipe would, nothing to leave behind.
+        self._stderr: IO[bytes] | None = None
+        self._unread = b""
+        self._requested: float | None = None
+        self._started = False
+        self._end: SamplingEnd | None = None
+        self._error: FtdiagError | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id while it is there."""
+        return None if self._process is None else self._process.pid
+
+    # --- beginning ---------------------------------------------------------------------------------
+
+    def spawn(self) -> None:
+        """Start the process; it waits for the request. Does nothing when it was started before."""
+        if self._process is not None:
+            return
+        self._stderr = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed by `close`
+        self._process = subprocess.Popen(
+            # -P: the current directory may hold anything, also a json.py.
+            [sys.executable, "-P", "-m", "ftdiag.sampler"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            # Ctrl-C on the terminal is for us; we end the sampler in order.
+            process_group=0,
+        )
+        assert self._process.stdout is not None
+        os.set_blocking(self._process.stdout.fileno(), False)
+
+    def start(self, request: SamplingRequest) -> None:
+        """Say what to do, without waiting for it."""
+        self.spawn()
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._requested = time.monotonic()
+        with suppress(BrokenPipeError):  # it is gone already; `wait_until_started` says why
+            self._process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
+            self._process.stdin.flush()
+
+    def wait_until_started(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Return when the target is attached and the recording exists; raise what prevents it."""
+        deadline = time.monotonic() + timeout_s
+        while not (self._started or self._over):
+            if not self._read(deadline - time.monotonic()):
+                self.close()
+                raise SamplerFailed(
+                    f"the sampler did not attach within {timeout_s:g} s",
+                    "Try again; if the machine is busy, with a lower --rate.",
+                    self._said_on_stderr(),
+                )
+        if not self._started:
+            self._raise_error()
+
+    # --- going on ----------------------------------------------------------------------------------
+
+    @property
+    def _over(self) -> bool:
+        return self._end is not None or self._error is not None
+
+    def poll(self) -> SamplingEnd | None:
+        """The end if it has come, else `None`. Raises what the sampler reports."""
+        return self.wait(0.0)
+
+    def wait(self, timeout_s: float | None = None) -> SamplingEnd | None:
+        """Wait for the end; `None` if it has not come in time. Raises what the sampler reports."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._over:
+            if not self._read(None if deadline is None else deadline - time.monotonic()):
+                return None
+        if self._end is None:
+            self._raise_error()
+        return self._end
+
+    # --- ending ------------------------------------------------------------------------------------
+
+    def stop(self, timeout_s: float = FINISH_TIMEOUT_S) -> SamplingEnd | None:
+        """Ask for the end and wait until the recording is finished. Raises what the sampler reports.
+
+        `None` if it had to be killed.
+        """
+        self._let_go()
+        try:
+            return self.wait(timeout_s)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """End the process if it is there: in order if it can, by force if not. Never raises."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            self._let_go()
+            # Before the request was sent, or while it attaches, there is nothing to finish.
+            if self._requested is not None and (self._started or self._over):
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(FINISH_TIMEOUT_S)
+            if process.poll() is None:
+                process.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(TERMINATE_TIMEOUT_S)
+        finally:
+            # Also when Ctrl-C is pressed once more in the lines above.
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            with suppress(FtdiagError):
+                self._drain()
+            if process.stdout is not None:
+                process.stdout.close()
+            if self._stderr is not None and not self._stderr.closed:
+                self._details = self._said_on_stderr()
+                self._stderr.close()
+
+    _details = ""
+
+    def _let_go(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    # --- what it says ------------------------------------------------------------------------------
+
+    def _read(self, timeout_s: float | None) -> bool:
+        """Wait for something to happen and take it in; False if nothing did."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        if self._process.stdout.closed:
+            self._note_silent_end()
+            return True
+        descriptor = self._process.stdout.fileno()
+        if not select.select([descriptor], [], [], None if timeout_s is None else max(0.0, timeout_s))[0]:
+            return False
+        self._take(os.read(descriptor, 65_536))
+        return True
+
+    def _drain(self) -> None:
+        assert self._process is not None
+        if self._process.stdout is None or self._process.stdout.closed:
+            return
+        while not self._over:
+            try:
+                data = os.read(self._process.stdout.fileno(), 65_536)
+            except BlockingIOError:
+                return
+            self._take(data)
+            if not data:
+                return
+
+    def _take(self, data: bytes) -> None:
+        if not data:
+            if not self._over:
+                self._note_silent_end()
+            return
+        self._unread += data
+        *lines, self._unread = self._unread.split(b"\n")
+        if len(self._unread) > MAX_LINE_BYTES:
+            self._unread = b""
+        for line in lines:
+            with suppress(ValueError):
+                message = json.loads(line)
+                if isinstance(message, dict):
+                    self._on_message(message)
+
+    def _on_message(self, message: Mapping[str, object]) -> None:
+        event = message.get("event")
+        if event == "started":
+            self._started = True
+        elif event == "error":
+            kind = _ERRORS.get(str(message.get("kind")), FtdiagError)
+            hint = message.get("hint")
+            self._error = kind(str(message.get("what")), None if hint is None else str(hint))
+        elif event == "ended":
+            reason = EndReason(str(message.get("reason")))
+            self._end = SamplingEnd(reason, str(message.get("detail")))
+
+    def _note_silent_end(self) -> None:
+        """The process ended without a last word: a signal, or a mistake of ours."""
+        assert self._process is not None
+        try:
+            status: int | None = self._process.wait(TERMINATE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            status = None
+        details = self._said_on_stderr()
+        if status is not None and status < 0:
+            name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+            self._error = SamplerFailed(
+                f"the sampler was killed by {name}",
+                "What was recorded until then can be read. If nobody killed it: dmesg | tail   shows"
+                " whether memory ran out.",
+                details,
+            )
+            return
+        last = details.strip().rpartition("\n")[2]
+        self._error = SamplerFailed(
+            f"the sampler failed: {last or f'it ended with status {status}'}",
+            "This is a mistake in ftdiag. FTDIAG_DEBUG=1 shows more for a report.",
+            details,
+        )
+
+    def _said_on_stderr(self) -> str:
+        if self._stderr is None or self._stderr.closed:
+            return self._details
+        with suppress(OSError, ValueError):
+            size = self._stderr.seek(0, os.SEEK_END)
+            self._stderr.seek(max(0, size - MAX_STDERR_BYTES))
+            return self._stderr.read(MAX_STDERR_BYTES).decode("utf-8", "replace")
+        return ""
+
+    def _raise_error(self) -> None:
+        assert self._error is not None
+        raise self._error

@@ -1,0 +1,549 @@
+"""Every command on real processes: what it prints, its exit status, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from command_line import (
+    FTDIAG,
+    Ran,
+    environment,
+    finished,
+    ftdiag,
+    samplers_of,
+    screen,
+    started,
+)
+from tools.provision.verification import Interpreter
+from tools.workloads import running_workload
+
+Workload = Callable[..., int]
+
+IDLE = "import time; print('ready', flush=True); time.sleep(60)"
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[dict[str, str | None]]:
+    """An environment with its own TMPDIR, in which no file and no sampler may be left."""
+    directory = tmp_path / "scratch"
+    directory.mkdir()
+    yield {"TMPDIR": str(directory)}
+    assert list(directory.iterdir()) == []
+    deadline = time.monotonic() + 5
+    while samplers_of(directory) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert samplers_of(directory) == []
+
+
+@contextmanager
+def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """A process of ours that has said it is ready."""
+    child = subprocess.Popen([str(word) for word in arguments], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        yield child
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.communicate()
+
+
+@pytest.fixture
+def one_python(free_threaded_pythons: tuple[Interpreter, ...]) -> str:
+    """One interpreter, where all would say the same."""
+    return str(free_threaded_pythons[0].path)
+
+
+class TestAttach:
+    def test_json(self, workload: Workload, scratch: dict[str, str | None]) -> None:
+        # GIVEN a contended program
+        pid = workload("hot_lock", "--threads", "2")
+
+        # WHEN it is looked at for a second
+        begin = time.monotonic()
+        ran = ftdiag("attach", pid, "--duration", "1", "--format", "json", env=scratch)
+        length = time.monotonic() - begin
+
+        # THEN standard output has the report alone
+        assert ran.status == 0, ran.err
+        report = ran.json
+        assert report["schema"] == "ftdiag-report/1"
+        assert report["target"]["pid"] == pid
+        assert report["target"]["free_threaded"] is True
+        assert report["window"]["duration_s"] == pytest.approx(1.0, abs=0.1)
+        assert {"order-worker-0", "order-worker-1", "MainThread"} <= {t["name"] for t in report["threads"]}
+        assert any("hot_lock.py" in line["file"] for line in report["hot"])
+        assert ran.err == ""
+        # Without a contended machine it is 1.4 s; this only finds what hangs.
+        assert length < 10
+
+    def test_text_and_record(
+        self, workload: Workload, scratch: dict[str, str | None], tmp_path: Path
+    ) -> None:
+        pid = workload("idle_pool")
+        kept = tmp_path / "kept.ftdiag"
+
+        ran = ftdiag("attach", pid, "--duration", "0.6", "--record", kept, env=scratch)
+
+        assert ran.status == 0
+        assert f"pid {pid}" in ran.out
+        assert f"recorded in {kept}" in ran.err
+        assert kept.stat().st_mode & 0o777 == 0o600
+        # AND the recording says the same again
+        again = ftdiag("report", kept, env=scratch)
+        assert again.out == ran.out
+
+    def test_cockpit(self, workload: Workload, scratch: dict[str, str | None]) -> None:
+        pid = workload("hot_lock", "--threads", "2")
+
+        with screen("attach", pid, env=scratch) as shown:
+            shown.wait_for("order-worker")
+            shown.press("q")
+            assert shown.wait() == 0
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_leaves_the_cockpit_in_order(
+        self, one_python: str, scratch: dict[str, str | None], number: signal.Signals
+    ) -> None:
+        with (
+            process(one_python, "-c", IDLE) as target,
+            screen("attach", target.pid, env=scratch) as shown,
+        ):
+            shown.wait_for("LIVE")
+            os.kill(shown.pid, number)
+
+            # THEN the terminal is given back (the alternate screen is left)
+            assert shown.wait() == 128 + number
+            assert b"\x1b[?1049l" in shown.seen
+
+    def test_the_target_ends(self, one_python: str, scratch: dict[str, str | None], tmp_path: Path) -> None:
+        for end, words in (
+            ("sys.exit(3)", "exited with status 3"),
+            ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
+            ("os.execv('/bin/sleep', ['sleep', '5'])", "replaced itself (exec): sleep 5"),
+        ):
+            code = f"import sys, os, time; print('ready', flush=True); time.sleep(1.2); {end}"
+            with process(one_python, "-c", code) as target:
+                ran = ftdiag("attach", target.pid, "--duration", "30", env=scratch)
+
+            assert ran.status == 0, ran.err
+            assert f"recording ended: process {target.pid} {words}" in ran.out or words in " ".join(
+                ran.out.split()
+            )
+
+    def test_json_tells_of_an_early_end_on_standard_error(
+        self, one_python: str, scratch: dict[str, str | None]
+    ) -> None:
+        code = "import time; print('ready', flush=True); time.sleep(1)"
+        with process(one_python, "-c", code) as target:
+            ran = ftdiag("attach", target.pid, "--duration", "30", "--format", "json", env=scratch)
+
+        assert ran.status == 0
+        assert ran.json["threads"]
+        assert f"sampling ended early: process {target.pid}" in ran.err
+
+    def test_ctrl_c_reports_what_was_seen(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        with (
+            process(one_python, "-c", IDLE) as target,
+            started("attach", target.pid, "--duration", "60", "--format", "json", env=scratch) as command,
+        ):
+            time.sleep(1.5)
+            command.send_signal(signal.SIGINT)
+            ran = finished(command)
+
+        assert ran.status == 130
+        assert ran.json["window"]["duration_s"] < 5
+        assert "interrupted" in ran.err
+
+    def test_ctrl_c_at_any_moment(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        with process(one_python, "-c", IDLE) as target:
+            for wait_s in (0.1, 0.2, 0.3, 0.45):
+                with started("attach", target.pid, "--format", "text", env=scratch) as command:
+                    time.sleep(wait_s)
+                    command.send_signal(signal.SIGINT)
+                    ran = finished(command)
+
+                # Before our own handler is there the signal ends us, which a shell calls 130 too.
+                assert ran.status in (130, -signal.SIGINT)
+                assert "ftdiag/commands" not in ran.err
+
+    def test_a_killed_command_leaves_no_sampler_and_the_next_one_clears_up(
+        self, one_python: str, scratch: dict[str, str | None]
+    ) -> None:
+        directory = Path(scratch["TMPDIR"] or "")
+        with process(one_python, "-c", IDLE) as target:
+            with started(
+                "attach", target.pid, "--duration", "60", "--format", "text", env=scratch
+            ) as command:
+                time.sleep(1.5)
+                (private,) = directory.iterdir()
+                assert private.stat().st_mode & 0o777 == 0o700
+                command.kill()
+                finished(command)
+            deadline = time.monotonic() + 5
+            while samplers_of(directory) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert samplers_of(directory) == []
+            assert private.exists()
+
+            ran = ftdiag("attach", target.pid, "--duration", "0.3", "--format", "text", env=scratch)
+
+        assert ran.status == 0
+        assert not private.exists()
+
+    def test_a_killed_sampler_is_told_and_the_report_comes(
+        self, one_python: str, scratch: dict[str, str | None]
+    ) -> None:
+        directory = Path(scratch["TMPDIR"] or "")
+        with (
+            process(one_python, "-c", IDLE) as target,
+            started("attach", target.pid, "--duration", "60", "--format", "text", env=scratch) as command,
+        ):
+            time.sleep(1.5)
+            (sampler,) = samplers_of(directory)
+            os.kill(sampler, signal.SIGKILL)
+            ran = finished(command)
+
+        assert ran.status == 3
+        assert f"pid {target.pid}" in ran.out
+        assert "the sampler was killed by SIGKILL" in ran.err
+
+    def test_thread_storm(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        with running_workload(one_python, "thread_storm") as storm:
+            ran = ftdiag("attach", storm.pid, "--duration", "1", "--format", "json", env=scratch)
+
+        assert ran.status == 0, ran.err
+        assert ran.json["window"]["ticks"] > 20
+
+
+class TestRefused:
+    @pytest.fixture(autouse=True)
+    def clean(self, scratch: dict[str, str | None]) -> None:
+        self.scratch = scratch
+
+    def refused(self, pid: object, words: str, *, prefix: tuple[str, ...] = ()) -> Ran:
+        """All commands that attach refuse the process for the same reason, in one message."""
+        for command in (
+            ("attach", pid, "--duration", "1", "--format", "text"),
+            ("record", pid, "-o", Path(self.scratch["TMPDIR"] or "") / "no.ftdiag"),
+        ):
+            ran = ftdiag(*command, env=self.scratch, prefix=prefix)
+            assert ran.status == 3
+            assert ran.out == ""
+            assert words in ran.message
+            assert len(ran.err.splitlines()) >= 2
+        doctor = ftdiag("doctor", pid, env=self.scratch, prefix=prefix)
+        assert doctor.status == 3
+        assert f"Attaching to process {pid} will not work." in doctor.out
+        return doctor
+
+    def test_no_such_process(self) -> None:
+        self.refused(4_194_304, "there is no process 4194304")
+
+    def test_a_zombie(self) -> None:
+        child = subprocess.Popen(["true"])
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        try:
+            self.refused(child.pid, f"zombie that waits for its parent {os.getpid()}")
+        finally:
+            child.wait()
+
+    def test_not_python(self) -> None:
+        with process("sh", "-c", "echo ready; exec sleep 60") as child:
+            time.sleep(0.2)
+            self.refused(child.pid, "is not a CPython process")
+
+    @pytest.mark.skipif(sys.version_info >= (3, 13), reason="we run on a Python that ftdiag can read")
+    def test_python_that_is_too_old(self) -> None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        with process(sys.executable, "-c", IDLE) as child:
+            doctor = self.refused(child.pid, f"runs Python {version}; ftdiag reads CPython 3.13 and later")
+            assert "py-spy dump" in doctor.out
+
+    def test_a_thread(self, one_python: str) -> None:
+        code = (
+            "import threading, time\n"
+            "t = threading.Thread(target=time.sleep, args=(60,), daemon=True); t.start()\n"
+            "print(t.native_id, flush=True); time.sleep(60)"
+        )
+        child = subprocess.Popen([one_python, "-c", code], stdout=subprocess.PIPE, text=True)
+        try:
+            assert child.stdout is not None
+            tid = int(child.stdout.readline())
+            ran = ftdiag("attach", tid, "--format", "text", env=self.scratch)
+        finally:
+            child.kill()
+            child.communicate()
+
+        assert ran.status == 3
+        assert f"{tid} is a thread of process {child.pid}" in ran.message
+        assert f"ftdiag attach {child.pid}" in ran.err
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up being root")
+    def test_another_user_without_the_capability(self, one_python: str) -> None:
+        # GIVEN a process of another user, and us as a root that may not ptrace (as in a container)
+        code = (
+            "import os, time; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+            "print('ready', flush=True); time.sleep(60)"
+        )
+        with process(one_python, "-c", code) as child:
+            self.refused(
+                child.pid,
+                "it belongs to user",
+                prefix=("setpriv", "--bounding-set", "-sys_ptrace", "--inh-caps", "-all"),
+            )
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may read the processes of others")
+    def test_another_user(self) -> None:
+        self.refused(1, "")
+
+
+class TestRecord:
+    def test_until_ctrl_c(self, workload: Workload, scratch: dict[str, str | None], tmp_path: Path) -> None:
+        pid = workload("idle_pool")
+        path = tmp_path / "a.ftdiag"
+        with started("record", pid, "-o", path, env=scratch) as command:
+            deadline = time.monotonic() + 20
+            while not (path.exists() and ftdiag("report", path, env=scratch).status == 0):
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            command.send_signal(signal.SIGINT)
+            ran = finished(command)
+
+        assert ran.status == 0
+        assert ran.out == ""
+        assert f"recorded process {pid} in {path}" in ran.err
+        assert sorted(entry.name for entry in tmp_path.iterdir() if entry.name != "scratch") == ["a.ftdiag"]
+        assert "stopped on request" in ftdiag("report", path, env=scratch).out
+
+    def test_never_overwrites(self, one_python: str, scratch: dict[str, str | None], tmp_path: Path) -> None:
+        path = tmp_path / "precious"
+        path.write_text("precious")
+        with process(one_python, "-c", IDLE) as target:
+            for arguments in (
+                ("record", target.pid, "-o", path),
+                ("attach", target.pid, "--record", path, "--format", "text"),
+                ("run", "--record", path, "--format", "text", "--", one_python, "-c", "print('started')"),
+            ):
+                ran = ftdiag(*arguments, env=scratch)
+                assert ran.status == 3
+                assert "exists already" in ran.message
+                assert "started" not in ran.out
+        assert path.read_text() == "precious"
+
+    @pytest.mark.parametrize("place", ["missing/a", "scratch", "file/a"])
+    def test_where_nothing_can_be_made(
+        self, one_python: str, scratch: dict[str, str | None], tmp_path: Path, place: str
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        with process(one_python, "-c", IDLE) as target:
+            ran = ftdiag("record", target.pid, "-o", tmp_path / place, env=scratch)
+
+        assert ran.status == 3
+        assert len(ran.err.splitlines()) == 2
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+    def test_full_disk(self, one_python: str, tmp_path: Path, scratch: dict[str, str | None]) -> None:
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=110k", "tmpfs", str(small)], check=False
+        )
+        assert mounted.returncode == 0
+        try:
+            with running_workload(one_python, "recursion") as target:
+                path = small / "a.ftdiag"
+                ran = ftdiag("record", target.pid, "-o", path, "--rate", "500", env=scratch)
+                assert ran.status == 3
+                assert "disk is full" in ran.message
+                # THEN what was recorded is kept
+                assert ftdiag("report", path, env=scratch).status == 0
+                for left in small.iterdir():
+                    left.unlink()
+                # AND a look that is not kept says how to take another place, after its report
+                ran = ftdiag(
+                    "attach", target.pid, "--format", "text", "--duration", "60", "--rate", "500",
+                    env={"TMPDIR": str(small)},
+                )  # fmt: skip
+                assert ran.status == 3
+                assert f"pid {target.pid}" in ran.out
+                assert "TMPDIR=" in ran.err
+                assert list(small.iterdir()) == []
+        finally:
+            subprocess.run(["umount", str(small)], check=True)
+
+
+class TestRun:
+    def test_report_and_status_of_the_program(
+        self, free_threaded_python: Interpreter, scratch: dict[str, str | None]
+    ) -> None:
+        code = "import sys, time; print(sys.stdin.readline()); time.sleep(0.7); sys.exit(7)"
+
+        ran = ftdiag(
+            "run", "--format", "json", "--", free_threaded_python.path, "-c", code, env=scratch, stdin="in\n"
+        )
+
+        # THEN its status is ours, its input came from us, and standard output has the report alone
+        assert ran.status == 7
+        assert "in\n" in ran.err
+        assert ran.json["target"]["python_version"] == free_threaded_python.version
+
+    def test_text_follows_the_output_of_the_program(
+        self, one_python: str, scratch: dict[str, str | None]
+    ) -> None:
+        code = "import time; print('out', flush=True); time.sleep(0.7)"
+
+        ran = ftdiag("run", "--", one_python, "-c", code, env=scratch)
+
+        assert ran.status == 0
+        assert ran.out.startswith("out\n")
+        assert "recording ended" in ran.out
+
+    def test_a_wrapper_that_becomes_python(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        code = f"sleep 0.3; exec {one_python} -c 'import time; time.sleep(0.8)'"
+
+        ran = ftdiag("run", "--format", "json", "--", "sh", "-c", code, env=scratch)
+
+        assert ran.status == 0, ran.err
+        assert ran.json["target"]["executable"] == os.path.realpath(one_python)
+
+    def test_a_program_that_only_starts_python(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        code = f"{one_python} -c 'import time; time.sleep(5)'; exit 0"
+
+        ran = ftdiag("run", "--format", "text", "--", "sh", "-c", code, env=scratch)
+
+        # THEN it says which process is Python, and lets the program end
+        assert ran.status == 3
+        assert "the program only started Python" in ran.message
+        assert "ftdiag attach " in ran.err
+
+    def test_too_short_to_be_seen(self, scratch: dict[str, str | None]) -> None:
+        assert ftdiag("run", "--format", "text", "--", "true", env=scratch).status == 3
+        assert ftdiag("run", "--format", "text", "--", "false", env=scratch).status == 1
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+    def test_signals_reach_the_program(
+        self, one_python: str, scratch: dict[str, str | None], tmp_path: Path, number: signal.Signals
+    ) -> None:
+        ready = tmp_path / "ready"
+        code = (
+            "import signal, sys, time\n"
+            f"signal.signal({int(number)}, lambda n, f: sys.exit(9))\n"
+            f"open({str(ready)!r}, 'w').close(); time.sleep(60)"
+        )
+        with started("run", "--format", "json", "--", one_python, "-c", code, env=scratch) as command:
+            deadline = time.monotonic() + 20
+            while not ready.exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(0.6)
+            command.send_signal(number)
+            ran = finished(command)
+
+        assert ran.status == 9
+        assert json.loads(ran.out)["target"]["command"].startswith(one_python)
+
+    def test_the_program_outlives_the_look(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        code = "import time; time.sleep(2); print('end', flush=True)"
+
+        ran = ftdiag(
+            "run", "--duration", "0.5", "--format", "text", "--", one_python, "-c", code, env=scratch
+        )
+
+        assert ran.status == 0
+        assert ran.out.endswith("end\n")
+
+    def test_cockpit_keeps_the_output_in_a_file(
+        self, one_python: str, scratch: dict[str, str | None], tmp_path: Path
+    ) -> None:
+        log = tmp_path / "log"
+        code = "import sys, time; print('from the program', flush=True); time.sleep(60)"
+        with screen("run", "--log", log, "--", one_python, "-c", code, env=scratch) as shown:
+            shown.wait_for("LIVE")
+            shown.press("q")
+            shown.wait_for("the program still runs")
+            shown.press("\x03")
+            assert shown.wait() == 128 + signal.SIGINT
+        assert f"the program's output is in {log}".encode() in shown.seen
+        assert log.read_text().startswith("from the program\n")
+
+
+class TestOverview:
+    def test_list(self, free_threaded_python: Interpreter, workload: Workload) -> None:
+        pid = workload("independent_cpu", "--threads", "1")
+
+        ran = ftdiag("list", "--format", "json")
+
+        (found,) = [process for process in ran.json["processes"] if process["pid"] == pid]
+        assert found["python_version"] == free_threaded_python.version
+        assert found["free_threaded"] is True
+        assert found["gil_enabled"] is False
+        assert found["attachable"] is True
+        assert found["threads"] == 2
+        assert found["cpu_ratio"] > 0.05
+        assert f"{pid}" in ftdiag("list").out
+
+    def test_doctor(self, free_threaded_python: Interpreter, workload: Workload) -> None:
+        pid = workload("idle_pool")
+
+        ran = ftdiag("doctor", pid, "--format", "json")
+
+        assert ran.status == 0
+        assert ran.json["attach_works"] is True
+        assert ran.json["target"]["python_version"] == free_threaded_python.version
+        assert ran.json["target"]["gil_enabled"] is False
+        assert f"Attaching to process {pid} will work" in ftdiag("doctor", pid).out
+
+    def test_doctor_tells_of_a_gil_that_was_turned_on(self, workload_process: Callable[..., object]) -> None:
+        running = workload_process("idle_pool", environ={"PYTHON_GIL": "1"})
+
+        ran = ftdiag("doctor", running.pid)  # type: ignore[attr-defined]
+
+        assert ran.status == 0
+        assert "the GIL is on" in ran.out
+
+    def test_demo_live_without_a_terminal(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        ran = ftdiag("demo", "--live", env={**scratch, "FTDIAG_PYTHONS": one_python})
+
+        assert ran.status == 0, ran.err
+        assert "order-worker" in ran.out
+        assert not [
+            name
+            for name in os.listdir("/proc")
+            if name.isdigit() and _parent_is_gone_demo(int(name), scratch["TMPDIR"] or "")
+        ]
+
+
+def _parent_is_gone_demo(pid: int, directory: str) -> bool:
+    """Whether this is the demo's program, still running."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        variables = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return b"hot_lock.py" in command and directory.encode() in variables
+
+
+def test_two_at_once_do_not_disturb_each_other(one_python: str, scratch: dict[str, str | None]) -> None:
+    with process(one_python, "-c", IDLE) as target:
+        both = [
+            subprocess.Popen(
+                [*FTDIAG, "attach", str(target.pid), "--duration", "1", "--format", "json"],
+                stdout=subprocess.PIPE,
+                env=environment(scratch),
+            )
+            for _ in range(2)
+        ]
+        reports = [json.loads(command.communicate(timeout=60)[0]) for command in both]
+    assert [report["target"]["pid"] for report in reports] == [target.pid] * 2
