@@ -284,11 +284,17 @@ NATIVE_FILE: Final = "<native>"
 
 @dataclass(frozen=True, slots=True)
 class ProcessCounters:
-    """Whole-process readings at the end of a window; `None` where not readable."""
+    """Whole-process readings at the end of a window; `None` where not readable.
+
+    `machine_busy_ns` is the CPU time that all programs of the machine used in the window, `throttled_ns` the
+    time for which the target's cgroup was held back by its CPU quota (summed over its cores).
+    """
 
     rss_bytes: int | None = None
     threads: int | None = None
     gil_enabled: bool | None = None
+    machine_busy_ns: int | None = None
+    throttled_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,6 +464,10 @@ class Metrics:
     serial_share_ratio: float | None
     concurrency: tuple[float, ...]
     work_per_wakeup_ns: float | None
+    other_programs_cores: float | None = None
+    """Cores that other programs of the machine used (the sampler among them)."""
+    throttled_cores: float | None = None
+    """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -525,3 +535,5 @@ class Snapshot:
     findings: tuple[Finding, ...]
     not_applicable: tuple[tuple[str, str], ...]
     quality: Quality
+    process: ProcessCounters | None = None
+    """The last readings of the whole process in the range."""

@@ -242,6 +242,10 @@ class Sampler:
         self._parked: dict[int, _Thread] = {}
         self._with_holders: dict[int, set[_Thread]] = {}
         self._waking: dict[int, list[_Thread]] = {}
+        self._totals: dict[str, int | None] = {
+            "machine": procfs.machine_busy_ns(),
+            "throttled": procfs.throttled_ns(options.pid),
+        }
         self._end: End | None = None
         self._cpu_base_ns = 0
 
@@ -443,13 +447,18 @@ class Sampler:
         for thread in self._parked.values():
             if thread.lock is not None and thread.observation is not None:
                 waiters.setdefault(thread.lock.key, []).append(thread)
-        sections: dict[int, _Thread] | None = None
+        sections: dict[int, set[_Thread]] | None = None
         for key, waiting in waiters.items():
             lock = waiting[0].lock
             assert lock is not None
-            if lock.lock is not None and lock.lock.kind is LockKind.OBJECT and sections is None:
-                sections = self._critical_sections()
-            found = self._holder_of(lock, sections or {})
+            found = NO_HOLDER, int(Confidence.UNKNOWN)
+            if lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
+                if sections is None:
+                    sections = self._critical_sections()
+                # Who gives a lock away still has it in its chain while it wakes the next thread.
+                found = self._handed_over(key, waiting, tick)
+            if found[0] == NO_HOLDER:
+                found = self._holder_of(lock, sections or {})
             if found[0] == NO_HOLDER and lock.owner:
                 found = self._handed_over(key, waiting, tick)
             if found[0] == NO_HOLDER and self._look_again(waiting, tick):
@@ -503,14 +512,15 @@ class Sampler:
         thread.observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
         return thread.info.index + 1, int(Confidence.KNOWN)
 
-    def _holder_of(self, lock: LockWait, sections: Mapping[int, _Thread]) -> tuple[int, int]:
+    def _holder_of(self, lock: LockWait, sections: Mapping[int, set[_Thread]]) -> tuple[int, int]:
         """(holder column, confidence) for a lock; two threads that both seem to hold it mean nobody known."""
         holder: _Thread | None = None
         ident = self._locks.rlock_owner(lock)
         if ident is not None:
             holder = next((t for t in self._threads.values() for p in t.python if p.ident == ident), None)
         elif lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
-            holder = sections.get(lock.key)
+            entered = sections.get(lock.key, set())
+            holder = next(iter(entered)) if len(entered) == 1 and self._locks.is_locked(lock.key) else None
         elif lock.lock is not None and lock.lock.kind is LockKind.GIL:
             holder = self._gil_holder()
         else:
@@ -525,14 +535,14 @@ class Sampler:
             return NO_HOLDER, int(Confidence.UNKNOWN)
         return holder.info.index + 1, int(Confidence.KNOWN)
 
-    def _critical_sections(self) -> dict[int, _Thread]:
-        """Object mutex -> the thread whose active critical sections hold it."""
-        held: dict[int, _Thread] = {}
+    def _critical_sections(self) -> dict[int, set[_Thread]]:
+        """Object mutex -> the threads whose active critical sections name it: its holder, and who just left."""
+        held: dict[int, set[_Thread]] = {}
         for thread in self._threads.values():
             for python in thread.python:
                 if python.critical_section:
                     for mutex in self._locks.held_by_critical_sections(python):
-                        held[mutex] = thread
+                        held.setdefault(mutex, set()).add(thread)
         return held
 
     def _gil_holder(self) -> _Thread | None:
@@ -716,6 +726,8 @@ class Sampler:
             rss_bytes=procfs.rss_bytes(self._pid),
             threads=len(self._threads),
             gil_enabled=self.target.gil_enabled,
+            machine_busy_ns=self._difference("machine", procfs.machine_busy_ns()),
+            throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
         )
         gaps = tuple(Gap(what, why, count) for (what, why), count in self._gaps.items())
         window = Window(
@@ -733,6 +745,11 @@ class Sampler:
         self._ended.clear()
         if self._windows % 30 == 1:
             gc.collect()  # automatic collection is off: it would make ticks late
+
+    def _difference(self, name: str, total: int | None) -> int | None:
+        """What a counter that only grows gained since the last window; `None` the first time."""
+        before, self._totals[name] = self._totals.get(name), total
+        return None if total is None or before is None else max(0, total - before)
 
     def _once_a_window(self, now: int) -> None:
         try:

@@ -11,7 +11,7 @@ recording share what they can. Chunks are cut at window ids, which do not move w
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -23,6 +23,8 @@ from ftdiag.analysis.ticks import STATES, tick_runs
 from ftdiag.model import (
     Gap,
     HotLine,
+    Metrics,
+    ProcessCounters,
     Quality,
     SamplerCost,
     Snapshot,
@@ -59,6 +61,7 @@ class _Digest:
     shares: efficiency.TickShares
     locks: locks.LockShares
     costs: tuple[SamplerCost, ...]
+    process: tuple[ProcessCounters, ...]
     gaps: tuple[Gap, ...]
     length_ns: int
     ticks: int
@@ -212,6 +215,7 @@ class Session:
         runs = tick_runs(recording, first, last, periods)
         accounts = accounting.account(recording, first, last, runs, periods)
         joined = first > 0 and bool(recording.t0_ns[first] - recording.t1_ns[first - 1] < 2 * periods[0])
+        costs = recording.costs(first, last)
         totals = np.column_stack([accounts.alive_ns, accounts.cpu_ns, accounts.run_queue_ns, accounts.counts])
         return _Digest(
             thread=accounts.thread,
@@ -220,7 +224,8 @@ class Session:
             time=accounting.merge_time([accounts.time]),
             shares=efficiency.tick_shares(runs, accounts, length, capacity),
             locks=locks.lock_shares(runs, accounts, self._locks_known(), periods, capacity, joined=joined),
-            costs=recording.costs(first, last).sampler,
+            costs=costs.sampler,
+            process=costs.process,
             gaps=recording.gaps(first, last),
             length_ns=int(length.sum()),
             ticks=accounts.ticks,
@@ -245,6 +250,8 @@ class Session:
             voluntary_switches=threads.totals[:, 3],
             shares=efficiency.merge_shares([digest.shares for digest in digests]),
         )
+        process = [reading for digest in digests for reading in digest.process]
+        metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()))
         start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
         listed, left_out = self._thread_metrics(last, threads, time)
         gaps = _merged_gaps(
@@ -268,6 +275,7 @@ class Session:
             findings=(),
             not_applicable=(),
             quality=_quality(recording, digests, threads, time, missing, gaps),
+            process=process[-1] if process else None,
         )
 
     def _thread_metrics(
@@ -327,6 +335,22 @@ class Session:
             )
             for row in rows
         }
+
+
+def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int) -> Metrics:
+    """The metrics with what the rest of the machine and the CPU quota took; `None` where not read."""
+    busy = [reading.machine_busy_ns for reading in process if reading.machine_busy_ns is not None]
+    throttled = [reading.throttled_ns for reading in process if reading.throttled_ns is not None]
+    if metrics.duration_ns <= 0:
+        return metrics
+    return replace(
+        metrics,
+        # Where some windows lack the reading the sum would be too small: then it is not known.
+        other_programs_cores=(
+            max(0.0, sum(busy) - cpu_ns) / metrics.duration_ns if len(busy) == len(process) and busy else None
+        ),
+        throttled_cores=sum(throttled) / metrics.duration_ns if throttled else None,
+    )
 
 
 def _merged_threads(digests: list[_Digest]) -> _Threads:

@@ -197,13 +197,16 @@ def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dic
     cost = bounded(columns["cost"], -(2**62), 2**62, "a cost").tolist()
     process = bounded(columns["process"], 0, 2**62, "a reading of the process").tolist()
     # Later minor versions may append.
-    if len(cost) < len(schema.COST_FIELDS) or len(process) < 3:
+    if len(cost) < len(schema.COST_FIELDS) or len(process) < schema.REQUIRED_PROCESS_FIELDS:
         raise schema.DamagedBlob("the sampler's cost is missing")
-    rss, threads, gil = (None if value == 0 else value - 1 for value in process[:3])
+    known = process[: len(schema.PROCESS_FIELDS)]
+    readings = [None if value == 0 else value - 1 for value in known]
+    readings += [None] * (len(schema.PROCESS_FIELDS) - len(readings))
+    rss, threads, gil, machine_busy, throttled = readings
     facts = WindowFacts(
         key,
         SamplerCost(*cost[: len(schema.COST_FIELDS)]),
-        ProcessCounters(rss, threads, None if gil is None else bool(gil)),
+        ProcessCounters(rss, threads, None if gil is None else bool(gil), machine_busy, throttled),
         _gaps(columns.get("gaps")),
     )
     return facts, {column: columns[column] for column in schema.COUNTER_COLUMNS}

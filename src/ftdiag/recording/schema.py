@@ -106,6 +106,10 @@ COUNTER_COLUMNS: Final = (
 )
 COST_FIELDS: Final = ("cpu_ns", "ticks", "late_ticks", "missed_ticks", "walked_stacks", "torn_stacks")
 
+PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns", "throttled_ns")
+REQUIRED_PROCESS_FIELDS: Final = 3
+"""The first so many have been there since minor version 0."""
+
 META_SCHEMA: Final = "schema"
 META_TARGET: Final = "target"
 META_SETTINGS: Final = "settings"

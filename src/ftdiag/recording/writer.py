@@ -572,8 +572,7 @@ def _encode_counters(window_id: int, window: Window) -> bytes:
         (name, getattr(window.counters, name), name == "thread") for name in schema.COUNTER_COLUMNS
     ]
     columns.append(("cost", [getattr(window.cost, name) for name in schema.COST_FIELDS], False))
-    process = window.process
-    readings = (process.rss_bytes, process.threads, process.gil_enabled)
+    readings = [getattr(window.process, name) for name in schema.PROCESS_FIELDS]
     columns.append(("process", [0 if value is None else 1 + int(value) for value in readings], False))
     if window.gaps:
         columns.append(("gaps", array("B", _gaps_json(window.gaps).encode("ascii")), False))

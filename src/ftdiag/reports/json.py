@@ -34,7 +34,10 @@ def to_report(snapshot: Snapshot) -> Json:
     """The report of a snapshot."""
     quality = snapshot.quality
     not_measured = {
-        "memory": NOT_RECORDED,
+        "memory.pss_bytes": NOT_RECORDED,
+        "memory.stacks_bytes": NOT_RECORDED,
+        "memory.per_thread_bytes": NOT_RECORDED,
+        "memory.memray": NOT_RECORDED,
         "hot.allocations": NOT_RECORDED,
         **dict(quality.not_measured),
     }
@@ -66,7 +69,7 @@ def to_report(snapshot: Snapshot) -> Json:
         "locks": [_lock(lock) for lock in snapshot.locks],
         "hot": [_hot(line) for line in snapshot.hot],
         "memory": {
-            "rss_bytes": None,
+            "rss_bytes": None if snapshot.process is None else snapshot.process.rss_bytes,
             "pss_bytes": None,
             "stacks_bytes": None,
             "per_thread_bytes": None,

@@ -240,8 +240,12 @@ class _Report:
         text = f"threads wait {self._share(spent)} of their time for a free core"
         if metrics.capacity_cores is not None and metrics.on_cpu_cores >= BUSY_SHARE * metrics.capacity_cores:
             return f"{text}: there are more busy threads than cores."
-        if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
-            return f"{text}: other programs or a CPU quota kept them off the cores."
+        if metrics.throttled_cores is not None and metrics.throttled_cores >= NOTEWORTHY_SHARE:
+            return f"{text}: the CPU quota held them back ({units.cores(metrics.throttled_cores)} cores)."
+        if metrics.other_programs_cores is not None and metrics.other_programs_cores >= NOTEWORTHY_SHARE:
+            other = units.cores(metrics.other_programs_cores)
+            if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
+                return f"{text}; other programs use {other} cores."
         return f"{text}."
 
     # --- sections ------------------------------------------------------------------------------------

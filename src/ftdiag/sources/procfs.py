@@ -279,6 +279,40 @@ def cgroup_quota(pid: int) -> tuple[float, str] | None:
     return min(limits, default=None)
 
 
+def machine_busy_ns() -> int | None:
+    """CPU time that all programs have used since boot, from /proc/stat (grain: a clock tick per core).
+
+    user, nice, system, irq and softirq; guest time is in user already. `None` if it cannot be read.
+    """
+    try:
+        with open("/proc/stat", "rb") as stream:
+            fields = stream.readline(1024).split()
+        user, nice, system, _, _, irq, softirq = map(int, fields[1:8])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq) * 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def throttled_ns(pid: int) -> int | None:
+    """Time for which the process's cgroups were held back by a CPU quota; `None` without one.
+
+    cpu.stat: throttled_usec (v2), throttled_time in ns (v1).
+    """
+    total = None
+    for directory, version in _cgroup_directories(pid):
+        for level in (directory, *directory.parents):
+            if not str(level).startswith("/sys/fs/cgroup"):
+                break
+            if _quota_in(level, version) is None:
+                continue
+            name, scale = (b"throttled_usec", 1000) if version == 2 else (b"throttled_time", 1)
+            with suppress(OSError, ValueError):
+                for line in (level / "cpu.stat").read_bytes().splitlines():
+                    if line.split()[:1] == [name]:
+                        total = (total or 0) + scale * int(line.split()[1])
+    return total
+
+
 def _cgroup_directories(pid: int) -> Iterator[tuple[Path, int]]:
     try:
         lines = Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
