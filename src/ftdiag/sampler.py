@@ -35,11 +35,13 @@ from ftdiag.errors import (
     FtdiagError,
     MemoryReadError,
     NoSuchProcess,
+    PermissionRefused,
     RecordingError,
     TargetGone,
     UsageError,
 )
 from ftdiag.model import (
+    NATIVE_FILE,
     NO_HOLDER,
     NO_STACK,
     NO_WAIT,
@@ -50,6 +52,7 @@ from ftdiag.model import (
     Frame,
     Gap,
     LockKind,
+    NativeSamples,
     ProcessCounters,
     RecordingSettings,
     Runs,
@@ -66,6 +69,7 @@ from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import LockWait
 from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.scheduling import go_first
 from ftdiag.sources.waits import Blocked, WaitReader
@@ -83,6 +87,9 @@ NAMES_EVERY_WINDOWS: Final = 10
 """Names can be changed by the program; apart from new threads they are read again this rarely."""
 MATCH_ATTEMPTS: Final = 50
 """Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
+MAX_NATIVE_FRAMES: Final = 50_000
+"""Native symbols whose frame id is remembered."""
+NOT_MEASURED_PREFIX: Final = "not measured: "
 SCHEDSTAT_BYTES: Final = 96
 SYSCALL_BYTES: Final = 256
 
@@ -97,6 +104,8 @@ class SamplerOptions:
     duration_s: float | None = None
     keep_ns: int | None = None
     keep_bytes: int | None = None
+    native_rate_hz: float = 199.0
+    """Samples a second of machine code while a thread is on a core; 0 switches it off."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a rate or duration that makes no sense."""
@@ -104,6 +113,11 @@ class SamplerOptions:
             raise UsageError(
                 f"a rate of {self.rate_hz:g} Hz is not possible",
                 f"--rate takes {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}; 100 is usual",
+            )
+        if not 0 <= self.native_rate_hz <= MAX_RATE_HZ:
+            raise UsageError(
+                f"a native rate of {self.native_rate_hz:g} Hz is not possible",
+                f"--native-rate takes 0 (off) to {MAX_RATE_HZ:g}; 199 is usual",
             )
         if self.duration_s is not None and not 0 < self.duration_s <= 31_536_000:
             raise UsageError(
@@ -141,6 +155,7 @@ class _Thread:
         "innermost",
         "lock",
         "observation",
+        "previous_stack",
         "python",
         "ran",
         "run_start",
@@ -173,6 +188,7 @@ class _Thread:
         self.held: tuple[int, ...] = ()
         self.lock: LockWait | None = None
         self.innermost: PythonThread | None = None
+        self.previous_stack = NO_STACK
 
 
 class _Stacks:
@@ -248,6 +264,9 @@ class Sampler:
         }
         self._end: End | None = None
         self._cpu_base_ns = 0
+        self._native_counts: Counter[tuple[int, int, int, int]] = Counter()
+        self._native_frames: dict[str | None, int] = {}
+        self._native, self.native_state = self._open_native()
 
     def attach(self, sink: RecordingSink) -> None:
         """Begin to use a recording; reads what does not change often for the first time."""
@@ -256,6 +275,17 @@ class Sampler:
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
         self._read_gil()
+
+    def _open_native(self) -> tuple[NativeSampler | None, str]:
+        """The sampler of machine code, and in words how it samples or why it cannot."""
+        if not self._options.native_rate_hz:
+            return None, f"{NOT_MEASURED_PREFIX}switched off"
+        try:
+            native = NativeSampler(self._pid, self._options.native_rate_hz, self._runtime)
+        except PermissionRefused as refusal:
+            why = refusal.what if refusal.hint is None else f"{refusal.what} ({refusal.hint})"
+            return None, f"{NOT_MEASURED_PREFIX}{why}"
+        return native, native.description
 
     # --- the loop ---
 
@@ -319,9 +349,12 @@ class Sampler:
         tick = len(self._tick_ns)
         self._tick_ns.append(now)
         try:
+            samples = self._native.read() if self._native is not None else ()
             if os.fstat(self._task_directory).st_nlink != self._thread_count:
                 self._update_threads(now, tick)
             self._look(now, tick)
+            if samples:
+                self._join_native(samples, now)
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
         except MemoryReadError:
@@ -388,6 +421,7 @@ class Sampler:
             if not thread.python and thread.attempts < MATCH_ATTEMPTS:
                 self._match_later(thread)
             thread.innermost = innermost
+            thread.previous_stack = thread.observation[1] if thread.observation is not None else stack
             self._note_held(thread, innermost, stack)
             self._parked.pop(thread.info.index, None)
             waited_for, thread.lock = thread.lock, None
@@ -554,6 +588,47 @@ class Sampler:
             thread.runs.append((thread.run_start, tick - thread.run_start, thread.observation))
         thread.run_start = tick
 
+    # --- what the cores did ---
+
+    def _join_native(self, samples: Sequence[NativeSample], now: int) -> None:
+        """Charge each sample to the Python stack seen nearest in time: at this tick, or at the one before."""
+        middle = now - self._since_last_tick(now) // 2
+        counts, frames, threads = self._native_counts, self._native_frames, self._threads
+        for sample in samples:
+            thread = threads.get(sample.tid)
+            if thread is None or thread.observation is None:
+                continue
+            stack = thread.observation[1] if sample.time_ns >= middle else thread.previous_stack
+            frame = frames.get(sample.symbol)
+            if frame is None:
+                frame = self._intern_symbol(sample.symbol)
+            counts[thread.info.index, stack, int(sample.state), frame] += 1
+
+    def _intern_symbol(self, symbol: str | None) -> int:
+        name = "?" if symbol is None else symbol
+        if len(self._native_frames) >= MAX_NATIVE_FRAMES:
+            self._native_frames.clear()
+        frame = self._sink.intern_frame(Frame(NATIVE_FILE, name, None))
+        self._native_frames[symbol] = frame
+        return frame
+
+    def _native_window(self) -> NativeSamples | None:
+        """The samples of the window that ends, and begin anew."""
+        if self._native is None:
+            return None
+        lost = self._native.lost
+        columns = NativeSamples(lost=lost, sampled_ratio=self._native.sampled_share)
+        for (thread, stack, state, frame), samples in self._native_counts.items():
+            columns.thread.append(thread)
+            columns.stack.append(stack)
+            columns.state.append(state)
+            columns.frame.append(frame)
+            columns.samples.append(samples)
+        self._native_counts.clear()
+        if lost:
+            self._gaps["native samples", "dropped by the kernel: the buffer was full"] += lost
+        return columns
+
     # --- threads that come and go ---
 
     def _update_threads(self, now: int, tick: int) -> None:
@@ -606,6 +681,8 @@ class Sampler:
             thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0)
         thread.schedstat = b""
         self._threads[tid] = thread
+        if self._native is not None:
+            self._native.add_thread(tid)
         self._sink.put_thread(info)
         self._names_wanted = True
 
@@ -620,6 +697,8 @@ class Sampler:
         thread.observation = None
         self._note_held(thread, None, NO_STACK)
         self._parked.pop(thread.info.index, None)
+        if self._native is not None:
+            self._native.remove_thread(thread.info.tid)
         thread.files.close()
         thread.info = replace(thread.info, ended_ns=thread.seen_ns)
         self._sink.put_thread(thread.info)
@@ -729,10 +808,11 @@ class Sampler:
             machine_busy_ns=self._difference("machine", procfs.machine_busy_ns()),
             throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
         )
+        native = self._native_window()
         gaps = tuple(Gap(what, why, count) for (what, why), count in self._gaps.items())
         window = Window(
             self._window_start_ns, max(end_ns, self._window_start_ns), self._tick_ns, runs, counters, cost,
-            process, gaps,
+            process, gaps, native,
         )  # fmt: skip
         if ticks:
             self._sink.write_window(window)
@@ -754,6 +834,8 @@ class Sampler:
     def _once_a_window(self, now: int) -> None:
         try:
             self._locks.refresh()
+            if self._native is not None:
+                self._native.refresh()
             stale = self._interpreter.recheck_codes()
             if stale:
                 self._gaps["code", "code objects were freed; lines seen between may be wrong"] += stale
@@ -845,6 +927,7 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
         started_unix_ns=time.time_ns(),
         ftdiag_version=__version__,
         host=socket.gethostname(),
+        native=sampler.native_state,
     )
     writer = RecordingWriter(
         Path(options.path),

@@ -34,10 +34,7 @@ def to_report(snapshot: Snapshot) -> Json:
     """The report of a snapshot."""
     quality = snapshot.quality
     not_measured = {
-        "memory.pss_bytes": NOT_RECORDED,
-        "memory.stacks_bytes": NOT_RECORDED,
-        "memory.per_thread_bytes": NOT_RECORDED,
-        "memory.memray": NOT_RECORDED,
+        "memory": f"all but rss_bytes: {NOT_RECORDED}",
         "hot.allocations": NOT_RECORDED,
         **dict(quality.not_measured),
     }
