@@ -1,7 +1,6 @@
 """Runs `ftdiag` as a person would: its own process, its exit status, what it prints where.
 
-In: arguments. Out: `Ran`, or for the cockpit a `Screen` on a pseudo-terminal. No test may leave a process
-or a temporary file behind; `scratch_of` gives each its own place for them.
+In: arguments. Out: `Ran`, or for the cockpit a `Screen` on a pseudo-terminal.
 """
 
 from __future__ import annotations

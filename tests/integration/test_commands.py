@@ -153,16 +153,19 @@ class TestAttach:
         assert ran.json["threads"]
         assert f"sampling ended early: process {target.pid}" in ran.err
 
-    def test_ctrl_c_reports_what_was_seen(self, one_python: str, scratch: dict[str, str | None]) -> None:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_it_early_with_a_report(
+        self, one_python: str, scratch: dict[str, str | None], number: signal.Signals
+    ) -> None:
         with (
             process(one_python, "-c", IDLE) as target,
             started("attach", target.pid, "--duration", "60", "--format", "json", env=scratch) as command,
         ):
             time.sleep(1.5)
-            command.send_signal(signal.SIGINT)
+            command.send_signal(number)
             ran = finished(command)
 
-        assert ran.status == 130
+        assert ran.status == 128 + number
         assert ran.json["window"]["duration_s"] < 5
         assert "interrupted" in ran.err
 
@@ -358,7 +361,7 @@ class TestRecord:
         small = tmp_path / "small"
         small.mkdir()
         mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=110k", "tmpfs", str(small)], check=False
+            ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)], check=False
         )
         assert mounted.returncode == 0
         try:
@@ -419,7 +422,7 @@ class TestRun:
         assert ran.json["target"]["executable"] == os.path.realpath(one_python)
 
     def test_a_program_that_only_starts_python(self, one_python: str, scratch: dict[str, str | None]) -> None:
-        code = f"{one_python} -c 'import time; time.sleep(5)'; exit 0"
+        code = f"{one_python} -c 'import time; time.sleep(3.5)'; exit 0"
 
         ran = ftdiag("run", "--format", "text", "--", "sh", "-c", code, env=scratch)
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 REPORT_DURATION_S: Final = 5.0
 """How long a report looks when nothing is said: long enough for steady shares, short enough to wait for."""
-INTERRUPTED_STATUS: Final = 130
+SIGNAL_STATUS: Final = 128
 
 
 @click.command(
@@ -96,17 +96,17 @@ def attach(
         failure: FtdiagError | None = None
         if form == "tui":
             with Recording.open(work.path) as recording:
-                status = viewing.show_cockpit(Session(recording), work.sampler)
+                status = viewing.show_cockpit(Session(recording), work.sampler, fail_on=fail_on)
             try:
                 work.sampler.stop()
             except FtdiagError as error:
                 failure = work.explained(error)
         else:
             length = duration_s or 0.0
-            interrupted = False
+            number = 0
             end: SamplingEnd | None = None
             try:
-                end, interrupted = work.wait(
+                end, number = work.wait(
                     lambda passed: f"looking at process {pid}: {min(passed, length):.0f} of {length:g} s"
                 )
             except FtdiagError as error:
@@ -115,8 +115,8 @@ def attach(
                 if len(recording) == 0:
                     raise failure or nothing_seen(pid, recording.end.detail if recording.end else None)
                 status = viewing.print_report(Session(recording).snapshot(), form, fail_on)
-            if interrupted:
-                status = INTERRUPTED_STATUS
+            if number:
+                status = SIGNAL_STATUS + number
                 terminal.note("interrupted: the report covers what was seen until then")
             elif form == "json" and end is not None and end.reason is not EndReason.DURATION:
                 terminal.note(f"sampling ended early: {end.detail}")

@@ -23,6 +23,7 @@ import click
 from ftdiag import __version__
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import PROCESSES_HINT, BadValue
+from ftdiag.commands.terminal import Terminated
 from ftdiag.errors import FtdiagError
 
 PROGRAM: Final = "ftdiag"
@@ -44,14 +45,6 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "Show a recording of a program that does not scale."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
-
-
-class Terminated(BaseException):
-    """SIGTERM or SIGHUP came: clean up and end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 class LazyGroup(click.Group):

@@ -47,10 +47,10 @@ def command(pid: int, path: Path, duration_s: float | None, rate_hz: float) -> i
             return f"recording process {pid} to {path}: {passed:.0f} s, {size_of(path)}  (Ctrl-C ends it)"
 
         try:
-            end, interrupted = work.wait(words)
+            end, number = work.wait(words)
         except FtdiagError as error:
             raise work.explained(error) from None
-    how = "stopped" if interrupted or end is None else end.detail
+    how = "stopped" if number or end is None else end.detail
     terminal.note(f"recorded process {pid} in {path} ({size_of(path)}): {how}")
     terminal.note(f"  ftdiag open {path}   shows it")
     return 0

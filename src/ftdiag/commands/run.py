@@ -240,7 +240,10 @@ def _with_cockpit(stack: ExitStack, arguments: tuple[str, ...], look: _Look, log
 
                 with Recording.open(work.path) as recording:
                     look.findings_status = show_cockpit(
-                        Session(recording), work.sampler, on_signal=program.forward
+                        Session(recording),
+                        work.sampler,
+                        on_signal=program.forward,
+                        fail_on=look.fail_on,
                     )
                 try:
                     work.sampler.stop()

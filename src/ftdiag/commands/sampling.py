@@ -7,6 +7,7 @@ permission is missing, and the command that gives it.
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.commands.scratch import private_directory
-from ftdiag.commands.terminal import Progress
+from ftdiag.commands.terminal import Progress, Terminated
 from ftdiag.errors import (
     DiskFull,
     FtdiagError,
@@ -55,8 +56,8 @@ class Sampling:
             return DiskFull(error.what, "TMPDIR=/some/directory ftdiag ...   takes another place")
         return explained(error, self.pid)
 
-    def wait(self, progress: Callable[[float], str]) -> tuple[SamplingEnd | None, bool]:
-        """Wait for the end, or for Ctrl-C; the end, and whether it was Ctrl-C.
+    def wait(self, progress: Callable[[float], str]) -> tuple[SamplingEnd | None, int]:
+        """Wait for the end, or for Ctrl-C or SIGTERM; the end, and the signal's number or 0.
 
         Raises what the sampler reports, after which the recording can still be read.
         """
@@ -67,11 +68,13 @@ class Sampling:
                 end = self.sampler.wait(POLL_S)
                 if end is not None:
                     self.sampler.stop()
-                    return end, False
+                    return end, 0
                 line.show(progress(time.monotonic() - begin))
         except KeyboardInterrupt:
             line.clear()
-            return self.sampler.stop(), True
+            return self.sampler.stop(), signal.SIGINT
+        except Terminated as termination:
+            return self.sampler.stop(), termination.number
         finally:
             line.clear()
 

@@ -11,6 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Final, TextIO
 
 from ftdiag.errors import FtdiagError, UsageError
@@ -23,6 +24,14 @@ PROGRESS_EVERY_S: Final = 0.5
 
 class OutputFailed(FtdiagError):
     """Standard output takes nothing."""
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP came: clean up and end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def cockpit_possible() -> bool:
@@ -113,7 +122,8 @@ def put_json(value: object) -> None:
 def note(text: str) -> None:
     """One message on standard error. Silent when that is closed."""
     if sys.stderr is not None and not sys.stderr.closed:
-        print(harmless(text), file=sys.stderr, flush=True)
+        with suppress(OSError):  # the terminal has gone away
+            print(harmless(text), file=sys.stderr, flush=True)
 
 
 def complain(what: str, hint: str | None = None) -> None:
@@ -121,10 +131,11 @@ def complain(what: str, hint: str | None = None) -> None:
     if sys.stderr is None or sys.stderr.closed:
         return
     head, reset = ("\x1b[1;31m", "\x1b[0m") if colours() else ("", "")
-    print(f"{head}ftdiag: error:{reset} {harmless(what)}", file=sys.stderr)
-    for line in (hint or "").splitlines():
-        print(f"  {harmless(line)}", file=sys.stderr)
-    sys.stderr.flush()
+    with suppress(OSError):  # the terminal has gone away
+        print(f"{head}ftdiag: error:{reset} {harmless(what)}", file=sys.stderr)
+        for line in (hint or "").splitlines():
+            print(f"  {harmless(line)}", file=sys.stderr)
+        sys.stderr.flush()
 
 
 class Progress:
@@ -142,14 +153,16 @@ class Progress:
             return
         self._next = now + PROGRESS_EVERY_S
         columns = shutil.get_terminal_size((80, 24)).columns - 1
-        sys.stderr.write(f"\r\x1b[2K{harmless(text)[:columns]}")
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.write(f"\r\x1b[2K{harmless(text)[:columns]}")
+            sys.stderr.flush()
         self._shown = True
 
     def clear(self) -> None:
         """Take the line away."""
         if self._shown:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stderr.write("\r\x1b[2K")
+                sys.stderr.flush()
             self._shown = False
             self._next = 0.0

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ftdiag.tui.app import CockpitApp
 
 FINDINGS_STATUS: Final = 1
+BUG_STATUS: Final = 70
 FIRST_WINDOW_WAIT_S: Final = 1.0
 """How long the first look at a growing recording waits for its first window: the screen is then not empty."""
 STILL_WRITTEN_S: Final = 5.0
@@ -139,9 +140,14 @@ class RecordingSource:
 def show_cockpit(
     session: Session,
     sampler: SamplerProcess | None = None,
+    *,
     on_signal: Callable[[int], None] | None = None,
+    fail_on: str | None = None,
 ) -> int:
-    """Show the cockpit until it is left; its exit status. `on_signal` is told of SIGTERM and SIGHUP."""
+    """Show the cockpit until it is left; the exit status.
+
+    Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
+    """
     from ftdiag.tui.app import CockpitApp
 
     app = CockpitApp(RecordingSource(session, sampler))
@@ -151,11 +157,11 @@ def show_cockpit(
         came.append(app.ended_by)
     for number in came[:1]:
         if on_signal is None:
-            from ftdiag.commands.main import Terminated
-
-            raise Terminated(number)
+            raise terminal.Terminated(number)
         on_signal(number)
-    return app.return_code or 0
+    if app.return_code:
+        return BUG_STATUS  # it has said what happened
+    return 0 if fail_on is None else findings_status(session.snapshot(), fail_on)
 
 
 @contextmanager

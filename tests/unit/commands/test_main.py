@@ -130,7 +130,7 @@ class TestErrors:
             (RecordingError("what", "hint"), 3),
             (DiskFull("what", "hint"), 3),
             (KeyboardInterrupt(), 130),
-            (main.Terminated(15), 143),
+            (terminal.Terminated(15), 143),
             (BrokenPipeError(), 141),
             (ZeroDivisionError("oops"), 70),
         ],
