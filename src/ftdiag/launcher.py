@@ -53,7 +53,7 @@ class SamplerFailed(FtdiagError):
 
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
-    """What to sample and where to write: fields of `sampler.SamplerOptions`, of which the others have defaults."""
+    """What to sample and where to write: fields of `sampler.SamplerOptions`; its others have defaults."""
 
     pid: int
     path: str
