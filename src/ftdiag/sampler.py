@@ -258,6 +258,7 @@ class Sampler:
         self._parked: dict[int, _Thread] = {}
         self._with_holders: dict[int, set[_Thread]] = {}
         self._waking: dict[int, list[_Thread]] = {}
+        self._entered: dict[int, tuple[set[_Thread], _Thread]] = {}
         self._totals: dict[str, int | None] = {
             "machine": procfs.machine_busy_ns(),
             "throttled": procfs.throttled_ns(options.pid),
@@ -482,6 +483,7 @@ class Sampler:
             if thread.lock is not None and thread.observation is not None:
                 waiters.setdefault(thread.lock.key, []).append(thread)
         sections: dict[int, set[_Thread]] | None = None
+        entered: dict[int, tuple[set[_Thread], _Thread]] = {}
         for key, waiting in waiters.items():
             lock = waiting[0].lock
             assert lock is not None
@@ -491,12 +493,14 @@ class Sampler:
                     sections = self._critical_sections()
                 # Who gives a lock away still has it in its chain while it wakes the next thread.
                 found = self._handed_over(key, waiting, tick)
-            if found[0] == NO_HOLDER:
-                found = self._holder_of(lock, sections or {})
+                if found[0] == NO_HOLDER:
+                    found = self._inside(key, sections.get(key, set()), entered)
+            else:
+                found = self._holder_of(lock)
             if found[0] == NO_HOLDER and lock.owner:
                 found = self._handed_over(key, waiting, tick)
             if found[0] == NO_HOLDER and self._look_again(waiting, tick):
-                found = self._holder_of(lock, sections or {})
+                found = self._holder_of(lock)
             for thread in waiting:
                 if thread.lock is None or thread.lock.key != key or thread.observation is None:
                     continue  # it has the lock by now
@@ -504,6 +508,33 @@ class Sampler:
                 if found != (holder, confidence):
                     self._close_run(thread, tick)
                     thread.observation = (state, stack, wait, *found)
+        self._entered = entered
+
+    def _inside(
+        self, key: int, inside: set[_Thread], entered: dict[int, tuple[set[_Thread], _Thread]]
+    ) -> tuple[int, int]:
+        """The holder of an object's lock, of the threads whose critical sections name it.
+
+        There are two when one unlocked it, and was taken off its core before it could leave its section, and
+        the other has it now: that is the one that was not inside at the last tick. `entered` takes what the
+        next tick needs to know.
+        """
+        if not self._locks.is_locked(key):
+            return NO_HOLDER, int(Confidence.UNKNOWN)
+        if len(inside) == 1:
+            (holder,) = inside
+            confidence = Confidence.KNOWN
+        elif len(inside) == 2 and key in self._entered:
+            before, holder_before = self._entered[key]
+            new = inside - before
+            if before != inside and len(new) != 1:
+                return NO_HOLDER, int(Confidence.UNKNOWN)
+            holder = new.pop() if new else holder_before
+            confidence = Confidence.INFERRED
+        else:
+            return NO_HOLDER, int(Confidence.UNKNOWN)
+        entered[key] = inside, holder
+        return holder.info.index + 1, int(confidence)
 
     def _look_again(self, waiting: list[_Thread], tick: int) -> bool:
         """Observe waiters that ran since they were looked at in this tick: one of them may have the lock.
@@ -546,15 +577,12 @@ class Sampler:
         thread.observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
         return thread.info.index + 1, int(Confidence.KNOWN)
 
-    def _holder_of(self, lock: LockWait, sections: Mapping[int, set[_Thread]]) -> tuple[int, int]:
+    def _holder_of(self, lock: LockWait) -> tuple[int, int]:
         """(holder column, confidence) for a lock; two threads that both seem to hold it mean nobody known."""
         holder: _Thread | None = None
         ident = self._locks.rlock_owner(lock)
         if ident is not None:
             holder = next((t for t in self._threads.values() for p in t.python if p.ident == ident), None)
-        elif lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
-            entered = sections.get(lock.key, set())
-            holder = next(iter(entered)) if len(entered) == 1 and self._locks.is_locked(lock.key) else None
         elif lock.lock is not None and lock.lock.kind is LockKind.GIL:
             holder = self._gil_holder()
         else:
@@ -570,7 +598,7 @@ class Sampler:
         return holder.info.index + 1, int(Confidence.KNOWN)
 
     def _critical_sections(self) -> dict[int, set[_Thread]]:
-        """Object mutex -> the threads whose active critical sections name it: its holder, and who just left."""
+        """Object mutex -> the threads whose active critical sections name it: its holder and who leaves."""
         held: dict[int, set[_Thread]] = {}
         for thread in self._threads.values():
             for python in thread.python:

@@ -48,6 +48,10 @@ _STACKREF_TAGS: Final = 7
 _TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
 _GIL_STATE_BYTES: Final = 256
 """struct _gil_runtime_state is 216 bytes on x86-64 and aarch64 (Include/internal/pycore_gil.h)."""
+_BOUND_METHODS: Final = frozenset({"builtin_function_or_method", "method"})
+_WORD: Final = struct.Struct("<Q")
+_MUTEX_LOCKED: Final = 1
+"""_Py_LOCKED (Include/internal/pycore_lock.h)."""
 _LOCK_TYPES: Final = frozenset({"_thread.lock", "_thread.RLock"})
 _MALLOC_HEAP_BYTES: Final = 64 << 20
 """HEAP_MAX_SIZE of glibc on 64-bit: arenas but the main one begin at multiples of it (malloc/arena.c)."""
@@ -227,12 +231,13 @@ class LockReader:
         """Keys of the locks that the thread holds through `with` blocks (proven by its frames)."""
         keys = []
         for word in thread.with_exits:
-            key = self._exit_keys.get(word)
+            manager = self._manager_of_exit(word)
+            key = self._exit_keys.get(manager)
             if key is None:
-                key = self._key_of_exit(word) or 0
+                key = self._key_of_manager(manager) or 0
                 if len(self._exit_keys) >= MAX_LOCKS:
                     self._exit_keys.clear()
-                self._exit_keys[word] = key
+                self._exit_keys[manager] = key
             if key:
                 keys.append(key)
         return tuple(keys)
@@ -262,6 +267,13 @@ class LockReader:
             tagged = previous
         return tuple(held)
 
+    def is_locked(self, mutex: int) -> bool:
+        """Whether somebody has a mutex. Nobody may while its next owner is being woken."""
+        try:
+            return bool(self._memory.read(mutex, 1)[0] & _MUTEX_LOCKED)
+        except MemoryReadError:
+            return False
+
     def handed_over(self, threads: Sequence[PythonThread]) -> list[bool]:
         """Which of these threads, parked on a mutex when last seen, were given it by whoever released it.
 
@@ -288,16 +300,26 @@ class LockReader:
             return None
         return ident or None
 
-    def _key_of_exit(self, word: int) -> int | None:
+    def _manager_of_exit(self, word: int) -> int:
+        """The context manager in a `with` block's stack slot, which may have its bound `__exit__`; 0 if none.
+
+        Where the slot has a bound method, that was made for this one block; the next block's often gets the
+        same address. So it is read anew each time.
+        """
         target = word & ~_STACKREF_TAGS
+        if not self._layout.with_keeps_exit_method:
+            return target
+        size = self._layout.object_size
         try:
-            type_name = self._objects.type_name(self._objects.type_of(target))
-            if type_name in ("builtin_function_or_method", "method"):
-                # m_self and im_self are both the second word behind the header.
-                target = self._memory.read_word(target + self._layout.object_size + 8)
-            return self._key_of_manager(target)
+            data = self._memory.read(target, size + 16)
+            (type_address,) = _WORD.unpack_from(data, self._layout.object_type)
+            if self._objects.type_name(type_address) not in _BOUND_METHODS:
+                return 0
         except (MemoryReadError, NotAnObject):
-            return None
+            return 0
+        # m_self and im_self are both the second word behind the header.
+        manager: int = _WORD.unpack_from(data, size + 8)[0]
+        return manager
 
     def _key_of_manager(self, manager: int) -> int | None:
         """Key of the lock behind a context manager: a lock itself, or a Condition's lock."""
