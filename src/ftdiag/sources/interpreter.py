@@ -570,6 +570,11 @@ class InterpreterReader:
         A chunk above them that could be read stays too, and a size shrinks slowly: a stack that was deep
         may be so again. What is not predicted is read later than the rest, and more often torn.
         """
+        if len(highest) == len(thread.chunks) == 1:  # nearly always: one chunk, and much as before
+            ((low, size),) = thread.chunks
+            needed = highest.get(low, 0) - low + self._frame_bytes + _CHUNK_SLACK_BYTES
+            if needed <= size <= needed + 512:
+                return
         before = dict(thread.chunks)
         above = [item for item in thread.chunks if item[0] not in highest]
         chunks = []
