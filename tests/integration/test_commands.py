@@ -391,7 +391,7 @@ class TestRun:
     def test_report_and_status_of_the_program(
         self, free_threaded_python: Interpreter, scratch: dict[str, str | None]
     ) -> None:
-        code = "import sys, time; print(sys.stdin.readline()); time.sleep(0.7); sys.exit(7)"
+        code = "import sys, time; print(sys.stdin.readline()); time.sleep(1.5); sys.exit(7)"
 
         ran = ftdiag(
             "run", "--format", "json", "--", free_threaded_python.path, "-c", code, env=scratch, stdin="in\n"
@@ -405,7 +405,7 @@ class TestRun:
     def test_text_follows_the_output_of_the_program(
         self, one_python: str, scratch: dict[str, str | None]
     ) -> None:
-        code = "import time; print('out', flush=True); time.sleep(0.7)"
+        code = "import time; print('out', flush=True); time.sleep(1.5)"
 
         ran = ftdiag("run", "--", one_python, "-c", code, env=scratch)
 
@@ -414,7 +414,7 @@ class TestRun:
         assert "recording ended" in ran.out
 
     def test_a_wrapper_that_becomes_python(self, one_python: str, scratch: dict[str, str | None]) -> None:
-        code = f"sleep 0.3; exec {one_python} -c 'import time; time.sleep(0.8)'"
+        code = f"sleep 0.3; exec {one_python} -c 'import time; time.sleep(1.5)'"
 
         ran = ftdiag("run", "--format", "json", "--", "sh", "-c", code, env=scratch)
 
