@@ -402,6 +402,8 @@ class ThreadMetrics:
     waits: tuple[tuple[Wait, float], ...] = ()
     latest_state: ThreadState | None = None
     latest_stack: Stack = ()
+    tasks: tuple[tuple[str, float], ...] = ()
+    """For a thread with an event loop: the coroutines that it ran, with their thread-time in ns."""
 
 
 @dataclass(frozen=True, slots=True)

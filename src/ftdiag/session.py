@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis import accounting, efficiency, hotspots, locks
+from ftdiag.analysis import accounting, efficiency, hotspots, locks, tasks
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.ticks import STATES, tick_runs
@@ -289,6 +289,7 @@ class Session:
             time = _only_threads(time, threads.index[kept])
         hot = hotspots.hot_lines_by_thread(recording, time)
         waits = hotspots.waits_by_thread(recording, time)
+        running = tasks.tasks_by_thread(recording, time)
         latest = self._latest(last)
         worked = efficiency.had_work(threads.totals[:, 0], threads.states_ns)
         listed: list[ThreadMetrics] = []
@@ -317,6 +318,7 @@ class Session:
                     waits=waits.get(index, ()),
                     latest_state=state,
                     latest_stack=stack,
+                    tasks=running.get(index, ()),
                 )
             )
         return tuple(listed), len(threads.index) - len(kept)

@@ -153,6 +153,7 @@ def _thread(thread: ThreadMetrics) -> Json:
             }
             for wait, spent in thread.waits
         ],
+        "tasks": [{"function": _text(name), "total_s": _seconds(spent)} for name, spent in thread.tasks],
     }
 
 

@@ -338,6 +338,9 @@ class _Report:
             yield _item(f"{name} ({which}{first.role}, {units.seconds(alive)}): {self._split(states, alive)}")
             if first.hot:
                 yield _detail(f"most at {self._frame(first.hot[0].frame)}")
+            if len(alike) == 1 and first.tasks:
+                tasks = (f"{self._safe(task)} {_percent(spent, alive)}" for task, spent in first.tasks)
+                yield _detail(f"its event loop runs {', '.join(tasks)}")
             name = self._main_wait(first)
             if name:
                 waited = sum(thread.waits[0][1] for thread in alike)

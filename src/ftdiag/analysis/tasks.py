@@ -1,0 +1,51 @@
+"""Which asyncio tasks an event loop's thread spends its time in.
+
+In: accounted thread-time. Out: per thread the coroutines that its loop ran, with their time.
+A loop runs every step of a task from `Handle._run` (asyncio/events.py); the Python frame called from there
+is the task's coroutine, or a plain callback. That holds on every version, with and without the C
+accelerator, and needs nothing but stacks.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.analysis.accounting import ThreadTime
+from ftdiag.analysis.grouping import group_by
+from ftdiag.model import Frame, Stack
+from ftdiag.recording.reader import Recording
+
+TASKS_OF_THREAD: Final = 5
+"""Coroutines listed of a thread."""
+_STEP: Final = ("asyncio/events.py", "Handle._run")
+
+
+def running_task(stack: Stack) -> Frame | None:
+    """The frame of the coroutine (or callback) that the event loop of this stack runs, `None` without one.
+
+    With loops inside loops the innermost counts. The frame's line is where the coroutine is by now.
+    """
+    for position, frame in enumerate(stack):
+        if frame.function == _STEP[1] and frame.filename.endswith("/" + _STEP[0]):
+            return stack[position - 1] if position else None
+    return None
+
+
+def tasks_by_thread(recording: Recording, time: ThreadTime) -> dict[int, tuple[tuple[str, float], ...]]:
+    """Thread index -> (coroutine's name, ns on its steps), longest first, for threads with an event loop."""
+    groups = group_by(time.thread, time.stack)
+    spent: dict[int, dict[str, float]] = {}
+    names: dict[int, str | None] = {}
+    threads, stacks = groups.key(time.thread).tolist(), groups.key(time.stack).tolist()
+    for thread, stack, total in zip(threads, stacks, groups.total(time.time_ns).tolist(), strict=True):
+        if stack not in names:
+            frame = running_task(recording.stack(stack))
+            names[stack] = None if frame is None else frame.function
+        name = names[stack]
+        if name is not None:
+            of_thread = spent.setdefault(thread, {})
+            of_thread[name] = of_thread.get(name, 0.0) + total
+    return {
+        thread: tuple(sorted(tasks.items(), key=lambda task: (-task[1], task[0]))[:TASKS_OF_THREAD])
+        for thread, tasks in spent.items()
+    }
