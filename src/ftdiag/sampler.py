@@ -392,7 +392,7 @@ class Sampler:
         gone: list[_Thread] = []
         calls: list[Blocked | None] = []
         walked: list[PythonThread] = []
-        looked: list[_Thread] = []
+        looked: list[tuple[_Thread, list[PythonThread]]] = []
         parse = self._waits.parse
         for thread in changed:
             thread.ran = True
@@ -406,13 +406,14 @@ class Sampler:
             blocked = parse(line)
             thread.settled = blocked is not None
             calls.append(blocked)
-            looked.append(thread)
+            # Matching threads anew, below, changes `thread.python`; these are what was walked.
+            looked.append((thread, thread.python))
             walked.extend(thread.python)
         stacks = iter(self._interpreter.walk(walked)) if walked else iter(())
-        for thread, blocked in zip(looked, calls, strict=True):
+        for (thread, pythons), blocked in zip(looked, calls, strict=True):
             stack = NO_STACK
             innermost: PythonThread | None = None
-            for python in thread.python:
+            for python in pythons:
                 one = next(stacks)
                 # A thread can be in several interpreters; the newest that runs anything is the innermost.
                 if stack == NO_STACK:
