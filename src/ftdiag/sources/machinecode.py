@@ -1,0 +1,228 @@
+"""What the instruction before a sampled one is: atomic, a pause, or neither.
+
+In: bytes of machine code that end at (x86-64), or lie around (arm64), the sampled address. Out: what it is,
+and the memory it changes.
+
+A thread that waits for a cache line to change hands stands at an atomic instruction; when the sampling timer
+interrupts it, the processor lets the instruction finish and reports the address right behind it. On x86-64
+such an instruction has the `lock` prefix or is an `xchg` with memory. arm64 has single instructions (LSE:
+ldadd, cas, swp, ...) or a loop between a load-exclusive and a store-exclusive.
+
+x86-64 instructions have no fixed length, so code cannot be read backwards for certain. A candidate counts if
+decoding from the function's start, or from most places a little before, arrives at it: decoding from a wrong
+place falls into step within a few instructions.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from typing import Any, Final, NamedTuple
+
+BYTES_BEFORE: Final = 64
+"""Code before the address that is looked at."""
+BYTES_AFTER: Final = 32
+"""Code after the address that is looked at: for the end of an arm64 loop."""
+LONGEST_INSTRUCTION: Final = 15
+ENOUGH_AGREE: Final = 0.5
+"""Part of the starting places that has to lead to a candidate, if the function's start is not known."""
+LOOP_INSTRUCTIONS: Final = 8
+"""Longest load-exclusive/store-exclusive loop that is looked for."""
+
+_SINGLE_ATOMICS: Final = ("ldadd", "ldclr", "ldset", "ldeor", "ldsmax", "ldsmin", "ldumax", "ldumin")
+_STORE_ATOMICS: Final = tuple("st" + name[2:] for name in _SINGLE_ATOMICS)
+_ARM64_ATOMICS: Final = (*_SINGLE_ATOMICS, *_STORE_ATOMICS, "swp", "cas")
+_LOAD_EXCLUSIVE: Final = ("ldxr", "ldaxr", "ldxp", "ldaxp")
+_STORE_EXCLUSIVE: Final = ("stxr", "stlxr", "stxp", "stlxp")
+_ARM64_PAUSES: Final = ("yield", "wfe", "isb")
+
+
+class Before(enum.Enum):
+    """What the instruction before the sampled address is."""
+
+    ATOMIC = "atomic"
+    PAUSE = "pause"
+    OTHER = "other"
+
+
+class Operand(NamedTuple):
+    """The memory of an instruction: base + indexed_by * scale + displacement, registers by name."""
+
+    base: str | None
+    indexed_by: str | None
+    scale: int
+    displacement: int
+
+
+class Preceding(NamedTuple):
+    """The judgement; `operand` only of atomic instructions, and where it is known."""
+
+    kind: Before
+    operand: Operand | None
+
+
+NOTHING: Final = Preceding(Before.OTHER, None)
+PAUSE: Final = Preceding(Before.PAUSE, None)
+
+
+def what_precedes(machine: str, code: bytes, place: int, function_start: int | None = None) -> Preceding:
+    """Judge the instruction that ends at `code[place]`.
+
+    `machine` is as in ELF headers (EM_X86_64, EM_AARCH64); `function_start` is where in `code` the
+    function begins, if it is in there.
+    """
+    if machine == "EM_X86_64":
+        return _x86(code[:place], function_start)
+    if machine == "EM_AARCH64":
+        return _arm64(code, place)
+    return NOTHING
+
+
+def is_system_call(machine: str, code: bytes) -> bool:
+    """Whether `code` ends with the instruction that enters the kernel."""
+    if machine == "EM_X86_64":
+        return code.endswith((b"\x0f\x05", b"\x0f\x34", b"\xcd\x80"))
+    return machine == "EM_AARCH64" and code[-4:-3] == b"\x01" and code.endswith(b"\x00\x00\xd4")
+
+
+# --- x86-64 ------------------------------------------------------------------------------------------
+
+
+def _x86(code: bytes, function_start: int | None) -> Preceding:
+    tail = code[-LONGEST_INSTRUCTION:]
+    paused = tail.endswith(b"\xf3\x90")
+    # Almost all code ends here: no lock prefix and no opcode of xchg anywhere near.
+    if not (paused or 0xF0 in tail or 0x86 in tail or 0x87 in tail):
+        return NOTHING
+    end = len(code)
+    if paused and _is_boundary(code, end - 2, function_start):
+        return PAUSE
+    for length in range(2, min(LONGEST_INSTRUCTION, end) + 1):
+        start = end - length
+        decoded = _x86_one(code[start:])
+        if (
+            decoded is not None
+            and decoded[0] == length
+            and _is_x86_atomic(decoded[1], decoded[2])
+            and _is_boundary(code, start, function_start)
+        ):
+            return Preceding(Before.ATOMIC, _operand("x86", code[start:]))
+    return NOTHING
+
+
+def _is_x86_atomic(mnemonic: str, operands: str) -> bool:
+    return mnemonic.startswith(("lock ", "xacquire lock", "xrelease lock")) or (
+        mnemonic.endswith("xchg") and "[" in operands and not mnemonic.startswith("cmpxchg")
+    )
+
+
+def _is_boundary(code: bytes, target: int, function_start: int | None) -> bool:
+    """Whether an instruction begins at `target`, as far as decoding from before can tell."""
+    if function_start is not None and 0 <= function_start <= target:
+        place = function_start
+        while place < target:
+            decoded = _x86_one(code[place : place + LONGEST_INSTRUCTION])
+            if decoded is None:
+                return False
+            place += decoded[0]
+        return place == target
+    first = max(0, target - (BYTES_BEFORE - LONGEST_INSTRUCTION))
+    # leads[i]: decoding from i on arrives at the target.
+    leads = bytearray(target + 1)
+    leads[target] = 1
+    for place in range(target - 1, first - 1, -1):
+        decoded = _x86_one(code[place : place + LONGEST_INSTRUCTION])
+        if decoded is not None and place + decoded[0] <= target:
+            leads[place] = leads[place + decoded[0]]
+    far = leads[first : max(first + 1, target - LONGEST_INSTRUCTION)]
+    return sum(far) >= ENOUGH_AGREE * len(far)
+
+
+def _x86_one(code: bytes) -> tuple[int, str, str] | None:
+    """(length, mnemonic, operands) of the first instruction."""
+    for _, size, mnemonic, operands in _disassembler("x86").disasm_lite(code, 0, 1):
+        return size, mnemonic, operands
+    return None
+
+
+# --- arm64 -------------------------------------------------------------------------------------------
+
+
+def _arm64(code: bytes, place: int) -> Preceding:
+    if place < 4 or place % 4:
+        return NOTHING
+    before = _mnemonic(code, place - 4)
+    atomic: int | None = None
+    if before.startswith((*_ARM64_ATOMICS, *_LOAD_EXCLUSIVE, *_STORE_EXCLUSIVE)):
+        atomic = place - 4
+    elif before in _ARM64_PAUSES:
+        return PAUSE
+    # Right behind the loop, or in it: between the load and the store of one try.
+    elif (
+        before.startswith(("cbnz", "cbz"))
+        and place >= 8
+        and _mnemonic(code, place - 8).startswith(_STORE_EXCLUSIVE)
+    ):
+        atomic = place - 8
+    elif _find(code, place - 4, -4, _LOAD_EXCLUSIVE, _STORE_EXCLUSIVE) is not None:
+        atomic = _find(code, place, 4, _STORE_EXCLUSIVE, _LOAD_EXCLUSIVE)
+    if atomic is None:
+        return NOTHING
+    return Preceding(Before.ATOMIC, _operand("arm64", code[atomic : atomic + 4]))
+
+
+def _find(
+    code: bytes, place: int, step: int, wanted: tuple[str, ...], unwanted: tuple[str, ...]
+) -> int | None:
+    """Where one of `wanted` comes within a loop's length, before any of `unwanted` or a call."""
+    for _ in range(LOOP_INSTRUCTIONS):
+        if not 0 <= place <= len(code) - 4:
+            return None
+        name = _mnemonic(code, place)
+        if name.startswith(wanted):
+            return place
+        if not name or name.startswith(unwanted) or name in ("bl", "blr", "ret", "br"):
+            return None
+        place += step
+    return None
+
+
+def _mnemonic(code: bytes, place: int) -> str:
+    for _, _, mnemonic, _ in _disassembler("arm64").disasm_lite(code[place : place + 4], 0, 1):
+        return str(mnemonic)
+    return ""
+
+
+# --- both --------------------------------------------------------------------------------------------
+
+
+def _operand(machine: str, code: bytes) -> Operand | None:
+    """The memory operand of the first instruction; `None` if there is none, or a thread-local one."""
+    import capstone
+
+    for instruction in _disassembler(machine, detail=True).disasm(code, 0, 1):
+        for operand in instruction.operands:
+            if operand.type == capstone.CS_OP_MEM and not (machine == "x86" and operand.mem.segment):
+                memory = operand.mem
+                return Operand(
+                    instruction.reg_name(memory.base) or None,
+                    instruction.reg_name(memory.index) or None,
+                    memory.scale if machine == "x86" else 1,
+                    memory.disp,
+                )
+    return None
+
+
+@functools.cache
+def _disassembler(machine: str, *, detail: bool = False) -> Any:
+    # Loading the library takes 80 ms; it is loaded when the first candidate turns up.
+    import capstone
+
+    if machine == "x86":
+        disassembler = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+    else:
+        # It has a new name from 6 on.
+        architecture = getattr(capstone, "CS_ARCH_AARCH64", None) or capstone.CS_ARCH_ARM64
+        disassembler = capstone.Cs(architecture, capstone.CS_MODE_ARM)
+    disassembler.detail = detail
+    return disassembler

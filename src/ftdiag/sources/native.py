@@ -1,0 +1,412 @@
+"""What threads that are on a core really do: samples of their instructions, classified.
+
+In: a pid, thread ids, a rate. Out: `NativeSample`s: work, atomic, spin, alloc or gc, with the function.
+Puts together perfevents (the samples), symbols (whose code), symbol_classes (what its name means) and
+machinecode (whether it stands at an atomic instruction). An address is judged once; from then on a sample
+costs a look-up. docs/native-sampling.md says how far the answers can be trusted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from operator import itemgetter
+from typing import Final, NamedTuple
+
+from ftdiag.errors import FtdiagError
+from ftdiag.model import ThreadState
+from ftdiag.sources.machinecode import (
+    BYTES_AFTER,
+    BYTES_BEFORE,
+    NOTHING,
+    Before,
+    Operand,
+    Preceding,
+    is_system_call,
+    what_precedes,
+)
+from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.perfevents import (
+    MAX_BUFFER_PAGES,
+    PAGE_BYTES,
+    REGISTERS,
+    RawSample,
+    Refused,
+    ThreadEvent,
+    kernel_permitted,
+    read_number,
+    register,
+)
+from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.symbol_classes import (
+    Origin,
+    base_name,
+    is_handover,
+    is_interrupt,
+    origin_of,
+    state_of,
+    state_of_image,
+)
+from ftdiag.sources.symbols import CodeMap, KernelSymbols, Place, read_kernel_symbols
+
+MAX_EVENTS: Final = 4096
+"""Threads sampled at once; with more they take turns."""
+MAX_JUDGED_ADDRESSES: Final = 65_536
+"""Addresses whose verdict is remembered; when full, all are forgotten."""
+TURNS_EACH_REFRESH: Final = 64
+"""Threads that make room for waiting ones at each refresh."""
+BUFFERED_SECONDS: Final = 0.25
+"""How long a buffer holds a busy thread's samples, at least; the reader comes every few ms."""
+RECORD_BYTES: Final = 192
+MAX_LINES: Final = 65_536
+"""Cache lines whose last user is remembered."""
+LINE_BITS: Final = 6
+RELOAD_EVERY: Final = 10
+"""Refreshes after which the mappings are read again, even if nothing unknown was hit."""
+
+_KERNEL_HALF: Final = 1 << 63
+_SHARED: Final = -1
+_REGISTER_PLACES: Final = {
+    **{name: place for place, name in enumerate(REGISTERS.get(os.uname().machine, ()))},
+    **({"fp": 29, "lr": 30} if os.uname().machine == "aarch64" else {}),
+}
+_PC_PLACE: Final = _REGISTER_PLACES.get("rip", _REGISTER_PLACES.get("pc", 0))
+
+
+class NativeSample(NamedTuple):
+    """One look at a thread on a core. `symbol` is the function, or "[file]", or "[kernel]"."""
+
+    tid: int
+    time_ns: int
+    state: ThreadState
+    symbol: str | None
+    address: int | None
+    """What an atomic instruction worked on: for a reference count 16 bytes into the object."""
+
+
+class Verdict(NamedTuple):
+    """What an address means. `operand` is set where it stands behind an atomic instruction that was found."""
+
+    state: ThreadState
+    symbol: str | None
+    operand: Operand | None = None
+
+
+class SharedLines:
+    """Which cache lines more than one thread changes with atomic instructions.
+
+    An atomic instruction on a line that only one thread uses costs little and is part of its work: the lock
+    of a thread's own list, the reference count of its own dictionary keys. It is time lost to others only if
+    others change the line too. `age` forgets what was not seen since the call before.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def hit(self, address: int, tid: int) -> bool:
+        """Note that a thread changes a place; whether others were seen to do so too."""
+        line = address >> LINE_BITS
+        user = self._young.get(line)
+        if user is None:
+            if len(self._young) >= MAX_LINES:
+                self.age()
+            self._young[line] = tid
+            user = self._old.get(line, tid)
+            if user not in (tid, _SHARED):
+                self._young[line] = _SHARED
+            return user != tid
+        if user != tid:
+            self._young[line] = _SHARED
+            return True
+        return self._old.get(line) == _SHARED
+
+    def age(self) -> None:
+        """Forget what was last seen before the previous call."""
+        self._old, self._young = self._young, {}
+
+
+class Classifier:
+    """Judges addresses of one process; remembers what it found."""
+
+    def __init__(self, pid: int, python_image: str, *, kernel: bool) -> None:
+        self._memory = RemoteMemory(pid)
+        self._python_image = python_image
+        self._code = CodeMap(pid)
+        self._kernel_symbols: KernelSymbols | None = read_kernel_symbols() if kernel else None
+        self.lines = SharedLines()
+        self._user: dict[int, Verdict] = {}
+        self._entries: dict[int, tuple[bool, ThreadState]] = {}
+        self._kernel: dict[int, tuple[ThreadState | None, bool, str]] = {}
+        self._reloaded = False
+        self.missed = False
+        """Whether code was hit since the last reload that is mapped nowhere."""
+
+    @property
+    def kernel_named(self) -> bool:
+        """Whether kernel functions have names here."""
+        return self._kernel_symbols is not None
+
+    @property
+    def python_stripped(self) -> bool | None:
+        """Whether the Python executable or library has names of exported functions only."""
+        return self._code.stripped(self._python_image)
+
+    def judge(self, sample: RawSample) -> NativeSample:
+        """State and function of a sample."""
+        tid, time_ns, ip, registers = sample
+        if ip >= _KERNEL_HALF:
+            state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
+            return NativeSample(tid, time_ns, state, symbol, None)
+        state, symbol, operand = self._user.get(ip) or self._judge_user(ip)
+        if operand is None or not registers:
+            return NativeSample(tid, time_ns, state, symbol, None)
+        address = effective_address(operand, registers)
+        if not self.lines.hit(address, tid):
+            state = ThreadState.WORK  # nobody else's: an instruction as any other
+        return NativeSample(tid, time_ns, state, symbol, address)
+
+    def _in_kernel(self, ip: int, entry_ip: int) -> tuple[ThreadState, str | None]:
+        known = self._kernel.get(ip) or self._judge_kernel(ip)
+        state, interrupt, name = known
+        if state is not None:
+            return state, name
+        if not entry_ip:
+            return ThreadState.WORK, name
+        by_call, caller = self._entries.get(entry_ip) or self._judge_entry(entry_ip)
+        if by_call or interrupt or caller is not ThreadState.WORK:
+            return caller, name
+        return ThreadState.ALLOC, name  # not by a system call, not interrupted: a page fault
+
+    def reload(self) -> None:
+        """Read the mappings again, and forget what was judged if code was mapped or unmapped."""
+        self._reloaded = self.missed = False
+        if self._code.reload():
+            self._user.clear()
+            self._entries.clear()
+
+    def _judge_user(self, ip: int) -> Verdict:
+        place = self._code.place(ip)
+        if place is None and not self._reloaded:
+            self.reload()
+            self._reloaded = True  # once until the next refresh
+            place = self._code.place(ip)
+        verdict = Verdict(ThreadState.UNKNOWN, None) if place is None else self._judge_place(ip, place)
+        if len(self._user) >= MAX_JUDGED_ADDRESSES:
+            self._user.clear()
+        # An address without code is asked for again after the next refresh.
+        if place is None:
+            self.missed = True
+        else:
+            self._user[ip] = verdict
+        return verdict
+
+    def _judge_place(self, ip: int, place: Place) -> Verdict:
+        origin = origin_of(place.path, self._python_image)
+        name = place.name
+        state = state_of_image(origin)
+        if state is None and name is not None:
+            state = state_of(name, origin)
+        if name is None and place.path:
+            name = f"[{place.path.rsplit('/', 1)[-1].strip('[]')}]"
+        elif name is not None:
+            name = base_name(name)
+        if state in (ThreadState.ALLOC, ThreadState.GC) or is_handover(name):
+            return Verdict(state or ThreadState.ATOMIC, name)
+        before, operand = self._before(ip, place)
+        if state is not None:
+            return Verdict(state, name, operand)
+        if before is Before.PAUSE:
+            return Verdict(ThreadState.SPIN, name)
+        if before is Before.ATOMIC:
+            return Verdict(ThreadState.ATOMIC, name, operand)
+        if place.name is None and origin in (Origin.PYTHON, Origin.LIBC):
+            # A function that was not exported. Between two functions of the allocator lies the allocator.
+            first, last = (None if one is None else state_of(one, origin) for one in place.neighbours)
+            return Verdict(first if first is not None and first is last else ThreadState.UNKNOWN, name)
+        return Verdict(ThreadState.WORK, name)
+
+    def _before(self, ip: int, place: Place) -> Preceding:
+        start = max(ip - BYTES_BEFORE, place.start)
+        try:
+            code = self._memory.read_up_to(start, ip - start + BYTES_AFTER)
+        except FtdiagError:
+            return NOTHING
+        if len(code) < ip - start:
+            return NOTHING
+        return what_precedes(place.machine, code, ip - start, 0 if start == place.start else None)
+
+    def _judge_entry(self, entry_ip: int) -> tuple[bool, ThreadState]:
+        """(whether it is a system call, the state of the code that entered the kernel)."""
+        state = (self._user.get(entry_ip) or self._judge_user(entry_ip))[0]
+        if state in (ThreadState.ATOMIC, ThreadState.UNKNOWN):
+            state = ThreadState.WORK
+        place = self._code.place(entry_ip)
+        try:
+            by_call = place is None or is_system_call(place.machine, self._memory.read(entry_ip - 4, 4))
+        except FtdiagError:
+            by_call = True
+        if len(self._entries) >= MAX_JUDGED_ADDRESSES:
+            self._entries.clear()
+        self._entries[entry_ip] = by_call, state
+        return by_call, state
+
+    def _judge_kernel(self, ip: int) -> tuple[ThreadState | None, bool, str]:
+        symbol = None if self._kernel_symbols is None else self._kernel_symbols.find(ip)
+        if symbol is None:
+            found: tuple[ThreadState | None, bool, str] = (None, False, "[kernel]")
+        else:
+            name = base_name(symbol.name)
+            found = (state_of(name, Origin.KERNEL), is_interrupt(name), f"{name} [kernel]")
+        if len(self._kernel) >= MAX_JUDGED_ADDRESSES:
+            self._kernel.clear()
+        self._kernel[ip] = found
+        return found
+
+
+class NativeSampler:
+    """Samples the threads of a process that run on a core.
+
+    Raises PermissionRefused, with the remedy, if perf events are not permitted; TargetGone.
+    """
+
+    def __init__(self, pid: int, rate_hz: float, runtime: Runtime) -> None:
+        self.kernel_included = kernel_permitted(pid)
+        self.period_ns = int(1e9 / rate_hz)
+        self._classifier = Classifier(pid, runtime.image, kernel=self.kernel_included)
+        self._pages = buffer_pages(rate_hz)
+        self._events: dict[int, ThreadEvent] = {}
+        self._waiting: deque[int] = deque()
+        self._limit = MAX_EVENTS
+        self._pending: list[RawSample] = []
+        self._lost = 0
+        self._damaged = 0
+        self._refreshes = 0
+        self.description = self._describe(rate_hz)
+
+    @property
+    def lost(self) -> int:
+        """Samples that the kernel dropped since this was last asked."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    @property
+    def sampled_share(self) -> float:
+        """Part of the threads that are sampled at the moment."""
+        threads = len(self._events) + len(self._waiting)
+        return len(self._events) / threads if threads else 1.0
+
+    def add_thread(self, tid: int) -> None:
+        """Begin to sample a thread; one that is gone or already known is ignored."""
+        if tid in self._events or tid in self._waiting:
+            return
+        if len(self._events) >= self._limit or not self._open(tid):
+            self._waiting.append(tid)
+
+    def remove_thread(self, tid: int) -> None:
+        """End sampling of a thread; its last samples still come with the next read."""
+        event = self._events.pop(tid, None)
+        if event is None:
+            if tid in self._waiting:
+                self._waiting.remove(tid)
+            return
+        self._close(event)
+        self._promote()
+
+    def read(self) -> list[NativeSample]:
+        """What was sampled since the last call, in the order of time."""
+        raw = self._pending
+        self._pending = []
+        for event in self._events.values():
+            self._lost += event.drain(raw)
+        if len(raw) > 1:
+            raw.sort(key=itemgetter(1))
+        return list(map(self._classifier.judge, raw))
+
+    def refresh(self) -> None:
+        """About once a second: follow libraries that come and go, and let waiting threads have their turn."""
+        self._refreshes += 1
+        if self._classifier.missed or self._refreshes % RELOAD_EVERY == 0:
+            self._classifier.reload()
+        if self._refreshes % RELOAD_EVERY == 0:
+            self._classifier.lines.age()
+        if self._waiting:
+            self._limit = min(MAX_EVENTS, self._limit + 1)  # perhaps there is more memory now
+            self._promote()
+            for _ in range(min(TURNS_EACH_REFRESH, len(self._waiting), len(self._events))):
+                tid = next(iter(self._events))
+                self._close(self._events.pop(tid))
+                self._waiting.append(tid)
+                self._promote()
+
+    def close(self) -> None:
+        """End sampling."""
+        for event in self._events.values():
+            event.close()
+        self._events.clear()
+        self._waiting.clear()
+        self._pending.clear()
+
+    def _open(self, tid: int) -> bool:
+        """Whether nothing is left to do for the thread: it is sampled now, or gone."""
+        for pages in dict.fromkeys((self._pages, 1)):
+            try:
+                event = ThreadEvent(tid, self.period_ns, kernel=self.kernel_included, pages=pages)
+            except Refused as refused:
+                if refused.code == errno.ESRCH:
+                    return True
+                continue  # EPERM: the limit of locked memory; EMFILE, ENOMEM: other limits
+            self._events[tid] = event
+            return True
+        self._limit = max(1, len(self._events))
+        return False
+
+    def _close(self, event: ThreadEvent) -> None:
+        self._lost += event.drain(self._pending)
+        event.close()
+
+    def _promote(self) -> None:
+        while self._waiting and len(self._events) < self._limit:
+            tid = self._waiting.popleft()
+            if not self._open(tid):
+                self._waiting.appendleft(tid)
+                return
+
+    def _describe(self, rate_hz: float) -> str:
+        words = f"cpu-clock at {rate_hz:g} Hz, each thread, "
+        if not self.kernel_included:
+            paranoid = read_number("perf_event_paranoid")
+            words += (
+                "without the kernel (perf_event_paranoid is "
+                f"{'not readable' if paranoid is None else paranoid}):"
+                " page faults and yielding are not seen; sudo sysctl kernel.perf_event_paranoid=1"
+            )
+        elif self._classifier.kernel_named:
+            words += "with the kernel"
+        else:
+            words += "with the kernel, whose functions have no names here (kptr_restrict)"
+        if self._classifier.python_stripped:
+            words += (
+                "; the Python program is stripped: allocation and garbage collection are known only in part"
+            )
+        return words
+
+
+def effective_address(operand: Operand, registers: bytes) -> int:
+    """The address that an instruction works on, from the registers right behind it."""
+    address = operand.displacement
+    if operand.base is not None:
+        address += register(registers, _REGISTER_PLACES.get(operand.base, 1 << 20))
+    if operand.indexed_by is not None:
+        address += register(registers, _REGISTER_PLACES.get(operand.indexed_by, 1 << 20)) * operand.scale
+    return address & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def buffer_pages(rate_hz: float) -> int:
+    """Data pages of a thread's buffer: a power of two that holds BUFFERED_SECONDS of samples."""
+    wanted = rate_hz * BUFFERED_SECONDS * RECORD_BYTES
+    pages = 1
+    while pages * PAGE_BYTES < wanted and pages < MAX_BUFFER_PAGES:
+        pages *= 2
+    return pages
