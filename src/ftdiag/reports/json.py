@@ -60,6 +60,9 @@ def to_report(snapshot: Snapshot) -> Json:
             "duration_s": _seconds(snapshot.metrics.duration_ns),
             "ticks": snapshot.metrics.ticks,
             "rate_hz": _number(snapshot.settings.rate_hz),
+            "end": None
+            if snapshot.end is None
+            else {"reason": snapshot.end.reason.value, "detail": _text(snapshot.end.detail)},
         },
         "metrics": _metrics(snapshot, steps, not_measured),
         "threads": [_thread(thread) for thread in snapshot.threads],
