@@ -1,0 +1,148 @@
+"""Compares the sampler's CPU time with CPython's own C reader on the same target at the same rate.
+
+In: a free-threaded 3.14, which has `_remote_debugging.RemoteUnwinder`. Out: a table of CPU time by sample of
+the whole process, lines included, medians of several rounds in turn; and where our time goes.
+
+The C reader walks all threads at every sample. It gives stacks only; ours are also states, waits, counters
+and a recording on disk.
+
+Usage: python bench/against_remote_unwinder.py [ROUNDS]
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from measuring import interpreters, sampled, table, target
+
+from ftdiag.recording.writer import RecordingWriter
+from ftdiag.sampler import RecordingSettings, Sampler, SamplerOptions
+
+LOADS = ((8, 56, 1.0), (8, 0, 3.0))
+SECONDS = 4.0
+ROUNDS = 5
+
+C_READER = """
+import json, sys, time
+from _remote_debugging import RemoteUnwinder
+pid, seconds = int(sys.argv[1]), float(sys.argv[2])
+unwinder = RemoteUnwinder(pid, all_threads=True)
+samples = failed = 0
+end = due = time.monotonic()
+end += seconds
+cpu = time.process_time()
+while due < end:
+    time.sleep(max(0, due - time.monotonic()))
+    due += 0.01
+    samples += 1
+    try:
+        unwinder.get_stack_trace()
+    except Exception:
+        failed += 1
+print(json.dumps({"cpu_us": (time.process_time() - cpu) / samples * 1e6, "failed": failed / samples}))
+"""
+
+
+def c_reader(python: Path, pid: int) -> dict[str, float]:
+    """CPU time by sample, and the part of the samples that it gave up."""
+    command = [str(python), "-c", C_READER, str(pid), str(SECONDS)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    said: dict[str, float] = json.loads(run.stdout)
+    return said
+
+
+def timed(parts: Counter[str], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with its CPU time added to a part."""
+    clock = time.thread_time_ns
+
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        start = clock()
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            parts[name] += clock() - start
+
+    return call
+
+
+def breakdown(pid: int) -> dict[str, float]:
+    """Microseconds of CPU time by tick in the parts of a sampler that runs in this process."""
+    parts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        sampler: Any = Sampler(SamplerOptions(pid, scratch, duration_s=SECONDS))
+        settings = RecordingSettings(100.0, time.monotonic_ns(), time.time_ns(), "bench", "bench")
+        writer = RecordingWriter(Path(scratch) / "recording", sampler.target, settings)
+        sampler.attach(writer)
+        for name in ("_tick", "_look", "_observe", "_flush", "_update_threads"):
+            setattr(sampler, name, timed(parts, name, getattr(sampler, name)))
+        interpreter, memory = sampler._interpreter, sampler._memory
+        interpreter.walk = timed(parts, "walk", interpreter.walk)
+        interpreter._resolve = timed(parts, "resolve", interpreter._resolve)
+        memory.read_scattered = timed(parts, "readv", memory.read_scattered)
+        start = time.thread_time_ns()
+        end = sampler.run()
+        parts["all"] = time.thread_time_ns() - start
+        writer.finish(end)
+        writer.close()
+    ticks = SECONDS * 100
+    part = {name: value / ticks / 1000 for name, value in parts.items()}
+    return {
+        "clock, sleep, poll": part["all"] - part["_tick"] - part["_flush"],
+        "list of threads": part["_tick"] - part["_look"],
+        "schedstat of every thread": part["_look"] - part["_observe"],
+        "syscall line, state, wait, holder": part["_observe"] - part["walk"],
+        "process_vm_readv": part["readv"],
+        "frames of new stacks": part.get("resolve", 0.0),
+        "following the frames": part["walk"] - part["readv"] - part.get("resolve", 0.0),
+        "window: counters, compression, SQLite": part["_flush"],
+        "all": part["all"],
+    }
+
+
+def main() -> None:
+    """Print the tables; exit with 1 beyond the goals."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
+    (python,) = interpreters(14).values()
+    rows, parts = [], []
+    failed = False
+    for busy, idle, goal in LOADS:
+        with target(python, busy, idle) as one:
+            ours, theirs, lost = [], [], []
+            for _ in range(rounds):
+                their = c_reader(python, one.pid)
+                theirs.append(their["cpu_us"])
+                lost.append(their["failed"])
+                cost = sampled(one.pid, SECONDS)
+                ours.append(cost.cpu_s / max(1, cost.ticks) * 1e6)
+            parts.append(breakdown(one.pid))
+        ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
+        failed |= ratio > goal
+        rows.append(
+            (
+                f"{busy} busy + {idle} idle",
+                f"{statistics.median(ours):.0f}",
+                f"{statistics.median(theirs):.0f}",
+                f"{ratio:.2f}",
+                goal,
+                f"{100 * statistics.median(lost):.0f} %",
+            )
+        )
+    table(("threads", "ours, us", "C reader, us", "ratio", "goal", "C reader gave up"), rows)
+    table(
+        ("where our time goes, us a sample", *(f"{busy} + {idle}" for busy, idle, _ in LOADS)),
+        [(name, *(f"{part[name]:.0f}" for part in parts)) for name in parts[0]],
+    )
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""A target for benches: busy threads that count their work in a shared file, and idle ones.
+
+Usage: busy_and_idle.py FILE BUSY IDLE. Says "ready PID".
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import sys
+import threading
+import time
+
+
+def innermost(turns: int) -> int:
+    """Some hundred microseconds of arithmetic."""
+    total = 0
+    for turn in range(turns):
+        total += turn & 7
+    return total
+
+
+def inner(turns: int) -> int:
+    """One more frame."""
+    return innermost(turns)
+
+
+def outer(turns: int) -> int:
+    """And another one."""
+    return inner(turns) + 1
+
+
+def work(counts: mmap.mmap, place: int) -> None:
+    """The body of a busy thread: each writes to words of its own."""
+    done = 0
+    while True:
+        outer(500)
+        done += 1
+        struct.pack_into("<q", counts, place, done)
+
+
+def idle(gate: threading.Lock) -> None:
+    """The body of an idle thread."""
+    with gate:
+        pass
+
+
+def main() -> None:
+    """Start all threads."""
+    name, busy, resting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    with open(name, "r+b") as shared:
+        counts = mmap.mmap(shared.fileno(), 4096)
+    gate = threading.Lock()
+    gate.acquire()
+    for _ in range(resting):
+        threading.Thread(target=idle, args=(gate,), daemon=True).start()
+    for number in range(busy):
+        threading.Thread(target=work, args=(counts, 8 * number), daemon=True).start()
+    print(f"ready {os.getpid()}", flush=True)
+    time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()
