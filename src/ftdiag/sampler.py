@@ -862,7 +862,7 @@ class Sampler:
 
     def _once_a_window(self, now: int) -> None:
         try:
-            self._locks.refresh()
+            self._locks.refresh({thread.lock.key for thread in self._parked.values() if thread.lock})
             if self._native is not None:
                 self._native.refresh()
             stale = self._interpreter.recheck_codes()

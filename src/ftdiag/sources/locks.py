@@ -16,8 +16,8 @@ Everything is checked before it is believed; what does not fit is unknown, never
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
@@ -34,6 +34,8 @@ MAX_OWNER_DISTANCE: Final = 256
 """How far into an object a mutex or event of its own may lie."""
 MAX_LOCKS: Final = 20_000
 """Locks that are remembered; the table starts anew beyond."""
+MAX_SEARCHES: Final = 5
+"""Times in a second that a name is looked for; the frames of some waiters do not have one."""
 MAX_CRITICAL_SECTIONS: Final = 16
 MAX_NAMED_FRAMES: Final = 8
 MAX_NAMED_VALUES: Final = 64
@@ -62,19 +64,51 @@ class LockWait:
     """What a thread blocked in a futex waits for.
 
     `key` is the address that all waiters and holders of the lock share. `owner` is the object it belongs
-    to (0 where there is none). `suspended`: the thread is stopped by a stop-the-world pause. `event`: not
-    a mutex but something that another thread will set (a queue, a thread's end).
+    to (0 where there is none), `owner_type` the address of its type. `suspended`: the thread is stopped by a
+    stop-the-world pause. `event`: not a mutex but something that another thread will set (a queue, a
+    thread's end).
     """
 
     key: int
     lock: LockRef | None
     owner: int = 0
+    owner_type: int = 0
     suspended: bool = False
     event: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """What a lock is called, and how that can be checked later: `container`'s `name` is the lock.
+
+    `container` is an instance or a dict of globals; 0 for the name of a local variable, which proves nothing
+    once the frame is gone.
+    """
+
+    text: str
+    container: int = 0
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A name of an object in a frame: `text` for people; `container`'s `attribute` where it is one.
+
+    `goes_on`: it is the frame's `self` that is meant, which may have a name further out.
+    """
+
+    text: str
+    container: int = 0
+    attribute: str = ""
+    goes_on: bool = False
+
+
 class LockReader:
-    """Identifies locks of one target. Labels and identities are remembered by address."""
+    """Identifies locks of one target. Labels and identities are remembered by address.
+
+    Memory is freed and used again. So what is remembered of a lock is checked against the type of its
+    owner when a thread begins to wait for it, and its name is looked up anew after nobody waited for a while.
+    """
 
     def __init__(self, interpreter: InterpreterReader) -> None:
         self._interpreter = interpreter
@@ -82,14 +116,20 @@ class LockReader:
         self._objects = interpreter.objects
         self._layout = interpreter.layout
         self._waits: dict[int, LockWait] = {}
-        self._labels: dict[tuple[int, str], str | None] = {}
+        self._labels: dict[tuple[int, str], _Label] = {}
+        self._former_labels: dict[tuple[int, str], _Label] = {}
+        self._searches: dict[int, int] = {}
+        self._asked: set[int] = set()
         self._exit_keys: dict[int, int] = {}
         self._runtime_ranges: list[tuple[int, int, str]] = []
         self._gil_ranges: list[tuple[int, int]] = []
         self._semaphore_owners: dict[int, int] = {}
 
-    def refresh(self) -> None:
-        """About once a second: forget what freed and reused memory could make wrong."""
+    def refresh(self, waited_for: Collection[int] = ()) -> None:
+        """About once a second: forget what freed and reused memory could make wrong.
+
+        `waited_for`: keys of the locks that threads wait for now; these locks live.
+        """
         layout = self._layout
         self._exit_keys.clear()
         self._semaphore_owners.clear()
@@ -106,16 +146,47 @@ class LockReader:
             self._runtime_ranges.append((start, start + layout.interpreter_size, "interpreter lock"))
             gil = start + layout.interpreter_gil_state
             self._gil_ranges.append((gil, gil + _GIL_STATE_BYTES))
-        for key, wait in list(self._waits.items()):
-            if wait.owner and not self._still_owns(wait):
-                del self._waits[key]
+        for key in self._waits.keys() - self._asked - set(waited_for):
+            self._forget(key)
+        self._asked.clear()
+        self._searches.clear()
+
+    def _forget(self, key: int) -> None:
+        wait = self._waits.pop(key)
+        if wait.lock is not None and wait.lock.type_name is not None:
+            place = wait.owner, wait.lock.type_name
+            label = self._labels.pop(place, None)
+            if label is not None and label.container:
+                if len(self._former_labels) >= MAX_LOCKS:
+                    self._former_labels.clear()
+                self._former_labels[place] = label
+
+    def _known(self, key: int, thread: PythonThread | None) -> LockWait | None:
+        """What is remembered of a lock, if it still is that lock; with a name if one is found by now."""
+        wait = self._waits.get(key)
+        if wait is None:
+            return None
+        if wait.owner and not self._still_owns(wait):
+            self._forget(key)
+            return None
+        self._asked.add(key)
+        lock = wait.lock
+        if lock is not None and lock.label is None and lock.type_name is not None and thread is not None:
+            label = self._label(wait.owner, lock.type_name, thread)
+            if label is not None:
+                wait = self._waits[key] = replace(wait, lock=replace(lock, label=label))
+        return wait
 
     def _still_owns(self, wait: LockWait) -> bool:
         try:
-            name = self._objects.type_name(self._objects.type_of(wait.owner))
-        except (MemoryReadError, NotAnObject):
+            data = self._memory.read(wait.owner, self._layout.object_size + 8)
+        except MemoryReadError:
             return False
-        return wait.lock is None or wait.lock.type_name == name or wait.lock.kind is LockKind.OBJECT
+        if _WORD.unpack_from(data, self._layout.object_type)[0] != wait.owner_type:
+            return False
+        within = 0 <= wait.key - wait.owner < MAX_OWNER_DISTANCE
+        # Else it is the semaphore that 3.13's RLock points to.
+        return within or _WORD.unpack_from(data, self._layout.object_size)[0] == wait.key
 
     # --- waiters ---
 
@@ -136,7 +207,7 @@ class LockReader:
             return self._lock_at(parked, thread)
         if any(start <= word < end for start, end in self._gil_ranges):
             return LockWait(word, LockRef(word, LockKind.GIL, None, "the GIL"))
-        known = self._waits.get(word)
+        known = self._known(word, thread)
         if known is None and thread is not None:
             known = self._semaphore_rlock(word, thread)
         if known is None:
@@ -157,7 +228,7 @@ class LockReader:
         return (argument, address) if address > 4096 else None
 
     def _lock_at(self, address: int, thread: PythonThread | None) -> LockWait | None:
-        known = self._waits.get(address)
+        known = self._known(address, thread)
         if known is not None:
             return known
         wait = self._object_lock(address, thread) or self._owned_lock(address, thread)
@@ -174,7 +245,13 @@ class LockReader:
     def _remember(self, wait: LockWait) -> None:
         if len(self._waits) >= MAX_LOCKS:
             self._waits.clear()
+        if wait.owner:
+            try:
+                wait = replace(wait, owner_type=self._objects.type_of(wait.owner))
+            except MemoryReadError:
+                return
         self._waits[wait.key] = wait
+        self._asked.add(wait.key)
 
     def _object_lock(self, address: int, thread: PythonThread | None) -> LockWait | None:
         if not self._layout.free_threaded or address % 8 != OBJECT_MUTEX_OFFSET % 8:
@@ -207,8 +284,9 @@ class LockReader:
         """3.13's RLock waits on a semaphore in the heap: found through the waiting frame's own stack."""
         if self._layout.version.minor != 13:
             return None
-        for candidate in self._words_of_frame(thread, 0):
-            if self._type_name(candidate) != "_thread.RLock":
+        for pointer in self._words_of_frame(thread, 0):
+            candidate = self._rlock_behind(pointer)
+            if candidate is None:
                 continue
             try:
                 semaphore = self._memory.read_word(candidate + self._layout.object_size)
@@ -218,6 +296,20 @@ class LockReader:
                 label = self._label(candidate, "_thread.RLock", thread)
                 return LockWait(word, LockRef(word, LockKind.USER, "_thread.RLock", label), candidate)
         return None
+
+    def _rlock_behind(self, address: int) -> int | None:
+        """The RLock that an object is: itself, a bound method of it, or a Condition with it."""
+        try:
+            type_name = self._type_name(address)
+            if type_name in _BOUND_METHODS:
+                address = self._memory.read_word(address + self._layout.object_size + 8)
+                type_name = self._type_name(address)
+            if type_name == "Condition":
+                address = self._objects.attribute(address, "_lock") or 0
+                type_name = self._type_name(address)
+        except (MemoryReadError, NotAnObject):
+            return None
+        return address if type_name == "_thread.RLock" else None
 
     def _native(self, word: int) -> LockWait | None:
         """A futex that is not CPython's: one of glibc's malloc arenas, or some library's."""
@@ -369,25 +461,42 @@ class LockReader:
         )
 
     def _label(self, owner: int, type_name: str, thread: PythonThread | None) -> str | None:
-        """What the program calls the object: remembered, so that it stays the same during a session."""
-        known = self._labels.get((owner, type_name))
+        """What the program calls the object: remembered, so that it stays the same for all waiters."""
+        place = owner, type_name
+        known = self._labels.get(place)
         if known is None and thread is not None:
+            searches = self._searches.get(owner, 0)
+            if searches >= MAX_SEARCHES:
+                return None
+            self._searches[owner] = searches + 1
             known = self._find_label(owner, thread)
+            former = self._former_labels.pop(place, None)
+            if former is not None and former != known and self._still_called(owner, former):
+                known = former
             if known is None and type_name == "type":
                 known = self._class_name(owner)
             if known is not None:
                 if len(self._labels) >= MAX_LOCKS:
                     self._labels.clear()
-                self._labels[owner, type_name] = known
-        return known
+                self._labels[place] = known
+        return None if known is None else known.text
 
-    def _class_name(self, owner: int) -> str | None:
+    def _still_called(self, owner: int, label: _Label) -> bool:
+        """Whether the attribute or global variable that a lock was found by is still that lock."""
         try:
-            return f"class {self._objects.type_name(owner)}"
+            if self._type_name(label.container) == "dict":
+                return self._objects.dict_get(label.container, label.name) == owner
+            return self._attributes(label.container).get(label.name) == owner
+        except (MemoryReadError, NotAnObject):
+            return False
+
+    def _class_name(self, owner: int) -> _Label | None:
+        try:
+            return _Label(f"class {self._objects.type_name(owner)}")
         except (MemoryReadError, NotAnObject):
             return None
 
-    def _find_label(self, owner: int, thread: PythonThread) -> str | None:
+    def _find_label(self, owner: int, thread: PythonThread) -> _Label | None:
         """Search the waiting frames for a name of the object, from the leaf outwards.
 
         The lock of a Condition in a Queue is found as `Condition._lock`, then `Queue.mutex`, then as what
@@ -395,48 +504,49 @@ class LockReader:
         """
         targets = {owner}
         names: list[str] = []
+        container, attribute = 0, ""
         for number in range(min(len(thread.frames), MAX_NAMED_FRAMES)):
             found = self._name_in_frame(thread, number, targets)
             if found is None:
                 if names:
                     break
                 continue
-            name, holder = found
-            if not names or names[-1] != name:
-                names.append(name)
-            if holder:
-                targets = {holder}
-            else:
+            if not names:
+                container, attribute = found.container, found.attribute
+            if found.text and found.text not in names[-1:]:
+                names.append(found.text)
+            if not found.goes_on:
                 break
+            targets.add(found.container)
         if not names:
             return None
-        label = names[0] if len(names) == 1 else f"{names[-1]} ({names[-2]})"
-        return label[:MAX_LABEL_CHARACTERS]
+        text = names[0] if len(names) == 1 else f"{names[-1]} ({names[-2]})"
+        return _Label(text[:MAX_LABEL_CHARACTERS], container, attribute)
 
-    def _name_in_frame(self, thread: PythonThread, number: int, targets: set[int]) -> tuple[str, int] | None:
-        """A name for one of the targets in a frame, and the object that it is an attribute of (or 0)."""
+    def _name_in_frame(self, thread: PythonThread, number: int, targets: set[int]) -> _Name | None:
+        """A name for one of the targets in a frame."""
         variables = self._interpreter.local_variables(thread, number)[:MAX_NAMED_VALUES]
         for name, value in variables:
             if name == "self" and value not in targets:
                 attribute = self._attribute_that_is(value, targets)
                 if attribute is not None:
                     type_name = self._type_name(value) or "?"
-                    return f"{type_name}.{attribute}", value
+                    return _Name(f"{type_name}.{attribute}", value, attribute, goes_on=True)
         for name, value in variables:
             if value in targets and name != "self":
-                return name, 0
+                return _Name(name)
         for name, value in variables:
             attribute = self._attribute_that_is(value, targets) if value not in targets else None
             if attribute is not None:
-                return f"{name}.{attribute}", 0
-        name_of_global = self._global_that_is(thread, number, targets)
-        if name_of_global is not None:
-            return name_of_global, 0
-        return self._nested_attribute(variables, targets)
+                return _Name(f"{name}.{attribute}", value, attribute)
+        name_elsewhere = self._global_that_is(thread, number, targets) or self._nested_attribute(
+            variables, targets
+        )
+        if name_elsewhere is None and any(name == "self" and value in targets for name, value in variables):
+            return _Name("", goes_on=True)  # a method of the object: its caller may know it
+        return name_elsewhere
 
-    def _nested_attribute(
-        self, variables: Sequence[tuple[str, int]], targets: set[int]
-    ) -> tuple[str, int] | None:
+    def _nested_attribute(self, variables: Sequence[tuple[str, int]], targets: set[int]) -> _Name | None:
         """`self.cache.lock`: one level deeper than the attributes of `self`."""
         for name, value in variables:
             if name != "self":
@@ -444,7 +554,7 @@ class LockReader:
             for attribute, inner in list(self._attributes(value).items())[:MAX_NAMED_VALUES]:
                 deeper = self._attribute_that_is(inner, targets)
                 if deeper is not None:
-                    return f"{self._type_name(value) or name}.{attribute}.{deeper}", 0
+                    return _Name(f"{self._type_name(value) or name}.{attribute}.{deeper}", inner, deeper)
         return None
 
     def _attributes(self, instance: int) -> dict[str, int]:
@@ -459,16 +569,17 @@ class LockReader:
                 return name
         return None
 
-    def _global_that_is(self, thread: PythonThread, number: int, targets: set[int]) -> str | None:
+    def _global_that_is(self, thread: PythonThread, number: int, targets: set[int]) -> _Name | None:
         address = self._interpreter.globals_of(thread, number)
         if address is None:
             return None
         try:
             if address in targets:
-                return "module globals"
+                return _Name("module globals")
             for key, value in self._objects.dict_items(address)[:MAX_GLOBALS]:
                 if value in targets:
-                    return self._objects.string(key)
+                    name = self._objects.string(key)
+                    return _Name(name, address, name)
         except (MemoryReadError, NotAnObject):
             return None
         return None
