@@ -23,9 +23,10 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -91,6 +92,8 @@ MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 NOT_MEASURED_PREFIX: Final = "not measured: "
 SCHEDSTAT_BYTES: Final = 96
+_SCHEDSTAT_SIZES: Final = repeat(SCHEDSTAT_BYTES)
+_STARTS: Final = repeat(0)
 SYSCALL_BYTES: Final = 256
 
 
@@ -365,11 +368,15 @@ class Sampler:
     def _look(self, now: int, tick: int) -> None:
         changed: list[_Thread] = []
         gone: list[_Thread] = []
-        pread = os.pread
-        for thread in self._threads.values():
-            try:
-                schedstat = pread(thread.schedstat_fd, SCHEDSTAT_BYTES, 0)
-            except OSError:
+        threads = list(self._threads.values())
+        lines: Iterable[bytes | None]
+        try:
+            # The bulk of a tick when most threads are idle: no bytecode runs between the reads.
+            lines = list(map(os.pread, [t.schedstat_fd for t in threads], _SCHEDSTAT_SIZES, _STARTS))
+        except OSError:
+            lines = [_read_start(thread.schedstat_fd) for thread in threads]
+        for thread, schedstat in zip(threads, lines, strict=True):
+            if schedstat is None:
                 gone.append(thread)
                 continue
             thread.seen_ns = now
@@ -708,7 +715,6 @@ class Sampler:
             thread.base_faults = files.switches_and_faults()
         else:
             thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0)
-        thread.schedstat = b""
         self._threads[tid] = thread
         if self._native is not None:
             self._native.add_thread(tid)
@@ -921,6 +927,14 @@ class Sampler:
         counters.involuntary_switches.append(changes[1])
         counters.minor_faults.append(changes[2])
         counters.major_faults.append(changes[3])
+
+
+def _read_start(descriptor: int) -> bytes | None:
+    """A schedstat line; `None` when the thread is gone."""
+    try:
+        return os.pread(descriptor, SCHEDSTAT_BYTES, 0)
+    except OSError:
+        return None
 
 
 def _append_runs(runs: Runs, thread: _Thread) -> None:
