@@ -452,7 +452,7 @@ class Sampler:
     def _blocked(
         self, thread: _Thread, blocked: Blocked, stack: int, innermost: PythonThread | None
     ) -> Observation:
-        found = self._waits.classify(blocked, stack, innermost)
+        found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.lock is not None:
             thread.lock = found.lock

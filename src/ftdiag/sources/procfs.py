@@ -216,6 +216,16 @@ class ThreadFiles:
             return None
 
 
+def wait_channel(pid: int, tid: int) -> str | None:
+    """The kernel function that a thread is blocked in (wchan); `None` if it runs or may not be known."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/wchan", "rb") as stream:
+            name = stream.read(128).decode("ascii", "replace")
+    except OSError:
+        return None
+    return name if name not in ("", "0") else None
+
+
 def thread_ids(pid: int) -> list[int]:
     """Ids of the threads now alive, unordered. Raises NoSuchProcess."""
     try:

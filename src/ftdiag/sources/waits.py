@@ -16,7 +16,7 @@ from ftdiag.model import Frame, LockKind, ThreadState, Wait
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import LockReader, LockWait
 from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.procfs import DescriptorNames
+from ftdiag.sources.procfs import DescriptorNames, wait_channel
 from ftdiag.sources.syscalls import (
     BlockedCall,
     Blocking,
@@ -26,6 +26,7 @@ from ftdiag.sources.syscalls import (
 )
 from ftdiag.sources.waitpoints import is_condition_wait, is_import_wait, library_wait
 
+MEMORY_MAP_LOCK: Final = "the process's memory map (held by another thread's mmap, munmap or page fault)"
 MAX_PARSED_LINES: Final = 4096
 """Lines of `syscall` whose meaning is remembered."""
 MAX_STACK_FACTS: Final = 500_000
@@ -69,6 +70,7 @@ class WaitReader:
     """Classifies the waits of one target."""
 
     def __init__(self, pid: int, memory: RemoteMemory) -> None:
+        self._pid = pid
         self._memory = memory
         self._table = syscall_table()
         self._descriptors = DescriptorNames(pid)
@@ -109,13 +111,12 @@ class WaitReader:
         self._parsed[line] = blocked
         return blocked
 
-    def classify(self, blocked: Blocked, stack: int, thread: PythonThread | None) -> Classified:
+    def classify(self, blocked: Blocked, stack: int, thread: PythonThread | None, tid: int) -> Classified:
         """State and wait of a blocked thread with the given Python stack and thread state (if any)."""
         info = blocked.info
         if info is None:
             if blocked.call.number < 0:
-                wait = Wait(None, "blocked in the kernel outside a system call")
-                return Classified(ThreadState.UNKNOWN, wait)
+                return self._in_the_kernel(tid)
             return Classified(ThreadState.UNKNOWN, Wait(f"syscall {blocked.call.number}"))
         facts = self.facts(stack)
         if info.blocking is Blocking.FUTEX:
@@ -128,7 +129,26 @@ class WaitReader:
             return Classified(ThreadState.IDLE, Wait(info.name, facts.library_wait or "a child or a signal"))
         if info.blocking is Blocking.READINESS:
             return self._readiness(blocked.call, info, facts)
+        if info.blocking is Blocking.MEMORY:
+            # Nothing else blocks in them: changing the memory map needs its lock, which page faults of all
+            # threads take, too.
+            return Classified(ThreadState.RUNTIME_LOCK, Wait(info.name, MEMORY_MAP_LOCK))
         return Classified(ThreadState.UNKNOWN, Wait(info.name))
+
+    def _in_the_kernel(self, tid: int) -> Classified:
+        """A thread blocked outside a system call: a page fault mostly. The kernel's function says which."""
+        function = wait_channel(self._pid, tid)
+        if function is None:
+            return Classified(ThreadState.UNKNOWN, Wait(None, "blocked in the kernel outside a system call"))
+        if function.startswith(
+            ("rwsem_", "down_", "vma_", "lock_mm", "mmap_", "exc_page_fault", "do_user_addr")
+        ):
+            return Classified(ThreadState.RUNTIME_LOCK, Wait("page fault", MEMORY_MAP_LOCK))
+        if function.startswith(("folio_", "filemap_", "io_schedule", "swap_", "wait_on_page")):
+            return Classified(ThreadState.IO, Wait("page fault", "a page of a file or of swap"))
+        if "signal_stop" in function or function.startswith(("do_freezer", "ptrace_stop")):
+            return Classified(ThreadState.UNKNOWN, Wait(None, "stopped by a signal"))
+        return Classified(ThreadState.UNKNOWN, Wait(None, f"the kernel's {function}"))
 
     def _futex(
         self, call: BlockedCall, name: str, facts: StackFacts, thread: PythonThread | None
