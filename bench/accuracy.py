@@ -149,6 +149,7 @@ def run(python: Path, case: Case, seconds: float, scratch: Path, *, with_locks: 
             sampling.stdin.write(json.dumps(options) + "\n")
             sampling.stdin.flush()
             sampling.stdout.readline()
+            time.sleep(0.3)  # threads that begin before the first tick lose what they did so far
             target.stdin.write("\n")
             target.stdin.flush()
             target.wait()

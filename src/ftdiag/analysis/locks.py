@@ -44,8 +44,8 @@ MAX_LOCKS: Final = 200
 """Locks reported one by one, those with the longest waits; the rest are summed as one."""
 WAITERS_OF_LOCK: Final = 20
 """Waiters (thread and stack) reported for one lock."""
-HOLDERS_OF_LOCK: Final = 20
-"""Holders (thread and stack) reported for one lock."""
+HOLDERS_OF_LOCK: Final = 100
+"""Holders (thread and stack) reported for one lock; the rest are summed by thread, without a stack."""
 OTHER_LOCKS: Final = 0
 """Number of the row that sums the locks beyond MAX_LOCKS; real locks count from 1."""
 DEADLOCK_NS: Final = 3_000_000_000
@@ -61,11 +61,14 @@ _STUCK_STATES: Final = (*LOCK_STATES, ThreadState.UNKNOWN)
 class LockNumbers:
     """Numbers the locks of a recording from 1, in the order in which the recording met them.
 
-    A lock is its address, kind and type; the numbers stay as the recording grows. The first label counts.
+    A lock is its address, kind, type and label; the numbers stay as the recording grows. Another label at the
+    same address is another lock, made where the first one had been freed. A lock that has no label yet is
+    the one seen last at its address.
     """
 
     def __init__(self) -> None:
-        self._number: dict[tuple[int, LockKind, str | None], int] = {}
+        self._number: dict[tuple[int, LockKind, str | None, str | None], int] = {}
+        self._latest: dict[tuple[int, LockKind, str | None], int] = {}
         self._locks: list[LockRef] = [LockRef(0, LockKind.USER, None, None)]
         self._of_wait: list[int] = [0]
 
@@ -81,13 +84,20 @@ class LockNumbers:
         return self._locks[number]
 
     def _number_of(self, lock: LockRef) -> int:
-        key = (lock.address, lock.kind, lock.type_name)
+        place = lock.address, lock.kind, lock.type_name
+        key = *place, lock.label
         number = self._number.get(key)
         if number is None:
-            number = self._number[key] = len(self._locks)
-            self._locks.append(lock)
-        elif self._locks[number].label is None:
-            self._locks[number] = lock
+            latest = self._latest.get(place)
+            if latest is not None and (lock.label is None or self._locks[latest].label is None):
+                number = latest
+                if lock.label is not None:
+                    self._locks[number] = lock
+            else:
+                number = len(self._locks)
+                self._locks.append(lock)
+            self._number[key] = number
+        self._latest[place] = number
         return number
 
 
@@ -311,7 +321,7 @@ def merge_locks(
     chosen = {int(number[position]) for position in best}
     wait_rows = _by_lock(waiters[0], waiters[3], WAITERS_OF_LOCK, chosen)
     holders = _holders(parts)
-    holder_rows = _by_lock(holders[0], holders[4], HOLDERS_OF_LOCK, chosen)
+    holder_rows = _by_lock(holders[0], holders[4], len(holders[0]), chosen)
     result = [
         LockMetrics(
             number=int(number[position]),
@@ -329,15 +339,7 @@ def merge_locks(
                 )
                 for row in wait_rows.get(int(number[position]), ())
             ),
-            holders=tuple(
-                LockHolder(
-                    thread_of(recording, int(holders[1][row]) - 1) if holders[1][row] != NO_HOLDER else None,
-                    _confidence(int(holders[3][row])),
-                    float(holders[4][row]),
-                    recording.stack(int(holders[2][row])),
-                )
-                for row in holder_rows.get(int(number[position]), ())
-            ),
+            holders=_lock_holders(recording, holders, holder_rows.get(int(number[position]), [])),
         )
         for position in best
     ]
@@ -423,6 +425,26 @@ def _holders(parts: Sequence[LockShares]) -> tuple[Ints, Ints, Ints, Ints, Float
         groups.key(stack),
         groups.key(confidence),
         groups.total(_joined_floats([part.blame_ns for part in parts])),
+    )
+
+
+def _lock_holders(
+    recording: Recording, holders: tuple[Ints, Ints, Ints, Ints, Floats], rows: Sequence[int]
+) -> tuple[LockHolder, ...]:
+    """The holders in these rows, which are in the order of their blame; their blame adds up."""
+    blame: dict[tuple[int, int, int], float] = {}
+    for place, row in enumerate(rows):
+        stack = int(holders[2][row]) if place < HOLDERS_OF_LOCK else NO_STACK
+        key = int(holders[1][row]), int(holders[3][row]), stack
+        blame[key] = blame.get(key, 0.0) + float(holders[4][row])
+    return tuple(
+        LockHolder(
+            thread_of(recording, holder - 1) if holder != NO_HOLDER else None,
+            _confidence(confidence),
+            spent,
+            recording.stack(stack),
+        )
+        for (holder, confidence, stack), spent in sorted(blame.items(), key=lambda item: -item[1])
     )
 
 
