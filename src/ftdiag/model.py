@@ -283,6 +283,19 @@ NATIVE_FILE: Final = "<native>"
 
 
 @dataclass(frozen=True, slots=True)
+class SharedObject:
+    """An object that several threads count references to, as a line of the program names it.
+
+    `name` is like "CONFIG", "self.table" or "cell limit". KNOWN: its header shows that several threads
+    counted; INFERRED: it belongs to another thread, but nothing shows that it was counted at that moment.
+    """
+
+    name: str
+    type_name: str
+    confidence: Confidence
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessCounters:
     """Whole-process readings at the end of a window; `None` where not readable.
 
@@ -313,6 +326,8 @@ class Window:
     process: ProcessCounters = ProcessCounters()
     gaps: tuple[Gap, ...] = ()
     native: NativeSamples | None = None
+    shared: tuple[tuple[int, SharedObject], ...] = ()
+    """(frame id of a line with much ATOMIC time, an object that it touches)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +392,10 @@ class HotLine:
     states_ns: Mapping[ThreadState, float]
     threads: int
     stacks: tuple[tuple[Stack, float], ...] = ()
+    shared: tuple[SharedObject, ...] = ()
+    """Objects whose reference counts threads contend for on this line, where they could be named."""
+    native: tuple[tuple[str, float], ...] = ()
+    """The machine code most often found there while on a core: (symbol, share of the samples), top first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,6 +120,22 @@ class InterpreterRef:
     id: int
 
 
+@dataclass(frozen=True, slots=True)
+class CurrentLine:
+    """The line that a thread's innermost frame was in at the last walk, and where its bytecode lies.
+
+    `frame_id` is that of the sink. `code` and `frame` are addresses, `units` the code units [start, end) of
+    the line, `bytecode` the address of unit 0 of the copy that all threads share.
+    """
+
+    frame_id: int
+    frame: int
+    code: int
+    bytecode: int
+    units: tuple[tuple[int, int], ...]
+    local_names: tuple[str, ...]
+
+
 class _Code:
     """A code object: what is needed to turn an instruction address into a frame."""
 
@@ -707,6 +723,27 @@ class InterpreterReader:
             if value > 4096:
                 variables.append((name, value))
         return variables
+
+    def current_line(self, thread: PythonThread) -> CurrentLine | None:
+        """The line of the innermost frame as of the last walk; `None` where it is not known."""
+        code = self._code_of(thread, 0)
+        if code is None:
+            return None
+        unit = self._unit(code, thread.chain[1])
+        resolved = code.frames.get(thread.chain[1])
+        line = None if unit is None else code.lines.line(unit)
+        if resolved is None or line is None:
+            return None
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        return CurrentLine(
+            frame_id=resolved[0],
+            frame=thread.frames[0],
+            code=code.address,
+            bytecode=code.bytecode,
+            units=tuple(code.lines.ranges(line)),
+            local_names=tuple(code.local_names),
+        )
 
     def globals_of(self, thread: PythonThread, number: int) -> int | None:
         """Address of a frame's globals dict; `None` if unreadable."""

@@ -210,6 +210,10 @@ class Layout:
     """Number of 2-byte code units: `ob_size` of the code object (PyVarObject)."""
     code_exception_table: int
     """`co_exceptiontable`: third pointer behind the PyVarObject header (Include/cpython/code.h)."""
+    code_constants: int
+    """`co_consts`: first pointer behind the PyVarObject header."""
+    code_names: int
+    """`co_names`: the second one."""
     code_stack_size: int
     """`co_stacksize`, 4-byte int just before co_firstlineno."""
     code_local_count: int
@@ -258,6 +262,10 @@ class Layout:
     (MANAGED_DICT_OFFSET, Include/internal/pycore_object.h)."""
     type_basic_size: int
     """`tp_basicsize`: the word behind tp_name (Include/cpython/object.h)."""
+    type_dict: int
+    """`tp_dict`: 12 words behind tp_flags; null for static types (Include/cpython/object.h)."""
+    type_mro: int
+    """`tp_mro`: 22 words behind tp_flags."""
     type_cached_keys: int
     """`PyHeapTypeObject.ht_cached_keys`, behind ht_type, the slot tables, ht_name, ht_slots and
     ht_qualname (Include/cpython/object.h). The slot tables take 440 bytes in every version."""
@@ -343,6 +351,8 @@ def parse_layout(data: bytes) -> Layout:
         code_tlbc=tlbc if has_tlbc else None,
         code_units=offsets["tuple_object_ob_size"],
         code_exception_table=pointer_array + 16,
+        code_constants=pointer_array,
+        code_names=pointer_array + 8,
         code_stack_size=first_line - 4,
         code_local_count=first_line + 4,
         code_local_names=offsets["code_object_localsplusnames"],
@@ -372,6 +382,8 @@ def parse_layout(data: bytes) -> Layout:
         module_gil_is_wish=version.minor >= 15,
         managed_dict=-8 if free_threaded else -24,
         type_basic_size=offsets["type_object_tp_name"] + 8,
+        type_dict=offsets["type_object_tp_flags"] + 12 * 8,
+        type_mro=offsets["type_object_tp_flags"] + 22 * 8,
         type_cached_keys=offsets["type_object_size"] + _SLOT_TABLES_BYTES + 3 * 8,
     )
 

@@ -43,6 +43,15 @@ class LineTable:
         place = bisect_right(self._starts, unit) - 1
         return self._lines[place] if place >= 0 else None
 
+    def ranges(self, line: int) -> list[tuple[int, int]]:
+        """The code units [start, end) of a line; an instruction never reaches beyond such a range."""
+        ends = [*self._starts[1:], self._units]
+        return [
+            (start, end)
+            for start, end, found in zip(self._starts, ends, self._lines, strict=True)
+            if found == line
+        ]
+
 
 def _entries(table: bytes, first_line: int) -> Iterator[tuple[int, int | None]]:
     """(number of code units, line) of every entry up to the end or the first damage."""

@@ -20,6 +20,8 @@ MAX_BYTES_OBJECT: Final = 1 << 22
 """Longest bytes object that is read (line and exception tables of generated code can be long)."""
 MAX_DICT_ENTRIES: Final = 1 << 17
 """Entries of a dict that are read."""
+MAX_SEARCHED_ENTRIES: Final = 20_000
+"""Entries of a dict that is searched for one key."""
 MAX_TYPE_NAMES: Final = 20_000
 """Type names that are remembered."""
 TYPE_NAME_BYTES: Final = 256
@@ -175,11 +177,11 @@ class ObjectReader:
         slots = self._values(values, len(entries))
         return [(key, value) for (key, _), value in zip(entries, slots, strict=False) if key and value]
 
-    def _key_entries(self, keys: int) -> list[tuple[int, int]]:
+    def _key_entries(self, keys: int, limit: int = MAX_DICT_ENTRIES) -> list[tuple[int, int]]:
         """(key, value) words of a PyDictKeysObject; the values are 0 for shared keys."""
         header = self._memory.read(keys, _KEYS_HEADER_BYTES)
         _, _, log2_index_bytes, kind, _, _, count = _KEYS_HEADER.unpack_from(header)
-        if kind > _DICT_KEYS_SPLIT or log2_index_bytes > 40 or not 0 <= count <= MAX_DICT_ENTRIES:
+        if kind > _DICT_KEYS_SPLIT or log2_index_bytes > 40 or not 0 <= count <= limit:
             raise NotAnObject(f"no dict keys at {keys:#x}")
         if count == 0:
             return []
@@ -204,6 +206,32 @@ class ObjectReader:
                 return value
         return None
 
+    def dict_value(self, address: int, key: int) -> int | None:
+        """Address of the value under the key object at address `key`; `None` if absent.
+
+        By identity, as names in code are the very objects that namespaces have as keys (interned). Cheap, and
+        for at most MAX_SEARCHED_ENTRIES entries. Raises NotAnObject, MemoryReadError.
+        """
+        layout = self._layout
+        data = self._memory.read(address, layout.dict_values + 8)
+        (type_address,) = _WORD.unpack_from(data, layout.object_type)
+        if not self.flags_of(type_address) & _TPFLAGS_DICT_SUBCLASS:
+            raise NotAnObject(f"no dict at {address:#x}")
+        (keys,) = _WORD.unpack_from(data, layout.dict_keys)
+        (values,) = _WORD.unpack_from(data, layout.dict_values)
+        return self._value_of(keys, values, key)
+
+    def _value_of(self, keys: int, values: int, key: int) -> int | None:
+        """The value under a key: in the keys object itself, or at its place in `values` where there are."""
+        entries = self._key_entries(keys, MAX_SEARCHED_ENTRIES)
+        place = next((place for place, entry in enumerate(entries) if entry[0] == key), None)
+        if place is None:
+            return None
+        if not values:
+            return entries[place][1] or None
+        slots = self._values(values, len(entries))
+        return (slots[place] or None) if place < len(slots) else None
+
     def _is_string(self, address: int, expected: str) -> bool:
         try:
             return self.string(address) == expected
@@ -223,28 +251,44 @@ class ObjectReader:
 
     def attributes(self, instance: int) -> dict[str, int]:
         """Name -> address of value for all instance attributes. Raises NotAnObject, MemoryReadError."""
-        layout = self._layout
-        type_address = self.type_of(instance)
-        flags = self.flags_of(type_address)
-        if not flags & _TPFLAGS_MANAGED_DICT:
-            return {}
-        dictionary = self._memory.read_word(instance + layout.managed_dict)
+        dictionary, keys, values = self._attribute_tables(instance)
         if dictionary:
             return self._named(self.dict_items(dictionary))
-        if not flags & _TPFLAGS_INLINE_VALUES or not flags & _TPFLAGS_HEAPTYPE:
-            return {}
-        (basic_size,) = _WORD.unpack(self._memory.read(type_address + layout.type_basic_size, 8))
-        keys = self._memory.read_word(type_address + layout.type_cached_keys)
-        if basic_size > 1 << 16 or not keys:
-            return {}
-        values = instance + basic_size
-        if not self._memory.read(values, 4)[3]:  # `valid`
+        if not values:
             return {}
         entries = self._key_entries(keys)
         slots = self._values(values, len(entries))
         return self._named(
             [(key, value) for (key, _), value in zip(entries, slots, strict=False) if key and value]
         )
+
+    def attribute_value(self, instance: int, key: int) -> int | None:
+        """Address of the instance attribute whose name is the object at `key`; like `dict_value`."""
+        dictionary, keys, values = self._attribute_tables(instance)
+        if dictionary:
+            return self.dict_value(dictionary, key)
+        return self._value_of(keys, values, key) if values else None
+
+    def _attribute_tables(self, instance: int) -> tuple[int, int, int]:
+        """(dict, 0, 0) of an instance whose attributes lie in a dict, (0, keys, inline values), or zeros."""
+        layout = self._layout
+        type_address = self.type_of(instance)
+        flags = self.flags_of(type_address)
+        if not flags & _TPFLAGS_MANAGED_DICT:
+            return 0, 0, 0
+        dictionary = self._memory.read_word(instance + layout.managed_dict)
+        if dictionary:
+            return dictionary, 0, 0
+        if not flags & _TPFLAGS_INLINE_VALUES or not flags & _TPFLAGS_HEAPTYPE:
+            return 0, 0, 0
+        (basic_size,) = _WORD.unpack(self._memory.read(type_address + layout.type_basic_size, 8))
+        keys = self._memory.read_word(type_address + layout.type_cached_keys)
+        if basic_size > 1 << 16 or not keys:
+            return 0, 0, 0
+        values = instance + basic_size
+        if not self._memory.read(values, 4)[3]:  # `valid`
+            return 0, 0, 0
+        return 0, keys, values
 
     def _named(self, items: list[tuple[int, int]]) -> dict[str, int]:
         named = {}

@@ -1,0 +1,337 @@
+"""Which shared object a line of the program touches: what a contended reference count belongs to.
+
+In: a thread as of the last walk. Out: its line and the objects there that several threads count references
+to, named as the program writes them ("CONFIG", "self.table", "cell limit").
+
+How it is known: the bytecode of the line says which globals, attributes, cells and locals it loads; they are
+looked up in the frame, its namespaces and its objects, by the identity of the name. An object counts only if
+its header says so (Include/object.h of free-threaded builds: ob_tid, ob_flags, ob_mutex, ob_gc_bits,
+ob_ref_local, ob_ref_shared, ob_type):
+- not immortal (ob_ref_local is UINT32_MAX: small ints, interned strings, constants; on 3.13 also functions,
+  types and modules once a thread was started),
+- no deferred reference counting (_PyGC_BITS_DEFERRED: functions that are not nested, modules, types),
+- merged or owned by another thread, or counted by others: then each load is an atomic operation.
+The target runs on meanwhile; whatever does not fit together is left out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag.errors import MemoryReadError
+from ftdiag.model import Confidence, SharedObject
+from ftdiag.sources.interpreter import CurrentLine, InterpreterReader, PythonThread
+from ftdiag.sources.objects import NotAnObject
+from ftdiag.sources.opcodes import OPCODES, Instruction
+
+MAX_OBJECTS: Final = 8
+"""Objects named on one line."""
+MAX_UNITS: Final = 512
+"""Code units that are looked at of each stretch of a line's bytecode."""
+MAX_RANGES: Final = 16
+"""Stretches of bytecode that one line may have (a loop's head comes twice)."""
+MAX_CLASSES: Final = 16
+"""Classes of a method resolution order that are searched for an attribute."""
+MAX_NAME_CHARACTERS: Final = 80
+MAX_LOCALS: Final = 1024
+
+_HEADER: Final = struct.Struct("<QHBBIqQ")
+"""ob_tid, ob_flags (padding in 3.13), ob_mutex, ob_gc_bits, ob_ref_local, ob_ref_shared, ob_type."""
+_IMMORTAL: Final = 0xFFFF_FFFF
+"""_Py_IMMORTAL_REFCNT_LOCAL."""
+_DEFERRED: Final = 1 << 6
+"""_PyGC_BITS_DEFERRED (Include/internal/pycore_gc.h)."""
+_SHARED_FLAGS: Final = 3
+"""_Py_REF_SHARED_FLAG_MASK: 0 never counted by another thread, 1 maybe weakref, 2 queued, 3 merged."""
+_STACKREF_TAGS: Final = 7
+_NOT_OWNED: Final = 3
+"""Low bits of a stack reference in a local that the frame does not count (3.14: deferred, or a small int)."""
+_TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
+_MEMBER_DEFINITION: Final = 24
+"""`d_member` of a member descriptor, behind d_type, d_name, d_qualname (Include/cpython/descrobject.h)."""
+_MEMBER_OFFSET: Final = 16
+"""`offset` of a PyMemberDef: name, type (Include/descrobject.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What an instruction put on top of the stack: how the program calls it, its address (0: not known)."""
+
+    name: str
+    address: int
+    counted: bool = True
+    """Whether loading it counts a reference."""
+
+
+class SharedObjectReader:
+    """Names shared objects of one target; none of builds with a GIL, or without a table of opcodes."""
+
+    def __init__(self, interpreter: InterpreterReader) -> None:
+        self._interpreter = interpreter
+        self._memory = interpreter.memory
+        self._objects = interpreter.objects
+        self._layout = interpreter.layout
+        version = interpreter.layout.version
+        self._opcodes = OPCODES.get((version.major, version.minor))
+
+    @property
+    def able(self) -> bool:
+        """Whether anything can be named in this target."""
+        return self._opcodes is not None and self._layout.free_threaded
+
+    def line(self, thread: PythonThread) -> int | None:
+        """Frame id of the line that the thread's innermost frame was in at the last walk."""
+        current = self._interpreter.current_line(thread)
+        return None if current is None else current.frame_id
+
+    def named(self, thread: PythonThread) -> tuple[SharedObject, ...]:
+        """The shared objects that the line of the thread's innermost frame touches; () if none is known.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        if not self.able:
+            return ()
+        current = self._interpreter.current_line(thread)
+        if current is None:
+            return ()
+        found: dict[int, SharedObject] = {}
+        try:
+            frame = _FrameView(self._interpreter, current, thread.chain[0])
+            for loaded in self._loaded(frame):
+                if loaded.address in found or not loaded.counted:
+                    continue
+                one = self._if_shared(loaded, thread.ident)
+                if one is not None:
+                    found[loaded.address] = one
+                    if len(found) >= MAX_OBJECTS:
+                        break
+            if not frame.still_there():
+                return ()
+        except (MemoryReadError, NotAnObject, struct.error):
+            return ()
+        return tuple(found.values())
+
+    # --- what the line loads ---
+
+    def _loaded(self, frame: _FrameView) -> Iterator[_Loaded]:
+        """Everything that the line loads by name, and what hangs on it."""
+        for start, end in frame.line.units[:MAX_RANGES]:
+            units = self._memory.read(frame.line.bytecode + 2 * start, 2 * min(end - start, MAX_UNITS))
+            assert self._opcodes is not None
+            instructions = list(self._opcodes.decode(units))
+            top: _Loaded | None = None
+            for place, instruction in enumerate(instructions):
+                following = instructions[place + 1].name if place + 1 < len(instructions) else ""
+                if instruction.name in ("COPY", "NOP", "PUSH_NULL"):
+                    if instruction.name == "COPY" and instruction.argument != 1:
+                        top = None
+                    continue
+                pushed = [one for one in self._pushed(frame, instruction, top, following) if one is not None]
+                top = pushed[-1] if pushed else None
+                for one in pushed:
+                    yield one
+                    yield from self._bound_to(one)
+
+    def _pushed(
+        self, frame: _FrameView, instruction: Instruction, top: _Loaded | None, following: str
+    ) -> list[_Loaded | None]:
+        """What an instruction loads; the last one is on top of the stack then."""
+        name, argument = instruction
+        match name:
+            case "LOAD_FAST":
+                return [frame.local(argument)]
+            case "LOAD_FAST_BORROW":
+                # Not counted, but a call or a loop makes a reference of its own.
+                return [frame.local(argument, counted=following in ("PUSH_NULL", "GET_ITER"))]
+            case "LOAD_FAST_LOAD_FAST":
+                return [frame.local(argument >> 4), frame.local(argument & 15)]
+            case "LOAD_FAST_BORROW_LOAD_FAST_BORROW":
+                return [frame.local(argument >> 4, counted=False), frame.local(argument & 15, counted=False)]
+            case "STORE_FAST_LOAD_FAST":
+                return [frame.local(argument & 15)]
+            case "LOAD_DEREF":
+                return [frame.cell(argument)]
+            case "COPY_FREE_VARS":
+                return [*frame.free_cells(argument), None]
+            case "LOAD_CONST":
+                return [frame.constant(argument)]
+            case "LOAD_GLOBAL":
+                return [frame.named(argument >> 1, local=False)]
+            case "LOAD_NAME":
+                return [frame.named(argument, local=True)]
+            case "LOAD_ATTR":
+                return [self._attribute(frame, top, argument >> 1)]
+            case "RETURN_VALUE":
+                # The frame lets go of what it was given.
+                return [*frame.owned_locals(), None]
+            case _:
+                return []
+
+    def _attribute(self, frame: _FrameView, top: _Loaded | None, number: int) -> _Loaded | None:
+        if top is None or not top.address:
+            return None
+        key = frame.name_address(number)
+        try:
+            value = self._attribute_value(top.address, key)
+        except (MemoryReadError, NotAnObject):
+            value = None
+        # The value is not known for properties and the like; a longer chain then ends here.
+        base = top.name.removeprefix("cell ")
+        return _Loaded(f"{base}.{self._objects.string(key)}", value or 0)
+
+    def _attribute_value(self, base: int, key: int) -> int | None:
+        objects = self._objects
+        type_address = objects.type_of(base)
+        if objects.type_name(type_address) == "module":
+            return objects.dict_value(objects.module_dict(base), key)
+        if objects.flags_of(type_address) & _TPFLAGS_TYPE_SUBCLASS:
+            return self._class_attribute(base, key)
+        value = objects.attribute_value(base, key)
+        if value is not None:
+            return value
+        value = self._class_attribute(type_address, key)
+        if value is not None and objects.type_name(objects.type_of(value)) == "member_descriptor":
+            definition = self._memory.read_word(value + self._layout.object_size + _MEMBER_DEFINITION)
+            offset = self._memory.read_word(definition + _MEMBER_OFFSET)
+            return self._memory.read_word(base + offset) if 0 < offset < 1 << 16 else None
+        return value
+
+    def _class_attribute(self, type_address: int, key: int) -> int | None:
+        layout = self._layout
+        order = self._memory.read_word(type_address + layout.type_mro)
+        count = min(self._memory.read_word(order + layout.tuple_count), MAX_CLASSES)
+        for one in struct.unpack(f"<{count}Q", self._memory.read(order + layout.tuple_items, 8 * count)):
+            namespace = self._memory.read_word(one + layout.type_dict)
+            if namespace:
+                value = self._objects.dict_value(namespace, key)
+                if value is not None:
+                    return value
+        return None
+
+    def _bound_to(self, loaded: _Loaded) -> Iterator[_Loaded]:
+        """The object that a bound method is of: each call counts a reference to it."""
+        if not loaded.address or not loaded.counted:
+            return
+        try:
+            if self._objects.type_name(self._objects.type_of(loaded.address)) != "method":
+                return
+            # PyMethodObject: im_func, im_self (Include/cpython/classobject.h)
+            instance = self._memory.read_word(loaded.address + self._layout.object_size + 8)
+        except (MemoryReadError, NotAnObject):
+            return
+        yield _Loaded(f"{loaded.name}.__self__", instance)
+
+    # --- what the header says ---
+
+    def _if_shared(self, loaded: _Loaded, ident: int) -> SharedObject | None:
+        """The object if several threads count references to it. `ident` is `get_ident()` of the thread."""
+        if loaded.address <= 4096 or loaded.address % 8:
+            return None
+        try:
+            header = self._memory.read(loaded.address, _HEADER.size)
+            owner, _, _, gc_bits, local, shared, type_address = _HEADER.unpack(header)
+            if local == _IMMORTAL or gc_bits & _DEFERRED:
+                return None
+            flags = shared & _SHARED_FLAGS
+            # x86-64: ob_tid is the thread pointer, as is pthread_self(). Where it is not, all look foreign.
+            if owner == ident and shared == 0:
+                return None
+            metatype = self._objects.type_of(type_address)
+            if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
+                return None
+            type_name = self._objects.type_name(type_address)
+        except (MemoryReadError, NotAnObject):
+            return None
+        name = f"cell {loaded.name.removeprefix('cell ')}" if type_name == "cell" else loaded.name
+        seen = flags != 0 or shared >> 2 != 0
+        return SharedObject(
+            name[:MAX_NAME_CHARACTERS], type_name, Confidence.KNOWN if seen else Confidence.INFERRED
+        )
+
+
+class _FrameView:
+    """The variables of one frame, read on demand."""
+
+    def __init__(self, interpreter: InterpreterReader, line: CurrentLine, executable: int) -> None:
+        self.line = line
+        self._executable = executable
+        self._memory = interpreter.memory
+        self._objects = interpreter.objects
+        self._layout = layout = interpreter.layout
+        self._locals: tuple[int, ...] = ()
+        count = min(len(line.local_names), MAX_LOCALS)
+        if count:
+            data = self._memory.read(line.frame + layout.frame_localsplus, 8 * count)
+            self._locals = struct.unpack(f"<{count}Q", data)
+        # _PyInterpreterFrame: f_globals, f_builtins, f_locals (Include/internal/pycore_frame.h)
+        namespaces = self._memory.read(line.frame + layout.frame_globals, 24)
+        self._globals, self._builtins, self._own = struct.unpack("<QQQ", namespaces)
+
+    def still_there(self) -> bool:
+        """Whether the frame still runs this code: else what was read may be another's."""
+        return self._memory.read_word(self.line.frame + self._layout.frame_executable) == self._executable
+
+    def local(self, number: int, *, counted: bool = True) -> _Loaded | None:
+        """A local variable; `None` if it is not set."""
+        if number >= len(self._locals):
+            return None
+        word = self._locals[number]
+        if word & _NOT_OWNED == _NOT_OWNED:  # a small int
+            return None
+        return _Loaded(self.line.local_names[number], word & ~_STACKREF_TAGS, counted)
+
+    def owned_locals(self) -> list[_Loaded]:
+        """The locals that the frame lets go of when it returns."""
+        return [
+            _Loaded(name, word)
+            for name, word in zip(self.line.local_names, self._locals, strict=False)
+            if word > 4096 and not word & _NOT_OWNED
+        ]
+
+    def cell(self, number: int) -> _Loaded | None:
+        """What a closure's cell holds (`ob_ref`, the first word behind its header)."""
+        cell = self.local(number)
+        if cell is None or cell.address <= 4096:
+            return None
+        value = self._memory.read_word(cell.address + self._layout.object_size)
+        return _Loaded(f"cell {cell.name}", value)
+
+    def free_cells(self, count: int) -> list[_Loaded]:
+        """The cells themselves that a closure brings along: entering it counts them."""
+        first = max(0, len(self._locals) - count)
+        cells = (self.local(number) for number in range(first, len(self._locals)))
+        return [_Loaded(f"cell {cell.name}", cell.address) for cell in cells if cell is not None]
+
+    def constant(self, number: int) -> _Loaded | None:
+        """A constant; nearly all are immortal, but for code that was not compiled by an import."""
+        address = self._item(self._layout.code_constants, number)
+        return None if address is None else _Loaded("a constant", address)
+
+    def named(self, number: int, *, local: bool) -> _Loaded | None:
+        """A global or builtin; with `local` what the body of a class or module finds by name."""
+        key = self.name_address(number)
+        namespaces = [self._globals, self._builtins]
+        if local and self._own:
+            namespaces.insert(0, self._own)
+        for namespace in namespaces:
+            value = self._objects.dict_value(namespace, key)
+            if value is not None:
+                return _Loaded(self._objects.string(key), value)
+        return None
+
+    def name_address(self, number: int) -> int:
+        """Address of one of `co_names`. Raises NotAnObject."""
+        address = self._item(self._layout.code_names, number)
+        if address is None:
+            raise NotAnObject(f"no name {number}")
+        return address
+
+    def _item(self, field: int, number: int) -> int | None:
+        layout = self._layout
+        table = self._memory.read_word(self.line.code + field)
+        if number >= self._memory.read_word(table + layout.tuple_count):
+            return None
+        return self._memory.read_word(table + layout.tuple_items + 8 * number)
