@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
+from collections.abc import Iterable
 from operator import itemgetter
 from typing import Final, NamedTuple
 
@@ -314,12 +315,17 @@ class NativeSampler:
         self._close(event)
         self._promote()
 
-    def read(self) -> list[NativeSample]:
-        """What was sampled since the last call, in the order of time."""
+    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
+        """What was sampled of these threads (of all, if `None`) since the last call, in the order of time.
+
+        Threads that were not on a core have no samples and need not be named.
+        """
         raw = self._pending
         self._pending = []
-        for event in self._events.values():
-            self._lost += event.drain(raw)
+        events = self._events
+        for tid in events if tids is None else tids:
+            if tid in events:
+                self._lost += events[tid].drain(raw)
         if len(raw) > 1:
             raw.sort(key=itemgetter(1))
         return list(map(self._classifier.judge, raw))
