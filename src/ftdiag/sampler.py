@@ -353,19 +353,19 @@ class Sampler:
         tick = len(self._tick_ns)
         self._tick_ns.append(now)
         try:
-            samples = self._native.read() if self._native is not None else ()
             if os.fstat(self._task_directory).st_nlink != self._thread_count:
                 self._update_threads(now, tick)
-            self._look(now, tick)
-            if samples:
-                self._join_native(samples, now)
+            ran = self._look(now, tick)
+            if ran and self._native is not None:
+                self._join_native(self._native.read([thread.info.tid for thread in ran]), now)
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
         except MemoryReadError:
             self._gaps["stacks", "the interpreter's memory could not be read"] += 1
             self._check_identity(now)
 
-    def _look(self, now: int, tick: int) -> None:
+    def _look(self, now: int, tick: int) -> list[_Thread]:
+        """One tick of all threads; return those that ran since the last one."""
         changed: list[_Thread] = []
         gone: list[_Thread] = []
         threads = list(self._threads.values())
@@ -393,6 +393,7 @@ class Sampler:
         if self._parked:
             self._find_holders(tick)
         self._waking.clear()
+        return changed
 
     def _observe(self, changed: list[_Thread], tick: int) -> list[_Thread]:
         """Look closely at the threads that ran since the last tick; return those that are gone."""
