@@ -16,10 +16,11 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis import accounting, efficiency, hotspots, locks, tasks
+from ftdiag.analysis import accounting, efficiency, hotspots, locks, tasks, timeline
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.ticks import STATES, tick_runs
+from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
 from ftdiag.model import (
     Gap,
     HotLine,
@@ -34,6 +35,8 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.recording.reader import Recording
+
+__all__ = ["CallNode", "History", "Lanes", "Session", "Timeline"]
 
 CHUNK_WINDOWS: Final = 32
 """Windows digested together: enough for numpy to be busy, few enough to be redone every second."""
@@ -67,11 +70,12 @@ class _Digest:
     ticks: int
     torn_ticks: int
     estimated: int
+    course: timeline.Course
 
     @property
     def rows(self) -> int:
         """What the digest takes of the memory for digests."""
-        return len(self.time) + 4 * len(self.thread)
+        return len(self.time) + 4 * len(self.thread) + len(self.course.thread) // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,51 @@ class Session:
     def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
         """The hottest functions of a range; lines of one function are summed."""
         return hotspots.hot_functions(self._recording, self.accounted_time(t0_ns, t1_ns)).lines
+
+    def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline | None:
+        """Cores by state over a range, in at most `slices` slices."""
+        first, last = self._positions(t0_ns, t1_ns)
+        courses = [digest.course for digest in self._digests_of(first, last)]
+        recording = self._recording
+        return timeline.timeline(
+            recording.t0_ns[first:last],
+            recording.t1_ns[first:last],
+            courses,
+            slices,
+            accounting.NATIVE_STATES,
+        )
+
+    def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes | None:
+        """What every thread did over a range, in at most `slices` slices."""
+        first, last = self._positions(t0_ns, t1_ns)
+        recording = self._recording
+        if first >= last:
+            return None
+        if last - first >= slices or last - first > CHUNK_WINDOWS:
+            courses = [digest.course for digest in self._digests_of(first, last)]
+            return timeline.lanes_by_window(
+                recording.t0_ns[first:last], recording.t1_ns[first:last], courses, slices
+            )
+        runs = tick_runs(recording, first, last, self._periods(first, last))
+        ticks = [recording.samples(position).tick_ns for position in range(first, last)]
+        bounds = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
+        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), slices)
+
+    def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History | None:
+        """The states and stacks of one thread over a range."""
+        first, last = self._positions(t0_ns, t1_ns)
+        if first >= last:
+            return None
+        step = -(-(last - first) // timeline.HISTORY_WINDOWS)
+        positions = list(range(first, last, step))
+        bounds = int(self._recording.t0_ns[first]), int(self._recording.t1_ns[last - 1])
+        slices = min(slices, len(positions)) if step > 1 else slices
+        left_out = last - first - len(positions)
+        return timeline.history(self._recording, thread, positions, left_out, *bounds, slices)
+
+    def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
+        """Who calls whom in a range, with the thread-time of every function and what it called."""
+        return timeline.call_tree(self._recording, self.accounted_time(t0_ns, t1_ns))
 
     def wait_graph(self) -> tuple[locks.WaitEdge, ...]:
         """Who waits for whom at the last tick of the recording."""
@@ -231,6 +280,7 @@ class Session:
             ticks=accounts.ticks,
             torn_ticks=accounts.torn_ticks,
             estimated=accounts.estimated,
+            course=timeline.course_of(accounts, last - first),
         )
 
     # --- the snapshot ------------------------------------------------------------------------------

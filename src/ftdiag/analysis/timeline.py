@@ -1,0 +1,329 @@
+"""How a range went over time: cores by state, each thread, the stacks of one; and who calls whom.
+
+In: accounts and tick-level runs. Out: bounded values for plots, lanes and trees: never more slices than were
+asked for, nor more stacks and nodes than the limits below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from ftdiag.analysis.accounting import Accounts, ThreadTime
+from ftdiag.analysis.efficiency import APART_STATES
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.ticks import STATES, TickRuns
+from ftdiag.model import Frame, Stack, ThreadState
+from ftdiag.recording.reader import Recording
+
+MAX_SLICES: Final = 400
+"""Slices of a plot or lane at most: more than a screen has columns."""
+MAX_TREE_STACKS: Final = 400
+"""Stacks of which a call tree is made, those with the most active time."""
+MAX_TREE_DEPTH: Final = 80
+"""Frames of one stack in a call tree, counted from the outermost; what is deeper counts for the last."""
+HISTORY_WINDOWS: Final = 120
+"""Windows of a range that are looked at for the stacks of one thread; of longer ranges every n-th."""
+HISTORY_STACKS: Final = 6
+"""Stacks of one thread that get a lane of their own."""
+
+States = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """One digest's share of a timeline: what each of its windows adds.
+
+    `cpu_ns` is exact. `states_ns` has a row per window. `thread`, `window` and `state` are columns of the
+    state in which a thread spent most of a window.
+    """
+
+    cpu_ns: Ints
+    states_ns: Floats
+    thread: npt.NDArray[np.int32]
+    window: npt.NDArray[np.int32]
+    state: States
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Cores over time in equal slices of [t0_ns, t1_ns); `None` where nothing was recorded."""
+
+    t0_ns: int
+    t1_ns: int
+    on_cpu_cores: tuple[float | None, ...]
+    useful_cores: tuple[float | None, ...] | None
+    """`None` where time on a core is not split."""
+    cores: Mapping[ThreadState, tuple[float | None, ...]]
+    """Mean number of threads in a state; only states that were seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """The state in which each thread spent most of each slice: a byte a slice, 0 where it was not there."""
+
+    t0_ns: int
+    t1_ns: int
+    slices: int
+    states: Mapping[int, bytes]
+    """By thread index."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """One thread over time: its states, and its commonest stacks with their share of every slice."""
+
+    thread: int
+    t0_ns: int
+    t1_ns: int
+    states: bytes
+    stacks: tuple[tuple[Stack, float, tuple[float, ...]], ...]
+    """Stack, share of all ticks, share of the ticks of each slice."""
+    windows_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallNode:
+    """A function in the call tree with the thread-time of all that it called."""
+
+    frame: Frame
+    total_ns: float
+    self_ns: float
+    states_ns: Mapping[ThreadState, float]
+    children: tuple[CallNode, ...]
+
+
+def course_of(accounts: Accounts, windows: int) -> Course:
+    """What the windows of an account add to a timeline."""
+    time = accounts.time
+    states = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
+    groups = group_by(time.thread, time.window, time.state)
+    thread, window, state = groups.key(time.thread), groups.key(time.window), groups.key(time.state)
+    total = groups.total(time.time_ns)
+    chosen = _largest_of_each(thread * max(1, windows) + window, total)
+    cells = accounts.cells
+    cpu = np.zeros(windows, dtype=np.int64)
+    if len(cells.key):
+        cpu = summed(cells.window, cells.cpu_ns, windows).astype(np.int64)
+    return Course(
+        cpu_ns=cpu,
+        states_ns=states.reshape(windows, STATES),
+        thread=thread[chosen].astype(np.int32),
+        window=window[chosen].astype(np.int32),
+        state=state[chosen].astype(np.uint8),
+    )
+
+
+def _largest_of_each(key: Ints, value: Floats) -> Ints:
+    """Of every key the row with the largest value."""
+    if not len(key):
+        return np.zeros(0, dtype=np.int64)
+    order = np.lexsort((value, key))
+    last = np.append(key[order][1:] != key[order][:-1], True)
+    rows: Ints = order[last].astype(np.int64)
+    return rows
+
+
+def _slices_of(begin_ns: Ints, end_ns: Ints, t0_ns: int, t1_ns: int, slices: int) -> Ints:
+    """The slice in which the middle of each stretch of time lies."""
+    middle = (begin_ns + end_ns) // 2 - t0_ns
+    place: Ints = np.clip(middle * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
+    return place
+
+
+def bounded_slices(wanted: int, windows: int) -> int:
+    """How many slices there are: not more than windows, or some would be empty."""
+    return max(1, min(wanted, windows, MAX_SLICES))
+
+
+def timeline(
+    begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int, native: tuple[ThreadState, ...]
+) -> Timeline | None:
+    """The timeline of consecutive windows in at most `wanted` slices."""
+    if not len(begin_ns):
+        return None
+    t0, t1 = int(begin_ns[0]), int(end_ns[-1])
+    slices = bounded_slices(wanted, len(begin_ns))
+    place = _slices_of(begin_ns, end_ns, t0, t1, slices)
+    length = summed(place, np.maximum(end_ns - begin_ns, 0), slices)
+    cpu = summed(place, np.concatenate([course.cpu_ns for course in courses]), slices)
+    states_ns = np.concatenate([course.states_ns for course in courses])
+    by_slice = np.stack([summed(place, states_ns[:, code], slices) for code in range(STATES)], axis=1)
+
+    def per_second(values: Floats) -> tuple[float | None, ...]:
+        return tuple(
+            float(value / lasted) if lasted > 0 else None
+            for value, lasted in zip(values.tolist(), length.tolist(), strict=True)
+        )
+
+    split = bool(by_slice[:, [int(state) for state in native]].sum() > 0)
+    useful = [int(state) for state in (ThreadState.WORK, ThreadState.ALLOC, ThreadState.GC)]
+    return Timeline(
+        t0_ns=t0,
+        t1_ns=t1,
+        on_cpu_cores=per_second(cpu),
+        useful_cores=per_second(by_slice[:, useful].sum(axis=1)) if split else None,
+        cores={state: per_second(by_slice[:, state]) for state in ThreadState if by_slice[:, state].any()},
+    )
+
+
+def lanes_by_window(begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int) -> Lanes | None:
+    """Lanes from the state of each thread in each window."""
+    if not len(begin_ns):
+        return None
+    t0, t1 = int(begin_ns[0]), int(end_ns[-1])
+    slices = bounded_slices(wanted, len(begin_ns))
+    place = _slices_of(begin_ns, end_ns, t0, t1, slices)
+    offset = 0
+    windows: list[Ints] = []
+    for course in courses:
+        windows.append(course.window.astype(np.int64) + offset)
+        offset += len(course.cpu_ns)
+    thread = np.concatenate([course.thread for course in courses]).astype(np.int64)
+    state = np.concatenate([course.state for course in courses]).astype(np.int64)
+    cell = place[np.concatenate(windows)]
+    weight = np.ones(len(thread), dtype=np.float64)
+    return Lanes(t0, t1, slices, _lanes(thread, cell, state, weight, slices))
+
+
+def lanes_by_tick(t0_ns: int, t1_ns: int, runs: TickRuns, tick_ns: Ints, wanted: int) -> Lanes:
+    """Lanes from single ticks: for ranges with fewer windows than the screen has columns."""
+    slices = max(1, min(wanted, MAX_SLICES, max(1, len(tick_ns))))
+    place = np.clip((tick_ns - t0_ns) * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
+    row, tick = _each_tick(runs)
+    ones = np.ones(len(row), dtype=np.float64)
+    return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], runs.state[row], ones, slices))
+
+
+def _each_tick(runs: TickRuns) -> tuple[Ints, Ints]:
+    """Row number and tick of every thread-sample."""
+    length = runs.end - runs.first
+    row = np.repeat(np.arange(len(length), dtype=np.int64), length)
+    begin = np.cumsum(length) - length
+    return row, runs.first[row] + np.arange(len(row), dtype=np.int64) - begin[row]
+
+
+def _lanes(thread: Ints, cell: Ints, state: Ints, weight: Floats, slices: int) -> dict[int, bytes]:
+    groups = group_by(thread, cell, state)
+    thread, cell, state = groups.key(thread), groups.key(cell), groups.key(state)
+    total = groups.total(weight)
+    chosen = _largest_of_each(thread * slices + cell, total)
+    indices, line = np.unique(thread[chosen], return_inverse=True)
+    table = np.zeros((len(indices), slices), dtype=np.uint8)
+    table[line, cell[chosen]] = state[chosen]
+    return {index: table[number].tobytes() for number, index in enumerate(indices.tolist())}
+
+
+def history(
+    recording: Recording,
+    thread: int,
+    positions: list[int],
+    left_out: int,
+    t0_ns: int,
+    t1_ns: int,
+    wanted: int,
+) -> History:
+    """One thread's states and stacks over time, from the windows at `positions`."""
+    ticks: list[Ints] = []
+    stacks: list[Ints] = []
+    states: list[Ints] = []
+    for position in positions:
+        columns = recording.samples(position)
+        rows = np.flatnonzero(columns.thread == thread)
+        length = columns.ticks[rows].astype(np.int64)
+        row = np.repeat(rows, length)
+        begin = np.cumsum(length) - length
+        which = np.arange(len(row), dtype=np.int64) - np.repeat(begin, length)
+        tick = columns.first_tick[row].astype(np.int64) + which
+        inside = tick < len(columns.tick_ns)
+        ticks.append(columns.tick_ns[tick[inside]])
+        stacks.append(columns.stack[row[inside]].astype(np.int64))
+        states.append(columns.state[row[inside]].astype(np.int64))
+    when = np.concatenate(ticks) if ticks else np.zeros(0, dtype=np.int64)
+    if not len(when):
+        return History(thread, t0_ns, t1_ns, b"", (), left_out)
+    stack, state = np.concatenate(stacks), np.concatenate(states)
+    slices = max(1, min(wanted, MAX_SLICES, len(when)))
+    place = np.clip((when - t0_ns) * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
+    lane = _lanes(np.zeros(len(when), dtype=np.int64), place, state, np.ones(len(when)), slices)
+    in_slice = np.maximum(np.bincount(place, minlength=slices), 1)
+    known, number = np.unique(stack, return_inverse=True)
+    total = np.bincount(number)
+    shown: list[tuple[Stack, float, tuple[float, ...]]] = []
+    for which_stack in largest_first(total.astype(np.float64), HISTORY_STACKS).tolist():
+        share = np.bincount(place[number == which_stack], minlength=slices) / in_slice
+        shown.append(
+            (
+                recording.stack(int(known[which_stack])),
+                float(total[which_stack] / len(when)),
+                tuple(share.tolist()),
+            )
+        )
+    return History(thread, t0_ns, t1_ns, lane[0], tuple(shown), left_out)
+
+
+@dataclass(slots=True)
+class _Node:
+    frame: Frame
+    total: dict[int, float] = field(default_factory=dict)
+    own: float = 0.0
+    children: dict[tuple[str, str], _Node] = field(default_factory=dict)
+
+
+def call_tree(recording: Recording, time: ThreadTime) -> tuple[CallNode, ...]:
+    """The outermost functions with all that they call, largest active time first.
+
+    Lines of a function are one node. States that are the program's own business (idle, sleep, I/O) count in
+    `states_ns` and the totals, but not for what is kept.
+    """
+    rows = np.flatnonzero(time.time_ns > 0)
+    active = ~np.isin(time.state[rows], [int(state) for state in APART_STATES])
+    groups = group_by(time.stack[rows])
+    stacks = groups.key(time.stack[rows])
+    weight = groups.total(np.where(active, time.time_ns[rows], 0.0)) + groups.total(time.time_ns[rows]) * 1e-6
+    chosen = stacks[largest_first(weight, MAX_TREE_STACKS)]
+    kept = rows[np.isin(time.stack[rows], chosen)]
+    pairs = group_by(time.stack[kept], time.state[kept])
+    root = _Node(Frame("", "", None))
+    spent = zip(
+        pairs.key(time.stack[kept]).tolist(),
+        pairs.key(time.state[kept]).tolist(),
+        pairs.total(time.time_ns[kept]).tolist(),
+        strict=True,
+    )
+    for stack_id, state, lasted in spent:
+        stack = recording.stack(stack_id)
+        if not stack:
+            continue
+        node = root
+        for frame in stack[: -MAX_TREE_DEPTH - 1 : -1]:
+            key = (frame.filename, frame.function)
+            child = node.children.get(key)
+            if child is None:
+                child = node.children[key] = _Node(Frame(frame.filename, frame.function, None))
+            node = child
+            node.total[state] = node.total.get(state, 0.0) + lasted
+        node.own += lasted
+    return tuple(_finished(child) for child in _in_order(root))
+
+
+def _active(node: _Node) -> float:
+    return sum(time for state, time in node.total.items() if ThreadState(state) not in APART_STATES)
+
+
+def _in_order(node: _Node) -> list[_Node]:
+    return sorted(node.children.values(), key=lambda child: (-_active(child), -sum(child.total.values())))
+
+
+def _finished(node: _Node) -> CallNode:
+    return CallNode(
+        frame=node.frame,
+        total_ns=sum(node.total.values()),
+        self_ns=node.own,
+        states_ns={ThreadState(state): time for state, time in node.total.items()},
+        children=tuple(_finished(child) for child in _in_order(node)),
+    )
