@@ -3,8 +3,9 @@
 In: a free-threaded 3.14, which has `_remote_debugging.RemoteUnwinder`. Out: a table of CPU time by sample of
 the whole process, lines included, medians of several rounds in turn; and where our time goes.
 
-The C reader walks all threads at every sample. It gives stacks only; ours are also states, waits, counters
-and a recording on disk.
+The C reader walks all threads at every sample. It gives stacks only; ours are also states, waits, holders,
+counters and a recording on disk. Native samples of what the cores did, which no stack reader has, are off in
+the comparison; what they cost stands in a column of its own.
 
 Usage: python bench/against_remote_unwinder.py [ROUNDS]
 """
@@ -82,7 +83,9 @@ def breakdown(pid: int) -> dict[str, float]:
         settings = RecordingSettings(100.0, time.monotonic_ns(), time.time_ns(), "bench", "bench")
         writer = RecordingWriter(Path(scratch) / "recording", sampler.target, settings)
         sampler.attach(writer)
-        for name in ("_tick", "_look", "_observe", "_flush", "_update_threads"):
+        if sampler._native is not None:
+            sampler._native.read = timed(parts, "native", sampler._native.read)
+        for name in ("_tick", "_look", "_observe", "_flush", "_join_native", "_find_holders"):
             setattr(sampler, name, timed(parts, name, getattr(sampler, name)))
         interpreter, memory = sampler._interpreter, sampler._memory
         interpreter.walk = timed(parts, "walk", interpreter.walk)
@@ -97,9 +100,14 @@ def breakdown(pid: int) -> dict[str, float]:
     part = {name: value / ticks / 1000 for name, value in parts.items()}
     return {
         "clock, sleep, poll": part["all"] - part["_tick"] - part["_flush"],
-        "list of threads": part["_tick"] - part["_look"],
-        "schedstat of every thread": part["_look"] - part["_observe"],
-        "syscall line, state, wait, holder": part["_observe"] - part["walk"],
+        "native samples": part.get("native", 0.0) + part.get("_join_native", 0.0),
+        "list of threads": part["_tick"]
+        - part["_look"]
+        - part.get("native", 0.0)
+        - part.get("_join_native", 0.0),
+        "schedstat of every thread": part["_look"] - part["_observe"] - part.get("_find_holders", 0.0),
+        "who holds which lock": part.get("_find_holders", 0.0),
+        "syscall line, state, wait": part["_observe"] - part["walk"],
         "process_vm_readv": part["readv"],
         "frames of new stacks": part.get("resolve", 0.0),
         "following the frames": part["walk"] - part["readv"] - part.get("resolve", 0.0),
@@ -116,13 +124,14 @@ def main() -> None:
     failed = False
     for busy, idle, goal in LOADS:
         with target(python, busy, idle) as one:
-            ours, theirs, lost = [], [], []
+            ours, full, theirs, lost = [], [], [], []
             for _ in range(rounds):
                 their = c_reader(python, one.pid)
                 theirs.append(their["cpu_us"])
                 lost.append(their["failed"])
-                cost = sampled(one.pid, SECONDS)
-                ours.append(cost.cpu_s / max(1, cost.ticks) * 1e6)
+                for costs, options in ((ours, {"native_rate_hz": 0}), (full, {})):
+                    cost = sampled(one.pid, SECONDS, **options)
+                    costs.append(cost.cpu_s / max(1, cost.ticks) * 1e6)
             parts.append(breakdown(one.pid))
         ratio = statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
         failed |= ratio > goal
@@ -134,9 +143,21 @@ def main() -> None:
                 f"{ratio:.2f}",
                 goal,
                 f"{100 * statistics.median(lost):.0f} %",
+                f"{statistics.median(full):.0f}",
             )
         )
-    table(("threads", "ours, us", "C reader, us", "ratio", "goal", "C reader gave up"), rows)
+    table(
+        (
+            "threads",
+            "ours, us",
+            "C reader, us",
+            "ratio",
+            "goal",
+            "C reader gave up",
+            "ours with native samples, us",
+        ),
+        rows,
+    )
     table(
         ("where our time goes, us a sample", *(f"{busy} + {idle}" for busy, idle, _ in LOADS)),
         [(name, *(f"{part[name]:.0f}" for part in parts)) for name in parts[0]],
