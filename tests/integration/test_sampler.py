@@ -180,13 +180,17 @@ def test_process_that_exits(program: Program, tmp_path: Path) -> None:
         """
         import os, sys, time
         print("ready", os.getpid(), flush=True)
-        time.sleep(1)
+        while not os.path.exists(sys.argv[1]):
+            time.sleep(0.01)
         sys.exit(7)
-        """
+        """,
+        str(tmp_path / "enough"),
     )
 
     # WHEN it is sampled without a limit
     with SamplerRun(pid=running.pid, path=str(tmp_path / "r")) as run:
+        time.sleep(0.7)
+        (tmp_path / "enough").touch()
         said = run.wait()
 
     # THEN the end and its reason are said, and the recording has them
