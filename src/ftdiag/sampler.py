@@ -42,6 +42,7 @@ from ftdiag.errors import (
     UsageError,
 )
 from ftdiag.model import (
+    FIRST_STACK_ID,
     NATIVE_FILE,
     NO_HOLDER,
     NO_STACK,
@@ -73,6 +74,7 @@ from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.scheduling import go_first
+from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
 from ftdiag.sources.waits import Blocked, WaitReader
 
 MIN_RATE_HZ: Final = 1.0
@@ -201,6 +203,8 @@ class _Stacks:
         self._sink = sink
         self._waits = waits
         self._frames: dict[int, Frame] = {}
+        self.leaves = array("I")
+        """Id of the innermost frame by stack id; 0 where there is none."""
 
     def intern_frame(self, frame: Frame) -> int:
         frame_id = self._sink.intern_frame(frame)
@@ -210,6 +214,10 @@ class _Stacks:
     def intern_stack(self, frame_ids: Sequence[int]) -> int:
         stack = self._sink.intern_stack(frame_ids)
         self._waits.learn_stack(stack, [self._frames[frame_id] for frame_id in reversed(frame_ids[-12:])])
+        if stack >= FIRST_STACK_ID:
+            if stack >= len(self.leaves):
+                self.leaves.extend(bytes(stack + 1 - len(self.leaves)))
+            self.leaves[stack] = frame_ids[-1]
         return stack
 
 
@@ -275,7 +283,9 @@ class Sampler:
     def attach(self, sink: RecordingSink) -> None:
         """Begin to use a recording; reads what does not change often for the first time."""
         self._sink = sink
-        self._interpreter = InterpreterReader(self._memory, self._runtime, _Stacks(sink, self._waits))
+        stacks = _Stacks(sink, self._waits)
+        self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
+        self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
         self._read_gil()
@@ -358,6 +368,8 @@ class Sampler:
             ran = self._look(now, tick)
             if ran and self._native is not None:
                 self._join_native(self._native.read([thread.info.tid for thread in ran]), now)
+            if self._atomic_lines.due(now):
+                self._name_shared(ran, now)
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
         except MemoryReadError:
@@ -641,6 +653,20 @@ class Sampler:
                 frame = self._intern_symbol(sample.symbol)
             counts[thread.info.index, stack, int(sample.state), frame] += 1
 
+    def _name_shared(self, ran: Iterable[_Thread], now: int) -> None:
+        """Name what threads contend for on the line that one of these is in."""
+        on_cpu = int(ThreadState.ON_CPU)
+        self._atomic_lines.look(
+            (
+                (thread.observation[1], thread.innermost)
+                for thread in ran
+                if thread.innermost is not None
+                and thread.observation is not None
+                and thread.observation[0] == on_cpu
+            ),
+            now,
+        )
+
     def _intern_symbol(self, symbol: str | None) -> int:
         name = "?" if symbol is None else symbol
         if len(self._native_frames) >= MAX_NATIVE_FRAMES:
@@ -844,11 +870,12 @@ class Sampler:
             machine_busy_ns=self._difference("machine", procfs.machine_busy_ns()),
             throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
         )
+        shared = self._atomic_lines.window(self._native_counts, now)
         native = self._native_window()
         gaps = tuple(Gap(what, why, count) for (what, why), count in self._gaps.items())
         window = Window(
             self._window_start_ns, max(end_ns, self._window_start_ns), self._tick_ns, runs, counters, cost,
-            process, gaps, native,
+            process, gaps, native, shared,
         )  # fmt: skip
         if ticks:
             self._sink.write_window(window)

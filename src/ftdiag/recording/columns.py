@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ftdiag.model import Confidence, Gap, ProcessCounters, SamplerCost, ThreadState
+from ftdiag.model import Confidence, Gap, ProcessCounters, SamplerCost, SharedObject, ThreadState
 from ftdiag.recording import schema
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -159,6 +159,28 @@ def decode_native(blob: object, key: int, name: str) -> dict[str, Column]:
         raise schema.DamagedBlob("the facts of native sampling are missing")
     columns["state"] = _STATES[columns["state"]]
     return columns
+
+
+def decode_shared(blob: object, key: int, name: str) -> list[tuple[int, SharedObject]]:
+    """(frame id, object) of a window's shared objects. Raises DamagedBlob."""
+    column = decode_columns(blob, key, name, ("objects",))["objects"]
+    rows = schema.from_json(schema.decode_text(column.tobytes())) if column.dtype.itemsize == 1 else None
+    if not isinstance(rows, list) or len(rows) > schema.MAX_SHARED:
+        raise schema.DamagedBlob("the shared objects of a window cannot be read")
+    longest = schema.MAX_SHARED_CHARACTERS
+    found = []
+    for row in rows:
+        match row:
+            # Later minor versions may append; bool is an int to Python, here it is not.
+            case [int(frame), str(what), str(type_name), int(confidence), *_] if (
+                type(frame) is int and type(confidence) is int and 0 <= frame < schema.MAX_FRAMES
+            ):
+                known = confidence if 0 <= confidence <= 255 else 0
+                one = SharedObject(what[:longest], type_name[:longest], Confidence(int(_CONFIDENCES[known])))
+                found.append((frame, one))
+            case _:
+                raise schema.DamagedBlob("a shared object of a window cannot be read")
+    return found
 
 
 def _check_ids(columns: dict[str, Column]) -> None:

@@ -24,6 +24,7 @@ from ftdiag.model import (
     ProcessCounters,
     RecordingSettings,
     SamplerCost,
+    SharedObject,
     Stack,
     Target,
     ThreadInfo,
@@ -43,6 +44,7 @@ from ftdiag.recording.columns import (
     decode_native,
     decode_rollup,
     decode_runs,
+    decode_shared,
     joined,
 )
 from ftdiag.recording.interned import InternedTables
@@ -319,6 +321,8 @@ class Recording:
         for _ in self._rollups(0, len(self)):
             pass
         self._counted(0, len(self))
+        self.native(0, len(self))
+        self.shared(0, len(self))
         return self.damaged
 
     def thread(self, index: int) -> ThreadInfo:
@@ -454,6 +458,24 @@ class Recording:
             lost=sum(lost for lost, _ in facts),
             sampled_ratio=sum(share for _, share in facts) / 1e6 / len(facts) if facts else None,
         )
+
+    def shared(self, first: int, last: int) -> dict[int, tuple[SharedObject, ...]]:
+        """Frame id of a line -> the shared objects named on it in the windows at positions [first, last).
+
+        Where one is named several times, the highest confidence counts. Lines nobody looked at, or with
+        nothing that could be named, are missing.
+        """
+        first, last = self._clipped(first, last)
+        found: dict[int, dict[tuple[str, str], SharedObject]] = {}
+        for _, rows in self._groups_between(schema.GROUP_SHARED, first, last, decode_shared):
+            for frame, one in rows:
+                if not schema.FIRST_FRAME_ID <= frame < self.frame_count:
+                    continue
+                known = found.setdefault(frame, {})
+                before = known.get((one.name, one.type_name))
+                if before is None or before.confidence < one.confidence:
+                    known[one.name, one.type_name] = one
+        return {frame: tuple(objects.values()) for frame, objects in found.items()}
 
     # --- decoding ----------------------------------------------------------------------------------
 

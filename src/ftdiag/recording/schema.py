@@ -58,6 +58,10 @@ MAX_WINDOWS: Final = 1 << 22
 """Most windows of a recording: 48 days of one-second windows."""
 MAX_GAPS: Final = 256
 """Most distinct gaps of one window; the rest are counted in one more."""
+MAX_SHARED: Final = 256
+"""Most objects of one window that are named as shared."""
+MAX_SHARED_CHARACTERS: Final = 160
+"""Longest name or type of one of them."""
 MAX_CULPRITS: Final = 256
 MAX_CULPRIT_CHARACTERS: Final = 256
 """Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
@@ -89,6 +93,7 @@ GROUP_RUNS: Final = "runs"
 GROUP_COUNTERS: Final = "counters"
 GROUP_ROLLUP: Final = "rollup"
 GROUP_NATIVE: Final = "native"
+GROUP_SHARED: Final = "shared"
 GROUP_DICTIONARY: Final = "dictionary"
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")

@@ -29,6 +29,7 @@ from ftdiag.model import (
     NativeSamples,
     RecordingSettings,
     Runs,
+    SharedObject,
     Target,
     ThreadCounters,
     ThreadInfo,
@@ -163,6 +164,8 @@ class RecordingWriter:
         }
         if window.native is not None:
             groups[schema.GROUP_NATIVE] = _encode_native(window_id, window.native)
+        if window.shared:
+            groups[schema.GROUP_SHARED] = _encode_shared(window_id, window.shared)
         if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
             groups[schema.GROUP_ROLLUP] = _encode_rollup(window_id, rollup)
         delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
@@ -598,6 +601,16 @@ def _encode_native(window_id: int, native: NativeSamples) -> bytes:
             ("facts", [native.lost, round(1e6 * native.sampled_ratio)], False),
         ],
     )
+
+
+def _encode_shared(window_id: int, shared: Sequence[tuple[int, SharedObject]]) -> bytes:
+    longest = schema.MAX_SHARED_CHARACTERS
+    rows = [
+        (frame, one.name[:longest], one.type_name[:longest], int(one.confidence))
+        for frame, one in shared[: schema.MAX_SHARED]
+    ]
+    text = schema.to_json(rows).encode("ascii")
+    return schema.encode_group(window_id, schema.GROUP_SHARED, [("objects", array("B", text), False)])
 
 
 def _gaps_json(gaps: Sequence[Gap]) -> str:

@@ -17,12 +17,12 @@ The target runs on meanwhile; whatever does not fit together is left out.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
-from ftdiag.model import Confidence, SharedObject
+from ftdiag.model import Confidence, SharedObject, ThreadState
 from ftdiag.sources.interpreter import CurrentLine, InterpreterReader, PythonThread
 from ftdiag.sources.objects import NotAnObject
 from ftdiag.sources.opcodes import OPCODES, Instruction
@@ -36,10 +36,24 @@ MAX_RANGES: Final = 16
 MAX_CLASSES: Final = 16
 """Classes of a method resolution order that are searched for an attribute."""
 MAX_NAME_CHARACTERS: Final = 80
+ATOMIC_SHARE: Final = 0.25
+"""Lines with this share of their CPU samples on atomics are looked at; private objects give under 0.05."""
+MIN_ATOMIC_SAMPLES: Final = 4
+"""Samples on atomics in a window below which a line is not looked at."""
+MAX_HOT_LINES: Final = 32
+"""Lines of one window that are looked at, those with most samples on atomics."""
+MAX_KNOWN_LINES: Final = 4096
+"""Lines whose objects are remembered; when there are more, all are forgotten."""
+LOOK_EVERY_NS: Final = 125_000_000
+"""At most one line is looked at in this time: a look takes some 0.2 ms."""
+LOOKS_OF_LINE: Final = 3
+"""Looks at a line until it is left alone for LOOK_AGAIN_NS."""
+LOOK_AGAIN_NS: Final = 20_000_000_000
 MAX_LOCALS: Final = 1024
 
 _HEADER: Final = struct.Struct("<QHBBIqQ")
 """ob_tid, ob_flags (padding in 3.13), ob_mutex, ob_gc_bits, ob_ref_local, ob_ref_shared, ob_type."""
+_WORD: Final = struct.Struct("<Q")
 _IMMORTAL: Final = 0xFFFF_FFFF
 """_Py_IMMORTAL_REFCNT_LOCAL."""
 _DEFERRED: Final = 1 << 6
@@ -261,17 +275,17 @@ class _FrameView:
         self._memory = interpreter.memory
         self._objects = interpreter.objects
         self._layout = layout = interpreter.layout
-        self._locals: tuple[int, ...] = ()
         count = min(len(line.local_names), MAX_LOCALS)
-        if count:
-            data = self._memory.read(line.frame + layout.frame_localsplus, 8 * count)
-            self._locals = struct.unpack(f"<{count}Q", data)
+        # All in one read: a frame of another call at this address would have another executable.
+        data = self._memory.read(line.frame, layout.frame_localsplus + 8 * count)
+        if _WORD.unpack_from(data, layout.frame_executable)[0] != executable:
+            raise NotAnObject("the frame was left")
+        self._locals: tuple[int, ...] = struct.unpack_from(f"<{count}Q", data, layout.frame_localsplus)
         # _PyInterpreterFrame: f_globals, f_builtins, f_locals (Include/internal/pycore_frame.h)
-        namespaces = self._memory.read(line.frame + layout.frame_globals, 24)
-        self._globals, self._builtins, self._own = struct.unpack("<QQQ", namespaces)
+        self._globals, self._builtins, self._own = struct.unpack_from("<QQQ", data, layout.frame_globals)
 
     def still_there(self) -> bool:
-        """Whether the frame still runs this code: else what was read may be another's."""
+        """Whether the frame still runs this code: else what it held may have been freed meanwhile."""
         return self._memory.read_word(self.line.frame + self._layout.frame_executable) == self._executable
 
     def local(self, number: int, *, counted: bool = True) -> _Loaded | None:
@@ -335,3 +349,93 @@ class _FrameView:
         if number >= self._memory.read_word(table + layout.tuple_count):
             return None
         return self._memory.read_word(table + layout.tuple_items + 8 * number)
+
+
+class AtomicLines:
+    """Which lines spend much of their CPU time on contended atomics, and the shared objects named there.
+
+    In: the native samples of every window, and threads as they pass such a line. Out: rows for the window.
+    A line is looked at a few times, then again after a while: objects change, names hardly do.
+    """
+
+    def __init__(self, reader: SharedObjectReader, leaves: Sequence[int]) -> None:
+        """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
+        self._reader = reader
+        self._leaves = leaves
+        self._lines: dict[int, _Line] = {}
+        self._wanted: dict[int, _Line] = {}
+        self._next_look_ns = 0
+
+    def window(
+        self, samples: Mapping[tuple[int, int, int, int], int], now_ns: int
+    ) -> tuple[tuple[int, SharedObject], ...]:
+        """Takes in a window's samples by thread, stack, state and native frame.
+
+        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far.
+        """
+        if not self._reader.able:
+            return ()
+        atomic: dict[int, int] = {}
+        total: dict[int, int] = {}
+        leaves = self._leaves
+        for (_, stack, state, _), count in samples.items():
+            leaf = leaves[stack] if stack < len(leaves) else 0
+            if leaf:
+                total[leaf] = total.get(leaf, 0) + count
+                if state == ThreadState.ATOMIC:
+                    atomic[leaf] = atomic.get(leaf, 0) + count
+        hot = [
+            leaf
+            for leaf, count in sorted(atomic.items(), key=lambda item: -item[1])
+            if count >= MIN_ATOMIC_SAMPLES and count >= ATOMIC_SHARE * total[leaf]
+        ][:MAX_HOT_LINES]
+        if len(self._lines) > MAX_KNOWN_LINES:
+            self._lines.clear()
+        self._wanted = {}
+        rows = []
+        for leaf in hot:
+            line = self._lines.setdefault(leaf, _Line())
+            if now_ns >= line.look_again_ns:
+                line.looks = 0
+            if line.looks < LOOKS_OF_LINE:
+                self._wanted[leaf] = line
+            rows.extend((leaf, one) for one in line.objects.values())
+        return tuple(rows)
+
+    def due(self, now_ns: int) -> bool:
+        """Whether a line is to be looked at now."""
+        return bool(self._wanted) and now_ns >= self._next_look_ns
+
+    def look(self, threads: Iterable[tuple[int, PythonThread]], now_ns: int) -> None:
+        """Look at one line that is wanted and that one of these (stack id, thread) is in as of this tick.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        for stack, thread in threads:
+            leaf = self._leaves[stack] if stack < len(self._leaves) else 0
+            line = self._wanted.get(leaf)
+            if line is None or self._reader.line(thread) != leaf:
+                continue
+            self._next_look_ns = now_ns + LOOK_EVERY_NS
+            line.looks += 1
+            if line.looks >= LOOKS_OF_LINE:
+                line.look_again_ns = now_ns + LOOK_AGAIN_NS
+                del self._wanted[leaf]
+            for one in self._reader.named(thread):
+                before = line.objects.get((one.name, one.type_name))
+                if before is None or before.confidence < one.confidence:
+                    line.objects[one.name, one.type_name] = one
+            while len(line.objects) > MAX_OBJECTS:
+                del line.objects[next(iter(line.objects))]
+            return
+
+
+class _Line:
+    """What is known of one line."""
+
+    __slots__ = ("look_again_ns", "looks", "objects")
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.look_again_ns = 1 << 62
+        self.objects: dict[tuple[str, str], SharedObject] = {}
