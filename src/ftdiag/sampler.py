@@ -69,7 +69,7 @@ from ftdiag.model import (
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
-from ftdiag.sources.locks import LockWait
+from ftdiag.sources.locks import LockWait, calls_from
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import find_runtime
@@ -269,7 +269,6 @@ class Sampler:
         self._parked: dict[int, _Thread] = {}
         self._with_holders: dict[int, set[_Thread]] = {}
         self._waking: dict[int, list[_Thread]] = {}
-        self._entered: dict[int, tuple[set[_Thread], _Thread]] = {}
         self._totals: dict[str, int | None] = {
             "machine": procfs.machine_busy_ns(),
             "throttled": procfs.throttled_ns(options.pid),
@@ -503,8 +502,7 @@ class Sampler:
         for thread in self._parked.values():
             if thread.lock is not None and thread.observation is not None:
                 waiters.setdefault(thread.lock.key, []).append(thread)
-        sections: dict[int, set[_Thread]] | None = None
-        entered: dict[int, tuple[set[_Thread], _Thread]] = {}
+        sections: dict[int, dict[_Thread, int]] | None = None
         for key, waiting in waiters.items():
             lock = waiting[0].lock
             assert lock is not None
@@ -513,13 +511,14 @@ class Sampler:
                 if sections is None:
                     sections = self._critical_sections()
                 # Who gives a lock away still has it in its chain while it wakes the next thread.
-                found = self._handed_over(key, waiting, tick)
+                inside = sections.get(key, {})
+                found = self._handed_over(key, waiting, inside, tick)
                 if found[0] == NO_HOLDER:
-                    found = self._inside(key, sections.get(key, set()), entered)
+                    found = self._inside(key, inside)
             else:
                 found = self._holder_of(lock)
-            if found[0] == NO_HOLDER and lock.owner:
-                found = self._handed_over(key, waiting, tick)
+                if found[0] == NO_HOLDER and lock.owner:
+                    found = self._handed_over(key, waiting, {}, tick)
             if found[0] == NO_HOLDER and self._look_again(waiting, tick):
                 found = self._holder_of(lock)
             for thread in waiting:
@@ -529,33 +528,23 @@ class Sampler:
                 if found != (holder, confidence):
                     self._close_run(thread, tick)
                     thread.observation = (state, stack, wait, *found)
-        self._entered = entered
 
-    def _inside(
-        self, key: int, inside: set[_Thread], entered: dict[int, tuple[set[_Thread], _Thread]]
-    ) -> tuple[int, int]:
+    def _inside(self, key: int, inside: Mapping[_Thread, int]) -> tuple[int, int]:
         """The holder of an object's lock, of the threads whose critical sections name it.
 
-        There are two when one unlocked it, and was taken off its core before it could leave its section, and
-        the other has it now: that is the one that was not inside at the last tick. `entered` takes what the
-        next tick needs to know.
+        There are two when one unlocked it and was taken off its core before it could leave its section, and
+        the other has it now. Surely not leaving is who runs Python code inside (a key function of a sort).
         """
-        if not self._locks.is_locked(key):
+        if len(inside) > 1:
+            inside = {
+                thread: section
+                for thread, section in inside.items()
+                if thread.innermost is not None and calls_from(thread.innermost, section)
+            }
+        if len(inside) != 1 or not self._locks.is_locked(key):
             return NO_HOLDER, int(Confidence.UNKNOWN)
-        if len(inside) == 1:
-            (holder,) = inside
-            confidence = Confidence.KNOWN
-        elif len(inside) == 2 and key in self._entered:
-            before, holder_before = self._entered[key]
-            new = inside - before
-            if before != inside and len(new) != 1:
-                return NO_HOLDER, int(Confidence.UNKNOWN)
-            holder = new.pop() if new else holder_before
-            confidence = Confidence.INFERRED
-        else:
-            return NO_HOLDER, int(Confidence.UNKNOWN)
-        entered[key] = inside, holder
-        return holder.info.index + 1, int(confidence)
+        (holder,) = inside
+        return holder.info.index + 1, int(Confidence.KNOWN)
 
     def _look_again(self, waiting: list[_Thread], tick: int) -> bool:
         """Observe waiters that ran since they were looked at in this tick: one of them may have the lock.
@@ -573,14 +562,20 @@ class Sampler:
             self._observe(ran, tick)
         return bool(ran)
 
-    def _handed_over(self, key: int, waiting: list[_Thread], tick: int) -> tuple[int, int]:
+    def _handed_over(
+        self, key: int, waiting: list[_Thread], inside: Mapping[_Thread, int], tick: int
+    ) -> tuple[int, int]:
         """The thread that a lock was handed to but that has not left its wait yet.
 
         A thread that was not on a core since it parked is surely still there; one that was may have come
-        round to the same lock again, so it is only inferred.
+        round to the same lock again, so it is only inferred. Who is `inside` its critical section has left.
         """
         still = [thread for thread in waiting if thread.innermost is not None]
-        waking = [thread for thread in self._waking.get(key, ()) if thread.innermost is not None]
+        waking = [
+            thread
+            for thread in self._waking.get(key, ())
+            if thread.innermost is not None and thread not in inside
+        ]
         threads = still + waking
         states = [thread.innermost for thread in threads if thread.innermost is not None]
         given = [thread for thread, yes in zip(threads, self._locks.handed_over(states), strict=True) if yes]
@@ -618,14 +613,14 @@ class Sampler:
             return NO_HOLDER, int(Confidence.UNKNOWN)
         return holder.info.index + 1, int(Confidence.KNOWN)
 
-    def _critical_sections(self) -> dict[int, set[_Thread]]:
-        """Object mutex -> the threads whose active critical sections name it: its holder and who leaves."""
-        held: dict[int, set[_Thread]] = {}
+    def _critical_sections(self) -> dict[int, dict[_Thread, int]]:
+        """Object mutex -> thread whose active critical section names it (holder or leaving) -> section."""
+        held: dict[int, dict[_Thread, int]] = {}
         for thread in self._threads.values():
             for python in thread.python:
                 if python.critical_section:
-                    for mutex in self._locks.held_by_critical_sections(python):
-                        held.setdefault(mutex, set()).add(thread)
+                    for mutex, section in self._locks.held_by_critical_sections(python):
+                        held.setdefault(mutex, {})[thread] = section
         return held
 
     def _gil_holder(self) -> _Thread | None:

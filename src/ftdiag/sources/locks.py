@@ -312,10 +312,21 @@ class LockReader:
         return address if type_name == "_thread.RLock" else None
 
     def _native(self, word: int) -> LockWait | None:
-        """A futex that is not CPython's: one of glibc's malloc arenas, or some library's."""
-        if word % _MALLOC_HEAP_BYTES < 4096:
-            return LockWait(word, LockRef(word, LockKind.NATIVE, "malloc arena", "malloc arena"))
-        return None
+        """A futex that is not CPython's: the mutex of one of glibc's malloc arenas (malloc/arena.c).
+
+        A heap of an arena begins with `ar_ptr`, the address of its `malloc_state`, whose first field is the
+        mutex; the first heap of an arena holds that state itself. Other words in a heap are ordinary memory.
+        """
+        heap = word - word % _MALLOC_HEAP_BYTES
+        if not 0 < word - heap < 4096:
+            return None
+        try:
+            arena = self._memory.read_word(heap)
+        except MemoryReadError:
+            return None
+        if arena != word:
+            return None
+        return LockWait(word, LockRef(word, LockKind.NATIVE, "malloc arena", "malloc arena"))
 
     # --- holders ---
 
@@ -340,22 +351,23 @@ class LockReader:
         condition = next((value for name, value in variables if name == "self"), None)
         return None if condition is None else self._key_of_manager(condition)
 
-    def held_by_critical_sections(self, thread: PythonThread) -> tuple[int, ...]:
-        """Addresses of the object mutexes that the thread's active critical sections hold."""
-        held: list[int] = []
+    def held_by_critical_sections(self, thread: PythonThread) -> tuple[tuple[int, int], ...]:
+        """The object mutexes that the thread's active critical sections hold: (mutex, section) addresses."""
+        held: list[tuple[int, int]] = []
         tagged = thread.critical_section
         for _ in range(MAX_CRITICAL_SECTIONS):
             # An inactive section on top means that all below it are suspended, too.
             if not tagged or tagged & _INACTIVE:
                 break
+            section = tagged & ~_CRITICAL_SECTION_TAGS
             try:
-                data = self._memory.read(tagged & ~_CRITICAL_SECTION_TAGS, 24)
+                data = self._memory.read(section, 24)
             except MemoryReadError:
                 break
             previous, first, second = struct.unpack("<QQQ", data)
-            held.append(first)
+            held.append((first, section))
             if tagged & _TWO_MUTEXES:
-                held.append(second)
+                held.append((second, section))
             tagged = previous
         return tuple(held)
 
@@ -583,3 +595,12 @@ class LockReader:
         except (MemoryReadError, NotAnObject):
             return None
         return None
+
+
+def calls_from(thread: PythonThread, section: int) -> bool:
+    """Whether the thread runs Python code that was called from inside a critical section.
+
+    A section lies on the C stack. So does the entry frame of the interpreter that C code calls; it lies
+    deeper, which is at a lower address, when it was called from inside.
+    """
+    return any(0 < section - address < MAX_STACK_DISTANCE for address in thread.elsewhere)
