@@ -528,6 +528,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """What kind of program it is over a range, and what that means for the choice of threads.
+
+    `kind` is "cpu-bound", "io-bound", "event-loop-bound", "mixed" or "idle". `shares` split the Python
+    threads' time into "cpu", "waiting" (for locks and cores), "io", "idle" and "unknown"; they add up to 1.
+    """
+
+    kind: str
+    shares: Mapping[str, float]
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """How far the figures can be trusted, and what is not measured and why."""
 
@@ -538,6 +551,10 @@ class Quality:
     sampler_cpu_ratio: float | None
     not_measured: Mapping[str, str]
     gaps: tuple[Gap, ...]
+    native_lost: int | None = None
+    """Native samples that the kernel dropped; `None` where there are no native samples."""
+    native_sampled_ratio: float | None = None
+    """Share of the threads on a core that were sampled at a time; below 1 where they had to take turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -556,5 +573,6 @@ class Snapshot:
     findings: tuple[Finding, ...]
     not_applicable: tuple[tuple[str, str], ...]
     quality: Quality
+    workload: Workload | None = None
     process: ProcessCounters | None = None
     """The last readings of the whole process in the range."""

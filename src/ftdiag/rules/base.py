@@ -1,0 +1,383 @@
+"""What a rule is: facts of a range in, a verdict out.
+
+In: `Facts`, everything that is known of one range of a recording. Out: `Found`, `Clear` or `NotApplicable`
+with the reason. Rules are pure and stateless: no clock, no files; the same facts give the same verdict.
+
+A rule says what data it needs, names its thresholds each with a reason, and has its prose beside them.
+Who is charged with which lost core is decided once, in `charges`, so that one cause is one finding.
+
+Findings do not flicker: what was found in the range looked at before (`Facts.standing`) stays until its
+figure falls below `RESOLVE_SHARE` of the threshold, and keeps its severity as long as its score is near.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from ftdiag.analysis.locks import StuckThread, WaitEdge
+from ftdiag.model import (
+    Evidence,
+    Finding,
+    Frame,
+    HotLine,
+    LockMetrics,
+    Metrics,
+    Quality,
+    Remedy,
+    Severity,
+    Target,
+    ThreadMetrics,
+    ThreadState,
+)
+
+RESOLVE_SHARE: Final = 0.8
+"""A standing finding stays until its figure is below this share of the threshold: sampling noise of a
+window (about 5 % at 100 ticks) must not make it come and go."""
+SEVERITY_MARGIN: Final = 5.0
+"""A standing finding changes severity when its score is this far beyond the border."""
+MIN_TICKS: Final = 100
+"""Fewer ticks than this cap the severity at info: a share of 10 % is then uncertain by 3 points and more."""
+SCORE_CORES: Final = 0.25
+"""Lost cores, as a share of the capacity, that make a score of 75 (see the definition of the score)."""
+WARNING_SCORE: Final = 25.0
+CRITICAL_SCORE: Final = 75.0
+RELATIVE_DIGITS: Final = 6
+"""Digits kept of figures in findings: sums of floats in another order must not differ."""
+
+
+# --- verdicts --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rule's cause is there; more than one finding where it is there more than once (two locks)."""
+
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """The rule looked and found nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotApplicable:
+    """The rule could not look, and why."""
+
+    reason: str
+
+
+Verdict = Found | Clear | NotApplicable
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A limit with its name, unit and the reason why it is where it is."""
+
+    metric: str
+    value: float
+    unit: str
+    reason: str
+
+
+WORTH_SAYING: Final = Threshold(
+    "lost_share_of_capacity",
+    0.02,
+    "ratio",
+    "below 2 % of the capacity a cause is within the noise of sampling, and not worth a change",
+)
+
+
+# --- facts -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """What stands at the recording's last tick."""
+
+    edges: tuple[WaitEdge, ...] = ()
+    deadlocks: tuple[tuple[WaitEdge, ...], ...] = ()
+    stuck: tuple[StuckThread, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LockCharge:
+    """Locks that are one cause, charged to one rule.
+
+    `locks` are alike (same kind, type, name and waiting line), those with the longest waits first.
+    `parked_cores` is the critical part of the wait, `spin_cores` and `atomic_cores` what the lines that
+    wait for them wasted on a core.
+    """
+
+    rule_id: str
+    locks: tuple[LockMetrics, ...]
+    state: ThreadState
+    parked_cores: float
+    spin_cores: float
+    atomic_cores: float
+
+    @property
+    def lost_cores(self) -> float:
+        """Cores lost to these locks."""
+        return self.parked_cores + self.spin_cores + self.atomic_cores
+
+
+@dataclass(frozen=True, slots=True)
+class LineCharge:
+    """A line whose wasted time on a core is charged to one rule, without a lock that is known."""
+
+    rule_id: str
+    line: HotLine
+    spin_cores: float
+    atomic_cores: float
+
+    @property
+    def lost_cores(self) -> float:
+        """Cores wasted at this line."""
+        return self.spin_cores + self.atomic_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The rule that the program's shape is charged to, if any: how its threads share the work.
+
+    `room_cores` is what could run beyond what ran and what is lost to other causes. `thread` is the one
+    that is on a core most; `group` are threads alike, the busiest first.
+    """
+
+    rule_id: str | None = None
+    room_cores: float = 0.0
+    lost_cores: float = 0.0
+    share: float = 0.0
+    thread: ThreadMetrics | None = None
+    group: tuple[ThreadMetrics, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """Who is charged with what; every lost core once."""
+
+    locks: tuple[LockCharge, ...] = ()
+    lines: tuple[LineCharge, ...] = ()
+    stops_rule_id: str | None = None
+    shape: Shape = Shape()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is known of one range. `now` is None where the range does not reach the recording's end."""
+
+    target: Target
+    metrics: Metrics
+    threads: tuple[ThreadMetrics, ...]
+    hot: tuple[HotLine, ...]
+    locks: tuple[LockMetrics, ...]
+    quality: Quality
+    native_settings: str | None = None
+    now: Now | None = None
+    standing: Mapping[str, Severity] = field(default_factory=dict)
+    charges: Charges = Charges()
+
+    @property
+    def capacity(self) -> float:
+        """The capacity in cores; 0 where it is not known (rules that divide need `Need.CAPACITY`)."""
+        cores = self.metrics.capacity_cores
+        return cores if cores is not None and math.isfinite(cores) and cores > 0 else 0.0
+
+    @property
+    def native(self) -> bool:
+        """Whether the time on a core is split into work, atomics, spinning, allocation and GC."""
+        return self.metrics.useful_cores is not None
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """(major, minor) of the target's Python; (0, 0) where it is not known."""
+        parts = self.target.python_version.split(".")
+        if len(parts) >= 2 and all(part.isascii() and part.isdigit() for part in parts[:2]):
+            return int(parts[0]), int(parts[1])
+        return 0, 0
+
+    @property
+    def pid(self) -> int:
+        """The target's process id."""
+        return self.target.pid
+
+    def cores_in(self, *states: ThreadState) -> float:
+        """Mean number of threads in these states."""
+        if self.metrics.duration_ns <= 0:
+            return 0.0
+        spent = sum(self.metrics.states_ns.get(state, 0.0) for state in states)
+        return spent / self.metrics.duration_ns
+
+    def environment(self, name: str) -> str | None:
+        """A variable of the environment that the target was started with."""
+        for entry in self.target.environment:
+            key, separator, value = entry.partition("=")
+            if separator and key == name:
+                return value
+        return None
+
+    def over(self, threshold: Threshold, value: float, key: str) -> bool:
+        """Whether a figure reaches its threshold; a standing finding stays a little below it."""
+        limit = threshold.value * (RESOLVE_SHARE if key in self.standing else 1.0)
+        return value >= limit
+
+    def loses(self, cores: float, key: str) -> bool:
+        """Whether so many lost cores are worth a finding."""
+        return self.capacity > 0 and self.over(WORTH_SAYING, cores / self.capacity, key)
+
+    def lock_charges(self, rule_id: str) -> tuple[LockCharge, ...]:
+        """What is charged to a rule by locks, the largest first."""
+        return tuple(charge for charge in self.charges.locks if charge.rule_id == rule_id)
+
+    def line_charges(self, rule_id: str) -> tuple[LineCharge, ...]:
+        """What is charged to a rule by lines, the largest first."""
+        return tuple(charge for charge in self.charges.lines if charge.rule_id == rule_id)
+
+
+class Need(enum.Enum):
+    """Data without which a rule cannot look."""
+
+    TICKS = "ticks"
+    CAPACITY = "capacity"
+    NATIVE = "native"
+    FREE_THREADED = "free-threaded"
+    NO_GIL = "no-gil"
+    NOW = "now"
+
+    def missing(self, facts: Facts) -> str | None:
+        """Why it is not there, or None if it is."""
+        if self is Need.TICKS and (facts.metrics.ticks <= 0 or facts.metrics.duration_ns <= 0):
+            return "nothing was sampled in this range"
+        if self is Need.CAPACITY and not facts.capacity:
+            return facts.quality.not_measured.get("capacity_cores", "the number of cores is not known")
+        if self is Need.NATIVE and not facts.native:
+            return _native_reason(facts)
+        if self in (Need.FREE_THREADED, Need.NO_GIL) and not facts.target.free_threaded:
+            return "the target is a GIL build: its threads do not run Python code at the same time"
+        if self is Need.NO_GIL and facts.target.gil_enabled:
+            return "the GIL is on: gil-enabled comes first"
+        if self is Need.NOW and facts.now is None:
+            return "the range does not reach the end of the recording, where this is looked for"
+        return None
+
+
+def _native_reason(facts: Facts) -> str:
+    said = facts.native_settings
+    if said is not None and said.startswith("not measured"):
+        return f"time on a core is not split: {said.removeprefix('not measured').lstrip(': ')}"
+    return facts.quality.not_measured.get(
+        "classified_cpu_ratio", "needs native samples of the threads on a core (none in this range)"
+    )
+
+
+# --- the rule --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One cause why programs do not scale. `judge` is asked only when all that is needed is there."""
+
+    id: str
+    title: str
+    needs: tuple[Need, ...]
+    thresholds: tuple[Threshold, ...]
+    judge: Callable[[Facts], Verdict]
+
+    def verdict(self, facts: Facts) -> Verdict:
+        """What the rule says of the facts."""
+        for need in self.needs:
+            reason = need.missing(facts)
+            if reason is not None:
+                return NotApplicable(reason)
+        return self.judge(facts)
+
+    def finding(
+        self,
+        facts: Facts,
+        *,
+        lost_cores: float,
+        confidence: str,
+        summary: str,
+        explanation: str,
+        remedy: tuple[Remedy, ...],
+        verify: str,
+        evidence: tuple[Evidence, ...],
+        could_also_be: tuple[str, ...] = (),
+        subject: Mapping[str, str | int] | None = None,
+        least_score: float = 0.0,
+    ) -> Finding:
+        """A finding of this rule, scored. `least_score` is for what is grave whatever it costs."""
+        lost = finite(lost_cores)
+        if facts.capacity:
+            lost = min(lost, facts.capacity)
+        score = max(score_of(lost, facts.capacity), least_score)
+        subject = dict(subject or {})
+        return Finding(
+            rule_id=self.id,
+            severity=_severity(score, facts, key_of(self.id, subject)),
+            score=round(score, RELATIVE_DIGITS),
+            confidence=confidence,
+            lost_cores=round(lost, RELATIVE_DIGITS),
+            subject=subject,
+            summary=summary,
+            explanation=explanation,
+            could_also_be=could_also_be,
+            remedy=remedy,
+            verify=verify,
+            evidence=evidence,
+        )
+
+
+def key_of(rule_id: str, subject: Mapping[str, str | int]) -> str:
+    """What makes a finding the same one in the next range: its rule and its lock (lines come and go)."""
+    return f"{rule_id} {subject.get('lock', '')}".rstrip()
+
+
+def score_of(lost_cores: float, capacity: float) -> float:
+    """100 (1 - 4^(-lost / (0.25 P))): 0 for nothing, 75 for a quarter of the capacity."""
+    if capacity <= 0:
+        return 0.0
+    return 100.0 * (1.0 - math.pow(4.0, -finite(lost_cores) / (SCORE_CORES * capacity)))
+
+
+def finite(value: float) -> float:
+    """The value, or 0 for what is no number or negative (figures of a damaged recording)."""
+    return value if math.isfinite(value) and value > 0 else 0.0
+
+
+def evidence(metric: str, value: float, unit: str, threshold: Threshold | float | None = None) -> Evidence:
+    """A figure that a finding rests on."""
+    limit = threshold.value if isinstance(threshold, Threshold) else threshold
+    return Evidence(metric, round(finite(value), RELATIVE_DIGITS), unit, limit)
+
+
+def subject_of(frame: Frame | None, **more: str | int) -> dict[str, str | int]:
+    """A finding's subject: the line, and what else is named."""
+    subject: dict[str, str | int] = dict(more)
+    if frame is not None:
+        subject["file"] = frame.filename
+        if frame.line is not None:
+            subject["line"] = frame.line
+    return subject
+
+
+def _severity(score: float, facts: Facts, key: str) -> Severity:
+    if facts.metrics.ticks < MIN_TICKS:
+        return Severity.INFO
+    before = facts.standing.get(key)
+    critical, warning = CRITICAL_SCORE, WARNING_SCORE
+    if before is Severity.CRITICAL:
+        critical -= SEVERITY_MARGIN
+    elif before is Severity.WARNING:
+        critical += SEVERITY_MARGIN
+        warning -= SEVERITY_MARGIN
+    elif before is Severity.INFO:
+        warning += SEVERITY_MARGIN
+    if score >= critical:
+        return Severity.CRITICAL
+    return Severity.WARNING if score >= warning else Severity.INFO

@@ -1,0 +1,287 @@
+"""Who is charged with which lost core: decided once for all rules, so that one cause is one finding.
+
+In: the bare facts. Out: the facts with `Charges`.
+
+- A lock belongs to the rule that knows it best: a handler's lock to logging, a queue's to queues, one in
+  a cycle of holders to the deadlock, the rest to hot-lock or object-lock. It is charged with its share of
+  the cores that its state lost, by critical wait.
+- A line's spinning and atomics belong to the lock that is waited for at that very line; else to the rule
+  that its library, its machine code or its file name point to; else to spinning or to reference counts.
+- A stop of all threads belongs to the collector where the collector ran meanwhile.
+- What is left of the cores is the program's shape (`shape`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from ftdiag.analysis.locks import OTHER_LOCKS
+from ftdiag.model import (
+    Frame,
+    HotLine,
+    LockKind,
+    LockMetrics,
+    Severity,
+    Snapshot,
+    Stack,
+    ThreadState,
+)
+from ftdiag.rules import settings
+from ftdiag.rules.base import Charges, Facts, LineCharge, LockCharge, Now, finite
+from ftdiag.rules.shape import shape_of
+from ftdiag.rules.wording import is_file, is_library, leaves
+
+LIBRARY_FRAMES: Final = 12
+"""Frames from the innermost on in which a library is looked for; calls between libraries are not deeper."""
+SPIN_SHARE: Final = 0.25
+"""From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:
+measured, shared containers spin 30-40 % of their CPU time, shared reference counts next to nothing."""
+SYMBOL_SHARE: Final = 0.08
+"""A function of machine code with this share of a line's samples decides whose its atomics are. Measured: the
+making of C objects 11-25 %, setting class attributes 9-12 %, super() 8 %; elsewhere they have 4 % or less."""
+GC_SHARE: Final = 0.3
+"""Stops belong to the collector if it ran for this share of them or more; the rest is waking up."""
+
+_BY_FILE: Final[Mapping[str, str]] = {
+    "logging/__init__.py": "logging-contention",
+    "logging/handlers.py": "logging-contention",
+    "queue.py": "queue-contention",
+    "concurrent/futures/thread.py": "executor-tiny-tasks",
+    "concurrent/futures/_base.py": "executor-tiny-tasks",
+    "asyncio/base_events.py": "executor-tiny-tasks",
+    "asyncio/futures.py": "executor-tiny-tasks",
+    "re/__init__.py": "regex-recompile",
+    "re/_compiler.py": "regex-recompile",
+    "re/_parser.py": "regex-recompile",
+}
+_TRACERS: Final = ("trace.py", "bdb.py", "pdb.py", "cProfile.py", "profile.py", "tracemalloc.py")
+_TRACER_PACKAGE: Final = re.compile(r"/(?:site|dist)-packages/(?:coverage|pydevd|_pydevd_bundle|debugpy)/")
+
+_SYMBOLS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
+    # Whose atomics and spinning it is, by the function of machine code; found in native-symbols of programs
+    # of each kind on 3.13 and 3.14.
+    ("heap-type-churn", re.compile(r"_?PyObject_GC_New(?:Var)?|PyType_Generic(?:Alloc|New)|_?PyObject_New")),
+    (
+        "class-mutation",
+        re.compile(
+            r"type_setattro|type_update_dict|PyType_Modified|type_modified\w*|_?PySuper_Lookup"
+            r"|super_(?:getattro|init\w*|descr_get)|supercheck"
+        ),
+    ),
+    ("import-in-hot-path", re.compile(r"_?PyImport_\w+|import_\w+")),
+    (
+        "allocator-contention",
+        re.compile(
+            r"_int_(?:malloc|free\w*|realloc|memalign)|malloc_consolidate|unlink_chunk|sysmalloc\w*|arena_get\w*"
+            r"|(?:__libc_|__)?(?:malloc|free|calloc|realloc)|tcache_\w+|__lll_lock_wait\w*"
+        ),
+    ),
+)
+
+
+def facts_of(
+    snapshot: Snapshot,
+    *,
+    now: Now | None = None,
+    standing: Mapping[str, Severity] | None = None,
+) -> Facts:
+    """The facts of a snapshot, with everything charged."""
+    facts = Facts(
+        target=snapshot.target,
+        metrics=snapshot.metrics,
+        threads=snapshot.threads,
+        hot=snapshot.hot,
+        locks=snapshot.locks,
+        quality=snapshot.quality,
+        native_settings=snapshot.settings.native,
+        now=now,
+        standing=standing or {},
+    )
+    return replace(facts, charges=charges_of(facts))
+
+
+def charges_of(facts: Facts) -> Charges:
+    """Everything charged: locks, then lines, then stops, then the shape with what is left."""
+    locks, rule_of_line = _locks(facts)
+    locks, lines = _lines(facts, locks, rule_of_line)
+    charges = Charges(
+        locks=tuple(sorted(locks, key=lambda each: (-each.lost_cores, each.locks[0].number))),
+        lines=tuple(sorted(lines, key=lambda each: -each.lost_cores)),
+        stops_rule_id=_stops(facts),
+    )
+    return replace(charges, shape=shape_of(facts, charges))
+
+
+# --- locks -----------------------------------------------------------------------------------------------
+
+
+def library_rule(stack: Stack) -> str | None:
+    """The rule of the library call that a stack is inside of, seen from the program: the outermost one."""
+    found = None
+    for frame in stack[:LIBRARY_FRAMES]:
+        if "importlib._bootstrap" in frame.filename:
+            found = "import-in-hot-path"
+        elif is_tracer(frame):
+            found = "tracing-on"
+        elif is_file(frame, "functools.py") and frame.function in ("update_wrapper", "wraps"):
+            found = "stop-the-world"
+        elif not is_library(frame):
+            break
+        else:
+            found = next((rule for end, rule in _BY_FILE.items() if is_file(frame, end)), found)
+    return found
+
+
+def is_tracer(frame: Frame) -> bool:
+    """Whether a frame is a debugger's, tracer's or profiler's."""
+    return any(is_file(frame, name) for name in _TRACERS) or bool(_TRACER_PACKAGE.search(frame.filename))
+
+
+def lock_rule(lock: LockMetrics, facts: Facts) -> str:
+    """The rule that a lock belongs to."""
+    reference = lock.lock
+    if reference.kind is LockKind.GIL:
+        return "gil-enabled" if facts.target.free_threaded else "gil-bound"
+    if facts.now is not None:
+        if any(edge.lock_number == lock.number for cycle in facts.now.deadlocks for edge in cycle):
+            return "deadlock"
+        if _all_waiters_stuck(lock, facts.now):
+            return "stuck-thread"
+    library = _library_of(lock)
+    if library is not None:
+        return library
+    if reference.kind is LockKind.NATIVE:
+        return "allocator-contention"
+    if reference.kind is LockKind.OBJECT:
+        return "class-mutation" if reference.type_name == "type" else "object-lock"
+    if reference.kind is LockKind.RUNTIME:
+        if reference.label == "runtime lock" and settings.tracing_settings(facts):
+            return "tracing-on"
+        return "queue-contention" if reference.type_name == "_queue.SimpleQueue" else "class-mutation"
+    return "hot-lock"
+
+
+def _library_of(lock: LockMetrics) -> str | None:
+    """The library that most of the wait is in."""
+    waits: dict[str | None, float] = {}
+    for waiter in lock.waiters:
+        rule = library_rule(waiter.stack)
+        waits[rule] = waits.get(rule, 0.0) + waiter.wait_ns
+    if not waits:
+        return None
+    return max(sorted(waits, key=str), key=lambda rule: waits[rule])
+
+
+def _all_waiters_stuck(lock: LockMetrics, now: Now) -> bool:
+    waiting = {edge.waiter.index for edge in now.edges if edge.lock_number == lock.number}
+    stuck = {each.thread.index for each in now.stuck}
+    listed = {waiter.thread.index for waiter in lock.waiters}
+    return bool(waiting) and waiting <= stuck and listed <= waiting
+
+
+def _state_of(lock: LockMetrics, rule: str) -> ThreadState:
+    kind = lock.lock.kind
+    if kind is LockKind.GIL:
+        return ThreadState.GIL
+    if kind is LockKind.OBJECT:
+        return ThreadState.OBJECT_LOCK
+    if kind is LockKind.USER and rule != "import-in-hot-path":
+        return ThreadState.LOCK
+    return ThreadState.RUNTIME_LOCK
+
+
+def _locks(facts: Facts) -> tuple[list[LockCharge], dict[Frame, tuple[str, int]]]:
+    """Charges of locks, and for every line at which one is waited for: its rule and charge."""
+    ruled = [(lock, lock_rule(lock, facts)) for lock in facts.locks if lock.number != OTHER_LOCKS]
+    waited: dict[ThreadState, float] = {}
+    critical: dict[ThreadState, float] = {}
+    for lock in facts.locks:
+        state = next((_state_of(one, rule) for one, rule in ruled if one is lock), ThreadState.LOCK)
+        waited[state] = waited.get(state, 0.0) + finite(lock.wait_ns)
+        critical[state] = critical.get(state, 0.0) + finite(lock.critical_wait_ns)
+    groups: dict[tuple[str, ThreadState, str | None, str | None, Frame | None], list[LockMetrics]] = {}
+    for lock, rule in ruled:
+        where = leaves(lock)[0] if leaves(lock) else None
+        name = lock.lock.label
+        key = (rule, _state_of(lock, rule), lock.lock.type_name, name, where)
+        groups.setdefault(key, []).append(lock)
+    charges: list[LockCharge] = []
+    at_line: dict[Frame, tuple[str, int]] = {}
+    longest: dict[Frame, float] = {}
+    for (rule, state, _, _, _), locks in groups.items():
+        locks.sort(key=lambda lock: (-lock.wait_ns, lock.number))
+        unnamed = max(0.0, facts.metrics.states_ns.get(state, 0.0) - waited.get(state, 0.0))
+        whole = critical.get(state, 0.0) + unnamed
+        part = sum(finite(lock.critical_wait_ns) for lock in locks) / whole if whole > 0 else 0.0
+        for lock in locks:
+            for waiter in lock.waiters:
+                if waiter.stack and waiter.wait_ns > longest.get(waiter.stack[0], 0.0):
+                    longest[waiter.stack[0]] = waiter.wait_ns
+                    at_line[waiter.stack[0]] = (rule, len(charges))
+        parked = min(1.0, part) * finite(facts.metrics.lost_cores.get(state, 0.0))
+        charges.append(LockCharge(rule, tuple(locks), state, parked, 0.0, 0.0))
+    return charges, at_line
+
+
+# --- lines -----------------------------------------------------------------------------------------------
+
+
+def _lines(
+    facts: Facts, locks: list[LockCharge], at_line: Mapping[Frame, tuple[str, int]]
+) -> tuple[list[LockCharge], list[LineCharge]]:
+    duration = facts.metrics.duration_ns
+    if duration <= 0 or not facts.native:
+        return locks, []
+    lines: list[LineCharge] = []
+    for line in facts.hot:
+        spin = finite(line.states_ns.get(ThreadState.SPIN, 0.0)) / duration
+        atomic = finite(line.states_ns.get(ThreadState.ATOMIC, 0.0)) / duration
+        if spin + atomic <= 0:
+            continue
+        if line.frame in at_line:
+            _, number = at_line[line.frame]
+            charge = locks[number]
+            locks[number] = replace(
+                charge,
+                spin_cores=charge.spin_cores + spin,
+                atomic_cores=charge.atomic_cores + atomic,
+            )
+        else:
+            rule = _line_rule(facts, line, spin, atomic)
+            lines.append(LineCharge(rule, line, spin, atomic))
+    return locks, lines
+
+
+def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
+    library = library_rule(line.stacks[0][0]) if line.stacks else None
+    if library is not None:
+        return library
+    for rule, pattern in _SYMBOLS:
+        if symbol_share(line, pattern) >= SYMBOL_SHARE:
+            return rule
+    if spin >= SPIN_SHARE * (spin + atomic):
+        return "spin-contention"
+    if settings.bytecode_settings(facts) or settings.is_compiled_at_run_time(line.frame):
+        return "no-bytecode-cache"
+    return "refcount-contention"
+
+
+def symbol_share(line: HotLine, pattern: re.Pattern[str]) -> float:
+    """Share of a line's native samples in functions of that name (compilers add suffixes: .part.0)."""
+    return sum(part for symbol, part in line.native if pattern.fullmatch(symbol.partition(".")[0]))
+
+
+# --- stops -----------------------------------------------------------------------------------------------
+
+
+def _stops(facts: Facts) -> str | None:
+    """The rule that stops of all threads belong to; None without any."""
+    stopped = facts.metrics.states_ns.get(ThreadState.STOPPED, 0.0)
+    if stopped <= 0:
+        return None
+    others = max(1, facts.metrics.threads_with_work - 1)
+    collecting = facts.metrics.states_ns.get(ThreadState.GC, 0.0)
+    return "gc-pressure" if collecting >= GC_SHARE * stopped / others else "stop-the-world"

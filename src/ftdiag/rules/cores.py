@@ -1,0 +1,90 @@
+"""What findings about a shortage of cores have in common: how many threads want how many cores, and why not.
+
+In: facts. Out: `Demand`, and which of the three rules about it applies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag.model import ThreadState
+from ftdiag.rules.base import Facts, Threshold, finite
+
+QUEUE: Final = Threshold(
+    "waiting_for_a_core",
+    0.25,
+    "threads per core",
+    "a quarter of a thread waiting for each core: below that it is the scheduler's usual jitter",
+)
+ALL_BUSY: Final = Threshold(
+    "on_cpu_share_of_capacity",
+    0.9,
+    "ratio",
+    "the program's own threads fill nine tenths of its cores: the shortage is its own, not of others",
+)
+NATIVE_SHARE: Final = Threshold(
+    "native_share_of_cpu",
+    0.2,
+    "ratio",
+    "threads that are not Python's use a fifth of the CPU time or more; a helper thread of a library uses"
+    " less",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """Cores in use and wanted. `ratio` is wanted by capacity; `native_cores` are of non-Python threads."""
+
+    running: float
+    queued: float
+    ratio: float
+    native_cores: float
+    native_threads: int
+    native_spin_cores: float
+    python_busy: int
+    quota: bool
+    throttled_cores: float | None
+    other_cores: float | None
+
+
+def demand(facts: Facts) -> Demand:
+    """How many cores the threads use and want."""
+    duration = facts.metrics.duration_ns or 1
+    native = [
+        thread for thread in facts.threads if not thread.info.python and thread.cpu_ns > 0.05 * duration
+    ]
+    running = finite(facts.metrics.on_cpu_cores)
+    queued = finite(facts.metrics.run_queue_cores)
+    return Demand(
+        running=running,
+        queued=queued,
+        ratio=(running + queued) / facts.capacity if facts.capacity else 0.0,
+        native_cores=sum(thread.cpu_ns for thread in native) / duration,
+        native_threads=len(native),
+        native_spin_cores=sum(thread.states_ns.get(ThreadState.SPIN, 0.0) for thread in native) / duration,
+        python_busy=sum(
+            thread.info.python and thread.cpu_ns + thread.run_queue_ns > 0.05 * duration
+            for thread in facts.threads
+        ),
+        quota="quota" in (facts.metrics.capacity_reason or "") or bool(facts.metrics.throttled_cores),
+        throttled_cores=facts.metrics.throttled_cores,
+        other_cores=facts.metrics.other_programs_cores,
+    )
+
+
+def rule_of_shortage(facts: Facts, found: Demand) -> str | None:
+    """The rule that a shortage of cores belongs to, or None without one: one cause, one finding."""
+    if found.throttled_cores is not None and facts.loses(finite(found.throttled_cores), "cpu-quota"):
+        return "cpu-quota"
+    standing = next(
+        (key for key in ("cpu-quota", "nested-parallelism", "oversubscription") if key in facts.standing), ""
+    )
+    if not facts.over(QUEUE, found.queued / facts.capacity, standing):
+        return None
+    if found.python_busy >= 2 and facts.over(
+        NATIVE_SHARE, found.native_cores / found.running if found.running else 0.0, "nested-parallelism"
+    ):
+        return "nested-parallelism"
+    # A quota that was seen not to hold anybody back is not it.
+    return "cpu-quota" if found.quota and found.throttled_cores is None else "oversubscription"

@@ -1,0 +1,73 @@
+"""event-loop-bound: one event loop works all the time and is the whole program."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Remedy
+from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.program import busiest_line
+from ftdiag.rules.shape import LOOP_BUSY, OTHERS_BUSY
+from ftdiag.rules.wording import of_cores, place, place_in, report_again, short
+
+
+def _judge(facts: Facts) -> Verdict:
+    shape = facts.charges.shape
+    if shape.rule_id != RULE.id or shape.thread is None:
+        return Clear()
+    frame = busiest_line(shape.thread)
+    others = (sum(thread.cpu_ns for thread in facts.threads) - shape.thread.cpu_ns) / max(
+        1, shape.thread.cpu_ns
+    )
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=shape.lost_cores,
+                confidence="known",
+                subject=subject_of(frame, thread=shape.thread.info.name),
+                summary=(
+                    f"The event loop in {short(shape.thread.info.name)} is on a core {100 * shape.share:.0f}"
+                    " % of the time, most"
+                    f" at {place_in(frame)}; the other threads do little, up to"
+                    f" {of_cores(shape.lost_cores, facts.capacity)} stay"
+                    " empty."
+                ),
+                explanation=(
+                    "An event loop runs its callbacks one after the other in one thread: CPU work inside"
+                    " them keeps all other"
+                    " tasks waiting. Measured: CPU work inline in the loop 1.0x on 2 cores, one loop per"
+                    " thread 1.5x / 1.7x"
+                    " (3.13 / 3.14)."
+                ),
+                could_also_be=("a loop that polls: look at its hot line",),
+                remedy=(
+                    Remedy(
+                        "move the work off the loop, in pieces of 500 us or more",
+                        f"# {place(frame)}\nresult = await asyncio.to_thread(compute, chunk)",
+                    ),
+                    Remedy(
+                        "or run one event loop per thread",
+                        "threads = [threading.Thread(target=asyncio.run, args=(serve(n),)) for n in"
+                        " range(workers)]",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: the loop's thread is idle part of the time, workers are"
+                " on a core",
+                evidence=(
+                    evidence("event_loop_cpu_share", shape.share, "ratio", LOOP_BUSY),
+                    evidence("other_threads_cpu_share", others, "ratio", OTHERS_BUSY),
+                    evidence("room", shape.room_cores, "cores"),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="event-loop-bound",
+    title="One event loop does all the work",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(LOOP_BUSY, OTHERS_BUSY),
+    judge=_judge,
+)

@@ -1,0 +1,95 @@
+"""gc-pressure: the cyclic collector takes cores, or stops all threads while it runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Remedy, ThreadState
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    Verdict,
+    evidence,
+    finite,
+    subject_of,
+)
+from ftdiag.rules.wording import of_cores, place_in, report_again
+
+CPU_SHARE: Final = Threshold(
+    "collector_share_of_cpu",
+    0.05,
+    "ratio",
+    "healthy programs spend 1-2 % in the collector; from 5 % on a change of its settings shows in throughput",
+)
+
+
+def _judge(facts: Facts) -> Verdict:
+    if not facts.native:
+        return NotApplicable(Need.NATIVE.missing(facts) or "needs native samples")
+    collecting = facts.cores_in(ThreadState.GC)
+    on_cpu = facts.metrics.on_cpu_cores
+    part = collecting / on_cpu if on_cpu > 0 else 0.0
+    charged = facts.charges.stops_rule_id == RULE.id
+    stopped = finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) if charged else 0.0
+    lost = collecting + stopped
+    if not facts.over(CPU_SHARE, part, RULE.id) and not (charged and facts.loses(stopped, RULE.id)):
+        return Clear()
+    lines = sorted(facts.hot, key=lambda line: -line.states_ns.get(ThreadState.GC, 0.0))
+    frame = lines[0].frame if lines and lines[0].states_ns.get(ThreadState.GC, 0.0) > 0 else None
+    at = f", most at {place_in(frame)}" if frame is not None else ""
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=lost,
+                confidence="known",
+                subject=subject_of(frame),
+                summary=(
+                    f"The cyclic collector takes {of_cores(collecting, facts.capacity)} ({100 * part:.0f} %"
+                    " of the CPU time)"
+                    f" and stops threads for another {stopped:.2f}{at}."
+                ),
+                explanation=(
+                    "Native samples were inside the collector. In free-threaded builds it has one"
+                    " generation: each"
+                    " collection looks at all objects, and stops all threads for a part of it. Measured with"
+                    " 1 M lists: 33-36"
+                    " ms a collection on 3.13, 17-23 ms on 3.14; after gc.freeze 13 / 12 ms."
+                ),
+                could_also_be=("memory that grows: more objects make each collection longer",),
+                remedy=(
+                    Remedy(
+                        "take what is there after start-up out of collections",
+                        "gc.collect()\ngc.freeze()      # after loading, before the threads start",
+                    ),
+                    Remedy("collect less often", "gc.set_threshold(50_000)"),
+                    Remedy(
+                        "make fewer cycles: weak references to parents, no exceptions kept with their"
+                        " tracebacks",
+                        "self.parent = weakref.ref(parent)",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: 'garbage collection' and 'stopped' fall",
+                evidence=(
+                    evidence("collector_share_of_cpu", part, "ratio", CPU_SHARE),
+                    evidence("collector", collecting, "cores"),
+                    evidence("stopped_loss", stopped, "cores"),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="gc-pressure",
+    title="The cyclic collector takes its share",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(CPU_SHARE, WORTH_SAYING),
+    judge=_judge,
+)

@@ -1,0 +1,65 @@
+"""idle-workers: threads wait for work; nothing else is wrong."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Remedy
+from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence
+from ftdiag.rules.shape import BUSY_LIMIT, IDLE_SHARE
+from ftdiag.rules.wording import report_again, short, thread_names
+
+
+def _judge(facts: Facts) -> Verdict:
+    shape = facts.charges.shape
+    if shape.rule_id != RULE.id:
+        return Clear()
+    waits: dict[str, float] = {}
+    for thread in shape.group:
+        for wait, spent in thread.waits[:1]:
+            if wait.detail is not None:
+                waits[wait.detail] = waits.get(wait.detail, 0.0) + spent
+    most = max(sorted(waits), key=lambda each: waits[each]) if waits else None
+    where = f" (in {short(most)})" if most is not None else ""
+    names = thread_names(thread.info for thread in shape.group)
+    wait_words = "waits" if len(shape.group) == 1 else "wait"
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=0.0,
+                confidence="known",
+                summary=(
+                    f"{names} {wait_words} for work {100 * shape.share:.0f} % of the time{where}, and"
+                    " nothing else is lost:"
+                    " there is not enough work."
+                ),
+                explanation=(
+                    "Idle workers are no fault: a pool that is ready costs nothing while it waits. If"
+                    " throughput is too low,"
+                    " look at who gives them work: the source, the network, or the program in front."
+                ),
+                could_also_be=("a producer in another process, which ftdiag does not see",),
+                remedy=(Remedy("nothing, or give them more work at the same time"),),
+                verify=f"{report_again(facts.pid)} under load: workers are on a core",
+                evidence=(
+                    evidence("idle_share_of_thread_time", shape.share, "ratio", IDLE_SHARE),
+                    evidence(
+                        "on_cpu_share_of_capacity",
+                        facts.metrics.on_cpu_cores / facts.capacity,
+                        "ratio",
+                        BUSY_LIMIT,
+                    ),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="idle-workers",
+    title="Workers wait for work",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(IDLE_SHARE, BUSY_LIMIT),
+    judge=_judge,
+)

@@ -1,0 +1,95 @@
+"""import-in-hot-path: functions that run often import modules, under the import lock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import HotLine, Remedy
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    Rule,
+    Threshold,
+    Verdict,
+    evidence,
+    subject_of,
+)
+from ftdiag.rules.library import caller, on_cpu_cores, together, together_evidence
+from ftdiag.rules.wording import lose, of_cores, place, place_in, report_again
+
+CPU_SHARE: Final = Threshold(
+    "share_of_cpu_in_import",
+    0.05,
+    "ratio",
+    "the import machinery called from inside functions; module-level imports at start do not count",
+)
+
+
+def _inside_a_function(line: HotLine) -> bool:
+    """Whether the import is asked for by a function and not by a module that is itself being imported."""
+    if "importlib._bootstrap" not in line.frame.filename or not line.stacks:
+        return False
+    stack = line.stacks[0][0]
+    outside = next((frame for frame in stack if "importlib._bootstrap" not in frame.filename), None)
+    return outside is not None and outside.function != "<module>"
+
+
+def _judge(facts: Facts) -> Verdict:
+    lines = [line for line in facts.hot if _inside_a_function(line)]
+    cores = on_cpu_cores(facts, lines)
+    on_cpu = facts.metrics.on_cpu_cores
+    part = cores / on_cpu if on_cpu > 0 else 0.0
+    found = together(facts, RULE.id)
+    at_start = (
+        bool(found.locks or found.lines) and found.frame is not None and found.frame.function == "<module>"
+    )
+    lost = 0.0 if at_start else found.lost_cores
+    if not facts.over(CPU_SHARE, part, RULE.id) and not facts.loses(lost, RULE.id):
+        return Clear()
+    frame = found.frame if lost > 0 else caller(lines[0])
+    threads = found.threads if lost > 0 else "threads"
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=lost,
+                confidence="likely",
+                subject=subject_of(frame),
+                summary=(
+                    f"{threads} {lose(threads)} {of_cores(lost, facts.capacity)} at imports inside a"
+                    " function,"
+                    f" {place_in(frame)}; the import machinery takes {100 * part:.0f} % of the CPU time."
+                ),
+                explanation=(
+                    "An import statement takes a lock and looks the module up each time it runs, also when"
+                    " the module is"
+                    " long loaded. Measured on 2 threads: 1.2x / 0.7x (3.13 / 3.14)."
+                ),
+                could_also_be=("start-up: threads that import for the first time; it passes",),
+                remedy=(
+                    Remedy(
+                        "move the import to the top of the module",
+                        f"# {place(frame)}\nimport json                 # at module level\n\ndef"
+                        " handle(data): ...",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: no hot line in importlib._bootstrap",
+                evidence=(
+                    evidence("share_of_cpu_in_import", part, "ratio", CPU_SHARE),
+                    *together_evidence(facts, found),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="import-in-hot-path",
+    title="Imports inside functions that run often",
+    needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
+    thresholds=(CPU_SHARE, WORTH_SAYING),
+    judge=_judge,
+)

@@ -1,0 +1,74 @@
+"""io-bound: threads wait for I/O; cores are not what is missing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Remedy, ThreadState
+from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.shape import IO_SHARE
+from ftdiag.rules.wording import report_again, short
+
+
+def _judge(facts: Facts) -> Verdict:
+    shape = facts.charges.shape
+    if shape.rule_id != RULE.id or shape.thread is None:
+        return Clear()
+    details: dict[str, float] = {}
+    for thread in facts.threads:
+        for wait, spent in thread.waits:
+            if (
+                wait.detail is not None
+                and wait.lock is None
+                and thread.states_ns.get(ThreadState.IO, 0.0) > 0
+            ):
+                details[wait.detail] = details.get(wait.detail, 0.0) + spent
+    most = max(sorted(details), key=lambda each: details[each]) if details else None
+    what = f", most for {short(most)}" if most is not None else ""
+    waiting = facts.cores_in(ThreadState.IO)
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=0.0,
+                confidence="known",
+                subject=subject_of(None, thread=shape.thread.info.name),
+                summary=(
+                    f"Threads that have something to do wait for I/O {100 * shape.share:.0f} % of that"
+                    f" time{what}: this"
+                    " program is I/O-bound."
+                ),
+                explanation=(
+                    f"On average {waiting:.1f} threads were in a blocking I/O call and"
+                    f" {facts.metrics.on_cpu_cores:.1f} on a core."
+                    " Threads or asyncio are both fine for that. Free threading will not make it faster: a"
+                    " thread in I/O did"
+                    " not hold the GIL either."
+                ),
+                could_also_be=("a slow disk or server behind it",),
+                remedy=(
+                    Remedy(
+                        "wait for more at the same time (more threads, or asyncio), or make the other side"
+                        " faster",
+                        "pool = ThreadPoolExecutor(max_workers=64)    # I/O: more threads than cores is"
+                        " right",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: more requests a second, the same CPU time for each",
+                evidence=(
+                    evidence("io_share_of_wanted_time", shape.share, "ratio", IO_SHARE),
+                    evidence("in_io", waiting, "threads"),
+                    evidence("on_cpu", facts.metrics.on_cpu_cores, "cores"),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="io-bound",
+    title="Threads wait for I/O",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(IO_SHARE,),
+    judge=_judge,
+)

@@ -1,0 +1,92 @@
+"""What findings about a library's shared object have in common: its locks and its lines in one finding.
+
+In: facts and a rule's charges. Out: `Together`: the loss, where it is, and in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ftdiag.model import Evidence, Frame, HotLine, ThreadState
+from ftdiag.rules.base import WORTH_SAYING, Facts, LineCharge, LockCharge, evidence, finite
+from ftdiag.rules.locks import waiting, where
+from ftdiag.rules.wording import place, program_frame
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """All that is charged to one rule."""
+
+    locks: tuple[LockCharge, ...]
+    lines: tuple[LineCharge, ...]
+    lost_cores: float
+
+    @property
+    def frame(self) -> Frame | None:
+        """The program's line that pays most."""
+        if self.locks and (not self.lines or self.locks[0].lost_cores >= self.lines[0].lost_cores):
+            return where(self.locks[0])
+        return caller(self.lines[0].line) if self.lines else None
+
+    @property
+    def threads(self) -> str:
+        """Who pays, in words."""
+        if self.locks:
+            return waiting(self.locks[0])
+        most = max((charge.line.threads for charge in self.lines), default=0)
+        return f"{most} threads" if most != 1 else "1 thread"
+
+    @property
+    def at(self) -> str:
+        """ " at app.py:7", or nothing."""
+        return f" at {place(self.frame)}" if self.frame is not None else ""
+
+
+def together(facts: Facts, rule_id: str) -> Together:
+    """Everything charged to a rule."""
+    locks, lines = facts.lock_charges(rule_id), facts.line_charges(rule_id)
+    lost = sum(each.lost_cores for each in locks) + sum(each.lost_cores for each in lines)
+    return Together(locks, lines, lost)
+
+
+def caller(line: HotLine) -> Frame:
+    """The line of the program that is inside the library at a hot line."""
+    frame = program_frame(line.stacks[0][0]) if line.stacks else None
+    return line.frame if frame is None else frame
+
+
+def on_cpu_cores(facts: Facts, lines: list[HotLine]) -> float:
+    """Cores on which these lines ran."""
+    if facts.metrics.duration_ns <= 0:
+        return 0.0
+    spent = sum(
+        finite(time)
+        for line in lines
+        for state, time in line.states_ns.items()
+        if state.group.value == "on_cpu"
+    )
+    return spent / facts.metrics.duration_ns
+
+
+def together_evidence(facts: Facts, found: Together) -> tuple[Evidence, ...]:
+    """The figures behind it."""
+    parked = sum(charge.parked_cores for charge in found.locks)
+    rows = [
+        evidence("lost_share_of_capacity", found.lost_cores / facts.capacity, "ratio", WORTH_SAYING),
+        evidence("parked", parked, "cores"),
+    ]
+    if facts.native:
+        charges: tuple[LockCharge | LineCharge, ...] = (*found.locks, *found.lines)
+        rows.append(evidence("spin", sum(each.spin_cores for each in charges), "cores"))
+        rows.append(evidence("atomic", sum(each.atomic_cores for each in charges), "cores"))
+    if found.locks:
+        waited = sum(finite(lock.wait_ns) for charge in found.locks for lock in charge.locks)
+        rows.append(evidence("wait", waited / 1e9, "s"))
+    return tuple(rows)
+
+
+def sees_nothing(facts: Facts) -> str | None:
+    """Why contention that never parks cannot be seen here; None if it can."""
+    if facts.native or facts.metrics.states_ns.get(ThreadState.OBJECT_LOCK, 0.0) > 0:
+        return None
+    return "contention that never parks needs native samples; no lock of this kind was seen waited for"

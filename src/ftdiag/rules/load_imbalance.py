@@ -1,0 +1,73 @@
+"""load-imbalance: threads that do the same get unequal shares of the work."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Remedy
+from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.program import busiest_line
+from ftdiag.rules.shape import BALANCE
+from ftdiag.rules.wording import of_cores, place, place_in, report_again, short, thread_names
+
+
+def _judge(facts: Facts) -> Verdict:
+    shape = facts.charges.shape
+    if shape.rule_id != RULE.id or shape.thread is None:
+        return Clear()
+    frame = busiest_line(shape.thread)
+    others = shape.group[1:]
+    alike = thread_names(thread.info for thread in others)
+    busiest = shape.thread.cpu_ns / facts.metrics.duration_ns
+    mean = sum(thread.cpu_ns for thread in others) / len(others) / facts.metrics.duration_ns
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=shape.lost_cores,
+                confidence="likely",
+                subject=subject_of(frame, thread=shape.thread.info.name),
+                summary=(
+                    f"{short(shape.thread.info.name)} works {100 * busiest:.0f} % of the time at"
+                    f" {place_in(frame)}, {alike} only"
+                    f" {100 * mean:.0f} %: unequal shares leave up to"
+                    f" {of_cores(shape.lost_cores, facts.capacity)} empty."
+                ),
+                explanation=(
+                    f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"
+                    " the largest, and those"
+                    " with less were idle or gone. The program waits for the slowest. Measured on 2 threads:"
+                    " a fixed 90/10 split"
+                    " 1.13x / 1.04x, chunks that are handed out as threads get free 2.01x / 1.91x (3.13 /"
+                    " 3.14)."
+                ),
+                could_also_be=(
+                    "a pool with few long tasks: then there is not enough work, see idle-workers",
+                    "serial-section: one of the threads does a step for all",
+                ),
+                remedy=(
+                    Remedy(
+                        "hand out small chunks dynamically, several per thread",
+                        f"# {place(frame)}\nchunks = itertools.batched(items, max(1, len(items) // (8 *"
+                        " workers)))\n"
+                        "results = list(pool.map(work, chunks))",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: load balance under Cores goes towards 100 %",
+                evidence=(
+                    evidence("load_balance", shape.share, "ratio", BALANCE),
+                    evidence("threads", float(len(shape.group)), "threads"),
+                    evidence("room", shape.room_cores, "cores"),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="load-imbalance",
+    title="Unequal shares of the work",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(BALANCE, WORTH_SAYING),
+    judge=_judge,
+)

@@ -1,0 +1,150 @@
+"""What findings about locks have in common: who waits, who holds, what it costs, in words and figures.
+
+In: facts and a charge of locks. Out: parts of findings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag.model import Confidence, Evidence, Frame, LockHolder, ThreadInfo
+from ftdiag.rules.base import WORTH_SAYING, Facts, LockCharge, evidence, finite, key_of, subject_of
+from ftdiag.rules.wording import (
+    lock_name,
+    lose,
+    of_cores,
+    place,
+    place_in,
+    program_frame,
+    report_again,
+    share,
+    thread_names,
+)
+
+MAX_FINDINGS: Final = 5
+"""Locks told one by one; the next ones cost less than the first by far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """Where a lock is held while others wait: the place with most blame, by whom, and how much of all."""
+
+    frame: Frame
+    threads: tuple[ThreadInfo, ...]
+    share: float
+    confidence: Confidence
+
+
+def holding(charge: LockCharge) -> Holding | None:
+    """The place that keeps others waiting most; None where no holder is known."""
+    blame: dict[Frame, float] = {}
+    holders: dict[Frame, list[LockHolder]] = {}
+    for lock in charge.locks:
+        for holder in lock.holders:
+            frame = program_frame(holder.stack)
+            if holder.thread is not None and frame is not None:
+                blame[frame] = blame.get(frame, 0.0) + finite(holder.blame_ns)
+                holders.setdefault(frame, []).append(holder)
+    if not blame:
+        return None
+    frame = max(blame, key=lambda each: blame[each])
+    wait = sum(finite(lock.wait_ns) for lock in charge.locks)
+    return Holding(
+        frame,
+        tuple(holder.thread for holder in holders[frame] if holder.thread is not None),
+        min(1.0, blame[frame] / wait) if wait > 0 else 0.0,
+        min(holder.confidence for holder in holders[frame]),
+    )
+
+
+def waiting(charge: LockCharge) -> str:
+    """The threads that wait, by name."""
+    return thread_names(
+        (waiter.thread for lock in charge.locks for waiter in lock.waiters),
+        max(lock.waiters_max for lock in charge.locks),
+    )
+
+
+def where(charge: LockCharge) -> Frame | None:
+    """The line of the program at which most of the wait is."""
+    for lock in charge.locks:
+        for waiter in lock.waiters:
+            return program_frame(waiter.stack)
+    return None
+
+
+def cost_of(facts: Facts, charge: LockCharge) -> str:
+    """ "worker-0 to worker-7 (8 threads) lose 2.1 of 4 cores waiting for self._lock (cache.py:88)"."""
+    threads = waiting(charge)
+    name = lock_name(charge.locks[0])
+    if len(charge.locks) > 1:
+        name = f"{len(charge.locks)} locks like {name}"
+    line = where(charge)
+    at = f" ({place(line)})" if line is not None else ""
+    return f"{threads} {lose(threads)} {of_cores(charge.lost_cores, facts.capacity)} waiting for {name}{at}"
+
+
+def blame_of(charge: LockCharge) -> str:
+    """ "93 % of it while Thread-2 runs _refresh (cache.py:131)"."""
+    held = holding(charge)
+    if held is None:
+        return "who holds it is not known (no `with` block around it was seen)"
+    part = share(held.share, 1.0)
+    who = thread_names(held.threads)
+    if len({thread.index for thread in held.threads}) > 1:
+        return f"{part} of it while one of {who} is at {place_in(held.frame)}"
+    return f"{part} of it while {who} runs {place_in(held.frame)}"
+
+
+def lock_evidence(facts: Facts, charge: LockCharge) -> tuple[Evidence, ...]:
+    """The figures that every finding about a lock rests on."""
+    wait = sum(finite(lock.wait_ns) for lock in charge.locks)
+    critical = sum(finite(lock.critical_wait_ns) for lock in charge.locks)
+    found = [
+        evidence("lost_share_of_capacity", charge.lost_cores / facts.capacity, "ratio", WORTH_SAYING),
+        evidence("wait", wait / 1e9, "s"),
+        evidence("critical_wait", critical / 1e9, "s"),
+        evidence("mean_queue", sum(finite(lock.mean_queue) for lock in charge.locks), "threads"),
+        evidence("waiters_max", max(lock.waiters_max for lock in charge.locks), "threads"),
+        evidence("longest_wait", max(finite(lock.longest_wait_ns) for lock in charge.locks) / 1e6, "ms"),
+    ]
+    if facts.native:
+        found.append(evidence("spin", charge.spin_cores + charge.atomic_cores, "cores"))
+    held = holding(charge)
+    if held is not None:
+        found.append(evidence("blame_of_first_place", held.share, "ratio"))
+    return tuple(found)
+
+
+def confidence_of(charge: LockCharge) -> str:
+    """Known where the holders are proven, else likely."""
+    held = holding(charge)
+    return "known" if held is not None and held.confidence is Confidence.KNOWN else "likely"
+
+
+def lock_subject(charge: LockCharge) -> dict[str, str | int]:
+    """The lock, its place, and the thread that holds it where it is one."""
+    lock = charge.locks[0]
+    subject = subject_of(where(charge), lock=f"{lock_name(lock)} {lock.lock.address:#x}")
+    held = holding(charge)
+    if held is not None and len({thread.index for thread in held.threads}) == 1:
+        subject["thread"] = held.threads[0].name
+    return subject
+
+
+def verify_lock(facts: Facts, charge: LockCharge) -> str:
+    """How to see that it helped."""
+    return (
+        f"{report_again(facts.pid)}: the wait for {lock_name(charge.locks[0])} under Locks falls, and the"
+        " throughput your program reports rises by at most what was lost"
+    )
+
+
+def worth_saying(facts: Facts, rule_id: str) -> tuple[LockCharge, ...]:
+    """The charges of a rule that are worth a finding."""
+    return tuple(
+        charge
+        for charge in facts.lock_charges(rule_id)[:MAX_FINDINGS]
+        if facts.loses(charge.lost_cores, key_of(rule_id, lock_subject(charge)))
+    )

@@ -1,0 +1,20 @@
+"""memory-overhead: memory that the free-threaded build costs. Memory is not looked at in this version."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.rules.base import Facts, NotApplicable, Rule, Verdict
+
+
+def _judge(facts: Facts) -> Verdict:
+    return NotApplicable("memory analysis is not in this version: recordings hold no allocations")
+
+
+RULE: Final = Rule(
+    id="memory-overhead",
+    title="Memory that the free-threaded build costs",
+    needs=(),
+    thresholds=(),
+    judge=_judge,
+)

@@ -1,0 +1,112 @@
+"""oversubscription: more threads want a core than there are, or other programs take the cores."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Evidence, Finding, Remedy, ThreadState
+from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
+from ftdiag.rules.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
+from ftdiag.rules.wording import of_cores, report_again
+
+LOSS_313: Final = 0.34
+LOSS_314: Final = 0.18
+"""Measured: 32 threads on 2 cores did 0.66 (3.13) and 0.82 (3.14) of the work of 2 threads."""
+MEASURED_RATIO: Final = 16.0
+"""Threads per core of that measurement; between 1 and this the loss is taken as linear."""
+
+
+def _judge(facts: Facts) -> Verdict:
+    found = demand(facts)
+    if rule_of_shortage(facts, found) != RULE.id:
+        return Clear()
+    if facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id):
+        return Found((_own(facts, found),))
+    lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
+    return Found((_others(facts, found, lost),))
+
+
+def _own(facts: Facts, found: Demand) -> Finding:
+    measured = LOSS_313 if facts.version < (3, 14) else LOSS_314
+    lost = found.running * measured * min(1.0, max(0.0, found.ratio - 1.0) / (MEASURED_RATIO - 1.0))
+    threads = facts.metrics.threads_with_work
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="known",
+        summary=(
+            f"{threads} threads want {found.running + found.queued:.1f} cores, and there are"
+            f" {facts.capacity:g} ({facts.metrics.capacity_reason or 'capacity'}): {found.queued:.1f}"
+            " threads wait"
+            f" for a core at any time, which costs about {of_cores(lost, facts.capacity)} in changes of"
+            " threads."
+        ),
+        explanation=(
+            "The kernel's run-queue times say that threads were ready and had no core while the program"
+            " itself"
+            " kept all cores busy. More threads than cores bring no more work done, but longer waits for"
+            " locks"
+            " whose holder is off its core. Measured: 32 threads on 2 cores did 0.66x / 0.82x of what 2"
+            " threads did"
+            " (3.13 / 3.14). The loss given is that measurement scaled to this number of threads."
+        ),
+        could_also_be=("nested-parallelism: BLAS or OpenMP threads that were not busy enough to be named",),
+        remedy=(
+            Remedy(
+                f"use as many CPU-bound threads as cores: {facts.capacity:g} here",
+                "workers = os.process_cpu_count()   # 3.13 and later; heeds affinity\n"
+                "pool = ThreadPoolExecutor(max_workers=workers)",
+            ),
+        ),
+        verify=f"{report_again(facts.pid)}: 'wanting a core' under Cores goes to 0, throughput does not fall",
+        evidence=_figures(facts, found),
+    )
+
+
+def _others(facts: Facts, found: Demand, lost: float) -> Finding:
+    others = found.other_cores
+    use = f" {others:.1f} of them" if others is not None else " (or a limit) use the rest"
+    who = f"other programs use{use}" if others is not None else f"other programs{use}"
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely" if others is None else "known",
+        summary=(
+            f"Threads wait for a core while this program uses only {found.running:.1f} of {facts.capacity:g}:"
+            f" {who}, which costs {of_cores(lost, facts.capacity)}."
+        ),
+        explanation=(
+            "The kernel's run-queue times say that threads were ready and had no core, although the program"
+            " did"
+            " not fill its cores itself. Fewer threads would not help: the cores are taken by somebody else."
+        ),
+        could_also_be=(
+            "cpu-quota: a quota of a parent group that could not be read",
+            "a virtual machine whose host is busy (steal time)",
+        ),
+        remedy=(
+            Remedy(
+                "see who uses the cores, and give this program cores of its own",
+                "top -o %CPU        # who\ntaskset -c 0-3 python app.py   # cores of its own",
+            ),
+        ),
+        verify=f"{report_again(facts.pid)} while the others are stopped: 'wanting a core' goes to 0",
+        evidence=_figures(facts, found),
+    )
+
+
+def _figures(facts: Facts, found: Demand) -> tuple[Evidence, ...]:
+    return (
+        evidence("waiting_for_a_core", found.queued / facts.capacity, "threads per core", QUEUE),
+        evidence("on_cpu_share_of_capacity", found.running / facts.capacity, "ratio", ALL_BUSY),
+        evidence("wanted_by_capacity", found.ratio, "ratio"),
+    )
+
+
+RULE: Final = Rule(
+    id="oversubscription",
+    title="More threads want a core than there are cores",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(QUEUE, ALL_BUSY),
+    judge=_judge,
+)

@@ -1,0 +1,112 @@
+"""regex-recompile: pattern strings are looked up in re's cache by all threads, for each call."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import Remedy
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    Rule,
+    Threshold,
+    Verdict,
+    evidence,
+    subject_of,
+)
+from ftdiag.rules.library import caller, on_cpu_cores, together, together_evidence
+from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
+
+CPU_SHARE: Final = Threshold(
+    "share_of_cpu_in_re",
+    0.05,
+    "ratio",
+    "re's own Python functions on a core: with compiled patterns they do not show at all",
+)
+FUNCTIONS: Final = (
+    "_compile",
+    "match",
+    "fullmatch",
+    "search",
+    "sub",
+    "subn",
+    "split",
+    "findall",
+    "finditer",
+    "compile",
+)
+
+
+def _judge(facts: Facts) -> Verdict:
+    lines = [
+        line
+        for line in facts.hot
+        if is_file(line.frame, "re/__init__.py") and line.frame.function in FUNCTIONS
+    ]
+    cores = on_cpu_cores(facts, lines)
+    on_cpu = facts.metrics.on_cpu_cores
+    part = cores / on_cpu if on_cpu > 0 else 0.0
+    found = together(facts, RULE.id)
+    if not facts.over(CPU_SHARE, part, RULE.id) and not facts.loses(found.lost_cores, RULE.id):
+        return Clear()
+    frame = caller(lines[0]) if lines else found.frame
+    contended = (
+        f"; threads lose {of_cores(found.lost_cores, facts.capacity)} on the cache they share"
+        if found.lost_cores > 0
+        else ""
+    )
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=found.lost_cores,
+                confidence="known" if lines else "likely",
+                subject=subject_of(frame),
+                summary=(
+                    f"re is given pattern strings at {place_in(frame)}: looking them up takes"
+                    f" {100 * part:.0f} % of the CPU"
+                    f" time{contended}."
+                ),
+                explanation=(
+                    "Each call with a string looks the compiled pattern up in a dictionary that all threads"
+                    " share. A"
+                    " compiled pattern is about 3 times faster per call, and by itself does not scale either"
+                    " while threads"
+                    " share it (1.0x / 0.85-1.1x): matches count references of the pattern. Long subjects"
+                    " scale anyway."
+                ),
+                could_also_be=(
+                    "a cache that overflows: more than 512 different patterns are compiled again and again",
+                ),
+                remedy=(
+                    Remedy(
+                        "compile once, outside: about 3 times faster per call, no gain in scaling",
+                        f"# {place(frame)}\nPATTERN = re.compile(r'...')     # at module"
+                        " level\nPATTERN.match(text)",
+                    ),
+                    Remedy(
+                        "a pattern of its own per thread, made distinct by a comment: 1.5x / 1.2x, with"
+                        " findall 1.9x / 1.9x",
+                        "local.pattern = re.compile(r'...' + f'(?#{threading.get_ident()})')",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: re/__init__.py is no hot line any more",
+                evidence=(
+                    evidence("share_of_cpu_in_re", part, "ratio", CPU_SHARE),
+                    *together_evidence(facts, found),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="regex-recompile",
+    title="Pattern strings in hot code",
+    needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
+    thresholds=(CPU_SHARE, WORTH_SAYING),
+    judge=_judge,
+)

@@ -1,0 +1,244 @@
+"""How a program's threads share its work: why cores stay empty although nobody waits for a lock.
+
+In: facts and what is charged to locks. Out: a `Shape`: at most one rule is charged with the room that is
+left, in this order: an event loop that is always busy, waits for I/O, unequal shares, serial sections,
+nothing to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from ftdiag.model import Stack, ThreadMetrics, ThreadState
+from ftdiag.rules.base import Charges, Facts, Shape, Threshold, finite
+from ftdiag.rules.wording import is_file, stem
+
+LOOP_BUSY: Final = Threshold(
+    "event_loop_cpu_share",
+    0.7,
+    "ratio",
+    "a loop that is on a core for 70 % of the time answers late: requests queue from there on",
+)
+OTHERS_BUSY: Final = Threshold(
+    "other_threads_cpu_share",
+    0.5,
+    "ratio",
+    "if the other threads together do half as much as the loop, the loop is not all there is",
+)
+IO_SHARE: Final = Threshold(
+    "io_share_of_wanted_time",
+    0.5,
+    "ratio",
+    "more than half of the time in which threads had something to do they waited for I/O",
+)
+BALANCE: Final = Threshold(
+    "load_balance",
+    0.7,
+    "ratio",
+    "mean by maximum of the CPU time of threads that do the same; a 90/10 split of two has 0.55, dynamic"
+    " chunks are above 0.9",
+)
+SERIAL: Final = Threshold(
+    "serial_share",
+    0.5,
+    "ratio",
+    "share of ticks with one thread on a core or none; Amdahl's law then bounds the speed-up at 2",
+)
+ALONE: Final = Threshold(
+    "share_of_ticks_with_one_thread",
+    0.3,
+    "ratio",
+    "one thread must really be at work alone; ticks with none are idleness, not a serial section",
+)
+ROOM: Final = Threshold(
+    "room_share_of_capacity",
+    0.1,
+    "ratio",
+    "less than a tenth of the cores empty is what start, end and hand-over of work cost",
+)
+IDLE_SHARE: Final = Threshold(
+    "idle_share_of_thread_time",
+    0.5,
+    "ratio",
+    "Python threads that wait for work most of their time",
+)
+BUSY_LIMIT: Final = Threshold(
+    "on_cpu_share_of_capacity",
+    0.5,
+    "ratio",
+    "a program that uses more than half of its cores is not idle",
+)
+BUSY_THREAD: Final = 0.5
+"""The busiest of a group is on a core this long, or a small load in one thread looks like imbalance."""
+IDLE_OF_REST: Final = 0.5
+"""The others of a group idle, sleep or are gone for this share of what they lack."""
+COORDINATION_WAITS: Final = (
+    "Thread.join",
+    "Future.result",
+    "futures.",
+    "Executor.map",
+    "the thread pool to end",
+    "threads to end",
+    "a thread to start",
+    "a child process",
+)
+"""Waits of a thread that handed its work to others: not a worker without work."""
+
+_LOOP_FILES: Final = ("asyncio/base_events.py", "asyncio/runners.py")
+
+
+def shape_of(facts: Facts, charges: Charges) -> Shape:
+    """The shape of the program in this range."""
+    duration = facts.metrics.duration_ns
+    python = [thread for thread in facts.threads if thread.info.python and thread.alive_ns > 0]
+    if duration <= 0 or facts.metrics.ticks <= 0 or not python or not facts.capacity:
+        return Shape()
+    lost = sum(
+        finite(cores)
+        for state, cores in facts.metrics.lost_cores.items()
+        if state not in (ThreadState.ATOMIC, ThreadState.SPIN)
+    )
+    wanted = _potential_workers(python)
+    room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
+    # In this order: a loop or I/O explains what would else look serial or unbalanced.
+    for find in (_event_loop, _io, _imbalance, _serial, _idle):
+        shape = find(facts, python, room, lost)
+        if shape is not None:
+            return shape
+    return Shape(room_cores=room)
+
+
+def runs_event_loop(thread: ThreadMetrics) -> bool:
+    """Whether an event loop is on the stacks of a thread."""
+    stacks = [stack for line in thread.hot for stack, _ in line.stacks]
+    return any(_is_loop(stack) for stack in (*stacks, thread.latest_stack))
+
+
+def _is_loop(stack: Stack) -> bool:
+    return any(
+        any(is_file(frame, name) for name in _LOOP_FILES) or "/site-packages/uvloop/" in frame.filename
+        for frame in stack
+    )
+
+
+def _event_loop(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
+    duration = facts.metrics.duration_ns
+    busy = max(python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
+    share = busy.cpu_ns / duration
+    others = sum(thread.cpu_ns for thread in facts.threads) - busy.cpu_ns
+    key = "event-loop-bound"
+    if not facts.over(LOOP_BUSY, share, key) or others > OTHERS_BUSY.value * busy.cpu_ns:
+        return None
+    if lost > max(room, 1e-9) or not runs_event_loop(busy):
+        return None
+    return Shape(key, room, room, share, busy, tuple(python))
+
+
+def _io(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
+    apart = (ThreadState.IDLE, ThreadState.SLEEP)
+    wanted = io = 0.0
+    for thread in python:
+        wanted += thread.alive_ns - sum(thread.states_ns.get(state, 0.0) for state in apart)
+        io += thread.states_ns.get(ThreadState.IO, 0.0)
+    share = io / wanted if wanted > 0 else 0.0
+    if not facts.over(IO_SHARE, share, "io-bound") or facts.metrics.on_cpu_cores >= facts.capacity * 0.9:
+        return None
+    most = max(python, key=lambda thread: thread.states_ns.get(ThreadState.IO, 0.0))
+    return Shape("io-bound", room, 0.0, share, most, tuple(python))
+
+
+def _imbalance(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
+    key = "load-imbalance"
+    groups: dict[str, list[ThreadMetrics]] = {}
+    for thread in python:
+        if not thread.info.main and _worked(thread):
+            groups.setdefault(stem(thread.info.name), []).append(thread)
+    best: Shape | None = None
+    for members in groups.values():
+        members.sort(key=lambda thread: (-thread.cpu_ns, thread.info.index))
+        largest = members[0].cpu_ns
+        if len(members) < 2 or largest < BUSY_THREAD * facts.metrics.duration_ns:
+            continue
+        balance = sum(thread.cpu_ns for thread in members) / len(members) / largest
+        limit = 1 - (1 - BALANCE.value) * (0.8 if key in facts.standing else 1.0)
+        missing = float(sum(largest - thread.cpu_ns for thread in members))
+        idle = sum(_unused(facts, thread) for thread in members[1:])
+        if balance > limit or missing <= 0 or idle < IDLE_OF_REST * missing:
+            continue
+        cores = min(room, min(idle, missing) / facts.metrics.duration_ns)
+        if not facts.loses(cores, key) or cores < ROOM.value * facts.capacity * 0.5:
+            continue
+        if best is None or cores > best.lost_cores:
+            best = Shape(key, room, cores, balance, members[0], tuple(members))
+    return best
+
+
+def _serial(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
+    key = "serial-section"
+    share = facts.metrics.serial_share_ratio
+    if share is None or len(facts.metrics.concurrency) < 2 or not facts.over(SERIAL, share, key):
+        return None
+    alone = facts.metrics.concurrency[1]
+    if not facts.over(ALONE, alone, key) or not facts.over(ROOM, room / facts.capacity, key):
+        return None
+    busy = max(python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
+    workers = min(facts.capacity, float(_potential_workers(python)))
+    cores = min(room, alone * max(0.0, workers - 1.0))
+    if lost > cores or not facts.loses(cores, key):
+        return None
+    return Shape(key, room, cores, alone, busy, tuple(python))
+
+
+def _idle(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
+    key = "idle-workers"
+    waiting = [thread for thread in python if _waits_for_work(thread)]
+    if not waiting:
+        return None
+    alive = sum(thread.alive_ns for thread in waiting)
+    idle = sum(thread.states_ns.get(ThreadState.IDLE, 0.0) for thread in waiting)
+    share = idle / alive if alive else 0.0
+    if not facts.over(IDLE_SHARE, share, key) or facts.loses(lost, key):
+        return None
+    limit = BUSY_LIMIT.value * (1.25 if key in facts.standing else 1.0)
+    if facts.metrics.on_cpu_cores > limit * facts.capacity:
+        return None
+    return Shape(key, room, 0.0, share, waiting[0], tuple(waiting))
+
+
+# --- threads ---------------------------------------------------------------------------------------------
+
+
+def _worked(thread: ThreadMetrics) -> bool:
+    return thread.role in ("worker", "main")
+
+
+def _unused(facts: Facts, thread: ThreadMetrics) -> float:
+    """Time in which a thread had nothing to do: idle, asleep, or not there any more."""
+    apart = thread.states_ns.get(ThreadState.IDLE, 0.0) + thread.states_ns.get(ThreadState.SLEEP, 0.0)
+    return apart + max(0.0, float(facts.metrics.duration_ns - thread.alive_ns))
+
+
+def _waits_for_work(thread: ThreadMetrics) -> bool:
+    """Whether a thread waits for work to be given, and not for what others do for it."""
+    if thread.states_ns.get(ThreadState.IDLE, 0.0) < IDLE_SHARE.value * thread.alive_ns:
+        return False
+    for wait, _ in thread.waits:
+        if wait.detail is not None:
+            return not any(wait.detail.startswith(words) for words in COORDINATION_WAITS)
+    return not thread.info.main
+
+
+def _potential_workers(python: Sequence[ThreadMetrics]) -> int:
+    """Threads that worked, and those of a pool (two or more alike) that wait for work."""
+    workers = [thread for thread in python if _worked(thread) and not _coordinates(thread)]
+    waiting = [thread for thread in python if thread.role == "idle" and _waits_for_work(thread)]
+    names = [stem(thread.info.name) for thread in (*waiting, *workers)]
+    pool = [thread for thread in waiting if names.count(stem(thread.info.name)) >= 2]
+    return len(workers) + len(pool)
+
+
+def _coordinates(thread: ThreadMetrics) -> bool:
+    """A main thread that only waits for the others."""
+    busy = thread.cpu_ns + thread.run_queue_ns
+    return thread.info.main and busy < 0.05 * thread.alive_ns

@@ -1,0 +1,109 @@
+"""stuck-thread: a thread has not moved for long, in a wait that is none for work, while others progress."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.analysis.locks import STUCK_NS
+from ftdiag.model import Remedy
+from ftdiag.rules.base import (
+    WARNING_SCORE,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    Verdict,
+    evidence,
+    subject_of,
+)
+from ftdiag.rules.wording import place_in, program_frame, short, thread_names
+
+STANDING: Final = Threshold(
+    "standing",
+    STUCK_NS / 1e9,
+    "s",
+    "the same stack and no CPU time for 10 s, while others worked: lock waits under load end within seconds",
+)
+
+
+def _judge(facts: Facts) -> Verdict:
+    if facts.now is None:
+        return NotApplicable("the range does not reach the end of the recording")
+    dead = {edge.lock_number for cycle in facts.now.deadlocks for edge in cycle}
+    lock_of = {edge.waiter.index: edge for edge in facts.now.edges}
+    told_elsewhere = {
+        lock.number for charge in facts.charges.locks if charge.rule_id != RULE.id for lock in charge.locks
+    } | dead
+    stuck = [
+        each
+        for each in facts.now.stuck
+        if each.thread.index not in lock_of or lock_of[each.thread.index].lock_number not in told_elsewhere
+    ]
+    if not stuck:
+        return Clear()
+    longest = max(stuck, key=lambda each: (each.since_ns, -each.thread.index))
+    frame = program_frame(longest.stack)
+    edge = lock_of.get(longest.thread.index)
+    waits = ""
+    if edge is not None:
+        name = short(edge.lock.label or edge.lock.type_name or "a lock")
+        waits = f" for {name}"
+        if edge.holder is not None:
+            waits += (
+                f", which {short(edge.holder.name)} holds at {place_in(program_frame(edge.holder_stack))}"
+            )
+    lost = sum(charge.lost_cores for charge in facts.lock_charges(RULE.id))
+    seconds = longest.since_ns / 1e9
+    names = thread_names(each.thread for each in stuck)
+    have = "has" if len(stuck) == 1 else "have"
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=lost,
+                confidence="likely",
+                least_score=WARNING_SCORE,
+                subject=subject_of(frame, thread=longest.thread.name),
+                summary=f"{names} {have} not moved for {seconds:.0f} s: waiting{waits} at {place_in(frame)}.",
+                explanation=(
+                    "Same stack, no CPU time, and no wait for work, time or I/O, while other threads of the"
+                    " program"
+                    " worked. Whoever should wake it may have ended, may be waiting too, or holds the lock"
+                    " for very long."
+                ),
+                could_also_be=(
+                    "a deadlock whose holders cannot be proven (acquire() and release() without `with`)",
+                    "a wait inside a C library that is meant to be long",
+                ),
+                remedy=(
+                    Remedy(
+                        "wait with a timeout and say what was waited for",
+                        "if not lock.acquire(timeout=10):\n    raise TimeoutError('who holds it?')",
+                    ),
+                    Remedy(
+                        "release in `finally`, or use `with`: an exception between acquire() and release()"
+                        " keeps"
+                        " the lock for ever",
+                        "with lock: ...",
+                    ),
+                ),
+                verify=f"ftdiag attach {facts.pid} --format text: its stack changes",
+                evidence=(
+                    evidence("standing", seconds, "s", STANDING),
+                    evidence("threads", float(len(stuck)), "threads"),
+                ),
+            ),
+        )
+    )
+
+
+RULE: Final = Rule(
+    id="stuck-thread",
+    title="A thread does not move any more",
+    needs=(Need.TICKS, Need.NOW),
+    thresholds=(STANDING,),
+    judge=_judge,
+)

@@ -1,0 +1,96 @@
+"""What kind of program it is: CPU-bound, I/O-bound, bound by an event loop, mixed or idle.
+
+In: facts. Out: the model's `Workload` with its shares and what they mean for the choice between threads,
+processes, asyncio and executors; None where no Python thread was seen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import StateGroup, ThreadState, Workload
+from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.wording import share
+
+BUSY_SHARE: Final = 0.05
+"""A program whose Python threads are on a core, or want one, for less of their time than this, and use less
+of the capacity, is idle: housekeeping takes a few percent."""
+MOST: Final = 0.7
+"""One kind of wanted time with this share decides; below, the program is mixed."""
+
+_LOCKS: Final = (
+    ThreadState.LOCK,
+    ThreadState.OBJECT_LOCK,
+    ThreadState.RUNTIME_LOCK,
+    ThreadState.STOPPED,
+    ThreadState.GIL,
+)
+
+
+def workload_of(facts: Facts) -> Workload | None:
+    """The verdict on the workload of a range."""
+    spent = dict.fromkeys(("cpu", "waiting", "io", "idle", "unknown"), 0.0)
+    for thread in facts.threads:
+        if thread.info.python:
+            for state, time in thread.states_ns.items():
+                spent[_kind(state)] += finite(time)
+    total = sum(spent.values())
+    if total <= 0 or facts.metrics.duration_ns <= 0:
+        return None
+    shares = {kind: time / total for kind, time in spent.items()}
+    kind = _verdict(facts, spent)
+    return Workload(kind, shares, _advice(facts, kind, spent))
+
+
+def _kind(state: ThreadState) -> str:
+    if state.group is StateGroup.ON_CPU:
+        return "cpu"
+    if state is ThreadState.RUNNABLE or state in _LOCKS:
+        return "waiting"
+    if state is ThreadState.IO:
+        return "io"
+    return "idle" if state in (ThreadState.IDLE, ThreadState.SLEEP) else "unknown"
+
+
+def _verdict(facts: Facts, spent: dict[str, float]) -> str:
+    if facts.charges.shape.rule_id == "event-loop-bound":
+        return "event-loop-bound"
+    busy = spent["cpu"] + spent["waiting"]
+    wanted = busy + spent["io"]
+    cores = busy / facts.metrics.duration_ns
+    least = BUSY_SHARE * max(facts.capacity, 1.0)
+    if wanted <= 0 or (cores < least and spent["io"] < BUSY_SHARE * sum(spent.values())):
+        return "idle"
+    if busy >= MOST * wanted:
+        return "cpu-bound"
+    return "io-bound" if spent["io"] >= MOST * wanted else "mixed"
+
+
+def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
+    busy = spent["cpu"] + spent["waiting"]
+    gil = facts.metrics.states_ns.get(ThreadState.GIL, 0.0)
+    if kind == "cpu-bound":
+        if not facts.target.free_threaded:
+            gained = finite(facts.metrics.lost_cores.get(ThreadState.GIL, 0.0))
+            running = finite(facts.metrics.on_cpu_cores)
+            bound = (running + gained) / running if running > 0 else 1.0
+            return (
+                f"a GIL build: threads wait {share(gil, busy)} of their busy time for the GIL; free"
+                " threading could"
+                f" make it at most {bound:.1f} times as fast, processes too where they share little"
+            )
+        return (
+            "threads are the right choice on a free-threaded build, one for each core; asyncio gains nothing,"
+            " processes only where threads share too much"
+        )
+    if kind == "io-bound":
+        return "threads or asyncio are fine; free threading and more cores will not make it faster"
+    if kind == "event-loop-bound":
+        return "one event loop uses one core: move CPU work off the loop, or run one loop per thread"
+    if kind == "mixed":
+        return (
+            f"{share(busy, busy + spent['io'])} of the wanted time is for CPU and the rest for I/O: threads"
+            " do"
+            " both; with asyncio give the CPU part to an executor"
+        )
+    return "there is hardly any work: whatever runs it will do"
