@@ -24,7 +24,7 @@ BYTES_BEFORE: Final = 64
 BYTES_AFTER: Final = 32
 """Code after the address that is looked at: for the end of an arm64 loop."""
 LONGEST_INSTRUCTION: Final = 15
-ENOUGH_AGREE: Final = 0.5
+ENOUGH_AGREE: Final = 0.35
 """Part of the starting places that has to lead to a candidate, if the function's start is not known."""
 LOOP_INSTRUCTIONS: Final = 8
 """Longest load-exclusive/store-exclusive loop that is looked for."""
