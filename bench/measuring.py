@@ -65,7 +65,7 @@ class Target:
 
 @contextlib.contextmanager
 def target(python: Path, busy: int, idle: int) -> Iterator[Target]:
-    """Busy threads that compute in a few nested calls, and idle ones that wait for a lock."""
+    """Busy threads that compute in a few nested calls, and idle ones that wait for a job."""
     with tempfile.NamedTemporaryFile(prefix="ftdiag-bench-") as shared:
         shared.truncate(4096)
         with (

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import queue
 import struct
 import sys
 import threading
@@ -40,10 +41,9 @@ def work(counts: mmap.mmap, place: int) -> None:
         struct.pack_into("<q", counts, place, done)
 
 
-def idle(gate: threading.Lock) -> None:
-    """The body of an idle thread."""
-    with gate:
-        pass
+def idle(jobs: queue.Queue[int]) -> None:
+    """The body of an idle thread, as in a pool: it waits for a job that never comes."""
+    jobs.get()
 
 
 def main() -> None:
@@ -51,10 +51,9 @@ def main() -> None:
     name, busy, resting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with open(name, "r+b") as shared:
         counts = mmap.mmap(shared.fileno(), 4096)
-    gate = threading.Lock()
-    gate.acquire()
+    jobs: queue.Queue[int] = queue.Queue()
     for _ in range(resting):
-        threading.Thread(target=idle, args=(gate,), daemon=True).start()
+        threading.Thread(target=idle, args=(jobs,), daemon=True).start()
     for number in range(busy):
         threading.Thread(target=work, args=(counts, 8 * number), daemon=True).start()
     print(f"ready {os.getpid()}", flush=True)
