@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis import accounting, efficiency, hotspots, locks, tasks, timeline
+from ftdiag.analysis import accounting, efficiency, hotspots, locks, oncpu, tasks, timeline
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.ticks import STATES, tick_runs
@@ -71,11 +71,12 @@ class _Digest:
     torn_ticks: int
     estimated: int
     course: timeline.Course
+    on_cpu: oncpu.OnCpuShares
 
     @property
     def rows(self) -> int:
         """What the digest takes of the memory for digests."""
-        return len(self.time) + 4 * len(self.thread) + len(self.course.thread) // 4
+        return len(self.time) + 4 * len(self.thread) + len(self.course.thread) // 4 + len(self.on_cpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,7 @@ class Session:
             torn_ticks=accounts.torn_ticks,
             estimated=accounts.estimated,
             course=timeline.course_of(accounts, last - first),
+            on_cpu=oncpu.on_cpu_shares(recording, first, last),
         )
 
     # --- the snapshot ------------------------------------------------------------------------------
@@ -289,6 +291,7 @@ class Session:
         recording = self._recording
         duration = sum(digest.length_ns for digest in digests)
         threads = _merged_threads(digests)
+        details = oncpu.merge_on_cpu([digest.on_cpu for digest in digests])
         time = accounting.merge_time([digest.time for digest in digests])
         metrics, missing = efficiency.metrics_of(
             recording.target,
@@ -299,6 +302,7 @@ class Session:
             states_ns=threads.states_ns,
             voluntary_switches=threads.totals[:, 3],
             shares=efficiency.merge_shares([digest.shares for digest in digests]),
+            native_missing=efficiency.why_no_native(recording.settings),
         )
         process = [reading for digest in digests for reading in digest.process]
         metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()))
@@ -320,11 +324,15 @@ class Session:
             t1_ns=int(recording.t1_ns[last - 1]) if first < last else start,
             metrics=metrics,
             threads=listed,
-            hot=hotspots.hot_lines(recording, time).lines,
+            hot=hotspots.hot_lines(recording, time, details=details).lines,
             locks=locks.merge_locks(recording, self._numbers, [digest.locks for digest in digests], duration),
             findings=(),
             not_applicable=(),
-            quality=_quality(recording, digests, threads, time, missing, gaps),
+            quality=replace(
+                _quality(recording, digests, threads, time, missing, gaps),
+                native_lost=details.lost,
+                native_sampled_ratio=details.sampled_ratio,
+            ),
             process=process[-1] if process else None,
         )
 
@@ -482,7 +490,7 @@ def _quality(
     if duration == 0 or not costs:
         not_measured["sampler_cpu_ratio"] = "no cost of the sampler is recorded in this range"
     if native == 0:
-        not_measured["classified_cpu_ratio"] = "needs native samples of the threads on a core (not recorded)"
+        not_measured["classified_cpu_ratio"] = efficiency.why_no_native(recording.settings)
     unnamed = _unnamed_wait_ns(recording, time)
     if alive and unnamed > 0:
         not_measured["locks"] = (

@@ -24,7 +24,7 @@ import numpy as np
 from ftdiag.analysis.accounting import NATIVE_STATES, ON_CPU_STATES, Accounts
 from ftdiag.analysis.grouping import Bools, Floats, Ints, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
-from ftdiag.model import Metrics, Target, ThreadState
+from ftdiag.model import Metrics, RecordingSettings, Target, ThreadState
 
 WORK_SHARE: Final = 0.05
 """A thread had work if it ran, wanted to run or waited for a lock for this share of its life or more.
@@ -44,6 +44,19 @@ WASTED_STATES: Final = (ThreadState.ATOMIC, ThreadState.SPIN)
 """On-CPU states that occupy a core without work."""
 APART_STATES: Final = (ThreadState.IO, ThreadState.SLEEP, ThreadState.IDLE)
 """Waits that are the program's own business: shown, not lost."""
+
+
+NOT_RECORDED: Final = "needs native samples of the threads on a core (not recorded)"
+
+
+def why_no_native(settings: RecordingSettings) -> str:
+    """Why a range has no native samples, from how the recording was made."""
+    if settings.native is None:
+        return NOT_RECORDED
+    reason = settings.native.removeprefix("not measured: ")
+    if reason == settings.native:
+        return "no sample of machine code was taken in this range"
+    return f"needs native samples of the threads on a core: {reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +156,12 @@ def metrics_of(
     states_ns: Ints,
     voluntary_switches: Ints,
     shares: TickShares,
+    native_missing: str = NOT_RECORDED,
 ) -> tuple[Metrics, dict[str, str]]:
-    """The program's metrics from per-thread columns, and why those that are None are not measured."""
+    """The program's metrics from per-thread columns, and why those that are None are not measured.
+
+    `native_missing` says why there are no native samples, if there are none.
+    """
     missing: dict[str, str] = {}
     capacity = capacity_of(target)
     if capacity is None:
@@ -160,8 +177,7 @@ def metrics_of(
     useful_cores = efficiency = None
     ideal = None if capacity is None else min(capacity, float(workers.sum()))
     if not native:
-        reason = "needs native samples of the threads on a core (not recorded)"
-        missing["useful_cores"] = missing["speedup_now"] = missing["efficiency"] = reason
+        missing["useful_cores"] = missing["speedup_now"] = missing["efficiency"] = native_missing
     elif duration_ns > 0:
         useful_cores = float(useful_ns[workers].sum()) / duration_ns
         efficiency = useful_cores / ideal if ideal else None

@@ -20,6 +20,7 @@ import numpy as np
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.oncpu import OnCpuDetails
 from ftdiag.analysis.ticks import STATES
 from ftdiag.model import Frame, HotLine, ThreadState, Wait
 from ftdiag.recording.reader import Recording
@@ -55,10 +56,16 @@ class _Attributed:
     time: ThreadTime
 
 
-def hot_lines(recording: Recording, time: ThreadTime, limit: int = HOT_LINES) -> HotTable:
-    """The hottest lines of the whole program."""
+def hot_lines(
+    recording: Recording,
+    time: ThreadTime,
+    limit: int = HOT_LINES,
+    details: OnCpuDetails | None = None,
+) -> HotTable:
+    """The hottest lines of the whole program, with what `details` say of their time on a core."""
     rows, unattributed = _attributed(recording, time)
-    return HotTable(_hottest(recording, rows, None, limit, STACKS_OF_LINE).get(0, ()), unattributed)
+    lines = _hottest(recording, rows, None, limit, STACKS_OF_LINE, details=details)
+    return HotTable(lines.get(0, ()), unattributed)
 
 
 def hot_functions(recording: Recording, time: ThreadTime, limit: int = HOT_LINES) -> HotTable:
@@ -135,6 +142,7 @@ def _hottest(
     limit: int,
     stacks: int,
     states: tuple[ThreadState, ...] = ACTIVE_STATES,
+    details: OnCpuDetails | None = None,
 ) -> dict[int, tuple[HotLine, ...]]:
     """The `limit` hottest items of every owner, by their time in `states`."""
     if not len(rows.item):
@@ -174,6 +182,7 @@ def _hottest(
                 split[slot[position]],
                 int(threads[slot[position]]),
                 top.get(int(slot[position]), ()),
+                details,
             )
             for position in positions
         )
@@ -188,6 +197,7 @@ def _line(
     states: Floats,
     threads: int,
     stacks: tuple[tuple[int, float], ...],
+    details: OnCpuDetails | None,
 ) -> HotLine:
     split = {ThreadState(int(code)): float(states[code]) for code in np.flatnonzero(states)}
     return HotLine(
@@ -196,6 +206,8 @@ def _line(
         states_ns=split,
         threads=threads,
         stacks=tuple((recording.stack(stack), spent) for stack, spent in stacks),
+        shared=() if details is None else details.shared.get(item, ()),
+        native=() if details is None else details.native_of(recording, item),
     )
 
 

@@ -258,6 +258,7 @@ class Recording:
         self._fingerprint: tuple[object, ...] | None = None
         self._damage: dict[tuple[str, object], tuple[str, int]] = {}
         self._counted_cache: _CountedWindows | None = None
+        self._native_cache: tuple[tuple[int, ...], NativeColumns] | None = None
 
     @classmethod
     def open(cls, path: Path) -> Recording:
@@ -436,6 +437,14 @@ class Recording:
     def native(self, first: int, last: int) -> NativeColumns:
         """Native samples of the windows at positions [first, last); damaged ones count as not measured."""
         first, last = self._clipped(first, last)
+        # Several analyses ask for the same range, one after the other.
+        ends = self.window_ids[first:last][[0, -1]].tolist() if first < last else ()
+        key = (self.frame_count, first, *ends)
+        if self._native_cache is None or self._native_cache[0] != key:
+            self._native_cache = key, self._read_native(first, last)
+        return self._native_cache[1]
+
+    def _read_native(self, first: int, last: int) -> NativeColumns:
         windows: list[int] = []
         parts: dict[str, list[Column]] = {name: [] for name in schema.NATIVE_COLUMNS}
         facts: list[tuple[int, int]] = []

@@ -87,6 +87,8 @@ def to_report(snapshot: Snapshot) -> Json:
             "unknown_ratio": _number(quality.unknown_ratio),
             "classified_cpu_ratio": _number(quality.classified_cpu_ratio),
             "sampler_cpu_ratio": _number(quality.sampler_cpu_ratio),
+            "native_lost": quality.native_lost,
+            "native_sampled_ratio": _number(quality.native_sampled_ratio),
             "not_measured": {name: _text(reason) for name, reason in not_measured.items()},
             "gaps": [
                 {"what": _text(gap.what), "why": _text(gap.why), "count": gap.count} for gap in quality.gaps
@@ -199,6 +201,11 @@ def _hot(line: HotLine) -> Json:
         "threads": line.threads,
         "allocations": None,
         "stacks": [{"total_s": _seconds(spent), "stack": _stack(stack)} for stack, spent in line.stacks],
+        "shared": [
+            {"name": _text(one.name), "type_name": _text(one.type_name), "confidence": one.confidence.label}
+            for one in line.shared
+        ],
+        "native": [{"symbol": _text(symbol), "share": _number(share)} for symbol, share in line.native],
     }
 
 

@@ -23,8 +23,10 @@ from ftdiag.model import (
     Frame,
     HotLine,
     LockMetrics,
+    SharedObject,
     Snapshot,
     Stack,
+    StateGroup,
     ThreadMetrics,
     ThreadState,
 )
@@ -387,7 +389,26 @@ class _Report:
                 f"{self._frame(line.frame)}: {self._share(line.total_ns)}, {units.seconds(line.total_ns)} "
                 f"in {units.plural(line.threads, 'thread')}: {self._split(line.states_ns, line.total_ns)}"
             )
+            if line.shared:
+                yield _detail(f"shared by threads there: {', '.join(map(self._shared, line.shared))}")
+            if self._mostly_not_work(line):
+                native = ", ".join(
+                    f"{self._safe(symbol)} {units.percent(share)}"
+                    for symbol, share in line.native
+                    if share >= SMALL_SHARE
+                )
+                yield _detail(f"machine code: {native}")
             yield from self._callers(line)
+
+    def _shared(self, one: SharedObject) -> str:
+        possibly = "" if one.confidence is Confidence.KNOWN else ", possibly"
+        return f"{self._safe(one.name)} ({self._safe(one.type_name)}{possibly})"
+
+    @staticmethod
+    def _mostly_not_work(line: HotLine) -> bool:
+        """Whether less than half of a line's time on a core is known to be work."""
+        on_cpu = sum(spent for state, spent in line.states_ns.items() if state.group is StateGroup.ON_CPU)
+        return bool(line.native) and line.states_ns.get(ThreadState.WORK, 0.0) < 0.5 * on_cpu
 
     def _shown_lines(self) -> list[HotLine]:
         return [
@@ -487,6 +508,11 @@ class _Report:
         measured = [f"{name} {units.percent(ratio, 1)}" for name, ratio in figures if ratio is not None]
         if measured:
             yield _item(", ".join(measured) + (" of a core" if quality.sampler_cpu_ratio is not None else ""))
+        if quality.native_lost:
+            yield _item(f"native samples that the kernel dropped: {quality.native_lost:,}")
+        if quality.native_sampled_ratio is not None and quality.native_sampled_ratio < 0.995:
+            ratio = units.percent(quality.native_sampled_ratio)
+            yield _item(f"native samples cover {ratio} of the threads at a time; they take turns")
         for gap in quality.gaps[:SHOWN_GAPS]:
             yield _item(f"gap: {self._safe(gap.what)}: {self._safe(gap.why)} ({gap.count:,} times)")
         if len(quality.gaps) > SHOWN_GAPS:

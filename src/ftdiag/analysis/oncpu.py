@@ -1,0 +1,120 @@
+"""What is known of a line's time on a core besides its states: machine code, and shared objects by name.
+
+In: native samples and named objects of a range. Out: `OnCpuShares` (what each range of windows adds) and
+`OnCpuDetails`, which a `HotLine` takes its `native` and `shared` from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis.grouping import Ints, group_by, largest_first
+from ftdiag.model import SharedObject
+from ftdiag.recording.reader import Recording
+
+MAX_ROWS: Final = 20_000
+"""Rows kept of a range of windows, those with most samples."""
+SYMBOLS_OF_LINE: Final = 5
+SHARED_OF_LINE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class OnCpuShares:
+    """Samples by leaf frame id and native frame id, and the shared objects by leaf frame id."""
+
+    leaf: Ints
+    symbol: Ints
+    samples: Ints
+    shared: Mapping[int, tuple[SharedObject, ...]]
+    lost: int = 0
+    measured: int = 0
+    """Windows in which machine code was sampled."""
+    sampled: float = 0.0
+    """The share of the threads that were sampled at a time, summed over these windows."""
+
+    def __len__(self) -> int:
+        """Rows, as kept digests are bounded by."""
+        return len(self.leaf)
+
+
+@dataclass(frozen=True, slots=True)
+class OnCpuDetails:
+    """By leaf frame id: (native frame id, share of the samples) with most samples first; shared objects."""
+
+    symbols: Mapping[int, tuple[tuple[int, float], ...]] = field(default_factory=dict)
+    shared: Mapping[int, tuple[SharedObject, ...]] = field(default_factory=dict)
+    lost: int | None = None
+    """Samples that the kernel dropped; `None` where machine code was not sampled."""
+    sampled_ratio: float | None = None
+    """Mean share of the threads that were sampled at a time."""
+
+    def native_of(self, recording: Recording, leaf: int) -> tuple[tuple[str, float], ...]:
+        """(symbol, share) of a line."""
+        return tuple(
+            (recording.frame(symbol).function, share) for symbol, share in self.symbols.get(leaf, ())
+        )
+
+
+def on_cpu_shares(recording: Recording, first: int, last: int) -> OnCpuShares:
+    """What the windows at positions [first, last) add."""
+    native = recording.native(first, last)
+    leaves = recording.leaf_frames()
+    stack = native.stack.astype(np.int64)
+    leaf = np.full(len(stack), -1, dtype=np.int64)
+    inside = stack < len(leaves)
+    leaf[inside] = leaves[stack[inside]]
+    rows = (leaf >= 0) & (native.frame > 0)
+    leaf, symbol = leaf[rows], native.frame[rows].astype(np.int64)
+    groups = group_by(leaf, symbol)
+    total = groups.total(native.samples[rows].astype(np.float64))
+    kept = largest_first(total, MAX_ROWS)
+    return OnCpuShares(
+        groups.key(leaf)[kept],
+        groups.key(symbol)[kept],
+        total[kept].astype(np.int64),
+        recording.shared(first, last),
+        native.lost,
+        len(native.measured),
+        (native.sampled_ratio or 0.0) * len(native.measured),
+    )
+
+
+def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
+    """Sums the shares of consecutive ranges."""
+    shared: dict[int, dict[tuple[str, str], SharedObject]] = {}
+    for part in parts:
+        for leaf, objects in part.shared.items():
+            known = shared.setdefault(leaf, {})
+            for one in objects:
+                before = known.get((one.name, one.type_name))
+                if before is None or before.confidence < one.confidence:
+                    known[one.name, one.type_name] = one
+    symbols: dict[int, tuple[tuple[int, float], ...]] = {}
+    leaf = np.concatenate([part.leaf for part in parts]) if parts else np.zeros(0, dtype=np.int64)
+    if len(leaf):
+        symbol = np.concatenate([part.symbol for part in parts])
+        samples = np.concatenate([part.samples for part in parts])
+        groups = group_by(leaf, symbol)
+        leaf, symbol, total = groups.key(leaf), groups.key(symbol), groups.total(samples.astype(np.float64))
+        edges = np.flatnonzero(np.diff(leaf, prepend=-1, append=-1))
+        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            whole = float(total[begin:end].sum())
+            best = begin + largest_first(total[begin:end], SYMBOLS_OF_LINE)
+            symbols[int(leaf[begin])] = tuple(
+                (int(symbol[row]), float(total[row]) / whole) for row in best.tolist() if whole > 0
+            )
+    measured = sum(part.measured for part in parts)
+    return OnCpuDetails(
+        symbols,
+        {leaf: _surest(objects) for leaf, objects in shared.items()},
+        sum(part.lost for part in parts) if measured else None,
+        sum(part.sampled for part in parts) / measured if measured else None,
+    )
+
+
+def _surest(objects: Mapping[tuple[str, str], SharedObject]) -> tuple[SharedObject, ...]:
+    return tuple(sorted(objects.values(), key=lambda one: -one.confidence)[:SHARED_OF_LINE])
