@@ -190,11 +190,14 @@ class LockReader:
 
     # --- waiters ---
 
-    def identify(self, call: BlockedCall, thread: PythonThread | None) -> LockWait | None:
+    def identify(
+        self, call: BlockedCall, thread: PythonThread | None, *, in_condition: bool = False
+    ) -> LockWait | None:
         """What a thread blocked in futex(2) waits for; `None` if it cannot be told.
 
         `thread` is its thread state with the frames of the last walk; `None` for native threads. Its
-        `park_argument` is set.
+        `park_argument` is set. `in_condition`: its innermost frame is Condition.wait, which makes a lock for
+        each wait; such locks are not remembered, because another one is soon made in their place.
         """
         word = call.arguments[0]
         entry = self._wait_entry(call)
@@ -204,17 +207,20 @@ class LockReader:
             parked = entry[1]
             if thread is not None and parked == thread.address + self._layout.thread_state:
                 return LockWait(parked, None, suspended=True)
+            if in_condition and self._type_name(parked - self._layout.object_size) == "_thread.lock":
+                return LockWait(parked, LockRef(parked, LockKind.USER, "_thread.lock", None))
             return self._lock_at(parked, thread)
         if any(start <= word < end for start, end in self._gil_ranges):
             return LockWait(word, LockRef(word, LockKind.GIL, None, "the GIL"))
         known = self._known(word, thread)
-        if known is None and thread is not None:
-            known = self._semaphore_rlock(word, thread)
-        if known is None:
-            known = self._native(word)
         if known is not None:
-            self._remember(known)
-        return known
+            return known
+        found = None if thread is None else self._semaphore_rlock(word, thread)
+        if found is None:
+            found = self._native(word)
+        if found is not None:
+            self._remember(found)
+        return found
 
     def _wait_entry(self, call: BlockedCall) -> tuple[int, int] | None:
         """(park_arg, address waited on) of a parked thread, from the wait entry on its stack."""

@@ -153,7 +153,9 @@ class WaitReader:
     def _futex(
         self, call: BlockedCall, name: str, facts: StackFacts, thread: PythonThread | None
     ) -> Classified:
-        found = None if self._locks is None else self._locks.identify(call, thread)
+        found = None
+        if self._locks is not None:
+            found = self._locks.identify(call, thread, in_condition=facts.condition_frame == 0)
         if found is None:
             if facts.library_wait is not None:
                 return Classified(ThreadState.IDLE, Wait(name, facts.library_wait))

@@ -1,0 +1,367 @@
+"""Locks inside the interpreter: those of objects, pauses of all threads, the GIL; and targets that fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ftdiag.model import LockKind, LockMetrics, Snapshot, StateGroup, ThreadState
+from ftdiag.recording.reader import Recording
+from ftdiag.session import Session
+from reading import named, recorded
+from tools.provision.verification import Interpreter
+from tools.workloads import RunningWorkload, running_workload
+
+Program = Callable[..., RunningWorkload]
+
+OBJECT_LOCKS = """
+    import os, random, sys, threading, time
+    def numbers():
+        for number in range(3):
+            until = time.perf_counter() + 0.005
+            while time.perf_counter() < until:
+                pass
+            yield number
+    class Slow:
+        def __hash__(self):
+            return 1
+        def __eq__(self, other):
+            until = time.perf_counter() + 0.01
+            while time.perf_counter() < until:
+                pass
+            return self is other
+    slow, other = Slow(), Slow()
+    orders, journal = list(range(300_000)), []
+    prices = dict.fromkeys(range(500_000))
+    known = {slow}
+    def sort_orders():
+        while True:
+            orders.sort(key=lambda number: -number)
+    def extend_journal():
+        while True:
+            journal.extend(numbers())
+            journal.clear()
+    def copy_prices():
+        while True:
+            prices.copy()
+            prices[1] = 1
+    def ask_known():
+        while True:
+            other in known
+            known.add(slow)
+    function = globals()[sys.argv[1]]
+    for number in range(3):
+        threading.Thread(target=function, name=f"worker {number}", daemon=True).start()
+    print("ready", os.getpid(), flush=True)
+    time.sleep(1000)
+    """
+
+
+def states_of(snapshot: Snapshot, name: str) -> Counter[ThreadState]:
+    """Time in every state of the threads whose name begins so."""
+    total: Counter[ThreadState] = Counter()
+    for thread in snapshot.threads:
+        assert sum(thread.states_ns.values()) == thread.alive_ns
+        if thread.info.name.startswith(name):
+            total.update(Counter({state: int(spent) for state, spent in thread.states_ns.items()}))
+    return total
+
+
+def off_cpu(states: Counter[ThreadState]) -> int:
+    """Time in states off the cores, however full the machine is."""
+    return sum(spent for state, spent in states.items() if state.group is StateGroup.OFF_CPU)
+
+
+def most_waited_for(snapshot: Snapshot, kind: LockKind) -> LockMetrics:
+    """The first lock of a kind."""
+    return next(lock for lock in snapshot.locks if lock.lock.kind is kind)
+
+
+@pytest.mark.parametrize(
+    ("function", "type_name", "label"),
+    [
+        ("sort_orders", "list", "orders"),
+        ("extend_journal", "list", "journal"),
+        ("copy_prices", "dict", "prices"),
+        ("ask_known", "set", "known"),
+    ],
+)
+def test_locks_of_containers_have_their_names(
+    function: str, type_name: str, label: str, program: Program, tmp_path: Path
+) -> None:
+    # GIVEN threads that do long things with one container
+    running = program(OBJECT_LOCKS, function)
+
+    # WHEN they are sampled
+    with recorded(running.pid, tmp_path / "r", 0.8) as recording:
+        snapshot = Session(recording).snapshot()
+
+    # THEN they wait for the container's own lock, which has its type and name
+    lock = most_waited_for(snapshot, LockKind.OBJECT)
+    assert (lock.lock.type_name, lock.lock.label) == (type_name, label)
+    assert states_of(snapshot, "worker")[ThreadState.OBJECT_LOCK] > 0
+    # AND only those that use it are ever blamed
+    blamed = {holder.thread.name for holder in lock.holders if holder.thread}
+    assert blamed <= {"worker 0", "worker 1", "worker 2"}
+    assert sum(holder.blame_ns for holder in lock.holders) == pytest.approx(lock.wait_ns)
+
+
+def test_pauses_of_all_threads_are_seen(program: Program, tmp_path: Path) -> None:
+    # GIVEN a program that collects a big heap while others compute
+    running = program(
+        """
+        import gc, os, threading, time
+        heap = [[number] for number in range(700_000)]
+        stamps = [{"a": stamp} for stamp in range(200_000)]
+        def compute():
+            total = 0
+            while True:
+                total += 1
+        def collect():
+            while True:
+                gc.collect()
+        threading.Thread(target=compute, name="computing", daemon=True).start()
+        threading.Thread(target=collect, name="collecting", daemon=True).start()
+        print("ready", os.getpid(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    # WHEN it is sampled
+    with recorded(running.pid, tmp_path / "r", 1.0) as recording:
+        snapshot = Session(recording).snapshot()
+    # THEN those who compute were stopped, and who collects was not
+    stopped = states_of(snapshot, "computing")
+    assert stopped[ThreadState.STOPPED] > 0.05 * stopped.total()
+    assert stopped[ThreadState.UNKNOWN] < 0.02 * stopped.total()
+    assert states_of(snapshot, "collecting")[ThreadState.STOPPED] == 0
+
+
+GIL = """
+import os, threading, time
+def compute():
+    total = 0
+    while True:
+        total += 1
+for number in range(3):
+    threading.Thread(target=compute, name=f"worker {number}", daemon=True).start()
+print("ready", os.getpid(), flush=True)
+time.sleep(1000)
+"""
+
+
+def check_gil(python: str | os.PathLike[str], tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Threads that compute under a GIL wait for it, and who has it is known."""
+    path = tmp_path / "gil.py"
+    path.write_text(GIL)
+    with (
+        running_workload(python, str(path), options=options) as running,
+        recorded(running.pid, tmp_path / "r", 0.8) as recording,
+    ):
+        snapshot = Session(recording).snapshot()
+        assert recording.target.gil_enabled is True
+    states = states_of(snapshot, "worker")
+    assert states[ThreadState.GIL] > 0.9 * off_cpu(states)
+    assert states[ThreadState.GIL] > 0.2 * states.total()
+    assert states[ThreadState.LOCK] == states[ThreadState.OBJECT_LOCK] == 0
+    lock = most_waited_for(snapshot, LockKind.GIL)
+    assert lock.lock.label == "the GIL"
+    known = {holder.thread.name: holder.blame_ns for holder in lock.holders if holder.thread}
+    assert set(known) <= {"worker 0", "worker 1", "worker 2"}
+    # Nobody has it while the next thread is woken and waits for a core, on a full machine most of the time.
+    assert sum(known.values()) > 0.1 * lock.wait_ns
+
+
+def test_the_gil_switched_back_on(free_threaded_python: Interpreter, tmp_path: Path) -> None:
+    # GIVEN a free-threaded interpreter that is told to use the GIL
+    # WHEN threads compute, THEN they wait for the GIL
+    check_gil(free_threaded_python.path, tmp_path, ("-X", "gil=1"))
+
+
+def test_the_gil_of_a_build_with_it(tmp_path: Path) -> None:
+    # GIVEN an interpreter with the GIL: the one that runs this test, or one that is named
+    python = os.environ.get("FTDIAG_GIL_PYTHON", sys.executable)
+    version = "import sys; print(sys.version_info >= (3, 13))"
+    if subprocess.run([python, "-c", version], capture_output=True, check=True).stdout.strip() != b"True":
+        pytest.skip("needs Python 3.13 or newer with a GIL; FTDIAG_GIL_PYTHON names one")
+    # WHEN threads compute, THEN they wait for the GIL
+    check_gil(python, tmp_path, ())
+
+
+def test_an_event_loop_with_work_is_not_idle(program: Program, tmp_path: Path) -> None:
+    # GIVEN a loop that computes most of the time, and one that has hardly anything to do
+    running = program(
+        """
+        import asyncio, os, threading, time
+        async def work(share):
+            while True:
+                until = time.perf_counter() + 0.01 * share
+                while time.perf_counter() < until:
+                    pass
+                await asyncio.sleep(0.01 * (1 - share))
+        for name, share in (("busy", 1.0), ("calm", 0.02)):
+            threading.Thread(target=lambda: asyncio.run(work(share)), name=name, daemon=True).start()
+            time.sleep(0.1)
+        print("ready", os.getpid(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    # WHEN they are sampled
+    with recorded(running.pid, tmp_path / "r", 0.8) as recording:
+        snapshot = Session(recording).snapshot()
+    # THEN only the one that waits for events is idle
+    busy, calm = states_of(snapshot, "busy"), states_of(snapshot, "calm")
+    assert busy[ThreadState.IDLE] < 0.1 * busy.total()
+    assert calm[ThreadState.IDLE] > 0.95 * off_cpu(calm)
+
+
+def test_consumers_idle_while_the_queue_is_fought_for(program: Program, tmp_path: Path) -> None:
+    # GIVEN a queue that is empty most of the time, and one whose mutex somebody keeps
+    running = program(
+        """
+        import os, queue, threading, time
+        quiet, kept = queue.Queue(), queue.Queue()
+        def consume(jobs):
+            while True:
+                jobs.get()
+        def keep():
+            while True:
+                with kept.mutex:
+                    time.sleep(0.02)
+                kept.put(1)
+        for number in range(2):
+            threading.Thread(target=consume, args=(quiet,), name=f"quiet {number}", daemon=True).start()
+            threading.Thread(target=consume, args=(kept,), name=f"kept {number}", daemon=True).start()
+        threading.Thread(target=keep, name="keeper", daemon=True).start()
+        print("ready", os.getpid(), flush=True)
+        while True:
+            time.sleep(0.05)
+            quiet.put(1)
+        """
+    )
+    # WHEN they are sampled
+    with recorded(running.pid, tmp_path / "r", 0.8) as recording:
+        snapshot = Session(recording).snapshot()
+    # THEN waiting for jobs is idle, waiting for the mutex is contention
+    quiet, kept = states_of(snapshot, "quiet"), states_of(snapshot, "kept")
+    assert quiet[ThreadState.IDLE] > 0.95 * off_cpu(quiet)
+    assert kept[ThreadState.LOCK] > 0.2 * off_cpu(kept)
+    lock = most_waited_for(snapshot, LockKind.USER)
+    assert lock.lock.label is not None
+    assert lock.lock.label.endswith("(Queue.mutex)")
+    assert {holder.thread.name for holder in lock.holders if holder.thread} <= {
+        "keeper",
+        "kept 0",
+        "kept 1",
+    }
+
+
+def test_a_pool_with_and_without_work(program: Program, tmp_path: Path) -> None:
+    # GIVEN a pool whose workers compute, and one whose workers have done their work
+    running = program(
+        """
+        import os, time
+        from concurrent.futures import ThreadPoolExecutor
+        def compute():
+            while True:
+                pass
+        idle = ThreadPoolExecutor(2, thread_name_prefix="idle")
+        list(idle.map(time.sleep, [0.05] * 2))
+        busy = ThreadPoolExecutor(1, thread_name_prefix="busy")
+        busy.submit(compute)
+        print("ready", os.getpid(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    # WHEN they are sampled
+    with recorded(running.pid, tmp_path / "r", 0.5) as recording:
+        snapshot = Session(recording).snapshot()
+    # THEN only the latter are idle
+    idle, busy = states_of(snapshot, "idle"), states_of(snapshot, "busy")
+    assert idle[ThreadState.IDLE] > 0.95 * idle.total()
+    assert off_cpu(busy) < 0.1 * busy.total()
+
+
+def test_a_target_that_forks_while_its_locks_are_held(program: Program, tmp_path: Path) -> None:
+    # GIVEN a program that forks again and again while its threads fight for a lock
+    running = program(
+        """
+        import os, threading, time, warnings
+        warnings.simplefilter("ignore")
+        guard = threading.Lock()
+        def fight():
+            while True:
+                with guard:
+                    time.sleep(0.002)
+        for number in range(4):
+            threading.Thread(target=fight, name=f"worker {number}", daemon=True).start()
+        print("ready", os.getpid(), flush=True)
+        while True:
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+            time.sleep(0.01)
+        """
+    )
+    # WHEN it is sampled
+    with recorded(running.pid, tmp_path / "r", 0.8) as recording:
+        snapshot = Session(recording).snapshot()
+        names = set(named(recording))
+    # THEN the children are no threads of it, and the lock is named as ever
+    assert names == {"MainThread", "worker 0", "worker 1", "worker 2", "worker 3"}
+    lock = most_waited_for(snapshot, LockKind.USER)
+    assert lock.lock.label == "guard"
+
+
+def test_thousands_of_locks_and_hundreds_of_waiters(program: Program, tmp_path: Path) -> None:
+    # GIVEN a new lock for each job, now and then fought for, and a hundred threads that wait for one
+    running = program(
+        """
+        import os, threading, time
+        gate = threading.Lock()
+        gate.acquire()
+        def wait():
+            gate.acquire()
+        def jobs():
+            while True:
+                job_lock = threading.Lock()
+                started = threading.Event()
+                def hold():
+                    with job_lock:
+                        started.set()
+                        time.sleep(0.012)
+                helper = threading.Thread(target=hold, daemon=True)
+                helper.start()
+                started.wait()
+                with job_lock:
+                    pass
+                helper.join()
+        for number in range(100):
+            threading.Thread(target=wait, daemon=True).start()
+        threading.Thread(target=jobs, name="jobs", daemon=True).start()
+        print("ready", os.getpid(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    # WHEN it is sampled
+    with recorded(running.pid, tmp_path / "r", 1.0) as recording:
+        locks = locks_by_label(recording)
+    # THEN each has its name, however often an address is used again, and nobody is known to hold the gate
+    assert set(locks) == {"gate", "job_lock"}
+    assert locks["gate"][0].waiters_max == 100
+    assert {holder.thread for holder in locks["gate"][0].holders} == {None}
+
+
+def locks_by_label(recording: Recording) -> dict[str | None, list[LockMetrics]]:
+    """The locks that the program made."""
+    found: dict[str | None, list[LockMetrics]] = {}
+    for lock in Session(recording).snapshot().locks:
+        if lock.lock.kind is LockKind.USER:
+            found.setdefault(lock.lock.label, []).append(lock)
+    return found
