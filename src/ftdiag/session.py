@@ -28,6 +28,7 @@ from ftdiag.model import (
     ProcessCounters,
     Quality,
     SamplerCost,
+    Severity,
     Snapshot,
     Stack,
     ThreadInfo,
@@ -35,6 +36,10 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.recording.reader import Recording
+from ftdiag.rules import diagnose
+from ftdiag.rules.base import Now
+from ftdiag.rules.charges import facts_of
+from ftdiag.rules.workload import workload_of
 
 __all__ = ["CallNode", "History", "Lanes", "Session", "Timeline"]
 
@@ -88,6 +93,15 @@ class _Threads:
     states_ns: Ints
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the last look at a range found, for findings that do not flicker."""
+
+    t0_ns: int
+    t1_ns: int
+    standing: dict[str, Severity]
+
+
 class Session:
     """Snapshots of a recording."""
 
@@ -97,6 +111,8 @@ class Session:
         self._lock_of_wait: Ints = np.zeros(1, dtype=np.int64)
         self._digests: OrderedDict[tuple[int, int, float | None], _Digest] = OrderedDict()
         self._cached_rows = 0
+        self._now: tuple[int, Now] | None = None
+        self._found = _Found(0, 0, {})
 
     @property
     def recording(self) -> Recording:
@@ -111,7 +127,7 @@ class Session:
         """The windows that overlap [t0_ns, t1_ns); without bounds the whole recording."""
         first, last = self._positions(t0_ns, t1_ns)
         digests = self._digests_of(first, last)
-        return self._assembled(first, last, digests)
+        return self._diagnosed(self._assembled(first, last, digests), last)
 
     def last(self, length_ns: int) -> Snapshot:
         """The last `length_ns` of the recording."""
@@ -335,6 +351,35 @@ class Session:
             ),
             process=process[-1] if process else None,
         )
+
+    def _diagnosed(self, snapshot: Snapshot, last: int) -> Snapshot:
+        """The snapshot with what the rules say of it."""
+        before = self._found
+        # What was found a moment ago stays a little below its threshold; a look at another time does not.
+        follows = before.t0_ns <= snapshot.t1_ns and snapshot.t0_ns < before.t1_ns <= snapshot.t1_ns
+        facts = facts_of(
+            snapshot,
+            now=self._now_at(last) if last == len(self._recording.window_ids) else None,
+            standing=before.standing if follows else {},
+        )
+        diagnosis = diagnose(facts)
+        self._found = _Found(snapshot.t0_ns, snapshot.t1_ns, diagnosis.standing)
+        return replace(
+            snapshot,
+            findings=diagnosis.findings,
+            not_applicable=diagnosis.not_applicable,
+            workload=workload_of(facts),
+        )
+
+    def _now_at(self, last: int) -> Now:
+        """What stands at the last tick; computed once for each new window."""
+        if last <= 0:
+            return Now()
+        window = int(self._recording.window_ids[last - 1])
+        if self._now is None or self._now[0] != window:
+            edges = self.wait_graph()
+            self._now = (window, Now(edges, locks.deadlocks(edges), self.stuck_threads()))
+        return self._now[1]
 
     def _thread_metrics(
         self, last: int, threads: _Threads, time: ThreadTime

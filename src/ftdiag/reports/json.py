@@ -75,6 +75,7 @@ def to_report(snapshot: Snapshot) -> Json:
             "per_thread_bytes": None,
             "memray": None,
         },
+        "workload": _workload(snapshot),
         "findings": [
             _finding(finding) for finding in sorted(snapshot.findings, key=lambda each: -each.lost_cores)
         ],
@@ -123,6 +124,17 @@ def _metrics(
         "serial_share": _number(metrics.serial_share_ratio),
         "concurrency": [_number(share) for share in metrics.concurrency] if metrics.concurrency else None,
         "work_per_wakeup_us": None if wakeup_ns is None else _number(wakeup_ns / 1e3),
+    }
+
+
+def _workload(snapshot: Snapshot) -> Json | None:
+    workload = snapshot.workload
+    if workload is None:
+        return None
+    return {
+        "kind": workload.kind,
+        "shares": {kind: _number(share) for kind, share in workload.shares.items()},
+        "advice": _text(workload.advice),
     }
 
 

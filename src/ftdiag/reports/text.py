@@ -138,6 +138,7 @@ class _Report:
         yield from self._section("Target", self._target())
         if self._snapshot.metrics.ticks or self._alive_ns:
             yield from self._section("Findings", self._findings())
+            yield from self._section("Workload", self._workload())
             yield from self._section(
                 f"Where thread-time goes ({units.seconds(self._alive_ns)} of thread-time)", self._states()
             )
@@ -269,6 +270,13 @@ class _Report:
         )
         if snapshot.end is not None:
             yield _item(f"recording ended: {self._safe(snapshot.end.detail or snapshot.end.reason.value)}")
+
+    def _workload(self) -> Iterator[tuple[int, str]]:
+        workload = self._snapshot.workload
+        if workload is not None:
+            shares = [(share, kind) for kind, share in workload.shares.items() if share >= 0.005]
+            split = ", ".join(f"{kind} {units.percent(share)}" for share, kind in shares)
+            yield _item(f"{workload.kind} ({split}): {self._safe(workload.advice)}")
 
     def _findings(self) -> Iterator[tuple[int, str]]:
         for finding in self._snapshot.findings:

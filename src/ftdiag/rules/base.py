@@ -145,11 +145,13 @@ class LineCharge:
 class Shape:
     """The rule that the program's shape is charged to, if any: how its threads share the work.
 
+    `unnamed` says why nothing is charged where too much time is in waits that could not be named.
     `room_cores` is what could run beyond what ran and what is lost to other causes. `thread` is the one
     that is on a core most; `group` are threads alike, the busiest first.
     """
 
     rule_id: str | None = None
+    unnamed: str | None = None
     room_cores: float = 0.0
     lost_cores: float = 0.0
     share: float = 0.0

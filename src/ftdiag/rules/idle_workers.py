@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence
+from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Verdict, evidence
 from ftdiag.rules.shape import BUSY_LIMIT, IDLE_SHARE
 from ftdiag.rules.wording import report_again, short, thread_names
 
 
 def _judge(facts: Facts) -> Verdict:
     shape = facts.charges.shape
+    if shape.unnamed is not None:
+        return NotApplicable(shape.unnamed)
     if shape.rule_id != RULE.id:
         return Clear()
     waits: dict[str, float] = {}

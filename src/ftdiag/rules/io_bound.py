@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Verdict, evidence, subject_of
 from ftdiag.rules.shape import IO_SHARE
 from ftdiag.rules.wording import report_again, short
 
 
 def _judge(facts: Facts) -> Verdict:
     shape = facts.charges.shape
+    if shape.unnamed is not None:
+        return NotApplicable(shape.unnamed)
     if shape.rule_id != RULE.id or shape.thread is None:
         return Clear()
     details: dict[str, float] = {}

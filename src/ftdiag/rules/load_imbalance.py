@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    NotApplicable,
+    Rule,
+    Verdict,
+    evidence,
+    subject_of,
+)
 from ftdiag.rules.program import busiest_line
 from ftdiag.rules.shape import BALANCE
 from ftdiag.rules.wording import of_cores, place, place_in, report_again, short, thread_names
@@ -13,6 +24,8 @@ from ftdiag.rules.wording import of_cores, place, place_in, report_again, short,
 
 def _judge(facts: Facts) -> Verdict:
     shape = facts.charges.shape
+    if shape.unnamed is not None:
+        return NotApplicable(shape.unnamed)
     if shape.rule_id != RULE.id or shape.thread is None:
         return Clear()
     frame = busiest_line(shape.thread)

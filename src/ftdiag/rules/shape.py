@@ -12,7 +12,7 @@ from typing import Final
 
 from ftdiag.model import Stack, ThreadMetrics, ThreadState
 from ftdiag.rules.base import Charges, Facts, Shape, Threshold, finite
-from ftdiag.rules.wording import is_file, stem
+from ftdiag.rules.wording import is_file, share, stem
 
 LOOP_BUSY: Final = Threshold(
     "event_loop_cpu_share",
@@ -69,6 +69,12 @@ BUSY_LIMIT: Final = Threshold(
     "ratio",
     "a program that uses more than half of its cores is not idle",
 )
+UNNAMED: Final = Threshold(
+    "unnamed_share_of_thread_time",
+    0.2,
+    "ratio",
+    "with a fifth of all time in waits of unknown kind, what is idle and what is a lock cannot be told",
+)
 BUSY_THREAD: Final = 0.5
 """The busiest of a group is on a core this long, or a small load in one thread looks like imbalance."""
 IDLE_OF_REST: Final = 0.5
@@ -99,6 +105,11 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
         for state, cores in facts.metrics.lost_cores.items()
         if state not in (ThreadState.ATOMIC, ThreadState.SPIN)
     )
+    unnamed = sum(thread.states_ns.get(ThreadState.UNKNOWN, 0.0) for thread in python)
+    alive = sum(thread.alive_ns for thread in python)
+    if unnamed > UNNAMED.value * alive:
+        part = share(unnamed, alive)
+        return Shape(unnamed=f"{part} of thread-time is in waits that could not be named: they may be locks")
     wanted = _potential_workers(python)
     room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
     # In this order: a loop or I/O explains what would else look serial or unbalanced.
@@ -125,14 +136,14 @@ def _is_loop(stack: Stack) -> bool:
 def _event_loop(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
     duration = facts.metrics.duration_ns
     busy = max(python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
-    share = busy.cpu_ns / duration
+    part = busy.cpu_ns / duration
     others = sum(thread.cpu_ns for thread in facts.threads) - busy.cpu_ns
     key = "event-loop-bound"
-    if not facts.over(LOOP_BUSY, share, key) or others > OTHERS_BUSY.value * busy.cpu_ns:
+    if not facts.over(LOOP_BUSY, part, key) or others > OTHERS_BUSY.value * busy.cpu_ns:
         return None
     if lost > max(room, 1e-9) or not runs_event_loop(busy):
         return None
-    return Shape(key, room, room, share, busy, tuple(python))
+    return Shape(key, None, room, room, part, busy, tuple(python))
 
 
 def _io(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
@@ -141,11 +152,11 @@ def _io(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float)
     for thread in python:
         wanted += thread.alive_ns - sum(thread.states_ns.get(state, 0.0) for state in apart)
         io += thread.states_ns.get(ThreadState.IO, 0.0)
-    share = io / wanted if wanted > 0 else 0.0
-    if not facts.over(IO_SHARE, share, "io-bound") or facts.metrics.on_cpu_cores >= facts.capacity * 0.9:
+    part = io / wanted if wanted > 0 else 0.0
+    if not facts.over(IO_SHARE, part, "io-bound") or facts.metrics.on_cpu_cores >= facts.capacity * 0.9:
         return None
     most = max(python, key=lambda thread: thread.states_ns.get(ThreadState.IO, 0.0))
-    return Shape("io-bound", room, 0.0, share, most, tuple(python))
+    return Shape("io-bound", None, room, 0.0, part, most, tuple(python))
 
 
 def _imbalance(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
@@ -170,14 +181,14 @@ def _imbalance(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost:
         if not facts.loses(cores, key) or cores < ROOM.value * facts.capacity * 0.5:
             continue
         if best is None or cores > best.lost_cores:
-            best = Shape(key, room, cores, balance, members[0], tuple(members))
+            best = Shape(key, None, room, cores, balance, members[0], tuple(members))
     return best
 
 
 def _serial(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
     key = "serial-section"
-    share = facts.metrics.serial_share_ratio
-    if share is None or len(facts.metrics.concurrency) < 2 or not facts.over(SERIAL, share, key):
+    part = facts.metrics.serial_share_ratio
+    if part is None or len(facts.metrics.concurrency) < 2 or not facts.over(SERIAL, part, key):
         return None
     alone = facts.metrics.concurrency[1]
     if not facts.over(ALONE, alone, key) or not facts.over(ROOM, room / facts.capacity, key):
@@ -187,7 +198,7 @@ def _serial(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: fl
     cores = min(room, alone * max(0.0, workers - 1.0))
     if lost > cores or not facts.loses(cores, key):
         return None
-    return Shape(key, room, cores, alone, busy, tuple(python))
+    return Shape(key, None, room, cores, alone, busy, tuple(python))
 
 
 def _idle(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
@@ -197,13 +208,13 @@ def _idle(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: floa
         return None
     alive = sum(thread.alive_ns for thread in waiting)
     idle = sum(thread.states_ns.get(ThreadState.IDLE, 0.0) for thread in waiting)
-    share = idle / alive if alive else 0.0
-    if not facts.over(IDLE_SHARE, share, key) or facts.loses(lost, key):
+    part = idle / alive if alive else 0.0
+    if not facts.over(IDLE_SHARE, part, key) or facts.loses(lost, key):
         return None
     limit = BUSY_LIMIT.value * (1.25 if key in facts.standing else 1.0)
     if facts.metrics.on_cpu_cores > limit * facts.capacity:
         return None
-    return Shape(key, room, 0.0, share, waiting[0], tuple(waiting))
+    return Shape(key, None, room, 0.0, part, waiting[0], tuple(waiting))
 
 
 # --- threads ---------------------------------------------------------------------------------------------

@@ -177,8 +177,8 @@ def test_the_kinds_of_lines_tell_headings_from_items(tmp_path: Path) -> None:
     assert found[0].kind is LineKind.ANSWER
     assert [line.text for line in found if line.kind is LineKind.HEADING][:3] == [
         "Target",
-        "Where thread-time goes (50.00 s of thread-time)",
-        "Cores",
+        "Findings",
+        "Workload",
     ]
 
 
@@ -233,6 +233,7 @@ KEYS: dict[str, set[str]] = {
         "locks",
         "hot",
         "memory",
+        "workload",
         "findings",
         "not_applicable",
         "quality",
