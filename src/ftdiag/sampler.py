@@ -75,6 +75,7 @@ from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.scheduling import go_first
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
+from ftdiag.sources.stoptheworld import StopTheWorldReader
 from ftdiag.sources.waits import Blocked, WaitReader
 
 MIN_RATE_HZ: Final = 1.0
@@ -269,6 +270,7 @@ class Sampler:
         self._parked: dict[int, _Thread] = {}
         self._with_holders: dict[int, set[_Thread]] = {}
         self._waking: dict[int, list[_Thread]] = {}
+        self._stopped: list[_Thread] = []
         self._totals: dict[str, int | None] = {
             "machine": procfs.machine_busy_ns(),
             "throttled": procfs.throttled_ns(options.pid),
@@ -285,6 +287,7 @@ class Sampler:
         stacks = _Stacks(sink, self._waits)
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
         self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
+        self._pauses = StopTheWorldReader(self._interpreter)
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
         self._read_gil()
@@ -403,6 +406,8 @@ class Sampler:
             self._thread_count = -1  # another may have taken its place in the count
         if self._parked:
             self._find_holders(tick)
+        if self._stopped:
+            self._find_requester(tick)
         self._waking.clear()
         return changed
 
@@ -469,6 +474,8 @@ class Sampler:
         if found.lock is not None:
             thread.lock = found.lock
             self._parked[thread.info.index] = thread
+        if found.state is ThreadState.STOPPED:
+            self._stopped.append(thread)
         return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
 
     # --- who holds the locks that others wait for ---
@@ -626,6 +633,23 @@ class Sampler:
     def _gil_holder(self) -> _Thread | None:
         address = self._interpreter.gil_holder()
         return next((t for t in self._threads.values() for p in t.python if p.address == address), None)
+
+    def _find_requester(self, tick: int) -> None:
+        """Give the threads that were found stopped at this tick the one that asked for it as holder."""
+        stopped = [thread for thread in self._stopped if thread.observation is not None]
+        self._stopped.clear()
+        by_state = {id(python): thread for thread in self._threads.values() for python in thread.python}
+        states = [python for thread in self._threads.values() for python in thread.python]
+        python = self._pauses.requester(states)
+        if python is None:
+            return
+        holder = by_state[id(python)].info.index + 1
+        for thread in stopped:
+            assert thread.observation is not None
+            state, stack, wait, before, _ = thread.observation
+            if state == ThreadState.STOPPED and before != holder and thread.info.index + 1 != holder:
+                self._close_run(thread, tick)
+                thread.observation = (state, stack, wait, holder, int(Confidence.KNOWN))
 
     def _close_run(self, thread: _Thread, tick: int) -> None:
         if thread.observation is not None and tick > thread.run_start:
