@@ -460,6 +460,24 @@ class LockMetrics:
 
 
 @dataclass(frozen=True, slots=True)
+class Pauses:
+    """Stop-the-world pauses that one thread asked for at one place.
+
+    `count` is a lower bound: pauses between two looks are not seen, and close ones are seen as one; the time
+    is an unbiased estimate. `reason` is like "garbage collection"; `None` where only the place is known.
+    """
+
+    requester: ThreadInfo | None
+    confidence: Confidence
+    reason: str | None
+    stack: Stack
+    count: int
+    total_ns: float
+    longest_ns: float
+    threads_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class Metrics:
     """The whole program over a range. `None` means not measured; `Quality.not_measured` says why.
 
@@ -576,3 +594,5 @@ class Snapshot:
     workload: Workload | None = None
     process: ProcessCounters | None = None
     """The last readings of the whole process in the range."""
+    pauses: tuple[Pauses, ...] = ()
+    """Stop-the-world pauses, those with most time first."""

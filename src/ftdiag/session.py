@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis import accounting, efficiency, hotspots, locks, oncpu, tasks, timeline
+from ftdiag.analysis import accounting, efficiency, hotspots, locks, oncpu, pauses, tasks, timeline
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.ticks import STATES, tick_runs
@@ -25,6 +25,7 @@ from ftdiag.model import (
     Gap,
     HotLine,
     Metrics,
+    Pauses,
     ProcessCounters,
     Quality,
     SamplerCost,
@@ -77,6 +78,7 @@ class _Digest:
     estimated: int
     course: timeline.Course
     on_cpu: oncpu.OnCpuShares
+    pauses: pauses.PauseShares
 
     @property
     def rows(self) -> int:
@@ -138,6 +140,11 @@ class Session:
         """Thread-time of a range by thread, state, stack and wait."""
         digests = self._digests_of(*self._positions(t0_ns, t1_ns))
         return accounting.merge_time([digest.time for digest in digests])
+
+    def pauses(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[Pauses, ...]:
+        """Stop-the-world pauses of a range by who asked for them; those with most time first."""
+        digests = self._digests_of(*self._positions(t0_ns, t1_ns))
+        return pauses.merge_pauses(self._recording, [digest.pauses for digest in digests])
 
     def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
         """The hottest functions of a range; lines of one function are summed."""
@@ -299,6 +306,7 @@ class Session:
             estimated=accounts.estimated,
             course=timeline.course_of(accounts, last - first),
             on_cpu=oncpu.on_cpu_shares(recording, first, last),
+            pauses=pauses.pause_shares(recording, first, last, runs, periods),
         )
 
     # --- the snapshot ------------------------------------------------------------------------------
@@ -350,6 +358,7 @@ class Session:
                 native_sampled_ratio=details.sampled_ratio,
             ),
             process=process[-1] if process else None,
+            pauses=pauses.merge_pauses(recording, [digest.pauses for digest in digests]),
         )
 
     def _diagnosed(self, snapshot: Snapshot, last: int) -> Snapshot:

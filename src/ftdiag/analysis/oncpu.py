@@ -87,8 +87,8 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
     """Sums the shares of consecutive ranges."""
     shared: dict[int, dict[tuple[str, str], SharedObject]] = {}
     for part in parts:
-        for leaf, objects in part.shared.items():
-            known = shared.setdefault(leaf, {})
+        for line, objects in part.shared.items():
+            known = shared.setdefault(line, {})
             for one in objects:
                 before = known.get((one.name, one.type_name))
                 if before is None or before.confidence < one.confidence:
@@ -110,7 +110,7 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
     measured = sum(part.measured for part in parts)
     return OnCpuDetails(
         symbols,
-        {leaf: _surest(objects) for leaf, objects in shared.items()},
+        {line: _surest(objects) for line, objects in shared.items()},
         sum(part.lost for part in parts) if measured else None,
         sum(part.sampled for part in parts) / measured if measured else None,
     )

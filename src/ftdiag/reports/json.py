@@ -15,6 +15,7 @@ from ftdiag.model import (
     Finding,
     HotLine,
     LockMetrics,
+    Pauses,
     Snapshot,
     Stack,
     ThreadMetrics,
@@ -76,6 +77,7 @@ def to_report(snapshot: Snapshot) -> Json:
             "memray": None,
         },
         "workload": _workload(snapshot),
+        "pauses": [_pauses(pauses) for pauses in snapshot.pauses],
         "findings": [
             _finding(finding) for finding in sorted(snapshot.findings, key=lambda each: -each.lost_cores)
         ],
@@ -218,6 +220,21 @@ def _hot(line: HotLine) -> Json:
             for one in line.shared
         ],
         "native": [{"symbol": _text(symbol), "share": _number(share)} for symbol, share in line.native],
+    }
+
+
+def _pauses(pauses: Pauses) -> Json:
+    requester = pauses.requester
+    return {
+        "tid": None if requester is None else requester.tid,
+        "name": None if requester is None else _text(requester.name),
+        "confidence": pauses.confidence.label,
+        "reason": pauses.reason,
+        "count_at_least": pauses.count,
+        "total_s": _seconds(pauses.total_ns),
+        "longest_ms": _number(pauses.longest_ns / 1e6),
+        "threads_max": pauses.threads_max,
+        "stack": _stack(pauses.stack),
     }
 
 

@@ -45,6 +45,7 @@ MAIN_WAIT_SHARE: Final = 0.2
 MOSTLY_SHARE: Final = 0.6
 """A thread with this share of a lock's blame at a line or more is named as its holder there."""
 SHOWN_GAPS: Final = 12
+SHOWN_PAUSES: Final = 6
 MIN_WIDTH: Final = 20
 NOTEWORTHY_SHARE: Final = 0.05
 """A wait of this share of all thread-time or more is worth the first line."""
@@ -152,6 +153,7 @@ class _Report:
             yield from self._section(
                 self._counted("Locks", SHOWN_LOCKS, len(self._snapshot.locks)), self._locks()
             )
+            yield from self._section("Stop-the-world pauses", self._pauses())
         yield from self._section("Not measured", self._not_measured())
         yield from self._section("Quality", self._quality())
 
@@ -497,6 +499,22 @@ class _Report:
 
     def _at(self, stack: Stack) -> str:
         return f" at {self._frame(stack[0])}" if stack else ""
+
+    def _pauses(self) -> Iterator[tuple[int, str]]:
+        for pauses in self._snapshot.pauses[:SHOWN_PAUSES]:
+            reason = f" for {self._safe(pauses.reason)}" if pauses.reason else ""
+            yield _item(
+                f"{units.plural(pauses.count, 'pause')} or more{reason}: {units.seconds(pauses.total_ns)} "
+                f"in all, {units.seconds(pauses.longest_ns)} at most, "
+                f"{units.plural(pauses.threads_max, 'thread')} stopped at once"
+            )
+            if pauses.requester is None:
+                yield _detail("who asked for them is not known")
+            else:
+                name = self._safe(pauses.requester.name)
+                yield _detail(
+                    f"asked for by {name}{self._at(pauses.stack)} ({_CONFIDENCE[pauses.confidence]})"
+                )
 
     def _not_measured(self) -> Iterator[tuple[int, str]]:
         by_reason: dict[str, list[str]] = {}

@@ -392,7 +392,7 @@ class AtomicLines:
         if len(self._lines) > MAX_KNOWN_LINES:
             self._lines.clear()
         self._wanted = {}
-        rows = []
+        rows: list[tuple[int, SharedObject]] = []
         for leaf in hot:
             line = self._lines.setdefault(leaf, _Line())
             if now_ns >= line.look_again_ns:

@@ -1,0 +1,166 @@
+"""Stop-the-world pauses: how often, how long, who asked for them and why.
+
+In: tick-level runs of a range. Out: `PauseShares` (what each range of windows adds) and the model's `Pauses`,
+one for each thread, line and reason.
+
+A pause is a longest stretch of ticks with at least one thread STOPPED. Ticks see samples of time: the time is
+unbiased, but pauses shorter than a tick are mostly missed and those close together are seen as one, so their
+number is a lower bound. Who asked is known where the recording names the requester as the holder of the
+stopped threads' wait; else it is inferred where one thread alone was not stopped and did collect garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from ftdiag.analysis.grouping import Floats, Ints
+from ftdiag.analysis.ticks import TickRuns
+from ftdiag.model import NO_HOLDER, NO_STACK, Confidence, Pauses, Stack, ThreadState
+from ftdiag.recording.reader import Recording
+
+MAX_PAUSES: Final = 100_000
+"""Pauses looked at one by one in a range of windows."""
+MAX_ROWS: Final = 32
+"""Rows in the result, those with most time."""
+GC_SHARE: Final = 0.25
+"""Who spends this share of its samples at a stack on garbage collection has stopped the others for that."""
+FUNCTION_REASONS: Final = (
+    ("functools.py", "update_wrapper", "functools.wraps"),
+    ("threading.py", "settrace_all_threads", "tracing switched on"),
+    ("threading.py", "setprofile_all_threads", "tracing switched on"),
+    ("subprocess.py", "Popen._execute_child", "fork"),
+    ("popen_fork.py", "Popen._launch", "fork"),
+)
+"""(end of the file, function, reason) of functions of the standard library that stop the world."""
+FRAMES_FOR_REASON: Final = 4
+
+_Key = tuple[int, int, int, bool]
+"""Requester (thread index + 1), its stack, confidence, whether it collected garbage."""
+
+
+@dataclass(frozen=True, slots=True)
+class PauseShares:
+    """Per key: pauses begun, their time, the longest, most threads stopped at once; and all stopped time."""
+
+    rows: dict[_Key, tuple[int, float, float, int]]
+
+
+def pause_shares(
+    recording: Recording, first: int, last: int, runs: TickRuns, tick_period_ns: Floats
+) -> PauseShares:
+    """The pauses in the windows at positions [first, last), whose runs are `runs`.
+
+    One that goes on over the edge of the range is counted in both.
+    """
+    stopped = runs.state == int(ThreadState.STOPPED)
+    if not stopped.any():
+        return PauseShares({})
+    present = runs.present(stopped)
+    inside = np.flatnonzero(np.diff((present > 0).astype(np.int8), prepend=0, append=0))
+    begins, ends = inside[0::2], inside[1::2]
+    collecting = _collecting(recording, first, last)
+    rows: dict[_Key, tuple[int, float, float, int]] = {}
+    row_of_stopped = np.flatnonzero(stopped)
+    for begin, end in zip(begins[:MAX_PAUSES].tolist(), ends[:MAX_PAUSES].tolist(), strict=True):
+        key = _who(runs, row_of_stopped, begin, end, collecting)
+        length = float(tick_period_ns[runs.tick_window[begin:end]].sum())
+        count, total, longest, threads = rows.get(key, (0, 0.0, 0.0, 0))
+        most = int(present[begin:end].max())
+        rows[key] = count + 1, total + length, max(longest, length), max(threads, most)
+    return PauseShares(rows)
+
+
+def _who(
+    runs: TickRuns, stopped: Ints, begin: int, end: int, collecting: dict[tuple[int, int], bool]
+) -> _Key:
+    """Who asked for the pause of the ticks [begin, end), where it stood, and whether it collected garbage."""
+    overlapping = stopped[(runs.first[stopped] < end) & (runs.end[stopped] > begin)]
+    named = overlapping[runs.holder[overlapping] > NO_HOLDER]
+    if len(named):
+        requester = int(runs.holder[named[0]])
+        stack = _stack_at(runs, requester - 1, begin, end)
+        gc = collecting.get((requester - 1, stack), False)
+        return requester, stack, int(Confidence.KNOWN), gc
+    others = np.flatnonzero(
+        (runs.first < end) & (runs.end > begin) & (runs.state != int(ThreadState.STOPPED))
+    )
+    suspects = {
+        (int(runs.thread[row]), int(runs.stack[row]))
+        for row in others.tolist()
+        if runs.state[row] == int(ThreadState.GC)
+        or collecting.get((int(runs.thread[row]), int(runs.stack[row])), False)
+    }
+    if len({thread for thread, _ in suspects}) == 1:
+        thread, stack = next(iter(suspects))
+        return thread + 1, stack, int(Confidence.INFERRED), True
+    return NO_HOLDER, NO_STACK, int(Confidence.UNKNOWN), False
+
+
+def _stack_at(runs: TickRuns, thread: int, begin: int, end: int) -> int:
+    """Where a thread was for most of the ticks [begin, end)."""
+    rows = np.flatnonzero((runs.thread == thread) & (runs.first < end) & (runs.end > begin))
+    if not len(rows):
+        return NO_STACK
+    overlap = np.minimum(runs.end[rows], end) - np.maximum(runs.first[rows], begin)
+    return int(runs.stack[rows[int(np.argmax(overlap))]])
+
+
+def _collecting(recording: Recording, first: int, last: int) -> dict[tuple[int, int], bool]:
+    """(thread, stack) -> whether native samples there were on garbage collection to a good part."""
+    native = recording.native(first, last)
+    gc: dict[tuple[int, int], int] = {}
+    total: dict[tuple[int, int], int] = {}
+    for thread, stack, state, samples in zip(
+        native.thread.tolist(),
+        native.stack.tolist(),
+        native.state.tolist(),
+        native.samples.tolist(),
+        strict=True,
+    ):
+        total[thread, stack] = total.get((thread, stack), 0) + samples
+        if state == ThreadState.GC:
+            gc[thread, stack] = gc.get((thread, stack), 0) + samples
+    return {key: samples >= GC_SHARE * total[key] for key, samples in gc.items()}
+
+
+def merge_pauses(recording: Recording, parts: Sequence[PauseShares]) -> tuple[Pauses, ...]:
+    """The pauses of a range by who asked, where and why; most time first."""
+    merged: dict[tuple[int, Stack, int, str | None], tuple[int, float, float, int]] = {}
+    for part in parts:
+        for (requester, stack_id, confidence, gc), (count, total, longest, threads) in part.rows.items():
+            stack = recording.stack(stack_id)
+            reason = "garbage collection" if gc else _reason(stack)
+            key = requester, stack, confidence, reason
+            before = merged.get(key, (0, 0.0, 0.0, 0))
+            merged[key] = (
+                before[0] + count,
+                before[1] + total,
+                max(before[2], longest),
+                max(before[3], threads),
+            )
+    best = sorted(merged.items(), key=lambda item: -item[1][1])[:MAX_ROWS]
+    return tuple(
+        Pauses(
+            requester=recording.thread(requester - 1) if requester != NO_HOLDER else None,
+            confidence=Confidence(confidence),
+            reason=reason,
+            stack=stack,
+            count=count,
+            total_ns=total,
+            longest_ns=longest,
+            threads_max=threads,
+        )
+        for (requester, stack, confidence, reason), (count, total, longest, threads) in best
+    )
+
+
+def _reason(stack: Stack) -> str | None:
+    for frame in stack[:FRAMES_FOR_REASON]:
+        for ending, function, reason in FUNCTION_REASONS:
+            if frame.function == function and frame.filename.endswith(f"/{ending}"):
+                return reason
+    return None
