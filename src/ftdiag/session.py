@@ -19,6 +19,7 @@ import numpy as np
 from ftdiag.analysis import accounting, efficiency, hotspots, locks, oncpu, pauses, tasks, timeline
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
+from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.ticks import STATES, tick_runs
 from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
 from ftdiag.model import (
@@ -42,7 +43,7 @@ from ftdiag.rules.base import Now
 from ftdiag.rules.charges import facts_of
 from ftdiag.rules.workload import workload_of
 
-__all__ = ["CallNode", "History", "Lanes", "Session", "Timeline"]
+__all__ = ["CallNode", "History", "Lanes", "Session", "Timeline", "WaitEdge"]
 
 CHUNK_WINDOWS: Final = 32
 """Windows digested together: enough for numpy to be busy, few enough to be redone every second."""
@@ -169,33 +170,29 @@ class Session:
         recording = self._recording
         if first >= last:
             return None
+        courses = [digest.course for digest in self._digests_of(first, last)]
         if last - first >= slices or last - first > CHUNK_WINDOWS:
-            courses = [digest.course for digest in self._digests_of(first, last)]
             return timeline.lanes_by_window(
                 recording.t0_ns[first:last], recording.t1_ns[first:last], courses, slices
             )
         runs = tick_runs(recording, first, last, self._periods(first, last))
         ticks = [recording.samples(position).tick_ns for position in range(first, last)]
         bounds = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
-        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), slices)
+        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), courses, slices)
 
     def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History | None:
         """The states and stacks of one thread over a range."""
         first, last = self._positions(t0_ns, t1_ns)
         if first >= last:
             return None
-        step = -(-(last - first) // timeline.HISTORY_WINDOWS)
-        positions = list(range(first, last, step))
-        bounds = int(self._recording.t0_ns[first]), int(self._recording.t1_ns[last - 1])
-        slices = min(slices, len(positions)) if step > 1 else slices
-        left_out = last - first - len(positions)
-        return timeline.history(self._recording, thread, positions, left_out, *bounds, slices)
+        courses = [digest.course for digest in self._digests_of(first, last)]
+        return timeline.history(self._recording, thread, first, last, courses, slices)
 
     def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
         """Who calls whom in a range, with the thread-time of every function and what it called."""
         return timeline.call_tree(self._recording, self.accounted_time(t0_ns, t1_ns))
 
-    def wait_graph(self) -> tuple[locks.WaitEdge, ...]:
+    def wait_graph(self) -> tuple[WaitEdge, ...]:
         """Who waits for whom at the last tick of the recording."""
         first, last = self._recent()
         if first >= last:

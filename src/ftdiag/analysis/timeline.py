@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ftdiag.analysis.accounting import Accounts, ThreadTime
+from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
@@ -32,14 +32,16 @@ HISTORY_STACKS: Final = 6
 """Stacks of one thread that get a lane of their own."""
 
 States = npt.NDArray[np.uint8]
+_RUNNING: Final = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE)]
 
 
 @dataclass(frozen=True, slots=True)
 class Course:
     """One digest's share of a timeline: what each of its windows adds.
 
-    `cpu_ns` is exact. `states_ns` has a row per window. `thread`, `window` and `state` are columns of the
-    state in which a thread spent most of a window.
+    `cpu_ns` is exact. `states_ns` has a row per window. `thread`, `window`, `state`, `running` are columns:
+    the state in which a thread spent most of a window, and the one in which it spent most of its time on a
+    core or wanting one (0: none), which is what a tick that found it there stands for.
     """
 
     cpu_ns: Ints
@@ -47,6 +49,7 @@ class Course:
     thread: npt.NDArray[np.int32]
     window: npt.NDArray[np.int32]
     state: States
+    running: States
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,12 @@ def course_of(accounts: Accounts, windows: int) -> Course:
     groups = group_by(time.thread, time.window, time.state)
     thread, window, state = groups.key(time.thread), groups.key(time.window), groups.key(time.state)
     total = groups.total(time.time_ns)
-    chosen = _largest_of_each(thread * max(1, windows) + window, total)
+    key = thread * max(1, windows) + window
+    chosen = _largest_of_each(key, total)
+    on_cpu = np.flatnonzero(np.isin(state, _RUNNING))
+    running_rows = on_cpu[_largest_of_each(key[on_cpu], total[on_cpu])]
+    running = np.zeros(len(chosen), dtype=np.uint8)
+    running[np.searchsorted(key[chosen], key[running_rows])] = state[running_rows]
     cells = accounts.cells
     cpu = np.zeros(windows, dtype=np.int64)
     if len(cells.key):
@@ -115,6 +123,7 @@ def course_of(accounts: Accounts, windows: int) -> Course:
         thread=thread[chosen].astype(np.int32),
         window=window[chosen].astype(np.int32),
         state=state[chosen].astype(np.uint8),
+        running=running,
     )
 
 
@@ -178,25 +187,56 @@ def lanes_by_window(begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted:
     t0, t1 = int(begin_ns[0]), int(end_ns[-1])
     slices = bounded_slices(wanted, len(begin_ns))
     place = _slices_of(begin_ns, end_ns, t0, t1, slices)
-    offset = 0
-    windows: list[Ints] = []
-    for course in courses:
-        windows.append(course.window.astype(np.int64) + offset)
-        offset += len(course.cpu_ns)
-    thread = np.concatenate([course.thread for course in courses]).astype(np.int64)
+    thread, window = _joined_cells(courses)
     state = np.concatenate([course.state for course in courses]).astype(np.int64)
-    cell = place[np.concatenate(windows)]
+    cell = place[window]
     weight = np.ones(len(thread), dtype=np.float64)
     return Lanes(t0, t1, slices, _lanes(thread, cell, state, weight, slices))
 
 
-def lanes_by_tick(t0_ns: int, t1_ns: int, runs: TickRuns, tick_ns: Ints, wanted: int) -> Lanes:
+def lanes_by_tick(
+    t0_ns: int, t1_ns: int, runs: TickRuns, tick_ns: Ints, courses: list[Course], wanted: int
+) -> Lanes:
     """Lanes from single ticks: for ranges with fewer windows than the screen has columns."""
     slices = max(1, min(wanted, MAX_SLICES, max(1, len(tick_ns))))
     place = np.clip((tick_ns - t0_ns) * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
     row, tick = _each_tick(runs)
     ones = np.ones(len(row), dtype=np.float64)
-    return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], runs.state[row], ones, slices))
+    state = told_apart(runs.state, runs.thread, runs.window, courses)
+    return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], state[row], ones, slices))
+
+
+def told_apart(state: Ints, thread: Ints, window: Ints, courses: list[Course]) -> Ints:
+    """States of samples in which ON_CPU is what the thread was mostly about in that window.
+
+    A tick alone cannot tell a thread on a core from one that wants a core; the window's counters can.
+    `window` counts from the first window of the first course.
+    """
+    thread_known, window_known = _joined_cells(courses)
+    windows = sum(len(course.cpu_ns) for course in courses) + 1
+    running = np.concatenate([course.running for course in courses]) if courses else np.zeros(0, np.uint8)
+    key = thread_known * windows + window_known
+    order = np.argsort(key, kind="stable")
+    wanted = thread * windows + window
+    if not len(key):
+        return state
+    place = np.minimum(np.searchsorted(key[order], wanted), len(key) - 1)
+    found = order[place]
+    known = (key[found] == wanted) & (running[found] > 0) & (state == int(ThreadState.ON_CPU))
+    settled: Ints = np.where(known, running[found].astype(np.int64), state)
+    return settled
+
+
+def _joined_cells(courses: list[Course]) -> tuple[Ints, Ints]:
+    """Thread and window of all cells, windows counted from the first course's first."""
+    offset = 0
+    threads: list[Ints] = [np.zeros(0, dtype=np.int64)]
+    windows: list[Ints] = [np.zeros(0, dtype=np.int64)]
+    for course in courses:
+        threads.append(course.thread.astype(np.int64))
+        windows.append(course.window.astype(np.int64) + offset)
+        offset += len(course.cpu_ns)
+    return np.concatenate(threads), np.concatenate(windows)
 
 
 def _each_tick(runs: TickRuns) -> tuple[Ints, Ints]:
@@ -221,13 +261,18 @@ def _lanes(thread: Ints, cell: Ints, state: Ints, weight: Floats, slices: int) -
 def history(
     recording: Recording,
     thread: int,
-    positions: list[int],
-    left_out: int,
-    t0_ns: int,
-    t1_ns: int,
+    first: int,
+    last: int,
+    courses: list[Course],
     wanted: int,
 ) -> History:
-    """One thread's states and stacks over time, from the windows at `positions`."""
+    """One thread's states and stacks over time, from the windows at positions [first, last)."""
+    t0_ns, t1_ns = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
+    step = -(-(last - first) // HISTORY_WINDOWS)
+    positions = range(first, last, step)
+    left_out = last - first - len(positions)
+    if left_out:
+        wanted = min(wanted, len(positions))
     ticks: list[Ints] = []
     stacks: list[Ints] = []
     states: list[Ints] = []
@@ -242,7 +287,9 @@ def history(
         inside = tick < len(columns.tick_ns)
         ticks.append(columns.tick_ns[tick[inside]])
         stacks.append(columns.stack[row[inside]].astype(np.int64))
-        states.append(columns.state[row[inside]].astype(np.int64))
+        state = columns.state[row[inside]].astype(np.int64)
+        same = np.full(len(state), thread, dtype=np.int64)
+        states.append(told_apart(state, same, np.full(len(state), position - first), courses))
     when = np.concatenate(ticks) if ticks else np.zeros(0, dtype=np.int64)
     if not len(when):
         return History(thread, t0_ns, t1_ns, b"", (), left_out)
