@@ -1,0 +1,462 @@
+"""Locks, holders and names out of memory that may hold anything, and that changes while it is read."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fake_process import PAGE, FakeProcess, Sink
+from ftdiag.errors import TargetGone
+from ftdiag.model import LockKind
+from ftdiag.sources import locks as locks_module
+from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
+from ftdiag.sources.syscalls import BlockedCall
+
+FUTEX = 202
+MUTEX = 10
+METATYPE_FLAG = 1 << 31
+
+
+class Target:
+    """A process whose threads wait for locks."""
+
+    def __init__(self, build: str = "3.14.0t") -> None:
+        self.process = FakeProcess(build)
+        self.layout = self.process.layout
+        self.memory = self.process.memory
+        self.process._next += self.layout.runtime_size  # nothing else lies in these
+        self.interpreter_state = self.process.interpreter()
+        self.process._next += self.layout.interpreter_size
+        self.interpreter = InterpreterReader(self.memory, self.process.runtime, Sink())
+        self.locks = LockReader(self.interpreter)
+        self.locks.refresh()
+        self.process._next = self.process._next + PAGE - 1 & -PAGE
+        self.stack = self.process.allocate(PAGE)
+        self.object("dict")  # a real type, for the dicts of globals
+
+    def object(self, type_name: str, size: int = 64) -> int:
+        """An object whose type is a real type."""
+        address = self.process.allocate(max(size, 128))
+        self.become(address, type_name, size)
+        return address
+
+    def become(self, address: int, type_name: str, size: int = 64) -> None:
+        """Another object is made at the address."""
+        self.memory.write(address, bytes(64))
+        type_address = self.process.type(type_name)
+        self.memory.write_word(
+            type_address + self.layout.object_type, self.process.type("type", METATYPE_FLAG)
+        )
+        self.memory.write_word(type_address + self.layout.type_basic_size, size)
+        self.memory.write_word(address + self.layout.object_type, type_address)
+
+    def parked(self, address: int, argument: int = 0) -> BlockedCall:
+        """A thread in futex(2) with a wait entry for the address."""
+        entry = self.stack + 256
+        self.memory.write(entry, struct.pack("<QQ", argument, address))
+        return BlockedCall(FUTEX, (entry + 16, 0, 0, 0, 0, 0), self.stack + 64)
+
+    def thread(self, names: dict[str, int] | None = None) -> PythonThread:
+        """A walked thread in one function, with these global variables."""
+        leaf, chunk = self.process.stack(["work"])
+        variables = {self.process.string(name): value for name, value in (names or {}).items()}
+        dictionary = self.process.dict(variables)
+        self.memory.write_word(leaf + self.layout.frame_globals, dictionary)
+        thread = PythonThread(self.process.thread(leaf, chunk), 1000, 77, 0)
+        assert self.interpreter.walk([thread])[0] >= 100
+        return thread
+
+    def wait_for(self, address: int, thread: PythonThread | None = None) -> LockWait | None:
+        """What a thread parked on the address is said to wait for."""
+        return self.locks.identify(self.parked(address), thread)
+
+
+@pytest.fixture(params=["3.13.5t", "3.14.0t", "3.15.0t"])
+def target(request: pytest.FixtureRequest) -> Target:
+    """A process of each free-threaded layout."""
+    return Target(request.param)
+
+
+def named(wait: LockWait | None) -> tuple[LockKind, str | None, str | None] | None:
+    """Kind, type and name of the lock."""
+    return (
+        None if wait is None or wait.lock is None else (wait.lock.kind, wait.lock.type_name, wait.lock.label)
+    )
+
+
+# --- what it is ---
+
+
+def test_kinds_of_locks(target: Target) -> None:
+    # GIVEN a lock, a list, a lock of the runtime and one of the interpreter
+    lock, orders = target.object("_thread.lock", 40), target.object("list")
+    # WHEN threads park on them, THEN they are told apart, and keyed by their mutex
+    found = target.wait_for(lock + 32, target.thread({"guard": lock}))
+    assert named(found) == (LockKind.USER, "_thread.lock", "guard")
+    assert found is not None
+    assert found.key == lock + 32
+    found = target.wait_for(orders + MUTEX, target.thread({"orders": orders}))
+    assert named(found) == (LockKind.OBJECT, "list", "orders")
+    found = target.wait_for(target.process.runtime_address + 1000)
+    assert named(found) == (LockKind.RUNTIME, None, "runtime lock")
+    found = target.wait_for(target.interpreter_state + 1000)
+    assert named(found) == (LockKind.RUNTIME, None, "interpreter lock")
+
+
+def test_queues_are_events(target: Target) -> None:
+    # GIVEN a SimpleQueue, which has an event within
+    jobs = target.object("_queue.SimpleQueue", 96)
+    # WHEN a thread parks on it, THEN it is an event, not a lock that somebody holds
+    found = target.wait_for(jobs + 48, target.thread({"jobs": jobs}))
+    assert found is not None
+    assert found.event
+    assert found.lock is not None
+    assert (found.lock.type_name, found.lock.label) == ("_queue.SimpleQueue", "jobs")
+
+
+def test_paused_by_stop_the_world(target: Target) -> None:
+    # GIVEN a thread that parks on its own state
+    thread = target.thread()
+    # WHEN it is looked at, THEN it is suspended
+    found = target.wait_for(thread.address + target.layout.thread_state, thread)
+    assert found is not None
+    assert found.suspended
+
+
+def test_semaphore_of_an_old_rlock() -> None:
+    # GIVEN 3.13's RLock, whose waiters wait on a semaphore in the heap, in a frame that has the RLock
+    target = Target("3.13.5t")
+    rlock, semaphore = target.object("_thread.RLock", 64), target.process.allocate(64)
+    target.memory.write_word(rlock + 32, semaphore)
+    thread = target.thread({"guard": rlock})
+    code = target.interpreter._code_of(thread, 0)
+    assert code is not None
+    code.stack_size = 1
+    target.memory.write_word(thread.frames[0] + target.layout.frame_localsplus, rlock | 1)
+    call = BlockedCall(FUTEX, (semaphore, 0, 0, 0, 0, 0), target.stack)
+    # WHEN it is identified, also from a frame without it
+    assert named(target.locks.identify(call, thread)) == (LockKind.USER, "_thread.RLock", "guard")
+    assert named(target.locks.identify(call, None)) == (LockKind.USER, "_thread.RLock", "guard")
+    # THEN it is the RLock; AND no longer when the RLock is gone and the semaphore is another's
+    target.memory.write_word(rlock + 32, semaphore + 4096)
+    assert target.locks.identify(call, None) is None
+
+
+def test_a_futex_that_is_not_of_cpython(target: Target) -> None:
+    # GIVEN words far from the stack pointer, on it, below it, and without a stack pointer
+    for word, stack_pointer in (
+        (0x5000_0000, 0x7FFF_0000_0000),
+        (target.stack + 8, target.stack),
+        (target.stack, target.stack + 64),
+        (target.stack + 64, None),
+        (0, 0),
+        (1 << 64, 8),
+    ):
+        call = BlockedCall(FUTEX, (word, 0, 0, 0, 0, 0), stack_pointer)
+        # WHEN it is looked at, THEN it is nothing that is known
+        assert target.locks.identify(call, None) is None
+
+
+def test_malloc_arenas(target: Target) -> None:
+    # GIVEN a heap of glibc that begins with the address of its arena, and one that does not
+    heap = 0x7E00_0000_0000
+    target.memory.write(heap, bytes(PAGE))
+    arena = BlockedCall(FUTEX, (heap + 48, 0, 0, 0, 0, 0), target.stack)
+    assert target.locks.identify(arena, None) is None
+    target.memory.write_word(heap, heap + 48)
+    # WHEN a thread waits for its mutex, THEN it is named
+    assert named(target.locks.identify(arena, None)) == (LockKind.NATIVE, "malloc arena", "malloc arena")
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_garbage_in_the_wait_entry(data: st.DataObject) -> None:
+    # GIVEN a wait entry of any bytes, near which any bytes lie
+    target = Target("3.14.0t")
+    area = target.process.allocate(512)
+    target.memory.write(area, data.draw(st.binary(min_size=512, max_size=512)))
+    address = data.draw(st.one_of(st.integers(0, (1 << 64) - 1), st.integers(area, area + 511)))
+    thread = data.draw(st.sampled_from([None, target.thread()]))
+    # WHEN it is identified
+    found = target.locks.identify(target.parked(address), thread)
+    # THEN nothing has a name: it is nothing, or an event that nobody knows
+    assert found is None or found.lock is None or found.lock.kind is LockKind.RUNTIME
+    assert found is None or found.lock is None or found.lock.type_name is None
+
+
+# --- memory that is used again ---
+
+
+def test_a_lock_that_dies(target: Target) -> None:
+    # GIVEN a lock that was seen, and is freed, with its page
+    lock = target.object("_thread.lock", 40)
+    call = target.parked(lock + 32)
+    assert target.locks.identify(call, target.thread({"guard": lock})) is not None
+    target.memory.write(lock, bytes(64))
+    # WHEN a thread seems to wait there, THEN its name is not used
+    assert named(target.locks.identify(call, None)) is None
+
+
+def test_unreadable_memory_in_between(target: Target) -> None:
+    # GIVEN a list that was seen, on a page that goes
+    orders = target.object("list")
+    call = target.parked(orders + MUTEX)
+    assert named(target.locks.identify(call, None)) == (LockKind.OBJECT, "list", None)
+    stack_page = call.arguments[0] & -PAGE
+    for page in list(target.memory.pages):
+        if page != stack_page:
+            del target.memory.pages[page]
+    # WHEN it is looked at again, THEN nothing is known
+    assert named(target.locks.identify(call, None)) is None
+    del target.memory.pages[stack_page]
+    assert target.locks.identify(call, None) is None
+
+
+def test_an_address_of_another_type(target: Target) -> None:
+    # GIVEN a list with a name, in whose place a dict is made
+    place = target.object("list")
+    assert named(target.wait_for(place + MUTEX, target.thread({"orders": place}))) == (
+        LockKind.OBJECT, "list", "orders",
+    )  # fmt: skip
+    target.become(place, "dict")
+    # WHEN a thread waits for that, at once, THEN it is the dict, without the list's name
+    assert named(target.wait_for(place + MUTEX)) == (LockKind.OBJECT, "dict", None)
+
+
+def test_an_address_of_the_same_type_after_a_while(target: Target) -> None:
+    # GIVEN a lock with a name, that nobody waits for any more, and another lock in its place
+    place = target.object("_thread.lock", 40)
+    assert named(target.wait_for(place + 32, target.thread({"orders_lock": place}))) is not None
+    target.locks.refresh()
+    target.locks.refresh()
+    # WHEN a thread waits for that, THEN it has its own name
+    found = target.wait_for(place + 32, target.thread({"prices_lock": place}))
+    assert named(found) is not None
+    # AND the old one stays where the variable it was found by still is that lock
+    assert found is not None
+    assert found.lock is not None
+    assert found.lock.label == "orders_lock"
+
+
+def test_a_name_whose_variable_is_another_by_now(target: Target) -> None:
+    # GIVEN a lock found by a global variable, which is set to another lock
+    place, other = target.object("_thread.lock", 40), target.object("_thread.lock", 40)
+    thread = target.thread({"orders_lock": place})
+    assert named(target.wait_for(place + 32, thread)) == (LockKind.USER, "_thread.lock", "orders_lock")
+    dictionary = target.interpreter.globals_of(thread, 0)
+    assert dictionary is not None
+    replaced = target.process.dict({target.process.string("orders_lock"): other})
+    target.memory.write(dictionary, target.memory.read(replaced, 64))
+    target.locks.refresh()
+    target.locks.refresh()
+    # WHEN somebody waits at the old address, THEN it has the new name, or none
+    found = target.wait_for(place + 32, target.thread({"prices_lock": place}))
+    assert named(found) == (LockKind.USER, "_thread.lock", "prices_lock")
+
+
+def test_names_stay_while_threads_wait(target: Target) -> None:
+    # GIVEN a lock that threads wait for all the time, under several names
+    place = target.object("_thread.lock", 40)
+    key = place + 32
+    for name in ("first", "second", "third"):
+        found = target.wait_for(key, target.thread({name: place}))
+        # WHEN time passes, THEN the first name stays
+        assert named(found) == (LockKind.USER, "_thread.lock", "first")
+        target.locks.refresh({key})
+        target.locks.refresh({key})
+
+
+def test_a_name_may_be_found_by_a_later_waiter(target: Target) -> None:
+    # GIVEN a lock whose first waiter has no name for it
+    place = target.object("_thread.lock", 40)
+    assert named(target.wait_for(place + 32, target.thread())) == (LockKind.USER, "_thread.lock", None)
+    # WHEN another one has, THEN all have
+    assert named(target.wait_for(place + 32, target.thread({"guard": place}))) == (
+        LockKind.USER, "_thread.lock", "guard",
+    )  # fmt: skip
+    assert named(target.wait_for(place + 32)) == (LockKind.USER, "_thread.lock", "guard")
+
+
+def test_locks_of_condition_waits_are_not_remembered(target: Target) -> None:
+    # GIVEN the lock that Condition.wait makes for one wait
+    place = target.object("_thread.lock", 40)
+    call = target.parked(place + 32)
+    found = target.locks.identify(call, target.thread({"waiter": place}), in_condition=True)
+    assert named(found) == (LockKind.USER, "_thread.lock", None)
+    # WHEN a lock of the program is made in its place, THEN it has its own name at once
+    assert named(target.wait_for(place + 32, target.thread({"guard": place}))) == (
+        LockKind.USER, "_thread.lock", "guard",
+    )  # fmt: skip
+
+
+def test_thousands_of_locks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a bound, and more locks than that
+    monkeypatch.setattr(locks_module, "MAX_LOCKS", 50)
+    target = Target()
+    places = [target.object("_thread.lock", 40) for _ in range(300)]
+    # WHEN all are waited for again and again
+    for _ in range(2):
+        for number, place in enumerate(places):
+            thread = target.thread({"guard": place}) if number < 120 else None
+            assert target.wait_for(place + 32, thread) is not None
+    # THEN no table grows beyond it
+    assert len(target.locks._waits) <= 50
+    assert len(target.locks._labels) <= 50
+    assert len(target.locks._former_labels) <= 50
+
+
+def test_the_search_for_names_is_bounded(target: Target) -> None:
+    # GIVEN a lock that no waiter has a name for, and hundreds of waiters
+    place = target.object("_thread.lock", 40)
+    thread = target.thread()
+    target.wait_for(place + 32, thread)
+    for _ in range(500):
+        target.wait_for(place + 32, thread)
+    calls = target.memory.calls
+    # WHEN one more waits, THEN hardly anything is read: the wait entry and the type
+    target.wait_for(place + 32, thread)
+    assert target.memory.calls - calls <= 3
+
+
+def test_a_target_that_is_gone(target: Target) -> None:
+    # GIVEN a process that ends
+    call = target.parked(target.object("list") + MUTEX)
+    target.memory.gone = True
+    # WHEN it is looked at, THEN that is what is said
+    with pytest.raises(TargetGone):
+        target.locks.identify(call, None)
+
+
+# --- holders ---
+
+
+def with_slot(target: Target, lock: int) -> tuple[int, Callable[[int], None]]:
+    """A word as a `with` block leaves it on the stack, and a way to make it the block of another lock."""
+    if not target.layout.with_keeps_exit_method:
+        return lock | 1, lambda _: None
+    method = target.object("builtin_function_or_method", 64)
+    target.memory.write_word(method + target.layout.object_size + 8, lock)
+    return method | 1, lambda other: target.memory.write_word(method + target.layout.object_size + 8, other)
+
+
+def test_with_blocks_hold_their_locks(target: Target) -> None:
+    # GIVEN a thread in a with block of a lock
+    lock = target.object("_thread.lock", 40)
+    thread = target.thread()
+    word, _ = with_slot(target, lock)
+    thread.with_exits = (word,)
+    # WHEN it is asked what it holds, THEN it is that lock
+    assert target.locks.held_by_with_blocks(thread) == (lock + 32,)
+
+
+def test_a_bound_exit_that_is_used_again() -> None:
+    # GIVEN 3.13, where the next block's bound __exit__ lies where the last one's was
+    target = Target("3.13.5t")
+    first, second = target.object("_thread.lock", 40), target.object("_thread.lock", 40)
+    thread = target.thread()
+    word, become = with_slot(target, first)
+    thread.with_exits = (word,)
+    assert target.locks.held_by_with_blocks(thread) == (first + 32,)
+    become(second)
+    # WHEN it is asked what it holds, THEN it is the lock of now
+    assert target.locks.held_by_with_blocks(thread) == (second + 32,)
+
+
+def test_with_blocks_of_other_things(target: Target) -> None:
+    # GIVEN blocks of files, of nothing, of garbage
+    thread = target.thread()
+    opened, _ = with_slot(target, target.object("_io.FileIO"))
+    thread.with_exits = (0, 3, 0xDEAD_BEEF_0000, opened, target.object("str"), (1 << 64) - 1)
+    # WHEN it is asked which locks these hold, THEN none
+    assert target.locks.held_by_with_blocks(thread) == ()
+
+
+def section(target: Target, previous: int, *mutexes: int) -> int:
+    """A critical section on the C stack."""
+    return target.process.put(struct.pack("<QQQ", previous, *(*mutexes, 0)[:2]))
+
+
+def test_critical_sections(target: Target) -> None:
+    # GIVEN a thread in a section of one object within one of two others
+    outer = section(target, 0, 4096 + MUTEX, 8192 + MUTEX)
+    inner = section(target, outer | 2, 12288 + MUTEX)
+    thread = target.thread()
+    thread.critical_section = inner
+    # WHEN it is asked what it holds, THEN all three
+    assert target.locks.held_by_critical_sections(thread) == (
+        (12288 + MUTEX, inner),
+        (4096 + MUTEX, outer),
+        (8192 + MUTEX, outer),
+    )
+    # AND nothing while they are suspended, or cannot be read
+    for tagged in (inner | 1, 0, 0xDEAD_0000_0000):
+        thread.critical_section = tagged
+        assert target.locks.held_by_critical_sections(thread) == ()
+
+
+def test_critical_sections_in_a_circle(target: Target) -> None:
+    # GIVEN sections that lead to each other
+    first = section(target, 0, 4096 + MUTEX)
+    target.memory.write_word(first, first)
+    thread = target.thread()
+    thread.critical_section = first
+    # WHEN they are followed, THEN that ends
+    assert len(target.locks.held_by_critical_sections(thread)) == MAX_CRITICAL_SECTIONS
+
+
+def test_code_called_from_a_section(target: Target) -> None:
+    # GIVEN a thread with frames on the C stack
+    thread = target.thread()
+    thread.elsewhere = (0x7000_0000_1000, 0x5000_0000_0000)
+    # WHEN sections above and below them are looked at, THEN only the one above called them
+    assert calls_from(thread, 0x7000_0000_1100)
+    assert not calls_from(thread, 0x7000_0000_0F00)
+    assert not calls_from(thread, 0x7000_1000_0000)
+
+
+def test_handed_over(target: Target) -> None:
+    # GIVEN three parked threads; the second was given the lock, the third's stack cannot be read
+    entries = [target.process.put(struct.pack("<qi", 5, handed)) for handed in (0, 1)] + [0xDEAD_0000_0000]
+    threads = [target.thread() for _ in entries]
+    for thread, entry in zip(threads, entries, strict=True):
+        thread.park_argument = entry
+    # WHEN they are asked, THEN it is the second
+    assert target.locks.handed_over(threads) == [False, True, False]
+
+
+def test_owners_of_rlocks(target: Target) -> None:
+    # GIVEN an RLock that a thread took once
+    rlock = target.object("_thread.RLock", 64)
+    old = target.layout.version.minor == 13
+    wait = LockWait(rlock + 32, None, rlock)
+    assert target.locks.rlock_owner(wait) is None
+    found = target.wait_for(rlock + 32)
+    if old:
+        target.memory.write_word(rlock + 32, rlock + 512)
+    wait = found if found is not None and found.owner else wait
+    target.memory.write(rlock + 40, struct.pack("<QQ", 0x7F01_0000_0000, 1 if old else 0))
+    # WHEN its owner is asked for, THEN it is who the lock says; AND nobody once it is free
+    assert wait.lock is not None
+    assert target.locks.rlock_owner(wait) == 0x7F01_0000_0000
+    target.memory.write(rlock + 40, struct.pack("<QQ", 0, 0))
+    assert target.locks.rlock_owner(wait) is None
+    # AND for a plain lock
+    lock = target.wait_for(target.object("_thread.lock", 40) + 32)
+    assert lock is not None
+    assert target.locks.rlock_owner(lock) is None
+
+
+def test_is_locked(target: Target) -> None:
+    # GIVEN mutexes: free with waiters, held with waiters, unreadable
+    free, held = target.process.put(b"\x02"), target.process.put(b"\x03")
+    # WHEN they are asked, THEN only one is locked
+    assert [target.locks.is_locked(mutex) for mutex in (free, held, 0xDEAD_0000_0000)] == [
+        False,
+        True,
+        False,
+    ]
