@@ -20,7 +20,8 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.charges import symbol_share
-from ftdiag.rules.library import on_cpu_cores, together, together_evidence
+from ftdiag.rules.libraries import on_cpu_cores
+from ftdiag.rules.library import together, together_evidence
 from ftdiag.rules.wording import lose, of_cores, report_again
 
 LIBC_SHARE: Final = Threshold(

@@ -26,16 +26,14 @@ from ftdiag.model import (
     LockMetrics,
     Severity,
     Snapshot,
-    Stack,
     ThreadState,
 )
 from ftdiag.rules import settings
 from ftdiag.rules.base import Charges, Facts, LineCharge, LockCharge, Now, finite
+from ftdiag.rules.libraries import library_rule
 from ftdiag.rules.shape import shape_of
-from ftdiag.rules.wording import is_file, is_library, leaves
+from ftdiag.rules.wording import leaves
 
-LIBRARY_FRAMES: Final = 12
-"""Frames from the innermost on in which a library is looked for; calls between libraries are not deeper."""
 SPIN_SHARE: Final = 0.25
 """From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:
 measured, shared containers spin 30-40 % of their CPU time, shared reference counts next to nothing."""
@@ -44,21 +42,6 @@ SYMBOL_SHARE: Final = 0.08
 making of C objects 11-25 %, setting class attributes 9-12 %, super() 8 %; elsewhere they have 4 % or less."""
 GC_SHARE: Final = 0.3
 """Stops belong to the collector if it ran for this share of them or more; the rest is waking up."""
-
-_BY_FILE: Final[Mapping[str, str]] = {
-    "logging/__init__.py": "logging-contention",
-    "logging/handlers.py": "logging-contention",
-    "queue.py": "queue-contention",
-    "concurrent/futures/thread.py": "executor-tiny-tasks",
-    "concurrent/futures/_base.py": "executor-tiny-tasks",
-    "asyncio/base_events.py": "executor-tiny-tasks",
-    "asyncio/futures.py": "executor-tiny-tasks",
-    "re/__init__.py": "regex-recompile",
-    "re/_compiler.py": "regex-recompile",
-    "re/_parser.py": "regex-recompile",
-}
-_TRACERS: Final = ("trace.py", "bdb.py", "pdb.py", "cProfile.py", "profile.py", "tracemalloc.py")
-_TRACER_PACKAGE: Final = re.compile(r"/(?:site|dist)-packages/(?:coverage|pydevd|_pydevd_bundle|debugpy)/")
 
 _SYMBOLS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     # Whose atomics and spinning it is, by the function of machine code; found in native-symbols of programs
@@ -116,28 +99,6 @@ def charges_of(facts: Facts) -> Charges:
 
 
 # --- locks -----------------------------------------------------------------------------------------------
-
-
-def library_rule(stack: Stack) -> str | None:
-    """The rule of the library call that a stack is inside of, seen from the program: the outermost one."""
-    found = None
-    for frame in stack[:LIBRARY_FRAMES]:
-        if "importlib._bootstrap" in frame.filename:
-            found = "import-in-hot-path"
-        elif is_tracer(frame):
-            found = "tracing-on"
-        elif is_file(frame, "functools.py") and frame.function in ("update_wrapper", "wraps"):
-            found = "stop-the-world"
-        elif not is_library(frame):
-            break
-        else:
-            found = next((rule for end, rule in _BY_FILE.items() if is_file(frame, end)), found)
-    return found
-
-
-def is_tracer(frame: Frame) -> bool:
-    """Whether a frame is a debugger's, tracer's or profiler's."""
-    return any(is_file(frame, name) for name in _TRACERS) or bool(_TRACER_PACKAGE.search(frame.filename))
 
 
 def lock_rule(lock: LockMetrics, facts: Facts) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import HotLine, Remedy
+from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -17,17 +17,11 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
-from ftdiag.rules.charges import LIBRARY_FRAMES, library_rule
-from ftdiag.rules.library import caller, on_cpu_cores, together, together_evidence
+from ftdiag.rules.libraries import LIBRARY_FRAMES, lines_of, on_cpu_cores
+from ftdiag.rules.library import caller, together, together_evidence
+from ftdiag.rules.shape import OVERHEAD_SHARE
 from ftdiag.rules.wording import is_library, of_cores, place, place_in, report_again
 
-OVERHEAD_SHARE: Final = Threshold(
-    "executor_share_of_cpu",
-    0.2,
-    "ratio",
-    "a fifth of the CPU time is in the executor's own code: tasks are then below about 60 us (15 us overhead"
-    " each)",
-)
 WAKEUP_US: Final = Threshold(
     "work_per_wakeup",
     50.0,
@@ -36,12 +30,8 @@ WAKEUP_US: Final = Threshold(
 )
 
 
-def _in_executor(line: HotLine) -> bool:
-    return bool(line.stacks) and library_rule(line.stacks[0][0]) == RULE.id
-
-
 def _judge(facts: Facts) -> Verdict:
-    lines = [line for line in facts.hot if _in_executor(line)]
+    lines = lines_of(facts, RULE.id)
     cores = on_cpu_cores(facts, lines)
     on_cpu = facts.metrics.on_cpu_cores
     part = cores / on_cpu if on_cpu > 0 else 0.0

@@ -55,19 +55,6 @@ def caller(line: HotLine) -> Frame:
     return line.frame if frame is None else frame
 
 
-def on_cpu_cores(facts: Facts, lines: list[HotLine]) -> float:
-    """Cores on which these lines ran."""
-    if facts.metrics.duration_ns <= 0:
-        return 0.0
-    spent = sum(
-        finite(time)
-        for line in lines
-        for state, time in line.states_ns.items()
-        if state.group.value == "on_cpu"
-    )
-    return spent / facts.metrics.duration_ns
-
-
 def together_evidence(facts: Facts, found: Together) -> tuple[Evidence, ...]:
     """The figures behind it."""
     parked = sum(charge.parked_cores for charge in found.locks)

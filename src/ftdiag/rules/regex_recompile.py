@@ -17,7 +17,8 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
-from ftdiag.rules.library import caller, on_cpu_cores, together, together_evidence
+from ftdiag.rules.libraries import on_cpu_cores
+from ftdiag.rules.library import caller, together, together_evidence
 from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
 
 CPU_SHARE: Final = Threshold(

@@ -12,6 +12,7 @@ from typing import Final
 
 from ftdiag.model import Stack, ThreadMetrics, ThreadState
 from ftdiag.rules.base import Charges, Facts, Shape, Threshold, finite
+from ftdiag.rules.libraries import lines_of, on_cpu_cores
 from ftdiag.rules.wording import is_file, share, stem
 
 LOOP_BUSY: Final = Threshold(
@@ -75,6 +76,13 @@ UNNAMED: Final = Threshold(
     "ratio",
     "with a fifth of all time in waits of unknown kind, what is idle and what is a lock cannot be told",
 )
+OVERHEAD_SHARE: Final = Threshold(
+    "executor_share_of_cpu",
+    0.2,
+    "ratio",
+    "a fifth of the CPU time is in the executor's own code: tasks are then below about 60 us (15 us overhead"
+    " each)",
+)
 BUSY_THREAD: Final = 0.5
 """The busiest of a group is on a core this long, or a small load in one thread looks like imbalance."""
 IDLE_OF_REST: Final = 0.5
@@ -112,6 +120,10 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
         return Shape(unnamed=f"{part} of thread-time is in waits that could not be named: they may be locks")
     wanted = _potential_workers(python)
     room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
+    # Who hands out tasks that are too small is alone at work, and it is no serial section.
+    handing = on_cpu_cores(facts, lines_of(facts, "executor-tiny-tasks"))
+    if facts.over(OVERHEAD_SHARE, handing / max(facts.metrics.on_cpu_cores, 1e-9), "executor-tiny-tasks"):
+        return Shape("executor-tiny-tasks", None, room)
     # In this order: a loop or I/O explains what would else look serial or unbalanced.
     for find in (_event_loop, _io, _imbalance, _serial, _idle):
         shape = find(facts, python, room, lost)

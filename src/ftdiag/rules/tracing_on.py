@@ -18,7 +18,7 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.charges import LIBRARY_FRAMES, is_tracer
+from ftdiag.rules.libraries import LIBRARY_FRAMES, is_tracer
 from ftdiag.rules.settings import tracing_settings
 from ftdiag.rules.wording import of_cores, places, report_again
 

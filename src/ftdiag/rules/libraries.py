@@ -1,0 +1,71 @@
+"""Which library a stack is inside of, seen from the program, and the rule that knows that library.
+
+In: stacks, hot lines. Out: rule ids, shares of CPU time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from ftdiag.model import Frame, HotLine, Stack, StateGroup
+from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.wording import is_file, is_library
+
+LIBRARY_FRAMES: Final = 12
+"""Frames from the innermost on in which a library is looked for; calls between libraries are not deeper."""
+_BY_FILE: Final[Mapping[str, str]] = {
+    "logging/__init__.py": "logging-contention",
+    "logging/handlers.py": "logging-contention",
+    "queue.py": "queue-contention",
+    "concurrent/futures/thread.py": "executor-tiny-tasks",
+    "concurrent/futures/_base.py": "executor-tiny-tasks",
+    "asyncio/base_events.py": "executor-tiny-tasks",
+    "asyncio/futures.py": "executor-tiny-tasks",
+    "re/__init__.py": "regex-recompile",
+    "re/_compiler.py": "regex-recompile",
+    "re/_parser.py": "regex-recompile",
+}
+_TRACERS: Final = ("trace.py", "bdb.py", "pdb.py", "cProfile.py", "profile.py", "tracemalloc.py")
+_TRACER_PACKAGE: Final = re.compile(r"/(?:site|dist)-packages/(?:coverage|pydevd|_pydevd_bundle|debugpy)/")
+
+
+def library_rule(stack: Stack) -> str | None:
+    """The rule of the library call that a stack is inside of, seen from the program: the outermost one."""
+    found = None
+    for frame in stack[:LIBRARY_FRAMES]:
+        if "importlib._bootstrap" in frame.filename:
+            found = "import-in-hot-path"
+        elif is_tracer(frame):
+            found = "tracing-on"
+        elif is_file(frame, "functools.py") and frame.function in ("update_wrapper", "wraps"):
+            found = "stop-the-world"
+        elif not is_library(frame):
+            break
+        else:
+            found = next((rule for end, rule in _BY_FILE.items() if is_file(frame, end)), found)
+    return found
+
+
+def is_tracer(frame: Frame) -> bool:
+    """Whether a frame is a debugger's, tracer's or profiler's."""
+    return any(is_file(frame, name) for name in _TRACERS) or bool(_TRACER_PACKAGE.search(frame.filename))
+
+
+def lines_of(facts: Facts, rule_id: str) -> list[HotLine]:
+    """The hot lines inside of a rule's library, the hottest first."""
+    return [line for line in facts.hot if line.stacks and library_rule(line.stacks[0][0]) == rule_id]
+
+
+def on_cpu_cores(facts: Facts, lines: Iterable[HotLine]) -> float:
+    """Cores on which these lines ran."""
+    if facts.metrics.duration_ns <= 0:
+        return 0.0
+    spent = sum(
+        finite(time)
+        for line in lines
+        for state, time in line.states_ns.items()
+        if state.group is StateGroup.ON_CPU
+    )
+    return spent / facts.metrics.duration_ns
