@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 from throughput import Tally, parse_options, run
@@ -47,8 +48,29 @@ class WebService:
             tally.done()
 
 
+def run_own_loop(worker: int, tally: Tally) -> None:
+    """The same with a loop for each thread, which does all of its requests itself."""
+    asyncio.run(accept_own_requests(tally))
+
+
+async def accept_own_requests(tally: Tally) -> None:
+    """Keeps a number of requests under way."""
+    await asyncio.gather(*[serve_own_client(client, tally) for client in range(REQUESTS_AT_ONCE)])
+
+
+async def serve_own_client(client: int, tally: Tally) -> None:
+    """One client's requests; nothing is worth being moved off this loop."""
+    while tally.go_on():
+        await asyncio.sleep(0.005)
+        render_page(parse_request(client))
+        tally.done()
+
+
 if __name__ == "__main__":
-    options = parse_options(__doc__, threads=4)
+    options = parse_options(__doc__, threads=4, fixed="a loop for each core, which does the work itself")
+    if options.fixed:
+        loops = max(2, len(os.sched_getaffinity(0)))
+        run([run_own_loop] * loops, options, unit="requests", name="event-loop")
     with ThreadPoolExecutor(options.threads, thread_name_prefix="render") as executor:
         service = WebService(executor)
         run([service.run_loop], options, unit="requests", name="event-loop")

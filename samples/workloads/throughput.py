@@ -25,10 +25,14 @@ JOIN_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The arguments that all workloads take; `seconds` is None for "until killed"."""
+    """The arguments that all workloads take; `seconds` is None for "until killed".
+
+    `fixed` asks for the same program with its cause removed; only workloads that offer it take --fixed.
+    """
 
     threads: int
     seconds: float | None
+    fixed: bool = False
 
 
 class Tally:
@@ -57,20 +61,29 @@ class _Stopped(Exception):
 
 
 def parse_options(
-    description: str | None, threads: int | None = None, arguments: Sequence[str] | None = None
+    description: str | None,
+    threads: int | None = None,
+    arguments: Sequence[str] | None = None,
+    *,
+    fixed: str | None = None,
 ) -> Options:
-    """The command line; `threads` is the default (one for each core, at least two)."""
+    """The command line; `threads` is the default (one for each core, at least two).
+
+    `fixed` says what --fixed changes, where a workload offers it.
+    """
     first_line = (description or "").strip().partition("\n")[0]
     parser = argparse.ArgumentParser(description=first_line)
     default = threads or max(2, len(os.sched_getaffinity(0)))
     parser.add_argument("--threads", type=int, default=default, help="worker threads (%(default)s)")
     parser.add_argument("--seconds", type=float, default=None, help="end after so long (never)")
+    if fixed is not None:
+        parser.add_argument("--fixed", action="store_true", help=fixed)
     parsed = parser.parse_args(arguments)
     if parsed.threads < 1:
         parser.error("--threads must be at least 1")
     if parsed.seconds is not None and parsed.seconds <= 0:
         parser.error("--seconds must be greater than 0")
-    return Options(parsed.threads, parsed.seconds)
+    return Options(parsed.threads, parsed.seconds, getattr(parsed, "fixed", False))
 
 
 def run(
