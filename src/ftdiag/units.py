@@ -5,6 +5,7 @@ In: plain numbers with a known unit. Out: short strings for tables and sentences
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 NOT_MEASURED: Final = "-"
@@ -13,7 +14,7 @@ NOT_MEASURED: Final = "-"
 
 def seconds(value_ns: float | None) -> str:
     """A duration in ns as words of at most six characters or so: "1.24 s", "830 ms", "12 us", "2 min 5 s"."""
-    if value_ns is None:
+    if value_ns is None or not math.isfinite(value_ns):
         return NOT_MEASURED
     magnitude = abs(value_ns)
     if magnitude >= 3600e9:
@@ -36,7 +37,7 @@ def cores(value: float | None) -> str:
 
 def percent(ratio: float | None, digits: int = 0) -> str:
     """A ratio as a percentage: 0.127 -> "13 %"."""
-    return NOT_MEASURED if ratio is None else f"{100 * ratio:.{digits}f} %"
+    return NOT_MEASURED if ratio is None or not math.isfinite(ratio) else f"{100 * ratio:.{digits}f} %"
 
 
 def size(value_bytes: float | None) -> str:

@@ -52,7 +52,7 @@ SIGNAL_STATUS: Final = 128
 @click.option(
     "--format",
     "asked_format",
-    type=click.Choice(["tui", "json", "text"]),
+    type=click.Choice(["tui", "json", "text", "html"]),
     help="The cockpit (tui), or a report when the time is over. Default: tui on a terminal, else text.",
 )
 @fail_on_option

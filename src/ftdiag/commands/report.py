@@ -20,11 +20,12 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
         ("ftdiag report app.ftdiag", ""),
         ("ftdiag report app.ftdiag --from 60 --to 90", "half a minute of it"),
         ("ftdiag report app.ftdiag --format json | jq .hot", "for programs"),
+        ("ftdiag report app.ftdiag --format html > report.html", "to hand on"),
         ("ftdiag report app.ftdiag --fail-on critical", "status 1 if there is one"),
     ),
 )
 @click.argument("file", type=FILE)
-@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
 @click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
 @click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
 @fail_on_option

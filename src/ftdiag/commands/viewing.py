@@ -64,6 +64,8 @@ def load(form: str) -> None:
             import ftdiag.tui.app
         elif form == "json":
             import ftdiag.reports.json
+        elif form == "html":
+            import ftdiag.reports.html
         else:
             import ftdiag.reports.text  # noqa: F401
     finally:
@@ -204,6 +206,10 @@ def print_report(snapshot: Snapshot, form: str, fail_on: str | None = None) -> i
         from ftdiag.reports.json import to_report
 
         terminal.put_json(to_report(snapshot))
+    elif form == "html":
+        from ftdiag.reports import html
+
+        terminal.put_lines(html.render(snapshot).splitlines())
     else:
         from ftdiag.reports.text import render
 

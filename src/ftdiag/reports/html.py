@@ -1,0 +1,583 @@
+"""The HTML report: one file for mail and tickets, with charts, that needs nothing else and runs no code.
+
+In: a `Snapshot`. Out: `render`: a whole document, in ASCII. Everything that the target chose is made visible
+and escaped; a content security policy forbids scripts and what is not in the file, should that ever fail.
+Tables are bounded: 500 threads stay readable, the JSON report has them all.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from ftdiag import units
+from ftdiag.model import (
+    Confidence,
+    Finding,
+    Frame,
+    LockHolder,
+    LockMetrics,
+    LockWaiter,
+    Pauses,
+    SharedObject,
+    Snapshot,
+    Stack,
+    ThreadMetrics,
+    ThreadState,
+)
+from ftdiag.reports.escaping import visible
+from ftdiag.reports.text import STATE_NAMES, headline
+
+SHOWN_THREADS: Final = 100
+SHOWN_LINES: Final = 40
+SHOWN_LOCKS: Final = 30
+SHOWN_PEOPLE: Final = 8
+"""Waiters and holders of one lock."""
+SHOWN_FRAMES: Final = 24
+SHOWN_STACKS: Final = 3
+SHOWN_FINDINGS: Final = 60
+SHOWN_GAPS: Final = 40
+SHOWN_BARS: Final = 64
+"""Columns of the concurrency chart; the last one has the rest."""
+SHOWN_TEXT: Final = 2000
+"""Characters of an explanation."""
+
+_COLOURS: Final[Mapping[ThreadState, str]] = {
+    ThreadState.ON_CPU: "#2e9e5b",
+    ThreadState.WORK: "#2e9e5b",
+    ThreadState.ALLOC: "#8fbf3f",
+    ThreadState.GC: "#c4b02c",
+    ThreadState.ATOMIC: "#e0662b",
+    ThreadState.SPIN: "#c8402f",
+    ThreadState.RUNNABLE: "#d99a2b",
+    ThreadState.GIL: "#8e2f5c",
+    ThreadState.STOPPED: "#b0417f",
+    ThreadState.LOCK: "#9c2f2f",
+    ThreadState.OBJECT_LOCK: "#b5533c",
+    ThreadState.RUNTIME_LOCK: "#7a4a8c",
+    ThreadState.IO: "#3a78c2",
+    ThreadState.SLEEP: "#7fa3c7",
+    ThreadState.IDLE: "#a9b4bf",
+    ThreadState.UNKNOWN: "#7d7d7d",
+}
+_CONFIDENCE: Final = {
+    Confidence.KNOWN: "known",
+    Confidence.INFERRED: "inferred",
+    Confidence.UNKNOWN: "not certain",
+}
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+_STYLE: Final = """
+:root{color-scheme:light dark;--back:#fff;--text:#1c2126;--soft:#5b6670;--line:#d7dde2;--card:#f5f7f9;
+--info:#3a78c2;--warning:#b97a10;--critical:#b3261e}
+@media (prefers-color-scheme:dark){:root{--back:#15191d;--text:#e6eaee;--soft:#9aa6b1;--line:#333c44;
+--card:#1d2329;--info:#78aef0;--warning:#e6ad4c;--critical:#f2857d}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:72rem;padding:1.5rem;background:var(--back);color:var(--text);
+font:15px/1.5 system-ui,sans-serif}
+h1{font-size:1.35rem;margin:0 0 .4rem}
+h2{font-size:1.1rem;margin:2rem 0 .6rem;border-bottom:1px solid var(--line)}
+h3{font-size:1rem;margin:0 0 .3rem}p{margin:.3rem 0}.soft{color:var(--soft)}
+code,pre,.place{font-family:ui-monospace,monospace;font-size:.88em;overflow-wrap:anywhere}
+pre{background:var(--back);border:1px solid var(--line);padding:.5rem;white-space:pre-wrap;margin:.3rem 0}
+table{border-collapse:collapse;width:100%;font-size:.92em}
+th,td{text-align:left;vertical-align:top;padding:.25rem .5rem;border-bottom:1px solid var(--line)}
+td.n,th.n{text-align:right;white-space:nowrap}td{overflow-wrap:anywhere}
+.bar{display:flex;height:1rem;min-width:8rem;border-radius:3px;overflow:hidden;background:var(--line)}
+.bar.big{height:1.8rem}
+.bar span{display:block;min-width:0;-webkit-print-color-adjust:exact;print-color-adjust:exact}
+.key{display:inline-block;width:.8em;height:.8em;border-radius:2px;margin-right:.35em;
+-webkit-print-color-adjust:exact;print-color-adjust:exact}
+ul.legend{list-style:none;padding:0;margin:.5rem 0;display:flex;flex-wrap:wrap;gap:.15rem 1.2rem}
+.card{background:var(--card);border:1px solid var(--line);border-left:4px solid var(--info);
+border-radius:4px;padding:.7rem 1rem;margin:.7rem 0;break-inside:avoid}
+.card.warning{border-left-color:var(--warning)}.card.critical{border-left-color:var(--critical)}
+.tag{font-size:.8em;font-weight:600;text-transform:uppercase;letter-spacing:.04em;color:var(--info)}
+.warning>.tag{color:var(--warning)}.critical>.tag{color:var(--critical)}
+details{margin:.2rem 0}summary{cursor:pointer;color:var(--soft)}
+svg{display:block;width:100%;height:auto;max-width:44rem}
+svg text{fill:var(--soft);font:11px system-ui,sans-serif}
+@media print{body{max-width:none;padding:0;font-size:11px}tr{break-inside:avoid}h2{break-after:avoid}}
+"""
+
+
+def render(snapshot: Snapshot) -> str:
+    """The document."""
+    title = f"ftdiag: pid {snapshot.target.pid}"
+    body = "\n".join(_body(snapshot))
+    document = (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_safe(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    )
+    return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _body(snapshot: Snapshot) -> Iterator[str]:
+    yield "<header>"
+    yield f"<h1>{_escape(headline(snapshot))}</h1>"
+    for line in _target(snapshot):
+        yield f'<p class="soft">{line}</p>'
+    yield "</header>\n<main>"
+    yield from _section("Findings", _findings(snapshot))
+    yield from _section("Where thread-time goes", _states(snapshot))
+    yield from _section("Cores", _cores(snapshot))
+    yield from _section(_counted("Threads", SHOWN_THREADS, len(snapshot.threads)), _threads(snapshot))
+    yield from _section(_counted("Hot lines", SHOWN_LINES, len(snapshot.hot)), _hot(snapshot))
+    yield from _section(_counted("Locks", SHOWN_LOCKS, len(snapshot.locks)), _locks(snapshot))
+    yield from _section("Stop-the-world pauses", _pauses(snapshot.pauses))
+    yield from _section("How far this can be trusted", _quality(snapshot))
+    yield "</main>"
+
+
+def _section(heading: str, parts: Iterable[str]) -> Iterator[str]:
+    """A heading and its parts; nothing where there are none."""
+    made = list(parts)
+    if made:
+        yield f"<section>\n<h2>{_escape(heading)}</h2>"
+        yield from made
+        yield "</section>"
+
+
+# --- sections ------------------------------------------------------------------------------------------
+
+
+def _target(snapshot: Snapshot) -> Iterator[str]:
+    target, metrics = snapshot.target, snapshot.metrics
+    gil = {None: "GIL state not known", True: "GIL on", False: "GIL off"}[target.gil_enabled]
+    build = "free-threaded" if target.free_threaded else "GIL build"
+    yield f"pid {target.pid}, CPython {_safe(target.python_version)} {build}, {gil}"
+    if target.gil_culprits:
+        yield f"modules that turned the GIL on: {', '.join(map(_safe, target.gil_culprits[:SHOWN_PEOPLE]))}"
+    yield f"<code>{_safe(target.command)}</code>"
+    unix_ns = snapshot.settings.started_unix_ns + snapshot.t0_ns - snapshot.settings.started_ns
+    try:
+        start = f" from {datetime.fromtimestamp(unix_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (ValueError, OverflowError, OSError):
+        start = ""
+    yield (
+        f"{units.seconds(metrics.duration_ns)} recorded{start},"
+        f" {units.plural(metrics.ticks, 'tick')} at {snapshot.settings.rate_hz:g} Hz"
+        f" on {_safe(snapshot.settings.host)}"
+    )
+    if snapshot.end is not None:
+        yield f"recording ended: {_safe(snapshot.end.detail or snapshot.end.reason.value)}"
+
+
+def _findings(snapshot: Snapshot) -> Iterator[str]:
+    if snapshot.workload is not None:
+        yield f"<p>{_safe(snapshot.workload.kind)}: {_safe(snapshot.workload.advice, SHOWN_TEXT)}</p>"
+    for finding in snapshot.findings[:SHOWN_FINDINGS]:
+        yield from _finding(finding)
+    if not snapshot.findings and (snapshot.metrics.ticks or snapshot.threads):
+        yield "<p>No rule found a cause that costs cores.</p>"
+    if snapshot.not_applicable:
+        rows = [[_safe(rule), _safe(reason)] for rule, reason in snapshot.not_applicable]
+        yield _folded(f"{len(rows)} rules could not be applied", _table(("rule", "why"), rows))
+
+
+def _finding(finding: Finding) -> Iterator[str]:
+    severity = finding.severity.value
+    yield f'<article class="card {severity}"><span class="tag">{severity}</span>'
+    yield f"<h3>{_safe(finding.summary, SHOWN_TEXT)}</h3>"
+    yield (
+        f'<p class="soft">at most {_number(finding.lost_cores)} cores, {_safe(finding.confidence)};'
+        f" <code>{_safe(finding.rule_id)}</code></p>"
+    )
+    yield f"<p>{_safe(finding.explanation, SHOWN_TEXT)}</p>"
+    if finding.remedy:
+        yield "<p><strong>What to change</strong></p><ul>"
+        for remedy in finding.remedy:
+            code = "" if remedy.code is None else f"<pre>{_code(remedy.code)}</pre>"
+            yield f"<li>{_safe(remedy.text, SHOWN_TEXT)}{code}</li>"
+        yield "</ul>"
+    if finding.verify:
+        yield f"<p><strong>To verify:</strong> {_safe(finding.verify, SHOWN_TEXT)}</p>"
+    for other in finding.could_also_be:
+        yield f'<p class="soft">could also be: {_safe(other, SHOWN_TEXT)}</p>'
+    if finding.evidence:
+        rows = [
+            [
+                _safe(each.metric.replace("_", " ")),
+                f"{_number(each.value)} {_safe(each.unit)}",
+                "" if each.threshold is None else f"{_number(each.threshold)} {_safe(each.unit)}",
+            ]
+            for each in finding.evidence
+        ]
+        yield _folded("evidence", _table(("metric", "value", "threshold"), rows))
+    yield "</article>"
+
+
+def _states(snapshot: Snapshot) -> Iterator[str]:
+    states = snapshot.metrics.states_ns
+    whole = sum(states.values())
+    if whole > 0:
+        yield f'<p class="soft">{units.seconds(whole)} of thread-time</p>'
+        yield _bar(states, whole, big=True)
+        yield _legend(
+            (state, f"{_percent(spent, whole)}, {units.seconds(spent)}") for state, spent in _longest(states)
+        )
+
+
+def _cores(snapshot: Snapshot) -> Iterator[str]:
+    metrics = snapshot.metrics
+    if not metrics.ticks and not metrics.states_ns:
+        return
+    capacity = metrics.capacity_cores
+    if capacity is not None and capacity > 0:
+        reason = f" ({_safe(metrics.capacity_reason)})" if metrics.capacity_reason else ""
+        yield f"<p>capacity: {units.cores(capacity)} cores{reason}</p>"
+        wasted = sum(metrics.lost_cores.get(state, 0.0) for state in (ThreadState.ATOMIC, ThreadState.SPIN))
+        parts = {ThreadState.WORK: max(0.0, metrics.on_cpu_cores - wasted), **metrics.lost_cores}
+        label = "on a core" if metrics.useful_cores is None else "on a core, not wasted"
+        yield _bar(parts, max(capacity, sum(parts.values())), big=True)
+        yield _legend(
+            ((state, f"{cores:.2f} cores") for state, cores in _longest(parts) if cores >= 0.005),
+            {
+                ThreadState.WORK: label,
+                **{state: f"lost to: {STATE_NAMES[state]}" for state in metrics.lost_cores},
+            },
+        )
+    facts = [
+        ("useful", None if metrics.useful_cores is None else f"{metrics.useful_cores:.2f} cores"),
+        ("ideal", None if metrics.ideal_speedup is None else f"{metrics.ideal_speedup:.2f} cores"),
+        ("efficiency", None if metrics.efficiency_ratio is None else units.percent(metrics.efficiency_ratio)),
+        ("on CPU", f"{metrics.on_cpu_cores:.2f} cores"),
+        ("wanting a core", f"{metrics.run_queue_cores:.2f} cores"),
+        (
+            "load balance",
+            None if metrics.load_balance_ratio is None else units.percent(metrics.load_balance_ratio),
+        ),
+        (
+            "serial share",
+            None if metrics.serial_share_ratio is None else units.percent(metrics.serial_share_ratio),
+        ),
+        ("threads with work", f"{metrics.threads_with_work:,} of {metrics.threads:,}"),
+    ]
+    yield _table([name for name, _ in facts], [[value or "not measured" for _, value in facts]])
+    if metrics.concurrency:
+        yield "<p>Threads at once on a core or wanting one, share of the ticks:</p>"
+        yield _histogram(metrics.concurrency)
+
+
+def _threads(snapshot: Snapshot) -> Iterator[str]:
+    listed = sorted(snapshot.threads, key=_activity)[:SHOWN_THREADS]
+    if not listed:
+        return
+    rows = []
+    for thread in listed:
+        hot = f'<div class="place">{_place(thread.hot[0].frame)}</div>' if thread.hot else ""
+        rows.append(
+            [
+                f"{_safe(thread.info.name)}"
+                f"<div class='soft'>tid {thread.info.tid}, {_safe(thread.role)}</div>",
+                units.seconds(thread.alive_ns),
+                units.seconds(thread.cpu_ns),
+                _bar(thread.states_ns, thread.alive_ns)
+                + f"<div class='soft'>{_split(thread.states_ns, thread.alive_ns)}</div>",
+                hot + _main_wait(thread),
+            ]
+        )
+    yield _table(("thread", "alive", "CPU", "states", "most at"), rows, numbers=(1, 2))
+    yield from _rest(len(snapshot.threads) - len(listed), "thread")
+
+
+def _hot(snapshot: Snapshot) -> Iterator[str]:
+    whole = sum(snapshot.metrics.states_ns.values())
+    rows = []
+    for line in snapshot.hot[:SHOWN_LINES]:
+        shared = ", ".join(map(_shared, line.shared))
+        native = ", ".join(f"{_safe(symbol)} {units.percent(share)}" for symbol, share in line.native)
+        callers = "".join(
+            _folded(f"{_percent(spent, line.total_ns)} by way of", _stack(stack))
+            for stack, spent in line.stacks[:SHOWN_STACKS]
+            if len(stack) > 1
+        )
+        rows.append(
+            [
+                f'<div class="place">{_place(line.frame)}</div>'
+                + (f"<div>shared by threads: {shared}</div>" if shared else "")
+                + (f'<div class="soft">machine code: {native}</div>' if native else "")
+                + callers,
+                f"{_percent(line.total_ns, whole)}<br>{units.seconds(line.total_ns)}",
+                f"{line.threads:,}",
+                _bar(line.states_ns, line.total_ns)
+                + f"<div class='soft'>{_split(line.states_ns, line.total_ns)}</div>",
+            ]
+        )
+    if rows:
+        yield _table(("line", "time", "threads", "states"), rows, numbers=(1, 2))
+        yield from _rest(len(snapshot.hot) - len(rows), "line")
+
+
+def _locks(snapshot: Snapshot) -> Iterator[str]:
+    for lock in snapshot.locks[:SHOWN_LOCKS]:
+        yield '<article class="card">'
+        yield f"<h3>{_lock_name(lock)}</h3>"
+        yield (
+            f"<p>waited for {units.seconds(lock.wait_ns)}, {units.seconds(lock.critical_wait_ns)} of it while"
+            f" cores were free; on average {_number(lock.mean_queue)} waiters, at most {lock.waiters_max:,};"
+            f" longest wait {units.seconds(lock.longest_wait_ns)}</p>"
+        )
+        if lock.holders:
+            rows = [_holder(holder) for holder in lock.holders[:SHOWN_PEOPLE]]
+            yield _table(("held by", "blame", "known how", "at"), rows, numbers=(1,))
+        if lock.waiters:
+            rows = [_waiter(waiter) for waiter in lock.waiters[:SHOWN_PEOPLE]]
+            yield _table(("waits", "time", "at"), rows, numbers=(1,))
+        yield "</article>"
+    yield from _rest(len(snapshot.locks) - SHOWN_LOCKS, "lock")
+
+
+def _pauses(pauses: Sequence[Pauses]) -> Iterator[str]:
+    rows = [
+        [
+            "not known" if each.requester is None else _safe(each.requester.name),
+            "not known" if each.reason is None else _safe(each.reason),
+            _CONFIDENCE[each.confidence],
+            f"{each.count:,}",
+            units.seconds(each.total_ns),
+            units.seconds(each.longest_ns),
+            f"{each.threads_max:,}",
+            _stack(each.stack[:SHOWN_STACKS]),
+        ]
+        for each in pauses
+    ]
+    if rows:
+        names = (
+            "asked for by",
+            "reason",
+            "known how",
+            "pauses, at least",
+            "time",
+            "longest",
+            "threads",
+            "at",
+        )
+        yield _table(names, rows, numbers=(3, 4, 5, 6))
+
+
+def _quality(snapshot: Snapshot) -> Iterator[str]:
+    quality = snapshot.quality
+    figures = [
+        ("unknown thread-time", quality.unknown_ratio),
+        ("CPU time that machine code explains", quality.classified_cpu_ratio),
+        ("torn stacks", quality.torn_ratio),
+        ("missed ticks", quality.missed_tick_ratio),
+        ("the sampler's CPU, of a core", quality.sampler_cpu_ratio),
+        ("threads sampled in machine code at a time", quality.native_sampled_ratio),
+    ]
+    rows = [[name, units.percent(value, 1)] for name, value in figures if value is not None]
+    if quality.native_lost:
+        rows.append(["native samples dropped by the kernel", f"{quality.native_lost:,}"])
+    if rows:
+        yield _table(("figure", "value"), rows, numbers=(1,))
+    if quality.not_measured:
+        missing = [
+            [_safe(name.replace("_", " ")), _safe(why)] for name, why in sorted(quality.not_measured.items())
+        ]
+        yield _table(("not measured", "why"), missing[:SHOWN_GAPS])
+    if quality.gaps:
+        gaps = [[_safe(gap.what), _safe(gap.why), f"{gap.count:,}"] for gap in quality.gaps[:SHOWN_GAPS]]
+        yield _table(("could not be read", "why", "times"), gaps, numbers=(2,))
+        yield from _rest(len(quality.gaps) - SHOWN_GAPS, "kind of gaps", "kinds of gaps")
+    if snapshot.settings.native is not None:
+        yield f'<p class="soft">machine code: {_safe(snapshot.settings.native)}</p>'
+
+
+# --- charts --------------------------------------------------------------------------------------------
+
+
+def _bar(states: Mapping[ThreadState, float], whole: float, *, big: bool = False) -> str:
+    """A bar in one line, split by state; read aloud as its shares."""
+    pieces = "".join(
+        f'<span style="width:{width:.2f}%;background:{_COLOURS[state]}"'
+        f' title="{_escape(STATE_NAMES[state])} {_percent(spent, whole)}"></span>'
+        for state, spent in _in_order(states)
+        if (width := _width(spent, whole)) >= 0.05
+    )
+    label = _split(states, whole)
+    return f'<div class="bar{" big" if big else ""}" role="img" aria-label="{label}">{pieces}</div>'
+
+
+def _legend(items: Iterable[tuple[ThreadState, str]], names: Mapping[ThreadState, str] = STATE_NAMES) -> str:
+    entries = "".join(
+        f'<li><span class="key" style="background:{_COLOURS[state]}"></span>'
+        f"{_escape(names[state])}: {value}</li>"
+        for state, value in items
+    )
+    return f'<ul class="legend">{entries}</ul>'
+
+
+def _histogram(concurrency: Sequence[float]) -> str:
+    """How many threads at once, as columns."""
+    shares = [max(0.0, share) if math.isfinite(share) else 0.0 for share in concurrency]
+    if len(shares) > SHOWN_BARS:
+        shares = [*shares[: SHOWN_BARS - 1], sum(shares[SHOWN_BARS - 1 :])]
+    width, height, gap = 640.0, 110.0, 3.0
+    column = width / len(shares)
+    top = max(shares) or 1.0
+    every = 1 + len(shares) // 24
+    parts = []
+    for count, share in enumerate(shares):
+        tall = height * share / top
+        left = count * column
+        more = " or more" if count == SHOWN_BARS - 1 else ""
+        parts.append(
+            f'<rect x="{left:.1f}" y="{height - tall + 14:.1f}" width="{max(1.0, column - gap):.1f}"'
+            f' height="{tall:.1f}" fill="{_COLOURS[ThreadState.WORK]}">'
+            f"<title>{count}{more} threads: {units.percent(share)}</title></rect>"
+        )
+        middle = left + (column - gap) / 2
+        if count % every == 0:
+            parts.append(f'<text x="{middle:.1f}" y="{height + 28:.0f}" text-anchor="middle">{count}</text>')
+        if share >= 0.005 and len(shares) <= 24:
+            parts.append(
+                f'<text x="{middle:.1f}" y="{height - tall + 10:.1f}" text-anchor="middle">'
+                f"{units.percent(share)}</text>"
+            )
+    label = ", ".join(
+        f"{count} in {units.percent(share)}" for count, share in enumerate(shares) if share >= 0.005
+    )
+    return (
+        f'<svg viewBox="0 0 {width:.0f} {height + 34:.0f}" role="img" aria-label="{label}">'
+        + "".join(parts)
+        + "</svg>"
+    )
+
+
+# --- parts ---------------------------------------------------------------------------------------------
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """A table of cells that are HTML already; the columns in `numbers` are set to the right."""
+    classes = [' class="n"' if place in numbers else "" for place in range(len(names))]
+    head = "".join(
+        f'<th scope="col"{kind}>{_escape(name)}</th>' for name, kind in zip(names, classes, strict=True)
+    )
+    body = "\n".join(
+        "<tr>" + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row, classes, strict=True)) + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details><summary>{_escape(summary)}</summary>{content}</details>"
+
+
+def _rest(left: int, noun: str, nouns: str | None = None) -> Iterator[str]:
+    if left > 0:
+        more = units.plural(left, f"more {noun}", None if nouns is None else f"more {nouns}")
+        yield f'<p class="soft">and {more}</p>'
+
+
+def _counted(heading: str, shown: int, present: int) -> str:
+    return f"{heading} ({shown} of {present:,} shown)" if present > shown else heading
+
+
+def _stack(stack: Stack) -> str:
+    frames = "<br>".join(_place(frame) for frame in stack[:SHOWN_FRAMES])
+    more = len(stack) - SHOWN_FRAMES
+    return f'<div class="place">{frames}{f"<br>and {more:,} outer frames" if more > 0 else ""}</div>'
+
+
+def _place(frame: Frame) -> str:
+    line = "" if frame.line is None else f":{frame.line}"
+    return f"{_safe(frame.filename)}{line} in {_safe(frame.function)}"
+
+
+def _shared(one: SharedObject) -> str:
+    possibly = "" if one.confidence is Confidence.KNOWN else ", possibly"
+    return f"<code>{_safe(one.name)}</code> ({_safe(one.type_name)}{possibly})"
+
+
+def _lock_name(lock: LockMetrics) -> str:
+    if lock.number == 0:
+        return _safe(lock.lock.label or "other locks")
+    name = lock.lock.label or f"an unnamed {lock.lock.kind.value} lock"
+    return f"{_safe(name)} ({_safe(lock.lock.type_name or lock.lock.kind.value)}, lock {lock.number})"
+
+
+def _holder(holder: LockHolder) -> list[str]:
+    name = "not known" if holder.thread is None else _safe(holder.thread.name)
+    return [
+        name,
+        units.seconds(holder.blame_ns),
+        _CONFIDENCE[holder.confidence],
+        _stack(holder.stack[:SHOWN_STACKS]),
+    ]
+
+
+def _waiter(waiter: LockWaiter) -> list[str]:
+    return [_safe(waiter.thread.name), units.seconds(waiter.wait_ns), _stack(waiter.stack[:SHOWN_STACKS])]
+
+
+def _main_wait(thread: ThreadMetrics) -> str:
+    if not thread.waits:
+        return ""
+    wait, spent = thread.waits[0]
+    lock = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
+    name = lock or wait.detail or wait.syscall or "?"
+    return f"<div class='soft'>waits for {_safe(name)}: {_percent(spent, thread.alive_ns)}</div>"
+
+
+def _activity(thread: ThreadMetrics) -> tuple[float, int]:
+    apart = sum(
+        thread.states_ns.get(state, 0.0) for state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.IO)
+    )
+    return apart - thread.alive_ns, thread.info.index
+
+
+# --- words ---------------------------------------------------------------------------------------------
+
+
+def _safe(text: str, limit: int = 500) -> str:
+    """A text of the target, on one line, harmless and escaped."""
+    return _escape(visible(text, limit=limit))
+
+
+def _code(text: str) -> str:
+    """Code that may have several lines."""
+    return "\n".join(_safe(line) for line in text.splitlines()[:60])
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else "not measured"
+
+
+def _percent(part: float, whole: float) -> str:
+    ratio = part / whole if whole > 0 and math.isfinite(part) else 0.0
+    return "under 1 %" if 0 < ratio < 0.005 else units.percent(ratio)
+
+
+def _width(part: float, whole: float) -> float:
+    """Percent of a bar, whatever the figures."""
+    if not (whole > 0 and math.isfinite(whole) and math.isfinite(part)):
+        return 0.0
+    return min(100.0, max(0.0, 100.0 * part / whole))
+
+
+def _split(states: Mapping[ThreadState, float], whole: float) -> str:
+    shown = [
+        f"{_escape(STATE_NAMES[state])} {_percent(spent, whole)}"
+        for state, spent in _longest(states)
+        if whole > 0 and spent >= 0.005 * whole
+    ]
+    return ", ".join(shown) or "no time"
+
+
+def _longest(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, float]]:
+    return sorted(((state, spent) for state, spent in states.items() if spent > 0), key=lambda item: -item[1])
+
+
+def _in_order(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, float]]:
+    """In one order everywhere, so that bars can be compared."""
+    return [(state, states[state]) for state in _COLOURS if states.get(state, 0.0) > 0]

@@ -1,0 +1,207 @@
+"""The HTML report: well-formed, harmless whatever the target is called, bounded, and complete."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from builders import RecordingBuilder, a_target, spent
+from ftdiag.model import (
+    Confidence,
+    Evidence,
+    Finding,
+    Frame,
+    Gap,
+    Pauses,
+    Remedy,
+    Severity,
+    SharedObject,
+    Snapshot,
+    ThreadInfo,
+    ThreadState,
+)
+from ftdiag.reports.html import SHOWN_LINES, SHOWN_THREADS, render
+
+VOID = {"meta", "br"}
+HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e&\"'\udc80"
+
+
+class Checked(HTMLParser):
+    """Refuses what is not closed, and collects elements, attributes and text."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def parsed(document: str) -> Checked:
+    """The document, checked: everything closed, no script, nothing from elsewhere."""
+    assert document.startswith("<!DOCTYPE html>")
+    assert document.isascii()
+    parser = Checked()
+    parser.feed(document)
+    parser.close()
+    assert parser.open == []
+    assert not {"script", "img", "link", "iframe", "object", "base", "form", "a"} & set(parser.elements)
+    for name, value in parser.attributes:
+        assert not name.startswith("on")
+        assert name not in ("src", "href", "srcset", "xlink:href")
+        assert "url(" not in (value or "")
+    return parser
+
+
+def contended(folder: Path, name: str = "worker") -> Snapshot:
+    """Two threads on one lock, the names chosen by the target."""
+    builder = RecordingBuilder(folder / "r", target=a_target(command=f"python {name}"))
+    builder.window(
+        {
+            f"{name}-1": [
+                spent(50, "on_cpu", at="/srv/app.py:41 put < /srv/app.py:80 handle"),
+                spent(50, "lock", at="/srv/app.py:39 put", lock="self._lock", holder=f"{name}-2"),
+            ],
+            f"{name}-2": [
+                spent(50, "lock", at="/srv/app.py:39 put", lock="self._lock", holder=f"{name}-1"),
+                spent(50, "on_cpu", at="/srv/app.py:41 put"),
+            ],
+        },
+        gaps=[Gap("stack", "torn", 2)],
+    )
+    return builder.end().session().snapshot()
+
+
+def a_finding(text: str) -> Finding:
+    """A finding whose every text is the given one."""
+    return Finding(
+        rule_id="hot-lock",
+        severity=Severity.CRITICAL,
+        score=90.0,
+        confidence="known",
+        lost_cores=1.5,
+        subject={"lock": text},
+        summary=text,
+        explanation=text,
+        could_also_be=(text,),
+        remedy=(Remedy(text, f"{text}\nsecond line"),),
+        verify=text,
+        evidence=(Evidence("wait_share", 0.5, "ratio", 0.1), Evidence("bad", float("nan"), text)),
+    )
+
+
+def test_everything_is_in_it(tmp_path: Path) -> None:
+    # GIVEN a snapshot with a finding, a lock, named objects, machine code, a pause and a gap
+    snapshot = contended(tmp_path)
+    shared = SharedObject("CONFIG", "Config", Confidence.INFERRED)
+    line = replace(snapshot.hot[0], shared=(shared,), native=(("_Py_DecRefShared", 0.4),))
+    pause = Pauses(
+        ThreadInfo(7, 70, "collector", True), Confidence.KNOWN, "garbage collection",
+        (Frame("gc.py", "clean", 5),), 12, 3e8, 5e7, 2,
+    )  # fmt: skip
+    snapshot = replace(
+        snapshot, hot=(line, *snapshot.hot[1:]), pauses=(pause,), findings=(a_finding("Threads wait"),)
+    )
+
+    # WHEN it is rendered
+    document = parsed(render(snapshot))
+
+    # THEN all of it can be read, and bars say their shares in words
+    for expected in (
+        "Threads wait", "second line", "self._lock", "worker-1", "/srv/app.py:39 in put", "CONFIG",
+        "possibly",
+        "_Py_DecRefShared 40 %", "collector", "garbage collection", "torn", "Where thread-time goes",
+    ):  # fmt: skip
+        assert expected in document.text
+    labels = [value for name, value in document.attributes if name == "aria-label"]
+    assert any("lock 50 %" in (label or "") for label in labels)
+    assert "svg" in document.elements
+    # AND it looks right in the dark, and says so
+    assert "prefers-color-scheme:dark" in document.text
+
+
+def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
+    # GIVEN a target whose names, texts and objects are markup and control characters
+    snapshot = contended(tmp_path, HOSTILE)
+    line = replace(
+        snapshot.hot[0],
+        frame=Frame(HOSTILE, HOSTILE, 3),
+        shared=(SharedObject(HOSTILE, HOSTILE, Confidence.KNOWN),),
+        native=((HOSTILE, 1.0),),
+        stacks=(((Frame(HOSTILE, HOSTILE, 3), Frame(HOSTILE, HOSTILE, None)), 1.0),),
+    )
+    snapshot = replace(
+        snapshot,
+        hot=(line,),
+        findings=(a_finding(HOSTILE),),
+        not_applicable=((HOSTILE, HOSTILE),),
+        target=replace(snapshot.target, gil_culprits=(HOSTILE,), python_version=HOSTILE),
+        settings=replace(snapshot.settings, host=HOSTILE, native=HOSTILE),
+        quality=replace(snapshot.quality, gaps=(Gap(HOSTILE, HOSTILE, 1),), not_measured={HOSTILE: HOSTILE}),
+    )
+
+    # WHEN it is rendered, THEN it is text everywhere, with its control characters in sight
+    document = parsed(render(snapshot))
+    assert "<script>alert(1)</script>" in document.text
+    assert "\\x1b[2J\\u202e" in document.text
+    assert "\x1b" not in document.text
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf"), -1.0, 0.0, 1e300])
+def test_impossible_figures_are_borne(tmp_path: Path, figure: float) -> None:
+    # GIVEN figures that no measurement gives
+    snapshot = contended(tmp_path)
+    states = dict.fromkeys(ThreadState, figure)
+    metrics = replace(
+        snapshot.metrics,
+        states_ns=states,
+        lost_cores=states,
+        concurrency=(figure,) * 3,
+        capacity_cores=figure,
+    )
+    line = replace(snapshot.hot[0], states_ns=states, total_ns=1.0)
+
+    # WHEN rendered, THEN a well-formed document comes whose bars fit
+    document = parsed(render(replace(snapshot, metrics=metrics, hot=(line,))))
+    for name, value in document.attributes:
+        if name == "style" and value and value.startswith("width:"):
+            assert 0 <= float(value.removeprefix("width:").split("%")[0]) <= 100
+
+
+def test_five_hundred_threads_stay_readable(tmp_path: Path) -> None:
+    # GIVEN more threads and lines than anybody reads
+    snapshot = contended(tmp_path)
+    threads = tuple(
+        replace(snapshot.threads[0], info=replace(snapshot.threads[0].info, index=number))
+        for number in range(500)
+    )
+    snapshot = replace(snapshot, threads=threads, hot=snapshot.hot[:1] * 100)
+
+    # WHEN it is rendered, THEN the tables end, say so, and the file is small
+    text = render(snapshot)
+    document = parsed(text)
+    assert f"({SHOWN_THREADS} of 500 shown)" in document.text
+    assert f"and {500 - SHOWN_THREADS} more threads" in document.text
+    assert f"({SHOWN_LINES} of 100 shown)" in document.text
+    assert len(text) < 500_000
+
+
+def test_nothing_recorded(tmp_path: Path) -> None:
+    # GIVEN an empty recording, WHEN it is rendered, THEN it says so
+    snapshot = RecordingBuilder(tmp_path / "r").session().snapshot()
+    assert "Nothing was recorded" in parsed(render(snapshot)).text
