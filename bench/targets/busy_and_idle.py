@@ -32,8 +32,9 @@ def outer(turns: int) -> int:
     return inner(turns) + 1
 
 
-def work(counts: mmap.mmap, place: int) -> None:
+def work(counts: mmap.mmap, place: int, begin: threading.Event) -> None:
     """The body of a busy thread: each writes to words of its own."""
+    begin.wait()
     done = 0
     while True:
         outer(500)
@@ -52,10 +53,12 @@ def main() -> None:
     with open(name, "r+b") as shared:
         counts = mmap.mmap(shared.fileno(), 4096)
     jobs: queue.Queue[int] = queue.Queue()
+    begin = threading.Event()  # on a busy machine it takes long to start threads beside busy ones
     for _ in range(resting):
         threading.Thread(target=idle, args=(jobs,), daemon=True).start()
     for number in range(busy):
-        threading.Thread(target=work, args=(counts, 8 * number), daemon=True).start()
+        threading.Thread(target=work, args=(counts, 8 * number, begin), daemon=True).start()
+    begin.set()
     print(f"ready {os.getpid()}", flush=True)
     time.sleep(3600)
 
