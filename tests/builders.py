@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ftdiag.model import (
+    NATIVE_FILE,
     NO_HOLDER,
     NO_STACK,
     NO_WAIT,
@@ -35,10 +36,12 @@ from ftdiag.model import (
     Gap,
     LockKind,
     LockRef,
+    NativeSamples,
     ProcessCounters,
     RecordingSettings,
     Runs,
     SamplerCost,
+    SharedObject,
     Stack,
     StateGroup,
     Target,
@@ -198,6 +201,7 @@ class RecordingBuilder:
         rate_hz: float = 100.0,
         keep_ns: int | None = None,
         keep_bytes: int | None = None,
+        native: str | None = None,
     ) -> None:
         self.path = path
         self.target = target or a_target()
@@ -208,6 +212,7 @@ class RecordingBuilder:
             started_unix_ns=START_UNIX_NS,
             ftdiag_version="0.1.0",
             host="testhost",
+            native=native,
         )
         self.now_ns = START_NS
         self._writer = RecordingWriter(
@@ -263,8 +268,13 @@ class RecordingBuilder:
         length_ns: int | None = None,
         cost: SamplerCost | None = None,
         process: ProcessCounters | None = None,
+        native: Sequence[tuple[str, str, str, str, int]] | None = None,
+        shared: Sequence[tuple[str, SharedObject]] = (),
     ) -> RecordingBuilder:
-        """Appends a window. `counters={name: None}` leaves a thread's counters out."""
+        """Appends a window. `counters={name: None}` leaves a thread's counters out.
+
+        `native` has (thread, stack, state, symbol, samples), `shared` (line as in a stack, object).
+        """
         threads = threads or {}
         counters = counters or {}
         for name in [*threads, *counters]:
@@ -292,6 +302,8 @@ class RecordingBuilder:
             ),
             process=process or ProcessCounters(rss_bytes=64 << 20, threads=len(threads)),
             gaps=tuple(gaps),
+            native=None if native is None else self._native(native),
+            shared=tuple((self._writer.intern_frame(a_stack(line)[0]), one) for line, one in shared),
         )
         self._writer.write_window(window)
         return self
@@ -353,6 +365,16 @@ class RecordingBuilder:
                     runs.confidence.append(int(part.confidence))
                 tick += part.ticks
         return runs
+
+    def _native(self, samples: Sequence[tuple[str, str, str, str, int]]) -> NativeSamples:
+        columns = NativeSamples()
+        for name, stack, state, symbol, count in samples:
+            columns.thread.append(self.index(name))
+            columns.stack.append(self._stack_id(a_stack(stack)))
+            columns.state.append(int(ThreadState[state.upper()]))
+            columns.frame.append(self._writer.intern_frame(Frame(NATIVE_FILE, symbol, None)))
+            columns.samples.append(count)
+        return columns
 
     def _holder(self, name: str | None) -> int:
         if name is None:
