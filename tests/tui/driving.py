@@ -14,7 +14,7 @@ from ftdiag.model import Snapshot
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK
 from ftdiag.tui.table import Table
-from tui.pictures import FakeSource, contended
+from tui.pictures import FakeSource, FakeTexts, contended
 
 PATIENCE = 200
 """How many short pauses to wait for something to show before a test fails."""
@@ -22,7 +22,14 @@ PATIENCE = 200
 
 def cockpit(source: FakeSource, *, ascii_only: bool = False, theme: str = DARK) -> CockpitApp:
     """An application that looks the same whatever the terminal of the tests is."""
-    return CockpitApp(source, refresh_seconds=0.02, ascii_only=ascii_only, theme=theme)
+    return CockpitApp(
+        source,
+        refresh_seconds=0.02,
+        ascii_only=ascii_only,
+        theme=theme,
+        texts=FakeTexts(),
+        report=lambda picture: [f"report of {picture.target.pid}"],
+    )
 
 
 async def until(pilot: Pilot[None], holds: Callable[[], bool]) -> None:
@@ -51,8 +58,18 @@ async def driving(
     async with app.run_test(size=size) as pilot:
         if source.error is None:
             await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.pause()
+        await pilot.pause(0.03)
         yield app, pilot
+
+
+async def go(pilot: Pilot[None], *keys: str) -> None:
+    """Press keys, each with the time to arrive and to be answered by the worker."""
+    app = pilot.app
+    assert isinstance(app, CockpitApp)
+    for key in keys:
+        await pilot.press(key)
+        await pilot.pause()
+        await pilot.pause(0.03)
 
 
 def screen_lines(app: CockpitApp) -> list[str]:

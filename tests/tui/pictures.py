@@ -5,6 +5,7 @@ In: what a test wants to see. Out: model values without a recording.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,8 +24,10 @@ from ftdiag.model import (
     LockRef,
     LockWaiter,
     Metrics,
+    ProcessCounters,
     Quality,
     RecordingSettings,
+    Remedy,
     Severity,
     Snapshot,
     Stack,
@@ -35,6 +38,8 @@ from ftdiag.model import (
     ThreadState,
     Wait,
 )
+from ftdiag.session import CallNode, History, Lanes, Timeline, WaitEdge
+from ftdiag.tui.sourcetext import SourceLines
 
 SECOND = 1_000_000_000
 START = 1_000 * SECOND
@@ -271,6 +276,145 @@ def ended(reason: EndReason = EndReason.EXITED) -> End:
     return End(reason=reason, detail="exit status 0", at_ns=START + 60 * SECOND)
 
 
+def findings() -> tuple[Finding, ...]:
+    """What rules say of the usual sight: a lock that costs much, a line, a note."""
+    lock = replace(
+        finding(
+            "worker-0 to worker-5 (6 threads) lose 0.9 of 2 cores waiting for self._lock (cache.py:88);"
+            " 70 % of it while worker-0 runs Cache.put (cache.py:88)"
+        ),
+        subject={
+            "lock": f"self._lock {CACHE_LOCK.address:#x}",
+            "file": PUT.filename,
+            "line": 88,
+            "thread": "worker-0",
+        },
+        explanation="Only one thread at a time has the lock; the others wait in a queue. " * 3,
+        could_also_be=("a slow call under the lock", "one thread that holds it all the time"),
+        remedy=(
+            Remedy("do less while the lock is held", "with self._lock:\n    value = self._items.get(key)"),
+            Remedy("give each thread a cache of its own"),
+        ),
+        verify="ftdiag attach 4200: the wait for self._lock under Locks falls",
+        evidence=(
+            Evidence("lost_share_of_capacity", 0.45, "ratio", 0.02),
+            Evidence("wait", 190.5, "s"),
+            Evidence("waiters_max", 5.0, "threads"),
+        ),
+    )
+    line = replace(
+        lock,
+        rule_id="refcount-contention",
+        severity=Severity.WARNING,
+        lost_cores=0.2,
+        confidence="likely",
+        summary="Worker.crunch (worker.py:31) loses 0.2 of 2 cores to shared reference counts",
+        subject={"file": CRUNCH.filename, "line": 31},
+    )
+    thread_of_all = replace(
+        lock,
+        rule_id="main-thread-serial",
+        severity=Severity.INFO,
+        lost_cores=0.05,
+        summary="MainThread waits for the others",
+        subject={"thread": "MainThread"},
+    )
+    return (lock, line, thread_of_all)
+
+
+def measured(picture: Snapshot) -> Snapshot:
+    """The picture with all that native samples and rules add."""
+    metrics = replace(
+        picture.metrics,
+        useful_cores=1.1,
+        ideal_speedup=2.0,
+        efficiency_ratio=0.55,
+        lost_cores={ThreadState.LOCK: 0.62, ThreadState.RUNNABLE: 0.2, ThreadState.SPIN: 0.08},
+        load_balance_ratio=0.84,
+        serial_share_ratio=0.31,
+        concurrency=(0.1, 0.21, 0.4, 0.2, 0.09),
+        work_per_wakeup_ns=310_000.0,
+    )
+    return replace(
+        picture,
+        metrics=metrics,
+        findings=findings(),
+        not_applicable=(("deadlock", "the range does not reach the end of the recording"),),
+        process=ProcessCounters(rss_bytes=123_456_789, threads=9),
+    )
+
+
+class FakeQueries:
+    """Answers about time that follow from nothing but the question."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.picture = contended()
+
+    def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline:
+        """A wave."""
+        self.asked.append("timeline")
+        wave = tuple(1.0 + 0.8 * math.sin(number / 4) for number in range(60))
+        return Timeline(START, START + 60 * SECOND, wave, tuple(value * 0.6 for value in wave), {})
+
+    def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes:
+        """States in turn."""
+        self.asked.append("lanes")
+        states = [int(ThreadState.ON_CPU), int(ThreadState.LOCK), 0, int(ThreadState.IDLE)]
+        lanes = {
+            one.info.index: bytes(states[(cell // 7 + one.info.index) % 4] for cell in range(slices))
+            for one in self.picture.threads
+        }
+        return Lanes(START, START + 60 * SECOND, slices, lanes)
+
+    def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History:
+        """Two stacks that alternate."""
+        self.asked.append(f"history {thread}")
+        states = bytes(
+            int(ThreadState.ON_CPU if cell % 9 < 5 else ThreadState.LOCK) for cell in range(slices)
+        )
+        one = tuple(1.0 if cell % 9 < 5 else 0.0 for cell in range(slices))
+        other = tuple(1.0 - share for share in one)
+        stacks = (((CRUNCH, LOOP, BOOTSTRAP), 0.56, one), ((PUT, CRUNCH, LOOP, BOOTSTRAP), 0.44, other))
+        return History(thread, START, START + 60 * SECOND, states, stacks)
+
+    def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
+        """The lines, without their numbers."""
+        self.asked.append("functions")
+        return tuple(replace(line, frame=replace(line.frame, line=None)) for line in self.picture.hot)
+
+    def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
+        """The thread's bootstrap, its loop, and what that calls."""
+        self.asked.append("tree")
+        put = CallNode(PUT, 190e9, 190e9, {ThreadState.LOCK: 184e9, ThreadState.ON_CPU: 6e9}, ())
+        crunch = CallNode(CRUNCH, 300e9, 110e9, {ThreadState.LOCK: 184e9, ThreadState.ON_CPU: 116e9}, (put,))
+        get = CallNode(GET, 60e9, 60e9, {ThreadState.IDLE: 60e9}, ())
+        run = CallNode(LOOP, 360e9, 0.0, {**crunch.states_ns, ThreadState.IDLE: 60e9}, (crunch, get))
+        boot = CallNode(BOOTSTRAP, 360e9, 0.0, run.states_ns, (run,))
+        return (boot, CallNode(MAIN, 60e9, 60e9, {ThreadState.IDLE: 60e9}, ()))
+
+    def wait_graph(self) -> tuple[WaitEdge, ...]:
+        """Two threads that wait for a third, and one for nobody knows whom."""
+        self.asked.append("waits")
+        one, two, three = (self.picture.threads[number].info for number in (1, 2, 3))
+        stack = (PUT, CRUNCH)
+        return (
+            WaitEdge(two, CACHE_LOCK, 1, one, Confidence.KNOWN, 1.2e9, stack, stack),
+            WaitEdge(three, CACHE_LOCK, 1, None, Confidence.UNKNOWN, 0.3e9, stack, ()),
+        )
+
+
+class FakeTexts:
+    """Source text that is there for one file."""
+
+    def read(self, filename: str, pid: int | None) -> SourceLines:
+        """A hundred lines of cache.py."""
+        if filename != PUT.filename:
+            return SourceLines(filename, why="source not available: there is no such file here")
+        lines = tuple(f"    line_{number} = self.work({number})" for number in range(1, 101))
+        return SourceLines(filename, lines, filename)
+
+
 class FakeSource:
     """A source that hands out the pictures it is given, one a refresh, and then says there is no more."""
 
@@ -283,6 +427,9 @@ class FakeSource:
         self.closed = False
         self.error: Exception | None = None
         self.threads: set[int] = set()
+        self.queries = FakeQueries()
+        if pictures:
+            self.queries.picture = pictures[-1]
 
     def refresh(self) -> bool:
         """The next picture, if there is one."""

@@ -11,14 +11,14 @@ import pytest
 from textual.widgets import Input
 
 from ftdiag.errors import RecordingError
-from ftdiag.model import EndReason, Frame, Snapshot, ThreadState
+from ftdiag.model import EndReason, Evidence, Frame, Gap, Remedy, Snapshot, ThreadState
 from ftdiag.tui.help import HelpScreen
 from ftdiag.tui.keys import KEYS
 from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
 from ftdiag.tui.panes.threads import ThreadRow, ThreadsPane
-from ftdiag.tui.source import TimeRange
-from tui.driving import cockpit, driving, screen_lines, screen_text, table, until
-from tui.pictures import SECOND, FakeSource, contended, ended, finding, hot_line, snapshot, thread
+from ftdiag.tui.source import Selection
+from tui.driving import cockpit, driving, go, screen_lines, screen_text, table, until
+from tui.pictures import SECOND, FakeSource, contended, ended, finding, hot_line, measured, snapshot, thread
 
 
 def thread_names(pane: ThreadsPane) -> list[str]:
@@ -39,18 +39,15 @@ async def test_the_answer_and_the_tables_are_there(size: tuple[int, int]) -> Non
         assert "GIL off" in lines[1]
         assert "not measured" in lines[2]
         text = "\n".join(lines)
-        assert "worker-0" in text
-        assert "self._lock" in text
-        assert "Cache.put" in text
-        assert "Stacks of cache.py:88" in text
+        assert "on CPU; useful not measured" in text
+        assert "nothing found that costs cores" in text
+        if size[1] > 24:
+            assert "worker-0" in text
+            assert "self._lock" in text
+        if size[0] > 120:
+            assert "Cache.put" in text
+            assert "3 Locks" in text
         assert all(len(line) == size[0] for line in lines)
-
-
-async def test_there_is_room_for_locks_on_a_large_screen_only_if_there_are_any() -> None:
-    async with driving(size=(120, 40)) as (app, _):
-        assert "Holders and waiters" in screen_text(app)
-    async with driving(contended(locks=False), size=(120, 40)) as (app, _):
-        assert "Locks" not in screen_text(app)
 
 
 async def test_before_the_first_window_it_says_that_it_waits() -> None:
@@ -62,7 +59,27 @@ async def test_before_the_first_window_it_says_that_it_waits() -> None:
         assert "waiting for the first samples" in screen_lines(app)[0]
         # Nothing that needs data falls over.
         await pilot.press(
-            "space", "enter", "w", "w", "w", "3", "enter", "2", "enter", "1", "escape", "s", "S"
+            *("space", "enter", "w", "w", "w", "3", "enter", "2", "enter", "1", "escape", "s", "S"),
+            *(
+                "4",
+                "m",
+                "m",
+                "x",
+                "e",
+                "5",
+                "6",
+                "7",
+                "v",
+                "left",
+                "c",
+                "y",
+                "o",
+                "0",
+                "end",
+                "plus",
+                "minus",
+            ),
+            *("left_square_bracket", "right_square_bracket", "slash", "escape", "escape", "escape", "1"),
         )
 
         # WHEN the first window arrives
@@ -70,16 +87,20 @@ async def test_before_the_first_window_it_says_that_it_waits() -> None:
 
         # THEN it is shown
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.pause()
+        await go(pilot, "2")
         assert "worker-0" in screen_text(app)
 
 
 async def test_a_snapshot_with_nothing_in_it_is_painted() -> None:
     async with driving(snapshot([], seconds=0.000000001)) as (app, pilot):
+        assert "no threads seen" in screen_text(app)
+        await go(pilot, "2")
         assert "no threads in this range" in screen_text(app)
-        await pilot.press("3")
-        await pilot.pause()
+        await go(pilot, "3")
         assert "no waits for locks" in screen_text(app)
+        for key in ("4", "m", "m", "5", "6", "7"):
+            await go(pilot, key)
+            assert app.view.error is None
 
 
 async def test_a_finding_is_the_first_line() -> None:
@@ -92,6 +113,7 @@ async def test_the_picture_moves_with_the_recording_until_the_target_ends() -> N
     source = FakeSource(contended(3), live=True)
     async with driving(source) as (app, pilot):
         assert "LIVE" in screen_lines(app)[1]
+        await go(pilot, "2")
 
         # WHEN more arrives, and the end
         source.add(contended(5))
@@ -163,51 +185,58 @@ async def test_pause_holds_the_picture_and_goes_on(key: str) -> None:
 async def test_w_goes_through_the_ranges() -> None:
     source = FakeSource(contended(), live=True)
     async with driving(source) as (app, pilot):
-        assert app.view.range is TimeRange.LAST_60_S
+        assert app.view.selection == Selection(60 * SECOND)
         assert "last 60 s" in screen_lines(app)[1]
         seen = []
         for _ in range(3):
             source.asked.clear()
             await pilot.press("w")
             await until(pilot, lambda: len(source.asked) > 0)
-            seen.append((app.view.range, source.asked[-1]))
+            seen.append((app.view.selection.length_ns, source.asked[-1]))
 
     end = contended().t1_ns
     assert seen == [
-        (TimeRange.WHOLE, (None, None)),
-        (TimeRange.LAST_10_S, (end - 10 * SECOND, end)),
-        (TimeRange.LAST_60_S, (end - 60 * SECOND, end)),
+        (None, (None, None)),
+        (10 * SECOND, (end - 10 * SECOND, end)),
+        (60 * SECOND, (end - 60 * SECOND, end)),
     ]
 
 
 async def test_panes_are_reached_by_number() -> None:
+    places = (
+        ("2", "threads", "2 Threads"),
+        ("3", "locks-table", "3 Locks"),
+        ("4", "hot-table", "4 Hot lines"),
+        ("5", "scaling", "5 Scaling"),
+        ("6", "memory", "6 Memory"),
+        ("7", "quality", "7 Quality"),
+        ("t", "threads", "2 Threads"),
+        ("1", "findings", "1 Overview"),
+    )
     async with driving() as (app, pilot):
-        for key, focused in (("2", "hot-table"), ("3", "locks-table"), ("1", "threads"), ("t", "threads")):
-            await pilot.press(key)
-            await pilot.pause()
+        for key, focused, title in places:
+            await go(pilot, key)
             assert app.focused is not None
             assert app.focused.id == focused
-        # The place below is the locks' until hot lines are asked for again.
-        assert "3 Locks" in screen_text(app)
-        await pilot.press("2")
-        await pilot.pause()
-        assert "2 Hot lines" in screen_text(app)
+            assert title in screen_text(app)
 
 
 async def test_tab_goes_round() -> None:
     async with driving() as (app, pilot):
+        await go(pilot, "4")
         seen = []
         for _ in range(3):
             await pilot.press("tab")
             seen.append(app.focused.id if app.focused else None)
         await pilot.press("shift+tab")
-        assert seen == ["hot-table", "stacks", "threads"]
+        assert seen == ["source", "stacks", "hot-table"]
         assert app.focused is not None
         assert app.focused.id == "stacks"
 
 
 async def test_sorting_by_any_column() -> None:
     async with driving(size=(200, 60)) as (app, pilot):
+        await go(pilot, "2")
         pane = app.query_one(ThreadsPane)
         keys = []
         for _ in range(len(pane.columns)):
@@ -226,6 +255,7 @@ async def test_sorting_by_any_column() -> None:
 
 async def test_arrows_and_letters_move() -> None:
     async with driving() as (app, pilot):
+        await go(pilot, "2")
         pane = app.query_one(ThreadsPane)
         await pilot.press("down", "j", "j", "k", "up")
         assert pane.cursor_row == 1
@@ -235,13 +265,15 @@ async def test_arrows_and_letters_move() -> None:
         assert pane.cursor_row == 0
 
 
-async def test_enter_on_a_thread_shows_its_lines_and_escape_those_of_all() -> None:
+async def test_enter_on_a_thread_shows_it_and_4_its_lines() -> None:
     async with driving() as (app, pilot):
+        await go(pilot, "4")
         assert len(table(app, "hot-table").rows) == 4
 
         # WHEN a thread is chosen
-        await pilot.press("j", "enter")
-        await pilot.pause()
+        await go(pilot, "2", "j", "enter")
+        assert "Thread worker-1 (tid 4202, worker)" in screen_text(app)
+        await go(pilot, "4")
 
         # THEN its lines are shown, and the focus is there
         assert "of worker-1 (Esc: all)" in screen_text(app)
@@ -249,35 +281,26 @@ async def test_enter_on_a_thread_shows_its_lines_and_escape_those_of_all() -> No
         assert app.focused is table(app, "hot-table")
 
         # WHEN going back
-        await pilot.press("escape")
-        await pilot.pause()
+        await go(pilot, "escape")
 
         # THEN those of all
         assert len(table(app, "hot-table").rows) == 4
-        assert app.focused is table(app, "threads")
 
 
 async def test_enter_goes_to_the_details_and_escape_back() -> None:
     async with driving() as (app, pilot):
-        for pane, panel, rows in (("2", "stacks", "hot-table"), ("3", "parties", "locks-table")):
-            await pilot.press(pane)
-            await pilot.pause()
-            await pilot.press("enter")
-            await pilot.pause()
+        for pane, panel, rows in (("4", "source", "hot-table"), ("3", "parties", "locks-table")):
+            await go(pilot, pane, "enter")
             assert app.focused is not None
             assert app.focused.id == panel
             await pilot.press("down", "pagedown", "end", "G", "home", "up", "pageup", "j", "k")
-            await pilot.press("escape")
-            await pilot.pause()
+            await go(pilot, "escape")
             assert app.focused is table(app, rows)
 
 
 async def test_the_stacks_follow_the_cursor() -> None:
     async with driving() as (app, pilot):
-        await pilot.press("2")
-        await pilot.pause()
-        await pilot.press("j")
-        await pilot.pause()
+        await go(pilot, "4", "j")
         assert "Stacks of worker.py:31" in screen_text(app)
 
 
@@ -295,8 +318,7 @@ async def test_the_stacks_follow_the_cursor() -> None:
 )
 async def test_the_filter_looks_in_names_states_functions_and_files(words: str, found: list[str]) -> None:
     async with driving() as (app, pilot):
-        await pilot.press("slash")
-        await pilot.pause()
+        await go(pilot, "2", "slash")
         app.query_one("#filter", Input).value = words
         await pilot.pause()
         await pilot.press("enter")
@@ -315,8 +337,7 @@ async def test_the_filter_looks_in_names_states_functions_and_files(words: str, 
 
 async def test_the_filter_takes_letters_that_are_keys_and_escape_clears_it() -> None:
     async with driving() as (app, pilot):
-        await pilot.press("slash")
-        await pilot.pause()
+        await go(pilot, "2", "slash")
         await pilot.press("q", "s", "space", "p")
         await pilot.pause()
         assert app.query_one("#filter", Input).value == "qs p"
@@ -333,35 +354,25 @@ async def test_the_filter_takes_letters_that_are_keys_and_escape_clears_it() -> 
 
 async def test_the_filter_is_of_the_pane_that_has_the_focus() -> None:
     async with driving() as (app, pilot):
-        for pane, rows, word, left in (("2", "hot-table", "cache", 1), ("3", "locks-table", "dict", 1)):
-            await pilot.press(pane)
-            await pilot.pause()
+        for pane, rows, word, left in (("4", "hot-table", "cache", 1), ("3", "locks-table", "dict", 1)):
+            await go(pilot, pane)
             await pilot.press("slash", *word, "enter")
             await pilot.pause()
             assert len(table(app, rows).rows) == left
-        assert len(table(app, "threads").rows) == 8
         # From elsewhere Esc clears them all.
-        await pilot.press("1")
-        await pilot.pause()
-        await pilot.press("escape")
+        await go(pilot, "2", "escape")
+        assert len(table(app, "threads").rows) == 8
         assert len(table(app, "hot-table").rows) == 4
 
 
 async def test_zoom_shows_one_pane() -> None:
-    async with driving() as (app, pilot):
-        await pilot.press("2")
-        await pilot.pause()
-        await pilot.press("z")
-        await pilot.pause()
-        assert "1 Threads" not in screen_text(app)
-        assert "2 Hot lines" in screen_text(app)
-        await pilot.press("1")
-        await pilot.pause()
-        assert "1 Threads" in screen_text(app)
-        assert "2 Hot lines" not in screen_text(app)
-        await pilot.press("escape")
-        await pilot.pause()
-        assert "2 Hot lines" in screen_text(app)
+    async with driving(size=(200, 60)) as (app, pilot):
+        app.query_one(ThreadsPane).focus()
+        await go(pilot, "z")
+        assert "1 Overview" not in screen_text(app)
+        assert "2 Threads" in screen_text(app)
+        await go(pilot, "escape")
+        assert "1 Overview" in screen_text(app)
 
 
 async def test_light_and_dark() -> None:
@@ -374,7 +385,7 @@ async def test_light_and_dark() -> None:
 
 @pytest.mark.parametrize("close", ["escape", "question_mark", "q", "space", "enter"])
 async def test_help_shows_every_key_and_goes_away(close: str) -> None:
-    async with driving(size=(100, 60)) as (app, pilot):
+    async with driving(size=(100, 80)) as (app, pilot):
         await pilot.press("question_mark")
         await pilot.pause()
         assert isinstance(app.screen, HelpScreen)
@@ -397,7 +408,7 @@ async def test_data_arrives_under_the_help() -> None:
         source.add(contended(5))
         await until(pilot, lambda: len(app.view.snapshot.threads) == 7 if app.view.snapshot else False)
         await pilot.press("escape")
-        await pilot.pause()
+        await go(pilot, "2")
         assert "worker-4" in screen_text(app)
 
 
@@ -427,6 +438,7 @@ async def test_asked_to_end_it_leaves_in_order(number: signal.Signals) -> None:
 
 async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
     async with driving() as (app, pilot):
+        await go(pilot, "2")
         pane = app.query_one(ThreadsPane)
         await pilot.click("#threads", offset=(4, 4))
         assert pane.cursor_row == 2
@@ -434,7 +446,7 @@ async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
         assert pane.sorted_by == ("name", False)
         await pilot.click("#threads", offset=(4, 3), times=2)
         await pilot.pause()
-        assert "(Esc: all)" in screen_text(app)
+        assert "(tid 42" in screen_text(app)
         column = screen_lines(app)[-1].index("pause")
         await pilot.click("#keys", offset=(column, 0))
         await pilot.pause()
@@ -449,6 +461,7 @@ async def test_a_refresh_that_fails_is_one_line_and_it_goes_on() -> None:
     source = FakeSource(contended(3), live=True)
     async with driving(source) as (app, pilot):
         # WHEN the recording can't be read for a while
+        await go(pilot, "2")
         source.error = RecordingError("the recording is locked\nwith a second line", "try again")
         await until(pilot, lambda: app.view.error is not None)
         await pilot.pause()
@@ -505,7 +518,21 @@ def hostile() -> Snapshot:
             thread(index, name, {ThreadState.ON_CPU: 1.0, ThreadState.LOCK: 1.0}, role=name, hot=(line,))
         )
     picture = contended()
-    evil = snapshot(threads, locks=picture.locks, findings=[finding("\x1b]0;owned\x07[red]" + "s" * 500)])
+    words = "\x1b]0;owned\x07[red]" + "s" * 500
+    bad = replace(
+        finding(words),
+        explanation=words * 20,
+        remedy=(Remedy(words, words + "\n\t" + words),),
+        could_also_be=(words,) * 200,
+        evidence=(Evidence(words, 1e300, words, -0.0),),
+        subject={"file": words, "line": 2**70, "thread": words, "lock": words},
+    )
+    evil = snapshot(threads, locks=picture.locks, findings=[bad])
+    evil = replace(
+        evil,
+        quality=replace(evil.quality, not_measured={words: words}, gaps=(Gap(words, words),) * 200),
+        not_applicable=((words, words),),
+    )
     lock = replace(
         evil.locks[0], lock=replace(evil.locks[0].lock, label="\x1b[5m[b]" * 20, type_name="\u202e")
     )
@@ -521,9 +548,8 @@ def hostile() -> Snapshot:
 @pytest.mark.parametrize("ascii_only", [False, True])
 async def test_hostile_names_are_text_and_break_nothing(size: tuple[int, int], ascii_only: bool) -> None:
     async with driving(hostile(), size=size, ascii_only=ascii_only) as (app, pilot):
-        for keys in ((), ("3",), ("enter",), ("escape", "1"), ("j", "enter"), ("enter",)):
-            await pilot.press(*keys)
-            await pilot.pause()
+        for key in ("enter", *"1234", "m", "m", *"2567", "v", "left", "enter", "4", "2", "c", "w", "c"):
+            await go(pilot, key)
             text = screen_text(app)
             for forbidden in ("\x1b", "\x07", "\x00", "\u202e", "\u2066", "\u200d"):
                 assert forbidden not in text
@@ -533,9 +559,11 @@ async def test_hostile_names_are_text_and_break_nothing(size: tuple[int, int], a
 
 @pytest.mark.parametrize("theme", [DARK, LIGHT, SIXTEEN, PLAIN])
 async def test_a_terminal_of_ascii_gets_ascii_in_every_theme(theme: str) -> None:
-    async with driving(size=(120, 40), ascii_only=True, theme=theme) as (app, pilot):
+    async with driving(measured(contended()), size=(120, 40), ascii_only=True, theme=theme) as (app, pilot):
         assert screen_text(app).isascii()
-        assert "####" in screen_text(app)
+        for key in ("enter", "2", "v", "enter", "3", "4", "m", "m", "5", "6", "7", "1"):
+            await go(pilot, key)
+            assert screen_text(app).isascii(), key
         await pilot.press("question_mark")
         await pilot.pause()
         assert screen_text(app).isascii()
@@ -572,15 +600,17 @@ async def test_a_tiny_terminal_says_so_and_recovers(size: tuple[int, int]) -> No
         await pilot.pause()
 
         # THEN all is there
-        assert "1 Threads" in screen_text(app)
+        assert "3 Locks" in screen_text(app)
         assert "too small" not in screen_text(app)
 
 
 async def test_sixty_by_fifteen_is_enough() -> None:
-    async with driving(size=(60, 15)) as (app, _):
-        assert "cores on CPU" in screen_text(app)
-        assert "worker-0" in screen_text(app)
-        assert "Cache.put" in screen_text(app)
+    async with driving(measured(contended()), size=(60, 15)) as (app, pilot):
+        assert "1.10 of 2 useful" in screen_text(app)
+        assert "critical" in screen_text(app)
+        for key, words in (("2", "worker-0"), ("3", "self._lock"), ("4", "Cache.put"), ("5", "Ideal")):
+            await go(pilot, key)
+            assert words in screen_text(app)
 
 
 async def test_a_storm_of_resizes() -> None:

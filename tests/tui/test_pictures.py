@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from ftdiag.model import Snapshot
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
-from tui.driving import cockpit, until
-from tui.pictures import FakeSource, contended, ended, finding
+from tui.driving import cockpit, go, until
+from tui.pictures import FakeSource, contended, ended, measured
 
 SnapCompare = Callable[..., bool]
 
@@ -23,7 +23,7 @@ LARGE = (200, 60)
 
 
 def crowd() -> Snapshot:
-    return contended(14, 6)
+    return measured(contended(14, 6))
 
 
 def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
@@ -33,9 +33,9 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
         app = pilot.app
         assert isinstance(app, CockpitApp)
         await until(pilot, lambda: app.view.snapshot is not None)
-        for key in pressed:
-            await pilot.press(key)
-            await pilot.pause()
+        await go(pilot, *pressed)
+        await until(pilot, lambda: app.settled)
+        await pilot.pause()
 
     return drive
 
@@ -58,28 +58,37 @@ def test_ascii(snap_compare: SnapCompare) -> None:
     assert snap_compare(app, terminal_size=SMALL, run_before=keys())
 
 
-def test_locks_on_a_small_screen(snap_compare: SnapCompare) -> None:
-    assert snap_compare(cockpit(FakeSource(crowd())), terminal_size=SMALL, run_before=keys("3"))
+@pytest.mark.parametrize(
+    "pressed",
+    ["enter", "2", "2v<", "2j!", "3", "4", "4m", "4mm", "5", "6", "7", "cwc"],
+)
+def test_every_pane_on_a_small_screen(snap_compare: SnapCompare, pressed: str) -> None:
+    names = {"!": "enter", "<": "left"}
+    pressed_keys = [pressed] if pressed == "enter" else [names.get(key, key) for key in pressed]
+    app = cockpit(FakeSource(replace(crowd(), t1_ns=crowd().t1_ns)))
+    assert snap_compare(app, terminal_size=SMALL, run_before=keys(*pressed_keys))
 
 
-def test_the_lines_of_one_thread(snap_compare: SnapCompare) -> None:
-    assert snap_compare(cockpit(FakeSource(crowd())), terminal_size=SMALL, run_before=keys("j", "enter"))
+@pytest.mark.parametrize("pressed", ["enter", "2j!", "3", "4", "5"])
+def test_panes_on_a_middle_screen_in_light(snap_compare: SnapCompare, pressed: str) -> None:
+    pressed_keys = [pressed] if pressed == "enter" else [{"!": "enter"}.get(key, key) for key in pressed]
+    app = cockpit(FakeSource(crowd()), theme=LIGHT)
+    assert snap_compare(app, terminal_size=MIDDLE, run_before=keys(*pressed_keys))
 
 
 def test_a_filter_being_typed(snap_compare: SnapCompare) -> None:
     app = cockpit(FakeSource(crowd()))
     # The cursor of a field blinks.
     app.animation_level = "none"
-    assert snap_compare(app, terminal_size=SMALL, run_before=keys("slash", "1", "3", "enter"))
+    assert snap_compare(app, terminal_size=SMALL, run_before=keys("2", "slash", "1", "3", "enter"))
 
 
 def test_help(snap_compare: SnapCompare) -> None:
     assert snap_compare(cockpit(FakeSource(crowd())), terminal_size=MIDDLE, run_before=keys("question_mark"))
 
 
-def test_an_ended_target_with_a_finding(snap_compare: SnapCompare) -> None:
-    picture = replace(contended(end=ended()), findings=(finding(),))
-    assert snap_compare(cockpit(FakeSource(picture)), terminal_size=SMALL, run_before=keys())
+def test_an_ended_target_without_findings(snap_compare: SnapCompare) -> None:
+    assert snap_compare(cockpit(FakeSource(contended(end=ended()))), terminal_size=SMALL, run_before=keys())
 
 
 def test_too_small(snap_compare: SnapCompare) -> None:

@@ -45,8 +45,11 @@ async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
         # THEN its threads and lines are there
         assert "ENDED: target exited" in screen_lines(app)[1]
         assert "worker" in screen_text(app)
+        assert "cores on CPU over time" in screen_text(app)
+        await pilot.press("4")
+        await pilot.pause()
         assert "app.py:10" in screen_text(app)
-        for key in ("w", "w", "w", "j", "enter", "3", "enter", "space"):
+        for key in (*"www2vj", "enter", "3", "enter", *"45674mm", "space"):
             await pilot.press(key)
             await pilot.pause()
         assert app.view.error is None

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from ftdiag.model import EndReason, Severity, ThreadState
 from ftdiag.tui.header import answer_line, figures_line, target_line
 from ftdiag.tui.look import DARK, look_for
-from ftdiag.tui.source import TimeRange, View
+from ftdiag.tui.source import Selection, View
 from ftdiag.tui.verdict import end_words, gil_words, main_occupation, state_of_affairs, verdict
 from tui.pictures import contended, ended, finding, snapshot, thread
 
@@ -73,7 +73,7 @@ def test_a_gil_that_came_back_alarms() -> None:
 
 
 def test_the_header_at_eighty_columns_says_all_that_matters() -> None:
-    view = View(snapshot=contended(), live=True, range=TimeRange.LAST_60_S)
+    view = View(snapshot=contended(), live=True, selection=Selection(60_000_000_000))
 
     assert text(target_line(view, 78, LOOK)).startswith(
         "LIVE  last 60 s  pid 4200  Python 3.14.0  free-threaded, GIL off  python3.14t"
@@ -108,6 +108,7 @@ def test_bad_figures_are_not_left_out() -> None:
     [
         (View(snapshot=contended(), live=True), "LIVE"),
         (View(snapshot=contended()), "REPLAY"),
+        (View(snapshot=contended(), live=True, selection=Selection(None, 5)), "REWOUND"),
         (View(snapshot=contended(), live=True, paused=True), "PAUSED"),
         (View(snapshot=contended(end=ended()), live=True), "ENDED: target exited"),
         (

@@ -86,6 +86,11 @@ class RecordingSource:
         """True while more data may come."""
         return self._live
 
+    @property
+    def queries(self) -> Session:
+        """What answers questions about time."""
+        return self._session
+
     def refresh(self) -> bool:
         """Read what is new; true if there is anything, also the end."""
         changed = self._session.refresh()
@@ -152,7 +157,7 @@ def show_cockpit(
     """
     from ftdiag.tui.app import CockpitApp
 
-    app = CockpitApp(RecordingSource(session, sampler))
+    app = CockpitApp(RecordingSource(session, sampler), report=_report_lines)
     with _quits_on_signals(app) as came:
         app.run()
     if app.ended_by is not None:
@@ -164,6 +169,13 @@ def show_cockpit(
     if app.return_code:
         return BUG_STATUS  # it has said what happened
     return 0 if fail_on is None else findings_status(session.snapshot(), fail_on)
+
+
+def _report_lines(snapshot: Snapshot) -> Iterator[str]:
+    """The text report, as the cockpit saves it."""
+    from ftdiag.reports.text import render
+
+    return render(snapshot)
 
 
 @contextmanager

@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shlex
 import signal
+import subprocess
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
 from rich.segment import Segment
 from textual import work
-from textual.app import App, ComposeResult
+from textual.app import App, ComposeResult, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.containers import Container
-from textual.events import DescendantFocus
 from textual.message import Message
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
 from ftdiag.errors import FtdiagError
-from ftdiag.model import Snapshot, ThreadMetrics
+from ftdiag.model import Snapshot
 from ftdiag.tui.header import Header
 from ftdiag.tui.keys import KeysLine
 from ftdiag.tui.lines import LinesPanel
@@ -44,33 +47,47 @@ from ftdiag.tui.look import (
     look_of,
     theme_for,
 )
-from ftdiag.tui.panes.hot import HotPane, HotTable
-from ftdiag.tui.panes.locks import LocksPane, LocksTable
-from ftdiag.tui.panes.threads import ThreadsPane
-from ftdiag.tui.source import SnapshotSource, TimeRange, View
+from ftdiag.tui.pages import MAIN_PAGES, Pages
+from ftdiag.tui.panes.evidence import finding_text, leads_to
+from ftdiag.tui.source import Extras, Selection, SnapshotSource, View, Wants
+from ftdiag.tui.sourcetext import SourceFiles, SourceText
 from ftdiag.tui.table import Table
 
 REFRESH_SECONDS: Final = 1.0
 """A window of a recording is a second long; asking more often finds nothing new."""
+FIRST_LENGTH_NS: Final = 60_000_000_000
+"""The range that a live session shows first."""
+NOTHING: Final = Wants()
 MAX_FILTER_LENGTH: Final = 80
+MAX_TRAIL: Final = 8
+"""Pages that Esc goes back to."""
 ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the worker is to show: a range, and where time stands still while paused."""
+    """What the worker is to show: a range of time, and what of it is on the screen."""
 
-    range: TimeRange
-    until_ns: int | None
+    selection: Selection
+    wants: Wants = NOTHING
 
 
 class Refreshed(Message):
-    """A new snapshot, or `None` while nothing is recorded yet."""
+    """A new snapshot, or `None` while nothing is recorded yet, and what else the screen asked for."""
 
-    def __init__(self, snapshot: Snapshot | None, live: bool, request: Request) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot | None,
+        extras: Extras,
+        live: bool,
+        span_ns: tuple[int, int] | None,
+        request: Request,
+    ) -> None:
         super().__init__()
         self.snapshot = snapshot
+        self.extras = extras
         self.live = live
+        self.span_ns = span_ns
         self.request = request
 
 
@@ -117,9 +134,28 @@ class CockpitApp(App[None]):
         Binding("slash", "filter", "Filter", show=False),
         Binding("escape", "step_back", "Back", show=False),
         Binding("w", "range", "Time range", show=False),
-        Binding("1,t", "pane('threads')", "Threads", show=False),
-        Binding("2", "pane('hot')", "Hot lines", show=False),
+        Binding("left_square_bracket", "move_in_time(-1)", "Back in time", show=False),
+        Binding("right_square_bracket", "move_in_time(1)", "Forward in time", show=False),
+        Binding("plus,equals_sign,right_curly_bracket", "scale(0.5)", "Narrower", show=False),
+        Binding("minus,left_curly_bracket", "scale(2.0)", "Wider", show=False),
+        Binding("0", "live", "Back to now", show=False),
+        # The tables use it too: it is taken from them only while there is something to go back to.
+        Binding("end", "live", "Back to now", show=False, priority=True),
+        Binding("1", "pane('overview')", "Overview", show=False),
+        Binding("2,t", "pane('threads')", "Threads", show=False),
         Binding("3", "pane('locks')", "Locks", show=False),
+        Binding("4", "pane('hot')", "Hot code", show=False),
+        Binding("5", "pane('scaling')", "Scaling", show=False),
+        Binding("6", "pane('memory')", "Memory", show=False),
+        Binding("7", "pane('quality')", "Quality", show=False),
+        Binding("v", "lanes", "Lanes over time", show=False),
+        Binding("m", "mode", "Kind of hot code", show=False),
+        Binding("x", "pick_state", "Sort by a state", show=False),
+        Binding("e", "edit", "Edit", show=False),
+        Binding("c", "compare", "Mark, compare", show=False),
+        Binding("y", "copy", "Copy the finding", show=False),
+        Binding("o", "save", "Save a report", show=False),
+        Binding("enter", "follow", "Follow", show=False),
         Binding("z", "zoom", "Zoom", show=False),
         Binding("T", "light_or_dark", "Light or dark", show=False),
         Binding("question_mark", "help", "Help", show=False),
@@ -133,16 +169,22 @@ class CockpitApp(App[None]):
         refresh_seconds: float = REFRESH_SECONDS,
         ascii_only: bool | None = None,
         theme: str | None = None,
+        texts: SourceText | None = None,
+        report: Callable[[Snapshot], Iterable[str]] | None = None,
     ) -> None:
         self._source = source
+        self._texts = SourceFiles() if texts is None else texts
+        self._report = report
         self._refresh_seconds = refresh_seconds
         self._ascii_only = locale_is_ascii() if ascii_only is None else ascii_only
         self._wake = threading.Event()
         self._stopping = False
         # Set before the application exists: its first paint already asks for the look.
-        self._view = View(live=source.live, range=TimeRange.LAST_60_S if source.live else TimeRange.WHOLE)
-        self._request = Request(self._view.range, None)
-        self._thread: int | None = None
+        selection = Selection(FIRST_LENGTH_NS) if source.live else Selection()
+        self._view = View(live=source.live, selection=selection)
+        self._request = Request(selection)
+        self._painted: Request | None = None
+        self._trail: list[str] = []
         self._old_handlers: dict[signal.Signals, Any] = {}
         self.ended_by: signal.Signals | None = None
         """The signal that ended it, for the exit status."""
@@ -154,9 +196,7 @@ class CockpitApp(App[None]):
         if self._ascii_only or self.theme in (PLAIN, SIXTEEN):
             # Scroll bars are drawn with colours and block characters; the position is in the title anyway.
             self.add_class("-no-bars")
-        self._threads = ThreadsPane()
-        self._hot = HotPane()
-        self._locks = LocksPane()
+        self._pages = Pages()
 
     # --- what it looks like ----------------------------------------------------------------------------
 
@@ -170,19 +210,33 @@ class CockpitApp(App[None]):
         """What is on the screen."""
         return self._view
 
+    @property
+    def settled(self) -> bool:
+        """True when what is on the screen is all that was asked for."""
+        return self._view.snapshot is not None and self._painted == self._request
+
     def compose(self) -> ComposeResult:
-        """Header, panes, keys."""
+        """Header, pages, keys."""
         yield TooSmall()
         yield Header()
-        with Container(id="panes"):
-            yield self._threads
-            yield self._hot
-            yield self._locks
+        yield self._pages
         yield KeysLine()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """The command palette: what the keys do, and pictures; no themes that are not ours."""
+        for name, words in MAIN_PAGES.items():
+            yield SystemCommand(f"Show {words}", f"Go to {words}", partial(self.action_pane, name))
+        yield SystemCommand("Pause or go on", "The recording goes on meanwhile", self.action_pause)
+        yield SystemCommand("Back to now", "Follow the recording's end", self.action_live)
+        yield SystemCommand("Light or dark", "The other theme", self.action_light_or_dark)
+        yield SystemCommand("Keys", "Every key, and what the signs mean", self.action_help)
+        yield SystemCommand("Save a report", "This range as text, in the current directory", self.action_save)
+        yield SystemCommand("Screenshot", "This screen as an SVG file", self.deliver_screenshot)
+        yield SystemCommand("Quit", "Leave the cockpit", self.action_quit)
 
     def on_mount(self) -> None:
         """Start reading."""
-        self._threads.focus()
+        self._pages.open("overview")
         self._feed()
         self._take_signals()
 
@@ -220,46 +274,93 @@ class CockpitApp(App[None]):
         """Refresh and post, until the end. The only place that calls the source."""
         worker = get_current_worker()
         answered: Request | None = None
+        snapshot: Snapshot | None = None
         while not (self._stopping or worker.is_cancelled):
             request = self._request
             try:
                 changed = self._source.refresh()
                 if changed or request != answered:
-                    self.post_message(Refreshed(self._take(request), self._source.live, request))
+                    # Another pane or cursor asks for more of the same range: its snapshot is there already.
+                    if changed or answered is None or request.selection != answered.selection:
+                        snapshot = self._take(request.selection)
+                    extras = self._answers(request, snapshot)
+                    span = self._source.span_ns() if snapshot is not None else None
+                    self.post_message(Refreshed(snapshot, extras, self._source.live, span, request))
                     answered = request
             except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
                 self.post_message(RefreshFailed(_one_line(error)))
                 # With the next try it is asked again even if nothing is new by then.
                 answered = None
-            self._wake.wait(self._refresh_seconds if self._source.live or answered is None else None)
+            if request == self._request:
+                self._wake.wait(self._refresh_seconds if self._source.live or answered is None else None)
             self._wake.clear()
         self._source.close()
 
-    def _take(self, request: Request) -> Snapshot | None:
+    def _take(self, selection: Selection) -> Snapshot | None:
         span_ns = self._source.span_ns()
         if span_ns is None:
             return None
-        return self._source.snapshot(*request.range.bounds_ns(span_ns, request.until_ns))
+        return self._source.snapshot(*selection.bounds_ns(span_ns))
+
+    def _answers(self, request: Request, snapshot: Snapshot | None) -> Extras:
+        """What the screen wants besides the snapshot."""
+        wants, queries, span = request.wants, self._source.queries, self._source.span_ns()
+        if snapshot is None or queries is None or span is None:
+            return Extras()
+        bounds = request.selection.bounds_ns(span)
+        history = None
+        if wants.history_of is not None and wants.history:
+            history = queries.history(wants.history_of, *bounds, wants.history)
+        source = None
+        if wants.source is not None:
+            alive = self._source.live and snapshot.end is None
+            source = self._texts.read(wants.source, snapshot.target.pid if alive else None)
+        return Extras(
+            timeline=queries.timeline(*bounds, wants.timeline) if wants.timeline else None,
+            lanes=queries.lanes(*bounds, wants.lanes) if wants.lanes else None,
+            history=history,
+            functions=queries.hot_functions(*bounds) if wants.functions else None,
+            tree=queries.call_tree(*bounds) if wants.tree else None,
+            waits=tuple(queries.wait_graph()) if wants.waits else None,
+            source=source,
+        )
 
     def _ask(self, request: Request) -> None:
         """Have the worker show something else, now."""
-        self._request = request
-        self._wake.set()
+        if request != self._request:
+            self._request = request
+            self._wake.set()
+
+    def _select(self, selection: Selection, paused: bool | None = None) -> None:
+        """Another range; said at once, shown when it is there."""
+        view = replace(
+            self._view, selection=selection, paused=self._view.paused if paused is None else paused
+        )
+        self._view = view
+        self.query_one(Header).show_view(view)
+        self._ask(replace(self._request, selection=selection))
+
+    def ask_for_what_is_shown(self) -> None:
+        """The screen shows something else of the same range."""
+        self._ask(replace(self._request, wants=self._pages.wants()))
 
     def on_refreshed(self, message: Refreshed) -> None:
         """Paint the snapshot, unless something else was asked for meanwhile."""
-        if message.request != self._request:
+        if message.request.selection != self._request.selection:
             return
         if self._view.snapshot is None and not self.is_headless:
             # All that was imported and mounted stays to the end. Left to the collector, its full passes
             # over it take longer (60 to 90 ms, every half minute or so) than anything else here.
             gc.freeze()
+        self._painted = message.request
         self._paint(
             replace(
                 self._view,
                 snapshot=message.snapshot,
+                extras=message.extras,
                 live=message.live,
-                range=message.request.range,
+                span_ns=message.span_ns,
+                selection=message.request.selection,
                 error=None,
             )
         )
@@ -276,24 +377,10 @@ class CockpitApp(App[None]):
         if not self.is_running:
             return
         self.screen_stack[0].query_one(Header).show_view(view)
-        self._threads.show_view(view)
-        locks = len(view.snapshot.locks) if view.snapshot else 0
-        self._hot.show_view(view, self._chosen_thread())
-        self._locks.show_view(view)
-        self._panes.set_class(locks > 0, "-has-locks")
+        self._pages.show_view(view)
+        self.ask_for_what_is_shown()
 
-    @property
-    def _panes(self) -> Container:
-        return self.screen_stack[0].query_one("#panes", Container)
-
-    def _chosen_thread(self) -> ThreadMetrics | None:
-        """The thread whose hot lines are shown; when it is not in the range, those of all."""
-        snapshot = self._view.snapshot
-        if snapshot is None or self._thread is None:
-            return None
-        return next((thread for thread in snapshot.threads if thread.info.index == self._thread), None)
-
-    # --- keys ------------------------------------------------------------------------------------------
+    # --- keys: time ------------------------------------------------------------------------------------
 
     def action_pause(self) -> None:
         """Let the picture stand still, or go on. Recording is the sampler's, and goes on."""
@@ -301,46 +388,194 @@ class CockpitApp(App[None]):
         if snapshot is None:
             return
         paused = not self._view.paused
-        view = replace(self._view, paused=paused)
-        self._view = view
-        self.query_one(Header).show_view(view)
-        self._ask(replace(self._request, until_ns=snapshot.t1_ns if paused else None))
+        until = snapshot.t1_ns if paused else None
+        self._select(replace(self._request.selection, until_ns=until), paused)
 
     def action_range(self) -> None:
-        """The next range of time."""
-        view = replace(self._view, range=self._request.range.next)
-        self._view = view
-        self.query_one(Header).show_view(view)
-        self._ask(replace(self._request, range=view.range))
+        """The next length of the presets."""
+        self._select(self._request.selection.next_preset)
+
+    def action_move_in_time(self, direction: int) -> None:
+        """Half a range back or forward."""
+        if self._view.span_ns is not None:
+            selection = self._request.selection.moved(direction, self._view.span_ns)
+            self._select(selection, self._view.paused and selection.until_ns is not None)
+
+    def action_scale(self, factor: float) -> None:
+        """A narrower or wider range; with a cursor in time, around it."""
+        if self._view.span_ns is not None:
+            around = self._pages.cursor_ns
+            self._select(self._request.selection.scaled(factor, self._view.span_ns, around))
+
+    def action_live(self) -> None:
+        """Follow the end of the recording again."""
+        self._select(replace(self._request.selection, until_ns=None), False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """`End` is the tables' unless there is a now to go back to; letters are a field's being typed in."""
+        if action == "live":
+            return self._request.selection.until_ns is not None and not isinstance(self.focused, Input)
+        return super().check_action(action, parameters)
+
+    def action_compare(self) -> None:
+        """Mark the range; on another one, compare."""
+        snapshot = self._view.snapshot
+        if snapshot is None:
+            return
+        marked = self._view.marked
+        if self._pages.page == "compare" or marked is None or _same_range(marked, snapshot):
+            self._view = replace(self._view, marked=snapshot)
+            self.say("range marked; choose another one ([ ] + - w), then c compares")
+            self._pages.show_view(self._view)
+            return
+        self._go_to("compare")
+
+    # --- keys: places ----------------------------------------------------------------------------------
 
     def action_pane(self, name: str) -> None:
         """Show a pane and go to it."""
-        panes = self._panes
-        if name in ("hot", "locks"):
-            panes.set_class(name == "locks", "-below-locks")
-        targets: dict[str, Widget] = {
-            "threads": self._threads,
-            "hot": self._hot.query_one(HotTable),
-            "locks": self._locks.query_one(LocksTable),
-        }
-        target = targets[name]
-        self._mark_current(name)
-        # A pane that was hidden can take the focus only once it is laid out.
-        self.call_after_refresh(target.focus)
+        if self._pages.page == "finding" and self._pages.finding is not None:
+            # From a finding every pane is filtered by what it speaks of.
+            for pane, words in leads_to(self._pages.finding):
+                if pane == name:
+                    self._pages.filter_or_not(pane, words)
+        elif self._pages.page != "thread":
+            # From a thread's page the hot code is that thread's.
+            self._pages.thread = None
+        self._trail.clear()
+        self._pages.open(name)
+        self._paint(self._view)
 
-    def _mark_current(self, name: str) -> None:
-        for pane in (self._threads, self._hot, self._locks):
-            pane.set_class(pane.id == name, "-current")
+    def _go_to(self, page: str) -> None:
+        """Show a page from which Esc comes back here."""
+        if self._pages.page != page:
+            self._trail = [*self._trail[-MAX_TRAIL:], self._pages.page]
+        self._pages.open(page)
+        self._paint(self._view)
 
-    def on_descendant_focus(self, event: DescendantFocus) -> None:
-        """Know which pane is meant by zoom and filter."""
-        for pane in (self._threads, self._hot, self._locks):
-            if pane in event.widget.ancestors_with_self:
-                self._mark_current(pane.id or "")
+    def action_follow(self) -> None:
+        """Enter on a finding's evidence: the pane it speaks of, filtered."""
+        finding = self._pages.finding
+        if self._pages.page != "finding" or finding is None:
+            return
+        for pane, words in leads_to(finding):
+            if self._pages.filter_or_not(pane, words):
+                self._go_to(pane)
+                return
+        self.say("this finding speaks of no thread, lock or line that is in this range")
+
+    def on_table_chosen(self, event: Table.Chosen) -> None:
+        """Enter on a finding or a thread: its page."""
+        page = self._pages.choose(event.table)
+        if page is not None:
+            self._go_to(page)
+
+    def on_table_moved(self, _: Table.Moved) -> None:
+        """The cursor may be on a line of another file."""
+        self.ask_for_what_is_shown()
+
+    def action_step_back(self) -> None:
+        """Undo the latest narrowing: the pane's filter, details, the chosen thread, the page, zoom."""
+        focused = self.focused
+        table = self._pages.current_table()
+        if isinstance(focused, Input) and focused.id == "filter":
+            self._close_filter(focused)
+            if table is not None:
+                table.set_filter("")
+        elif isinstance(focused, LinesPanel) and self._pages.is_detail(focused):
+            self._pages.focus_main()
+        elif table is not None and table.filter_text and not self._trail:
+            table.set_filter("")
+        elif self._pages.page == "hot" and self._pages.thread is not None and not self._trail:
+            self._pages.thread = None
+            self._paint(self._view)
+        elif self._trail:
+            if table is not None:
+                table.set_filter("")
+            self._pages.open(self._trail.pop())
+            self._paint(self._view)
+        elif self._pages.has_class("-zoom"):
+            self._pages.remove_class("-zoom")
+        elif any(other.filter_text for other in self.query(Table)):
+            for other in self.query(Table):
+                other.set_filter("")
+        elif self._pages.page != "overview":
+            self._pages.thread = None
+            self._pages.open("overview")
+            self._paint(self._view)
 
     def action_zoom(self) -> None:
         """One pane alone, or all."""
-        self._panes.toggle_class("-zoom")
+        self._pages.toggle_class("-zoom")
+
+    def action_lanes(self) -> None:
+        """Go to the lanes of threads."""
+        self.action_pane("threads")
+        self._pages.threads.action_lanes()
+
+    def action_mode(self) -> None:
+        """Go to the hot code."""
+        self.action_pane("hot")
+
+    def action_pick_state(self) -> None:
+        """Go to the hot code."""
+        self.action_pane("hot")
+
+    # --- keys: the rest --------------------------------------------------------------------------------
+
+    def say(self, words: str, *, alarm: bool = False) -> None:
+        """A short notice that goes away."""
+        self.notify(
+            self.look.safe(words), markup=False, severity="warning" if alarm else "information", timeout=4
+        )
+
+    def action_copy(self) -> None:
+        """The finding as text, to the terminal's clipboard (OSC 52)."""
+        finding = self._pages.finding_at_hand()
+        if finding is None:
+            self.say("no finding to copy")
+            return
+        self.copy_to_clipboard(finding_text(finding))
+        self.say("finding copied (if the terminal allows OSC 52)")
+
+    def action_save(self) -> None:
+        """A text report of the range, in the current directory."""
+        snapshot = self._view.snapshot
+        if snapshot is None or self._report is None:
+            self.say("nothing to save here", alarm=True)
+            return
+        begin = (snapshot.t0_ns - (self._view.span_ns or (snapshot.t0_ns, 0))[0]) // 1_000_000_000
+        end = begin + snapshot.metrics.duration_ns // 1_000_000_000
+        path = Path(f"ftdiag-{snapshot.target.pid}-{begin}-{end}s.txt")
+        try:
+            # Never over a file that is there: the directory may be anyone's.
+            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+                file.writelines(f"{line}\n" for line in self._report(snapshot))
+        except OSError as error:
+            self.say(f"{path} is not written: {error.strerror}", alarm=True)
+            return
+        self.say(f"saved {path}")
+
+    def action_edit(self) -> None:
+        """The line under the cursor in the editor."""
+        frame = self._pages.hot.frame
+        source = self._view.extras.source
+        if self._pages.page != "hot" or frame is None:
+            self.say("go to a line of the hot code (4) first")
+            return
+        if source is None or source.path is None or source.filename != frame.filename:
+            self.say(source.why if source is not None and source.why else "source not available", alarm=True)
+            return
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+        try:
+            command = [*shlex.split(editor), f"+{frame.line or 1}", source.path]
+            with self.suspend():
+                subprocess.run(command, check=False)
+        except SuspendNotSupported:
+            self.say("this terminal cannot be handed to an editor", alarm=True)
+        except (OSError, ValueError) as error:
+            self.say(f"{editor} does not run: {error}", alarm=True)
+        self.refresh()
 
     def action_light_or_dark(self) -> None:
         """The other theme; without 256 colours there is only one."""
@@ -354,50 +589,13 @@ class CockpitApp(App[None]):
 
         self.push_screen(HelpScreen())
 
-    def on_table_chosen(self, event: Table.Chosen) -> None:
-        """Enter on a thread: its hot lines."""
-        row = self._threads.current
-        if event.table is self._threads and row is not None:
-            self._thread = row.thread.info.index
-            self._paint(self._view)
-            self.action_pane("hot")
-
-    async def action_step_back(self) -> None:
-        """Undo the latest narrowing: details, the pane's filter, the chosen thread, any filter, zoom."""
-        focused = self.focused
-        if isinstance(focused, Input) and focused.id == "filter":
-            await self._close_filter(focused)
-            self._current_table().set_filter("")
-            return
-        if isinstance(focused, LinesPanel):
-            self.action_pane("locks" if focused.id == "parties" else "hot")
-            return
-        table = self._current_table()
-        if table.filter_text:
-            table.set_filter("")
-        elif self._thread is not None:
-            self._thread = None
-            self._paint(self._view)
-            self.action_pane("threads")
-        elif self._panes.has_class("-zoom"):
-            self._panes.remove_class("-zoom")
-        else:
-            for other in self.query(Table):
-                other.set_filter("")
-
     # --- the filter ------------------------------------------------------------------------------------
-
-    def _current_table(self) -> Table[object]:
-        for pane in (self._hot, self._locks):
-            if pane.has_class("-current"):
-                return pane.query_one(Table)
-        return self._threads  # type: ignore[return-value]
 
     def action_filter(self) -> None:
         """Ask for words; the pane shows what has them while they are typed."""
-        if self.query("#filter"):
+        table = self._pages.current_table()
+        if table is None or self.query("#filter"):
             return
-        table = self._current_table()
         field = Input(
             value=table.filter_text,
             placeholder=f"filter {table.pane_title.lower()}: words in any column; Enter keeps, Esc clears",
@@ -410,16 +608,24 @@ class CockpitApp(App[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
-        self._current_table().set_filter(event.value)
+        table = self._pages.current_table()
+        if table is not None and event.input.id == "filter":
+            table.set_filter(event.value)
 
-    async def on_input_submitted(self, event: Input.Submitted) -> None:
+    def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the filter and go back to the rows."""
-        await self._close_filter(event.input)
+        if event.input.id == "filter":
+            self._close_filter(event.input)
 
-    async def _close_filter(self, field: Input) -> None:
-        table = self._current_table()
-        await field.remove()
-        table.focus()
+    def _close_filter(self, field: Input) -> None:
+        table = self._pages.current_table()
+        field.remove()
+        if table is not None:
+            table.focus()
+
+
+def _same_range(one: Snapshot, other: Snapshot) -> bool:
+    return (one.t0_ns, one.t1_ns) == (other.t0_ns, other.t1_ns)
 
 
 def _one_line(error: Exception) -> str:

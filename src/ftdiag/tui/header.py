@@ -91,6 +91,8 @@ def state_part(view: View, look: Look) -> Part:
         return Part(f"PAUSED, {words}" if view.paused else words, style)
     if view.paused:
         return Part("PAUSED", look.warning)
+    if view.live and view.selection.until_ns is not None:
+        return Part("REWOUND", look.warning)
     if view.live:
         return Part("LIVE", look.good)
     return Part("REPLAY", look.accent)
@@ -98,7 +100,7 @@ def state_part(view: View, look: Look) -> Part:
 
 def target_line(view: View, width: int, look: Look) -> list[Segment]:
     """The second line: state of the recording, range, process, interpreter, command."""
-    parts = [state_part(view, look), Part(view.range.words, look.muted)]
+    parts = [state_part(view, look), Part(view.selection.words(view.span_ns), look.muted)]
     snapshot = view.snapshot
     if snapshot is not None:
         target = snapshot.target

@@ -16,12 +16,14 @@ from ftdiag.tui.keys import KEYS
 from ftdiag.tui.lines import Lines, LinesPanel
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
 
-KEY_WIDTH = 16
+KEY_WIDTH = 18
 STATE_WIDTH = 13
 COLUMNS = (
+    ("lost", "of a finding: cores that its cause costs, at most"),
     ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, wanting one"),
     ("busy%", "on a core, wanting one, or kept from one; 200: two threads"),
     ("critical", "waits while cores stood idle: what the lock costs"),
+    ("total, self", "of a function: with all that it calls; in itself"),
     ("queue, max", "threads waiting for the lock: mean, most at once"),
 )
 """Columns whose name does not say it all."""

@@ -31,25 +31,44 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("?", "this help; any of ? Esc q closes it", "question_mark", "help"),
     Key("Space, p", "pause and go on; the recording goes on meanwhile", "space", "pause"),
     Key("/", "filter the pane by words: name, state, function, file, lock", "slash", "filter"),
-    Key("s, right, l", "sort by the next column", "s", "sort"),
-    Key("left, h", "sort by the column before"),
-    Key("S", "reverse the order", "S", "reverse"),
-    Key("w", "time range: last 10 s, last 60 s, whole recording", "w", "range"),
-    Key("Enter", "on a thread: its hot lines; elsewhere: to the details", "enter", "open"),
+    Key("Enter", "open: a finding's evidence, a thread, a lock, a line", "enter", "open"),
     Key("Esc", "back: close, leave the details, clear filters", "escape", "back"),
-    Key("1, t", "threads"),
-    Key("2", "hot lines"),
-    Key("3", "locks"),
+    Key("s", "sort by the next column", "s", "sort"),
+    Key("[, ]", "half a range back, forward; live sessions too", "left_square_bracket", "back in time"),
+    Key("w", "time range: last 10 s, last 60 s, whole recording", "w", "range"),
+    Key("1", "overview: the answer, cores, findings"),
+    Key("2, t", "threads"),
+    Key("3", "locks: waiters, holders, who waits now"),
+    Key("4", "hot code: lines, functions, call tree, source"),
+    Key("5", "scaling: ideal against actual, chain of factors"),
+    Key("6", "memory"),
+    Key("7", "quality: misses, gaps, what is not measured"),
+    Key("v", "threads: what each did over time, or bars again"),
+    Key("m", "hot code: lines, functions, call tree"),
+    Key("x", "hot code: sort by the time in one state, then the next"),
+    Key("e", "hot code: open the line in $VISUAL or $EDITOR"),
+    Key("+, }", "a narrower range; with a cursor in time, around it"),
+    Key("-, {", "a wider range"),
+    Key("0, End", "back to now, if paused or rewound"),
+    Key("c", "mark this range; on another one: compare the two"),
+    Key("y", "copy the finding as text"),
+    Key("o", "save a text report of this range"),
+    Key("S", "reverse the order"),
+    Key("right, left, l, h", "sort by the next column, the one before; in time: move"),
     Key("Tab, Shift+Tab", "next, previous pane"),
     Key("up, down, k, j", "move"),
     Key("PgUp, PgDn", "move by a screen (also Ctrl+B, Ctrl+F)"),
     Key("Home, End, g, G", "first, last row"),
-    Key("z", "show only this pane, or all again", "z", "zoom"),
+    Key("z", "show only this pane, or all again"),
     Key("T", "light or dark"),
-    Key("Ctrl+P", "command palette: themes, screenshot"),
+    Key("Ctrl+P", "command palette: panes, screenshot"),
     Key("Ctrl+Z", "suspend; fg brings it back"),
     Key("Mouse", "click a row or a column name; double click opens; wheel"),
 )
+
+
+def _sign(key: Key) -> str:
+    return key.keys.partition(",")[0]
 
 
 class KeysLine(Widget):
@@ -68,7 +87,7 @@ class KeysLine(Widget):
         segments: list[Segment] = []
         left = 0
         for key in self._shown():
-            sign = key.keys.partition(",")[0]
+            sign = _sign(key)
             length = len(sign) + len(key.short) + 3
             if left + length > width:
                 break
@@ -80,7 +99,7 @@ class KeysLine(Widget):
         """Press the key whose word was clicked."""
         left = 0
         for key in self._shown():
-            left += len(key.keys.partition(",")[0]) + len(key.short) + 3
+            left += len(_sign(key)) + len(key.short) + 3
             if event.x < left:
                 self.app.simulate_key(key.press)
                 return

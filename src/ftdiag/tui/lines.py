@@ -1,4 +1,4 @@
-"""A scrolling panel of prepared lines: stacks, holders, help.
+"""A scrolling panel of prepared lines: stacks, holders, evidence, help; and how prose becomes lines.
 
 In: a function that makes the lines for a width. Out: those lines, painted only where visible.
 """
@@ -6,9 +6,10 @@ In: a function that makes the lines for a width. Out: those lines, painted only 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.segment import Segment
+from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.geometry import Size
@@ -16,8 +17,61 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.safetext import width_of
 
 Lines = list[list[Segment]]
+
+MAX_PROSE: Final = 4000
+"""Characters of one text that are looked at; the prose of a rule is shorter by far."""
+
+
+def wrapped(text: str, width: int, look: Look, most: int | None = None) -> list[str]:
+    """Any text as lines of at most `width` cells, broken between words; at most `most` lines."""
+    width = max(1, width)
+    lines: list[str] = []
+    line = ""
+    for word in text[:MAX_PROSE].split():
+        word = look.cut(word, width)
+        if line and width_of(line) + 1 + width_of(word) > width:
+            lines.append(line)
+            line = word
+        else:
+            line = f"{line} {word}" if line else word
+    if line:
+        lines.append(line)
+    if most is not None and len(lines) > most:
+        last = look.cut(f"{lines[most - 1]} {lines[most]}", width - len(look.ellipsis))
+        lines = [*lines[: most - 1], last.removesuffix(look.ellipsis) + look.ellipsis]
+    return lines
+
+
+def prose(text: str, width: int, look: Look, style: Style | None = None, indent: int = 1) -> Lines:
+    """A paragraph."""
+    margin = Segment(" " * indent)
+    return [[margin, Segment(line, style or look.text)] for line in wrapped(text, width - indent - 1, look)]
+
+
+def heading(text: str, width: int, look: Look) -> Lines:
+    """An empty line and a heading."""
+    return [[], [Segment(look.cut(f" {text}", width), look.strong)]]
+
+
+def figure(
+    name: str, value: str, width: int, look: Look, style: Style | None = None, room: int = 26
+) -> Lines:
+    """A named figure: the name at the left, what it is at the right, on more lines where it is long."""
+    room = min(room, max(8, width // 3))
+    lines: Lines = []
+    for number, line in enumerate(wrapped(value, width - room - 3, look) or [""]):
+        lines.append(
+            [
+                Segment(" "),
+                look.cell(name if number == 0 else "", room, look.muted),
+                Segment(" "),
+                Segment(line, style or look.text),
+            ]
+        )
+    return lines
 
 
 class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
@@ -48,6 +102,15 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
         self._made_for = None
         self._prepare()
         self.refresh()
+
+    def to_top(self) -> None:
+        """Something else is shown: from its beginning."""
+        self.scroll_to(y=0, animate=False)
+
+    @property
+    def paint_width(self) -> int:
+        """Cells of a line, without the scroll bar."""
+        return self.scrollable_content_region.width
 
     def on_resize(self, _: Resize) -> None:
         """Make the lines for the new width."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ftdiag.model import Snapshot
+from ftdiag.tui.source import Queries
 
 if TYPE_CHECKING:
     # Brings numpy, which the first picture (without data) need not wait for.
@@ -28,6 +29,11 @@ class RecordedSource:
     def live(self) -> bool:
         """True until the recording says that it ended."""
         return self._live and (self._session is None or self._session.recording.end is None)
+
+    @property
+    def queries(self) -> Queries | None:
+        """The session, once it is open."""
+        return self._session
 
     def refresh(self) -> bool:
         """Open the recording, or read what is new."""

@@ -1,16 +1,49 @@
-"""What the cockpit needs of a session, and which range of it is shown.
+"""What the cockpit needs of a session, which range of it is shown, and the one value that all widgets paint.
 
-In: nothing. Out: the protocol `session.Session` satisfies, the ranges to choose from, and `View`, the one
-frozen value that all widgets paint.
+In: nothing. Out: the protocols that `session.Session` and its wrappers satisfy, the range (`Selection`), what
+the screen asks the worker for (`Wants`), and `View`.
 """
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
-from ftdiag.model import Snapshot
+from ftdiag.model import HotLine, Snapshot
+from ftdiag.tui.sourcetext import SourceLines
+
+if TYPE_CHECKING:
+    # Brings numpy, which the first picture (without data) need not wait for.
+    from ftdiag.session import CallNode, History, Lanes, Timeline, WaitEdge
+
+SECOND_NS: Final = 1_000_000_000
+PRESETS: Final[tuple[int | None, ...]] = (10 * SECOND_NS, 60 * SECOND_NS, None)
+"""Lengths of the ranges that one key goes through; `None`: the whole recording."""
+LEAST_LENGTH_NS: Final = SECOND_NS
+"""A window is a second long: a shorter range shows nothing else."""
+
+
+class Queries(Protocol):
+    """What a session answers besides its snapshot; asked by the worker, for what is on the screen."""
+
+    def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline | None:
+        """Cores over time."""
+
+    def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes | None:
+        """Every thread over time."""
+
+    def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History | None:
+        """One thread over time."""
+
+    def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
+        """Functions by thread-time."""
+
+    def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
+        """Who calls whom."""
+
+    def wait_graph(self) -> Sequence[WaitEdge]:
+        """Who waits for whom at the last tick."""
 
 
 class SnapshotSource(Protocol):
@@ -19,6 +52,10 @@ class SnapshotSource(Protocol):
     @property
     def live(self) -> bool:
         """True while more data may come."""
+
+    @property
+    def queries(self) -> Queries | None:
+        """What answers questions about time; `None` where there is nothing but snapshots."""
 
     def refresh(self) -> bool:
         """Read what is new; true if there is anything."""
@@ -33,30 +70,106 @@ class SnapshotSource(Protocol):
         """Let go of the recording; the last call."""
 
 
-class TimeRange(enum.Enum):
-    """The ranges the view can show: a length in seconds counted back from the end, or all."""
+def clock(value_ns: int) -> str:
+    """A time of the recording: "1:05", "1:02:05"."""
+    whole = max(0, value_ns) // SECOND_NS
+    hours, rest = divmod(whole, 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
-    LAST_10_S = 10
-    LAST_60_S = 60
-    WHOLE = 0
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The range shown: a length (`None`: from the beginning) that ends at `until_ns` (`None`: now)."""
+
+    length_ns: int | None = None
+    until_ns: int | None = None
 
     @property
-    def words(self) -> str:
-        """What the header says of it."""
-        return "whole recording" if self is TimeRange.WHOLE else f"last {self.value} s"
+    def next_preset(self) -> Selection:
+        """The next length of the presets, with the same end."""
+        position = PRESETS.index(self.length_ns) + 1 if self.length_ns in PRESETS else 0
+        return replace(self, length_ns=PRESETS[position % len(PRESETS)])
 
-    @property
-    def next(self) -> TimeRange:
-        """The range that the key changes to."""
-        ranges = list(TimeRange)
-        return ranges[(ranges.index(self) + 1) % len(ranges)]
+    def bounds_ns(self, span_ns: tuple[int, int]) -> tuple[int | None, int | None]:
+        """Begin and end of the range in a recording of this span."""
+        if self.length_ns is None:
+            return None, self.until_ns
+        end_ns = span_ns[1] if self.until_ns is None else self.until_ns
+        return max(span_ns[0], end_ns - self.length_ns), end_ns
 
-    def bounds_ns(self, span_ns: tuple[int, int], until_ns: int | None) -> tuple[int | None, int | None]:
-        """Begin and end of this range in a recording of this span, ending at `until_ns` when paused."""
-        if self is TimeRange.WHOLE:
-            return None, until_ns
-        end_ns = span_ns[1] if until_ns is None else until_ns
-        return max(span_ns[0], end_ns - self.value * 1_000_000_000), end_ns
+    def moved(self, direction: int, span_ns: tuple[int, int]) -> Selection:
+        """Half a range earlier or later; beyond the end it follows the recording again."""
+        length = self._length(span_ns)
+        end = span_ns[1] if self.until_ns is None else self.until_ns
+        if self.until_ns is None and direction > 0:
+            return self
+        step = max(LEAST_LENGTH_NS, length // 2)
+        end = max(span_ns[0] + min(length, span_ns[1] - span_ns[0]), end + direction * step)
+        return Selection(self.length_ns) if end >= span_ns[1] else Selection(length, end)
+
+    def scaled(self, factor: float, span_ns: tuple[int, int], around_ns: int | None = None) -> Selection:
+        """A wider or narrower range with the same end, or around a time."""
+        whole = span_ns[1] - span_ns[0]
+        length = max(LEAST_LENGTH_NS, int(self._length(span_ns) * factor))
+        if length >= whole and factor > 1:
+            return Selection(None, self.until_ns)
+        if around_ns is None:
+            return Selection(length, self.until_ns)
+        end = max(span_ns[0] + length, around_ns + length // 2)
+        return Selection(length, None if end >= span_ns[1] else end)
+
+    def _length(self, span_ns: tuple[int, int]) -> int:
+        """The length that is shown in fact."""
+        begin, end = self.bounds_ns(span_ns)
+        begin = span_ns[0] if begin is None else begin
+        end = span_ns[1] if end is None else end
+        if self.length_ns is not None and self.until_ns is None:
+            return min(self.length_ns, max(LEAST_LENGTH_NS, span_ns[1] - span_ns[0]))
+        return max(LEAST_LENGTH_NS, end - begin)
+
+    def words(self, span_ns: tuple[int, int] | None) -> str:
+        """What the header says of it: "last 60 s", "whole recording", "0:20-0:30 of 2:05"."""
+        if self.until_ns is None or span_ns is None:
+            return "whole recording" if self.length_ns is None else f"last {_short(self.length_ns)}"
+        begin, _ = self.bounds_ns(span_ns)
+        begin = span_ns[0] if begin is None else begin
+        start = span_ns[0]
+        return f"{clock(begin - start)}-{clock(self.until_ns - start)} of {clock(span_ns[1] - start)}"
+
+
+def _short(length_ns: int) -> str:
+    seconds = length_ns / SECOND_NS
+    if seconds > 120:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds:.3g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Wants:
+    """What the screen shows besides the snapshot; numbers are slices of time, 0 for none."""
+
+    timeline: int = 0
+    lanes: int = 0
+    history: int = 0
+    history_of: int | None = None
+    functions: bool = False
+    tree: bool = False
+    waits: bool = False
+    source: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """The answers to `Wants`; what was not asked for is `None`."""
+
+    timeline: Timeline | None = None
+    lanes: Lanes | None = None
+    history: History | None = None
+    functions: tuple[HotLine, ...] | None = None
+    tree: tuple[CallNode, ...] | None = None
+    waits: tuple[WaitEdge, ...] | None = None
+    source: SourceLines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +177,14 @@ class View:
     """All that is on the screen: the latest snapshot, and how it is looked at.
 
     `snapshot` is `None` until the first window arrives. `error` is the last refresh that failed, one line.
+    `marked` is the range that others are compared with.
     """
 
     snapshot: Snapshot | None = None
     live: bool = False
     paused: bool = False
-    range: TimeRange = TimeRange.WHOLE
+    selection: Selection = Selection()
+    span_ns: tuple[int, int] | None = None
+    extras: Extras = Extras()
+    marked: Snapshot | None = None
     error: str | None = None

@@ -126,8 +126,9 @@ class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
         Binding("pagedown,ctrl+f", "page(1)", "Page down", show=False),
         Binding("home,g", "edge(-1)", "First", show=False),
         Binding("end,G", "edge(1)", "Last", show=False),
-        Binding("left,h", "sort_step(-1)", "Sort by the column to the left", show=False),
-        Binding("right,l,s", "sort_step(1)", "Sort by the next column", show=False),
+        Binding("left,h", "aside(-1)", "Sort by the column to the left", show=False),
+        Binding("right,l", "aside(1)", "Sort by the column to the right", show=False),
+        Binding("s", "sort_step(1)", "Sort by the next column", show=False),
         Binding("S", "sort_reverse", "Reverse the order", show=False),
         Binding("enter", "choose", "Choose", show=False),
     ]
@@ -275,6 +276,28 @@ class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
         position = columns.index(self._sort) if self._sort in columns else -step
         self.sort_on(columns[(position + step) % len(columns)])
 
+    def action_aside(self, step: int) -> None:
+        """Left and right go through the columns, unless a subclass has another use for them."""
+        self.action_sort_step(step)
+
+    def set_columns(self, columns: Sequence[Column[RowT]]) -> None:
+        """Show other columns; the order stays if its column is still there."""
+        self.columns = list(columns)
+        key = self._sort.key
+        self._sort = next((column for column in columns if column.key == key), columns[0])
+        self._fitted_width = -1
+        self._arrange()
+
+    def column_cells(self, key: str) -> tuple[int, int] | None:
+        """Where a column is on the screen: its left edge and width; `None` where it has no room."""
+        self._fit_width(self._paint_width)
+        left = POINTER_WIDTH
+        for column, width in self._fitted:
+            if column.key == key:
+                return left, width
+            left += width + GAP
+        return None
+
     def action_sort_reverse(self) -> None:
         """The same column the other way round."""
         self.sort_on(self._sort)
@@ -370,7 +393,9 @@ class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
         count = str(len(self._all))
         if len(self._rows) != len(self._all):
             count = f"{len(self._rows)} of {count}"
-        title = f" {self.number} {self.pane_title} {count} "
+        title = (
+            f" {self.number} {self.pane_title} {count} " if self.number else f" {self.pane_title} {count} "
+        )
         if self.filter_text:
             title += f"/{look.safe(self.filter_text)} "
         title = look.cut(title, width)

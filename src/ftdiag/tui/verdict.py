@@ -20,9 +20,17 @@ WANTED_CORES_WORTH_SAYING: Final = 0.25
 
 
 def verdict(snapshot: Snapshot) -> tuple[str, Severity | None]:
-    """The first line: the gravest finding's summary, or where the threads' time goes."""
-    if snapshot.findings:
-        first = snapshot.findings[0]
+    """The first line: the costliest finding's summary if it is a warning or worse, else where time goes."""
+    grave = [finding for finding in snapshot.findings if finding.severity is not Severity.INFO]
+    if grave:
+        first = max(
+            grave,
+            key=lambda finding: (
+                finding.lost_cores,
+                finding.severity is Severity.CRITICAL,
+                finding.score,
+            ),
+        )
         return first.summary, first.severity
     return state_of_affairs(snapshot), None
 

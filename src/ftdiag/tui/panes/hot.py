@@ -1,46 +1,71 @@
-"""The hot lines pane: where thread-time goes by line, and the commonest stacks of the line under the cursor.
+"""The hot code pane: thread-time by line, function or as a call tree; source and stacks of what is chosen.
 
-In: a `View` and, where one was chosen, a thread. Out: a table with a panel of stacks.
+In: a `View` and, where one was chosen, a thread. Out: tables with a panel of source text and one of stacks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+import enum
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.segment import Segment
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from ftdiag.model import HotLine, StateGroup, ThreadMetrics, ThreadState
+from ftdiag.model import Frame, HotLine, StateGroup, ThreadMetrics, ThreadState
 from ftdiag.tui.lines import Lines, LinesPanel
-from ftdiag.tui.look import STATE_WORDS, Look
-from ftdiag.tui.panes.places import shares_place
+from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
 from ftdiag.tui.panes.stacks import long_place, place, stacks_lines
 from ftdiag.tui.source import View
+from ftdiag.tui.sourcetext import SourceLines
 from ftdiag.tui.statebar import bar
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.units import seconds
+from ftdiag.units import percent, seconds
+
+if TYPE_CHECKING:
+    from ftdiag.session import CallNode
 
 CHOSEN_STATES = frozenset({ThreadState.IDLE, ThreadState.SLEEP, ThreadState.IO, ThreadState.UNKNOWN})
 """States that are no claim on a core: a line is hot by the rest."""
 
 
+class Mode(enum.Enum):
+    """What the rows are."""
+
+    LINES = "lines"
+    FUNCTIONS = "functions"
+    TREE = "call tree"
+
+    @property
+    def next(self) -> Mode:
+        """The one that the key changes to."""
+        modes = list(Mode)
+        return modes[(modes.index(self) + 1) % len(modes)]
+
+
 @dataclass(frozen=True, slots=True)
 class HotRow:
-    """One line with its figures; ratios are of the range's length, so two busy threads make 2.0."""
+    """One line with its figures; ratios are of the range's length, so two busy threads make 2.0.
+
+    `picked_ratio` is the time in the state that was picked to sort by.
+    """
 
     hot: HotLine
     busy_ratio: float
     cpu_ratio: float
+    picked_ratio: float = 0.0
 
 
-def hot_row(hot: HotLine, duration_ns: float) -> HotRow:
+def hot_row(hot: HotLine, duration_ns: float, picked: ThreadState | None = None) -> HotRow:
     """The row of a line."""
     busy = sum(time for state, time in hot.states_ns.items() if state not in CHOSEN_STATES)
     cpu = sum(time for state, time in hot.states_ns.items() if state.group is StateGroup.ON_CPU)
     length = max(1.0, duration_ns)
-    return HotRow(hot=hot, busy_ratio=busy / length, cpu_ratio=cpu / length)
+    chosen = 0.0 if picked is None else hot.states_ns.get(picked, 0.0) / length
+    return HotRow(hot=hot, busy_ratio=busy / length, cpu_ratio=cpu / length, picked_ratio=chosen)
 
 
 def _percent(ratio: float) -> str:
@@ -123,12 +148,12 @@ COLUMNS: tuple[Column[HotRow], ...] = (
 
 
 class HotTable(Table[HotRow]):
-    """The table of lines."""
+    """The table of lines or functions."""
 
     def __init__(self) -> None:
-        super().__init__("2", "Hot lines", COLUMNS, "busy", "hot-table")
+        super().__init__("4", "Hot lines", COLUMNS, "busy", "hot-table")
         self.scope = ""
-        self.locks = 0
+        self.picked: ThreadState | None = None
 
     def key_of(self, row: HotRow) -> Hashable:
         """A line stays itself wherever it is in the order."""
@@ -143,46 +168,303 @@ class HotTable(Table[HotRow]):
         return "\n".join([frame.function, long_place(frame), *states])
 
     def caption(self, width: int, look: Look) -> list[Segment]:
-        """Whose lines these are, and how to get at the pane that shares the place."""
+        """Whose lines these are, and what else can be shown."""
         if self.scope:
             return [Segment(look.cut(f"of {look.safe(self.scope)} (Esc: all)", width), look.accent)]
-        if not self.locks or not shares_place(self):
-            return []
-        return [Segment(look.cut(f"3 locks: {self.locks}", width), look.muted)]
+        return [Segment(look.cut("m: lines, functions, call tree; x: sort by a state", width), look.muted)]
+
+    def pick(self, state: ThreadState | None) -> None:
+        """Show the time in one state as a column and sort by it; `None`: without."""
+        self.picked = state
+        if state is None:
+            self.set_columns(COLUMNS)
+            self.sort_on(COLUMNS[0])
+            return
+        column: Column[HotRow] = text_column(
+            "picked",
+            f"{STATE_WORDS[state][0]}%",
+            len(STATE_WORDS[state][0]) + 2,
+            lambda row: _percent(row.picked_ratio),
+            sort=lambda row: row.picked_ratio,
+            style=lambda _, look: look.strong,
+            right=True,
+            descending=True,
+        )
+        self.set_columns((column, *COLUMNS))
+        self.sort_on(column)
+
+
+# --- the call tree -----------------------------------------------------------------------------------------
+
+LEAST_SHARE: Final = 0.005
+"""Functions below this share of all thread-time are left out of the tree."""
+MAX_TREE_ROWS: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """A function called from the one above that is indented less. `offset` and `share` are of the whole."""
+
+    position: int
+    depth: int
+    node: CallNode
+    offset: float
+    share: float
+    path: tuple[tuple[str, str], ...]
+
+
+def tree_rows(nodes: tuple[CallNode, ...]) -> list[TreeRow]:
+    """The tree as rows, callers before what they call, the largest first."""
+    whole = sum(node.total_ns for node in nodes)
+    if whole <= 0:
+        return []
+    rows: list[TreeRow] = []
+    for node, depth, offset, path in _walk(nodes, 0, 0.0, ()):
+        if node.total_ns / whole < LEAST_SHARE:
+            continue
+        rows.append(TreeRow(len(rows), depth, node, offset / whole, node.total_ns / whole, path))
+        if len(rows) >= MAX_TREE_ROWS:
+            break
+    return rows
+
+
+def _walk(
+    nodes: tuple[CallNode, ...], depth: int, offset: float, path: tuple[tuple[str, str], ...]
+) -> Iterator[tuple[CallNode, int, float, tuple[tuple[str, str], ...]]]:
+    for node in nodes:
+        here = (*path, (node.frame.filename, node.frame.function))
+        yield node, depth, offset, here
+        yield from _walk(node.children, depth + 1, offset, here)
+        offset += node.total_ns
+
+
+def _paint_icicle(row: TreeRow, width: int, look: Look) -> list[Segment]:
+    begin = min(width - 1, int(row.offset * width))
+    cells = max(1, min(width - begin, round(row.share * width)))
+    rest = width - begin - cells
+    return [Segment(" " * begin), *bar(row.node.states_ns, cells, look), Segment(" " * rest)]
+
+
+def _paint_call(row: TreeRow, width: int, look: Look) -> list[Segment]:
+    indent = min(row.depth, max(0, width // 2))
+    name = look.safe(row.node.frame.function)
+    return [look.cell(" " * indent + name, width, look.strong if row.node.self_ns > 0 else look.text)]
+
+
+TREE_COLUMNS: tuple[Column[TreeRow], ...] = (
+    Column(
+        key="icicle",
+        title="share of all time",
+        least=16,
+        grow=2,
+        sort=lambda row: row.position,
+        paint=_paint_icicle,
+    ),
+    text_column(
+        "total", "total", 6, lambda row: percent(row.share), sort=lambda row: row.position, right=True
+    ),
+    text_column(
+        "self",
+        "self",
+        8,
+        lambda row: seconds(row.node.self_ns) if row.node.self_ns > 0 else "",
+        sort=lambda row: row.position,
+        style=lambda _, look: look.muted,
+        right=True,
+        dispensable=1,
+    ),
+    Column(
+        key="call",
+        title="function, and what it calls",
+        least=24,
+        grow=3,
+        sort=lambda row: row.position,
+        paint=_paint_call,
+    ),
+    text_column(
+        "place",
+        "file",
+        14,
+        lambda row: place(row.node.frame),
+        sort=lambda row: row.position,
+        style=lambda _, look: look.muted,
+        most=24,
+        dispensable=2,
+    ),
+)
+
+
+class TreeTable(Table[TreeRow]):
+    """The call tree as an icicle: what is called stands below its caller, within the caller's bar."""
+
+    def __init__(self) -> None:
+        super().__init__("4", "Call tree", TREE_COLUMNS, "icicle", "tree-table")
+
+    def key_of(self, row: TreeRow) -> Hashable:
+        """The path from the outermost function."""
+        return row.path
+
+    def searched_text(self, row: TreeRow) -> str:
+        """Function and file."""
+        return f"{row.node.frame.function}\n{row.node.frame.filename}"
+
+    def caption(self, width: int, look: Look) -> list[Segment]:
+        """What can be shown instead."""
+        return [Segment(look.cut("m: lines, functions, call tree", width), look.muted)]
+
+    def action_sort_step(self, step: int) -> None:
+        """A tree has one order."""
+
+    def action_sort_reverse(self) -> None:
+        """A tree has one order."""
+
+    def sort_on(self, column: Column[TreeRow]) -> None:
+        """A tree has one order."""
+
+
+# --- the source --------------------------------------------------------------------------------------------
+
+
+def source_lines(
+    source: SourceLines, hot: tuple[HotLine, ...], line: int | None, width: int, look: Look
+) -> Lines:
+    """The text with its heat: share of the file's hottest line, dominant cause, number, text."""
+    if not source.lines:
+        return [
+            [],
+            [Segment(" "), Segment(look.cut(source.why or "source not available", width - 2), look.muted)],
+        ]
+    heat: dict[int, HotLine] = {}
+    for each in hot:
+        if each.frame.filename == source.filename and each.frame.line is not None:
+            heat[each.frame.line] = each
+    total = sum(each.total_ns for each in hot) or 1.0
+    lines: Lines = []
+    number_width = len(str(len(source.lines)))
+    for number, text in enumerate(source.lines, 1):
+        known = heat.get(number)
+        here = number == line
+        gutter = [Segment("      ")]
+        if known is not None:
+            cause = max(
+                known.states_ns, key=lambda state: known.states_ns[state], default=ThreadState.UNKNOWN
+            )
+            gutter = [
+                look.cell(f"{100 * known.total_ns / total:.0f}%", 4, look.strong, right=True),
+                Segment(" "),
+                Segment(look.sign(cause), look.state_styles[cause]),
+            ]
+        mark = look.pointer if here else " "
+        style = look.strong if here else look.text if known is not None else look.muted
+        lines.append(
+            [
+                *gutter,
+                Segment(mark, look.accent),
+                look.cell(str(number), number_width, look.muted, right=True),
+                Segment(" "),
+                Segment(look.cut(text, max(0, width - 8 - number_width)), style),
+            ]
+        )
+    return lines
 
 
 class HotPane(Container):
-    """The table and its stacks."""
+    """The tables, and below them the source and the stacks of the row under the cursor."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("m", "mode", "Lines, functions or call tree", show=False),
+        Binding("x", "pick_state", "Sort by a state", show=False),
+    ]
 
     def __init__(self) -> None:
         super().__init__(id="hot")
         self._table = HotTable()
+        self._tree = TreeTable()
+        self._source = LinesPanel("Source", "source")
         self._stacks = LinesPanel("Stacks", "stacks")
+        self._view = View()
+        self._thread: ThreadMetrics | None = None
+        self._source_at: tuple[str, int | None] | None = None
+        self.mode = Mode.LINES
 
     def compose(self) -> ComposeResult:
-        """Side by side, or one above the other: the style sheet says which."""
+        """Tables above, text below: the style sheet says how much of each."""
         yield self._table
-        yield self._stacks
+        yield self._tree
+        with Container(id="hot-details"):
+            yield self._source
+            yield self._stacks
+
+    @property
+    def table(self) -> HotTable | TreeTable:
+        """The table that is shown."""
+        return self._tree if self.mode is Mode.TREE else self._table
+
+    @property
+    def frame(self) -> Frame | None:
+        """The line (or function) under the cursor."""
+        if self.mode is Mode.TREE:
+            row = self._tree.current
+            return None if row is None else row.node.frame
+        line = self._table.current
+        return None if line is None else line.hot.frame
+
+    def action_mode(self) -> None:
+        """The next kind of rows."""
+        had_focus = self.table.has_focus
+        self.mode = self.mode.next
+        self.set_class(self.mode is Mode.TREE, "-tree")
+        self._table.pane_title = "Hot functions" if self.mode is Mode.FUNCTIONS else "Hot lines"
+        self.show_view(self._view, self._thread)
+        if had_focus:
+            self.call_after_refresh(self.table.focus)
+        self.post_message(Table.Moved(self.table))
+
+    def action_pick_state(self) -> None:
+        """Sort by the time in the next state that there is."""
+        lines = [row.hot for row in self._table.rows]
+        seen = [state for state in BAR_ORDER if any(line.states_ns.get(state) for line in lines)]
+        picked = self._table.picked
+        following = seen if picked not in seen else seen[seen.index(picked) + 1 :]
+        self._table.pick(following[0] if following else None)
+        self.show_view(self._view, self._thread)
+
+    def show_lines_of_all(self, view: View) -> None:
+        """The lines of all threads, whatever was shown."""
+        if self.mode is not Mode.LINES:
+            self.mode = Mode.LINES
+            self.set_class(False, "-tree")
+            self._table.pane_title = "Hot lines"
+        self.show_view(view, None)
 
     def show_view(self, view: View, thread: ThreadMetrics | None) -> None:
         """Take the lines of a view: all, or those of one thread."""
+        self._view = view
+        self._thread = thread
         snapshot = view.snapshot
-        self._table.locks = len(snapshot.locks) if snapshot else 0
-        if snapshot is None:
-            self._table.scope = ""
-            self._table.show_rows([])
-            return
         self._table.scope = "" if thread is None else thread.info.name or str(thread.info.tid)
-        self._table.empty_text = "no Python lines in this range"
+        self._table.empty_text = "no Python lines in this range" if snapshot else "no data yet"
+        self._tree.empty_text = (
+            "reading ..." if view.extras.tree is None else "no Python functions in this range"
+        )
+        if snapshot is None:
+            self._table.show_rows([])
+            self._tree.show_rows([])
+            return
+        if self.mode is Mode.TREE:
+            self._tree.show_rows(tree_rows(view.extras.tree or ()))
+            return
         lines = snapshot.hot if thread is None else thread.hot
+        if self.mode is Mode.FUNCTIONS:
+            lines = view.extras.functions or () if thread is None else _by_function(lines)
         duration = snapshot.metrics.duration_ns if thread is None else thread.alive_ns
-        self._table.show_rows([hot_row(hot, duration) for hot in lines])
+        self._table.show_rows([hot_row(hot, duration, self._table.picked) for hot in lines])
 
-    def on_table_moved(self, event: Table.Moved) -> None:
-        """Show the stacks of the line under the cursor."""
-        event.stop()
+    def on_table_moved(self, _: Table.Moved) -> None:
+        """Show the source and the stacks of the row under the cursor; the application hears of it too."""
+        self._show_source()
         row = self._table.current
-        if row is None:
+        if self.mode is Mode.TREE or row is None:
             self._stacks.show_lines("Stacks", lambda _width, _look: [])
             return
         hot = row.hot
@@ -192,8 +474,65 @@ class HotPane(Container):
 
         self._stacks.show_lines(f"Stacks of {place(hot.frame)}", make)
 
+    def _show_source(self) -> None:
+        frame = self.frame
+        source = self._view.extras.source
+        snapshot = self._view.snapshot
+        if frame is None or snapshot is None:
+            self._source.show_lines("Source", lambda _width, _look: [])
+            return
+        if source is None or source.filename != frame.filename:
+            self._source.show_lines(f"Source {place(frame)}", lambda _width, _look: [])
+            return
+        hot = snapshot.hot
+        text = source
+        line = frame.line if frame.line is not None else _definition(source, frame.function)
+
+        def make(width: int, look: Look) -> Lines:
+            return source_lines(text, hot, line, width, look)
+
+        self._source.show_lines(f"Source {place(frame)}   e: edit", make)
+        # Follow the cursor, but leave the text where someone scrolled it.
+        if self._source_at != (frame.filename, line) and line is not None:
+            self._source_at = frame.filename, line
+            self._source.scroll_to(
+                y=max(0, line - 1 - self._source.size.height // 2), animate=False, force=True
+            )
+
     def on_table_chosen(self, event: Table.Chosen) -> None:
-        """Go to the stacks, to scroll them."""
+        """Go to the source, to scroll it."""
         event.stop()
-        if self._stacks.size.width:
-            self._stacks.focus()
+        for panel in (self._source, self._stacks):
+            if panel.size.width:
+                panel.focus()
+                return
+
+
+def _by_function(lines: tuple[HotLine, ...]) -> tuple[HotLine, ...]:
+    """The lines of one thread summed by function."""
+    known: dict[tuple[str, str], HotLine] = {}
+    for line in lines:
+        key = (line.frame.filename, line.frame.function)
+        before = known.get(key)
+        if before is None:
+            known[key] = replace(line, frame=replace(line.frame, line=None))
+            continue
+        states = dict(before.states_ns)
+        for state, time in line.states_ns.items():
+            states[state] = states.get(state, 0.0) + time
+        known[key] = replace(
+            before,
+            total_ns=before.total_ns + line.total_ns,
+            states_ns=states,
+            stacks=before.stacks + line.stacks,
+        )
+    return tuple(known.values())
+
+
+def _definition(source: SourceLines, function: str) -> int | None:
+    """The line of a function's definition, where its name stands out."""
+    name = function.rpartition(".")[2]
+    for number, text in enumerate(source.lines, 1):
+        if text.lstrip().startswith((f"def {name}(", f"async def {name}(")):
+            return number
+    return None

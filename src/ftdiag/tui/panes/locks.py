@@ -5,7 +5,8 @@ In: a `View`. Out: a table with a panel of the holders and waiters of the lock u
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.app import ComposeResult
@@ -14,11 +15,13 @@ from textual.containers import Container
 from ftdiag.model import LockMetrics, LockRef, ThreadInfo
 from ftdiag.tui.lines import Lines, LinesPanel
 from ftdiag.tui.look import Look
-from ftdiag.tui.panes.places import shares_place
 from ftdiag.tui.panes.stacks import stack_lines
 from ftdiag.tui.source import View
 from ftdiag.tui.table import Column, Table, text_column
 from ftdiag.units import percent, seconds
+
+if TYPE_CHECKING:
+    from ftdiag.session import WaitEdge
 
 MAX_PARTIES = 12
 """Holders and waiters listed of one lock."""
@@ -120,17 +123,13 @@ class LocksTable(Table[LockMetrics]):
 
     def searched_text(self, row: LockMetrics) -> str:
         """The lock, its holders and waiters, and their functions and files."""
-        words = [lock_words(row.lock), row.lock.kind.value]
+        words = [lock_words(row.lock), row.lock.kind.value, f"{row.lock.address:#x}"]
         for stack, thread in [(h.stack, h.thread) for h in row.holders[:MAX_PARTIES]] + [
             (w.stack, w.thread) for w in row.waiters[:MAX_PARTIES]
         ]:
             words.append(thread_words(thread))
             words += [word for frame in stack[:3] for word in (frame.function, frame.filename)]
         return "\n".join(words)
-
-    def caption(self, width: int, look: Look) -> list[Segment]:
-        """How to get at the pane that shares the place."""
-        return [Segment(look.cut("2 hot lines", width), look.muted)] if shares_place(self) else []
 
 
 def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
@@ -159,6 +158,33 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     return lines
 
 
+def waits_now_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines:
+    """Who waits for whom at this moment, the longest first."""
+    lines: Lines = [[Segment(look.cut(" Waiting now", width), look.strong)]]
+    for edge in sorted(edges, key=lambda edge: -edge.since_ns)[:MAX_PARTIES]:
+        holder = "unknown" if edge.holder is None else thread_words(edge.holder)
+        sure = (
+            "" if edge.holder is None or edge.confidence.label == "known" else f" ({edge.confidence.label})"
+        )
+        lines.append(
+            [
+                Segment(f" {seconds(edge.since_ns)} ", look.accent),
+                Segment(
+                    look.cut(
+                        f"{thread_words(edge.waiter)} for {lock_words(edge.lock)}, held by {holder}{sure}",
+                        max(8, width - 10),
+                    ),
+                    look.text,
+                ),
+            ]
+        )
+    if len(edges) > MAX_PARTIES:
+        lines.append([Segment(look.cut(f" {len(edges) - MAX_PARTIES} more", width), look.muted)])
+    if not edges:
+        lines.append([Segment(look.cut("   nobody waits for a known lock", width), look.muted)])
+    return lines
+
+
 class LocksPane(Container):
     """The table and the parties of the lock under the cursor."""
 
@@ -166,6 +192,7 @@ class LocksPane(Container):
         super().__init__(id="locks")
         self._table = LocksTable()
         self._parties = LinesPanel("Holders and waiters", "parties")
+        self._now: tuple[WaitEdge, ...] | None = None
 
     def compose(self) -> ComposeResult:
         """Side by side."""
@@ -174,6 +201,7 @@ class LocksPane(Container):
 
     def show_view(self, view: View) -> None:
         """Take the locks of a view."""
+        self._now = view.extras.waits
         self._table.empty_text = "no waits for locks in this range"
         self._table.show_rows(view.snapshot.locks if view.snapshot else ())
 
@@ -181,12 +209,14 @@ class LocksPane(Container):
         """Show the parties of the lock under the cursor."""
         event.stop()
         row = self._table.current
+        now = self._now
         if row is None:
             self._parties.show_lines("Holders and waiters", lambda _width, _look: [])
             return
 
         def make(width: int, look: Look) -> Lines:
-            return party_lines(row, width, look)
+            lines = party_lines(row, width, look)
+            return lines if now is None else [*lines, [], *waits_now_lines(now, width, look)]
 
         self._parties.show_lines(f"Holders and waiters of {lock_words(row.lock)}", make)
 

@@ -1,26 +1,32 @@
 """The threads pane: each thread, what it does with its time, what it waits for and where.
 
-In: a `View`. Out: a table; Enter tells the application which thread is meant.
+In: a `View`. Out: a table; Enter tells the application which thread is meant. The bars of states can be
+exchanged for swim lanes: what each thread did over the range, with a cursor in time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.binding import Binding, BindingType
 
 from ftdiag.model import HotLine, ThreadMetrics, ThreadState, Wait
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
 from ftdiag.tui.panes.stacks import place, place_and_function
-from ftdiag.tui.source import View
+from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import bar, legend
 from ftdiag.tui.table import Column, Table, text_column
 from ftdiag.units import NOT_MEASURED
 
 RUN_QUEUE_ALARM = 0.1
 """Share of its life in the run queue from which a thread's figure is shown as a warning."""
+CURSOR: Final = Style(bold=True, underline=True, reverse=True)
+"""Added to a lane's cell under the cursor in time; reads without colour too."""
+_STATE_OF: Final = {int(state): state for state in ThreadState}
 SAID_SHARE = 0.02
 """States below this share of a thread's time are not found by the filter, nor named in the legend."""
 
@@ -34,9 +40,12 @@ class ThreadRow:
     run_queue_ratio: float
     waits_on: str
     where: HotLine | None
+    lane: bytes = b""
+    cursor: float | None = None
+    """Where the cursor in time is: 0 at the beginning of the range, 1 at its end."""
 
 
-def thread_row(thread: ThreadMetrics) -> ThreadRow:
+def thread_row(thread: ThreadMetrics, lane: bytes = b"", cursor: float | None = None) -> ThreadRow:
     """The row of a thread."""
     alive = thread.alive_ns
     return ThreadRow(
@@ -45,6 +54,8 @@ def thread_row(thread: ThreadMetrics) -> ThreadRow:
         run_queue_ratio=thread.run_queue_ns / alive if alive > 0 else 0.0,
         waits_on=wait_words(thread.waits[0][0]) if thread.waits else "",
         where=thread.hot[0] if thread.hot else None,
+        lane=lane,
+        cursor=cursor,
     )
 
 
@@ -96,7 +107,7 @@ def _waiting_share(row: ThreadRow) -> float:
 
 
 COLUMNS: tuple[Column[ThreadRow], ...] = (
-    text_column("name", "thread", 10, lambda row: row.thread.info.name or "(no name)", grow=2, most=28),
+    text_column("name", "thread", 14, lambda row: row.thread.info.name or "(no name)", grow=2, most=28),
     text_column(
         "tid",
         "tid",
@@ -105,7 +116,7 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
         sort=lambda row: row.thread.info.tid,
         style=lambda _, look: look.muted,
         right=True,
-        dispensable=1,
+        dispensable=4,
     ),
     text_column(
         "role", "role", 6, lambda row: row.thread.role, style=lambda _, look: look.muted, dispensable=3
@@ -146,12 +157,94 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
 )
 
 
+def paint_lane(lane: bytes, width: int, look: Look, cursor: float | None = None) -> list[Segment]:
+    """What a thread did over time: each cell the state in which it spent most of that slice."""
+    if not lane or width <= 0:
+        return [Segment(" " * max(0, width))]
+    at = -1 if cursor is None else min(width - 1, int(cursor * width))
+    segments: list[Segment] = []
+    for cell in range(width):
+        code = lane[cell * len(lane) // width]
+        state = _STATE_OF.get(code)
+        sign = " " if state is None else look.sign(state)
+        style = Style() if state is None else look.state_styles[state]
+        if cell == at:
+            style = style + CURSOR
+        if segments and segments[-1].style == style:
+            segments[-1] = Segment(segments[-1].text + sign, style)
+        else:
+            segments.append(Segment(sign, style))
+    return segments
+
+
+def _paint_lane(row: ThreadRow, width: int, look: Look) -> list[Segment]:
+    return paint_lane(row.lane, width, look, row.cursor)
+
+
+_BY_KEY = {column.key: column for column in COLUMNS}
+LANE_COLUMNS: tuple[Column[ThreadRow], ...] = (
+    replace(_BY_KEY["name"], most=24, grow=1),
+    _BY_KEY["cpu"],
+    Column(
+        key="lane",
+        title="over time",
+        least=20,
+        grow=6,
+        sort=_waiting_share,
+        paint=_paint_lane,
+        descending=True,
+    ),
+    replace(_BY_KEY["waits"], dispensable=1, grow=0),
+)
+
+
 class ThreadsPane(Table[ThreadRow]):
     """The table of threads."""
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("v", "lanes", "Lanes over time", show=False),
+    ]
+
     def __init__(self) -> None:
-        super().__init__("1", "Threads", COLUMNS, "cpu", "threads")
+        super().__init__("2", "Threads", COLUMNS, "cpu", "threads")
         self._states: frozenset[ThreadState] = frozenset()
+        self._view = View()
+        self.lanes_shown = False
+        self.cursor_in_time: float | None = None
+
+    def action_lanes(self) -> None:
+        """Bars of states, or what each thread did over time."""
+        self.lanes_shown = not self.lanes_shown
+        self.cursor_in_time = None
+        self.set_columns(LANE_COLUMNS if self.lanes_shown else COLUMNS)
+        self.post_message(self.Moved(self))
+
+    def action_aside(self, step: int) -> None:
+        """In lanes left and right move the cursor in time."""
+        if not self.lanes_shown:
+            self.action_sort_step(step)
+            return
+        where = self.column_cells("lane")
+        width = where[1] if where is not None else 1
+        cell = width - 1 if self.cursor_in_time is None else int(self.cursor_in_time * width) + step
+        self.cursor_in_time = (max(0, min(width - 1, cell)) + 0.5) / width
+        self.show_view(self._view)
+
+    @property
+    def lane_slices(self) -> int:
+        """How many slices of time there is room for; 0 while bars are shown."""
+        if not self.lanes_shown:
+            return 0
+        where = self.column_cells("lane")
+        return where[1] if where is not None else 0
+
+    @property
+    def cursor_ns(self) -> int | None:
+        """The time under the cursor."""
+        snapshot = self._view.snapshot
+        if self.cursor_in_time is None or snapshot is None:
+            return None
+        return snapshot.t0_ns + int(self.cursor_in_time * (snapshot.t1_ns - snapshot.t0_ns))
 
     def key_of(self, row: ThreadRow) -> Hashable:
         """A thread keeps its index for the whole recording."""
@@ -173,6 +266,7 @@ class ThreadsPane(Table[ThreadRow]):
 
     def show_view(self, view: View) -> None:
         """Take the threads of a view."""
+        self._view = view
         snapshot = view.snapshot
         threads = snapshot.threads if snapshot else ()
         self.empty_text = "no threads in this range" if snapshot else "no data yet"
@@ -180,8 +274,17 @@ class ThreadsPane(Table[ThreadRow]):
         total = sum(states.values())
         shown = (state for state in BAR_ORDER if states.get(state, 0.0) > total * SAID_SHARE / 4)
         self._states = frozenset(shown)
-        self.show_rows([thread_row(thread) for thread in threads])
+        lanes = view.extras.lanes.states if self.lanes_shown and view.extras.lanes is not None else {}
+        cursor = self.cursor_in_time if self.lanes_shown else None
+        self.show_rows([thread_row(thread, lanes.get(thread.info.index, b""), cursor) for thread in threads])
 
     def caption(self, width: int, look: Look) -> list[Segment]:
-        """The legend of the bars, for the states that there are."""
-        return legend(self._states, look, width)
+        """The legend of the bars, for the states that there are; or the time under the cursor."""
+        when = self.cursor_ns
+        row = self.current
+        if when is None or row is None or not row.lane or self.cursor_in_time is None:
+            return legend(self._states, look, width)
+        state = _STATE_OF.get(row.lane[min(len(row.lane) - 1, int(self.cursor_in_time * len(row.lane)))])
+        word = "not there" if state is None else STATE_WORDS[state][0]
+        start = self._view.span_ns[0] if self._view.span_ns is not None else when
+        return [Segment(look.cut(f"at {clock(when - start)}: {word}; + looks closer", width), look.accent)]

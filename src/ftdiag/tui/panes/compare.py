@@ -1,0 +1,97 @@
+"""Two ranges side by side: the one that was marked, and the one that is shown.
+
+In: two snapshots. Out: lines for a panel.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.segment import Segment
+
+from ftdiag.model import Snapshot, ThreadState
+from ftdiag.tui.lines import Lines, heading
+from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
+from ftdiag.tui.panes.locks import lock_words
+from ftdiag.tui.panes.stacks import place_and_function
+from ftdiag.tui.source import clock
+from ftdiag.units import NOT_MEASURED, cores
+
+MOST: Final = 12
+FIGURE: Final = 9
+SAID_CORES: Final = 0.005
+
+
+def compare_lines(marked: Snapshot, shown: Snapshot, start_ns: int, width: int, look: Look) -> Lines:
+    """The page."""
+    name_room = max(12, width - 3 * FIGURE - 3)
+    lines: Lines = [
+        [Segment(" "), look.cell("A, marked", 12, look.strong), Segment(_range(marked, start_ns), look.text)],
+        [Segment(" "), look.cell("B, shown", 12, look.strong), Segment(_range(shown, start_ns), look.text)],
+    ]
+
+    def title(text: str) -> None:
+        lines.append([])
+        lines.append(
+            [
+                look.cell(f" {text}", name_room, look.strong),
+                *(look.cell(word, FIGURE, look.muted, right=True) for word in ("A", "B", "B - A")),
+            ]
+        )
+
+    def row(name: str, before: float | None, after: float | None) -> None:
+        change = "" if before is None or after is None else f"{after - before:+.2f}"
+        lines.append(
+            [
+                look.cell(f" {name}", name_room, look.text),
+                look.cell(_figure(before), FIGURE, look.text, right=True),
+                look.cell(_figure(after), FIGURE, look.text, right=True),
+                look.cell(change, FIGURE, look.accent, right=True),
+            ]
+        )
+
+    one, two = marked.metrics, shown.metrics
+    title("Cores")
+    row("on CPU", one.on_cpu_cores, two.on_cpu_cores)
+    row("useful", one.useful_cores, two.useful_cores)
+    row("efficiency", one.efficiency_ratio, two.efficiency_ratio)
+    row("wanting a core", one.run_queue_cores, two.run_queue_cores)
+    title("Lost cores")
+    for state in BAR_ORDER:
+        before, after = one.lost_cores.get(state, 0.0), two.lost_cores.get(state, 0.0)
+        if max(before, after) >= SAID_CORES:
+            row(STATE_WORDS[state][0], before, after)
+    title("Threads in a state, on average")
+    for state in BAR_ORDER:
+        before, after = _mean(marked, state), _mean(shown, state)
+        if max(before, after) >= SAID_CORES:
+            row(STATE_WORDS[state][0], before, after)
+    title("Waiting for locks, threads on average")
+    queues: dict[str, list[float]] = {}
+    for place, picture in enumerate((marked, shown)):
+        for lock in picture.locks[:MOST]:
+            queues.setdefault(lock_words(lock.lock), [0.0, 0.0])[place] += lock.mean_queue
+    for name, (before, after) in sorted(queues.items(), key=lambda item: -max(item[1]))[:MOST]:
+        row(name, before, after)
+    title("Hot lines, threads on average")
+    busy: dict[str, list[float]] = {}
+    for place, picture in enumerate((marked, shown)):
+        duration = max(1, picture.metrics.duration_ns)
+        for hot in picture.hot[: 2 * MOST]:
+            busy.setdefault(place_and_function(hot.frame), [0.0, 0.0])[place] += hot.total_ns / duration
+    for name, (before, after) in sorted(busy.items(), key=lambda item: -max(item[1]))[:MOST]:
+        row(name, before, after)
+    lines += heading("c marks another range; Esc goes back", width, look)
+    return lines
+
+
+def _range(snapshot: Snapshot, start_ns: int) -> str:
+    return f"{clock(snapshot.t0_ns - start_ns)} to {clock(snapshot.t1_ns - start_ns)} of the recording"
+
+
+def _figure(value: float | None) -> str:
+    return NOT_MEASURED if value is None else cores(value)
+
+
+def _mean(snapshot: Snapshot, state: ThreadState) -> float:
+    return snapshot.metrics.states_ns.get(state, 0.0) / max(1, snapshot.metrics.duration_ns)

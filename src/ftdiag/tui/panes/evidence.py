@@ -1,0 +1,152 @@
+"""A finding with all it rests on, as lines for a panel and as text for the clipboard; and where it leads.
+
+In: a finding. Out: lines; plain text; the pane and the filter that show what the finding speaks of.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Final
+
+from rich.segment import Segment
+from rich.style import Style
+
+from ftdiag.model import Evidence, Finding
+from ftdiag.tui.lines import MAX_PROSE, Lines, heading, prose, wrapped
+from ftdiag.tui.look import Look
+from ftdiag.units import cores, percent
+
+MAX_ENTRIES: Final = 30
+"""Figures, remedies and alternatives listed of one finding."""
+MAX_CODE_LINES: Final = 60
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with its unit."""
+    if unit == "ratio":
+        return percent(value, 1 if 0 < value < 0.1 else 0)
+    if unit == "cores":
+        return cores(value)
+    number = (
+        f"{value:,.0f}" if value == int(value) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    )
+    return f"{number} {unit}".rstrip()
+
+
+def cost_words(finding: Finding) -> str:
+    """What it costs at most, how sure that is, and the rule."""
+    return f"at most {cores(finding.lost_cores)} cores lost; {finding.confidence}; {finding.rule_id}"
+
+
+def metric_words(evidence: Evidence) -> str:
+    """The name of a figure for people."""
+    return evidence.metric.replace("_", " ")
+
+
+def evidence_lines(finding: Finding, width: int, look: Look) -> Lines:
+    """The finding's page."""
+    style = look.severity(finding.severity)
+    lines: Lines = [
+        [Segment(" "), Segment(line, style)]
+        for line in wrapped(f"{finding.severity.value.upper()} {finding.summary}", width - 2, look)
+    ]
+    lines.append(
+        [
+            Segment(
+                look.cut(
+                    f" {cost_words(finding)}",
+                    width,
+                ),
+                look.muted,
+            )
+        ]
+    )
+    if finding.explanation:
+        lines += [[], *prose(finding.explanation, width, look)]
+    if finding.remedy:
+        lines += heading("What to change", width, look)
+        for remedy in finding.remedy[:MAX_ENTRIES]:
+            texts = wrapped(remedy.text, width - 4, look)
+            for number, text in enumerate(texts):
+                lines.append(
+                    [Segment(" - " if number == 0 else "   ", look.accent), Segment(text, look.text)]
+                )
+            for code in (remedy.code or "").splitlines()[:MAX_CODE_LINES]:
+                lines.append(
+                    [Segment("     "), Segment(look.cut(code.expandtabs(4), width - 6), look.accent)]
+                )
+    if finding.evidence:
+        lines += heading("Evidence", width, look)
+        room = min(34, max(12, width // 2))
+        for each in finding.evidence[:MAX_ENTRIES]:
+            limit = "" if each.threshold is None else f"  (from {amount(each.threshold, each.unit)})"
+            lines.append(
+                [
+                    Segment(" "),
+                    look.cell(metric_words(each), room, look.muted),
+                    Segment(" "),
+                    *_cut_to(
+                        [(amount(each.value, each.unit), look.text), (limit, look.muted)],
+                        width - room - 3,
+                        look,
+                    ),
+                ]
+            )
+    if finding.could_also_be:
+        lines += heading("It could also be", width, look)
+        for other in finding.could_also_be[:MAX_ENTRIES]:
+            for number, text in enumerate(wrapped(other, width - 4, look)):
+                lines.append([Segment(" - " if number == 0 else "   ", look.muted), Segment(text, look.text)])
+    if finding.verify:
+        lines += heading("How to see that it helped", width, look)
+        lines += prose(finding.verify, width, look)
+    return lines
+
+
+def _cut_to(parts: list[tuple[str, Style]], width: int, look: Look) -> list[Segment]:
+    """Parts of a line in at most `width` cells."""
+    segments: list[Segment] = []
+    for text, style in parts:
+        segment = Segment(look.cut(text, max(0, width)), style)
+        width -= segment.cell_length
+        segments.append(segment)
+    return segments
+
+
+def finding_text(finding: Finding) -> str:
+    """The finding as plain text, as it is copied."""
+    parts = [
+        f"{finding.severity.value}: {finding.summary}",
+        cost_words(finding),
+    ]
+    if finding.explanation:
+        parts += ["", finding.explanation]
+    for remedy in finding.remedy[:MAX_ENTRIES]:
+        parts.append(f"- {remedy.text}")
+        parts += [f"    {line}" for line in (remedy.code or "").splitlines()[:MAX_CODE_LINES]]
+    for each in finding.evidence[:MAX_ENTRIES]:
+        limit = "" if each.threshold is None else f" (from {amount(each.threshold, each.unit)})"
+        parts.append(f"{metric_words(each)}: {amount(each.value, each.unit)}{limit}")
+    if finding.verify:
+        parts.append(f"verify: {finding.verify}")
+    # Escape sequences of the target must not come out of the clipboard into a shell.
+    text = "\n".join(parts)[: 4 * MAX_PROSE]
+    return "".join(
+        c if c == "\n" or c.isprintable() else "?" for c in text.encode("utf-8", "replace").decode()
+    )
+
+
+def leads_to(finding: Finding) -> list[tuple[str, str]]:
+    """Panes with the filter that shows what the finding speaks of, the most telling first."""
+    subject = finding.subject
+    ways: list[tuple[str, str]] = []
+    if subject.get("lock"):
+        ways.append(("locks", str(subject["lock"]).split()[-1]))
+    file = subject.get("file")
+    if file:
+        name = PurePosixPath(str(file)).name
+        line = subject.get("line")
+        ways.append(("hot", f"{name}:{line}" if line is not None else name))
+    if subject.get("thread"):
+        ways.append(("threads", str(subject["thread"])))
+    return ways

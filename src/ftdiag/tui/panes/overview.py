@@ -1,0 +1,380 @@
+"""The overview: the answer, useful cores against possible ones, what is lost to what, and the findings.
+
+In: a `View`. Out: a panel of figures above the table of findings. A finding that a live recording shows for
+the first time is marked, and one that is not seen any more stays for a while, marked as gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.events import Resize
+from textual.strip import Strip
+from textual.widget import Widget
+
+from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
+from ftdiag.tui.lines import Lines, wrapped
+from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look, look_of
+from ftdiag.tui.plot import plot_lines
+from ftdiag.tui.source import View, clock
+from ftdiag.tui.statebar import shares
+from ftdiag.tui.table import Column, Table, text_column
+from ftdiag.tui.verdict import verdict, whole_or_cores
+from ftdiag.units import cores, percent
+
+NEW_NS: Final = 10_000_000_000
+"""How long a finding counts as new."""
+GONE_NS: Final = 30_000_000_000
+"""How long a finding that is not seen any more stays on the screen."""
+MAX_GONE: Final = 20
+LEAST_FIGURES: Final = 7
+MOST_FIGURES: Final = 24
+LEAST_FINDINGS: Final = 6
+SAID_CORES: Final = 0.005
+LABEL: Final = 8
+_ON_CPU: Final = tuple(state for state in BAR_ORDER if state.group is StateGroup.ON_CPU)
+
+
+def finding_key(finding: Finding) -> tuple[str, str]:
+    """What makes a finding the same one in the next picture: its rule and its lock; lines come and go."""
+    return finding.rule_id, str(finding.subject.get("lock", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class FindingRow:
+    """A finding, and whether it is "new" or "gone"."""
+
+    finding: Finding
+    status: str = ""
+
+
+_RANK: Final = {Severity.CRITICAL: 2, Severity.WARNING: 1, Severity.INFO: 0}
+
+
+def _severity_style(row: FindingRow, look: Look) -> Style:
+    return look.muted if row.status == "gone" else look.severity(row.finding.severity)
+
+
+def _text_style(row: FindingRow, look: Look) -> Style:
+    return look.muted if row.status == "gone" else look.text
+
+
+COLUMNS: tuple[Column[FindingRow], ...] = (
+    text_column(
+        "severity",
+        "severity",
+        8,
+        lambda row: row.finding.severity.value,
+        sort=lambda row: (row.status != "gone", _RANK[row.finding.severity], row.finding.lost_cores),
+        style=_severity_style,
+        descending=True,
+    ),
+    text_column(
+        "lost",
+        "lost",
+        5,
+        lambda row: cores(row.finding.lost_cores),
+        sort=lambda row: (row.status != "gone", row.finding.lost_cores, row.finding.score),
+        style=lambda row, look: look.muted if row.status == "gone" else look.strong,
+        right=True,
+        descending=True,
+    ),
+    text_column(
+        "status",
+        "",
+        4,
+        lambda row: row.status,
+        style=lambda row, look: look.good if row.status == "new" else look.muted,
+        dispensable=3,
+    ),
+    text_column(
+        "confidence",
+        "sure",
+        8,
+        lambda row: row.finding.confidence,
+        style=lambda _, look: look.muted,
+        dispensable=2,
+    ),
+    text_column(
+        "rule",
+        "rule",
+        20,
+        lambda row: row.finding.rule_id,
+        style=lambda _, look: look.muted,
+        dispensable=4,
+    ),
+    text_column(
+        "summary", "what costs cores", 40, lambda row: row.finding.summary, style=_text_style, grow=1
+    ),
+)
+
+
+class FindingsTable(Table[FindingRow]):
+    """The findings, those that cost most first."""
+
+    def __init__(self) -> None:
+        super().__init__("", "Findings", COLUMNS, "lost", "findings")
+
+    def key_of(self, row: FindingRow) -> Hashable:
+        """The rule and the lock."""
+        return finding_key(row.finding)
+
+    def searched_text(self, row: FindingRow) -> str:
+        """Rule, severity, summary, subject."""
+        finding = row.finding
+        subject = [str(value) for value in finding.subject.values()]
+        return "\n".join([finding.rule_id, finding.severity.value, finding.summary, row.status, *subject])
+
+    def caption(self, width: int, look: Look) -> list[Segment]:
+        """What the figure means."""
+        return [Segment(look.cut("lost: cores, at most; Enter: the evidence", width), look.muted)]
+
+
+def cores_line(name: str, bar: list[Segment], words: str, width: int, look: Look) -> list[Segment]:
+    """A label, a bar, words."""
+    used = LABEL + 2 + sum(segment.cell_length for segment in bar)
+    return [
+        Segment(" "),
+        look.cell(name, LABEL, look.muted),
+        *bar,
+        Segment(" "),
+        Segment(look.cut(words, max(0, width - used - 1)), look.text),
+    ]
+
+
+def scaled_bar(
+    values: Mapping[ThreadState, float], whole: float, width: int, look: Look, mark: float | None = None
+) -> list[Segment]:
+    """Values as parts of `whole`, the rest as an empty track with a mark."""
+    total = sum(values.values())
+    cells = min(width, round(width * total / whole)) if whole > 0 else 0
+    parts = shares(values, cells)
+    segments = [Segment(look.sign(state) * count, look.state_styles[state]) for state, count in parts]
+    rest = width - sum(count for _, count in parts)
+    track = ("." if look.ascii_only else "·") * rest
+    if mark is not None and whole > 0 and rest > 0:
+        at = min(rest - 1, max(0, round(width * mark / whole) - (width - rest) - 1))
+        sign = "|" if look.ascii_only else "▏"
+        if mark < whole:
+            track = track[:at] + sign + track[at + 1 :]
+    return [*segments, Segment(track, look.muted)]
+
+
+def ideal_of(metrics: Metrics) -> float | None:
+    """The cores that could have been useful: the ideal speedup, else the capacity."""
+    return metrics.ideal_speedup if metrics.ideal_speedup is not None else metrics.capacity_cores
+
+
+def useful_words(snapshot: Snapshot) -> str:
+    """The cores that were useful against the ideal, and what is not measured."""
+    metrics = snapshot.metrics
+    ideal = ideal_of(metrics)
+    of = "" if ideal is None else f" of {whole_or_cores(round(ideal, 2))}"
+    if metrics.useful_cores is None:
+        return f"{cores(metrics.on_cpu_cores)}{of} on CPU; useful not measured"
+    efficiency = (
+        "" if metrics.efficiency_ratio is None else f"; efficiency {percent(metrics.efficiency_ratio)}"
+    )
+    return f"{cores(metrics.useful_cores)}{of} useful{efficiency}"
+
+
+def lost_words(metrics: Metrics) -> str:
+    """What is lost to what, the largest first."""
+    lost = [(state, value) for state, value in metrics.lost_cores.items() if value >= SAID_CORES]
+    if metrics.capacity_cores is None:
+        return "not measured: the capacity is not known"
+    if not lost:
+        return "nothing to locks, the GIL or the run queue"
+    lost.sort(key=lambda item: -item[1])
+    total = sum(value for _, value in lost)
+    return f"{cores(total)}: " + ", ".join(f"{STATE_WORDS[state][0]} {cores(value)}" for state, value in lost)
+
+
+def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
+    """The figures in exactly the room there is: the plot takes what is left."""
+    snapshot = view.snapshot
+    if snapshot is None:
+        return [[Segment(" no data yet", look.muted)]]
+    metrics = snapshot.metrics
+    words, severity = verdict(snapshot)
+    style = look.strong if severity is None else look.severity(severity)
+    lines: Lines = [
+        [Segment(" "), Segment(line, style)]
+        for line in wrapped(words, width - 2, look, most=2 if height < 12 else 4)
+    ]
+    if height >= 12:
+        lines.append([])
+    room = min(60, max(12, (width - LABEL) * 2 // 5))
+    ideal = ideal_of(metrics)
+    whole = max(metrics.capacity_cores or 0.0, metrics.on_cpu_cores, 1e-9)
+    seconds = max(1, metrics.duration_ns)
+    on_cpu = {state: metrics.states_ns.get(state, 0.0) / seconds for state in _ON_CPU}
+    lines.append(
+        cores_line("cores", scaled_bar(on_cpu, whole, room, look, ideal), useful_words(snapshot), width, look)
+    )
+    lost_bar = scaled_bar(metrics.lost_cores, whole, room, look)
+    lines.append(cores_line("lost", lost_bar, lost_words(metrics), width, look))
+    left = height - len(lines)
+    if left >= 4:
+        lines += _plot(view, width, left - (1 if height >= 12 else 0), look)
+    return lines[:height]
+
+
+def _plot(view: View, width: int, height: int, look: Look) -> Lines:
+    timeline = view.extras.timeline
+    snapshot = view.snapshot
+    if timeline is None or snapshot is None:
+        return []
+    metrics = snapshot.metrics
+    capacity = metrics.capacity_cores
+    seen = [value for value in timeline.on_cpu_cores if value is not None]
+    top = max(capacity or 0.0, max(seen, default=0.0), 0.1)
+    useful = timeline.useful_cores
+    body = useful if useful is not None else timeline.on_cpu_cores
+    above: list[float | None] | None = None
+    if useful is not None:
+        above = [
+            None if total is None or part is None else max(0.0, total - part)
+            for total, part in zip(timeline.on_cpu_cores, useful, strict=True)
+        ]
+    rows = max(1, min(height - 2, 12))
+    room = max(1, width - LABEL - 2)
+    main = look.state_styles[ThreadState.WORK]
+    lines: Lines = []
+    plotted = plot_lines(
+        body, above, top, room, rows, look, (main, look.state_styles[ThreadState.SPIN]), capacity
+    )
+    for number, line in enumerate(plotted):
+        label = cores(top) if number == 0 else ("0" if number == rows - 1 else "")
+        lines.append([Segment(" "), look.cell(label, LABEL - 1, look.muted, right=True), Segment(" "), *line])
+    start = view.span_ns[0] if view.span_ns is not None else timeline.t0_ns
+    left, right = clock(timeline.t0_ns - start), clock(timeline.t1_ns - start)
+    what = (
+        "useful cores over time, other time on CPU above" if useful is not None else "cores on CPU over time"
+    )
+    axis = f"{left} {what} {right}"
+    if len(left) + len(right) + len(what) + 4 <= room:
+        axis = left + what.center(room - len(left) - len(right)) + right
+    lines.append([Segment(" " * (LABEL + 1)), Segment(look.cut(axis, room), look.muted)])
+    return lines
+
+
+class Figures(Widget):
+    """The panel above the findings."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self) -> None:
+        super().__init__(id="figures")
+        self._view = View()
+        self._lines: Lines = []
+        self._made_for: tuple[int, int, Look] | None = None
+
+    def show_view(self, view: View) -> None:
+        """Take another view."""
+        self._view = view
+        self._made_for = None
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One of the lines; the first is the title."""
+        look = look_of(self)
+        width, height = self.size
+        base = self.rich_style
+        if y == 0:
+            snapshot = self._view.snapshot
+            what = " 1 Overview "
+            if snapshot is not None and snapshot.metrics.capacity_reason and width >= 100:
+                what += f"  capacity: {snapshot.metrics.capacity_reason}"
+            return Strip([look.cell(what, width, base + look.title)])
+        if self._made_for != (width, height, look):
+            self._made_for = (width, height, look)
+            self._lines = figures_lines(self._view, width, height - 1, look)
+        if y - 1 >= len(self._lines):
+            return Strip.blank(width, base)
+        return Strip(self._lines[y - 1]).apply_style(base).adjust_cell_length(width, base).crop(0, width)
+
+
+class OverviewPane(Container):
+    """Figures above, findings below."""
+
+    def __init__(self) -> None:
+        super().__init__(id="overview")
+        self.figures = Figures()
+        self.findings = FindingsTable()
+        self._first_seen: dict[tuple[str, str], int] = {}
+        self._last_seen: dict[tuple[str, str], tuple[Finding, int]] = {}
+        self._begun_ns: int | None = None
+
+    def compose(self) -> ComposeResult:
+        """One above the other."""
+        yield self.figures
+        yield self.findings
+
+    def show_view(self, view: View) -> None:
+        """Take the figures and findings of a view."""
+        snapshot = view.snapshot
+        self.figures.show_view(view)
+        self.findings.empty_text = _why_no_findings(snapshot)
+        self.findings.show_rows(self._rows(view))
+        self._share_height()
+
+    def on_resize(self, _: Resize) -> None:
+        """Share the height anew."""
+        self._share_height()
+
+    def _share_height(self) -> None:
+        height = self.size.height
+        if not height:
+            return
+        findings = max(LEAST_FINDINGS, 2 + len(self.findings.rows))
+        figures = max(min(LEAST_FIGURES, height - 3), min(MOST_FIGURES, height - findings))
+        if height <= 20:
+            # On a small screen the plot keeps a few lines beside a long list, and the list beside the plot.
+            figures = min(figures, max(LEAST_FIGURES, height * 11 // 20))
+        self.figures.styles.height = figures
+
+    def _rows(self, view: View) -> list[FindingRow]:
+        snapshot = view.snapshot
+        if snapshot is None:
+            return []
+        now = snapshot.t1_ns
+        follows = view.live and not view.paused and view.selection.until_ns is None
+        if not follows:
+            self._first_seen.clear()
+            self._last_seen.clear()
+            self._begun_ns = None
+            return [FindingRow(finding) for finding in snapshot.findings]
+        if self._begun_ns is None:
+            self._begun_ns = now
+        rows: list[FindingRow] = []
+        for finding in snapshot.findings:
+            key = finding_key(finding)
+            # What is there from the beginning is no news.
+            first = self._first_seen.setdefault(key, now if now > self._begun_ns else now - NEW_NS)
+            self._last_seen[key] = finding, now
+            rows.append(FindingRow(finding, "new" if now - first < NEW_NS else ""))
+        shown = {finding_key(finding) for finding in snapshot.findings}
+        for key, (finding, seen) in list(self._last_seen.items()):
+            if key in shown:
+                continue
+            if now - seen > GONE_NS or len(self._last_seen) > len(shown) + MAX_GONE:
+                del self._last_seen[key]
+                self._first_seen.pop(key, None)
+            else:
+                rows.append(FindingRow(finding, "gone"))
+        return rows
+
+
+def _why_no_findings(snapshot: Snapshot | None) -> str:
+    if snapshot is None:
+        return "no data yet"
+    if snapshot.not_applicable:
+        return f"nothing found that costs cores ({len(snapshot.not_applicable)} rules could not look: 7)"
+    return "nothing found that costs cores in this range"

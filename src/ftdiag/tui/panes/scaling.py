@@ -1,0 +1,158 @@
+"""Scaling: ideal against actual cores, threads at once, the chain of factors, the balance of load.
+
+In: a snapshot. Out: lines for a panel.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.segment import Segment
+
+from ftdiag.model import Metrics, Snapshot, ThreadState
+from ftdiag.reports.chain import chain
+from ftdiag.tui.lines import Lines, figure, heading
+from ftdiag.tui.look import Look
+from ftdiag.tui.panes.overview import cores_line, ideal_of, lost_words, scaled_bar, useful_words
+from ftdiag.tui.verdict import whole_or_cores
+from ftdiag.units import cores, percent, seconds
+
+MOST_BARS: Final = 24
+SAID_SHARE: Final = 0.005
+MOST_THREADS: Final = 16
+
+FACTOR_WORDS: Final = {
+    "alloc_gc": "allocation and collection",
+    "atomic": "contended atomics",
+    "spin": "spinning",
+    "runnable": "waiting for a core",
+    "lock": "locks of the program",
+    "object_runtime_lock": "object and runtime locks",
+    "stopped": "stop-the-world pauses",
+    "gil": "the GIL",
+    "io": "I/O",
+    "idle_absent": "idle, or no thread at all",
+}
+
+
+def scaling_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
+    """The pane."""
+    metrics = snapshot.metrics
+    room = min(70, max(12, width * 2 // 5))
+    lines: Lines = heading("Ideal against actual", width, look)[1:]
+    whole = max(metrics.capacity_cores or 0.0, metrics.on_cpu_cores, 1e-9)
+    ideal = ideal_of(metrics)
+    if ideal is not None:
+        track = scaled_bar({ThreadState.IDLE: ideal}, whole, room, look)
+        reason = f" ({metrics.capacity_reason})" if metrics.capacity_reason else ""
+        lines.append(
+            cores_line("ideal", track, f"{whole_or_cores(round(ideal, 2))} cores{reason}", width, look)
+        )
+    actual = metrics.on_cpu_cores if metrics.useful_cores is None else metrics.useful_cores
+    shown = ThreadState.ON_CPU if metrics.useful_cores is None else ThreadState.WORK
+    lines.append(
+        cores_line(
+            "actual", scaled_bar({shown: actual}, whole, room, look), useful_words(snapshot), width, look
+        )
+    )
+    lines.append(
+        cores_line(
+            "lost", scaled_bar(metrics.lost_cores, whole, room, look), lost_words(metrics), width, look
+        )
+    )
+    lines += _threads_at_once(metrics, width, look)
+    lines += _chain(metrics, width, look)
+    lines += _balance(snapshot, width, look)
+    lines += heading("Speedup against number of threads", width, look)
+    lines += figure(
+        "fitted curve", "not in this recording: it needs runs with 1, 2, 4 ... threads", width, look
+    )
+    return lines
+
+
+def _threads_at_once(metrics: Metrics, width: int, look: Look) -> Lines:
+    what = "wanting or having a core" if metrics.useful_cores is None else "at work"
+    lines = heading(f"Threads {what} at once, share of the time", width, look)
+    if not metrics.concurrency:
+        return [*lines, [Segment(" not measured: no ticks in this range", look.muted)]]
+    kept = [(number, share) for number, share in enumerate(metrics.concurrency) if share >= SAID_SHARE]
+    room = max(8, width - 18)
+    capacity = metrics.capacity_cores
+    for number, share in kept[:MOST_BARS]:
+        style = look.good if capacity is not None and number >= capacity else look.accent
+        bar = ("#" if look.ascii_only else "█") * max(1, round(share * room))
+        lines.append(
+            [
+                look.cell(str(number), 5, look.text, right=True),
+                look.cell(percent(share), 7, look.strong, right=True),
+                Segment("  "),
+                Segment(bar, style),
+            ]
+        )
+    if len(kept) > MOST_BARS:
+        lines.append([Segment(f" {len(kept) - MOST_BARS} more numbers", look.muted)])
+    if metrics.serial_share_ratio is not None:
+        lines += figure("none or one at a time", percent(metrics.serial_share_ratio), width, look)
+    return lines
+
+
+def _chain(metrics: Metrics, width: int, look: Look) -> Lines:
+    lines = heading("Chain of factors: their product is the useful share of the capacity", width, look)
+    factors = chain(metrics)
+    if not factors:
+        return [*lines, [Segment(" not measured: the capacity is not known", look.muted)]]
+    product = 1.0
+    room = max(6, min(30, width - 46))
+    for name, factor in factors:
+        words = FACTOR_WORDS.get(name, name)
+        if factor is None:
+            lines.append(
+                [Segment(" "), look.cell(words, 27, look.muted), Segment("not measured", look.muted)]
+            )
+            continue
+        product *= factor
+        full = ("#" if look.ascii_only else "█") * round(factor * room)
+        style = look.warning if factor < 0.8 else look.good
+        lines.append(
+            [
+                Segment(" "),
+                look.cell(words, 27, look.text),
+                look.cell(f"{factor:.2f}", 6, look.strong, right=True),
+                Segment("  "),
+                look.cell(full, room, style),
+                Segment(f" {product:.2f}", look.muted),
+            ]
+        )
+    return lines
+
+
+def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
+    metrics = snapshot.metrics
+    lines = heading("Balance of load", width, look)
+    if metrics.load_balance_ratio is None:
+        why = snapshot.quality.not_measured.get("load_balance_ratio", "too few threads that had work")
+        lines += figure("mean / busiest thread", f"not measured: {why}", width, look)
+    else:
+        lines += figure("mean / busiest thread", percent(metrics.load_balance_ratio), width, look)
+    workers = sorted((t for t in snapshot.threads if t.cpu_ns > 0), key=lambda t: -t.cpu_ns)
+    most = max((thread.cpu_ns for thread in workers), default=0)
+    room = max(6, width - 38)
+    for thread in workers[:MOST_THREADS]:
+        lines.append(
+            [
+                Segment(" "),
+                look.cell(thread.info.name or str(thread.info.tid), 20, look.text),
+                look.cell(seconds(thread.cpu_ns), 11, look.muted, right=True),
+                Segment("  "),
+                Segment(("#" if look.ascii_only else "█") * round(room * thread.cpu_ns / most), look.accent),
+            ]
+        )
+    if len(workers) > MOST_THREADS:
+        lines.append([Segment(f" {len(workers) - MOST_THREADS} more threads", look.muted)])
+    if metrics.work_per_wakeup_ns is not None:
+        lines += figure("CPU time per wake-up", seconds(metrics.work_per_wakeup_ns), width, look)
+    if metrics.other_programs_cores is not None:
+        lines += figure("other programs use", f"{cores(metrics.other_programs_cores)} cores", width, look)
+    if metrics.throttled_cores is not None:
+        lines += figure("taken by the CPU quota", f"{cores(metrics.throttled_cores)} cores", width, look)
+    return lines

@@ -1,0 +1,120 @@
+"""One thread: what it did over time, its stacks over time, its waits, the tasks of its event loop, its lines.
+
+In: a thread's metrics and its history. Out: lines for a panel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.segment import Segment
+
+from ftdiag.model import ThreadMetrics
+from ftdiag.tui.lines import Lines, figure, heading
+from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
+from ftdiag.tui.panes.stacks import place, place_and_function, stack_lines
+from ftdiag.tui.panes.threads import paint_lane, wait_words
+from ftdiag.tui.plot import spark
+from ftdiag.tui.source import clock
+from ftdiag.tui.statebar import bar
+from ftdiag.units import count, percent, seconds
+
+if TYPE_CHECKING:
+    from ftdiag.session import History
+
+MAX_LISTED: Final = 12
+SHOWN_FRAMES: Final = 6
+SAID_SHARE: Final = 0.005
+
+
+def thread_title(thread: ThreadMetrics) -> str:
+    """Its name, tid and role."""
+    return f"{thread.info.name or '(no name)'} (tid {thread.info.tid}, {thread.role})"
+
+
+def thread_lines(
+    thread: ThreadMetrics, history: History | None, start_ns: int, width: int, look: Look
+) -> Lines:
+    """The thread's page."""
+    room = max(10, width - 2)
+    alive = max(1.0, float(thread.alive_ns))
+    lines: Lines = [[Segment(" "), *bar(thread.states_ns, room, look)]]
+    for state in BAR_ORDER:
+        spent = thread.states_ns.get(state, 0.0)
+        if spent / alive >= SAID_SHARE:
+            word, meaning = STATE_WORDS[state]
+            lines.append(
+                [
+                    Segment(" "),
+                    Segment(look.sign(state) * 2, look.state_styles[state]),
+                    Segment(" "),
+                    look.cell(word, 13, look.text),
+                    look.cell(percent(spent / alive), 6, look.strong, right=True),
+                    look.cell(seconds(spent), 12, look.text, right=True),
+                    Segment("  "),
+                    Segment(look.cut(meaning, max(0, width - 39)), look.muted),
+                ]
+            )
+    lines += heading("Over time", width, look)
+    lines += _over_time(thread, history, start_ns, room, look)
+    if thread.waits:
+        lines += heading("Waits", width, look)
+        for wait, spent in thread.waits[:MAX_LISTED]:
+            words = wait_words(wait) + (f" ({wait.syscall})" if wait.syscall and wait.detail else "")
+            lines.append(_share(spent, alive, words, width, look))
+    if thread.tasks:
+        lines += heading("Tasks of its event loop", width, look)
+        for name, spent in thread.tasks[:MAX_LISTED]:
+            lines.append(_share(spent, alive, name, width, look))
+    if thread.hot:
+        lines += heading("Where it is", width, look)
+        for hot in thread.hot[:MAX_LISTED]:
+            lines.append(_share(hot.total_ns, alive, place_and_function(hot.frame), width, look))
+    lines += heading("Counters", width, look)
+    lines += figure("alive in this range", seconds(thread.alive_ns), width, look)
+    lines += figure("on a core", f"{seconds(thread.cpu_ns)}, {percent(thread.cpu_ns / alive)}", width, look)
+    queue = f"{seconds(thread.run_queue_ns)}, {percent(thread.run_queue_ns / alive)}"
+    lines += figure("wanting a core", queue, width, look)
+    switches = f"{count(thread.voluntary_switches)} by itself, {count(thread.involuntary_switches)} forced"
+    lines += figure("switches", switches, width, look)
+    faults = f"{count(thread.minor_faults)} minor, {count(thread.major_faults)} major"
+    lines += figure("page faults", faults, width, look)
+    return lines
+
+
+def _over_time(thread: ThreadMetrics, history: History | None, start_ns: int, room: int, look: Look) -> Lines:
+    if history is None or history.thread != thread.info.index:
+        return [[Segment(" reading ...", look.muted)]]
+    if not history.states:
+        return [[Segment(" not there in this range", look.muted)]]
+    left, right = clock(history.t0_ns - start_ns), clock(history.t1_ns - start_ns)
+    lines: Lines = [
+        [Segment(" "), *paint_lane(history.states, room, look)],
+        [Segment(" "), Segment(left + right.rjust(max(0, room - len(left))), look.muted)],
+    ]
+    if history.windows_left_out:
+        lines.append(
+            [Segment(look.cut(f" one window in {1 + history.windows_left_out} looked at", room), look.muted)]
+        )
+    lines += heading("Stacks over time", room, look)
+    for stack, share, over_time in history.stacks:
+        leaf = f"{stack[0].function}  {place(stack[0])}" if stack else "no Python frames"
+        lines.append(
+            [Segment(f" {percent(share):>5} ", look.accent), Segment(look.cut(leaf, room - 8), look.strong)]
+        )
+        lines.append([Segment(" "), Segment(spark(over_time, room, look), look.accent)])
+        if len(stack) > 1:
+            lines += stack_lines(stack[1:SHOWN_FRAMES], room, look, indent="   ")
+            if len(stack) > SHOWN_FRAMES:
+                lines.append([Segment(f"   {len(stack) - SHOWN_FRAMES} more frames", look.muted)])
+    return lines
+
+
+def _share(spent: float, alive: float, words: str, width: int, look: Look) -> list[Segment]:
+    return [
+        Segment(" "),
+        look.cell(percent(spent / alive), 6, look.accent, right=True),
+        look.cell(seconds(spent), 12, look.muted, right=True),
+        Segment("  "),
+        Segment(look.cut(words, max(0, width - 22)), look.text),
+    ]

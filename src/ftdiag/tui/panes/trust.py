@@ -1,0 +1,108 @@
+"""Quality: how far to trust the figures, what is not measured and how to get it. Memory: what there is.
+
+In: a snapshot. Out: lines for panels.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rich.segment import Segment
+
+from ftdiag.model import Snapshot
+from ftdiag.tui.lines import Lines, figure, heading, prose
+from ftdiag.tui.look import Look
+from ftdiag.units import count, percent, plural, size
+
+GOAL: Final = 0.02
+"""Share from which misses, torn stacks and unknown time are a warning: the sampler's goal."""
+MAX_GAPS: Final = 60
+_WORDS: Final = {
+    "useful_cores": "useful cores",
+    "efficiency_ratio": "efficiency",
+    "classified_cpu_ratio": "kinds of time on a core",
+    "capacity_cores": "cores that could be used",
+    "torn_ratio": "torn stacks",
+    "missed_tick_ratio": "missed ticks",
+    "unknown_ratio": "unknown time",
+    "sampler_cpu_ratio": "the sampler's own cost",
+    "load_balance_ratio": "balance of load",
+    "work_per_wakeup_ns": "work per wake-up",
+    "ideal_speedup": "ideal speedup",
+    "locks": "locks",
+}
+HOW_TO_GET: Final = {
+    "useful_cores": "ftdiag doctor says what is missing for native samples, and the command that gives it",
+    "classified_cpu_ratio": "ftdiag doctor says what is missing for native samples",
+    "capacity_cores": "ftdiag doctor says what could be read of the machine and its quotas",
+}
+
+
+def _ratio(value: float | None, goal: float | None, width: int, name: str, look: Look, note: str) -> Lines:
+    if value is None:
+        return figure(name, "not measured", width, look, look.muted)
+    alarm = goal is not None and value > goal
+    text = f"{percent(value, 1 if 0 < value < 0.1 else 0)}  {note}"
+    return figure(name, text, width, look, look.warning if alarm else look.text)
+
+
+def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
+    """The quality pane."""
+    quality, metrics, settings = snapshot.quality, snapshot.metrics, snapshot.settings
+    lines: Lines = heading("The samples of this range", width, look)[1:]
+    lines += figure("ticks", f"{count(metrics.ticks)} at {settings.rate_hz:g} a second", width, look)
+    lines += _ratio(quality.missed_tick_ratio, GOAL, width, "missed ticks", look, "goal: under 2 %")
+    lines += _ratio(
+        quality.torn_ratio, GOAL, width, "torn stacks", look, "changed while read; goal: under 2 %"
+    )
+    lines += _ratio(
+        quality.unknown_ratio, GOAL, width, "unknown time", look, "of thread-time; goal: under 2 %"
+    )
+    lines += _ratio(
+        quality.classified_cpu_ratio, None, width, "time on a core split", look, "by samples of machine code"
+    )
+    lines += _ratio(quality.sampler_cpu_ratio, None, width, "the sampler's own cost", look, "of one core")
+    if settings.native:
+        lines += figure("machine code", settings.native, width, look)
+    lines += heading("Not measured, why, and how to get it", width, look)
+    if not quality.not_measured:
+        lines += prose("everything was measured", width, look, look.good)
+    for name, why in list(quality.not_measured.items())[:MAX_GAPS]:
+        lines += figure(_WORDS.get(name, name.replace("_", " ")), why, width, look)
+        if name in HOW_TO_GET:
+            lines += figure("", HOW_TO_GET[name], width, look, look.accent)
+    lines += heading("Gaps: what could not be read", width, look)
+    if not quality.gaps:
+        lines += prose("none", width, look, look.good)
+    for gap in quality.gaps[:MAX_GAPS]:
+        lines += figure(gap.what, f"{gap.why} ({plural(gap.count, 'time')})", width, look)
+    if len(quality.gaps) > MAX_GAPS:
+        lines.append([Segment(f" {len(quality.gaps) - MAX_GAPS} more", look.muted)])
+    if snapshot.not_applicable:
+        lines += heading("Rules that could not look, and why", width, look)
+        for rule_id, why in snapshot.not_applicable[:MAX_GAPS]:
+            lines += figure(rule_id, why, width, look)
+    return lines
+
+
+def memory_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
+    """The memory pane."""
+    process = snapshot.process
+    lines: Lines = heading("Memory of the process", width, look)[1:]
+    if process is None or process.rss_bytes is None:
+        lines += figure("resident (RSS)", "not measured: it was not read in this range", width, look)
+    else:
+        lines += figure("resident (RSS)", size(process.rss_bytes), width, look, look.strong)
+    if process is not None and process.threads is not None:
+        lines += figure("threads of the kernel", count(process.threads), width, look)
+    minor = sum(thread.minor_faults for thread in snapshot.threads)
+    major = sum(thread.major_faults for thread in snapshot.threads)
+    lines += figure("page faults of threads", f"{count(minor)} minor, {count(major)} major", width, look)
+    lines += heading("Not in this version", width, look)
+    lines += prose(
+        "Which lines allocate, how the memory grows, what free threading adds for each thread, and what the"
+        " allocator keeps: this version of ftdiag does not measure them.",
+        width,
+        look,
+    )
+    return lines
