@@ -1,0 +1,511 @@
+"""Recordings for the rules: for each one that triggers it, a healthy look-alike, one it cannot judge.
+
+All go through `RecordingBuilder` and `Session`. `named` adds what native samples say of lines, which the
+builder does not write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+from builders import Counted, RecordingBuilder, Spent, a_lock, a_stack, a_target, absent, counted, spent
+from ftdiag.model import Confidence, Frame, LockKind, SharedObject, Snapshot, Stack, Target
+from ftdiag.rules import diagnose
+from ftdiag.rules.charges import facts_of
+
+Scene = Callable[[Path], Snapshot]
+Threads = Mapping[str, Sequence[Spent]]
+
+LIB: Final = "/usr/lib/python3.14"
+WORK: Final = "/srv/app.py:10 work < /srv/app.py:3 main"
+GET: Final = f"{LIB}/threading.py:355 Condition.wait < {LIB}/queue.py:180 Queue.get < /srv/app.py:5 worker"
+FIND: Final = Frame("<frozen importlib._bootstrap>", "_find_and_load", 1360)
+JOIN: Final = f"{LIB}/threading.py:1094 Thread.join"
+
+
+def target(environment: tuple[str, ...] = (), **changes: Any) -> Target:
+    """A target with these variables."""
+    changes.setdefault("capacity_cores", 2.0)
+    changes.setdefault("capacity_reason", "all 2 cores of the machine")
+    return replace(a_target(**changes), environment=environment)
+
+
+def look(
+    folder: Path,
+    threads: Threads,
+    *,
+    windows: int = 5,
+    of: Target | None = None,
+    counters: Mapping[str, Counted | None] | None = None,
+    native_threads: Sequence[str] = (),
+    rate_hz: float = 100.0,
+) -> Snapshot:
+    """The snapshot of a recording with the same window again and again."""
+    number = len(list(folder.iterdir()))
+    builder = RecordingBuilder(folder / f"scene-{number}.ftdiag", target=of or target(), rate_hz=rate_hz)
+    for name in native_threads:
+        builder.thread(name, python=False)
+    for _ in range(windows):
+        builder.window(threads, counters=counters)
+    with builder.end().open() as recording:
+        from ftdiag.session import Session
+
+        return Session(recording).snapshot()
+
+
+def named(
+    snapshot: Snapshot,
+    line: int,
+    native: tuple[tuple[str, float], ...] = (),
+    shared: tuple[SharedObject, ...] = (),
+) -> Snapshot:
+    """The snapshot judged again with machine code and shared objects for a line."""
+    hot = tuple(
+        replace(each, native=native, shared=shared) if each.frame.line == line else each
+        for each in snapshot.hot
+    )
+    snapshot = replace(snapshot, hot=hot)
+    diagnosis = diagnose(facts_of(snapshot))
+    return replace(snapshot, findings=diagnosis.findings, not_applicable=diagnosis.not_applicable)
+
+
+def workers(count: int, *parts: Spent, name: str = "worker") -> dict[str, Sequence[Spent]]:
+    """Threads that all do the same."""
+    return {f"{name}-{number}": parts for number in range(1, count + 1)}
+
+
+def waiting_for(
+    lock: Any, state: str, at: str | Stack, *, share: int = 60, count: int = 4, holder: str | None = None
+) -> dict[str, Sequence[Spent]]:
+    """Workers that wait for a lock `share` % of the time and work the rest, each at another time."""
+    threads: dict[str, Sequence[Spent]] = {}
+    for number in range(count):
+        before = (100 - share) * number // max(1, count - 1)
+        threads[f"worker-{number + 1}"] = [
+            spent(before, "on_cpu", at=WORK),
+            spent(share, state, at=at, lock=lock, holder=holder),
+            spent(100 - share - before, "on_cpu", at=WORK),
+        ]
+    return threads
+
+
+def wasting(state: str, at: str, *, share: int = 50, count: int = 2) -> dict[str, Sequence[Spent]]:
+    """Workers that waste `share` % of their time on a core."""
+    return workers(count, spent(share, state, at=at), spent(100 - share, "work", at=at))
+
+
+def healthy(folder: Path) -> Snapshot:
+    """Two threads at work on two cores."""
+    return look(folder, workers(2, spent(98, "work", at=WORK), spent(2, "alloc", at=WORK)))
+
+
+# --- first what explains that nothing scales -------------------------------------------------------------
+
+GIL_WAITS: Final = {
+    "worker-1": [spent(50, "on_cpu", at=WORK), spent(50, "gil", at=WORK, lock="the GIL", holder="worker-2")],
+    "worker-2": [spent(50, "gil", at=WORK, lock="the GIL", holder="worker-1"), spent(50, "on_cpu", at=WORK)],
+}
+
+
+def gil_on(folder: Path) -> Snapshot:
+    return look(folder, GIL_WAITS, of=target(gil_enabled=True, gil_culprits=("oldmodule._core",)))
+
+
+def gil_build(folder: Path) -> Snapshot:
+    return look(folder, GIL_WAITS, of=target(free_threaded=False, gil_enabled=True))
+
+
+def no_bytecode(folder: Path) -> Snapshot:
+    return look(folder, wasting("atomic", WORK), of=target(("PYTHONDONTWRITEBYTECODE=1",)))
+
+
+def no_bytecode_without_atomics(folder: Path) -> Snapshot:
+    return look(folder, workers(2, spent(100, "work", at=WORK)), of=target(("PYTHONDONTWRITEBYTECODE=1",)))
+
+
+def tlbc_off(folder: Path) -> Snapshot:
+    return look(folder, workers(2, spent(100, "on_cpu", at=WORK)), of=target(("PYTHON_TLBC=0",)))
+
+
+def tlbc_off_on_313(folder: Path) -> Snapshot:
+    of = target(("PYTHON_TLBC=0",), python_version="3.13.5")
+    return look(folder, workers(2, spent(100, "on_cpu", at=WORK)), of=of)
+
+
+def traced(folder: Path) -> Snapshot:
+    at = f"{LIB}/trace.py:560 Trace.localtrace_count < {WORK}"
+    return look(folder, workers(2, spent(40, "on_cpu", at=at), spent(60, "on_cpu", at=WORK)))
+
+
+def crowded(folder: Path) -> Snapshot:
+    share = {
+        f"worker-{number}": counted(cpu_ns=62_500_000, run_queue_ns=937_500_000) for number in range(1, 33)
+    }
+    return look(folder, workers(32, spent(100, "on_cpu", at=WORK)), counters=share)
+
+
+def two_busy(folder: Path) -> Snapshot:
+    return look(folder, workers(2, spent(100, "on_cpu", at=WORK)))
+
+
+def throttled(folder: Path) -> Snapshot:
+    of = target(capacity_cores=2.0, capacity_reason="cgroup CPU quota: 2 cores (/sys/fs/cgroup/a)")
+    share = {
+        f"worker-{number}": counted(cpu_ns=500_000_000, run_queue_ns=500_000_000) for number in range(1, 5)
+    }
+    return look(folder, workers(4, spent(100, "on_cpu", at=WORK)), of=of, counters=share)
+
+
+def within_quota(folder: Path) -> Snapshot:
+    of = target(capacity_cores=2.0, capacity_reason="cgroup CPU quota: 2 cores (/sys/fs/cgroup/a)")
+    return look(folder, workers(2, spent(100, "on_cpu", at=WORK)), of=of)
+
+
+def nested(folder: Path) -> Snapshot:
+    threads = {**workers(2, spent(100, "on_cpu", at=WORK)), **workers(2, spent(100, "on_cpu"), name="blas")}
+    share = {name: counted(cpu_ns=500_000_000, run_queue_ns=500_000_000) for name in threads}
+    return look(folder, threads, counters=share, native_threads=("blas-1", "blas-2"))
+
+
+def blas_alone(folder: Path) -> Snapshot:
+    threads = {"main": [spent(100, "on_cpu", at=WORK)], "blas-1": [spent(100, "on_cpu")]}
+    return look(folder, threads, native_threads=("blas-1",))
+
+
+# --- locks -----------------------------------------------------------------------------------------------
+
+
+def hot_lock(folder: Path) -> Snapshot:
+    return look(
+        folder, waiting_for("self._lock", "lock", "/srv/cache.py:88 Cache.get < /srv/app.py:5 worker")
+    )
+
+
+def busy_lock(folder: Path) -> Snapshot:
+    at = "/srv/cache.py:88 Cache.get < /srv/app.py:5 worker"
+    return look(folder, workers(2, spent(99, "on_cpu", at=at), spent(1, "lock", at=at, lock="self._lock")))
+
+
+def queue_lock(folder: Path) -> Snapshot:
+    at = f"{LIB}/queue.py:142 Queue.put < /srv/app.py:7 produce"
+    return look(folder, waiting_for(a_lock("jobs (Queue.mutex)"), "lock", at))
+
+
+def idle_queue(folder: Path) -> Snapshot:
+    return look(
+        folder, workers(4, spent(2, "on_cpu", at=WORK), spent(98, "idle", at=GET, detail="Queue.get"))
+    )
+
+
+def log_lock(folder: Path) -> Snapshot:
+    at = (
+        f"{LIB}/logging/__init__.py:1011 Handler.handle < {LIB}/logging/__init__.py:1736 Logger.callHandlers"
+        " < /srv/app.py:20 handle"
+    )
+    return look(folder, waiting_for(a_lock("Handler.lock", type_name="_thread.RLock"), "lock", at))
+
+
+def circle(folder: Path, windows: int = 5) -> Snapshot:
+    threads = {
+        "alice": [spent(100, "lock", at="/srv/bank.py:9 debit", lock="account_b", holder="bob")],
+        "bob": [spent(100, "lock", at="/srv/bank.py:19 credit", lock="account_a", holder="alice")],
+        "carol": [spent(100, "on_cpu", at=WORK)],
+        "dave": [spent(100, "lock", at="/srv/bank.py:29 audit", lock="account_a", holder="alice")],
+    }
+    return look(folder, threads, windows=windows)
+
+
+def brief_circle(folder: Path) -> Snapshot:
+    return circle(folder, windows=2)
+
+
+def stuck(folder: Path, windows: int = 12) -> Snapshot:
+    threads = {
+        "reader": [spent(100, "unknown", at="/srv/wait.py:8 await_reply", syscall="futex")],
+        **workers(4, spent(100, "on_cpu", at=WORK)),
+    }
+    return look(folder, threads, windows=windows, of=target(capacity_cores=8.0))
+
+
+def briefly_stuck(folder: Path) -> Snapshot:
+    return stuck(folder, windows=3)
+
+
+def list_lock(folder: Path) -> Snapshot:
+    lock = a_lock("results", kind=LockKind.OBJECT, type_name="list")
+    return look(folder, waiting_for(lock, "object_lock", "/srv/app.py:31 collect < /srv/app.py:5 worker"))
+
+
+# --- the interpreter -------------------------------------------------------------------------------------
+
+
+def refcounts(folder: Path) -> Snapshot:
+    snapshot = look(folder, wasting("atomic", WORK))
+    shared = (SharedObject("CONFIG", "dict", Confidence.KNOWN),)
+    return named(snapshot, 10, (("_PyEval_EvalFrameDefault", 0.7),), shared)
+
+
+def pattern_strings(folder: Path) -> Snapshot:
+    at = f"{LIB}/re/__init__.py:330 _compile < {LIB}/re/__init__.py:167 match < /srv/app.py:44 parse"
+    return look(
+        folder,
+        workers(2, spent(30, "work", at=at), spent(30, "atomic", at=at), spent(40, "work", at=WORK)),
+    )
+
+
+def heap_types(folder: Path) -> Snapshot:
+    native = (("_PyEval_EvalFrameDefault", 0.5), ("_PyObject_GC_NewVar", 0.2))
+    return named(look(folder, wasting("atomic", WORK)), 10, native)
+
+
+def type_lock(folder: Path) -> Snapshot:
+    lock = a_lock("interpreter lock", kind=LockKind.RUNTIME, type_name=None)
+    return look(folder, waiting_for(lock, "runtime_lock", "/srv/app.py:50 count < /srv/app.py:5 worker"))
+
+
+def imports(folder: Path) -> Snapshot:
+    at = (FIND, *a_stack("/srv/app.py:60 handle"))
+    lock = a_lock("import lock", kind=LockKind.RUNTIME, type_name=None)
+    return look(folder, waiting_for(lock, "runtime_lock", at))
+
+
+def starting(folder: Path) -> Snapshot:
+    at = (FIND, *a_stack("/srv/app.py:1 <module>"))
+    return look(folder, {"main": [spent(100, "work", at=at)]})
+
+
+def stops(folder: Path) -> Snapshot:
+    at = f"{LIB}/functools.py:56 update_wrapper < /srv/app.py:70 decorate"
+    return look(
+        folder,
+        {
+            "worker-1": [spent(60, "work", at=at), spent(40, "stopped", at=WORK)],
+            "worker-2": [spent(60, "stopped", at=WORK), spent(40, "work", at=at)],
+        },
+    )
+
+
+def collector(folder: Path) -> Snapshot:
+    return look(
+        folder,
+        {
+            "worker-1": [spent(30, "gc", at=WORK), spent(70, "work", at=WORK)],
+            "worker-2": [spent(30, "stopped", at=WORK), spent(70, "work", at=WORK)],
+        },
+    )
+
+
+def spinning(folder: Path) -> Snapshot:
+    return look(folder, wasting("spin", WORK))
+
+
+# --- memory ----------------------------------------------------------------------------------------------
+
+
+def arena(folder: Path) -> Snapshot:
+    lock = a_lock("malloc arena", kind=LockKind.NATIVE, type_name="malloc arena")
+    return look(folder, waiting_for(lock, "runtime_lock", "/srv/app.py:80 free_all < /srv/app.py:5 worker"))
+
+
+def python_allocations(folder: Path) -> Snapshot:
+    snapshot = look(folder, workers(2, spent(40, "alloc", at=WORK), spent(60, "work", at=WORK)))
+    return named(snapshot, 10, (("_PyObject_MiMalloc", 0.3), ("mi_free", 0.2)))
+
+
+def faults(folder: Path, rate: int = 300_000) -> Snapshot:
+    threads = workers(2, spent(40, "alloc", at="/srv/app.py:90 load"), spent(60, "work", at=WORK))
+    return look(folder, threads, counters={name: counted(minor_faults=rate // 2) for name in threads})
+
+
+def few_faults(folder: Path) -> Snapshot:
+    return faults(folder, 20_000)
+
+
+# --- shape -----------------------------------------------------------------------------------------------
+
+
+def serial(folder: Path) -> Snapshot:
+    parts = (spent(70, "idle", at=GET, detail="Queue.get"), spent(30, "on_cpu", at=WORK))
+    threads = {"main": [spent(70, "on_cpu", at="/srv/app.py:95 merge"), spent(30, "idle", at=JOIN)]}
+    return look(folder, {**threads, **workers(3, *parts)}, of=target(capacity_cores=4.0))
+
+
+def unequal(folder: Path) -> Snapshot:
+    wait = f"{LIB}/threading.py:719 Barrier.wait < /srv/app.py:5 worker"
+    return look(
+        folder,
+        {
+            "main": [spent(100, "idle", at=JOIN, detail="Thread.join")],
+            "worker-1": [spent(95, "on_cpu", at=WORK), spent(5, "idle", at=wait, detail="Barrier.wait")],
+            "worker-2": [spent(12, "on_cpu", at=WORK), spent(88, "idle", at=wait, detail="Barrier.wait")],
+        },
+    )
+
+
+def tiny_tasks(folder: Path) -> Snapshot:
+    submit = f"{LIB}/concurrent/futures/thread.py:176 ThreadPoolExecutor.submit < /srv/app.py:99 spread"
+    run = f"{LIB}/concurrent/futures/thread.py:86 _worker"
+    threads = {
+        "main": [spent(100, "on_cpu", at=submit)],
+        **workers(2, spent(25, "on_cpu", at=run), spent(10, "on_cpu", at=WORK), spent(65, "idle", at=run)),
+    }
+    return look(folder, threads, counters={name: counted(voluntary_switches=20_000) for name in threads})
+
+
+def chunked_tasks(folder: Path) -> Snapshot:
+    run = f"{LIB}/concurrent/futures/thread.py:86 _worker"
+    pool = f"{WORK} < {LIB}/concurrent/futures/thread.py:59 _WorkItem.run < {run}"
+    return look(folder, workers(2, spent(99, "on_cpu", at=pool), spent(1, "on_cpu", at=run)))
+
+
+def loop_busy(folder: Path) -> Snapshot:
+    at = (
+        f"/srv/app.py:120 compute < {LIB}/asyncio/events.py:89 Handle._run"
+        f" < {LIB}/asyncio/base_events.py:2034 BaseEventLoop._run_once"
+    )
+    pool = spent(
+        100, "idle", at=f"{LIB}/concurrent/futures/thread.py:86 _worker", detail="work for the thread pool"
+    )
+    return look(folder, {"main": [spent(97, "on_cpu", at=at), spent(3, "idle")], **workers(2, pool)})
+
+
+def loop_idle(folder: Path) -> Snapshot:
+    once = f"{LIB}/asyncio/base_events.py:2000 BaseEventLoop._run_once"
+    at = f"{LIB}/selectors.py:452 EpollSelector.select < {once}"
+    wait = spent(95, "idle", at=at, syscall="epoll_wait", detail="events")
+    return look(folder, {"main": [spent(5, "on_cpu", at=WORK), wait]})
+
+
+def io(folder: Path) -> Snapshot:
+    wait = spent(92, "io", at="/srv/app.py:130 fetch", syscall="recvfrom", detail="socket 10.0.0.5:5432")
+    return look(folder, workers(4, wait, spent(8, "on_cpu", at=WORK)))
+
+
+def empty(folder: Path) -> Snapshot:
+    builder = RecordingBuilder(folder / "empty.ftdiag", target=target())
+    with builder.end().open() as recording:
+        from ftdiag.session import Session
+
+        return Session(recording).snapshot()
+
+
+def no_capacity(folder: Path) -> Snapshot:
+    return look(folder, waiting_for("l", "lock", WORK), of=target(capacity_cores=None, capacity_reason=None))
+
+
+def gone(folder: Path) -> Snapshot:
+    """A thread that ends, and one that lives for a moment."""
+    return look(
+        folder, {"worker-1": [spent(50, "work", at=WORK), absent(50)], "worker-2": [spent(1, "on_cpu")]}
+    )
+
+
+TRIGGERS: Final[Mapping[str, Scene]] = {
+    "gil-enabled": gil_on,
+    "no-bytecode-cache": no_bytecode,
+    "tlbc-disabled": tlbc_off,
+    "tracing-on": traced,
+    "oversubscription": crowded,
+    "cpu-quota": throttled,
+    "nested-parallelism": nested,
+    "deadlock": circle,
+    "stuck-thread": stuck,
+    "hot-lock": hot_lock,
+    "queue-contention": queue_lock,
+    "logging-contention": log_lock,
+    "object-lock": list_lock,
+    "refcount-contention": refcounts,
+    "regex-recompile": pattern_strings,
+    "heap-type-churn": heap_types,
+    "class-mutation": type_lock,
+    "import-in-hot-path": imports,
+    "stop-the-world": stops,
+    "gc-pressure": collector,
+    "gil-bound": gil_build,
+    "spin-contention": spinning,
+    "allocator-contention": arena,
+    "page-fault-storm": faults,
+    "serial-section": serial,
+    "load-imbalance": unequal,
+    "executor-tiny-tasks": tiny_tasks,
+    "event-loop-bound": loop_busy,
+    "io-bound": io,
+    "idle-workers": idle_queue,
+}
+"""Rule -> what triggers it: it is then the first finding, and the only one above info."""
+
+LOOKALIKES: Final[Mapping[str, Scene]] = {
+    "gil-enabled": two_busy,
+    "no-bytecode-cache": no_bytecode_without_atomics,
+    "tlbc-disabled": two_busy,
+    "tracing-on": two_busy,
+    "oversubscription": two_busy,
+    "cpu-quota": within_quota,
+    "nested-parallelism": blas_alone,
+    "deadlock": brief_circle,
+    "stuck-thread": briefly_stuck,
+    "hot-lock": busy_lock,
+    "queue-contention": idle_queue,
+    "logging-contention": hot_lock,
+    "object-lock": healthy,
+    "refcount-contention": healthy,
+    "regex-recompile": healthy,
+    "heap-type-churn": python_allocations,
+    "class-mutation": healthy,
+    "import-in-hot-path": starting,
+    "stop-the-world": healthy,
+    "gc-pressure": healthy,
+    "gil-bound": lambda folder: look(
+        folder, workers(1, spent(100, "on_cpu", at=WORK)), of=target(free_threaded=False, gil_enabled=True)
+    ),
+    "spin-contention": refcounts,
+    "allocator-contention": python_allocations,
+    "page-fault-storm": few_faults,
+    "serial-section": two_busy,
+    "load-imbalance": two_busy,
+    "executor-tiny-tasks": chunked_tasks,
+    "event-loop-bound": loop_idle,
+    "io-bound": idle_queue,
+    "idle-workers": two_busy,
+}
+"""Rule -> what looks like it to somebody: the rule stays clear."""
+
+UNJUDGED: Final[Mapping[str, Scene]] = {
+    "gil-enabled": gil_build,
+    "no-bytecode-cache": gil_on,
+    "tlbc-disabled": tlbc_off_on_313,
+    "tracing-on": no_capacity,
+    "oversubscription": no_capacity,
+    "cpu-quota": no_capacity,
+    "nested-parallelism": empty,
+    "deadlock": empty,
+    "stuck-thread": empty,
+    "hot-lock": no_capacity,
+    "queue-contention": no_capacity,
+    "logging-contention": no_capacity,
+    "object-lock": two_busy,
+    "refcount-contention": two_busy,
+    "regex-recompile": gil_build,
+    "heap-type-churn": healthy,
+    "class-mutation": two_busy,
+    "import-in-hot-path": gil_build,
+    "stop-the-world": gil_on,
+    "gc-pressure": two_busy,
+    "gil-bound": gil_on,
+    "spin-contention": two_busy,
+    "allocator-contention": two_busy,
+    "page-fault-storm": empty,
+    "memory-per-thread": healthy,
+    "memory-overhead": healthy,
+    "allocation-churn": healthy,
+    "serial-section": empty,
+    "load-imbalance": no_capacity,
+    "executor-tiny-tasks": empty,
+    "event-loop-bound": empty,
+    "io-bound": no_capacity,
+    "idle-workers": empty,
+}
+"""Rule -> where it cannot look, and says why."""
