@@ -338,13 +338,20 @@ class NativeSampler:
         if self._refreshes % RELOAD_EVERY == 0:
             self._classifier.lines.age()
         if self._waiting:
-            self._limit = min(MAX_EVENTS, self._limit + 1)  # perhaps there is more memory now
+            self._limit = min(MAX_EVENTS, 2 * self._limit)  # perhaps there is more memory now
             self._promote()
-            for _ in range(min(TURNS_EACH_REFRESH, len(self._waiting), len(self._events))):
-                tid = next(iter(self._events))
-                self._close(self._events.pop(tid))
-                self._waiting.append(tid)
-                self._promote()
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Threads that were not on a core make room first; if all were, those that had the longest turn."""
+        idle = [tid for tid, event in self._events.items() if not event.active]
+        for event in self._events.values():
+            event.active = False
+        turns = min(TURNS_EACH_REFRESH, len(self._waiting), len(self._events))
+        for tid in (idle or list(self._events))[:turns]:
+            self._close(self._events.pop(tid))
+            self._waiting.append(tid)
+        self._promote()
 
     def close(self) -> None:
         """End sampling."""

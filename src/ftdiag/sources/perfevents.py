@@ -105,6 +105,7 @@ class ThreadEvent:
         "_data",
         "_length",
         "_words",
+        "active",
         "damaged",
         "tid",
     )
@@ -112,6 +113,7 @@ class ThreadEvent:
     def __init__(self, tid: int, period_ns: int, *, kernel: bool, pages: int) -> None:
         self.tid = tid
         self.damaged = 0
+        self.active = True  # whether it had samples since this was last set to False
         descriptor = open_event(tid, period_ns, kernel=kernel)
         try:
             self._length = (1 + pages) * PAGE_BYTES
@@ -140,6 +142,7 @@ class ThreadEvent:
         head, tail = words[_HEAD_WORD], words[_TAIL_WORD]
         if head == tail:
             return 0
+        self.active = True
         chunk = unwrap(self._data, head, tail)
         words[_TAIL_WORD] = head
         if chunk is None:

@@ -1,0 +1,127 @@
+"""The instruction before an address: hand-assembled code of both architectures."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftdiag.sources.machinecode import Before, Operand, is_system_call, what_precedes
+
+X86, ARM64 = "EM_X86_64", "EM_AARCH64"
+PROLOGUE = bytes.fromhex("5548 89e5 4883ec20 48897df8 488b45f8".replace(" ", ""))
+"""push rbp; mov rbp, rsp; sub rsp, 32; mov [rbp-8], rdi; mov rax, [rbp-8]"""
+
+
+def words(*codes: int) -> bytes:
+    """arm64 instructions."""
+    return b"".join(code.to_bytes(4, "little") for code in codes)
+
+
+LDXR, STXR, ADD, CBNZ, NOP = 0xC85F7C01, 0xC8027C01, 0x91000421, 0x35FFFFA2, 0xD503201F
+
+
+@pytest.mark.parametrize(
+    ("code", "operand"),
+    [
+        ("f0480fb14e10", Operand("rsi", None, 1, 16)),  # lock cmpxchg [rsi+16], rcx
+        ("f00fb04f0a", Operand("rdi", None, 1, 10)),  # lock cmpxchg byte [rdi+10], cl
+        ("f048834310 04".replace(" ", ""), Operand("rbx", None, 1, 16)),  # lock add qword [rbx+16], 4
+        ("f0480fc110", Operand("rax", None, 1, 0)),  # lock xadd [rax], rdx
+        ("8703", Operand("rbx", None, 1, 0)),  # xchg [rbx], eax
+        ("f04801 44cb08".replace(" ", ""), Operand("rbx", "rcx", 8, 8)),  # lock add [rbx+rcx*8+8], rax
+    ],
+)
+def test_atomic_instructions_of_x86(code: str, operand: Operand) -> None:
+    # GIVEN a function's beginning and then an atomic instruction
+    before = PROLOGUE * 3 + bytes.fromhex(code)
+
+    # WHEN the address behind it is judged, with and without the function's start being known
+    known = what_precedes(X86, before, len(before), 0)
+    guessed = what_precedes(X86, before[-60:], min(60, len(before)))
+
+    # THEN it is atomic, on that memory
+    assert known == guessed == (Before.ATOMIC, operand)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "48ffc0",  # inc rax
+        "4887d8",  # xchg rax, rbx: no memory
+        "480fb14e10",  # cmpxchg without lock
+        "b8f0480fb1",  # mov eax, 0xb10f48f0: the bytes of a lock prefix as a number
+        "c3",
+    ],
+)
+def test_other_instructions_of_x86(code: str) -> None:
+    # GIVEN code that ends with something else
+    before = PROLOGUE * 3 + bytes.fromhex(code)
+
+    # WHEN it is judged THEN it is not atomic
+    assert what_precedes(X86, before, len(before), 0).kind is Before.OTHER
+
+
+def test_the_number_in_an_instruction_is_not_taken_for_one() -> None:
+    # GIVEN mov rax, imm64 whose number ends with the bytes of lock add dword [rax], 4
+    before = PROLOGUE * 3 + bytes.fromhex("48b80000000000000000")[:6] + bytes.fromhex("f0830004")
+
+    # WHEN its end is judged THEN nothing is found
+    assert what_precedes(X86, before, len(before), 0).kind is Before.OTHER
+    assert what_precedes(X86, before, len(before)).kind is Before.OTHER
+
+
+def test_pauses_of_spin_loops() -> None:
+    # GIVEN pause, and yield of arm64 WHEN judged THEN they are
+    assert what_precedes(X86, PROLOGUE + b"\xf3\x90", len(PROLOGUE) + 2, 0).kind is Before.PAUSE
+    assert what_precedes(ARM64, words(NOP, 0xD503203F), 8).kind is Before.PAUSE
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(0xF8610002, id="ldaddl"),
+        pytest.param(0xF821001F, id="stadd"),
+        pytest.param(0xC8E1FC02, id="casal"),
+        pytest.param(0xF8E18002, id="swpal"),
+    ],
+)
+def test_atomic_instructions_of_arm64(code: int) -> None:
+    # GIVEN a single atomic instruction on [x0]
+    # WHEN the address behind it is judged
+    found = what_precedes(ARM64, words(NOP, code, NOP), 8)
+
+    # THEN it is atomic
+    assert found.kind is Before.ATOMIC
+    assert found.operand is not None
+    assert found.operand.base == "x0"
+
+
+@pytest.mark.parametrize("place", [8, 12, 16, 20])
+def test_anywhere_in_a_loop_of_arm64(place: int) -> None:
+    # GIVEN ldxr; add; stxr; cbnz
+    code = words(NOP, LDXR, ADD, STXR, CBNZ, NOP)
+
+    # WHEN any place in it or right behind it is judged THEN it is atomic
+    assert what_precedes(ARM64, code, place).kind is Before.ATOMIC
+
+
+def test_outside_a_loop_of_arm64() -> None:
+    # GIVEN the same WHEN the places before and after are judged THEN they are not
+    code = words(NOP, LDXR, ADD, STXR, CBNZ, NOP, NOP)
+    assert what_precedes(ARM64, code, 4).kind is Before.OTHER
+    assert what_precedes(ARM64, code, 24).kind is Before.OTHER
+
+
+def test_system_calls() -> None:
+    # GIVEN the instructions that enter the kernel WHEN asked THEN they are known
+    assert is_system_call(X86, b"\x00\x00\x0f\x05")
+    assert is_system_call(ARM64, words(0xD4000001))
+    assert not is_system_call(X86, b"\x00\x00\x00\x05")
+    assert not is_system_call(ARM64, words(NOP))
+
+
+@given(st.binary(max_size=96), st.integers(0, 96), st.sampled_from([X86, ARM64, "EM_RISCV"]))
+def test_any_bytes_are_borne(code: bytes, place: int, machine: str) -> None:
+    # GIVEN anything WHEN it is judged THEN there is an answer
+    assert what_precedes(machine, code, min(place, len(code))).kind in Before

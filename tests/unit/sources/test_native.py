@@ -1,0 +1,127 @@
+"""Classification: which atomic instructions count, and how large buffers are."""
+
+from __future__ import annotations
+
+import os
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ftdiag.model import ThreadState
+from ftdiag.sources.machinecode import Operand
+from ftdiag.sources.native import MAX_LINES, Classifier, SharedLines, buffer_pages, effective_address
+from ftdiag.sources.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
+
+
+def registers(**values: int) -> bytes:
+    """The registers of a sample."""
+    names = REGISTERS[os.uname().machine]
+    return struct.pack(f"={len(names)}Q", *(values.get(name, 0) for name in names))
+
+
+def test_a_line_that_one_thread_uses_is_its_own() -> None:
+    # GIVEN one thread that changes a place again and again
+    lines = SharedLines()
+
+    # WHEN it is asked THEN it is not shared, also later
+    assert not any(lines.hit(0x1000, 1) for _ in range(10))
+    lines.age()
+    assert not lines.hit(0x1000, 1)
+
+
+def test_a_line_that_two_threads_use_is_shared() -> None:
+    # GIVEN a place of one thread
+    lines = SharedLines()
+    lines.hit(0x1000, 1)
+
+    # WHEN another changes something on the same line THEN it is shared, for both
+    assert lines.hit(0x1010, 2)
+    assert lines.hit(0x1000, 1)
+    assert not lines.hit(0x1040, 1)
+
+
+def test_sharing_is_remembered_for_a_while_only() -> None:
+    # GIVEN a shared line
+    lines = SharedLines()
+    lines.hit(0x1000, 1)
+    lines.hit(0x1000, 2)
+
+    # WHEN from then on one thread uses it THEN it is shared for one more age
+    lines.age()
+    assert lines.hit(0x1000, 1)
+    assert lines.hit(0x1000, 1)
+    lines.age()
+    lines.hit(0x1000, 1)
+    lines.age()
+    assert not lines.hit(0x1000, 1)
+
+
+def test_two_threads_in_two_ages_share_a_line() -> None:
+    # GIVEN a line that a thread used before WHEN another uses it now THEN it is shared
+    lines = SharedLines()
+    lines.hit(0x1000, 1)
+    lines.age()
+    assert lines.hit(0x1000, 2)
+
+
+def test_the_number_of_lines_is_bounded() -> None:
+    # GIVEN more places than are remembered WHEN they are hit
+    lines = SharedLines()
+    for place in range(3 * MAX_LINES):
+        lines.hit(place << 6, 1)
+
+    # THEN two ages of them are kept
+    assert len(lines._young) + len(lines._old) <= 2 * MAX_LINES
+
+
+def test_addresses() -> None:
+    # GIVEN registers of this machine
+    base, index, pc = {"x86_64": ("rax", "rcx", "rip")}.get(os.uname().machine, ("x1", "x2", "pc"))
+    values = registers(**{base: 0x1000, index: 3, pc: 0x400000})
+
+    # WHEN operands are worked out THEN they are as the processor does it
+    assert effective_address(Operand(base, None, 1, 16), values) == 0x1010
+    assert effective_address(Operand(base, index, 8, -8), values) == 0x1010
+    assert effective_address(Operand(pc, None, 1, 0x20), values) == 0x400020
+    assert effective_address(Operand(None, None, 1, 0x77), values) == 0x77
+    assert effective_address(Operand("no such register", None, 1, 0x77), values) == 0x77
+
+
+def test_code_that_is_mapped_nowhere_is_unknown() -> None:
+    # GIVEN samples of this process, at addresses without code
+    classifier = Classifier(os.getpid(), "/no/such/python", kernel=False)
+
+    # WHEN they are judged THEN they are unknown, and that is noted
+    assert classifier.judge(RawSample(1, 5, 0x10, b"")).state is ThreadState.UNKNOWN
+    assert classifier.missed
+    classifier.reload()
+    assert not classifier.missed
+
+
+@given(st.integers(0, (1 << 64) - 1), st.binary(max_size=300))
+def test_any_sample_is_borne(ip: int, values: bytes) -> None:
+    # GIVEN any address and registers WHEN judged
+    sample = _CLASSIFIER.judge(RawSample(1, 5, ip, values))
+
+    # THEN there is a state that a thread on a core can have
+    assert sample.state in (
+        ThreadState.WORK,
+        ThreadState.ATOMIC,
+        ThreadState.SPIN,
+        ThreadState.ALLOC,
+        ThreadState.GC,
+        ThreadState.UNKNOWN,
+    )
+
+
+_CLASSIFIER = Classifier(os.getpid(), "/no/such/python", kernel=True)
+
+
+def test_buffers_grow_with_the_rate() -> None:
+    # GIVEN rates WHEN asked THEN buffers are powers of two within bounds
+    pages = [buffer_pages(rate) for rate in (1, 100, 199, 1000, 1_000_000)]
+    assert pages == sorted(pages)
+    assert pages[0] == 1
+    assert pages[-1] == MAX_BUFFER_PAGES
+    assert all(number & (number - 1) == 0 for number in pages)

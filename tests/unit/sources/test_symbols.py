@@ -1,0 +1,202 @@
+"""Names of code addresses: real ELF files, damaged ones, perf maps and kallsyms."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ftdiag.sources.symbols import (
+    CodeMap,
+    KernelSymbols,
+    SymbolTable,
+    functions_in,
+    parse_perf_map,
+    read_image,
+)
+
+NAMES = b"\0alpha\0beta\0gamma\0"
+ALPHA, BETA, GAMMA = 1, 7, 12
+
+
+def entry(name: int, kind: int, section: int, value: int, size: int) -> bytes:
+    """An Elf64_Sym."""
+    return struct.pack("<IBBHQQ", name, kind, 0, section, value, size)
+
+
+def c_library() -> Path:
+    """The C library of this process: a real file, usually stripped."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(None, 5)[-1]
+        if "/libc.so" in path or "/libc-" in path or "/ld-musl" in path:
+            return Path(path)
+    pytest.fail("this Python has no C library mapped")
+
+
+def test_functions_are_found_by_any_address_in_them() -> None:
+    # GIVEN two functions with a gap between them, and one without a size
+    table = SymbolTable([(100, 10, ALPHA), (200, 10, BETA), (300, 0, GAMMA)], NAMES)
+
+    # WHEN addresses are looked up
+    names = [found.name if (found := table.find(at)) else None for at in (99, 100, 109, 110, 205, 300, 4000)]
+
+    # THEN what lies in the gap has no name, and the one without a size reaches far
+    assert names == [None, "alpha", "alpha", None, "beta", "gamma", "gamma"]
+    assert table.neighbours(150) == ("alpha", "beta")
+    assert table.neighbours(50) == (None, "alpha")
+
+
+def test_a_label_inside_a_function_does_not_hide_it() -> None:
+    # GIVEN a function with a small one inside (assembly)
+    table = SymbolTable([(100, 100, ALPHA), (120, 10, BETA)], NAMES)
+
+    # WHEN an address behind the small one is looked up THEN it is the outer one
+    assert [table.find(at).name for at in (110, 125, 150)] == ["alpha", "beta", "alpha"]  # type: ignore[union-attr]
+
+
+def test_only_code_is_taken_from_a_symbol_section() -> None:
+    # GIVEN a function, an object, a function elsewhere, an undefined one and a name out of bounds
+    data = (
+        entry(ALPHA, 0x12, 1, 100, 10)
+        + entry(BETA, 0x11, 1, 200, 10)
+        + entry(BETA, 0x12, 2, 300, 10)
+        + entry(GAMMA, 0x12, 1, 0, 0)
+        + entry(4000, 0x12, 1, 400, 10)
+        + entry(GAMMA, 0x12, 1, (1 << 64) - 8, 16)
+        + b"half an entry"
+    )
+
+    # WHEN functions are taken THEN only the first remains
+    assert functions_in(data, len(NAMES), bytes([0, 1, 0]) + bytes(0x10000)) == [(100, 10, ALPHA)]
+
+
+def test_a_real_library() -> None:
+    # GIVEN the C library
+    with c_library().open("rb") as stream:
+        image = read_image(stream)
+
+    # WHEN its functions are read
+    assert image is not None
+    names = {image.symbols._name(index) for index in range(len(image.symbols))}
+
+    # THEN what every program uses is there
+    assert {"malloc", "__libc_malloc"} & names
+    assert {"sched_yield", "__sched_yield"} & names
+    assert len(image.symbols) > 500
+    offset, address, size = image.segments[0]
+    assert image.address_at(offset + size - 1) == address + size - 1
+    assert image.address_at(1 << 50) is None
+
+
+REAL = c_library().read_bytes()
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 4096))
+def test_truncated_files_are_borne(length: int) -> None:
+    # GIVEN the beginning of a real file WHEN it is read THEN nothing bad happens
+    image = read_image(io.BytesIO(REAL[:length]))
+    assert image is None or len(image.symbols) == 0
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4095), st.integers(0, 255)), min_size=1, max_size=30), st.booleans())
+def test_damaged_files_are_borne(damage: list[tuple[int, int]], at_the_end: bool) -> None:
+    # GIVEN a real file with wrong bytes in its headers, or in its section table
+    data = bytearray(REAL)
+    base = len(data) - 4096 if at_the_end else 0
+    for place, value in damage:
+        data[base + place if at_the_end else place % 64] = value
+
+    # WHEN it is read
+    image = read_image(io.BytesIO(data))
+
+    # THEN there is an image, or none
+    assert image is None or len(image.symbols) >= 0
+
+
+@given(st.binary(max_size=2000))
+def test_any_bytes_are_borne(data: bytes) -> None:
+    # GIVEN anything WHEN it is read as whatever holds symbols THEN there is an answer
+    assert read_image(io.BytesIO(data)) is None
+    assert read_image(io.BytesIO(b"\x7fELF\x02\x01\x01" + data)) is None or data
+    parse_perf_map(data)
+    KernelSymbols(data).find(0xFFFFFFFF81000010)
+
+
+def test_perf_maps() -> None:
+    # GIVEN a map with good and bad lines
+    table = parse_perf_map(b"1000 20 py::run:/a b.py\nnonsense\nzz 10 x\n2000 0 empty\n3000 10 last")
+
+    # WHEN addresses are looked up THEN names with spaces are whole
+    assert table.find(0x1010).name == "py::run:/a b.py"  # type: ignore[union-attr]
+    assert table.find(0x3000).name == "last"  # type: ignore[union-attr]
+    assert len(table) == 2
+
+
+KALLSYMS = b"""0000000000000000 A fixed_percpu_data
+ffffffff81000000 T _text
+ffffffff81000010 t first
+ffffffff81000040 T second
+ffffffff82000000 D some_data
+ffffffff82000100 R end
+ffffffffc0202000 t beta\t[mod]
+ffffffffc0201000 t alpha\t[mod]
+"""
+
+
+def test_kernel_symbols() -> None:
+    # GIVEN a short kallsyms
+    symbols = KernelSymbols(KALLSYMS)
+    assert symbols.shown
+
+    # WHEN addresses are looked up
+    def name(address: int) -> str | None:
+        found = symbols.find(address)
+        return found.name if found else None
+
+    # THEN functions are found, data is not one, and modules need no order
+    assert name(0xFFFFFFFF81000010) == "first"
+    assert name(0xFFFFFFFF8100003F) == "first"
+    assert name(0xFFFFFFFF81000041) == "second"
+    assert name(0xFFFFFFFF82000001) is None
+    assert name(0xFFFFFFFFC0201008) == "alpha"
+    assert name(0xFFFFFFFFC0202008) == "beta"
+    assert name(0x1000) is None
+
+
+def test_hidden_kernel_addresses() -> None:
+    # GIVEN what kptr_restrict leaves WHEN asked THEN there are no names
+    symbols = KernelSymbols(b"0000000000000000 T _text\n0000000000000000 t first\n")
+    assert not symbols.shown
+    assert symbols.find(0xFFFFFFFF81000010) is None
+
+
+def test_our_own_process() -> None:
+    # GIVEN this process
+    code = CodeMap(os.getpid())
+
+    # WHEN code of the C library is looked up
+    mapping = next(one for one in code._mappings if one.path == str(c_library()))
+    image = code._image(mapping)
+    assert image is not None
+    start = next(
+        image.symbols._starts[index]
+        for index in range(len(image.symbols))
+        if image.symbols._name(index) == "malloc"
+    )
+    virtual = image.address_at(mapping.offset)
+    assert virtual is not None
+    place = code.place(start - virtual + mapping.start)
+
+    # THEN it has its name, and its extent in this process
+    assert place is not None
+    assert place.name in ("malloc", "__libc_malloc")
+    assert place.start == start - virtual + mapping.start
+    assert code.place(0x10) is None
+    assert code.reload() is False
