@@ -32,7 +32,7 @@ from ftdiag.rules import settings
 from ftdiag.rules.base import Charges, Facts, LineCharge, LockCharge, Now, finite
 from ftdiag.rules.libraries import library_rule
 from ftdiag.rules.shape import shape_of
-from ftdiag.rules.wording import leaves
+from ftdiag.rules.wording import is_library, leaves
 
 SPIN_SHARE: Final = 0.25
 """From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:
@@ -40,6 +40,10 @@ measured, shared containers spin 30-40 % of their CPU time, shared reference cou
 SYMBOL_SHARE: Final = 0.08
 """A function of machine code with this share of a line's samples decides whose its atomics are. Measured: the
 making of C objects 11-25 %, setting class attributes 9-12 %, super() 8 %; elsewhere they have 4 % or less."""
+NEAR_FRAMES: Final = 3
+"""Innermost frames of a spinning line among which the function that waits for a lock is looked for: the line
+before or after a `with`, or a function called there. The machine code is sampled at other moments than the
+Python stack, which is then the one of a few instructions before or after."""
 GC_SHARE: Final = 0.3
 """Stops belong to the collector if it ran for this share of them or more; the rest is waking up."""
 
@@ -154,6 +158,44 @@ def _state_of(lock: LockMetrics, rule: str) -> ThreadState:
     return ThreadState.RUNTIME_LOCK
 
 
+Function = tuple[str, str]
+"""File and name."""
+
+
+def _functions_that_wait(locks: list[LockCharge]) -> tuple[dict[Function, int], dict[Function, int]]:
+    """The charges of functions in which a lock is waited for, and of their callers; longest waits first."""
+    waits = sorted(
+        (
+            (finite(waiter.wait_ns), number, waiter.stack)
+            for number, charge in enumerate(locks)
+            for lock in charge.locks
+            for waiter in lock.waiters
+        ),
+        key=lambda wait: wait[:2],
+        reverse=True,
+    )
+    waiting: dict[Function, int] = {}
+    callers: dict[Function, int] = {}
+    for _, number, stack in waits:
+        # Condition.__enter__ is nobody's; the function of the program that called it waits.
+        own = next((depth for depth, frame in enumerate(stack) if not is_library(frame)), 0)
+        for frame in stack[own : own + 1]:
+            waiting.setdefault((frame.filename, frame.function), number)
+        for frame in stack[own + 1 : own + 2]:
+            callers.setdefault((frame.filename, frame.function), number)
+    return waiting, callers
+
+
+def _near(line: HotLine, waiting: Mapping[Function, int], callers: Mapping[Function, int]) -> int | None:
+    """The charge of the lock that a spinning line is near to."""
+    stack = line.stacks[0][0] if line.stacks else (line.frame,)
+    for frame in stack[:NEAR_FRAMES]:
+        number = waiting.get((frame.filename, frame.function))
+        if number is not None:
+            return number
+    return callers.get((line.frame.filename, line.frame.function))
+
+
 def _locks(facts: Facts) -> tuple[list[LockCharge], dict[Frame, tuple[str, int]]]:
     """Charges of locks, and for every line at which one is waited for: its rule and charge."""
     ruled = [(lock, lock_rule(lock, facts)) for lock in facts.locks if lock.number != OTHER_LOCKS]
@@ -197,21 +239,24 @@ def _lines(
     if duration <= 0 or not facts.native:
         return locks, []
     lines: list[LineCharge] = []
+    waiting, callers = _functions_that_wait(locks)
     for line in facts.hot:
         spin = finite(line.states_ns.get(ThreadState.SPIN, 0.0)) / duration
         atomic = finite(line.states_ns.get(ThreadState.ATOMIC, 0.0)) / duration
         if spin + atomic <= 0:
             continue
-        if line.frame in at_line:
-            _, number = at_line[line.frame]
+        rule, number = at_line.get(line.frame, (None, None))
+        if number is None:
+            rule = _line_rule(facts, line, spin, atomic)
+            number = _near(line, waiting, callers) if rule == "spin-contention" else None
+        if number is not None:
             charge = locks[number]
             locks[number] = replace(
                 charge,
                 spin_cores=charge.spin_cores + spin,
                 atomic_cores=charge.atomic_cores + atomic,
             )
-        else:
-            rule = _line_rule(facts, line, spin, atomic)
+        elif rule is not None:
             lines.append(LineCharge(rule, line, spin, atomic))
     return locks, lines
 
