@@ -438,12 +438,13 @@ def main() -> int:
     parser.add_argument("--no-cost", action="store_true", help="no second run without lock reading")
     arguments = parser.parse_args()
     seconds = arguments.seconds or (2.0 if arguments.quick else 10.0)
+    interpreters = pythons()
     missed = 0
     print(HEAD)
     print("|" + "---|" * (HEAD.count("|") - 1))
     with tempfile.TemporaryDirectory(prefix="ftdiag-accuracy-") as name:
         for case in QUICK if arguments.quick else CASES:
-            for version, python in pythons():
+            for version, python in interpreters:
                 if arguments.only not in f"{case} {version}":
                     continue
                 figures = figures_of(run(python, case, seconds, Path(name)), case)

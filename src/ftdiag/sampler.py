@@ -521,7 +521,7 @@ class Sampler:
                 inside = sections.get(key, {})
                 found = self._handed_over(key, waiting, inside, tick)
                 if found[0] == NO_HOLDER:
-                    found = self._inside(key, inside)
+                    found = self._inside(key, inside, waking=self._is_waking(waiting))
             else:
                 found = self._holder_of(lock)
                 if found[0] == NO_HOLDER and lock.owner:
@@ -536,13 +536,29 @@ class Sampler:
                     self._close_run(thread, tick)
                     thread.observation = (state, stack, wait, *found)
 
-    def _inside(self, key: int, inside: Mapping[_Thread, int]) -> tuple[int, int]:
+    def _is_waking(self, waiting: list[_Thread]) -> bool:
+        """Whether a thread that parked where these waiters are was woken, and has not gone on yet.
+
+        Parking suspends a thread's critical sections; it goes on with them when it has a core.
+        """
+        stacks = {thread.observation[1] for thread in waiting if thread.observation is not None}
+        return any(
+            thread.innermost is not None
+            and thread.innermost.critical_section & 1
+            and thread.observation is not None
+            and thread.observation[0] == ThreadState.ON_CPU
+            and thread.observation[1] in stacks
+            for thread in self._threads.values()
+        )
+
+    def _inside(self, key: int, inside: Mapping[_Thread, int], *, waking: bool) -> tuple[int, int]:
         """The holder of an object's lock, of the threads whose critical sections name it.
 
         There are two when one unlocked it and was taken off its core before it could leave its section, and
-        the other has it now. Surely not leaving is who runs Python code inside (a key function of a sort).
+        the other has it now; or only the former, while the other is `waking`. Surely not leaving is who runs
+        Python code inside (a key function of a sort).
         """
-        if len(inside) > 1:
+        if len(inside) > 1 or waking:
             inside = {
                 thread: section
                 for thread, section in inside.items()
