@@ -383,9 +383,20 @@ class Session:
             return Now()
         window = int(self._recording.window_ids[last - 1])
         if self._now is None or self._now[0] != window:
-            edges = self.wait_graph()
-            self._now = (window, Now(edges, locks.deadlocks(edges), self.stuck_threads()))
+            self._now = (window, self._standing_now(last))
         return self._now[1]
+
+    def _standing_now(self, last: int) -> Now:
+        waiting = (*efficiency.LOCK_STATES, ThreadState.UNKNOWN)
+        if not any(state in waiting for state, _ in self._latest(last).values()):
+            return Now()  # nobody waits: the costly look back is not needed
+        first, last = self._recent()
+        periods = self._periods(first, last)
+        runs = tick_runs(self._recording, first, last, periods)
+        edges = locks.wait_graph(self._recording, runs, self._locks_known(), self._numbers, periods)
+        accounts = accounting.account(self._recording, first, last, runs, periods)
+        stuck = locks.stuck_threads(self._recording, runs, accounts, periods)
+        return Now(edges, locks.deadlocks(edges), stuck)
 
     def _thread_metrics(
         self, last: int, threads: _Threads, time: ThreadTime
