@@ -168,7 +168,12 @@ class Pages(Container):
             "locks": self.locks.query_one(Table),
             "hot": self.hot.table,
         }
-        if pane == "hot":
+        # A pane that is not on the screen was not fed.
+        if pane == "threads":
+            self.threads.show_view(self._view)
+        elif pane == "locks":
+            self.locks.show_view(self._view)
+        elif pane == "hot":
             self.thread = None
             self.hot.show_lines_of_all(self._view)
             tables["hot"] = self.hot.table

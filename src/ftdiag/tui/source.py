@@ -115,7 +115,9 @@ class Selection:
         if length >= whole and factor > 1:
             return Selection(None, self.until_ns)
         if around_ns is None:
-            return Selection(length, self.until_ns)
+            until = self.until_ns
+            # At the beginning there is no more room before: it grows the other way.
+            return Selection(length, until if until is None else max(until, span_ns[0] + length))
         end = max(span_ns[0] + length, around_ns + length // 2)
         return Selection(length, None if end >= span_ns[1] else end)
 

@@ -1,0 +1,401 @@
+"""What the panes answer and where they lead: findings, lanes, hot code, time, comparing, copying, saving."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ftdiag.model import Severity, ThreadState
+from ftdiag.tui.app import CockpitApp
+from ftdiag.tui.look import DARK, look_for
+from ftdiag.tui.panes.evidence import finding_text, leads_to
+from ftdiag.tui.panes.hot import HotTable
+from ftdiag.tui.panes.threads import ThreadsPane
+from ftdiag.tui.plot import plot_lines, resampled, spark
+from ftdiag.tui.source import SECOND_NS, Selection, clock
+from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles
+from ftdiag.tui.verdict import verdict
+from tui.driving import driving, go, screen_lines, screen_text, table, until
+from tui.pictures import SECOND, FakeSource, contended, finding, findings, measured
+
+LOOK = look_for(DARK, False)
+
+
+# --- overview and findings -------------------------------------------------------------------------------
+
+
+def test_a_note_is_not_the_answer_and_the_costliest_warning_is() -> None:
+    note = replace(finding("a note"), severity=Severity.INFO, lost_cores=1.9)
+    cheap = replace(finding("cheap"), severity=Severity.CRITICAL, lost_cores=0.1)
+    dear = replace(finding("dear"), severity=Severity.WARNING, lost_cores=0.8)
+    picture = contended()
+
+    assert verdict(replace(picture, findings=(note,)))[0].startswith("1.91 of 2 cores on CPU")
+    assert verdict(replace(picture, findings=(note, cheap, dear))) == ("dear", Severity.WARNING)
+
+
+async def test_the_overview_says_what_is_lost_and_ranks_findings() -> None:
+    async with driving(measured(contended())) as (app, _):
+        text = screen_text(app)
+        assert "1.10 of 2 useful; efficiency 55 %" in text
+        assert "0.90: lock 0.62, run queue 0.20" in text
+        assert "useful cores over time" in text
+        lines = [line for line in screen_lines(app) if line[1:].startswith(("critical", "warning", "info"))]
+        assert [line.split()[1] for line in (line.replace("▸", " ") for line in lines)] == [
+            "0.90",
+            "0.20",
+            "0.05",
+        ]
+
+
+async def test_a_finding_leads_to_its_lock_and_back() -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        # WHEN the first finding is opened
+        await go(pilot, "enter")
+        text = screen_text(app)
+        assert "What to change" in text
+        assert "value = self._items.get(key)" in text
+
+        # THEN Enter goes to the lock it speaks of, and Esc back, twice
+        await go(pilot, "enter")
+        assert len(table(app, "locks-table").rows) == 1
+        assert "self._lock" in screen_text(app)
+        await go(pilot, "escape")
+        assert "What to change" in screen_text(app)
+        await go(pilot, "escape")
+        assert "1 Overview" in screen_text(app)
+        assert len(table(app, "locks-table").rows) == 2
+
+
+@pytest.mark.parametrize(
+    ("down", "keys", "name", "rows"),
+    [
+        (1, ("enter",), "hot-table", 1),
+        (2, ("enter",), "threads", 1),
+        (0, ("4",), "hot-table", 1),
+        (0, ("2",), "threads", 1),
+    ],
+)
+async def test_a_finding_leads_to_lines_and_threads(
+    down: int, keys: tuple[str, ...], name: str, rows: int
+) -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        await go(pilot, *["j"] * down, "enter", *keys)
+        assert len(table(app, name).rows) == rows
+        assert app.focused is table(app, name)
+
+
+async def test_a_finding_that_leads_nowhere_says_so() -> None:
+    picture = replace(contended(), findings=(replace(finding(), subject={"lock": "gone 0xdead"}),))
+    async with driving(picture) as (app, pilot):
+        await go(pilot, "enter", "enter")
+        assert "Evidence" in screen_text(app)
+        assert len(app._notifications) == 1
+
+
+async def test_findings_appear_and_resolve_while_one_looks() -> None:
+    # GIVEN a live program without findings
+    source = FakeSource(contended(), live=True)
+    async with driving(source) as (app, pilot):
+        # WHEN one appears later
+        later = contended().t1_ns + 2 * SECOND
+        source.add(replace(measured(contended()), t1_ns=later))
+        await until(pilot, lambda: "critical  0.90 new" in screen_text(app))
+
+        # THEN it is no news after a while, and stays for a while when it is gone
+        source.add(replace(measured(contended()), t1_ns=later + 11 * SECOND))
+        await until(pilot, lambda: " new" not in screen_text(app))
+        source.add(replace(contended(), t1_ns=later + 12 * SECOND))
+        await until(pilot, lambda: "critical  0.90 gone" in screen_text(app))
+        source.add(replace(contended(), t1_ns=later + 60 * SECOND))
+        await until(pilot, lambda: "gone" not in screen_text(app))
+
+
+async def test_y_copies_the_finding() -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        await go(pilot, "y")
+        assert app.clipboard.startswith("critical: worker-0 to worker-5 (6 threads) lose 0.9 of 2 cores")
+        assert "lost share of capacity: 45 % (from 2.0 %)" in app.clipboard
+
+
+def test_what_is_copied_holds_no_escapes() -> None:
+    evil = replace(findings()[0], summary="\x1b]52;c;x\x07\u202e", explanation="\ud800\x00")
+    text = finding_text(evil)
+    assert all(character == "\n" or character.isprintable() for character in text)
+
+
+def test_where_findings_lead() -> None:
+    assert [leads_to(each) for each in findings()] == [
+        [("locks", "0x7f000010"), ("hot", "cache.py:88"), ("threads", "worker-0")],
+        [("hot", "worker.py:31")],
+        [("threads", "MainThread")],
+    ]
+
+
+# --- threads ---------------------------------------------------------------------------------------------
+
+
+async def test_lanes_show_time_and_a_cursor_in_it() -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        await go(pilot, "2", "v")
+        pane = app.query_one(ThreadsPane)
+        assert "over time" in screen_text(app)
+        assert "▇▇▇▇▇▇▇LLLLLLL" in screen_text(app)
+
+        # WHEN the cursor is moved in time and the view narrowed around it
+        await go(pilot, "left", "left", "h", "right", "l")
+        assert "looks closer" in screen_text(app)
+        assert pane.cursor_ns is not None
+        await go(pilot, "plus")
+
+        # THEN the range is around it, and v gives the bars back
+        assert app.view.selection.length_ns == 300 * SECOND
+        await go(pilot, "v")
+        assert "RQ%" in screen_text(app)
+
+
+async def test_a_thread_over_time() -> None:
+    picture = measured(contended())
+    threads = list(picture.threads)
+    threads[1] = replace(threads[1], tasks=(("handle_request", 5e9),))
+    async with driving(replace(picture, threads=tuple(threads)), size=(100, 60)) as (app, pilot):
+        await go(pilot, "2", "enter")
+        text = screen_text(app)
+        for words in ("Stacks over time", "56 % Worker.crunch", "Tasks of its event loop", "handle_request"):
+            assert words in text
+        assert "self._lock" in text
+
+
+async def test_locks_say_who_waits_now() -> None:
+    async with driving(measured(contended()), size=(100, 60)) as (app, pilot):
+        await go(pilot, "3", "enter")
+        await pilot.press("end")
+        await pilot.pause()
+        assert "worker-1 for self._lock (_thread.lock), held by worker-0" in screen_text(app)
+        assert "held by unknown" in screen_text(app)
+
+
+# --- hot code --------------------------------------------------------------------------------------------
+
+
+async def test_hot_code_by_line_function_and_call_tree() -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        await go(pilot, "4")
+        assert "% L▸ 88" in screen_text(app)
+        await go(pilot, "m")
+        assert "Hot functions 4" in screen_text(app)
+        await go(pilot, "m")
+        assert "Call tree" in screen_text(app)
+        assert app.focused is table(app, "tree-table")
+        order = [line for line in screen_lines(app) if "threading.py" in line or "cache.py" in line]
+        assert len(order) >= 2
+        await go(pilot, "s", "S", "j", "m")
+        assert "Hot lines 4" in screen_text(app)
+
+
+async def test_x_sorts_by_any_state() -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        await go(pilot, "4")
+        picked = []
+        for _ in range(5):
+            await go(pilot, "x")
+            picked.append(app.query_one(HotTable).picked)
+        assert picked == [ThreadState.ON_CPU, ThreadState.RUNNABLE, ThreadState.LOCK, ThreadState.IDLE, None]
+
+
+async def test_source_that_is_not_there_is_said() -> None:
+    async with driving(measured(contended()), size=(120, 40)) as (app, pilot):
+        await go(pilot, "4", "j")
+        assert "source not available: there is no such file here" in screen_text(app)
+
+
+async def test_e_opens_the_line_in_the_editor(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[list[str]] = []
+
+    def run(command: list[str], *, check: bool) -> None:
+        ran.append(command)
+
+    def suspend(_: CockpitApp) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    monkeypatch.setenv("VISUAL", "ed --quiet")
+    async with driving(measured(contended())) as (app, pilot):
+        await go(pilot, "e")
+        await go(pilot, "4", "e")  # a terminal without a process group to hand over
+        assert app.is_running
+        monkeypatch.setattr(subprocess, "run", run)
+        monkeypatch.setattr(CockpitApp, "suspend", suspend)
+        await go(pilot, "e")
+        assert ran == [["ed", "--quiet", "+88", "/srv/app/cache.py"]]
+
+
+def test_source_files_are_bounded_and_regular(tmp_path: Path) -> None:
+    texts = SourceFiles(tmp_path / "proc")
+    good = tmp_path / "good.py"
+    good.write_bytes(b"one\n\ttwo \xff\n")
+    inside = tmp_path / "proc" / "7" / "root" / str(good).lstrip("/")
+    inside.parent.mkdir(parents=True)
+    inside.write_text("in the container")
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "large.py").write_bytes(b"x" * (MAX_BYTES + 1))
+
+    assert texts.read(str(good), None).lines == ("one", "    two \ufffd", "")
+    assert texts.read(str(good), 7).lines == ("in the container",)
+    assert texts.read(str(good), 8).lines[0] == "one"
+    for name in ("pipe.py", "large.py", "missing.py", ""):
+        answer = texts.read(str(tmp_path / name), None)
+        assert answer.lines == ()
+        assert answer.why.startswith("source not available: ")
+    for name in ("<string>", "relative.py", "/x\0y"):
+        assert "does not come from a file" in texts.read(name, None).why
+
+
+# --- scaling, memory, quality ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("5", ("Ideal against actual", "waiting for a core", "84 %", "none or one at a time", "31 %")),
+        ("6", ("117.7 MiB", "Not in this version")),
+        ("7", ("missed ticks", "no native samples", "ftdiag doctor", "deadlock")),
+    ],
+)
+async def test_the_other_panes_say_what_they_know(key: str, words: tuple[str, ...]) -> None:
+    async with driving(measured(contended()), size=(100, 70)) as (app, pilot):
+        await go(pilot, key)
+        for word in words:
+            assert word in screen_text(app)
+
+
+# --- time ------------------------------------------------------------------------------------------------
+
+
+async def test_time_can_be_moved_narrowed_and_left() -> None:
+    source = FakeSource(contended(), live=True)
+    end = contended().t1_ns
+    async with driving(source) as (app, pilot):
+        await go(pilot, "left_square_bracket")
+        assert app.view.selection == Selection(60 * SECOND, end - 30 * SECOND)
+        assert "REWOUND  8:30-9:30 of 10:00" in screen_lines(app)[1]
+        await go(pilot, "plus")
+        assert source.asked[-1] == (end - 60 * SECOND, end - 30 * SECOND)
+        await go(pilot, "minus", "right_square_bracket")
+        assert app.view.selection == Selection(60 * SECOND)
+        for back in ("0", "end"):
+            await go(pilot, "left_square_bracket", "left_square_bracket", back)
+            assert app.view.selection.until_ns is None
+            assert "LIVE" in screen_lines(app)[1]
+        # At the end it is the table's key.
+        await go(pilot, "2", "end")
+        assert app.query_one(ThreadsPane).cursor_row == 7
+
+
+def test_ranges_stay_within_the_recording() -> None:
+    span = (0, 100 * SECOND_NS)
+    selection = Selection(10 * SECOND_NS)
+    for _ in range(50):
+        selection = selection.moved(-1, span)
+    assert selection == Selection(10 * SECOND_NS, 10 * SECOND_NS)
+    for _ in range(50):
+        selection = selection.scaled(0.5, span)
+    assert selection.length_ns == SECOND_NS
+    for _ in range(50):
+        selection = selection.scaled(2.0, span)
+    assert selection.length_ns is None
+    assert Selection().moved(1, span) == Selection()
+    assert Selection(50 * SECOND_NS).scaled(0.5, span, 0) == Selection(25 * SECOND_NS, 25 * SECOND_NS)
+    assert Selection().moved(-1, (5, 5)).bounds_ns((5, 5)) is not None
+    assert (clock(65 * SECOND_NS), clock(3725 * SECOND_NS)) == ("1:05", "1:02:05")
+
+
+async def test_two_ranges_are_compared() -> None:
+    source = FakeSource(measured(contended()))
+    async with driving(source) as (app, pilot):
+        await go(pilot, "c")
+        assert app.view.marked is not None
+        source._pictures[0] = replace(measured(contended(3)), t0_ns=contended().t0_ns + SECOND)
+        await go(pilot, "w")
+        await until(pilot, lambda: app.settled)
+        await go(pilot, "c")
+        text = screen_text(app)
+        assert "A, marked" in text
+        assert "B - A" in text
+        await go(pilot, "escape")
+        assert "1 Overview" in screen_text(app)
+
+
+async def test_o_saves_a_report_but_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with driving(measured(contended())) as (_, pilot):
+        await go(pilot, "o", "o")
+    (report,) = tmp_path.iterdir()
+    assert report.name == "ftdiag-4200-540-600s.txt"
+    assert report.read_text() == "report of 4200\n"
+
+
+async def test_the_palette_has_our_commands_only() -> None:
+    async with driving() as (app, _):
+        titles = [command.title for command in app.get_system_commands(app.screen)]
+        assert "Show hot code" in titles
+        assert "Screenshot" in titles
+        assert not [title for title in titles if "theme" in title.lower()]
+
+
+# --- the worker ------------------------------------------------------------------------------------------
+
+
+async def test_only_what_is_shown_is_asked_for_and_snapshots_are_not_taken_again() -> None:
+    source = FakeSource(measured(contended()))
+    async with driving(source) as (app, pilot):
+        assert set(source.queries.asked) == {"timeline"}
+        taken = len(source.asked)
+        source.queries.asked.clear()
+        await go(pilot, "2", "v")
+        await until(pilot, lambda: app.settled)
+        await go(pilot, "enter")
+        await until(pilot, lambda: app.settled)
+        assert set(source.queries.asked) == {"lanes", "history 1"}
+        assert len(source.asked) == taken
+
+
+@pytest.mark.parametrize(("threads", "limit_s"), [(64, 0.05), (512, 0.1)])
+async def test_a_refresh_is_cheap(threads: int, limit_s: float) -> None:
+    picture = measured(contended(threads - 2))
+    async with driving(picture, size=(200, 60)) as (app, _):
+        costs = []
+        for number in range(7):
+            before = time.process_time()
+            app._paint(replace(app.view, snapshot=replace(picture, t1_ns=picture.t1_ns + number)))
+            app.screen._compositor.render_strips()
+            costs.append(time.process_time() - before)
+        assert sorted(costs)[3] <= limit_s, costs
+
+
+# --- plots -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [0, 1, 7, 200])
+def test_plots_have_the_size_asked_for(width: int) -> None:
+    values = [0.0, 1.0, None, 2.0, float(3)]
+    for ascii_only in (False, True):
+        look = look_for(DARK, ascii_only)
+        lines = plot_lines(values, [1.0] * 5, 2.0, width, 4, look, (look.good, look.warning), 2.0)
+        assert len(lines) == 4
+        for line in lines:
+            text = "".join(segment.text for segment in line)
+            assert len(text) == width
+            assert not ascii_only or text.isascii()
+    assert len(spark([0.1, 1.0, 0.0], width, LOOK)) == width
+
+
+def test_resampling_averages_and_keeps_gaps() -> None:
+    assert resampled([1.0, 3.0, None, None], 2) == [2.0, None]
+    assert resampled([1.0, None], 4) == [1.0, 1.0, None, None]
+    assert resampled([], 3) == []
