@@ -12,14 +12,14 @@ REQUESTS_AT_ONCE = 50
 
 
 def render_page(request: int) -> int:
-    """What is moved off the loop: so little that the way there costs more."""
-    return sum((request + step) & 0x7F for step in range(50))
+    """What is moved off the loop: a small part of the work."""
+    return sum((request + step) & 0x7F for step in range(1000))
 
 
 def parse_request(request: int) -> int:
     """What is left on the loop, and blocks every other request meanwhile."""
     total = 0
-    for step in range(2000):
+    for step in range(8000):
         total = (total * 31 + request + step) & 0xFFFFFF
     return total
 

@@ -7,7 +7,11 @@ import re
 from throughput import Tally, parse_options, run
 
 LINE = r"(\w+)-(\d+)"
-LINES = ["abc-123", "order-77", "item-4", "no match"]
+
+
+def read_lines(worker: int) -> list[str]:
+    """A few lines that are this thread's own, as lines of a log are."""
+    return [f"abc-{worker}", f"order-{worker}7", f"item-{worker}4", f"no match {worker}"]
 
 
 def parse_line(line: str) -> list[str]:
@@ -17,21 +21,23 @@ def parse_line(line: str) -> list[str]:
 
 def parse_log(worker: int, tally: Tally) -> None:
     """The body of a worker thread."""
+    lines = read_lines(worker)
     while tally.go_on():
         for _ in range(20):
-            for line in LINES:
+            for line in lines:
                 parse_line(line)
-        tally.done(20 * len(LINES))
+        tally.done(20 * len(lines))
 
 
 def parse_log_with_own_pattern(worker: int, tally: Tally) -> None:
     """The same, compiled for each thread: the comment makes it a pattern that is not shared."""
     own = re.compile(f"{LINE}(?#{worker})")
+    lines = read_lines(worker)
     while tally.go_on():
         for _ in range(20):
-            for line in LINES:
+            for line in lines:
                 own.findall(line)
-        tally.done(20 * len(LINES))
+        tally.done(20 * len(lines))
 
 
 if __name__ == "__main__":

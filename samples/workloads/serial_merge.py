@@ -1,4 +1,4 @@
-"""Threads that compute together and then wait while one of them merges: the merge bounds the speed-up."""
+"""Threads that compute together and then wait while one of them merges: that bounds the speed-up."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def compute(steps: int) -> int:
 
 
 def merge_results(steps: int) -> int:
-    """What only the first thread does, while the others wait."""
+    """What one thread does, now this, now that, while the others wait."""
     value = 1
     for step in range(steps):
         value = (value * 17 + step) & 0xFF
@@ -39,8 +39,7 @@ class Simulation:
         try:
             while tally.go_on():
                 compute(STEPS)
-                self._computed.wait()
-                if worker == 0:
+                if self._computed.wait() == self._threads - 1:
                     merge_results(2 * STEPS)
                 self._merged.wait()
                 tally.done()

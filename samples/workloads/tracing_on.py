@@ -1,23 +1,11 @@
-"""A forgotten profiler: a function of Python is called at every call and every return of all threads."""
+"""A forgotten line counter, the standard library's `trace`: it is called at every line of all threads."""
 
 from __future__ import annotations
 
 import threading
-from types import FrameType
+import trace
 
 from throughput import Tally, parse_options, run
-
-
-class CallCounter:
-    """Counts calls for all threads."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, int] = {}
-
-    def on_event(self, frame: FrameType, event: str, argument: object) -> None:
-        """What the interpreter calls."""
-        name = frame.f_code.co_name
-        self.calls[name] = (self.calls.get(name, 0) + 1) & 0xFF
 
 
 def step(value: int) -> int:
@@ -35,7 +23,7 @@ def simulate(worker: int, tally: Tally) -> None:
 
 
 if __name__ == "__main__":
-    options = parse_options(__doc__, fixed="no profiler")
+    options = parse_options(__doc__, fixed="no tracing")
     if not options.fixed:
-        threading.setprofile(CallCounter().on_event)
+        threading.settrace(trace.Trace(count=1, trace=0).globaltrace)
     run([simulate] * options.threads, options, unit="steps", name="simulation")

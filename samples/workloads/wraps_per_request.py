@@ -1,4 +1,4 @@
-"""A callback wrapped anew for every request: on 3.14 setting a function's name or text stops all threads."""
+"""A callback wrapped anew for every request: later 3.14 stop all threads for its name."""
 
 from __future__ import annotations
 
