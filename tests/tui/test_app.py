@@ -57,6 +57,7 @@ async def test_before_the_first_window_it_says_that_it_waits() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause(0.05)
         assert "waiting for the first samples" in screen_lines(app)[0]
+        assert "LIVE  last 60 s" in screen_lines(app)[1]
         # Nothing that needs data falls over.
         await pilot.press(
             *("space", "enter", "w", "w", "w", "3", "enter", "2", "enter", "1", "escape", "s", "S"),

@@ -25,7 +25,9 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
     ),
 )
 @click.argument("file", type=FILE)
-@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True
+)
 @click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
 @click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
 @fail_on_option

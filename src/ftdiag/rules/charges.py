@@ -37,9 +37,9 @@ from ftdiag.rules.wording import is_library, leaves
 SPIN_SHARE: Final = 0.25
 """From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:
 measured, shared containers spin 30-40 % of their CPU time, shared reference counts next to nothing."""
-SYMBOL_SHARE: Final = 0.08
-"""A function of machine code with this share of a line's samples decides whose its atomics are. Measured: the
-making of C objects 11-25 %, setting class attributes 9-12 %, super() 8 %; elsewhere they have 4 % or less."""
+SYMBOL_SHARE: Final = 0.03
+"""A function of machine code with this share of a line's samples decides whose its atomics are. Measured:
+making and freeing C objects 4-25 %, setting class attributes 9-12 %, super() 8 %, imports 10 %."""
 NEAR_FRAMES: Final = 3
 """Innermost frames of a spinning line among which the function that waits for a lock is looked for: the line
 before or after a `with`, or a function called there. The machine code is sampled at other moments than the
@@ -50,7 +50,13 @@ GC_SHARE: Final = 0.3
 _SYMBOLS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     # Whose atomics and spinning it is, by the function of machine code; found in native-symbols of programs
     # of each kind on 3.13 and 3.14.
-    ("heap-type-churn", re.compile(r"_?PyObject_GC_New(?:Var)?|PyType_Generic(?:Alloc|New)|_?PyObject_New")),
+    (
+        "heap-type-churn",
+        re.compile(
+            r"_?PyObject_GC_New(?:Var)?|_PyType_AllocNoTrack|newarrayobject|pattern_new_match"
+            r"|(?:array|deque|bytesio|stringio|partial|lock|rlock|match|itemgetter|count|simplequeue)_dealloc"
+        ),
+    ),
     (
         "class-mutation",
         re.compile(
@@ -125,8 +131,22 @@ def lock_rule(lock: LockMetrics, facts: Facts) -> str:
     if reference.kind is LockKind.RUNTIME:
         if reference.label == "runtime lock" and settings.tracing_settings(facts):
             return "tracing-on"
-        return "queue-contention" if reference.type_name == "_queue.SimpleQueue" else "class-mutation"
+        if reference.type_name == "_queue.SimpleQueue":
+            return "queue-contention"
+        return _stops_behind(facts) or "class-mutation"
     return "hot-lock"
+
+
+def _stops_behind(facts: Facts) -> str | None:
+    """The rule of the stops if threads rather wait for their turn to stop all others than for a type.
+
+    Who wants to stop the world waits parked until the one before has finished; the lock of all types is
+    held for a moment and mostly spun for.
+    """
+    lost = facts.metrics.lost_cores
+    if lost.get(ThreadState.SPIN, 0.0) >= lost.get(ThreadState.RUNTIME_LOCK, 0.0):
+        return None
+    return _stops(facts)
 
 
 def _library_of(lock: LockMetrics) -> str | None:

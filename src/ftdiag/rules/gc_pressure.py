@@ -37,6 +37,7 @@ def _judge(facts: Facts) -> Verdict:
     part = collecting / on_cpu if on_cpu > 0 else 0.0
     charged = facts.charges.stops_rule_id == RULE.id
     stopped = finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) if charged else 0.0
+    stopped += sum(charge.lost_cores for charge in facts.lock_charges(RULE.id))
     lost = collecting + stopped
     if not facts.over(CPU_SHARE, part, RULE.id) and not (charged and facts.loses(stopped, RULE.id)):
         return Clear()

@@ -17,7 +17,7 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.library import caller
+from ftdiag.rules.library import caller, together
 from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
 
 
@@ -32,16 +32,18 @@ def requester(facts: Facts) -> HotLine | None:
 def _judge(facts: Facts) -> Verdict:
     if facts.charges.stops_rule_id != RULE.id:
         return Clear()
-    lost = finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0))
+    waits = together(facts, RULE.id)
+    lost = finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) + waits.lost_cores
     if not facts.loses(lost, RULE.id):
         return Clear()
     line = requester(facts)
-    frame = caller(line) if line is not None else None
-    who = (
-        f"functools.wraps at {place_in(frame)} asks for it"
-        if frame is not None
-        else "who asks for it is not known"
-    )
+    frame = caller(line) if line is not None else waits.frame if waits.locks else None
+    if line is not None:
+        who = f"functools.wraps at {place_in(frame)} asks for it"
+    elif frame is not None:
+        who = f"threads queue at {place_in(frame)} for their turn to stop the others"
+    else:
+        who = "who asks for it is not known"
     unknown = "" if facts.native else " Without native samples the collector's own time is not known."
     return Found(
         (

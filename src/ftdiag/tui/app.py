@@ -237,6 +237,7 @@ class CockpitApp(App[None]):
     def on_mount(self) -> None:
         """Start reading."""
         self._pages.open("overview")
+        self.query_one(Header).show_view(self._view)
         self._feed()
         self._take_signals()
 

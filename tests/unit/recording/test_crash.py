@@ -18,8 +18,8 @@ from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import End, EndReason
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.writer import RecordingWriter
-from tests.unit.recording import windows
-from tests.unit.recording.windows import END, SECOND_NS, create, window, write
+from unit.recording import windows
+from unit.recording.windows import END, SECOND_NS, create, window, write
 
 DISK_FULL = End(EndReason.DISK_FULL, "the disk is full", 1)
 

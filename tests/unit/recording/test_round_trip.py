@@ -36,8 +36,8 @@ from ftdiag.model import (
 )
 from ftdiag.recording import schema
 from ftdiag.recording.reader import Recording
-from tests.unit.recording import windows
-from tests.unit.recording.windows import END, SECOND_NS, SETTINGS, TARGET, create, rows, window, write
+from unit.recording import windows
+from unit.recording.windows import END, SECOND_NS, SETTINGS, TARGET, create, rows, window, write
 
 COUNTS = st.integers(-1, 2**61)
 TEXTS = st.text(max_size=20)

@@ -14,7 +14,7 @@ from ftdiag.model import Confidence, Frame, SharedObject
 from ftdiag.recording import schema
 from ftdiag.recording.columns import decode_shared
 from ftdiag.recording.reader import Recording
-from tests.unit.recording.windows import END, create, window
+from unit.recording.windows import END, create, window
 
 CONFIG = SharedObject("CONFIG", "Config", Confidence.KNOWN)
 MAYBE = SharedObject("self.table", "dict", Confidence.INFERRED)

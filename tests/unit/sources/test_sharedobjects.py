@@ -56,9 +56,9 @@ class Program:
             left -= count
         self.memory.write_word(self.code + layout.code_linetable, fake.bytes(bytes(entries)))
         self.memory.write(self.code + layout.code_bytecode, units)
-        self.memory.write_word(self.code + layout.code_names, self.tuple(list(self.names.values())))
+        self.memory.write_word(self.code + layout.code_names, self.tuple_of(list(self.names.values())))
         self.memory.write_word(
-            self.code + layout.code_local_names, self.tuple([fake.string(one) for one in variables])
+            self.code + layout.code_local_names, self.tuple_of([fake.string(one) for one in variables])
         )
         self.memory.write(self.code + layout.code_local_count, struct.pack("<i", len(variables)))
         self.chunk = fake.chunk()
@@ -71,7 +71,7 @@ class Program:
         self.thread = PythonThread(state, 1000, OWN, 0)
         self.reader = SharedObjectReader(self.interpreter)
 
-    def tuple(self, items: list[int]) -> int:
+    def tuple_of(self, items: list[int]) -> int:
         layout = self.layout
         address = self.fake.object("tuple", layout.tuple_items + 8 * len(items) + 8)
         self.memory.write_word(address + layout.tuple_count, len(items))
