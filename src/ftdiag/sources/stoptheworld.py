@@ -76,7 +76,10 @@ class StopTheWorldReader:
             refs = []
         spans += [(ref.address, layout.interpreter_size) for ref in refs]
         for start, size in spans:
-            data = self._memory.read_up_to(start, min(size, MAX_SEARCHED_BYTES))
+            try:
+                data = self._memory.read_up_to(start, min(size, MAX_SEARCHED_BYTES))
+            except MemoryReadError:
+                continue
             for address in list(threads)[:MAX_SEARCHED_THREADS]:
                 word = address.to_bytes(8, "little")
                 position = data.find(word)

@@ -1,0 +1,96 @@
+"""Who asked for a pause: found by its note wherever that lies, and by nothing that only looks like one."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+
+import pytest
+
+from fake_process import FakeProcess, Sink
+from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.stoptheworld import MAX_SEARCHES, StopTheWorldReader
+
+BUILDS = ["3.13.5t", "3.14.0t"]
+
+
+class Paused:
+    """A process with three threads, and a place for the note in the interpreter's or the runtime's state."""
+
+    def __init__(self, build: str, *, in_runtime: bool = False) -> None:
+        self.fake = fake = FakeProcess(build)
+        layout = fake.layout
+        runtime, interpreter = fake.allocate(layout.runtime_size), fake.allocate(layout.interpreter_size)
+        fake.memory.write_word(runtime + layout.runtime_interpreters_head, interpreter)
+        self.threads = [PythonThread(fake.thread(), number, number, 0) for number in range(1, 4)]
+        # Thread states are also pointed to from elsewhere.
+        fake.memory.write_word(interpreter + layout.interpreter_threads_head, self.threads[0].address)
+        self.place = runtime + 0x800 if in_runtime else interpreter + 0x5008
+        self.in_runtime = in_runtime
+        self.reader = StopTheWorldReader(
+            InterpreterReader(fake.memory, replace(fake.runtime, address=runtime), Sink())
+        )
+
+    def note(
+        self, requester: int, *, mutex: int = 1, requested: int = 1, stopped: int = 1, countdown: int = 0
+    ) -> None:
+        self.fake.memory.write(
+            self.place,
+            struct.pack("<BBBBB3xqQ", mutex, requested, stopped, self.in_runtime, 1, countdown, requester),
+        )
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("in_runtime", [False, True])
+def test_the_requester_is_found_and_followed(build: str, in_runtime: bool) -> None:
+    # GIVEN a pause that a thread asked for
+    paused = Paused(build, in_runtime=in_runtime)
+    first, second, _ = paused.threads
+    paused.note(first.address)
+
+    # WHEN asked, THEN it is that thread; another one later; nobody when it is over
+    assert paused.reader.requester(paused.threads) is first
+    paused.note(second.address, stopped=0, countdown=2)
+    assert paused.reader.requester(paused.threads) is second
+    paused.note(0, mutex=0, requested=0, stopped=0)
+    assert paused.reader.requester(paused.threads) is None
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mutex": 0}, {"mutex": 255}, {"requested": 0}, {"requested": 7}, {"stopped": 9},
+              {"countdown": -1}, {"countdown": 1000}],
+)  # fmt: skip
+def test_what_only_looks_like_a_note_is_not_one(wrong: dict[str, int]) -> None:
+    # GIVEN a word that points to a thread, behind something that cannot be such a note
+    paused = Paused("3.14.0t")
+    paused.note(paused.threads[0].address, **wrong)
+    # WHEN asked, THEN nobody is named
+    assert paused.reader.requester(paused.threads) is None
+
+
+def test_a_stranger_is_not_named() -> None:
+    # GIVEN a note that names something that is no thread, WHEN asked, THEN nobody is
+    paused = Paused("3.13.5t")
+    paused.note(0x1234_5678)
+    assert paused.reader.requester(paused.threads) is None
+
+
+def test_the_search_is_given_up() -> None:
+    # GIVEN a process without a note
+    paused = Paused("3.14.0t")
+    for _ in range(MAX_SEARCHES):
+        paused.reader.requester(paused.threads)
+    paused.fake.memory.transferred = 0
+
+    # WHEN asked once more, THEN nothing is read any more
+    assert paused.reader.requester(paused.threads) is None
+    assert paused.fake.memory.transferred == 0
+
+
+def test_memory_that_cannot_be_read_names_nobody() -> None:
+    # GIVEN a runtime whose pages are gone
+    fake = FakeProcess("3.14.0t")
+    runtime = replace(fake.runtime, address=0x1000_0000)
+    reader = StopTheWorldReader(InterpreterReader(fake.memory, runtime, Sink()))
+    # WHEN asked, THEN nobody is named
+    assert reader.requester([PythonThread(fake.thread(), 1, 1, 0)]) is None
