@@ -79,7 +79,7 @@ def read_command_line(pid: int) -> str:
 
 TELLING_VARIABLES: Final = re.compile(
     r"PYTHON\w*|LD_PRELOAD|MALLOC_\w+|GLIBC_TUNABLES|MIMALLOC_\w+|(?:OMP|OPENBLAS|MKL|BLIS|NUMEXPR)_\w+"
-    r"|VECLIB_MAXIMUM_THREADS|RAYON_NUM_THREADS"
+    r"|VECLIB_MAXIMUM_THREADS|RAYON_NUM_THREADS|COVERAGE_\w+"
 )
 """Environment variables that change how Python, allocators and native libraries use threads."""
 MAX_ENVIRONMENT_BYTES: Final = 1 << 20
