@@ -20,7 +20,7 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
         ("ftdiag report app.ftdiag", ""),
         ("ftdiag report app.ftdiag --from 60 --to 90", "half a minute of it"),
         ("ftdiag report app.ftdiag --format json | jq .hot", "for programs"),
-        ("ftdiag report app.ftdiag --format html > report.html", "to hand on"),
+        ("ftdiag report app.ftdiag --format html > a.html", "to hand on"),
         ("ftdiag report app.ftdiag --fail-on critical", "status 1 if there is one"),
     ),
 )
