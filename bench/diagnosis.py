@@ -1,0 +1,213 @@
+"""Measures how right and how fast the diagnosis is.
+
+In: samples that run under every free-threaded interpreter at hand. Out: tables: how often the top finding
+is the right one and names the place, how often a healthy program has a finding of warning or above, what
+removing a cause gained against what was said to be lost, and what an analysis takes. Exits with 1 beyond
+the goals.
+
+Usage: python bench/diagnosis.py [NAME ...] [--runs 3] [--seconds 5] [--no-gain]
+
+Other programs of the machine count: findings about the machine itself (a core that others use) are left out,
+and their cores are printed beside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+
+from generate_recording import generate  # noqa: E402
+
+from ftdiag.errors import FtdiagError  # noqa: E402
+from ftdiag.model import Finding, Severity  # noqa: E402
+from ftdiag.recording.reader import Recording  # noqa: E402
+from ftdiag.session import Session  # noqa: E402
+from tools.record_samples import interpreters, record  # noqa: E402
+from tools.samples import SAMPLES, Sample, about_program, says_where  # noqa: E402
+from tools.workloads import WORKLOADS, running_workload  # noqa: E402
+
+RIGHT_OF_TWENTY = 19
+MAX_ANALYSIS_S = 0.5
+MAX_WINDOW_S = 0.050
+STANDING = frozenset({"deadlock", "stuck-thread"})
+"""Rules that need longer than five seconds by their nature."""
+
+
+@dataclass
+class Score:
+    """What several runs of one sample said."""
+
+    runs: int = 0
+    right: int = 0
+    placed: int = 0
+    others: list[float] = field(default_factory=list)
+    lost: list[float] = field(default_factory=list)
+    useful: list[float] = field(default_factory=list)
+    instead: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Prints the tables; returns the exit status."""
+    parser = argparse.ArgumentParser(description="Measure the diagnosis.")
+    parser.add_argument("names", nargs="*", help="samples (all)")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--no-gain", action="store_true", help="do not run the fixed twins for throughput")
+    options = parser.parse_args()
+    chosen = [sample for sample in SAMPLES if not options.names or sample.name in options.names]
+    missed = analysis_time()
+    for version, python in interpreters().items():
+        print(f"\n{version}t, {options.runs} runs of {options.seconds:g} s")
+        print("| sample | expected | right | names the place | lost cores | instead | others |")
+        print("|---|---|---|---|---|---|---|")
+        for sample in chosen:
+            if not sample.expected_on(version):
+                continue
+            score = scored(sample, python, options.runs, options.seconds)
+            print(row_of(sample, score), flush=True)
+            missed += score.right * 20 < RIGHT_OF_TWENTY * score.runs
+        if not options.no_gain:
+            gains(version, python, chosen)
+    return 1 if missed else 0
+
+
+# --- right or wrong --------------------------------------------------------------------------------------
+
+
+def scored(sample: Sample, python: Path, runs: int, seconds: float) -> Score:
+    """Runs a sample several times."""
+    score = Score()
+    if sample.rule not in STANDING:
+        sample = replace(sample, seconds=seconds)
+    for _ in range(runs):
+        with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+            path = Path(scratch) / "recording.ftdiag"
+            try:
+                record(sample, python, WORKLOADS, path)
+            except FtdiagError as error:
+                score.runs += 1
+                score.instead.append(str(error))
+                continue
+            with Recording.open(path) as recording:
+                snapshot = Session(recording).snapshot()
+        judge(sample, snapshot.findings, score)
+        score.others.append(snapshot.metrics.other_programs_cores or 0.0)
+        if snapshot.metrics.useful_cores is not None:
+            score.useful.append(snapshot.metrics.useful_cores)
+    return score
+
+
+def judge(sample: Sample, findings: tuple[Finding, ...], score: Score) -> None:
+    """Counts one run."""
+    score.runs += 1
+    findings = about_program(sample, findings)
+    if sample.rule is None:
+        serious = [finding.rule_id for finding in findings if finding.severity is not Severity.INFO]
+        score.right += not serious
+        score.instead += serious
+        return
+    top = findings[0] if findings else None
+    if top is not None and top.rule_id == sample.rule:
+        score.right += 1
+        score.placed += says_where(sample, top)
+        score.lost.append(top.lost_cores)
+    else:
+        score.instead.append(top.rule_id if top is not None else "nothing")
+
+
+def row_of(sample: Sample, score: Score) -> str:
+    """A line of the table."""
+    cells = [
+        sample.name,
+        sample.rule or "none",
+        f"{score.right} of {score.runs}",
+        f"{score.placed} of {score.right}" if sample.rule else "-",
+        f"{statistics.median(score.lost):.2f}" if score.lost else "-",
+        ", ".join(sorted(set(score.instead))) or "-",
+        f"{statistics.median(score.others):.1f}" if score.others else "-",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+# --- what removing a cause gains -------------------------------------------------------------------------
+
+
+def gains(version: str, python: Path, chosen: list[Sample]) -> None:
+    """Throughput of the fixed twin against that of the sample, and the bound that ftdiag gave."""
+    names = {sample.name for sample in SAMPLES}
+    print(f"\n{version}t: what removing the cause gained")
+    print("| sample | gained | at most, by lost cores |")
+    print("|---|---|---|")
+    for sample in chosen:
+        if sample.rule is None or f"{sample.name}-fixed" not in names:
+            continue
+        ratios, bounds = [], []
+        for _ in range(3):
+            before = throughput(python, sample)
+            after = throughput(python, replace(sample, arguments=(*sample.arguments, "--fixed")))
+            ratios.append(after / before if before else float("nan"))
+        score = scored(sample, python, 1, 3.0)
+        bounds = [
+            (useful + lost) / useful for useful, lost in zip(score.useful, score.lost, strict=False) if useful
+        ]
+        bound = f"x{bounds[0]:.1f}" if bounds else "-"
+        print(f"| {sample.name} | x{statistics.median(ratios):.1f} | {bound} |", flush=True)
+
+
+def throughput(python: Path, sample: Sample) -> float:
+    """Work done in a second and a half."""
+    with running_workload(
+        python,
+        sample.workload,
+        *sample.arguments,
+        options=sample.options,
+        environ=dict(sample.environ),
+    ) as running:
+        time.sleep(1.5)
+        running.terminate()
+        said = re.search(r"^total ([\d,]+) \S+ in ([\d.]+) s", running.said(), re.MULTILINE)
+    if said is None:
+        return 0.0
+    return int(said[1].replace(",", "")) / float(said[2])
+
+
+# --- how fast --------------------------------------------------------------------------------------------
+
+
+def analysis_time() -> int:
+    """Measures the analysis of a made-up recording; returns how many goals are missed."""
+    with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+        path = Path(scratch) / "recording.ftdiag"
+        generate(path, seconds=60, threads=64, busy=8, rate_hz=100)
+        with Recording.open(path) as recording:
+            whole = min(timed(Session(recording)) for _ in range(3))
+            session = Session(recording)
+            session.snapshot()
+            start = int(recording.t0_ns[-1])
+            window = statistics.median(
+                timed(Session(recording), int(recording.t0_ns[-1 - n])) for n in range(5)
+            )
+            again = timed(session, start)
+    print(f"60 s of 64 threads: {whole * 1e3:.0f} ms (goal {MAX_ANALYSIS_S * 1e3:.0f} ms)")
+    print(f"a live window: {window * 1e3:.0f} ms, {again * 1e3:.0f} ms beside a kept minute", end=" ")
+    print(f"(goal {MAX_WINDOW_S * 1e3:.0f} ms)", flush=True)
+    return (whole > MAX_ANALYSIS_S) + (min(window, again) > MAX_WINDOW_S)
+
+
+def timed(session: Session, t0_ns: int | None = None) -> float:
+    """Seconds for one snapshot."""
+    start = time.perf_counter()
+    session.snapshot(t0_ns)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    sys.exit(main())
