@@ -268,7 +268,8 @@ class Pages(Container):
         """What is on the screen besides the snapshot."""
         history = 0
         if self.page == "thread":
-            history = max(10, self._panels["thread"].paint_width - 2)
+            # Room for a scroll bar or not: then the same is asked before and after one appears.
+            history = max(10, self.size.width - 4)
         frame = self.hot.frame if self.page == "hot" else None
         return Wants(
             timeline=self.size.width if self.page == "overview" else 0,
