@@ -107,11 +107,6 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
         """Something else is shown: from its beginning."""
         self.scroll_to(y=0, animate=False)
 
-    @property
-    def paint_width(self) -> int:
-        """Cells of a line, without the scroll bar."""
-        return self.scrollable_content_region.width
-
     def on_resize(self, _: Resize) -> None:
         """Make the lines for the new width."""
         self._prepare()
