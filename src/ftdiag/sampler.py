@@ -484,7 +484,8 @@ class Sampler:
         """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
         held: tuple[int, ...] = ()
         if python is not None and python.with_exits and stack != TORN_STACK:
-            held = self._locks.held_by_with_blocks(python)
+            # An RLock that was entered twice is held once.
+            held = tuple(dict.fromkeys(self._locks.held_by_with_blocks(python)))
             condition = self._waits.facts(stack).condition_frame
             if held and condition is not None:
                 released = self._locks.condition_lock(python, condition)
