@@ -93,8 +93,8 @@ def test_holders_in_every_shape_of_code(kind: str, free_threaded_python: Interpr
         ("rlock", 8, 4, 3_000),
         ("condition", 8, 2, 3_000),
         ("queue", 8, 2, 3_000),
-        ("list", 4, 2, 3_000),
-        ("dict", 4, 2, 3_000),
+        ("list", 4, 1, 8_000),
+        ("dict", 4, 1, 8_000),
     ],
 )
 def test_holders_of_locks_that_change_hands(
