@@ -903,7 +903,10 @@ class Sampler:
             rss_bytes=procfs.rss_bytes(self._pid),
             threads=len(self._threads),
             gil_enabled=self.target.gil_enabled,
-            machine_busy_ns=self._difference("machine", procfs.machine_busy_ns()),
+            machine_busy_ns=_at_most(
+                self._difference("machine", procfs.machine_busy_ns()),
+                (os.cpu_count() or 1) * max(0, end_ns - self._window_start_ns),
+            ),
             throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
         )
         shared = self._atomic_lines.window(self._native_counts, now)
@@ -999,6 +1002,11 @@ def _read_start(descriptor: int) -> bytes | None:
         return os.pread(descriptor, SCHEDSTAT_BYTES, 0)
     except OSError:
         return None
+
+
+def _at_most(value: int | None, limit: int) -> int | None:
+    """/proc/stat counts whole clock ticks: within a window it can exceed what the cores have."""
+    return None if value is None else min(value, limit)
 
 
 def _append_runs(runs: Runs, thread: _Thread) -> None:

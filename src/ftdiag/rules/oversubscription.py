@@ -77,8 +77,13 @@ def _others(facts: Facts, found: Demand, lost: float) -> Finding:
         ),
         explanation=(
             "The kernel's run-queue times say that threads were ready and had no core, although the program"
-            " did"
-            " not fill its cores itself. Fewer threads would not help: the cores are taken by somebody else."
+            " did not fill its cores itself: somebody else has them. "
+            + (
+                "Fewer threads would not help."
+                if found.ratio <= 1.0
+                else "It also wants more cores than there are; but while others use them, fewer threads bring"
+                " little."
+            )
         ),
         could_also_be=(
             "cpu-quota: a quota of a parent group that could not be read",

@@ -15,6 +15,7 @@ import errno
 import os
 import platform
 import pwd
+import resource
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Final
 
 CAP_SYS_PTRACE: Final = 19
 CAP_SYS_ADMIN: Final = 21
+CAP_SYS_NICE: Final = 23
 CAP_PERFMON: Final = 38
 CAPABILITY_NAMES: Final = {12: "cap_net_admin", 19: "cap_sys_ptrace", 21: "cap_sys_admin"}
 MAX_ANCESTORS: Final = 256
@@ -109,12 +111,18 @@ def check_target(pid: int) -> tuple[Check, ...]:
     present = _presence(pid)
     if present.verdict is Verdict.MISSING:
         return (present,)
-    return (present, _memory(pid), *_kernel_counters(pid), _perf_of(pid))
+    return (present, _memory(pid), *_kernel_counters(pid), _perf_of(pid), _early_turns())
 
 
 def check_machine() -> tuple[Check, ...]:
     """What may be read of processes of ours that are not our children, and what the machine offers."""
-    return (_foreign_memory(), *_kernel_counters(os.getpid()), _perf_of(os.getpid()), _kernel_symbols())
+    return (
+        _foreign_memory(),
+        *_kernel_counters(os.getpid()),
+        _perf_of(os.getpid()),
+        _kernel_symbols(),
+        _early_turns(),
+    )
 
 
 def is_hidden(pid: int) -> bool:
@@ -273,6 +281,21 @@ def _perf_of(pid: int) -> Check:
         )
     sentence = f"perf_event_open fails ({os.strerror(code)}): {consequence}"
     return Check(name, Verdict.LIMITED, sentence, "perf stat -e cpu-clock true   shows whether perf works")
+
+
+def _early_turns() -> Check:
+    """Whether the sampler may take its turn first while the target uses every core (`scheduling`)."""
+    name = "ticks"
+    own = _credentials(os.getpid())
+    soft, _ = resource.getrlimit(resource.RLIMIT_RTPRIO)
+    if (own is not None and own.has(CAP_SYS_NICE)) or soft > 0:
+        return Check(name, Verdict.OK, "samples are taken on time, also while the cores are full")
+    return Check(
+        name,
+        Verdict.LIMITED,
+        "without CAP_SYS_NICE samples come late while every core is busy; reports say how many were missed",
+        "sudo ftdiag attach PID   or grant the user rtprio 1 in limits.conf",
+    )
 
 
 def _kernel_symbols() -> Check:
