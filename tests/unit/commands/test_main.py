@@ -247,8 +247,11 @@ class TestCompletion:
             COMPREPLY=() COMP_WORDS=(ftdiag attach --du) COMP_CWORD=2
             _ftdiag_completion ftdiag; echo "${{COMPREPLY[@]}}"
         """
+        # The script asks the program by its name: it has to be on the PATH, as for a user.
+        variables = environment()
+        variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
         done = subprocess.run(
-            ["bash", "-c", commands], capture_output=True, text=True, check=False, env=environment()
+            ["bash", "-c", commands], capture_output=True, text=True, check=False, env=variables
         )
 
         assert done.stdout.splitlines() == ["attach", "--duration"], done.stderr
