@@ -173,12 +173,16 @@ def test_a_shared_attribute_is_atomic(program: Program) -> None:
     body = "settings = shared\nwhile True:\n    for _ in range(1000):\n        settings.value"
     running = program(2, body, SHARED)
 
-    # WHEN they are sampled
+    # WHEN they are sampled: again if they took turns instead of running at once, as on a busy machine
     samples = sampled(running.pid)
+    for _ in range(4):
+        if refused(samples):
+            return
+        if share(samples, ThreadState.ATOMIC) >= 0.2:
+            break
+        samples = sampled(running.pid)
 
     # THEN much of the time is atomic, most of it on very few objects
-    if refused(samples):
-        return
     assert share(samples, ThreadState.ATOMIC) >= 0.2
     addresses = Counter(
         one.address for one in samples if one.state is ThreadState.ATOMIC and one.address is not None

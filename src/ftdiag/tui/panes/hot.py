@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.segment import Segment
@@ -322,6 +323,9 @@ class TreeTable(Table[TreeRow]):
         """A tree has one order."""
 
 
+LAID_OUT_S = 0.1
+"""After this time a pane that was just shown has its sizes."""
+
 # --- the source --------------------------------------------------------------------------------------------
 
 
@@ -495,9 +499,15 @@ class HotPane(Container):
         # Follow the cursor, but leave the text where someone scrolled it.
         if self._source_at != (frame.filename, line) and line is not None:
             self._source_at = frame.filename, line
-            self._source.scroll_to(
-                y=max(0, line - 1 - self._source.size.height // 2), animate=False, force=True
-            )
+            # The panel has its height only once it was laid out, which may take a second refresh.
+            self.call_after_refresh(self._centre_source, line)
+            self.set_timer(LAID_OUT_S, partial(self._centre_source, line))
+
+    def _centre_source(self, line: int) -> None:
+        """Scroll the source so that a line is in the middle, unless another one is chosen by now."""
+        if self._source_at is None or self._source_at[1] != line:
+            return
+        self._source.scroll_to(y=max(0, line - 1 - self._source.size.height // 2), animate=False, force=True)
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Go to the source, to scroll it."""
