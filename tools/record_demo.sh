@@ -15,7 +15,7 @@ exec unshare --map-root-user --mount --uts sh -eu -c '
     mkdir /srv/shop
     cp "$workloads/hot_lock.py" "$workloads/throughput.py" /srv/shop
     rm -f "$output.new"
-    (cd /srv/shop && exec env -i HOME=/srv PATH="$(dirname "$python"):/usr/bin:/bin" PYTHONDONTWRITEBYTECODE=1 \
+    (cd /srv/shop && exec env -i HOME=/srv PATH="$(dirname "$python"):/usr/bin:/bin" \
         "$(basename "$python")" hot_lock.py --threads 4) > /dev/null 2>&1 &
     program=$!
     trap "kill $program" EXIT
