@@ -23,6 +23,7 @@ from ftdiag.model import (
     Frame,
     HotLine,
     LockMetrics,
+    Severity,
     SharedObject,
     Snapshot,
     Stack,
@@ -167,7 +168,13 @@ class _Report:
             cores = f"{metrics.on_cpu_cores:.1f} cores on CPU"
         else:
             cores = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
-        return f"{cores}; {self._cause()}"
+        # A finding that matters is the answer: it knows more than the sums of states do.
+        grave = [
+            finding
+            for finding in self._snapshot.findings
+            if finding.severity in (Severity.WARNING, Severity.CRITICAL)
+        ]
+        return f"{cores}; {self._safe(grave[0].summary) if grave else self._cause()}"
 
     def _cause(self) -> str:
         metrics = self._snapshot.metrics
