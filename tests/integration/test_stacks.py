@@ -289,11 +289,14 @@ def test_recursion_that_never_rests(workload_process: Start) -> None:
     for _ in range(300):
         look.stacks()
 
-    # THEN few are torn, and those that are believed are possible: two functions in turn
+    # THEN few are torn, and those that are believed are possible: two functions in turn. Without stopping
+    # the target a stack can mix two moments and pass every check; bench/torn.py measures how seldom.
     assert look.interpreter.torn <= 0.02 * look.interpreter.walked
+    mixed = 0
     for stack in look.sink.stacks.values():
         names = [frame.function for frame in stack if frame.function in ("descend", "turn")]
-        assert names == (["descend", "turn"] * 151)[: len(names)]
+        mixed += names != (["descend", "turn"] * 151)[: len(names)]
+    assert mixed <= 0.01 * look.interpreter.walked
 
 
 def test_threads_that_come_and_go(workload_process: Start) -> None:
