@@ -5,7 +5,10 @@ is the right one and names the place, how often a healthy program has a finding 
 removing a cause gained against what was said to be lost, and what an analysis takes. Exits with 1 beyond
 the goals.
 
-Usage: python bench/diagnosis.py [NAME ...] [--runs 3] [--seconds 5] [--no-gain]
+Usage: python bench/diagnosis.py [NAME ...] [--runs 3] [--seconds 5] [--no-gain] [--held-out] [--keep DIR]
+
+--held-out runs the programs of samples/holdout, which no rule was written with. --keep leaves the recordings in
+a directory; --judge DIR looks at such recordings again instead of running anything.
 
 Other programs of the machine count: findings about the machine itself (a core that others use) are left out,
 and their cores are printed beside.
@@ -30,6 +33,7 @@ from ftdiag.errors import FtdiagError  # noqa: E402
 from ftdiag.model import Finding, Severity  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
+from tools.holdout import HELD_OUT, HOLDOUT, HeldOut  # noqa: E402
 from tools.record_samples import interpreters, record  # noqa: E402
 from tools.samples import SAMPLES, Sample, about_program, says_where  # noqa: E402
 from tools.workloads import WORKLOADS, running_workload  # noqa: E402
@@ -61,7 +65,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--no-gain", action="store_true", help="do not run the fixed twins for throughput")
+    parser.add_argument("--held-out", action="store_true", help="the programs of samples/holdout")
+    parser.add_argument("--keep", type=Path, help="leave the recordings in this directory")
+    parser.add_argument("--judge", type=Path, help="look at the recordings in this directory again")
     options = parser.parse_args()
+    if options.held_out:
+        held_out = [each for each in HELD_OUT if not options.names or each.name in options.names]
+        return independent(held_out, options.runs, options.seconds, options.keep, options.judge)
     chosen = [sample for sample in SAMPLES if not options.names or sample.name in options.names]
     missed = analysis_time()
     for version, python in interpreters().items():
@@ -131,6 +141,79 @@ def row_of(sample: Sample, score: Score) -> str:
         f"{score.right} of {score.runs}",
         f"{score.placed} of {score.right}" if sample.rule else "-",
         f"{statistics.median(score.lost):.2f}" if score.lost else "-",
+        ", ".join(sorted(set(score.instead))) or "-",
+        f"{statistics.median(score.others):.1f}" if score.others else "-",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+# --- programs that no rule was written with ---------------------------------------------------------------
+
+
+def independent(
+    chosen: list[HeldOut], runs: int, seconds: float, keep: Path | None, kept: Path | None
+) -> int:
+    """Runs held-out programs, or looks at recordings of them; returns the exit status."""
+    missed = 0
+    for version, python in interpreters().items():
+        print(f"\n{version}t, held-out programs, {runs} runs of {seconds:g} s")
+        print("| program | expected | right | names the place | instead | others |")
+        print("|---|---|---|---|---|---|")
+        whole = Score()
+        for program in chosen:
+            if version in dict(program.why_not):
+                continue
+            score = Score()
+            sample = Sample(program.name, program.name, next(iter(program.rules), None), seconds=seconds)
+            for run in range(runs):
+                name = f"{version}t/{program.name}-{run}.ftdiag"
+                with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+                    path = kept / name if kept else (keep or Path(scratch)) / name
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    try:
+                        if kept is None:
+                            record(sample, python, HOLDOUT, path)
+                        with Recording.open(path) as recording:
+                            snapshot = Session(recording).snapshot()
+                    except FtdiagError as error:
+                        score.runs += 1
+                        score.instead.append(str(error))
+                        continue
+                judge_held_out(program, about_program(sample, snapshot.findings), score)
+                score.others.append(snapshot.metrics.other_programs_cores or 0.0)
+            print(held_out_row(program, score), flush=True)
+            whole.runs += score.runs
+            whole.right += score.right
+            missed += score.right < score.runs
+        print(f"\nright: {whole.right} of {whole.runs}", flush=True)
+    return 1 if missed else 0
+
+
+def judge_held_out(program: HeldOut, findings: tuple[Finding, ...], score: Score) -> None:
+    """Counts one run of a held-out program."""
+    score.runs += 1
+    serious = [finding.rule_id for finding in findings if finding.severity is not Severity.INFO]
+    if not program.rules:
+        score.right += not serious
+        score.instead += serious
+        return
+    top = findings[0] if findings else None
+    if top is None or top.rule_id not in program.rules:
+        score.instead.append(top.rule_id if top is not None else "nothing")
+        return
+    score.right += 1
+    file, line = top.subject.get("file"), top.subject.get("line")
+    said = f"{top.summary} {Path(str(file)).name}:{line}"
+    score.placed += not program.places or any(place in said for place in program.places)
+
+
+def held_out_row(program: HeldOut, score: Score) -> str:
+    """A line of the table."""
+    cells = [
+        program.name,
+        " or ".join(program.rules) or "none",
+        f"{score.right} of {score.runs}",
+        f"{score.placed} of {score.right}" if program.rules else "-",
         ", ".join(sorted(set(score.instead))) or "-",
         f"{statistics.median(score.others):.1f}" if score.others else "-",
     ]
