@@ -87,6 +87,8 @@ UNKEPT_STACK: Final = 2
 """Stack id: the recording's table of stacks is full; the stack was read but not kept."""
 FIRST_STACK_ID: Final = 8
 """Smallest id of a real stack; the ids below are reserved."""
+IMPORTED_PREFIX: Final = "import: "
+"""`RecordingSettings.source` of a recording that was made of another program's file begins with this."""
 NO_WAIT: Final = 0
 """Wait id: the thread did not wait, or nothing is known of its wait."""
 NO_HOLDER: Final = 0
@@ -335,6 +337,8 @@ class RecordingSettings:
     """How a recording was made. `started_unix_ns` is wall-clock time of `started_ns`.
 
     `native` says how machine code was sampled, or why it was not (beginning with "not measured: ").
+    `source` says who read the stacks: "native" (our reader), "py-spy", "none" (only the kernel was asked), or
+    IMPORTED_PREFIX and the kind of file; an imported recording has no counters of the kernel.
     """
 
     rate_hz: float
@@ -396,6 +400,11 @@ class HotLine:
     """Objects whose reference counts threads contend for on this line, where they could be named."""
     native: tuple[tuple[str, float], ...] = ()
     """The machine code most often found there while on a core: (symbol, share of the samples), top first."""
+
+    @property
+    def imported(self) -> str | None:
+        """The kind of file that the recording was made of, where ftdiag did not record it itself."""
+        return self.source[len(IMPORTED_PREFIX) :] if self.source.startswith(IMPORTED_PREFIX) else None
 
 
 @dataclass(frozen=True, slots=True)

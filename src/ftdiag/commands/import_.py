@@ -1,4 +1,4 @@
-"""`ftdiag import`: make a recording of what another profiler wrote."""
+"""`ftdiag import`: make a recording of another profiler's file."""
 
 from __future__ import annotations
 
@@ -7,34 +7,41 @@ from pathlib import Path
 import click
 
 from ftdiag.commands import terminal
-from ftdiag.commands.parameters import FILE, examples, output_option
+from ftdiag.commands.parameters import FILE, RATE, examples, output_option
 
 
 @click.command(
-    "import",
-    short_help="Make a recording of a file of memray or py-spy.",
+    short_help="Make a recording of another profiler's file.",
     epilog=examples(
-        ("ftdiag import capture.bin -o app.ftdiag", "what memray wrote"),
-        ("ftdiag open app.ftdiag", "look at it"),
+        ("ftdiag import profile.json -o app.ftdiag", "of py-spy, or another's speedscope"),
+        ("ftdiag import stacks.txt --rate 50 -o app.ftdiag", "py-spy's raw format keeps no rate"),
+        ("ftdiag open profile.json", "to look only"),
     ),
 )
 @click.argument("file", type=FILE)
 @output_option
-def command(file: Path, path: Path) -> int:
+@click.option(
+    "--rate",
+    "rate_hz",
+    type=RATE,
+    metavar="HZ",
+    help="At which rate it was sampled, where the file does not say. Default: 100, as py-spy's.",
+)
+def command(file: Path, path: Path, rate_hz: float | None) -> int:
     """Make a recording of FILE, which another profiler wrote.
 
-    What kind of file it is is told from what is in it.
+    py-spy's raw, speedscope and Chrome trace files are read, and captures of memray. What the file does not
+    tell is not measured: there are no counters of the kernel, no states and no locks in it.
     """
+    from ftdiag.commands.importing import convert
     from ftdiag.commands.sampling import check_can_record
     from ftdiag.importers import importer_of
 
     check_can_record(path)
     importer = importer_of(file)
-    line = terminal.Progress()
-    try:
-        words = importer.import_file(file, path, line.show)
-    finally:
-        line.clear()
-    terminal.note(f"{importer.KIND}: {words}")
+    words, *notes = convert(importer, file, path, rate_hz).splitlines()
+    for note in notes:
+        terminal.note(note)
+    terminal.note(f"made {path} of {file} ({importer.KIND}): {words}")
     terminal.note(f"  ftdiag open {path}   shows it")
     return 0

@@ -240,11 +240,12 @@ def findings_status(snapshot: Snapshot, fail_on: str | None) -> int:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Session]:
-    """A session on a recording."""
+    """A session on a recording, or on another profiler's file."""
+    from ftdiag.commands.importing import as_recording
     from ftdiag.recording.reader import Recording
     from ftdiag.session import Session
 
-    with Recording.open(path) as recording:
+    with as_recording(path) as found, Recording.open(found) as recording:
         yield Session(recording)
 
 

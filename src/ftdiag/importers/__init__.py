@@ -2,8 +2,9 @@
 
 In: a path. Out: the `Importer` that knows its format, or RecordingError. Each importer is a module of its
 own with two functions: `recognises(head, path)` looks at the first HEAD_BYTES of a file, `import_file(path,
-output, progress)` makes a recording of it and says in words what came in. Modules are imported only when a
-file is looked at.
+output, progress)` makes a recording of it and says in words what came in, a line for each thing to know. A
+module whose `import_file` also takes `rate_hz`, for formats that do not say it, has TAKES_RATE. Modules are
+imported only when a file is looked at.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, cast
 
-from ftdiag.errors import RecordingError
+from ftdiag.errors import RecordingError, UsageError
 
 HEAD_BYTES: Final = 65_536
 """So much of a file is looked at to tell what it is."""
 
+_SQLITE: Final = b"SQLite format 3\0"
+"""How a recording of ours begins."""
 Progress = Callable[[str], None]
 """Called now and then with one line that says how far it is."""
 
@@ -37,8 +40,16 @@ class Importer(Protocol):
         """Make the recording `output`; a sentence about what came in. Raises FtdiagError."""
 
 
-MODULES: Final[tuple[str, ...]] = ()
-"""Names of the importers in this package, asked in this order."""
+class TakesRate(Protocol):
+    """An importer of a format that does not say at which rate it was sampled."""
+
+    def import_file(
+        self, path: Path, output: Path, progress: Progress, rate_hz: float | None = None
+    ) -> str: ...
+
+
+MODULES: Final[tuple[str, ...]] = ("speedscope", "chrometrace", "pyspy_raw")
+"""Names of the importers in this package, asked in this order: the vaguest format is last."""
 
 
 def importers() -> tuple[Importer, ...]:
@@ -48,15 +59,38 @@ def importers() -> tuple[Importer, ...]:
 
 def importer_of(path: Path) -> Importer:
     """The importer for a file. Raises RecordingError: it cannot be read, or nobody knows it."""
-    head = read_head(path)
-    for importer in importers():
-        if importer.recognises(head, path):
-            return importer
+    found = importer_or_none(path)
+    if found is not None:
+        return found
     known = ", ".join(importer.KIND for importer in importers())
     raise RecordingError(
         f"{path} is no file that can be imported: it is none of {known}",
         f"ftdiag open {path}   if it is a recording of ftdiag",
     )
+
+
+def importer_or_none(path: Path) -> Importer | None:
+    """The importer for a file; `None` where nobody knows it. Raises RecordingError: it cannot be read."""
+    head = read_head(path)
+    if head.startswith(_SQLITE):
+        return None
+    return next((each for each in importers() if each.recognises(head, path)), None)
+
+
+def import_recording(
+    importer: Importer, path: Path, output: Path, progress: Progress, rate_hz: float | None = None
+) -> str:
+    """Make the recording; what came in. Raises FtdiagError, UsageError where a rate makes no sense."""
+    if rate_hz is None:
+        return importer.import_file(path, output, progress)
+    if not getattr(importer, "TAKES_RATE", False):
+        raise UsageError(f"{path} says itself when things were ({importer.KIND})", "Leave --rate out.")
+    return cast(TakesRate, importer).import_file(path, output, progress, rate_hz=rate_hz)
+
+
+def how_far(path: Path, done_bytes: int, all_bytes: int) -> str:
+    """A line of progress."""
+    return f"reading {path}: {min(100.0, 100 * done_bytes / max(1, all_bytes)):.0f} %"
 
 
 def read_head(path: Path) -> bytes:

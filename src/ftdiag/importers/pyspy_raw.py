@@ -1,0 +1,153 @@
+"""Files of `py-spy record --format raw`: collapsed stacks with the number of their samples.
+
+In: lines `frame;frame;frame 12`, root first. Out: a recording.
+The format keeps neither order nor rate: samples are spread evenly over the time that they make at the rate
+that was asked for, or at py-spy's default. Without `--threads` all threads are one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Final
+
+from ftdiag.errors import RecordingError
+from ftdiag.importers import Progress, how_far
+from ftdiag.importers.assembly import MAX_TICKS, Assembly, ImportedThread
+from ftdiag.importers.labels import frame_label, process_number, thread_label
+
+KIND: Final = "py-spy raw"
+TAKES_RATE: Final = True
+DEFAULT_RATE_HZ: Final = 100.0
+"""py-spy's own (`--rate`)."""
+MAX_LINE_BYTES: Final = 1 << 20
+MAX_LINES: Final = 1 << 20
+PARTS: Final = 100
+"""A thread's stacks are dealt out over so many parts of the time, each stack evenly."""
+_TEXT_LINES: Final = 20
+ALL_THREADS: Final = "all threads"
+
+
+def recognises(head: bytes, path: Path) -> bool:
+    """Whether the lines are text that ends in a number each."""
+    if b"\0" in head:
+        return False
+    lines = head.split(b"\n")
+    complete = lines if len(lines) == 1 else lines[:-1]
+    filled = [line.rstrip(b"\r") for line in complete[:_TEXT_LINES] if line.strip()]
+    return bool(filled) and all(_split(line) is not None for line in filled)
+
+
+def import_file(source: Path, output: Path, progress: Progress, rate_hz: float | None = None) -> str:
+    """Make the recording; `rate_hz` is the rate it was sampled at, where the file does not say."""
+    assembly = Assembly(source, KIND, rate_hz or DEFAULT_RATE_HZ)
+    counts: dict[object, dict[int, int]] = {}
+    try:
+        with open(source, "rb") as stream:
+            _read(source, stream, assembly, counts, progress)
+    except OSError as error:
+        raise RecordingError(f"{source} cannot be read: {error.strerror}", "Check the disk.") from None
+    total = max((sum(stacks.values()) for stacks in counts.values()), default=0)
+    for key, stacks in counts.items():
+        _deal(assembly, assembly.threads[key], stacks, total)
+    notes = [
+        "a raw file does not say when a sample was taken: samples are spread evenly over the time",
+    ]
+    if rate_hz is None:
+        notes.append(
+            f"a raw file does not say its rate: {DEFAULT_RATE_HZ:g} Hz, py-spy's default, is assumed"
+        )
+    if ALL_THREADS in counts:
+        notes.append("it was recorded without --threads: all threads are shown as one")
+    return assembly.write(output, notes)
+
+
+def _split(line: bytes) -> tuple[bytes, int] | None:
+    """The stack and the number behind it."""
+    stack, space, number = line.rstrip().rpartition(b" ")
+    if not space or not stack.strip() or not number.isdigit() or len(number) > 15:
+        return None
+    return stack, int(number)
+
+
+def _read(
+    source: Path,
+    stream: IO[bytes],
+    assembly: Assembly,
+    counts: dict[object, dict[int, int]],
+    progress: Progress,
+) -> None:
+    size = max(1, source.stat().st_size)
+    done = samples = 0
+    for number in range(MAX_LINES + 1):
+        line = stream.readline(MAX_LINE_BYTES + 1)
+        if not line:
+            return
+        done += len(line)
+        if len(line) > MAX_LINE_BYTES or number == MAX_LINES:
+            raise RecordingError(
+                f"{source} is too large: line {number + 1:,}",
+                f"At most {MAX_LINES:,} lines of {MAX_LINE_BYTES:,} bytes are read.",
+            )
+        if not line.strip():
+            continue
+        parts = _split(line)
+        if parts is None:
+            raise RecordingError(
+                f"{source} is damaged: line {number + 1:,} does not end in a number of samples",
+                "Was the program that wrote it stopped? Record once more.",
+            )
+        stack, ticks = parts
+        samples += ticks
+        if samples > MAX_TICKS:
+            raise RecordingError(
+                f"{source} has more than {MAX_TICKS:,} samples", "Record a shorter time, or at a lower rate."
+            )
+        thread, frames = _labels(stack.decode("utf-8", "replace").split(";"))
+        if not ticks:
+            continue
+        key: object = ALL_THREADS if thread is None else thread
+        if thread is None:
+            assembly.thread(key, ALL_THREADS, 0)
+        else:
+            process, tid, name = thread
+            assembly.thread(key, name, tid, main=name == "MainThread")
+            assembly.pid = assembly.pid or process
+        chosen = assembly.stack([assembly.frame(*label) for label in frames])
+        stacks = counts.setdefault(key, {})
+        stacks[chosen] = stacks.get(chosen, 0) + ticks
+        if number % 4096 == 0:
+            progress(how_far(source, done, size))
+
+
+def _labels(
+    parts: list[str],
+) -> tuple[tuple[int, int, str] | None, list[tuple[str, str, int | None]]]:
+    """The thread as (process, number, name), `None` where it is not said, and the frames behind it."""
+    process = 0
+    # With --subprocesses every process on the way comes first; the innermost is the thread's.
+    while parts and (number := process_number(parts[0])) is not None:
+        process = number
+        parts = parts[1:]
+    thread = None
+    label = thread_label(parts[0]) if parts else None
+    if label is not None:
+        parts = parts[1:]
+        frames = [frame_label(part) for part in parts]
+        # A name may contain the separator: what stands before the first frame with a line belongs to it.
+        first = next((place for place, frame in enumerate(frames) if frame[2] is not None), 0)
+        thread = process, label.number, ";".join([label.name, *parts[:first]])
+        return thread, frames[first:]
+    return thread, [frame_label(part) for part in parts]
+
+
+def _deal(assembly: Assembly, thread: ImportedThread, stacks: dict[int, int], total: int) -> None:
+    """Spread a thread's samples over `total` ticks: in every part of the time all stacks have their share."""
+    samples = sum(stacks.values())
+    parts = max(1, min(PARTS, total))
+    for part in range(parts):
+        begin = total * part // parts
+        for stack, ticks in stacks.items():
+            share = ticks * (part + 1) // parts - ticks * part // parts
+            assembly.add(thread, begin, stack, share)
+            begin += share
+    assert samples <= total
