@@ -11,9 +11,10 @@ from typing import ClassVar, Final
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
-from textual.events import Resize
+from textual.events import MouseScrollDown, MouseScrollUp, Resize
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
+from textual.scrollbar import ScrollDown, ScrollTo, ScrollUp
 from textual.strip import Strip
 
 from ftdiag.tui.look import Look, look_of
@@ -94,6 +95,7 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
         self._make: Callable[[int, Look], Lines] = lambda _width, _look: []
         self._lines: Lines = []
         self._made_for: tuple[int, Look] | None = None
+        self._centred: int | None = None
 
     def show_lines(self, title: str, make: Callable[[int, Look], Lines]) -> None:
         """Show what `make` returns for the panel's width; it is asked again when that changes."""
@@ -101,15 +103,58 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
         self._make = make
         self._made_for = None
         self._prepare()
+        self._keep_centred()
         self.refresh()
 
     def to_top(self) -> None:
         """Something else is shown: from its beginning."""
-        self.scroll_to(y=0, animate=False)
+        self._centred = None
+        self.scroll_to(y=0, animate=False, force=True)
+
+    def centre(self, line: int) -> None:
+        """Keep a line (from 1) in the middle, whatever sizes the panel gets, until somebody scrolls it."""
+        self._centred = line
+        self._keep_centred()
+
+    def _keep_centred(self) -> None:
+        if self._centred is not None and self.size.height:
+            # The title takes the first line.
+            middle = max(0, self._centred - 1 - self.size.height // 2)
+            self.scroll_to(y=middle, animate=False, force=True)
 
     def on_resize(self, _: Resize) -> None:
         """Make the lines for the new width."""
         self._prepare()
+        self._keep_centred()
+
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """A bar that appears only now was not told of scrolling before."""
+        if shown:
+            self.vertical_scrollbar.position = self.scroll_y
+
+    def _scrolled_by_hand(self) -> None:
+        """Somebody looks elsewhere: stay there."""
+        self._centred = None
+
+    def on_mouse_scroll_down(self, _: MouseScrollDown) -> None:
+        """The wheel."""
+        self._scrolled_by_hand()
+
+    def on_mouse_scroll_up(self, _: MouseScrollUp) -> None:
+        """The wheel."""
+        self._scrolled_by_hand()
+
+    def on_scroll_to(self, _: ScrollTo) -> None:
+        """The bar was dragged."""
+        self._scrolled_by_hand()
+
+    def on_scroll_down(self, _: ScrollDown) -> None:
+        """A click below the thumb."""
+        self._scrolled_by_hand()
+
+    def on_scroll_up(self, _: ScrollUp) -> None:
+        """A click above the thumb."""
+        self._scrolled_by_hand()
 
     def _prepare(self) -> None:
         width = self.scrollable_content_region.width
@@ -124,6 +169,7 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_scroll(self, step: int) -> None:
         """One line."""
+        self._scrolled_by_hand()
         self.scroll_to(y=self.scroll_offset.y + step, animate=False)
 
     def action_page(self, direction: int) -> None:
@@ -132,6 +178,7 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
 
     def action_edge(self, direction: int) -> None:
         """To the top or the bottom."""
+        self._scrolled_by_hand()
         self.scroll_to(y=0 if direction < 0 else len(self._lines), animate=False)
 
     def render_line(self, y: int) -> Strip:

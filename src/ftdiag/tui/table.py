@@ -352,6 +352,11 @@ class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
         if size != self.virtual_size:
             self.virtual_size = size
 
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """A bar that appears only now was not told of scrolling before."""
+        if shown:
+            self.vertical_scrollbar.position = self.scroll_y
+
     def _visible_rows(self) -> int:
         return max(1, self.size.height - HEAD_LINES)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.segment import Segment
@@ -323,9 +322,6 @@ class TreeTable(Table[TreeRow]):
         """A tree has one order."""
 
 
-LAID_OUT_S = 0.1
-"""After this time a pane that was just shown has its sizes."""
-
 # --- the source --------------------------------------------------------------------------------------------
 
 
@@ -482,11 +478,11 @@ class HotPane(Container):
         frame = self.frame
         source = self._view.extras.source
         snapshot = self._view.snapshot
-        if frame is None or snapshot is None:
-            self._source.show_lines("Source", lambda _width, _look: [])
-            return
-        if source is None or source.filename != frame.filename:
-            self._source.show_lines(f"Source {place(frame)}", lambda _width, _look: [])
+        if frame is None or snapshot is None or source is None or source.filename != frame.filename:
+            # Not chosen, or not read yet: what comes next is looked at anew.
+            self._source_at = None
+            title = "Source" if frame is None or snapshot is None else f"Source {place(frame)}"
+            self._source.show_lines(title, lambda _width, _look: [])
             return
         hot = snapshot.hot
         text = source
@@ -497,17 +493,12 @@ class HotPane(Container):
 
         self._source.show_lines(f"Source {place(frame)}   e: edit", make)
         # Follow the cursor, but leave the text where someone scrolled it.
-        if self._source_at != (frame.filename, line) and line is not None:
+        if self._source_at != (frame.filename, line):
             self._source_at = frame.filename, line
-            # The panel has its height only once it was laid out, which may take a second refresh.
-            self.call_after_refresh(self._centre_source, line)
-            self.set_timer(LAID_OUT_S, partial(self._centre_source, line))
-
-    def _centre_source(self, line: int) -> None:
-        """Scroll the source so that a line is in the middle, unless another one is chosen by now."""
-        if self._source_at is None or self._source_at[1] != line:
-            return
-        self._source.scroll_to(y=max(0, line - 1 - self._source.size.height // 2), animate=False, force=True)
+            if line is None:
+                self._source.to_top()
+            else:
+                self._source.centre(line)
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Go to the source, to scroll it."""
