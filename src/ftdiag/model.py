@@ -297,6 +297,63 @@ class SharedObject:
     confidence: Confidence
 
 
+class MemoryKind(enum.IntEnum):
+    """What resident memory is there for. The closed set; the values are stored in recordings."""
+
+    PYTHON_HEAPS = 1
+    """Heaps of mimalloc, one or more of each thread of a free-threaded build: Python's own objects."""
+    LIBC_HEAP = 2
+    """The heap that the C library grows with brk: its main arena."""
+    LIBC_ARENAS = 3
+    """The other arenas of glibc's malloc."""
+    THREAD_STACKS = 4
+    ANONYMOUS = 5
+    """Anonymous memory of all other kinds; where Python's heaps cannot be told, these too."""
+    FILES = 6
+    """Mapped files: code and data of libraries, files that the program maps."""
+    SHARED = 7
+    """Memory shared with other processes: shared memory segments, memfd, tmpfs."""
+
+    @property
+    def label(self) -> str:
+        """The name used in reports and JSON: `python_heaps`, ..."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadMemory:
+    """Resident bytes that belong to single threads, one element a thread; -1 where it is not known."""
+
+    thread: array[int] = field(default_factory=lambda: array("I"))
+    stack_bytes: array[int] = field(default_factory=lambda: array("q"))
+    heap_bytes: array[int] = field(default_factory=lambda: array("q"))
+    """Python heaps that the thread owns."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """The memory of the process at one moment; `None` and missing kinds are explained in `not_measured`.
+
+    `cost_ns` is the CPU time that the reading took. `ended_heap_bytes` are Python heaps whose threads have
+    ended, `arenas` the number of glibc's arenas besides the main one. All bytes are resident but
+    `virtual_bytes` and `swap_bytes`.
+    """
+
+    at_ns: int
+    cost_ns: int
+    rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    uss_bytes: int | None = None
+    swap_bytes: int | None = None
+    virtual_bytes: int | None = None
+    threads: int | None = None
+    arenas: int | None = None
+    ended_heap_bytes: int | None = None
+    kinds: Mapping[MemoryKind, int] = field(default_factory=dict)
+    by_thread: ThreadMemory = field(default_factory=ThreadMemory)
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessCounters:
     """Whole-process readings at the end of a window; `None` where not readable.
@@ -330,6 +387,8 @@ class Window:
     native: NativeSamples | None = None
     shared: tuple[tuple[int, SharedObject], ...] = ()
     """(frame id of a line with much ATOMIC time, an object that it touches)."""
+    memory: MemoryReading | None = None
+    """The reading of the memory that was finished in the window, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +407,11 @@ class RecordingSettings:
     host: str
     source: str = "native"
     native: str | None = None
+
+    @property
+    def imported(self) -> str | None:
+        """The kind of file that the recording was made of, where ftdiag did not record it itself."""
+        return self.source[len(IMPORTED_PREFIX) :] if self.source.startswith(IMPORTED_PREFIX) else None
 
 
 class EndReason(enum.Enum):
@@ -380,6 +444,86 @@ class Severity(enum.Enum):
     CRITICAL = "critical"
 
 
+# --- what a memray capture says ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Intrusion:
+    """A time (on the recording's clock) in which ftdiag itself changed how the target ran.
+
+    `what` names the instrument ("memray"). Its windows are left out of every figure of efficiency.
+    """
+
+    what: str
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class LineAllocations:
+    """What one line allocated while memray was attached; `None`: this kind of capture does not say.
+
+    `temporary` allocations were freed by the thread that made them before it had made two more.
+    `peak_bytes` is the line's part of the largest heap, `left_*` was not freed by the end of the capture.
+    `stack` is the call stack, innermost first, that allocated there most often.
+    """
+
+    frame: Frame
+    threads: int
+    count: int | None = None
+    size_bytes: int | None = None
+    temporary: int | None = None
+    peak_bytes: int | None = None
+    left_count: int | None = None
+    left_bytes: int | None = None
+    stack: Stack = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadAllocations:
+    """The same for one thread. `number` is memray's own counter, not a tid; few threads have a `name`."""
+
+    number: int
+    name: str | None
+    count: int | None = None
+    size_bytes: int | None = None
+    temporary: int | None = None
+    peak_bytes: int | None = None
+    left_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allocations:
+    """A capture of memray, by line and by thread; those with the most allocations first.
+
+    `python_allocators`: Python's own objects are in it, not only what malloc and mmap gave.
+    `cut_short`: the capture ends before its writer wanted it to. Totals cover also the lines that are left
+    out (`lines_left_out`). `not_measured` says for a field why it is `None`.
+    """
+
+    pid: int
+    command: str
+    begin_unix_ns: int
+    duration_ns: int
+    python_allocators: bool
+    aggregated: bool
+    cut_short: bool
+    count: int | None
+    size_bytes: int | None
+    temporary: int | None
+    peak_bytes: int | None
+    left_count: int | None
+    left_bytes: int | None
+    lines: tuple[LineAllocations, ...]
+    threads: tuple[ThreadAllocations, ...]
+    lines_left_out: int = 0
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+
+    def per_second(self, number: int | None) -> float | None:
+        """A count or size of the capture as a rate; `None` where there is none."""
+        return None if number is None or self.duration_ns <= 0 else number / (self.duration_ns / 1e9)
+
+
 # --- what analysis makes of a range of a recording ------------------------------------------------
 
 
@@ -400,11 +544,8 @@ class HotLine:
     """Objects whose reference counts threads contend for on this line, where they could be named."""
     native: tuple[tuple[str, float], ...] = ()
     """The machine code most often found there while on a core: (symbol, share of the samples), top first."""
-
-    @property
-    def imported(self) -> str | None:
-        """The kind of file that the recording was made of, where ftdiag did not record it itself."""
-        return self.source[len(IMPORTED_PREFIX) :] if self.source.startswith(IMPORTED_PREFIX) else None
+    allocations: LineAllocations | None = None
+    """What the line allocated, from a capture of memray; `None` without one, or if it has nothing there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -605,3 +746,7 @@ class Snapshot:
     """The last readings of the whole process in the range."""
     pauses: tuple[Pauses, ...] = ()
     """Stop-the-world pauses, those with most time first."""
+    allocations: Allocations | None = None
+    """The latest capture of memray, if there is one; it need not be from the time of the range."""
+    intrusions: tuple[Intrusion, ...] = ()
+    """Times within the range that are in no figure, because an instrument changed how the target ran."""

@@ -5,6 +5,7 @@ In: blobs as stored. Out: integer arrays in known ranges. Raises DamagedBlob, ne
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ftdiag.model import Confidence, Gap, ProcessCounters, SamplerCost, SharedObject, ThreadState
+from ftdiag.model import (
+    Confidence,
+    Gap,
+    MemoryKind,
+    MemoryReading,
+    ProcessCounters,
+    SamplerCost,
+    SharedObject,
+    ThreadMemory,
+    ThreadState,
+)
 from ftdiag.recording import schema
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -181,6 +192,61 @@ def decode_shared(blob: object, key: int, name: str) -> list[tuple[int, SharedOb
             case _:
                 raise schema.DamagedBlob("a shared object of a window cannot be read")
     return found
+
+
+def decode_memory(blob: object, key: int, name: str) -> MemoryReading:
+    """A window's reading of the memory; kinds of a newer minor version are left out. Raises DamagedBlob."""
+    required = (*schema.MEMORY_COLUMNS, "kind", "kind_bytes", "facts")
+    columns = decode_columns(blob, key, name, required)
+    _equal_lengths(columns, schema.MEMORY_COLUMNS, schema.MAX_WINDOW_ROWS)
+    _equal_lengths(columns, ("kind", "kind_bytes"), 256)
+    bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
+    for column in ("stack_bytes", "heap_bytes"):
+        bounded(columns[column], -1, 2**62, "a thread's memory")
+    kinds = bounded(columns["kind"], 0, 255, "a kind of memory").tolist()
+    kind_bytes = bounded(columns["kind_bytes"], 0, 2**62, "a kind's memory").tolist()
+    facts = bounded(columns["facts"], 0, 2**62, "a reading of the memory").tolist()
+    if len(facts) < len(schema.MEMORY_FACTS) or not facts[0] or not facts[1]:
+        raise schema.DamagedBlob("a reading of the memory lacks its time or its cost")
+    rss, pss, uss, swap, virtual, threads, arenas, ended = (
+        value - 1 if value else None for value in facts[2 : len(schema.MEMORY_FACTS)]
+    )
+    known = {int(kind) for kind in MemoryKind}
+    return MemoryReading(
+        at_ns=facts[0] - 1,
+        cost_ns=facts[1] - 1,
+        rss_bytes=rss,
+        pss_bytes=pss,
+        uss_bytes=uss,
+        swap_bytes=swap,
+        virtual_bytes=virtual,
+        threads=threads,
+        arenas=arenas,
+        ended_heap_bytes=ended,
+        kinds={MemoryKind(kind): size for kind, size in zip(kinds, kind_bytes, strict=True) if kind in known},
+        by_thread=ThreadMemory(
+            array("I", columns["thread"].tolist()),
+            array("q", columns["stack_bytes"].tolist()),
+            array("q", columns["heap_bytes"].tolist()),
+        ),
+        not_measured=_reasons(columns.get("reasons")),
+    )
+
+
+def _reasons(column: Column | None) -> dict[str, str]:
+    if column is None:
+        return {}
+    rows = schema.from_json(schema.decode_text(column.tobytes())) if column.dtype.itemsize == 1 else None
+    if not isinstance(rows, list) or len(rows) > schema.MAX_MEMORY_REASONS:
+        raise schema.DamagedBlob("why memory was not measured cannot be read")
+    reasons = {}
+    for row in rows:
+        match row:
+            case [str(what), str(why), *_]:
+                reasons[schema.bounded_text(what)] = schema.bounded_text(why)
+            case _:
+                raise schema.DamagedBlob("why memory was not measured cannot be read")
+    return reasons
 
 
 def _check_ids(columns: dict[str, Column]) -> None:

@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 1
+SCHEMA_MINOR: Final = 2
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -62,6 +62,8 @@ MAX_SHARED: Final = 256
 """Most objects of one window that are named as shared."""
 MAX_SHARED_CHARACTERS: Final = 160
 """Longest name or type of one of them."""
+MAX_MEMORY_REASONS: Final = 32
+"""Most reasons why a part of a memory reading is missing."""
 MAX_CULPRITS: Final = 256
 MAX_CULPRIT_CHARACTERS: Final = 256
 """Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
@@ -94,6 +96,7 @@ GROUP_COUNTERS: Final = "counters"
 GROUP_ROLLUP: Final = "rollup"
 GROUP_NATIVE: Final = "native"
 GROUP_SHARED: Final = "shared"
+GROUP_MEMORY: Final = "memory"
 GROUP_DICTIONARY: Final = "dictionary"
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
@@ -109,6 +112,20 @@ COUNTER_COLUMNS: Final = (
     "minor_faults",
     "major_faults",
 )
+MEMORY_COLUMNS: Final = ("thread", "stack_bytes", "heap_bytes")
+MEMORY_FACTS: Final = (
+    "at_ns",
+    "cost_ns",
+    "rss_bytes",
+    "pss_bytes",
+    "uss_bytes",
+    "swap_bytes",
+    "virtual_bytes",
+    "threads",
+    "arenas",
+    "ended_heap_bytes",
+)
+"""Each is stored plus 1; 0: not measured."""
 COST_FIELDS: Final = ("cpu_ns", "ticks", "late_ticks", "missed_ticks", "walked_stacks", "torn_stacks")
 
 PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns", "throttled_ns")
@@ -120,6 +137,10 @@ META_TARGET: Final = "target"
 META_SETTINGS: Final = "settings"
 META_RING: Final = "ring"
 META_END: Final = "end"
+META_ALLOCATIONS: Final = "allocations"
+"""A capture of memray, by line and thread (since minor version 2)."""
+META_INTRUSION: Final = "intrusion."
+"""With a number behind it: a time in which an instrument changed how the target ran (since minor 2)."""
 
 TABLES: Final = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL)"

@@ -26,6 +26,7 @@ from ftdiag.model import (
     End,
     Frame,
     Gap,
+    MemoryReading,
     NativeSamples,
     RecordingSettings,
     Runs,
@@ -33,6 +34,7 @@ from ftdiag.model import (
     Target,
     ThreadCounters,
     ThreadInfo,
+    ThreadMemory,
     Wait,
     Window,
 )
@@ -166,6 +168,8 @@ class RecordingWriter:
             groups[schema.GROUP_NATIVE] = _encode_native(window_id, window.native)
         if window.shared:
             groups[schema.GROUP_SHARED] = _encode_shared(window_id, window.shared)
+        if window.memory is not None:
+            groups[schema.GROUP_MEMORY] = _encode_memory(window_id, window.memory)
         if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
             groups[schema.GROUP_ROLLUP] = _encode_rollup(window_id, rollup)
         delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
@@ -505,6 +509,7 @@ def _check_lengths(window: Window) -> None:
         (window.runs, schema.RUN_COLUMNS),
         (window.counters, schema.COUNTER_COLUMNS),
         (window.native or NativeSamples(), schema.NATIVE_COLUMNS),
+        (window.memory.by_thread if window.memory else ThreadMemory(), schema.MEMORY_COLUMNS),
     ):
         lengths = {len(getattr(columns, name)) for name in names}
         if len(lengths) > 1:
@@ -611,6 +616,31 @@ def _encode_shared(window_id: int, shared: Sequence[tuple[int, SharedObject]]) -
     ]
     text = schema.to_json(rows).encode("ascii")
     return schema.encode_group(window_id, schema.GROUP_SHARED, [("objects", array("B", text), False)])
+
+
+def _encode_memory(window_id: int, memory: MemoryReading) -> bytes:
+    rows = [
+        row
+        for row in zip(*(getattr(memory.by_thread, name) for name in schema.MEMORY_COLUMNS), strict=True)
+        if row[0] < schema.MAX_THREADS
+    ][: schema.MAX_WINDOW_ROWS]
+    thread, stack_bytes, heap_bytes = _transposed(sorted(rows), len(schema.MEMORY_COLUMNS))
+    readings = [getattr(memory, name) for name in schema.MEMORY_FACTS]
+    reasons = list(memory.not_measured.items())[: schema.MAX_MEMORY_REASONS]
+    text = schema.to_json([(schema.bounded_text(name), schema.bounded_text(why)) for name, why in reasons])
+    return schema.encode_group(
+        window_id,
+        schema.GROUP_MEMORY,
+        [
+            ("thread", thread, True),
+            ("stack_bytes", stack_bytes, False),
+            ("heap_bytes", heap_bytes, False),
+            ("kind", [int(kind) for kind in memory.kinds], False),
+            ("kind_bytes", list(memory.kinds.values()), False),
+            ("facts", [0 if value is None else 1 + max(0, value) for value in readings], False),
+            ("reasons", array("B", text.encode("ascii")), False),
+        ],
+    )
 
 
 def _gaps_json(gaps: Sequence[Gap]) -> str:
