@@ -17,10 +17,13 @@ from typing import Any, Final, Self, TypeVar, overload
 import numpy as np
 
 from ftdiag.model import (
+    Allocations,
     End,
     EndReason,
     Frame,
     Gap,
+    Intrusion,
+    MemoryReading,
     ProcessCounters,
     RecordingSettings,
     SamplerCost,
@@ -31,6 +34,7 @@ from ftdiag.model import (
     Wait,
 )
 from ftdiag.recording import schema
+from ftdiag.recording.allocations import MAX_INTRUSIONS, decode_allocations, decode_intrusion
 from ftdiag.recording.columns import (
     PROFILE_TYPES,
     RUN_TYPES,
@@ -41,6 +45,7 @@ from ftdiag.recording.columns import (
     WindowFacts,
     aggregate_runs,
     decode_counters,
+    decode_memory,
     decode_native,
     decode_rollup,
     decode_runs,
@@ -238,12 +243,18 @@ class Recording:
     t1_ns: Int64Array
     tick_counts: Int64Array
     """Ticks taken in each window."""
+    allocations: Allocations | None
+    """The capture of memray that was added, if there is one."""
+    intrusions: tuple[Intrusion, ...]
+    """Times in which an instrument changed how the target ran, by their beginning."""
 
     def __init__(self, file: RecordingFile) -> None:
         """Use `open`."""
         self._file = file
         self.path = file.path
         self.end = None
+        self.allocations = None
+        self.intrusions = ()
         self.threads = ThreadTable({})
         self.window_ids = self.t0_ns = self.t1_ns = self.tick_counts = np.empty(0, np.int64)
         self._groups: dict[int, frozenset[str]] = {}
@@ -324,6 +335,7 @@ class Recording:
         self._counted(0, len(self))
         self.native(0, len(self))
         self.shared(0, len(self))
+        self.memory(0, len(self))
         return self.damaged
 
     def thread(self, index: int) -> ThreadInfo:
@@ -486,6 +498,11 @@ class Recording:
                     known[one.name, one.type_name] = one
         return {frame: tuple(objects.values()) for frame, objects in found.items()}
 
+    def memory(self, first: int, last: int) -> tuple[tuple[int, MemoryReading], ...]:
+        """(position of the window, reading of the memory) where there is one in [first, last), in order."""
+        first, last = self._clipped(first, last)
+        return tuple(self._groups_between(schema.GROUP_MEMORY, first, last, decode_memory))
+
     # --- decoding ----------------------------------------------------------------------------------
 
     def _clipped(self, first: int, last: int) -> tuple[int, int]:
@@ -617,6 +634,22 @@ class Recording:
                 self._take_end(_Fields(meta.get(schema.META_END), "the end"))
             except schema.DamagedBlob as error:
                 self._damage["end", None] = (str(error), 1)
+        self._take_additions(meta)
+
+    def _take_additions(self, meta: Mapping[str, object]) -> None:
+        intrusions: list[Intrusion] = []
+        for key in meta:
+            if key.startswith(schema.META_INTRUSION) and len(intrusions) < MAX_INTRUSIONS:
+                try:
+                    intrusions.append(decode_intrusion(meta[key]))
+                except schema.DamagedBlob as error:
+                    self._damage["intrusion", key] = (str(error), 1)
+        self.intrusions = tuple(sorted(intrusions, key=lambda each: (each.begin_ns, each.end_ns)))
+        if schema.META_ALLOCATIONS in meta:
+            try:
+                self.allocations = decode_allocations(meta[schema.META_ALLOCATIONS])
+            except schema.DamagedBlob as error:
+                self._damage["allocations", None] = (str(error), 1)
 
     def _take_end(self, fields: _Fields) -> None:
         end = _end(fields)
