@@ -48,7 +48,7 @@ class TakesRate(Protocol):
     ) -> str: ...
 
 
-MODULES: Final[tuple[str, ...]] = ("speedscope", "chrometrace", "pyspy_raw")
+MODULES: Final[tuple[str, ...]] = ("memray", "speedscope", "chrometrace", "pyspy_raw")
 """Names of the importers in this package, asked in this order: the vaguest format is last."""
 
 

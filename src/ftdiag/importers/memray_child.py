@@ -12,8 +12,8 @@ little-endian) and so many bytes:
     E  JSON: {"kind": ..., "words": ...}: it cannot be read (any further)
     D  nothing: that was all
 
-A process of its own, because the reader is C++ that trusts its input: a damaged or hostile file may crash it
-or make it ask for memory without end. The latter is bounded here. Run as a script, it imports nothing of ftdiag.
+A process of its own, because the reader is C++ that trusts its input: a damaged or hostile file may crash
+it or make it ask for memory without end. The latter is bounded here. As a script it imports nothing of ours.
 """
 
 from __future__ import annotations

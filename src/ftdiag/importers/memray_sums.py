@@ -4,7 +4,7 @@ In: columns of records (thread, address, size, allocator, stack id) in the order
 sums for each pair of thread and stack (`Sums`): allocations, bytes, temporary ones, the part of the largest
 heap, what was never freed.
 
-Records are taken in portions and handled with numpy. What is alive is a table of 24 bytes for each allocation;
+Records are taken in portions, with numpy. What is alive is a table with 24 bytes for each allocation;
 from MAX_LIVE on, the largest heap and what was never freed are not known.
 """
 
