@@ -17,7 +17,7 @@ from ftdiag.tui.keys import KEYS
 from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
 from ftdiag.tui.panes.threads import ThreadRow, ThreadsPane
 from ftdiag.tui.source import Selection
-from tui.driving import cockpit, driving, go, screen_lines, screen_text, table, until
+from tui.driving import PATIENCE_S, cockpit, driving, go, idle, press, screen_lines, screen_text, table, until
 from tui.pictures import SECOND, FakeSource, contended, ended, finding, hot_line, measured, snapshot, thread
 
 
@@ -55,11 +55,12 @@ async def test_before_the_first_window_it_says_that_it_waits() -> None:
     source = FakeSource(live=True)
     app = cockpit(source)
     async with app.run_test(size=(80, 24)) as pilot:
-        await pilot.pause(0.05)
+        await idle(pilot)
         assert "waiting for the first samples" in screen_lines(app)[0]
         assert "LIVE  last 60 s" in screen_lines(app)[1]
         # Nothing that needs data falls over.
-        await pilot.press(
+        await press(
+            pilot,
             *("space", "enter", "w", "w", "w", "3", "enter", "2", "enter", "1", "escape", "s", "S"),
             *(
                 "4",
@@ -132,13 +133,14 @@ async def test_a_finished_recording_is_read_once() -> None:
         assert "REPLAY" in screen_lines(app)[1]
         refreshes = source.refreshes
         await pilot.pause(0.1)
+        await idle(pilot)
         assert source.refreshes == refreshes
 
 
 async def test_the_source_is_only_ever_called_from_one_other_thread() -> None:
     source = FakeSource(contended(), live=True)
     async with driving(source) as (_, pilot):
-        await pilot.press("w", "space", "w")
+        await press(pilot, "w", "space", "w")
         await pilot.pause(0.1)
 
         assert len(source.threads) == 1
@@ -152,10 +154,14 @@ async def test_q_quits_and_lets_go_of_the_recording() -> None:
     source = FakeSource(contended(), live=True)
     async with driving(source) as (app, pilot):
         await pilot.press("q")
-        await pilot.pause()
-        assert not app.is_running or app._exit
-    await asyncio.sleep(0.1)
-    assert source.closed
+        await until(pilot, lambda: app._exit)
+    await asyncio.wait_for(_closed(source), PATIENCE_S)
+
+
+async def _closed(source: FakeSource) -> None:
+    """The worker lets go of it, in its own time."""
+    while not source.closed:
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("key", ["space", "p"])
@@ -163,7 +169,7 @@ async def test_pause_holds_the_picture_and_goes_on(key: str) -> None:
     source = FakeSource(contended(3), live=True)
     async with driving(source) as (app, pilot):
         # WHEN paused
-        await pilot.press(key)
+        await press(pilot, key)
         await until(pilot, lambda: source.asked[-1][1] is not None)
         picture = app.view.snapshot
         assert picture is not None
@@ -176,7 +182,7 @@ async def test_pause_holds_the_picture_and_goes_on(key: str) -> None:
         assert source.asked[-1][1] == picture.t1_ns
 
         # WHEN it goes on
-        await pilot.press(key)
+        await press(pilot, key)
 
         # THEN the end moves again
         await until(pilot, lambda: source.asked[-1][1] != picture.t1_ns)
@@ -191,7 +197,7 @@ async def test_w_goes_through_the_ranges() -> None:
         seen = []
         for _ in range(3):
             source.asked.clear()
-            await pilot.press("w")
+            await press(pilot, "w")
             await until(pilot, lambda: len(source.asked) > 0)
             seen.append((app.view.selection.length_ns, source.asked[-1]))
 
@@ -227,9 +233,9 @@ async def test_tab_goes_round() -> None:
         await go(pilot, "4")
         seen = []
         for _ in range(3):
-            await pilot.press("tab")
+            await press(pilot, "tab")
             seen.append(app.focused.id if app.focused else None)
-        await pilot.press("shift+tab")
+        await press(pilot, "shift+tab")
         assert seen == ["source", "stacks", "hot-table"]
         assert app.focused is not None
         assert app.focused.id == "stacks"
@@ -241,15 +247,15 @@ async def test_sorting_by_any_column() -> None:
         pane = app.query_one(ThreadsPane)
         keys = []
         for _ in range(len(pane.columns)):
-            await pilot.press("s")
+            await press(pilot, "s")
             keys.append(pane.sorted_by[0])
         assert set(keys) == {"name", "tid", "role", "cpu", "states", "queue", "waits", "where"}
         assert pane.sorted_by == ("cpu", True)
-        await pilot.press("right")
+        await press(pilot, "right")
         assert pane.sorted_by[0] == "states"
-        await pilot.press("left", "h")
+        await press(pilot, "left", "h")
         assert pane.sorted_by[0] == "role"
-        await pilot.press("l", "S")
+        await press(pilot, "l", "S")
         assert pane.sorted_by == ("cpu", False)
         assert thread_names(pane)[-1] == "worker-0"
 
@@ -258,11 +264,11 @@ async def test_arrows_and_letters_move() -> None:
     async with driving() as (app, pilot):
         await go(pilot, "2")
         pane = app.query_one(ThreadsPane)
-        await pilot.press("down", "j", "j", "k", "up")
+        await press(pilot, "down", "j", "j", "k", "up")
         assert pane.cursor_row == 1
-        await pilot.press("G")
+        await press(pilot, "G")
         assert pane.cursor_row == 7
-        await pilot.press("g")
+        await press(pilot, "g")
         assert pane.cursor_row == 0
 
 
@@ -294,7 +300,7 @@ async def test_enter_goes_to_the_details_and_escape_back() -> None:
             await go(pilot, pane, "enter")
             assert app.focused is not None
             assert app.focused.id == panel
-            await pilot.press("down", "pagedown", "end", "G", "home", "up", "pageup", "j", "k")
+            await press(pilot, "down", "pagedown", "end", "G", "home", "up", "pageup", "j", "k")
             await go(pilot, "escape")
             assert app.focused is table(app, rows)
 
@@ -321,9 +327,8 @@ async def test_the_filter_looks_in_names_states_functions_and_files(words: str, 
     async with driving() as (app, pilot):
         await go(pilot, "2", "slash")
         app.query_one("#filter", Input).value = words
-        await pilot.pause()
-        await pilot.press("enter")
-        await pilot.pause()
+        await idle(pilot)
+        await press(pilot, "enter")
 
         pane = app.query_one(ThreadsPane)
         assert sorted(thread_names(pane)) == found
@@ -332,22 +337,20 @@ async def test_the_filter_looks_in_names_states_functions_and_files(words: str, 
         if not found:
             assert "nothing matches" in screen_text(app)
 
-        await pilot.press("escape")
+        await press(pilot, "escape")
         assert len(pane.rows) == 8
 
 
 async def test_the_filter_takes_letters_that_are_keys_and_escape_clears_it() -> None:
     async with driving() as (app, pilot):
         await go(pilot, "2", "slash")
-        await pilot.press("q", "s", "space", "p")
-        await pilot.pause()
+        await press(pilot, "q", "s", "space", "p")
         assert app.query_one("#filter", Input).value == "qs p"
         assert app.query_one(ThreadsPane).filter_text == "qs p"
         # A second filter is not opened over the first.
         app.action_filter()
 
-        await pilot.press("escape")
-        await pilot.pause()
+        await press(pilot, "escape")
         assert app.query_one(ThreadsPane).filter_text == ""
         assert not app.query("#filter")
         assert not app.view.paused
@@ -357,8 +360,7 @@ async def test_the_filter_is_of_the_pane_that_has_the_focus() -> None:
     async with driving() as (app, pilot):
         for pane, rows, word, left in (("4", "hot-table", "cache", 1), ("3", "locks-table", "dict", 1)):
             await go(pilot, pane)
-            await pilot.press("slash", *word, "enter")
-            await pilot.pause()
+            await press(pilot, "slash", *word, "enter")
             assert len(table(app, rows).rows) == left
         # From elsewhere Esc clears them all.
         await go(pilot, "2", "escape")
@@ -378,25 +380,23 @@ async def test_zoom_shows_one_pane() -> None:
 
 async def test_light_and_dark() -> None:
     async with driving() as (app, pilot):
-        await pilot.press("T")
+        await press(pilot, "T")
         assert app.theme == LIGHT
-        await pilot.press("T")
+        await press(pilot, "T")
         assert app.theme == DARK
 
 
 @pytest.mark.parametrize("close", ["escape", "question_mark", "q", "space", "enter"])
 async def test_help_shows_every_key_and_goes_away(close: str) -> None:
     async with driving(size=(100, 80)) as (app, pilot):
-        await pilot.press("question_mark")
-        await pilot.pause()
+        await press(pilot, "question_mark")
         assert isinstance(app.screen, HelpScreen)
         text = screen_text(app)
         for key in KEYS:
             assert key.keys in text
             assert key.does in text
         assert "parked on a lock the program made" in text
-        await pilot.press(close)
-        await pilot.pause()
+        await press(pilot, close)
         assert app.screen_stack == [app.screen]
         assert not app.view.paused
 
@@ -404,11 +404,10 @@ async def test_help_shows_every_key_and_goes_away(close: str) -> None:
 async def test_data_arrives_under_the_help() -> None:
     source = FakeSource(contended(2), live=True)
     async with driving(source) as (app, pilot):
-        await pilot.press("question_mark")
-        await pilot.pause()
+        await press(pilot, "question_mark")
         source.add(contended(5))
         await until(pilot, lambda: len(app.view.snapshot.threads) == 7 if app.view.snapshot else False)
-        await pilot.press("escape")
+        await press(pilot, "escape")
         await go(pilot, "2")
         assert "worker-4" in screen_text(app)
 
@@ -420,8 +419,7 @@ def test_every_word_of_the_bottom_line_has_a_key() -> None:
 
 async def test_ctrl_z_without_a_terminal_does_no_harm() -> None:
     async with driving() as (app, pilot):
-        await pilot.press("ctrl+z")
-        await pilot.pause()
+        await press(pilot, "ctrl+z")
         assert app.is_running
 
 
@@ -446,11 +444,11 @@ async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
         await pilot.click("#threads", offset=(4, 1))
         assert pane.sorted_by == ("name", False)
         await pilot.click("#threads", offset=(4, 3), times=2)
-        await pilot.pause()
+        await idle(pilot)
         assert "(tid 42" in screen_text(app)
         column = screen_lines(app)[-1].index("pause")
         await pilot.click("#keys", offset=(column, 0))
-        await pilot.pause()
+        await idle(pilot)
         assert app.view.paused
         await pilot.click("#keys", offset=(79, 0))
 
@@ -465,7 +463,7 @@ async def test_a_refresh_that_fails_is_one_line_and_it_goes_on() -> None:
         await go(pilot, "2")
         source.error = RecordingError("the recording is locked\nwith a second line", "try again")
         await until(pilot, lambda: app.view.error is not None)
-        await pilot.pause()
+        await idle(pilot)
 
         # THEN one line says so and the data stays
         assert "refresh failed, the data below stays: the recording is locked" in screen_lines(app)[3]
@@ -475,7 +473,7 @@ async def test_a_refresh_that_fails_is_one_line_and_it_goes_on() -> None:
         # WHEN it can be read again
         source.error = None
         await until(pilot, lambda: app.view.error is None)
-        await pilot.pause()
+        await idle(pilot)
 
         # THEN the line is gone
         assert "refresh failed" not in screen_text(app)
@@ -488,7 +486,7 @@ async def test_whatever_the_error_it_is_said(error: Exception) -> None:
     app = cockpit(source)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.view.error is not None)
-        await pilot.pause()
+        await idle(pilot)
         assert type(error).__name__ in screen_lines(app)[3]
         assert "\x1b" not in screen_text(app)
         source.error = None
@@ -565,8 +563,7 @@ async def test_a_terminal_of_ascii_gets_ascii_in_every_theme(theme: str) -> None
         for key in ("enter", "2", "v", "enter", "3", "4", "m", "m", "5", "6", "7", "1"):
             await go(pilot, key)
             assert screen_text(app).isascii(), key
-        await pilot.press("question_mark")
-        await pilot.pause()
+        await press(pilot, "question_mark")
         assert screen_text(app).isascii()
 
 
@@ -577,7 +574,7 @@ async def test_no_color_means_no_colour(monkeypatch: pytest.MonkeyPatch) -> None
     app = cockpit(source, theme="")
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.pause()
+        await idle(pilot)
 
         # THEN no cell on the screen has a colour
         assert app.theme == PLAIN
@@ -594,11 +591,13 @@ async def test_a_tiny_terminal_says_so_and_recovers(size: tuple[int, int]) -> No
         shown = screen_lines(app)[0].rstrip()
         assert shown == words or (shown[:-1] == words[: size[0] - 1] and len(shown) == size[0])
         assert not any(line.strip() for line in screen_lines(app)[1:])
-        await pilot.press("j", "enter", "slash", "x", "escape", "s", "z", "z", "question_mark", "escape", "3")
+        await press(
+            pilot, "j", "enter", "slash", "x", "escape", "s", "z", "z", "question_mark", "escape", "3"
+        )
 
         # WHEN it is made larger
         await pilot.resize_terminal(80, 24)
-        await pilot.pause()
+        await idle(pilot)
 
         # THEN all is there
         assert "3 Locks" in screen_text(app)
@@ -620,9 +619,9 @@ async def test_a_storm_of_resizes() -> None:
         for number in range(24):
             await pilot.resize_terminal(1 + (number * 37) % 220, 1 + (number * 13) % 70)
             if number % 7 == 0:
-                await pilot.press("j", "2", "1", "3", "z")
+                await press(pilot, "j", "2", "1", "3", "z")
         await pilot.resize_terminal(80, 24)
-        await pilot.pause()
+        await idle(pilot)
         assert app.is_running
         assert "cores on CPU" in screen_lines(app)[0]
 
@@ -633,15 +632,16 @@ async def test_nothing_blocks_while_the_source_is_slow() -> None:
 
     class Slow(FakeSource):
         def refresh(self) -> bool:
-            answer.wait(5)
+            answer.wait(30)
             return super().refresh()
 
     app = cockpit(Slow(contended()))
     async with app.run_test(size=(80, 24)) as pilot:
         # THEN keys work
-        await asyncio.wait_for(pilot.press("question_mark"), 2)
-        await pilot.pause()
-        assert isinstance(app.screen, HelpScreen)
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("escape")
+        await until(pilot, lambda: not isinstance(app.screen, HelpScreen))
+        assert not answer.is_set()
         answer.set()
         await until(pilot, lambda: app.view.snapshot is not None)

@@ -21,7 +21,7 @@ from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
 from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles
 from ftdiag.tui.verdict import verdict
-from tui.driving import driving, go, screen_lines, screen_text, table, until
+from tui.driving import driving, go, idle, press, screen_lines, screen_text, table, until
 from tui.pictures import SECOND, FakeSource, contended, finding, findings, measured
 
 LOOK = look_for(DARK, False)
@@ -175,8 +175,8 @@ async def test_a_thread_over_time() -> None:
 async def test_locks_say_who_waits_now() -> None:
     async with driving(measured(contended()), size=(100, 60)) as (app, pilot):
         await go(pilot, "3", "enter")
-        await pilot.press("end")
-        await pilot.pause()
+        await press(pilot, "end")
+        await idle(pilot)
         assert "worker-1 for self._lock (_thread.lock), held by worker-0" in screen_text(app)
         assert "held by unknown" in screen_text(app)
 

@@ -11,7 +11,7 @@ from ftdiag.session import Session
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK
 from ftdiag.tui.recorded import RecordedSource
-from tui.driving import screen_lines, screen_text, until
+from tui.driving import idle, press, screen_lines, screen_text, until
 
 
 def cockpit_on(path: Path, *, live: bool) -> CockpitApp:
@@ -40,18 +40,16 @@ async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
     app = cockpit_on(builder.path, live=False)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.pause()
+        await idle(pilot)
 
         # THEN its threads and lines are there
         assert "ENDED: target exited" in screen_lines(app)[1]
         assert "worker" in screen_text(app)
         assert "cores on CPU over time" in screen_text(app)
-        await pilot.press("4")
-        await pilot.pause()
+        await press(pilot, "4")
         assert "app.py:10" in screen_text(app)
         for key in (*"www2vj", "enter", "3", "enter", *"45674mm", "space"):
-            await pilot.press(key)
-            await pilot.pause()
+            await press(pilot, key)
         assert app.view.error is None
 
 
@@ -60,13 +58,13 @@ async def test_a_recording_is_followed_until_it_ends(tmp_path: Path) -> None:
     builder = RecordingBuilder(tmp_path / "one.ftdiag")
     app = cockpit_on(builder.path, live=True)
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.pause(0.1)
+        await idle(pilot)
         assert "waiting" in screen_lines(app)[0]
 
         # WHEN it grows
         a_second(builder)
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.pause()
+        await idle(pilot)
         assert "LIVE" in screen_lines(app)[1]
         assert "worker" in screen_text(app)
 
@@ -79,7 +77,7 @@ async def test_a_recording_that_is_not_there_yet_is_waited_for(tmp_path: Path) -
     app = cockpit_on(tmp_path / "one.ftdiag", live=True)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.view.error is not None)
-        await pilot.pause()
+        await idle(pilot)
         assert "cannot be read:" in screen_lines(app)[3]
 
         builder = RecordingBuilder(tmp_path / "one.ftdiag")

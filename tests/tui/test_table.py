@@ -10,6 +10,7 @@ from textual.app import App, ComposeResult
 from ftdiag.tui.look import DARK, Look, look_for
 from ftdiag.tui.panes import hot, locks, threads
 from ftdiag.tui.table import GAP, POINTER_WIDTH, Column, Table, fit_columns, text_column
+from tui.driving import idle, press
 
 Row = tuple[str, int]
 
@@ -69,7 +70,7 @@ async def test_rows_are_sorted_and_the_cursor_stays_on_top_until_moved() -> None
     async with app.run_test(size=(40, 10)) as pilot:
         # GIVEN rows of which the largest is first
         app.numbers.show_rows(ROWS)
-        await pilot.pause()
+        await idle(pilot)
         assert [name for name, _ in app.numbers.rows] == ["four", "three", "two", "one"]
 
         # WHEN another becomes the largest
@@ -84,7 +85,7 @@ async def test_a_moved_cursor_follows_its_row() -> None:
     async with app.run_test(size=(40, 10)) as pilot:
         app.numbers.show_rows(ROWS)
         app.numbers.focus()
-        await pilot.press("down")
+        await press(pilot, "down")
         assert app.numbers.current == ("three", 3)
 
         # WHEN its value falls, and then it is gone
@@ -116,14 +117,14 @@ async def test_keys_move_page_and_scroll() -> None:
     async with app.run_test(size=(40, 10)) as pilot:
         app.numbers.show_rows([(f"row{i}", 1000 - i) for i in range(100)])
         app.numbers.focus()
-        await pilot.press("end")
+        await press(pilot, "end")
         assert app.numbers.cursor_row == 99
         assert app.numbers.scroll_offset.y == 92
-        await pilot.press("g")
+        await press(pilot, "g")
         assert (app.numbers.cursor_row, app.numbers.scroll_offset.y) == (0, 0)
-        await pilot.press("pagedown", "j", "k")
+        await press(pilot, "pagedown", "j", "k")
         assert app.numbers.cursor_row == 7
-        await pilot.press("pageup", "up", "up")
+        await press(pilot, "pageup", "up", "up")
         assert app.numbers.cursor_row == 0
 
 
@@ -131,7 +132,7 @@ async def test_a_column_name_is_clicked_to_sort_and_again_to_reverse() -> None:
     app = NumbersApp()
     async with app.run_test(size=(40, 10)) as pilot:
         app.numbers.show_rows(ROWS)
-        await pilot.pause()
+        await idle(pilot)
         await pilot.click("#numbers", offset=(2, 1))
         assert app.numbers.sorted_by == ("name", False)
         assert app.numbers.rows[0] == ("four", 4)
@@ -145,7 +146,7 @@ async def test_a_row_is_clicked_and_a_second_click_chooses_it() -> None:
     app.numbers.action_choose = lambda: chosen.append(app.numbers.current)  # type: ignore[method-assign]
     async with app.run_test(size=(40, 10)) as pilot:
         app.numbers.show_rows(ROWS)
-        await pilot.pause()
+        await idle(pilot)
         await pilot.click("#numbers", offset=(2, 3))
         assert app.numbers.current == ("three", 3)
         assert chosen == []
@@ -172,6 +173,6 @@ async def test_what_it_costs_depends_on_the_screen_not_on_the_rows() -> None:
         app.numbers._fitted_width = -1
         painted.clear()
         app.numbers.show_rows([(f"row{i}", i) for i in range(10_000)])
-        await pilot.pause()
+        await idle(pilot)
 
         assert 0 < len(painted) <= 8 * 4
