@@ -91,8 +91,9 @@ def breakdown(pid: int) -> dict[str, float]:
         sampler.attach(writer)
         if sampler._native is not None:
             sampler._native.read = timed(parts, "native", sampler._native.read)
-        for name in ("_tick", "_look", "_observe", "_flush", "_join_native", "_find_holders"):
+        for name in ("_tick", "_look", "_observe", "_flush", "_join_native"):
             setattr(sampler, name, timed(parts, name, getattr(sampler, name)))
+        sampler._holders.tell = timed(parts, "holders", sampler._holders.tell)
         interpreter, memory = sampler._interpreter, sampler._memory
         interpreter.walk = timed(parts, "walk", interpreter.walk)
         interpreter._resolve = timed(parts, "resolve", interpreter._resolve)
@@ -112,8 +113,8 @@ def breakdown(pid: int) -> dict[str, float]:
         - part["_look"]
         - part.get("native", 0.0)
         - part.get("_join_native", 0.0),
-        "schedstat of every thread": part["_look"] - part["_observe"] - part.get("_find_holders", 0.0),
-        "who holds which lock": part.get("_find_holders", 0.0),
+        "schedstat of every thread": part["_look"] - part["_observe"] - part["holders"],
+        "who holds which lock": part["holders"],
         "syscall line, state, wait": part["_observe"] - part["walk"],
         "process_vm_readv": part["readv"],
         "frames of new stacks": part.get("resolve", 0.0),

@@ -23,7 +23,7 @@ import sys
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
@@ -39,6 +39,7 @@ from ftdiag.errors import (
     PermissionRefused,
     RecordingError,
     TargetGone,
+    UnsupportedPython,
     UsageError,
 )
 from ftdiag.model import (
@@ -53,7 +54,6 @@ from ftdiag.model import (
     EndReason,
     Frame,
     Gap,
-    LockKind,
     NativeSamples,
     ProcessCounters,
     RecordingSettings,
@@ -66,11 +66,13 @@ from ftdiag.model import (
     Wait,
     Window,
 )
+from ftdiag.sampling.holders import Holders
+from ftdiag.sampling.thread import SCHEDSTAT_BYTES, Observation, SampledThread
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
-from ftdiag.sources.locks import LockWait, calls_from
 from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.memorymap import MemoryWatch, Owner
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.scheduling import go_first
@@ -78,6 +80,7 @@ from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
 from ftdiag.sources.stoptheworld import StopTheWorldReader
 from ftdiag.sources.waits import Blocked, WaitReader
 
+SOURCES: Final = ("auto", "native", "py-spy")
 MIN_RATE_HZ: Final = 1.0
 MAX_RATE_HZ: Final = 1000.0
 WINDOW_NS: Final = 1_000_000_000
@@ -93,8 +96,9 @@ MATCH_ATTEMPTS: Final = 50
 """Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
+LAST_READING_S: Final = 0.2
+"""How long the end of a recording waits for a reading of the memory that is under way."""
 NOT_MEASURED_PREFIX: Final = "not measured: "
-SCHEDSTAT_BYTES: Final = 96
 _SCHEDSTAT_SIZES: Final = repeat(SCHEDSTAT_BYTES)
 _STARTS: Final = repeat(0)
 SYSCALL_BYTES: Final = 256
@@ -112,6 +116,10 @@ class SamplerOptions:
     keep_bytes: int | None = None
     native_rate_hz: float = 199.0
     """Samples a second of machine code while a thread is on a core; 0 switches it off."""
+    source: str = "auto"
+    """Who reads the stacks: "native" (we), "py-spy", or "auto": py-spy for what we cannot read."""
+    blocking: bool = False
+    """py-spy may stop the target for each of its looks."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a rate or duration that makes no sense."""
@@ -119,6 +127,10 @@ class SamplerOptions:
             raise UsageError(
                 f"a rate of {self.rate_hz:g} Hz is not possible",
                 f"--rate takes {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}; 100 is usual",
+            )
+        if self.source not in SOURCES:
+            raise UsageError(
+                f"there is no source {self.source!r}", f"--source takes one of {', '.join(SOURCES)}"
             )
         if not 0 <= self.native_rate_hz <= MAX_RATE_HZ:
             raise UsageError(
@@ -140,61 +152,6 @@ class RecordingSink(Protocol):
     def put_thread(self, info: ThreadInfo) -> None: ...
     def update_target(self, target: Target) -> None: ...
     def write_window(self, window: Window) -> None: ...
-
-
-Observation = tuple[int, int, int, int, int]
-"""State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
-
-
-class _Thread:
-    """One thread of the target: its files, what was seen last, and the window's runs so far."""
-
-    __slots__ = (
-        "attempts",
-        "base_alive_ns",
-        "base_cpu_ns",
-        "base_faults",
-        "base_run_queue_ns",
-        "files",
-        "held",
-        "info",
-        "innermost",
-        "lock",
-        "observation",
-        "previous_stack",
-        "python",
-        "ran",
-        "run_start",
-        "runs",
-        "schedstat",
-        "schedstat_fd",
-        "seen_ns",
-        "settled",
-        "syscall_fd",
-    )
-
-    def __init__(self, info: ThreadInfo, files: procfs.ThreadFiles, now_ns: int) -> None:
-        self.info = info
-        self.files = files
-        self.schedstat_fd = files.schedstat_fd
-        self.syscall_fd = files.syscall_fd
-        self.python: list[PythonThread] = []
-        self.attempts = 0
-        self.schedstat = b""
-        self.settled = False
-        self.ran = True
-        self.observation: Observation | None = None
-        self.run_start = 0
-        self.runs: list[tuple[int, int, Observation]] = []
-        self.base_alive_ns = now_ns
-        self.seen_ns = now_ns
-        self.base_cpu_ns = 0
-        self.base_run_queue_ns = 0
-        self.base_faults: procfs.SwitchesAndFaults | None = None
-        self.held: tuple[int, ...] = ()
-        self.lock: LockWait | None = None
-        self.innermost: PythonThread | None = None
-        self.previous_stack = NO_STACK
 
 
 class _Stacks:
@@ -228,9 +185,14 @@ class Sampler:
     Raises AttachError (of the fitting kind) on construction when the target cannot be read.
     """
 
+    source = "native"
+    """Who reads the stacks, as recordings say it."""
+
     def __init__(self, options: SamplerOptions) -> None:
         self._options = options
         self._pid = options.pid
+        self.tell: Callable[[str], None] = lambda text: None
+        """Told what a person should know about how the target is read: a sentence or two, now and then."""
         self._memory = RemoteMemory(options.pid)
         stat = procfs.read_process_stat(options.pid)
         if stat.state in "ZX":
@@ -238,7 +200,7 @@ class Sampler:
                 f"process {options.pid} has ended; it is a zombie that waits for its parent {stat.parent}",
                 "ftdiag list   shows the Python processes",
             )
-        self._runtime = find_runtime(options.pid, self._memory)
+        version, free_threaded = self._open_python()
         self._pidfd = os.pidfd_open(options.pid)
         self._waits = WaitReader(options.pid, self._memory)
         self._fingerprint = self._identity()
@@ -249,15 +211,15 @@ class Sampler:
             start_ticks=stat.start_ticks,
             executable=procfs.read_executable(options.pid) or "?",
             command=procfs.read_command_line(options.pid),
-            python_version=str(self._runtime.layout.version),
-            free_threaded=self._runtime.layout.free_threaded,
+            python_version=version,
+            free_threaded=free_threaded,
             gil_enabled=None,
             capacity_cores=cores,
             capacity_reason=reason,
             environment=procfs.read_environment(options.pid),
         )
-        self._threads: dict[int, _Thread] = {}
-        self._ended: list[_Thread] = []
+        self._threads: dict[int, SampledThread] = {}
+        self._ended: list[SampledThread] = []
         self._next_index = 0
         self._thread_count = -1
         self._task_directory = os.open(f"/proc/{options.pid}/task", os.O_RDONLY | os.O_DIRECTORY)
@@ -267,19 +229,18 @@ class Sampler:
         self._gaps: Counter[tuple[str, str]] = Counter()
         self._windows = 0
         self._names_wanted = True
-        self._parked: dict[int, _Thread] = {}
-        self._with_holders: dict[int, set[_Thread]] = {}
-        self._waking: dict[int, list[_Thread]] = {}
-        self._stopped: list[_Thread] = []
+        self._stopped: list[SampledThread] = []
         self._totals: dict[str, int | None] = {
             "machine": procfs.machine_busy_ns(),
             "throttled": procfs.throttled_ns(options.pid),
+            "cpu": procfs.process_cpu_ns(options.pid),
         }
         self._end: End | None = None
         self._cpu_base_ns = 0
         self._native_counts: Counter[tuple[int, int, int, int]] = Counter()
         self._native_frames: dict[str | None, int] = {}
         self._native, self.native_state = self._open_native()
+        self._memory_watch = MemoryWatch(options.pid, self._runtime if free_threaded else None)
 
     def attach(self, sink: RecordingSink) -> None:
         """Begin to use a recording; reads what does not change often for the first time."""
@@ -290,7 +251,17 @@ class Sampler:
         self._pauses = StopTheWorldReader(self._interpreter)
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
+        self._holders = Holders(self._locks, self._waits, self._interpreter, self._threads, self._observe)
         self._read_gil()
+
+    def close(self) -> None:
+        """Let go of what outlives a look."""
+        self._memory_watch.close()
+
+    def _open_python(self) -> tuple[str, bool]:
+        """Find the interpreter; its version, and whether it is a free-threaded build."""
+        self._runtime = find_runtime(self._pid, self._memory)
+        return str(self._runtime.layout.version), self._runtime.layout.free_threaded
 
     def _open_native(self) -> tuple[NativeSampler | None, str]:
         """The sampler of machine code, and in words how it samples or why it cannot."""
@@ -372,16 +343,18 @@ class Sampler:
                 self._join_native(self._native.read([thread.info.tid for thread in ran]), now)
             if self._atomic_lines.due(now):
                 self._name_shared(ran, now)
+            if now >= self._memory_watch.due_ns:
+                self._memory_watch.begin(self._owners(), now)
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
         except MemoryReadError:
             self._gaps["stacks", "the interpreter's memory could not be read"] += 1
             self._check_identity(now)
 
-    def _look(self, now: int, tick: int) -> list[_Thread]:
+    def _look(self, now: int, tick: int) -> list[SampledThread]:
         """One tick of all threads; return those that ran since the last one."""
-        changed: list[_Thread] = []
-        gone: list[_Thread] = []
+        changed: list[SampledThread] = []
+        gone: list[SampledThread] = []
         threads = list(self._threads.values())
         lines: Iterable[bytes | None]
         try:
@@ -404,29 +377,24 @@ class Sampler:
             for thread in gone:
                 self._thread_ended(thread, tick)
             self._thread_count = -1  # another may have taken its place in the count
-        if self._parked:
-            self._find_holders(tick)
+        self._holders.tell(tick)
         if self._stopped:
             self._find_requester(tick)
-        self._waking.clear()
         return changed
 
-    def _observe(self, changed: list[_Thread], tick: int) -> list[_Thread]:
+    def _observe(self, changed: list[SampledThread], tick: int) -> list[SampledThread]:
         """Look closely at the threads that ran since the last tick; return those that are gone."""
-        gone: list[_Thread] = []
+        gone: list[SampledThread] = []
         calls: list[Blocked | None] = []
         walked: list[PythonThread] = []
-        looked: list[tuple[_Thread, list[PythonThread]]] = []
+        looked: list[tuple[SampledThread, list[PythonThread]]] = []
         parse = self._waits.parse
         for thread in changed:
             thread.ran = True
-            try:
-                line = os.pread(thread.syscall_fd, SYSCALL_BYTES, 0)
-            except OSError as error:
-                if error.errno in (errno.ESRCH, errno.ENOENT):
-                    gone.append(thread)
-                    continue
-                line = b""
+            line = self._syscall_line(thread)
+            if line is None:
+                gone.append(thread)
+                continue
             blocked = parse(line)
             thread.settled = blocked is not None
             calls.append(blocked)
@@ -434,6 +402,7 @@ class Sampler:
             looked.append((thread, thread.python))
             walked.extend(thread.python)
         stacks = iter(self._interpreter.walk(walked)) if walked else iter(())
+        self._waits.look_ahead(calls)
         for (thread, pythons), blocked in zip(looked, calls, strict=True):
             stack = NO_STACK
             innermost: PythonThread | None = None
@@ -448,208 +417,31 @@ class Sampler:
                 self._match_later(thread)
             thread.innermost = innermost
             thread.previous_stack = thread.observation[1] if thread.observation is not None else stack
-            self._note_held(thread, innermost, stack)
-            self._parked.pop(thread.info.index, None)
-            waited_for, thread.lock = thread.lock, None
+            self._holders.saw(thread, stack, blocked=blocked is not None)
             if blocked is None:
                 observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
-                if (
-                    waited_for is not None
-                    and thread.observation is not None
-                    and stack == thread.observation[1]
-                ):
-                    self._waking.setdefault(waited_for.key, []).append(thread)
             else:
                 observation = self._blocked(thread, blocked, stack, innermost)
-            if observation != thread.observation:
-                self._close_run(thread, tick)
-                thread.observation = observation
+            thread.observe(observation, tick)
         return gone
 
+    def _syscall_line(self, thread: SampledThread) -> bytes | None:
+        """What the kernel says of a thread's system call; empty if it does not say, `None` if it is gone."""
+        try:
+            return os.pread(thread.syscall_fd, SYSCALL_BYTES, 0)
+        except OSError as error:
+            return None if error.errno in (errno.ESRCH, errno.ENOENT) else b""
+
     def _blocked(
-        self, thread: _Thread, blocked: Blocked, stack: int, innermost: PythonThread | None
+        self, thread: SampledThread, blocked: Blocked, stack: int, innermost: PythonThread | None
     ) -> Observation:
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.lock is not None:
-            thread.lock = found.lock
-            self._parked[thread.info.index] = thread
+            self._holders.waits(thread, found.lock)
         if found.state is ThreadState.STOPPED:
             self._stopped.append(thread)
         return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
-
-    # --- who holds the locks that others wait for ---
-
-    def _note_held(self, thread: _Thread, python: PythonThread | None, stack: int) -> None:
-        """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
-        held: tuple[int, ...] = ()
-        if python is not None and python.with_exits and stack != TORN_STACK:
-            # An RLock that was entered twice is held once.
-            held = tuple(dict.fromkeys(self._locks.held_by_with_blocks(python)))
-            condition = self._waits.facts(stack).condition_frame
-            if held and condition is not None:
-                released = self._locks.condition_lock(python, condition)
-                held = tuple(key for key in held if key != released) if released else ()
-        if held == thread.held:
-            return
-        for key in thread.held:
-            holders = self._with_holders[key]
-            holders.discard(thread)
-            if not holders:
-                del self._with_holders[key]
-        for key in held:
-            self._with_holders.setdefault(key, set()).add(thread)
-        thread.held = held
-
-    def _find_holders(self, tick: int) -> None:
-        """Give every parked thread the holder of its lock as of this tick.
-
-        A waiter that did not run keeps its wait, but the lock may have changed hands since.
-        """
-        waiters: dict[int, list[_Thread]] = {}
-        for thread in self._parked.values():
-            if thread.lock is not None and thread.observation is not None:
-                waiters.setdefault(thread.lock.key, []).append(thread)
-        sections: dict[int, dict[_Thread, int]] | None = None
-        for key, waiting in waiters.items():
-            lock = waiting[0].lock
-            assert lock is not None
-            found = NO_HOLDER, int(Confidence.UNKNOWN)
-            if lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
-                if sections is None:
-                    sections = self._critical_sections()
-                # Who gives a lock away still has it in its chain while it wakes the next thread.
-                inside = sections.get(key, {})
-                found = self._handed_over(key, waiting, inside, tick)
-                if found[0] == NO_HOLDER:
-                    found = self._inside(key, inside, waking=self._is_waking(waiting))
-            else:
-                found = self._holder_of(lock)
-                if found[0] == NO_HOLDER and lock.owner:
-                    found = self._handed_over(key, waiting, {}, tick)
-            if found[0] == NO_HOLDER and self._look_again(waiting, tick):
-                found = self._holder_of(lock)
-            for thread in waiting:
-                if thread.lock is None or thread.lock.key != key or thread.observation is None:
-                    continue  # it has the lock by now
-                state, stack, wait, holder, confidence = thread.observation
-                if found != (holder, confidence):
-                    self._close_run(thread, tick)
-                    thread.observation = (state, stack, wait, *found)
-
-    def _is_waking(self, waiting: list[_Thread]) -> bool:
-        """Whether a thread that parked where these waiters are was woken, and has not gone on yet.
-
-        Parking suspends a thread's critical sections; it goes on with them when it has a core.
-        """
-        stacks = {thread.observation[1] for thread in waiting if thread.observation is not None}
-        return any(
-            thread.innermost is not None
-            and thread.innermost.critical_section & 1
-            and thread.observation is not None
-            and thread.observation[0] == ThreadState.ON_CPU
-            and thread.observation[1] in stacks
-            for thread in self._threads.values()
-        )
-
-    def _inside(self, key: int, inside: Mapping[_Thread, int], *, waking: bool) -> tuple[int, int]:
-        """The holder of an object's lock, of the threads whose critical sections name it.
-
-        There are two when one unlocked it and was taken off its core before it could leave its section, and
-        the other has it now; or only the former, while the other is `waking`. Surely not leaving is who runs
-        Python code inside (a key function of a sort).
-        """
-        if len(inside) > 1 or waking:
-            inside = {
-                thread: section
-                for thread, section in inside.items()
-                if thread.innermost is not None and calls_from(thread.innermost, section)
-            }
-        if len(inside) != 1 or not self._locks.is_locked(key):
-            return NO_HOLDER, int(Confidence.UNKNOWN)
-        (holder,) = inside
-        return holder.info.index + 1, int(Confidence.KNOWN)
-
-    def _look_again(self, waiting: list[_Thread], tick: int) -> bool:
-        """Observe waiters that ran since they were looked at in this tick: one of them may have the lock.
-
-        A tick takes a while; locks change hands meanwhile. Returns whether any had run.
-        """
-        ran = []
-        for thread in waiting:
-            with suppress(OSError):
-                schedstat = os.pread(thread.schedstat_fd, SCHEDSTAT_BYTES, 0)
-                if schedstat != thread.schedstat:
-                    thread.schedstat = schedstat
-                    ran.append(thread)
-        if ran:
-            self._observe(ran, tick)
-        return bool(ran)
-
-    def _handed_over(
-        self, key: int, waiting: list[_Thread], inside: Mapping[_Thread, int], tick: int
-    ) -> tuple[int, int]:
-        """The thread that a lock was handed to but that has not left its wait yet.
-
-        A thread that was not on a core since it parked is surely still there; one that was may have come
-        round to the same lock again, so it is only inferred. Who is `inside` its critical section has left.
-        """
-        still = [thread for thread in waiting if thread.innermost is not None]
-        waking = [
-            thread
-            for thread in self._waking.get(key, ())
-            if thread.innermost is not None and thread not in inside
-        ]
-        threads = still + waking
-        states = [thread.innermost for thread in threads if thread.innermost is not None]
-        given = [thread for thread, yes in zip(threads, self._locks.handed_over(states), strict=True) if yes]
-        if len(given) != 1:
-            return NO_HOLDER, int(Confidence.UNKNOWN)
-        thread = given[0]
-        if thread in waking:
-            return thread.info.index + 1, int(Confidence.INFERRED)
-        # It no longer waits: it holds the lock and wants a core.
-        self._parked.pop(thread.info.index, None)
-        thread.lock = None
-        thread.settled = False
-        self._close_run(thread, tick)
-        stack = NO_STACK if thread.observation is None else thread.observation[1]
-        thread.observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
-        return thread.info.index + 1, int(Confidence.KNOWN)
-
-    def _holder_of(self, lock: LockWait) -> tuple[int, int]:
-        """(holder column, confidence) for a lock; two threads that both seem to hold it mean nobody known."""
-        holder: _Thread | None = None
-        ident = self._locks.rlock_owner(lock)
-        if ident is not None:
-            holder = next((t for t in self._threads.values() for p in t.python if p.ident == ident), None)
-        elif lock.lock is not None and lock.lock.kind is LockKind.GIL:
-            holder = self._gil_holder()
-        else:
-            # Who waits for the lock does not hold it, whatever its frames say (Condition.wait's way out).
-            holders = [
-                thread
-                for thread in self._with_holders.get(lock.key, ())
-                if thread.lock is None or thread.lock.key != lock.key
-            ]
-            holder = holders[0] if len(holders) == 1 else None
-        if holder is None or (holder.lock is not None and holder.lock.key == lock.key):
-            return NO_HOLDER, int(Confidence.UNKNOWN)
-        return holder.info.index + 1, int(Confidence.KNOWN)
-
-    def _critical_sections(self) -> dict[int, dict[_Thread, int]]:
-        """Object mutex -> thread whose active critical section names it (holder or leaving) -> section."""
-        held: dict[int, dict[_Thread, int]] = {}
-        for thread in self._threads.values():
-            for python in thread.python:
-                if python.critical_section:
-                    for mutex, section in self._locks.held_by_critical_sections(python):
-                        held.setdefault(mutex, {})[thread] = section
-        return held
-
-    def _gil_holder(self) -> _Thread | None:
-        address = self._interpreter.gil_holder()
-        return next((t for t in self._threads.values() for p in t.python if p.address == address), None)
 
     def _find_requester(self, tick: int) -> None:
         """Give the threads that were found stopped at this tick the one that asked for it as holder."""
@@ -665,13 +457,7 @@ class Sampler:
             assert thread.observation is not None
             state, stack, wait, before, _ = thread.observation
             if state == ThreadState.STOPPED and before != holder and thread.info.index + 1 != holder:
-                self._close_run(thread, tick)
-                thread.observation = (state, stack, wait, holder, int(Confidence.KNOWN))
-
-    def _close_run(self, thread: _Thread, tick: int) -> None:
-        if thread.observation is not None and tick > thread.run_start:
-            thread.runs.append((thread.run_start, tick - thread.run_start, thread.observation))
-        thread.run_start = tick
+                thread.observe((state, stack, wait, holder, int(Confidence.KNOWN)), tick)
 
     # --- what the cores did ---
 
@@ -689,7 +475,7 @@ class Sampler:
                 frame = self._intern_symbol(sample.symbol)
             counts[thread.info.index, stack, int(sample.state), frame] += 1
 
-    def _name_shared(self, ran: Iterable[_Thread], now: int) -> None:
+    def _name_shared(self, ran: Iterable[SampledThread], now: int) -> None:
         """Name what threads contend for on the line that one of these is in."""
         on_cpu = int(ThreadState.ON_CPU)
         self._atomic_lines.look(
@@ -762,7 +548,7 @@ class Sampler:
             started_ns=now if self._windows or tick else None,
         )
         self._next_index += 1
-        thread = _Thread(info, files, now)
+        thread = SampledThread(info, files, now)
         thread.run_start = tick
         with suppress(OSError, ValueError, IndexError):
             thread.schedstat = os.pread(files.schedstat_fd, SCHEDSTAT_BYTES, 0)
@@ -784,17 +570,28 @@ class Sampler:
         self._sink.put_thread(info)
         self._names_wanted = True
 
+    def _owners(self) -> list[Owner]:
+        """The threads, as the memory that is theirs is looked for."""
+        return [
+            Owner(
+                thread.info.index,
+                tid,
+                thread.python[0].ident if thread.python else None,
+                thread.info.main,
+            )
+            for tid, thread in self._threads.items()
+        ]
+
     def _since_last_tick(self, now: int) -> int:
         previous = self._tick_ns[-2] if len(self._tick_ns) > 1 else self._window_start_ns
         return max(0, now - previous)
 
-    def _thread_ended(self, thread: _Thread, tick: int) -> None:
+    def _thread_ended(self, thread: SampledThread, tick: int) -> None:
         if self._threads.pop(thread.info.tid, None) is None:
             return
-        self._close_run(thread, tick)
+        thread.close_run(tick)
         thread.observation = None
-        self._note_held(thread, None, NO_STACK)
-        self._parked.pop(thread.info.index, None)
+        self._holders.forget(thread)
         if self._native is not None:
             self._native.remove_thread(thread.info.tid)
         thread.files.close()
@@ -822,13 +619,13 @@ class Sampler:
                 self._sink.put_thread(thread.info)
                 self._names_wanted = True
 
-    def _match_later(self, thread: _Thread) -> None:
+    def _match_later(self, thread: SampledThread) -> None:
         """A thread that is not Python's yet: it may be just starting, so look again for a while."""
         thread.attempts += 1
         if thread.attempts in (1, 2, 5, 10, 20, MATCH_ATTEMPTS):
             self._match_threads()
 
-    def _check_python(self, thread: _Thread, python: PythonThread) -> None:
+    def _check_python(self, thread: SampledThread, python: PythonThread) -> None:
         """A torn stack may mean that the thread state is no longer this thread's."""
         try:
             data = self._memory.read_word(python.address + self._runtime.layout.thread_native_id)
@@ -885,7 +682,7 @@ class Sampler:
         threads.sort(key=lambda thread: thread.info.index)
         runs, counters = Runs(), ThreadCounters()
         for thread in threads:
-            self._close_run(thread, ticks)
+            thread.close_run(ticks)
             thread.run_start = 0
             _append_runs(runs, thread)
             self._append_counters(counters, thread)
@@ -908,13 +705,15 @@ class Sampler:
                 (os.cpu_count() or 1) * max(0, end_ns - self._window_start_ns),
             ),
             throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
+            cpu_ns=self._difference("cpu", procfs.process_cpu_ns(self._pid)),
         )
         shared = self._atomic_lines.window(self._native_counts, now)
         native = self._native_window()
         gaps = tuple(Gap(what, why, count) for (what, why), count in self._gaps.items())
+        memory = self._memory_watch.take(0.0 if self._end is None else LAST_READING_S)
         window = Window(
             self._window_start_ns, max(end_ns, self._window_start_ns), self._tick_ns, runs, counters, cost,
-            process, gaps, native, shared,
+            process, gaps, native, shared, memory,
         )  # fmt: skip
         if ticks:
             self._sink.write_window(window)
@@ -935,7 +734,7 @@ class Sampler:
 
     def _once_a_window(self, now: int) -> None:
         try:
-            self._locks.refresh({thread.lock.key for thread in self._parked.values() if thread.lock})
+            self._locks.refresh(self._holders.waited_for)
             if self._native is not None:
                 self._native.refresh()
             stale = self._interpreter.recheck_codes()
@@ -961,7 +760,7 @@ class Sampler:
             self.target = replace(self.target, gil_enabled=enabled, gil_culprits=culprits)
             self._sink.update_target(self.target)
 
-    def _append_counters(self, counters: ThreadCounters, thread: _Thread) -> None:
+    def _append_counters(self, counters: ThreadCounters, thread: SampledThread) -> None:
         """Differences of the kernel's counters since the window began, or the thread."""
         alive_ns = thread.seen_ns - thread.base_alive_ns
         try:
@@ -1009,7 +808,7 @@ def _at_most(value: int | None, limit: int) -> int | None:
     return None if value is None else min(value, limit)
 
 
-def _append_runs(runs: Runs, thread: _Thread) -> None:
+def _append_runs(runs: Runs, thread: SampledThread) -> None:
     index = thread.info.index
     for first, ticks, (state, stack, wait, holder, confidence) in thread.runs:
         runs.thread.append(index)
@@ -1026,6 +825,22 @@ def _append_runs(runs: Runs, thread: _Thread) -> None:
 # --- the process ---
 
 
+def open_sampler(options: SamplerOptions) -> Sampler:
+    """Our sampler for a target, or the one with py-spy's stacks: if asked for, or if ours cannot read it.
+
+    Raises AttachError.
+    """
+    if options.source != "py-spy":
+        try:
+            return Sampler(options)
+        except UnsupportedPython:
+            if options.source == "native":
+                raise
+    from ftdiag.sampling.external import ExternalSampler
+
+    return ExternalSampler(options)
+
+
 def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
     """Attach, sample into `options.path` until the end, finish the recording.
 
@@ -1035,13 +850,15 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
     from ftdiag.recording.writer import RecordingWriter
 
     procfs.raise_descriptor_limit()
-    sampler = Sampler(options)
+    sampler = open_sampler(options)
+    sampler.tell = lambda text: _say({"event": "note", "text": text})
     settings = RecordingSettings(
         rate_hz=options.rate_hz,
         started_ns=time.monotonic_ns(),
         started_unix_ns=time.time_ns(),
         ftdiag_version=__version__,
         host=socket.gethostname(),
+        source=sampler.source,
         native=sampler.native_state,
     )
     writer = RecordingWriter(
@@ -1069,6 +886,7 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
             raise
         writer.finish(end)
     finally:
+        sampler.close()
         writer.close()
     return end
 

@@ -36,6 +36,8 @@ MAX_LOCKS: Final = 20_000
 """Locks that are remembered; the table starts anew beyond."""
 MAX_SEARCHES: Final = 5
 """Times in a second that a name is looked for; the frames of some waiters do not have one."""
+MAX_SEARCH_PAUSE_S: Final = 32
+"""Seconds between the seconds in which a name is looked for that was never found."""
 MAX_CRITICAL_SECTIONS: Final = 16
 MAX_NAMED_FRAMES: Final = 8
 MAX_NAMED_VALUES: Final = 64
@@ -103,6 +105,29 @@ class _Name:
     goes_on: bool = False
 
 
+class _Searches:
+    """How often a lock was searched for a name in vain: the longer that is so, the rarer it is tried."""
+
+    __slots__ = ("again", "left", "pause")
+
+    def __init__(self) -> None:
+        self.left = MAX_SEARCHES
+        self.pause = 1
+        self.again = 0
+
+    def allowed(self, second: int) -> bool:
+        """Whether to search in this second; counts it."""
+        if not self.left:
+            if second < self.again:
+                return False
+            self.left = MAX_SEARCHES
+        self.left -= 1
+        if not self.left:
+            self.again = second + self.pause
+            self.pause = min(2 * self.pause, MAX_SEARCH_PAUSE_S)
+        return True
+
+
 class LockReader:
     """Identifies locks of one target. Labels and identities are remembered by address.
 
@@ -118,7 +143,10 @@ class LockReader:
         self._waits: dict[int, LockWait] = {}
         self._labels: dict[tuple[int, str], _Label] = {}
         self._former_labels: dict[tuple[int, str], _Label] = {}
-        self._searches: dict[int, int] = {}
+        self._searches: dict[int, _Searches] = {}
+        self._seconds = 0
+        self._entries: dict[int, bytes | None] = {}
+        self._owning: dict[int, bool] | None = None
         self._asked: set[int] = set()
         self._exit_keys: dict[int, int] = {}
         self._runtime_ranges: list[tuple[int, int, str]] = []
@@ -149,10 +177,11 @@ class LockReader:
         for key in self._waits.keys() - self._asked - set(waited_for):
             self._forget(key)
         self._asked.clear()
-        self._searches.clear()
+        self._seconds += 1
 
     def _forget(self, key: int) -> None:
         wait = self._waits.pop(key)
+        self._searches.pop(wait.owner, None)
         if wait.lock is not None and wait.lock.type_name is not None:
             place = wait.owner, wait.lock.type_name
             label = self._labels.pop(place, None)
@@ -178,6 +207,15 @@ class LockReader:
         return wait
 
     def _still_owns(self, wait: LockWait) -> bool:
+        """Whether the owner of a remembered lock is what it was; read once for all that are looked at."""
+        if self._owning is None:
+            return self._reads_as_owner(wait)
+        owns = self._owning.get(wait.key)
+        if owns is None:
+            owns = self._owning[wait.key] = self._reads_as_owner(wait)
+        return owns
+
+    def _reads_as_owner(self, wait: LockWait) -> bool:
         try:
             data = self._memory.read(wait.owner, self._layout.object_size + 8)
         except MemoryReadError:
@@ -189,6 +227,16 @@ class LockReader:
         return within or _WORD.unpack_from(data, self._layout.object_size)[0] == wait.key
 
     # --- waiters ---
+
+    def look_ahead(self, calls: Iterable[BlockedCall]) -> None:
+        """Read the wait entries of all threads that are about to be identified in one system call.
+
+        What was read stands until the next call. Raises TargetGone, PermissionRefused.
+        """
+        words = list({call.arguments[0] for call in calls if _may_be_parked(call)})
+        read = self._memory.read_many([(word - 16, 16) for word in words])
+        self._entries = dict(zip(words, read, strict=True))
+        self._owning = {}
 
     def identify(
         self, call: BlockedCall, thread: PythonThread | None, *, in_condition: bool = False
@@ -224,13 +272,13 @@ class LockReader:
 
     def _wait_entry(self, call: BlockedCall) -> tuple[int, int] | None:
         """(park_arg, address waited on) of a parked thread, from the wait entry on its stack."""
-        word, stack_pointer = call.arguments[0], call.stack_pointer
-        if stack_pointer is None or not 16 <= word - stack_pointer < MAX_STACK_DISTANCE:
+        if not _may_be_parked(call):
             return None
-        try:
-            argument, address = struct.unpack("<QQ", self._memory.read(word - 16, 16))
-        except MemoryReadError:
+        word = call.arguments[0]
+        data = self._entries[word] if word in self._entries else self._memory.read_many([(word - 16, 16)])[0]
+        if data is None:
             return None
+        argument, address = struct.unpack("<QQ", data)
         return (argument, address) if address > 4096 else None
 
     def _lock_at(self, address: int, thread: PythonThread | None) -> LockWait | None:
@@ -483,10 +531,13 @@ class LockReader:
         place = owner, type_name
         known = self._labels.get(place)
         if known is None and thread is not None:
-            searches = self._searches.get(owner, 0)
-            if searches >= MAX_SEARCHES:
+            searches = self._searches.get(owner)
+            if searches is None:
+                if len(self._searches) >= MAX_LOCKS:
+                    self._searches.clear()
+                searches = self._searches[owner] = _Searches()
+            if not searches.allowed(self._seconds):
                 return None
-            self._searches[owner] = searches + 1
             known = self._find_label(owner, thread)
             former = self._former_labels.pop(place, None)
             if former is not None and former != known and self._still_called(owner, former):
@@ -601,6 +652,13 @@ class LockReader:
         except (MemoryReadError, NotAnObject):
             return None
         return None
+
+
+def _may_be_parked(call: BlockedCall) -> bool:
+    """Whether the futex lies where a parked thread's wait entry does: on its own stack."""
+    return (
+        call.stack_pointer is not None and 16 <= call.arguments[0] - call.stack_pointer < MAX_STACK_DISTANCE
+    )
 
 
 def calls_from(thread: PythonThread, section: int) -> bool:

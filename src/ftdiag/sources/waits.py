@@ -7,7 +7,7 @@ set, a `Wait` for people, and for locks what is needed to find the holder.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -111,6 +111,15 @@ class WaitReader:
         self._parsed[line] = blocked
         return blocked
 
+    def look_ahead(self, blocked: Iterable[Blocked | None]) -> None:
+        """Told of all threads that are about to be classified, so that their locks are read together."""
+        if self._locks is not None:
+            self._locks.look_ahead(
+                one.call
+                for one in blocked
+                if one is not None and one.info is not None and one.info.blocking is Blocking.FUTEX
+            )
+
     def classify(self, blocked: Blocked, stack: int, thread: PythonThread | None, tid: int) -> Classified:
         """State and wait of a blocked thread with the given Python stack and thread state (if any)."""
         info = blocked.info
@@ -196,6 +205,9 @@ class WaitReader:
 
     def _readiness(self, call: BlockedCall, info: SyscallInfo, facts: StackFacts) -> Classified:
         """An event loop without events idles; poll() on one descriptor is I/O with a timeout."""
+        if info.name in ("select", "pselect6") and call.arguments[0] == 0:
+            # No descriptor to wait for: how time.sleep() waits before 3.11 (Modules/timemodule.c).
+            return Classified(ThreadState.SLEEP, Wait(info.name, facts.library_wait))
         if info.name.startswith("epoll") or facts.library_wait is not None:
             return Classified(ThreadState.IDLE, Wait(info.name, facts.library_wait))
         detail = None

@@ -1,0 +1,1 @@
+"""Parts of the sampler's process: its threads, and who holds what they wait for."""

@@ -1,0 +1,329 @@
+"""Who holds the locks that threads wait for, as of every tick.
+
+In: threads as they are seen parked, woken or running. Out: the holder column of every parked thread.
+
+What a tick costs. Waiters stand in one queue per lock. A lock whose holder is proven by a `with` block is
+looked at again only after its holder or its waiters ran; of a queue only the head is asked whether it was
+given the lock, because the interpreter's parking lot wakes in the order in which threads parked
+(Python/parking_lot.c: waiters are appended to a bucket and taken from its front); and the waiters' rows
+change only when the answer does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import Final
+
+from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
+from ftdiag.sampling.thread import SCHEDSTAT_BYTES, SampledThread
+from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.locks import LockReader, LockWait, calls_from
+from ftdiag.sources.waits import WaitReader
+
+HEADS: Final = 16
+"""Waiters at the head of a queue that can have been given the lock, and all that were first seen with them.
+
+The order among those that were first seen parked at the same tick is not known.
+"""
+MAX_HEADS: Final = 64
+"""Beyond so many the lock's holder stays unknown until the first of them ran."""
+
+Found = tuple[int, int]
+"""Holder column and confidence."""
+NOBODY: Final[Found] = (NO_HOLDER, int(Confidence.UNKNOWN))
+
+
+class _Queue:
+    """The threads that wait for one lock, longest first, and what they were told of its holder."""
+
+    __slots__ = ("changed", "found", "fresh", "lock", "threads")
+
+    def __init__(self, lock: LockWait) -> None:
+        self.lock = lock
+        self.threads: dict[SampledThread, int] = {}
+        """With the tick (of the session) at which each was seen first."""
+        self.fresh: list[SampledThread] = []
+        """Those that came since the others were told."""
+        self.found: Found = NOBODY
+        self.changed = True
+        """Whether waiters or proven holders came or went since the last tick."""
+
+    def heads(self) -> list[SampledThread]:
+        """Those of whom one may have been given the lock."""
+        heads: list[SampledThread] = []
+        oldest = -1
+        for thread, tick in islice(self.threads.items(), MAX_HEADS):
+            if oldest < 0:
+                oldest = tick
+            if tick != oldest and len(heads) >= HEADS:
+                break
+            heads.append(thread)
+        return heads
+
+
+class Holders:
+    """Keeps queues of waiters and an index of proven holders; tells every waiter its holder."""
+
+    def __init__(
+        self,
+        locks: LockReader,
+        waits: WaitReader,
+        interpreter: InterpreterReader,
+        threads: Mapping[int, SampledThread],
+        look: Callable[[list[SampledThread], int], object],
+    ) -> None:
+        """`threads` are all of the target, by id; `look` observes threads anew, as of a tick."""
+        self._locks = locks
+        self._waits = waits
+        self._interpreter = interpreter
+        self._threads = threads
+        self._look = look
+        self._queues: dict[int, _Queue] = {}
+        self._with_holders: dict[int, set[SampledThread]] = {}
+        self._inside_sections: set[SampledThread] = set()
+        self._woken_in_sections: set[SampledThread] = set()
+        self._waking: dict[int, list[SampledThread]] = {}
+        self._ticks = 0
+
+    @property
+    def waited_for(self) -> set[int]:
+        """Keys of the locks that threads wait for."""
+        return set(self._queues)
+
+    # --- what is seen of the threads ---
+
+    def saw(self, thread: SampledThread, stack: int, *, blocked: bool) -> None:
+        """A thread ran and was looked at: it left its queue, and may hold other locks than before."""
+        lock, thread.lock = thread.lock, None
+        if lock is not None:
+            self._leave(lock.key, thread)
+            if not blocked and thread.observation is not None and stack == thread.observation[1]:
+                self._waking.setdefault(lock.key, []).append(thread)
+        self._note_held(thread, stack)
+        self._note_sections(thread, blocked=blocked)
+
+    def waits(self, thread: SampledThread, lock: LockWait) -> None:
+        """A thread was seen parked on a lock. `saw` was told before."""
+        thread.lock = lock
+        queue = self._queues.get(lock.key)
+        if queue is None:
+            queue = self._queues[lock.key] = _Queue(lock)
+        queue.threads[thread] = self._ticks
+        queue.fresh.append(thread)
+        queue.changed = True
+
+    def forget(self, thread: SampledThread) -> None:
+        """A thread ended."""
+        if thread.lock is not None:
+            self._leave(thread.lock.key, thread)
+            thread.lock = None
+        thread.innermost = None
+        self._note_held(thread, NO_STACK)
+        self._inside_sections.discard(thread)
+        self._woken_in_sections.discard(thread)
+
+    def _leave(self, key: int, thread: SampledThread) -> None:
+        queue = self._queues.get(key)
+        if queue is None:
+            return
+        queue.threads.pop(thread, None)
+        queue.changed = True
+        if not queue.threads:
+            del self._queues[key]
+
+    def _note_held(self, thread: SampledThread, stack: int) -> None:
+        """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
+        held: tuple[int, ...] = ()
+        python = thread.innermost
+        if python is not None and python.with_exits and stack != TORN_STACK:
+            # An RLock that was entered twice is held once.
+            held = tuple(dict.fromkeys(self._locks.held_by_with_blocks(python)))
+            condition = self._waits.facts(stack).condition_frame
+            if held and condition is not None:
+                released = self._locks.condition_lock(python, condition)
+                held = tuple(key for key in held if key != released) if released else ()
+        if held == thread.held:
+            return
+        for key in thread.held:
+            holders = self._with_holders[key]
+            holders.discard(thread)
+            if not holders:
+                del self._with_holders[key]
+            self._mark(key)
+        for key in held:
+            self._with_holders.setdefault(key, set()).add(thread)
+            self._mark(key)
+        thread.held = held
+
+    def _mark(self, key: int) -> None:
+        queue = self._queues.get(key)
+        if queue is not None:
+            queue.changed = True
+
+    def _note_sections(self, thread: SampledThread, *, blocked: bool) -> None:
+        """Keep the index of threads in critical sections, and of those that are about to go on with one."""
+        active = any(p.critical_section and not p.critical_section & 1 for p in thread.python)
+        thread.sections = None if active else ()
+        if active:
+            self._inside_sections.add(thread)
+        else:
+            self._inside_sections.discard(thread)
+        python = thread.innermost
+        # Parking suspends a thread's critical sections; it goes on with them when it has a core.
+        if not blocked and python is not None and python.critical_section & 1:
+            self._woken_in_sections.add(thread)
+        else:
+            self._woken_in_sections.discard(thread)
+
+    # --- a tick ---
+
+    def tell(self, tick: int) -> None:
+        """Give every parked thread the holder of its lock as of this tick.
+
+        A waiter that did not run keeps its wait, but the lock may have changed hands since.
+        """
+        for key, queue in list(self._queues.items()):
+            if not queue.threads or self._queues.get(key) is not queue:
+                continue  # all of them were found to run while another lock was looked at
+            if not queue.changed and queue.found[0] != NO_HOLDER and key in self._with_holders:
+                continue
+            queue.changed = False
+            found = self._holder(key, queue, tick)
+            told = queue.fresh if found == queue.found else queue.threads
+            queue.found = found
+            for thread in told:
+                if thread in queue.threads and thread.observation is not None:
+                    state, stack, wait, _, _ = thread.observation
+                    thread.observe((state, stack, wait, *found), tick)
+            queue.fresh = []
+        self._waking.clear()
+        self._ticks += 1
+
+    def _holder(self, key: int, queue: _Queue, tick: int) -> Found:
+        lock = queue.lock
+        if lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
+            # Who gives a lock away still has it in its chain while it wakes the next thread.
+            inside = self._sections_of(key)
+            found = self._handed_over(key, queue, inside, tick)
+            if found[0] == NO_HOLDER:
+                found = self._inside(key, inside, queue)
+        else:
+            found = self._recorded(lock)
+            if found[0] == NO_HOLDER and lock.owner:
+                found = self._handed_over(key, queue, {}, tick)
+        if found[0] == NO_HOLDER and self._look_again(queue, tick):
+            found = self._recorded(lock)
+        return found
+
+    def _look_again(self, queue: _Queue, tick: int) -> bool:
+        """Observe waiters that ran since they were looked at in this tick: one of them may have the lock.
+
+        A tick takes a while; locks change hands meanwhile. Returns whether any had run.
+        """
+        ran = []
+        for thread in queue.heads():
+            with suppress(OSError):
+                schedstat = os.pread(thread.schedstat_fd, SCHEDSTAT_BYTES, 0)
+                if schedstat != thread.schedstat:
+                    thread.schedstat = schedstat
+                    ran.append(thread)
+        if ran:
+            self._look(ran, tick)
+        return bool(ran)
+
+    def _handed_over(self, key: int, queue: _Queue, inside: Mapping[SampledThread, int], tick: int) -> Found:
+        """The thread that a lock was handed to but that has not left its wait yet.
+
+        A thread that was not on a core since it parked is surely still there; one that was may have come
+        round to the same lock again, so it is only inferred. Who is `inside` its critical section has left.
+        """
+        waking = [thread for thread in self._waking.get(key, ()) if thread not in inside]
+        threads: list[SampledThread] = []
+        states: list[PythonThread] = []
+        for thread in (*queue.heads(), *waking):
+            if thread.innermost is not None:
+                threads.append(thread)
+                states.append(thread.innermost)
+        given = [thread for thread, yes in zip(threads, self._locks.handed_over(states), strict=True) if yes]
+        if len(given) != 1:
+            return NOBODY
+        thread = given[0]
+        if thread in waking:
+            return thread.info.index + 1, int(Confidence.INFERRED)
+        # It no longer waits: it holds the lock and wants a core.
+        thread.lock = None
+        self._leave(key, thread)
+        thread.settled = False
+        stack = NO_STACK if thread.observation is None else thread.observation[1]
+        thread.observe((int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN)), tick)
+        return thread.info.index + 1, int(Confidence.KNOWN)
+
+    def _inside(self, key: int, inside: Mapping[SampledThread, int], queue: _Queue) -> Found:
+        """The holder of an object's lock, of the threads whose critical sections name it.
+
+        There are two when one unlocked it and was taken off its core before it could leave its section, and
+        the other has it now; or only the former, while the other is being woken. Surely not leaving is who
+        runs Python code inside (a key function of a sort).
+        """
+        if len(inside) > 1 or (inside and self._is_waking(queue)):
+            inside = {
+                thread: section
+                for thread, section in inside.items()
+                if thread.innermost is not None and calls_from(thread.innermost, section)
+            }
+        if len(inside) != 1 or not self._locks.is_locked(key):
+            return NOBODY
+        (holder,) = inside
+        return holder.info.index + 1, int(Confidence.KNOWN)
+
+    def _is_waking(self, queue: _Queue) -> bool:
+        """Whether a thread that parked where these waiters are was woken, and has not gone on yet."""
+        woken = {t.observation[1] for t in self._woken_in_sections if t.observation is not None}
+        return bool(woken) and any(
+            thread.observation is not None and thread.observation[1] in woken for thread in queue.threads
+        )
+
+    def _sections_of(self, key: int) -> dict[SampledThread, int]:
+        """Threads whose active critical section names the mutex (holder or leaving) -> the section."""
+        found: dict[SampledThread, int] = {}
+        for thread in self._inside_sections:
+            if thread.sections is None:
+                thread.sections = tuple(
+                    one
+                    for python in thread.python
+                    if python.critical_section
+                    for one in self._locks.held_by_critical_sections(python)
+                )
+            for mutex, section in thread.sections:
+                if mutex == key:
+                    found[thread] = section
+        return found
+
+    def _recorded(self, lock: LockWait) -> Found:
+        """The holder by `with` blocks or by the lock's own record; two that both seem to hold it: nobody."""
+        # Who waits for the lock does not hold it, whatever its frames say (Condition.wait's way out).
+        holders = [
+            thread
+            for thread in self._with_holders.get(lock.key, ())
+            if thread.lock is None or thread.lock.key != lock.key
+        ]
+        holder = holders[0] if len(holders) == 1 else None
+        if holder is None:
+            holder = self._owner(lock)
+        if holder is None or (holder.lock is not None and holder.lock.key == lock.key):
+            return NOBODY
+        return holder.info.index + 1, int(Confidence.KNOWN)
+
+    def _owner(self, lock: LockWait) -> SampledThread | None:
+        """The thread that an RLock or the GIL names as its owner."""
+        if lock.lock is not None and lock.lock.kind is LockKind.GIL:
+            address = self._interpreter.gil_holder()
+            return self._thread_with(lambda python: python.address == address)
+        ident = self._locks.rlock_owner(lock)
+        return None if ident is None else self._thread_with(lambda python: python.ident == ident)
+
+    def _thread_with(self, fits: Callable[[PythonThread], bool]) -> SampledThread | None:
+        return next((t for t in self._threads.values() for p in t.python if fits(p)), None)

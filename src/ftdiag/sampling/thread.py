@@ -1,0 +1,92 @@
+"""One thread of the target as the sampler's process knows it.
+
+In: the thread's files, and what each tick sees. Out: the runs of equal observations of a window.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import NO_STACK, ThreadInfo
+from ftdiag.sources import procfs
+from ftdiag.sources.interpreter import PythonThread
+from ftdiag.sources.locks import LockWait
+
+SCHEDSTAT_BYTES: Final = 96
+
+Observation = tuple[int, int, int, int, int]
+"""State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
+
+
+class SampledThread:
+    """One thread of the target: its files, what was seen last, and the window's runs so far."""
+
+    __slots__ = (
+        "attempts",
+        "base_alive_ns",
+        "base_cpu_ns",
+        "base_faults",
+        "base_run_queue_ns",
+        "files",
+        "held",
+        "info",
+        "innermost",
+        "lock",
+        "observation",
+        "previous_stack",
+        "python",
+        "ran",
+        "run_start",
+        "runs",
+        "schedstat",
+        "schedstat_fd",
+        "sections",
+        "seen_ns",
+        "settled",
+        "syscall_fd",
+    )
+
+    def __init__(self, info: ThreadInfo, files: procfs.ThreadFiles, now_ns: int) -> None:
+        self.info = info
+        self.files = files
+        self.schedstat_fd = files.schedstat_fd
+        self.syscall_fd = files.syscall_fd
+        self.python: list[PythonThread] = []
+        self.attempts = 0
+        self.schedstat = b""
+        self.settled = False
+        self.ran = True
+        self.observation: Observation | None = None
+        self.run_start = 0
+        self.runs: list[tuple[int, int, Observation]] = []
+        self.base_alive_ns = now_ns
+        self.seen_ns = now_ns
+        self.base_cpu_ns = 0
+        self.base_run_queue_ns = 0
+        self.base_faults: procfs.SwitchesAndFaults | None = None
+        self.held: tuple[int, ...] = ()
+        self.lock: LockWait | None = None
+        """What it waits for, while it is parked there."""
+        self.sections: tuple[tuple[int, int], ...] | None = ()
+        """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
+        self.innermost: PythonThread | None = None
+        self.previous_stack = NO_STACK
+
+    def observe(self, observation: Observation, tick: int) -> None:
+        """What is seen of it as of this tick of the window; an equal observation goes on with its run."""
+        if observation == self.observation:
+            return
+        self.close_run(tick)
+        if self.runs:
+            start, ticks, last = self.runs[-1]
+            if last == observation and start + ticks == tick:
+                # Seen otherwise for no whole tick: the same run goes on.
+                self.runs.pop()
+                self.run_start = start
+        self.observation = observation
+
+    def close_run(self, tick: int) -> None:
+        """Its run ends before this tick of the window."""
+        if self.observation is not None and tick > self.run_start:
+            self.runs.append((self.run_start, tick - self.run_start, self.observation))
+        self.run_start = tick
