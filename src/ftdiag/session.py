@@ -16,15 +16,27 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis import accounting, efficiency, hotspots, locks, oncpu, pauses, tasks, timeline
+from ftdiag.analysis import (
+    accounting,
+    allocations,
+    efficiency,
+    hotspots,
+    locks,
+    oncpu,
+    pauses,
+    tasks,
+    timeline,
+)
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.ticks import STATES, tick_runs
 from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
 from ftdiag.model import (
+    Allocations,
     Gap,
     HotLine,
+    Intrusion,
     Metrics,
     Pauses,
     ProcessCounters,
@@ -38,7 +50,7 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.recording.reader import Recording
-from ftdiag.rules import diagnose
+from ftdiag.rules import RULES, Diagnosis, diagnose
 from ftdiag.rules.base import Now
 from ftdiag.rules.charges import facts_of
 from ftdiag.rules.workload import workload_of
@@ -106,10 +118,11 @@ class _Found:
 
 
 class Session:
-    """Snapshots of a recording."""
+    """Snapshots of a recording; `capture` is a capture of memray to join, instead of the recording's own."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: Recording, capture: Allocations | None = None) -> None:
         self._recording = recording
+        self._capture = capture
         self._numbers = locks.LockNumbers()
         self._lock_of_wait: Ints = np.zeros(1, dtype=np.int64)
         self._digests: OrderedDict[tuple[int, int, float | None], _Digest] = OrderedDict()
@@ -122,6 +135,11 @@ class Session:
         """The recording that is looked at."""
         return self._recording
 
+    @property
+    def allocations(self) -> Allocations | None:
+        """The capture of memray that is joined to the lines."""
+        return self._recording.allocations if self._capture is None else self._capture
+
     def refresh(self) -> bool:
         """Takes in what the recording gained; True if there is anything new."""
         return self._recording.refresh()
@@ -129,8 +147,7 @@ class Session:
     def snapshot(self, t0_ns: int | None = None, t1_ns: int | None = None) -> Snapshot:
         """The windows that overlap [t0_ns, t1_ns); without bounds the whole recording."""
         first, last = self._positions(t0_ns, t1_ns)
-        digests = self._digests_of(first, last)
-        return self._diagnosed(self._assembled(first, last, digests), last)
+        return self._diagnosed(self._assembled(first, last, self._usable_digests(first, last)), last)
 
     def last(self, length_ns: int) -> Snapshot:
         """The last `length_ns` of the recording."""
@@ -139,7 +156,7 @@ class Session:
 
     def accounted_time(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ThreadTime:
         """Thread-time of a range by thread, state, stack and wait."""
-        digests = self._digests_of(*self._positions(t0_ns, t1_ns))
+        digests = self._usable_digests(*self._positions(t0_ns, t1_ns))
         return accounting.merge_time([digest.time for digest in digests])
 
     def pauses(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[Pauses, ...]:
@@ -149,7 +166,8 @@ class Session:
 
     def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
         """The hottest functions of a range; lines of one function are summed."""
-        return hotspots.hot_functions(self._recording, self.accounted_time(t0_ns, t1_ns)).lines
+        functions = hotspots.hot_functions(self._recording, self.accounted_time(t0_ns, t1_ns)).lines
+        return allocations.joined_functions(functions, self.allocations)
 
     def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline | None:
         """Cores by state over a range, in at most `slices` slices."""
@@ -250,6 +268,22 @@ class Session:
 
     # --- digests -----------------------------------------------------------------------------------
 
+    def _usable_digests(self, first: int, last: int) -> list[_Digest]:
+        """What figures are made of: windows in which no instrument changed the target, if there are any."""
+        quiet = self._quiet_ranges(first, last)
+        if not quiet:
+            return self._digests_of(first, last)
+        return [digest for begin, end in quiet for digest in self._digests_of(begin, end)]
+
+    def _has_quiet(self, snapshot: Snapshot) -> bool:
+        return bool(self._quiet_ranges(*self._positions(snapshot.t0_ns, snapshot.t1_ns)))
+
+    def _quiet_ranges(self, first: int, last: int) -> list[tuple[int, int]]:
+        recording = self._recording
+        if not recording.intrusions:
+            return [(first, last)] if first < last else []
+        return allocations.quiet_ranges(recording.t0_ns, recording.t1_ns, first, last, recording.intrusions)
+
     def _digests_of(self, first: int, last: int) -> list[_Digest]:
         digests: list[_Digest] = []
         begin = first
@@ -337,6 +371,15 @@ class Session:
                 *gaps,
                 Gap("thread", f"only the {MAX_THREADS} with the most active time are listed", left_out),
             )
+        intrusions = self._intrusions(first, last)
+        if intrusions:
+            quiet = sum(end - begin for begin, end in self._quiet_ranges(first, last))
+            why = f"{_attached(intrusions)}; they are left out of every figure"
+            if quiet:
+                gaps = (*gaps, Gap("windows", why, last - first - quiet))
+            else:
+                metrics = _without_efficiency(metrics)
+                missing.update(dict.fromkeys(_OF_EFFICIENCY, f"{_attached(intrusions)} all the time"))
         return Snapshot(
             target=recording.target,
             settings=recording.settings,
@@ -345,7 +388,9 @@ class Session:
             t1_ns=int(recording.t1_ns[last - 1]) if first < last else start,
             metrics=metrics,
             threads=listed,
-            hot=hotspots.hot_lines(recording, time, details=details).lines,
+            hot=allocations.joined(
+                hotspots.hot_lines(recording, time, details=details).lines, self.allocations
+            ),
             locks=locks.merge_locks(recording, self._numbers, [digest.locks for digest in digests], duration),
             findings=(),
             not_applicable=(),
@@ -356,6 +401,17 @@ class Session:
             ),
             process=process[-1] if process else None,
             pauses=pauses.merge_pauses(recording, [digest.pauses for digest in digests]),
+            allocations=self.allocations,
+            intrusions=intrusions,
+        )
+
+    def _intrusions(self, first: int, last: int) -> tuple[Intrusion, ...]:
+        """Those that touch the windows at [first, last)."""
+        if first >= last:
+            return ()
+        begin, end = int(self._recording.t0_ns[first]), int(self._recording.t1_ns[last - 1])
+        return tuple(
+            each for each in self._recording.intrusions if each.begin_ns < end and each.end_ns > begin
         )
 
     def _diagnosed(self, snapshot: Snapshot, last: int) -> Snapshot:
@@ -369,6 +425,8 @@ class Session:
             standing=before.standing if follows else {},
         )
         diagnosis = diagnose(facts)
+        if snapshot.intrusions and snapshot.metrics.useful_cores is None and not self._has_quiet(snapshot):
+            diagnosis = _only_of_allocations(diagnosis, _attached(snapshot.intrusions))
         self._found = _Found(snapshot.t0_ns, snapshot.t1_ns, diagnosis.standing)
         return replace(
             snapshot,
@@ -459,8 +517,51 @@ class Session:
         }
 
 
+_OF_EFFICIENCY: Final = (
+    "useful_cores",
+    "ideal_speedup",
+    "efficiency_ratio",
+    "lost_cores",
+    "load_balance_ratio",
+    "serial_share_ratio",
+)
+"""Figures that a range with an instrument attached all the time does not have."""
+_LOOKS_AT_ALLOCATIONS: Final = ("allocation-churn",)
+"""Rules that a capture is made for."""
+
+
+def _attached(intrusions: tuple[Intrusion, ...]) -> str:
+    """What changed how the program runs, in words."""
+    return f"{' and '.join(sorted({each.what for each in intrusions}))} was attached"
+
+
+def _without_efficiency(metrics: Metrics) -> Metrics:
+    return replace(
+        metrics,
+        useful_cores=None,
+        ideal_speedup=None,
+        efficiency_ratio=None,
+        lost_cores={},
+        load_balance_ratio=None,
+        serial_share_ratio=None,
+    )
+
+
+def _only_of_allocations(diagnosis: Diagnosis, why: str) -> Diagnosis:
+    """Without findings about time: a program that an instrument slows down has other ones."""
+    known = {rule for rule, _ in diagnosis.not_applicable}
+    silenced = [rule.id for rule in RULES if rule.id not in known and rule.id not in _LOOKS_AT_ALLOCATIONS]
+    return Diagnosis(
+        tuple(finding for finding in diagnosis.findings if finding.rule_id in _LOOKS_AT_ALLOCATIONS),
+        (*diagnosis.not_applicable, *((rule, f"{why} all the time") for rule in silenced)),
+    )
+
+
 def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int) -> Metrics:
-    """The metrics with what the rest of the machine and the CPU quota took; `None` where not read."""
+    """The metrics with what threads used that were not seen, and what the rest of the machine and the CPU
+    quota took; `None` where not read."""
+    whole = [reading.cpu_ns for reading in process if reading.cpu_ns is not None]
+    own_ns = max(cpu_ns, sum(whole)) if len(whole) == len(process) and whole else None
     busy = [reading.machine_busy_ns for reading in process if reading.machine_busy_ns is not None]
     throttled = [reading.throttled_ns for reading in process if reading.throttled_ns is not None]
     if metrics.duration_ns <= 0:
@@ -469,9 +570,12 @@ def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int)
         metrics,
         # Where some windows lack the reading the sum would be too small: then it is not known.
         other_programs_cores=(
-            max(0.0, sum(busy) - cpu_ns) / metrics.duration_ns if len(busy) == len(process) and busy else None
+            max(0.0, sum(busy) - (cpu_ns if own_ns is None else own_ns)) / metrics.duration_ns
+            if len(busy) == len(process) and busy
+            else None
         ),
         throttled_cores=sum(throttled) / metrics.duration_ns if throttled else None,
+        unseen_threads_cores=None if own_ns is None else (own_ns - cpu_ns) / metrics.duration_ns,
     )
 
 

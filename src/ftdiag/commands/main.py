@@ -41,7 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "record": ("record", "Record a running process to a file."),
     "open": ("open", "Look at a recording."),
     "report": ("report", "Print the report of a recording."),
-    "import": ("import_", "Make a recording of a file of memray or py-spy."),
+    "import": ("import_", "Make a recording of another profiler's file."),
     "explain": ("explain", "Explain a finding: what it means and what to do."),
     "doctor": ("doctor", "Say what works here, and what to do where it does not."),
     "demo": ("demo", "Show a recording of a program that does not scale."),

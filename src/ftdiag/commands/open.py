@@ -6,32 +6,34 @@ from pathlib import Path
 
 import click
 
-from ftdiag.commands.parameters import FILE, examples
+from ftdiag.commands.parameters import FILE, examples, memory_file_option
 
 
 @click.command(
     short_help="Look at a recording.",
     epilog=examples(
         ("ftdiag open app.ftdiag", "finished, or still being written"),
+        ("ftdiag open app.ftdiag --memory a.bin", "with a capture of memray"),
         ("ftdiag open app.ftdiag > report.txt", "without a terminal: the text report"),
     ),
 )
 @click.argument("file", type=FILE)
-def command(file: Path) -> int:
+@memory_file_option
+def command(file: Path, memory: Path | None) -> int:
     """Look at the recording FILE in the cockpit.
 
     Without a terminal the text report is printed.
     """
-    return show(file)
+    return show(file, memory)
 
 
-def show(path: Path) -> int:
+def show(path: Path, memory: Path | None = None) -> int:
     """The cockpit, or without a terminal the text report; the exit status."""
     from ftdiag.commands import viewing
 
     form = viewing.chosen_format(None)
     viewing.load(form)
-    with viewing.opened(path) as session:
+    with viewing.opened(path, memory) as session:
         if form == "tui":
             status = viewing.show_cockpit(session)
         else:

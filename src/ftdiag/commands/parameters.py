@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 MIN_RATE_HZ: Final = 1.0
 MAX_RATE_HZ: Final = 1000.0
 """The sampler's own limits (a test compares them): checked here before a program is started for it."""
+SOURCES: Final = ("auto", "native", "py-spy")
 DEFAULT_RATE_HZ: Final = 100.0
 MAX_DURATION_S: Final = 31_536_000.0
 MAX_PID: Final = 1 << 22
@@ -123,6 +124,22 @@ def rate_option(command: Command) -> Command:
     )(command)
 
 
+def source_options(command: Command) -> Command:
+    """--source and --blocking."""
+    command = click.option(
+        "--blocking",
+        is_flag=True,
+        help="py-spy may stop the process for each of its looks: exact stacks, a slower program.",
+    )(command)
+    return click.option(
+        "--source",
+        type=click.Choice(SOURCES),
+        default="auto",
+        show_default=True,
+        help="Who reads the stacks: ftdiag (native), py-spy, or py-spy where ftdiag cannot (auto).",
+    )(command)
+
+
 def duration_option(text: str) -> Callable[[Command], Command]:
     """--duration."""
 
@@ -151,6 +168,16 @@ def output_option(command: Command) -> Command:
         required=True,
         metavar="FILE",
         help="The recording to make; it must not exist.",
+    )(command)
+
+
+def memory_file_option(command: Command) -> Command:
+    """--memory of commands that look at a recording."""
+    return click.option(
+        "--memory",
+        type=FILE,
+        metavar="CAPTURE",
+        help="Join this capture of memray: what each line allocates.",
     )(command)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from ftdiag.commands.parameters import FILE, Number, examples, fail_on_option
+from ftdiag.commands.parameters import FILE, Number, examples, fail_on_option, memory_file_option
 from ftdiag.errors import RecordingError, UsageError
+
+if TYPE_CHECKING:
+    from ftdiag.model import Snapshot
 
 MAX_SECONDS: Final = 1e9
 SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
@@ -21,6 +24,7 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
         ("ftdiag report app.ftdiag --from 60 --to 90", "half a minute of it"),
         ("ftdiag report app.ftdiag --format json | jq .hot", "for programs"),
         ("ftdiag report app.ftdiag --format html > a.html", "to hand on"),
+        ("ftdiag report app.ftdiag --memory capture.bin --sort allocations", ""),
         ("ftdiag report app.ftdiag --fail-on critical", "status 1 if there is one"),
     ),
 )
@@ -30,23 +34,55 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
 )
 @click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
 @click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
+@click.option(
+    "--sort",
+    type=click.Choice(["time", "allocations"]),
+    default="time",
+    show_default=True,
+    help="Which hot lines come first.",
+)
+@memory_file_option
 @fail_on_option
-def command(file: Path, form: str, from_s: float | None, to_s: float | None, fail_on: str | None) -> int:
+def command(
+    file: Path,
+    form: str,
+    from_s: float | None,
+    to_s: float | None,
+    sort: str,
+    memory: Path | None,
+    fail_on: str | None,
+) -> int:
     """Print the report of the recording FILE."""
     from ftdiag.commands import terminal, viewing
 
     terminal.require_output()
     viewing.load(form)
-    with viewing.opened(file) as session:
+    with viewing.opened(file, memory) as session:
         span = session.recording.span_ns()
         if span is None:
             raise RecordingError(
                 f"{file} has nothing in it yet", "ftdiag record PID -o FILE   records at least a second"
             )
         t0_ns, t1_ns = bounds_ns(span, from_s, to_s)
-        status = viewing.print_report(session.snapshot(t0_ns, t1_ns), form, fail_on)
+        snapshot = session.snapshot(t0_ns, t1_ns)
+        if sort == "allocations":
+            snapshot = sorted_by_allocations(snapshot, file)
+        status = viewing.print_report(snapshot, form, fail_on)
         viewing.warn_of_damage(session.recording)
     return status
+
+
+def sorted_by_allocations(snapshot: Snapshot, file: Path) -> Snapshot:
+    """The lines that allocate most first. Raises UsageError where nothing is known of allocations."""
+    from ftdiag.analysis.allocations import by_allocations
+
+    if snapshot.allocations is None:
+        raise UsageError(
+            f"--sort allocations needs a capture of memray, and {file} has none",
+            f"ftdiag report {file} --sort allocations --memory CAPTURE   joins one;"
+            " ftdiag attach PID --memory makes one",
+        )
+    return by_allocations(snapshot)
 
 
 def bounds_ns(

@@ -22,7 +22,7 @@ from ftdiag.model import Severity
 
 if TYPE_CHECKING:
     from ftdiag.launcher import SamplerProcess
-    from ftdiag.model import Snapshot
+    from ftdiag.model import Allocations, Snapshot
     from ftdiag.recording.reader import Recording
     from ftdiag.session import Session
     from ftdiag.tui.app import CockpitApp
@@ -239,14 +239,31 @@ def findings_status(snapshot: Snapshot, fail_on: str | None) -> int:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Session]:
-    """A session on a recording, or on another profiler's file."""
+def opened(path: Path, memory: Path | None = None) -> Iterator[Session]:
+    """A session on a recording, or on another profiler's file, with a capture of memray joined to it."""
     from ftdiag.commands.importing import as_recording
     from ftdiag.recording.reader import Recording
     from ftdiag.session import Session
 
     with as_recording(path) as found, Recording.open(found) as recording:
-        yield Session(recording)
+        yield Session(recording, None if memory is None else captured(memory, recording))
+
+
+def captured(path: Path, recording: Recording) -> Allocations:
+    """What is in a capture of memray. Raises RecordingError."""
+    from ftdiag.importers.memray import read_capture
+
+    line = terminal.Progress()
+    try:
+        capture = read_capture(path, line.show)
+    finally:
+        line.clear()
+    if capture.pid != recording.target.pid:
+        terminal.note(
+            f"{path} is of process {capture.pid}, the recording of {recording.target.pid}:"
+            " lines are joined by file, line and function"
+        )
+    return capture
 
 
 def warn_of_damage(recording: Recording) -> None:

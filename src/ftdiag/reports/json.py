@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from ftdiag.model import (
+    Allocations,
     Finding,
     HotLine,
+    LineAllocations,
     LockMetrics,
     Pauses,
     Snapshot,
@@ -24,9 +26,12 @@ from ftdiag.model import (
 from ftdiag.reports.chain import chain
 
 SCHEMA: Final = "ftdiag-report/1"
+MEMRAY_LINES: Final = 200
+"""Lines of a capture of memray in the report; those with the most allocations are kept."""
 STACK_FRAMES: Final = 64
 """Frames of a stack in the report; the innermost ones are kept."""
 NOT_RECORDED: Final = "not recorded by this version"
+NO_CAPTURE: Final = "needs a capture of memray: ftdiag attach PID --memory"
 
 Json = dict[str, Any]
 
@@ -36,7 +41,7 @@ def to_report(snapshot: Snapshot) -> Json:
     quality = snapshot.quality
     not_measured = {
         "memory": f"all but rss_bytes: {NOT_RECORDED}",
-        "hot.allocations": NOT_RECORDED,
+        **({} if snapshot.allocations else dict.fromkeys(("hot.allocations", "memory.memray"), NO_CAPTURE)),
         **dict(quality.not_measured),
     }
     steps = chain(snapshot.metrics)
@@ -44,6 +49,8 @@ def to_report(snapshot: Snapshot) -> Json:
         not_measured.setdefault("chain", "needs the capacity in cores")
     elif any(value is None for _, value in steps):
         not_measured.setdefault("chain", "factors that are null need native samples of the threads on a core")
+    if snapshot.metrics.unseen_threads_cores is None:
+        not_measured.setdefault("unseen_threads_cores", "the process's own CPU clock was not recorded")
     target = snapshot.target
     return {
         "schema": SCHEMA,
@@ -68,13 +75,13 @@ def to_report(snapshot: Snapshot) -> Json:
         "metrics": _metrics(snapshot, steps, not_measured),
         "threads": [_thread(thread) for thread in snapshot.threads],
         "locks": [_lock(lock) for lock in snapshot.locks],
-        "hot": [_hot(line) for line in snapshot.hot],
+        "hot": [_hot(line, snapshot.allocations) for line in snapshot.hot],
         "memory": {
             "rss_bytes": None if snapshot.process is None else snapshot.process.rss_bytes,
             "pss_bytes": None,
             "stacks_bytes": None,
             "per_thread_bytes": None,
-            "memray": None,
+            "memray": None if snapshot.allocations is None else _memray(snapshot.allocations),
         },
         "workload": _workload(snapshot),
         "pauses": [_pauses(pauses) for pauses in snapshot.pauses],
@@ -113,6 +120,7 @@ def _metrics(
         "threads_with_work": metrics.threads_with_work,
         "on_cpu_cores": _number(metrics.on_cpu_cores),
         "run_queue_cores": _number(metrics.run_queue_cores),
+        "unseen_threads_cores": _number(metrics.unseen_threads_cores),
         "useful_cores": _number(metrics.useful_cores),
         "speedup_now": _number(metrics.useful_cores),
         "ideal_speedup": _number(metrics.ideal_speedup),
@@ -205,7 +213,7 @@ def _lock(lock: LockMetrics) -> Json:
     }
 
 
-def _hot(line: HotLine) -> Json:
+def _hot(line: HotLine, capture: Allocations | None) -> Json:
     return {
         "function": _text(line.frame.function),
         "file": _text(line.frame.filename),
@@ -213,13 +221,74 @@ def _hot(line: HotLine) -> Json:
         "total_s": _seconds(line.total_ns),
         "states": _states(line.states_ns),
         "threads": line.threads,
-        "allocations": None,
+        "allocations": None
+        if line.allocations is None or capture is None
+        else _line_allocations(line.allocations, capture),
         "stacks": [{"total_s": _seconds(spent), "stack": _stack(stack)} for stack, spent in line.stacks],
         "shared": [
             {"name": _text(one.name), "type_name": _text(one.type_name), "confidence": one.confidence.label}
             for one in line.shared
         ],
         "native": [{"symbol": _text(symbol), "share": _number(share)} for symbol, share in line.native],
+    }
+
+
+def _line_allocations(line: LineAllocations, capture: Allocations) -> Json:
+    return {
+        "count": line.count,
+        "bytes": line.size_bytes,
+        "temporary": line.temporary,
+        "per_s": _number(capture.per_second(line.count)),
+        "bytes_per_s": _number(capture.per_second(line.size_bytes)),
+        "temporary_per_s": _number(capture.per_second(line.temporary)),
+        "peak_bytes": line.peak_bytes,
+        "left_count": line.left_count,
+        "left_bytes": line.left_bytes,
+        "threads": line.threads,
+    }
+
+
+def _memray(capture: Allocations) -> Json:
+    return {
+        "start": _moment(capture.begin_unix_ns),
+        "duration_s": _seconds(capture.duration_ns),
+        "pid": capture.pid,
+        "python_allocators": capture.python_allocators,
+        "aggregated": capture.aggregated,
+        "cut_short": capture.cut_short,
+        "count": capture.count,
+        "bytes": capture.size_bytes,
+        "temporary": capture.temporary,
+        "per_s": _number(capture.per_second(capture.count)),
+        "bytes_per_s": _number(capture.per_second(capture.size_bytes)),
+        "temporary_per_s": _number(capture.per_second(capture.temporary)),
+        "peak_bytes": capture.peak_bytes,
+        "left_count": capture.left_count,
+        "left_bytes": capture.left_bytes,
+        "threads": [
+            {
+                "number": thread.number,
+                "name": None if thread.name is None else _text(thread.name),
+                "count": thread.count,
+                "bytes": thread.size_bytes,
+                "temporary": thread.temporary,
+                "peak_bytes": thread.peak_bytes,
+                "left_bytes": thread.left_bytes,
+            }
+            for thread in capture.threads
+        ],
+        "lines": [
+            {
+                "function": _text(line.frame.function),
+                "file": _text(line.frame.filename),
+                "line": line.frame.line,
+                **_line_allocations(line, capture),
+                "stack": _stack(line.stack),
+            }
+            for line in capture.lines[:MEMRAY_LINES]
+        ],
+        "lines_left_out": capture.lines_left_out + max(0, len(capture.lines) - MEMRAY_LINES),
+        "not_measured": {name: _text(reason) for name, reason in capture.not_measured.items()},
     }
 
 
@@ -296,7 +365,11 @@ def _text(text: str) -> str:
 def _start(snapshot: Snapshot) -> str | None:
     """Wall-clock time of the range's beginning, ISO 8601 in UTC."""
     settings = snapshot.settings
-    unix_ns = settings.started_unix_ns + (snapshot.t0_ns - settings.started_ns)
+    return _moment(settings.started_unix_ns + (snapshot.t0_ns - settings.started_ns))
+
+
+def _moment(unix_ns: int) -> str | None:
+    """ISO 8601 in UTC."""
     try:
         moment = datetime.fromtimestamp(unix_ns / 1e9, UTC)
     except (ValueError, OverflowError, OSError):

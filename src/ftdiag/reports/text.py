@@ -31,6 +31,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
 )
+from ftdiag.reports.allocations import allocation_sentences, line_words
 from ftdiag.reports.escaping import visible
 
 SHOWN_THREADS: Final = 12
@@ -47,6 +48,7 @@ MOSTLY_SHARE: Final = 0.6
 """A thread with this share of a lock's blame at a line or more is named as its holder there."""
 SHOWN_GAPS: Final = 12
 SHOWN_PAUSES: Final = 6
+SHOWN_SYMBOLS: Final = 5
 MIN_WIDTH: Final = 20
 NOTEWORTHY_SHARE: Final = 0.05
 """A wait of this share of all thread-time or more is worth the first line."""
@@ -155,6 +157,7 @@ class _Report:
                 self._counted("Locks", SHOWN_LOCKS, len(self._snapshot.locks)), self._locks()
             )
             yield from self._section("Stop-the-world pauses", self._pauses())
+        yield from self._section("Allocations", self._allocations())
         yield from self._section("Not measured", self._not_measured())
         yield from self._section("Quality", self._quality())
 
@@ -162,6 +165,8 @@ class _Report:
 
     def headline(self) -> str:
         metrics = self._snapshot.metrics
+        if not metrics.ticks and not self._alive_ns and self._snapshot.allocations is not None:
+            return "A capture of memray: what allocates, and no samples of where time goes."
         if not metrics.ticks and not self._alive_ns:
             return "Nothing was recorded in this range: no tick was taken."
         if metrics.capacity_cores is None:
@@ -321,6 +326,9 @@ class _Report:
                 else f"; efficiency {units.percent(metrics.efficiency_ratio)}"
             )
             yield _item(f"useful: {units.cores(metrics.useful_cores)}{ideal}{efficiency}")
+        if metrics.unseen_threads_cores is not None and metrics.unseen_threads_cores >= NOTEWORTHY_SHARE:
+            unseen = units.cores(metrics.unseen_threads_cores)
+            yield _item(f"threads that were gone before they could be looked at used {unseen} more")
         lost = [(state, cores) for state, cores in _longest(metrics.lost_cores) if cores >= 0.005]
         if lost:
             yield _item("lost: " + ", ".join(f"{cores:.2f} to {STATE_NAMES[state]}" for state, cores in lost))
@@ -402,16 +410,21 @@ class _Report:
 
     def _hot(self) -> Iterator[tuple[int, str]]:
         for line in self._shown_lines():
-            yield _item(
-                f"{self._frame(line.frame)}: {self._share(line.total_ns)}, {units.seconds(line.total_ns)} "
-                f"in {units.plural(line.threads, 'thread')}: {self._split(line.states_ns, line.total_ns)}"
-            )
+            if line.total_ns:
+                share, spent = self._share(line.total_ns), units.seconds(line.total_ns)
+                threads = units.plural(line.threads, "thread")
+                split = self._split(line.states_ns, line.total_ns)
+                yield _item(f"{self._frame(line.frame)}: {share}, {spent} in {threads}: {split}")
+            else:
+                yield _item(f"{self._frame(line.frame)}: not seen by the samples")
+            if line.allocations is not None and self._snapshot.allocations is not None:
+                yield _detail(f"allocates: {line_words(line.allocations, self._snapshot.allocations)}")
             if line.shared:
                 yield _detail(f"shared by threads there: {', '.join(map(self._shared, line.shared))}")
             if self._mostly_not_work(line):
                 native = ", ".join(
                     f"{self._safe(symbol)} {units.percent(share)}"
-                    for symbol, share in line.native
+                    for symbol, share in line.native[:SHOWN_SYMBOLS]
                     if share >= SMALL_SHARE
                 )
                 yield _detail(f"machine code: {native}")
@@ -431,8 +444,18 @@ class _Report:
         return [
             line
             for rank, line in enumerate(self._snapshot.hot[:SHOWN_LINES])
-            if rank < 3 or line.total_ns >= SMALL_SHARE * self._alive_ns
+            if rank < 3 or line.total_ns >= SMALL_SHARE * self._alive_ns or self._allocates_much(line)
         ]
+
+    def _allocates_much(self, line: HotLine) -> bool:
+        capture, own = self._snapshot.allocations, line.allocations
+        if capture is None or own is None or not capture.count:
+            return False
+        return (own.count or 0) >= SMALL_SHARE * capture.count
+
+    def _allocations(self) -> Iterator[tuple[int, str]]:
+        if self._snapshot.allocations is not None:
+            yield from allocation_sentences(self._snapshot.allocations, self._frame, self._safe)
 
     def _callers(self, line: HotLine) -> Iterator[tuple[int, str]]:
         stack, spent = line.stacks[0] if line.stacks else ((), 0.0)
