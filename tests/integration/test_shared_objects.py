@@ -151,15 +151,20 @@ def test_the_sampler_names_what_makes_a_line_slow(program: Program, tmp_path: Pa
     # GIVEN two threads that contend for one attribute
     running = program(source("CONFIG.value"))
 
-    # WHEN the process is sampled
-    with recorded(running.pid, tmp_path / "r", 3.0) as recording:
-        if not recording.native(0, len(recording)).samples.sum():
-            pytest.fail(f"no native samples: {recording.settings.native}")
-        snapshot = Session(recording).snapshot()
-        assert recording.verify() == ()
+    # WHEN the process is sampled: again if they took turns instead of running at once, as on a busy machine
+    for attempt in range(10):
+        with recorded(running.pid, tmp_path / f"r{attempt}", 3.0) as recording:
+            if not recording.native(0, len(recording)).samples.sum():
+                pytest.fail(f"no native samples: {recording.settings.native}")
+            snapshot = Session(recording).snapshot()
+            assert recording.verify() == ()
+        named = [one for one in snapshot.hot if one.frame.function == "loop" and one.shared]
+        if named:
+            break
 
     # THEN its line has the object's name, and the machine code
-    line = next(one for one in snapshot.hot if one.frame.function == "loop" and one.shared)
+    assert named, snapshot.hot
+    line = named[0]
     assert {one.name for one in line.shared} >= {"CONFIG", "CONFIG.value"}
     assert "_Py_DecRefShared" in dict(line.native)
 
