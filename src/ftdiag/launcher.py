@@ -35,6 +35,7 @@ TERMINATE_TIMEOUT_S: Final = 2.0
 MAX_LINE_BYTES: Final = 4 << 20
 """Longest line taken from the sampler; it quotes the target's command line, which it bounds."""
 MAX_STDERR_BYTES: Final = 16_384
+MAX_NOTES: Final = 100
 
 _ERRORS: Final[Mapping[str, type[FtdiagError]]] = {
     name: kind
@@ -61,6 +62,8 @@ class SamplingRequest:
     duration_s: float | None = None
     keep_ns: int | None = None
     keep_bytes: int | None = None
+    source: str = "auto"
+    blocking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class SamplerProcess:
         self._started = False
         self._end: SamplingEnd | None = None
         self._error: FtdiagError | None = None
+        self._notes: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +166,11 @@ class SamplerProcess:
         if self._end is None:
             self._raise_error()
         return self._end
+
+    def take_notes(self) -> list[str]:
+        """What the sampler said for people since this was last asked."""
+        notes, self._notes = self._notes, []
+        return notes
 
     # --- ending ------------------------------------------------------------------------------------
 
@@ -258,6 +267,9 @@ class SamplerProcess:
         event = message.get("event")
         if event == "started":
             self._started = True
+        elif event == "note":
+            if len(self._notes) < MAX_NOTES:
+                self._notes.append(str(message.get("text")))
         elif event == "error":
             kind = _ERRORS.get(str(message.get("kind")), FtdiagError)
             hint = message.get("hint")

@@ -89,6 +89,8 @@ FIRST_STACK_ID: Final = 8
 """Smallest id of a real stack; the ids below are reserved."""
 IMPORTED_PREFIX: Final = "import: "
 """`RecordingSettings.source` of a recording that was made of another program's file begins with this."""
+NO_STACKS_PREFIX: Final = "none: "
+"""`RecordingSettings.source` where nobody read the stacks begins with this; the reason follows."""
 NO_WAIT: Final = 0
 """Wait id: the thread did not wait, or nothing is known of its wait."""
 NO_HOLDER: Final = 0
@@ -396,8 +398,8 @@ class RecordingSettings:
     """How a recording was made. `started_unix_ns` is wall-clock time of `started_ns`.
 
     `native` says how machine code was sampled, or why it was not (beginning with "not measured: ").
-    `source` says who read the stacks: "native" (our reader), "py-spy", "none" (only the kernel was asked), or
-    IMPORTED_PREFIX and the kind of file; an imported recording has no counters of the kernel.
+    `source` says who read the stacks: "native" (our reader), "py-spy", NO_STACKS_PREFIX and the reason where
+    only the kernel was asked, or IMPORTED_PREFIX and the kind of file: that has no counters of the kernel.
     """
 
     rate_hz: float
@@ -412,6 +414,11 @@ class RecordingSettings:
     def imported(self) -> str | None:
         """The kind of file that the recording was made of, where ftdiag did not record it itself."""
         return self.source[len(IMPORTED_PREFIX) :] if self.source.startswith(IMPORTED_PREFIX) else None
+
+    @property
+    def no_stacks(self) -> str | None:
+        """Why nobody read the stacks; `None` if somebody did."""
+        return self.source[len(NO_STACKS_PREFIX) :] if self.source.startswith(NO_STACKS_PREFIX) else None
 
 
 class EndReason(enum.Enum):

@@ -16,6 +16,7 @@ from ftdiag.commands.parameters import (
     fail_on_option,
     pid_argument,
     rate_option,
+    source_options,
 )
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.model import EndReason
@@ -55,6 +56,7 @@ SIGNAL_STATUS: Final = 128
     type=click.Choice(["tui", "json", "text", "html"]),
     help="The cockpit (tui), or a report when the time is over. Default: tui on a terminal, else text.",
 )
+@source_options
 @fail_on_option
 def command(
     pid: int,
@@ -62,13 +64,15 @@ def command(
     duration_s: float | None,
     record: Path | None,
     asked_format: str | None,
+    source: str,
+    blocking: bool,
     fail_on: str | None,
 ) -> int:
     """Look at the running process PID.
 
     Ctrl-C ends a report early; what was seen until then is reported.
     """
-    return attach(pid, rate_hz, duration_s, record, asked_format, fail_on)
+    return attach(pid, rate_hz, duration_s, record, asked_format, fail_on, source=source, blocking=blocking)
 
 
 def attach(
@@ -78,6 +82,9 @@ def attach(
     record: Path | None = None,
     asked_format: str | None = None,
     fail_on: str | None = None,
+    *,
+    source: str = "auto",
+    blocking: bool = False,
 ) -> int:
     """Look at a process until the end; the exit status."""
     from ftdiag.commands import viewing
@@ -86,7 +93,9 @@ def attach(
     form = viewing.chosen_format(asked_format)
     if form != "tui" and duration_s is None:
         duration_s = REPORT_DURATION_S
-    with sampling(pid, rate_hz=rate_hz, duration_s=duration_s, record=record) as work:
+    with sampling(
+        pid, rate_hz=rate_hz, duration_s=duration_s, record=record, source=source, blocking=blocking
+    ) as work:
         check_is_process(pid)
         viewing.load(form)
         from ftdiag.recording.reader import Recording
@@ -101,6 +110,7 @@ def attach(
                 work.sampler.stop()
             except FtdiagError as error:
                 failure = work.explained(error)
+            work.say_notes()
         else:
             length = duration_s or 0.0
             number = 0

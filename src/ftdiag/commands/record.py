@@ -16,6 +16,7 @@ from ftdiag.commands.parameters import (
     output_option,
     pid_argument,
     rate_option,
+    source_options,
 )
 from ftdiag.errors import FtdiagError
 
@@ -32,14 +33,19 @@ from ftdiag.errors import FtdiagError
 @output_option
 @duration_option("End after so long. Without it: at Ctrl-C, or when the process ends.")
 @rate_option
-def command(pid: int, path: Path, duration_s: float | None, rate_hz: float) -> int:
+@source_options
+def command(
+    pid: int, path: Path, duration_s: float | None, rate_hz: float, source: str, blocking: bool
+) -> int:
     """Record the running process PID to a file.
 
     The file can be opened while it grows, also by others, and after anything that may happen to this command.
     """
     from ftdiag.commands.sampling import check_is_process, sampling
 
-    with sampling(pid, rate_hz=rate_hz, duration_s=duration_s, record=path) as work:
+    with sampling(
+        pid, rate_hz=rate_hz, duration_s=duration_s, record=path, source=source, blocking=blocking
+    ) as work:
         check_is_process(pid)
         work.wait_until_started()
 

@@ -21,6 +21,7 @@ from ftdiag.commands.parameters import (
     examples,
     fail_on_option,
     rate_option,
+    source_options,
 )
 from ftdiag.errors import FtdiagError
 
@@ -58,6 +59,7 @@ WAIT_S: Final = 0.5
 @click.option(
     "--log", type=FILE, metavar="FILE", help="Where the program's output goes while the cockpit is shown."
 )
+@source_options
 @fail_on_option
 def command(
     program: tuple[str, ...],
@@ -66,6 +68,8 @@ def command(
     record: Path | None,
     asked_format: str | None,
     log: Path | None,
+    source: str,
+    blocking: bool,
     fail_on: str | None,
 ) -> int:
     """Start PROGRAM (after --) and look at it from its beginning.
@@ -85,6 +89,7 @@ def command(
         sampler = stack.enter_context(SamplerProcess())
         sampler.spawn()
         look = _Look(sampler, rate_hz, duration_s, record, fail_on, form)
+        look.source, look.blocking = source, blocking
         if form == "tui":
             return _with_cockpit(stack, program, look, log)
         return _with_report(program, look, form)
@@ -108,6 +113,8 @@ class _Look:
         self.duration_s = duration_s
         self.record = record
         self.fail_on = fail_on
+        self.source = "auto"
+        self.blocking = False
         self.failed = False
         self.findings_status = 0
 
@@ -124,6 +131,8 @@ class _Look:
             duration_s=self.duration_s,
             record=self.record,
             sampler=self.sampler,
+            source=self.source,
+            blocking=self.blocking,
         ) as work:
             viewing.load(self.form)
             work.wait_until_started()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.commands.scratch import private_directory
-from ftdiag.commands.terminal import Progress, Terminated
+from ftdiag.commands.terminal import Progress, Terminated, note
 from ftdiag.errors import (
     DiskFull,
     FtdiagError,
@@ -49,6 +49,13 @@ class Sampling:
             self.sampler.wait_until_started()
         except FtdiagError as error:
             raise self.explained(error) from None
+        self.say_notes()
+
+    def say_notes(self) -> None:
+        """Say what the sampler said about how the process can be read."""
+        for said in self.sampler.take_notes():
+            for line in said.splitlines():
+                note(line)
 
     def explained(self, error: FtdiagError) -> FtdiagError:
         """The error with the reason that a person can do something about."""
@@ -77,6 +84,7 @@ class Sampling:
             return self.sampler.stop(), termination.number
         finally:
             line.clear()
+            self.say_notes()
 
 
 @contextmanager
@@ -87,6 +95,8 @@ def sampling(
     duration_s: float | None,
     record: Path | None,
     sampler: SamplerProcess | None = None,
+    source: str = "auto",
+    blocking: bool = False,
 ) -> Iterator[Sampling]:
     """Begin to sample `pid`, without waiting for anything; it has ended when the context is left.
 
@@ -107,6 +117,8 @@ def sampling(
                 duration_s=duration_s,
                 keep_ns=None if record is not None else RING_NS,
                 keep_bytes=None if record is not None else RING_BYTES,
+                source=source,
+                blocking=blocking,
             )
         )
         try:

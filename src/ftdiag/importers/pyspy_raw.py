@@ -13,7 +13,7 @@ from typing import IO, Final
 from ftdiag.errors import RecordingError
 from ftdiag.importers import Progress, how_far
 from ftdiag.importers.assembly import MAX_TICKS, Assembly, ImportedThread
-from ftdiag.importers.labels import frame_label, process_number, thread_label
+from ftdiag.pyspy_format import frame_label, process_number, thread_label
 
 KIND: Final = "py-spy raw"
 TAKES_RATE: Final = True

@@ -17,8 +17,8 @@ from ftdiag.errors import RecordingError
 from ftdiag.importers import Progress
 from ftdiag.importers.assembly import MAX_RUNS, Assembly
 from ftdiag.importers.jsonstream import JsonStream
-from ftdiag.importers.labels import process_number, profile_label, thread_label
 from ftdiag.model import Frame
+from ftdiag.pyspy_format import process_number, profile_label, thread_label
 
 KIND: Final = "speedscope"
 TAKES_RATE: Final = True

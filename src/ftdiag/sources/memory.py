@@ -18,6 +18,7 @@ from typing import Final
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
 
 from ftdiag.errors import MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
 
@@ -253,6 +254,36 @@ class ElfImage:
     """Section name -> (virtual address, size)."""
 
 
+_ELF_ERRORS: Final = (
+    ELFError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    UnicodeDecodeError,
+    AttributeError,
+    TypeError,
+)
+"""What pyelftools raises on truncated or hostile headers."""
+
+
+def exported_symbol(descriptor: int, name: str) -> tuple[int, int] | None:
+    """Offset from the file's first load address, and size, of a symbol in `.dynsym`; `None` if not there."""
+    try:
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            elf = ELFFile(stream)
+            first = min(segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")) & ~0xFFF
+            section = elf.get_section_by_name(".dynsym")
+            if not isinstance(section, SymbolTableSection):
+                return None
+            found = section.get_symbol_by_name(name)
+            if not found:
+                return None
+            return int(found[0]["st_value"]) - first, int(found[0]["st_size"])
+    except _ELF_ERRORS:
+        return None
+
+
 def read_elf_image(descriptor: int) -> ElfImage | None:
     """Read the ELF headers of an open file; `None` if it is not a usable ELF file."""
     try:
@@ -267,17 +298,7 @@ def read_elf_image(descriptor: int) -> ElfImage | None:
             if not loads:
                 return None
             return ElfImage(str(elf["e_machine"]), min(loads) & ~0xFFF, sections)
-    except (
-        ELFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        UnicodeDecodeError,
-        AttributeError,
-        TypeError,
-    ):
-        # pyelftools raises any of these on truncated or hostile headers.
+    except _ELF_ERRORS:
         return None
 
 

@@ -26,6 +26,7 @@ from ftdiag.sources.memory import (
     DELETED_SUFFIX,
     Mapping,
     RemoteMemory,
+    exported_symbol,
     open_mapped_file,
     read_elf_image,
     read_mappings,
@@ -33,6 +34,7 @@ from ftdiag.sources.memory import (
 
 RUNTIME_SECTION: Final = ".PyRuntime"
 """ELF section that holds `_PyRuntime` (GENERATE_DEBUG_SECTION in CPython)."""
+RUNTIME_SYMBOL: Final = "_PyRuntime"
 MAX_SCANNED_BYTES: Final = 256 << 20
 """Writable file mappings searched for the cookie when no section names it."""
 _PYTHON_FILE: Final = re.compile(r"(?:lib)?python(\d)\.(\d+)([a-z]*)(?:\.so[.\d]*|-[\w.-]+)?$")
@@ -95,6 +97,32 @@ def find_runtime_header(pid: int, memory: RemoteMemory) -> RuntimeHeader:
         f"process {pid} ({executable or 'unknown executable'}) is not a CPython process",
         "ftdiag list   shows the Python processes",
     )
+
+
+def old_python(pid: int) -> str | None:
+    """ "3.11" for a process that runs a Python without _Py_DebugOffsets, by the names of its files."""
+    return _old_python(read_mappings(pid), _link(f"/proc/{pid}/exe"))
+
+
+def static_memory(pid: int) -> tuple[int, int]:
+    """Begin and end of `_PyRuntime`, the interpreter's static state; (0, 0) if it is not to be found.
+
+    Every CPython from 3.7 on exports the symbol; its size is in the table of symbols.
+    """
+    mappings = read_mappings(pid)
+    for image in _candidate_images(mappings, _link(f"/proc/{pid}/exe")):
+        try:
+            descriptor = open_mapped_file(pid, image)
+        except OSError:
+            continue
+        try:
+            found = exported_symbol(descriptor, RUNTIME_SYMBOL)
+        finally:
+            os.close(descriptor)
+        if found is not None:
+            begin = image.start - image.offset + found[0]
+            return begin, begin + found[1]
+    return 0, 0
 
 
 def _link(path: str) -> str | None:

@@ -66,18 +66,34 @@ IMPORT_LOCKS: Final = frozenset(
 RAW_SIMPLE_QUEUE: Final = "SimpleQueue.get"
 
 
-def library_wait(frames: Sequence[Frame]) -> str | None:
+def _plain(table: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    """The table by unqualified names, without those that several functions of a file share."""
+    found: dict[tuple[str, str], set[str]] = {}
+    for (file_end, function), words in table.items():
+        found.setdefault((file_end, function.rpartition(".")[2]), set()).add(words)
+    return {key: next(iter(words)) for key, words in found.items() if len(words) == 1}
+
+
+_PLAIN_PRIMITIVE_WAITS: Final = _plain(PRIMITIVE_WAITS)
+_PLAIN_ENCLOSING_WAITS: Final = _plain(ENCLOSING_WAITS)
+
+
+def library_wait(frames: Sequence[Frame], *, qualified: bool = True) -> str | None:
     """What the standard library waits for in these frames (leaf first), or `None` if it is no such wait.
 
-    Only the innermost frame decides whether it is one; the frames around it make the words better.
+    Only the innermost frame decides whether it is one; the frames around it make the words better. Before
+    3.11 code has no `qualified` name: a method is then told by its own name, where the file has only one.
     """
     if not frames:
         return None
-    words = _look_up(PRIMITIVE_WAITS, frames[0])
+    primitive, enclosing = (
+        (PRIMITIVE_WAITS, ENCLOSING_WAITS) if qualified else (_PLAIN_PRIMITIVE_WAITS, _PLAIN_ENCLOSING_WAITS)
+    )
+    words = _look_up(primitive, frames[0])
     if words is None:
         return None
     for frame in frames[1:]:
-        better = _look_up(ENCLOSING_WAITS, frame) or _look_up(PRIMITIVE_WAITS, frame)
+        better = _look_up(enclosing, frame) or _look_up(primitive, frame)
         if better is None:
             break
         words = better
