@@ -109,7 +109,8 @@ def test_holders_of_locks_that_change_hands(
     # THEN who is blamed had the lock within the tick
     assert claims.all > 0
     assert claims.wrong <= max(1, 0.02 * claims.all), claims.examples
-    # AND most of the time somebody is known (how much exactly is measured by bench/accuracy.py); two who are inside an object's lock are nobody
+    # AND most of the time somebody is known (bench/accuracy.py measures how much);
+    # two who are inside an object's lock are nobody
     if kind not in ("list", "dict") and hold_us >= 1_000:
         assert claims.right + claims.between >= 0.7 * claims.all
         # AND the waits are those that the threads clocked
