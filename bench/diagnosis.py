@@ -7,8 +7,8 @@ the goals.
 
 Usage: python bench/diagnosis.py [NAME ...] [--runs 3] [--seconds 5] [--no-gain] [--held-out] [--keep DIR]
 
---held-out runs the programs of samples/holdout, which no rule was written with. --keep leaves the recordings in
-a directory; --judge DIR looks at such recordings again instead of running anything.
+--held-out runs the programs of samples/holdout, which no rule was written with. --keep leaves the recordings
+in a directory; --judge DIR looks at such recordings again instead of running anything.
 
 Other programs of the machine count: findings about the machine itself (a core that others use) are left out,
 and their cores are printed beside.

@@ -361,7 +361,8 @@ class ProcessCounters:
     """Whole-process readings at the end of a window; `None` where not readable.
 
     `machine_busy_ns` is the CPU time that all programs of the machine used in the window, `throttled_ns` the
-    time for which the target's cgroup was held back by its CPU quota (summed over its cores).
+    time for which the target's cgroup was held back by its CPU quota (summed over its cores), `cpu_ns` the
+    CPU time of the process with all threads that it had in the window, those that were never seen included.
     """
 
     rss_bytes: int | None = None
@@ -369,6 +370,7 @@ class ProcessCounters:
     gil_enabled: bool | None = None
     machine_busy_ns: int | None = None
     throttled_ns: int | None = None
+    cpu_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -664,6 +666,8 @@ class Metrics:
     """Cores that other programs of the machine used (the sampler among them)."""
     throttled_cores: float | None = None
     """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
+    unseen_threads_cores: float | None = None
+    """Cores that threads of the program used which ended before, or began and ended between, two looks."""
 
 
 @dataclass(frozen=True, slots=True)

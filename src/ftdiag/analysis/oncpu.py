@@ -18,7 +18,9 @@ from ftdiag.recording.reader import Recording
 
 MAX_ROWS: Final = 20_000
 """Rows kept of a range of windows, those with most samples."""
-SYMBOLS_OF_LINE: Final = 5
+SYMBOLS_OF_LINE: Final = 16
+"""Functions of machine code kept for a line: what an import statement does is spread over that many. Views
+show the first few."""
 SHARED_OF_LINE: Final = 8
 
 

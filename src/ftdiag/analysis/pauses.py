@@ -7,10 +7,13 @@ A pause is a longest stretch of ticks with at least one thread STOPPED. Ticks se
 unbiased, but pauses shorter than a tick are mostly missed and those close together are seen as one, so their
 number is a lower bound. Who asked is known where the recording names the requester as the holder of the
 stopped threads' wait; else it is inferred where one thread alone was not stopped and did collect garbage.
+What for is told by the functions of the standard library on its stack, or by the machine code that native
+samples found it in.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,9 +40,33 @@ FUNCTION_REASONS: Final = (
 )
 """(end of the file, function, reason) of functions of the standard library that stop the world."""
 FRAMES_FOR_REASON: Final = 4
+SYMBOL_SHARE: Final = 0.05
+"""Who spends this share of its samples at a stack in such machine code has stopped the others for it."""
+SYMBOL_REASONS: Final = (
+    # Functions that stop the world (3.13 and 3.14) or do what they are stopped for; in the kernel, too.
+    (
+        "fork",
+        re.compile(
+            r"os_fork\w*|PyOS_(?:Before|After)Fork\w*|(?:__libc_|_)?[Ff]ork|copy_(?:process|page_range|pte_range)"
+            r"|copy_present_\w+|dup_mm\w*|kernel_clone|vm_normal_page"
+        ),
+    ),
+    ("a change of x.__class__", re.compile(r"object_set_class\w*")),
+    ("a change of a function or its code", re.compile(r"func_set_\w+|_PyFunction_\w+Version|code_set_\w+")),
+    (
+        "tracing switched on",
+        re.compile(
+            r"_?PyEval_Set(?:Profile|Trace)\w*|sys_set(?:all)?(?:trace|profile)\w*|_?PyMonitoring_\w+"
+            r"|monitoring_\w+|_Py_Instrument|instrument_\w+|force_instrument\w*"
+        ),
+    ),
+    ("a change of a class", re.compile(r"type_set_(?:bases|abstractmethods)\w*")),
+)
+"""(reason, functions of machine code) by which the native samples of a requester tell what it asked for."""
+GARBAGE_COLLECTION: Final = "garbage collection"
 
-_Key = tuple[int, int, int, bool]
-"""Requester (thread index + 1), its stack, confidence, whether it collected garbage."""
+_Key = tuple[int, int, int, str | None]
+"""Requester (thread index + 1), its stack, confidence, what native samples say it did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +89,11 @@ def pause_shares(
     present = runs.present(stopped)
     inside = np.flatnonzero(np.diff((present > 0).astype(np.int8), prepend=0, append=0))
     begins, ends = inside[0::2], inside[1::2]
-    collecting = _collecting(recording, first, last)
+    doing = _doing(recording, first, last)
     rows: dict[_Key, tuple[int, float, float, int]] = {}
     row_of_stopped = np.flatnonzero(stopped)
     for begin, end in zip(begins[:MAX_PAUSES].tolist(), ends[:MAX_PAUSES].tolist(), strict=True):
-        key = _who(runs, row_of_stopped, begin, end, collecting)
+        key = _who(runs, row_of_stopped, begin, end, doing)
         length = float(tick_period_ns[runs.tick_window[begin:end]].sum())
         count, total, longest, threads = rows.get(key, (0, 0.0, 0.0, 0))
         most = int(present[begin:end].max())
@@ -74,17 +101,14 @@ def pause_shares(
     return PauseShares(rows)
 
 
-def _who(
-    runs: TickRuns, stopped: Ints, begin: int, end: int, collecting: dict[tuple[int, int], bool]
-) -> _Key:
-    """Who asked for the pause of the ticks [begin, end), where it stood, and whether it collected garbage."""
+def _who(runs: TickRuns, stopped: Ints, begin: int, end: int, doing: _Doing) -> _Key:
+    """Who asked for the pause of the ticks [begin, end), where it stood, and what it did."""
     overlapping = stopped[(runs.first[stopped] < end) & (runs.end[stopped] > begin)]
     named = overlapping[runs.holder[overlapping] > NO_HOLDER]
     if len(named):
         requester = int(runs.holder[named[0]])
         stack = _stack_at(runs, requester - 1, begin, end)
-        gc = collecting.get((requester - 1, stack), False)
-        return requester, stack, int(Confidence.KNOWN), gc
+        return requester, stack, int(Confidence.KNOWN), doing.reason(requester - 1, stack)
     others = np.flatnonzero(
         (runs.first < end) & (runs.end > begin) & (runs.state != int(ThreadState.STOPPED))
     )
@@ -92,12 +116,12 @@ def _who(
         (int(runs.thread[row]), int(runs.stack[row]))
         for row in others.tolist()
         if runs.state[row] == int(ThreadState.GC)
-        or collecting.get((int(runs.thread[row]), int(runs.stack[row])), False)
+        or (int(runs.thread[row]), int(runs.stack[row])) in doing.collecting
     }
     if len({thread for thread, _ in suspects}) == 1:
         thread, stack = next(iter(suspects))
-        return thread + 1, stack, int(Confidence.INFERRED), True
-    return NO_HOLDER, NO_STACK, int(Confidence.UNKNOWN), False
+        return thread + 1, stack, int(Confidence.INFERRED), GARBAGE_COLLECTION
+    return NO_HOLDER, NO_STACK, int(Confidence.UNKNOWN), None
 
 
 def _stack_at(runs: TickRuns, thread: int, begin: int, end: int) -> int:
@@ -109,31 +133,72 @@ def _stack_at(runs: TickRuns, thread: int, begin: int, end: int) -> int:
     return int(runs.stack[rows[int(np.argmax(overlap))]])
 
 
-def _collecting(recording: Recording, first: int, last: int) -> dict[tuple[int, int], bool]:
-    """(thread, stack) -> whether native samples there were on garbage collection to a good part."""
+@dataclass(frozen=True, slots=True)
+class _Doing:
+    """What native samples say of threads at stacks: who collected garbage, and what else stops the world."""
+
+    collecting: frozenset[tuple[int, int]]
+    reasons: dict[int, str]
+
+    def reason(self, thread: int, stack: int) -> str | None:
+        """What a thread at this stack would stop the others for."""
+        return GARBAGE_COLLECTION if (thread, stack) in self.collecting else self.reasons.get(stack)
+
+
+def _doing(recording: Recording, first: int, last: int) -> _Doing:
+    """Collecting garbage is looked for by thread and stack, machine code by stack (it is rare in samples)."""
     native = recording.native(first, last)
+    reason_of = {
+        symbol: reason_of_symbol(recording.frame(symbol).function) if symbol > 0 else None
+        for symbol in np.unique(native.frame).tolist()
+    }
     gc: dict[tuple[int, int], int] = {}
     total: dict[tuple[int, int], int] = {}
-    for thread, stack, state, samples in zip(
+    at_stack: dict[int, int] = {}
+    found: dict[int, dict[str, int]] = {}
+    for thread, stack, state, symbol, samples in zip(
         native.thread.tolist(),
         native.stack.tolist(),
         native.state.tolist(),
+        native.frame.tolist(),
         native.samples.tolist(),
         strict=True,
     ):
         total[thread, stack] = total.get((thread, stack), 0) + samples
+        at_stack[stack] = at_stack.get(stack, 0) + samples
+        reason = reason_of[symbol]
         if state == ThreadState.GC:
             gc[thread, stack] = gc.get((thread, stack), 0) + samples
-    return {key: samples >= GC_SHARE * total[key] for key, samples in gc.items()}
+        elif reason is not None:
+            reasons = found.setdefault(stack, {})
+            reasons[reason] = reasons.get(reason, 0) + samples
+    most = {stack: max(reasons, key=reasons.__getitem__) for stack, reasons in found.items()}
+    return _Doing(
+        frozenset(place for place, samples in gc.items() if samples >= GC_SHARE * total[place]),
+        {
+            stack: reason
+            for stack, reason in most.items()
+            if found[stack][reason] >= SYMBOL_SHARE * at_stack[stack]
+        },
+    )
+
+
+def reason_of_symbol(symbol: str) -> str | None:
+    """What a function of machine code is there for, among what stops the world.
+
+    Compilers and the kernel add suffixes: "object_set_class.cold", "copy_page_range [kernel]".
+    """
+    name = symbol.removesuffix(" [kernel]").partition(".")[0]
+    return next((reason for reason, pattern in SYMBOL_REASONS if pattern.fullmatch(name)), None)
 
 
 def merge_pauses(recording: Recording, parts: Sequence[PauseShares]) -> tuple[Pauses, ...]:
     """The pauses of a range by who asked, where and why; most time first."""
     merged: dict[tuple[int, Stack, int, str | None], tuple[int, float, float, int]] = {}
     for part in parts:
-        for (requester, stack_id, confidence, gc), (count, total, longest, threads) in part.rows.items():
+        for (requester, stack_id, confidence, does), (count, total, longest, threads) in part.rows.items():
             stack = recording.stack(stack_id)
-            reason = "garbage collection" if gc else _reason(stack)
+            reason = does if does == GARBAGE_COLLECTION else _reason(stack) or does
             key = requester, stack, confidence, reason
             before = merged.get(key, (0, 0.0, 0.0, 0))
             merged[key] = (

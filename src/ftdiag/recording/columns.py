@@ -290,11 +290,11 @@ def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dic
     known = process[: len(schema.PROCESS_FIELDS)]
     readings = [None if value == 0 else value - 1 for value in known]
     readings += [None] * (len(schema.PROCESS_FIELDS) - len(readings))
-    rss, threads, gil, machine_busy, throttled = readings
+    rss, threads, gil, machine_busy, throttled, cpu = readings
     facts = WindowFacts(
         key,
         SamplerCost(*cost[: len(schema.COST_FIELDS)]),
-        ProcessCounters(rss, threads, None if gil is None else bool(gil), machine_busy, throttled),
+        ProcessCounters(rss, threads, None if gil is None else bool(gil), machine_busy, throttled, cpu),
         _gaps(columns.get("gaps")),
     )
     return facts, {column: columns[column] for column in schema.COUNTER_COLUMNS}

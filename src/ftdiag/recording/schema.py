@@ -128,7 +128,7 @@ MEMORY_FACTS: Final = (
 """Each is stored plus 1; 0: not measured."""
 COST_FIELDS: Final = ("cpu_ns", "ticks", "late_ticks", "missed_ticks", "walked_stacks", "torn_stacks")
 
-PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns", "throttled_ns")
+PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns", "throttled_ns", "cpu_ns")
 REQUIRED_PROCESS_FIELDS: Final = 3
 """The first so many have been there since minor version 0."""
 

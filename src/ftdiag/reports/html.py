@@ -38,6 +38,7 @@ SHOWN_PEOPLE: Final = 8
 """Waiters and holders of one lock."""
 SHOWN_FRAMES: Final = 24
 SHOWN_STACKS: Final = 3
+SHOWN_SYMBOLS: Final = 5
 SHOWN_FINDINGS: Final = 60
 SHOWN_GAPS: Final = 40
 SHOWN_BARS: Final = 64
@@ -290,7 +291,9 @@ def _hot(snapshot: Snapshot) -> Iterator[str]:
     rows = []
     for line in snapshot.hot[:SHOWN_LINES]:
         shared = ", ".join(map(_shared, line.shared))
-        native = ", ".join(f"{_safe(symbol)} {units.percent(share)}" for symbol, share in line.native)
+        native = ", ".join(
+            f"{_safe(symbol)} {units.percent(share)}" for symbol, share in line.native[:SHOWN_SYMBOLS]
+        )
         callers = "".join(
             _folded(f"{_percent(spent, line.total_ns)} by way of", _stack(stack))
             for stack, spent in line.stacks[:SHOWN_STACKS]

@@ -26,6 +26,7 @@ from ftdiag.model import (
     HotLine,
     LockMetrics,
     Metrics,
+    Pauses,
     Quality,
     Remedy,
     Severity,
@@ -165,7 +166,8 @@ class Charges:
 
     locks: tuple[LockCharge, ...] = ()
     lines: tuple[LineCharge, ...] = ()
-    stops_rule_id: str | None = None
+    stop_shares: Mapping[str, float] = field(default_factory=dict)
+    """Rule -> the share of what stops of all threads cost; they add up to 1, or there were no stops."""
     shape: Shape = Shape()
 
 
@@ -179,6 +181,7 @@ class Facts:
     hot: tuple[HotLine, ...]
     locks: tuple[LockMetrics, ...]
     quality: Quality
+    pauses: tuple[Pauses, ...] = ()
     native_settings: str | None = None
     now: Now | None = None
     standing: Mapping[str, Severity] = field(default_factory=dict)

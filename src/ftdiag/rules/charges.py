@@ -7,7 +7,7 @@ In: the bare facts. Out: the facts with `Charges`.
   the cores that its state lost, by critical wait.
 - A line's spinning and atomics belong to the lock that is waited for at that very line; else to the rule
   that its library, its machine code or its file name point to; else to spinning or to reference counts.
-- A stop of all threads belongs to the collector where the collector ran meanwhile.
+- Stops of all threads belong to the collector as far as it asked for them, else to stop-the-world.
 - What is left of the cores is the program's shape (`shape`).
 """
 
@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Final
 
 from ftdiag.analysis.locks import OTHER_LOCKS
+from ftdiag.analysis.pauses import GARBAGE_COLLECTION
 from ftdiag.model import (
     Frame,
     HotLine,
@@ -45,7 +46,19 @@ NEAR_FRAMES: Final = 3
 before or after a `with`, or a function called there. The machine code is sampled at other moments than the
 Python stack, which is then the one of a few instructions before or after."""
 GC_SHARE: Final = 0.3
-"""Stops belong to the collector if it ran for this share of them or more; the rest is waking up."""
+"""Where nobody is known to have asked for them, stops belong to the collector if it ran for this share of
+them or more; the rest is waking up."""
+SMALL_PART: Final = 0.1
+"""A smaller part of the stops than this is no finding of its own, but told with the rest."""
+STOP_EVENT_OFFSET: Final = 4
+"""Where `stop_event` lies behind `mutex` in `struct _stoptheworld_state {PyMutex mutex; bool requested;
+bool world_stopped; bool is_global; PyEvent stop_event; ...}` (Include/internal/pycore_interp.h in 3.13 and
+3.14)."""
+
+MAIN_SYMBOLS: Final = 5
+"""libc's allocator counts only where it is among so many first functions of a line: a little of it is
+everywhere."""
+_IMPORT: Final = re.compile(r"_?PyImport_\w+|import_\w+|_PyEval_ImportName")
 
 _SYMBOLS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     # Whose atomics and spinning it is, by the function of machine code; found in native-symbols of programs
@@ -64,7 +77,7 @@ _SYMBOLS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
             r"|super_(?:getattro|init\w*|descr_get)|supercheck"
         ),
     ),
-    ("import-in-hot-path", re.compile(r"_?PyImport_\w+|import_\w+")),
+    ("import-in-hot-path", _IMPORT),
     (
         "allocator-contention",
         re.compile(
@@ -89,6 +102,7 @@ def facts_of(
         hot=snapshot.hot,
         locks=snapshot.locks,
         quality=snapshot.quality,
+        pauses=snapshot.pauses,
         native_settings=snapshot.settings.native,
         now=now,
         standing=standing or {},
@@ -103,7 +117,7 @@ def charges_of(facts: Facts) -> Charges:
     charges = Charges(
         locks=tuple(sorted(locks, key=lambda each: (-each.lost_cores, each.locks[0].number))),
         lines=tuple(sorted(lines, key=lambda each: -each.lost_cores)),
-        stops_rule_id=_stops(facts),
+        stop_shares=_stop_shares(facts),
     )
     return replace(charges, shape=shape_of(facts, charges))
 
@@ -127,26 +141,55 @@ def lock_rule(lock: LockMetrics, facts: Facts) -> str:
     if reference.kind is LockKind.NATIVE:
         return "allocator-contention"
     if reference.kind is LockKind.OBJECT:
-        return "class-mutation" if reference.type_name == "type" else "object-lock"
+        return _object_rule(lock, facts)
     if reference.kind is LockKind.RUNTIME:
         if reference.label == "runtime lock" and settings.tracing_settings(facts):
             return "tracing-on"
         if reference.type_name == "_queue.SimpleQueue":
             return "queue-contention"
-        return _stops_behind(facts) or "class-mutation"
+        return _stops_behind(lock, facts) or "class-mutation"
     return "hot-lock"
 
 
-def _stops_behind(facts: Facts) -> str | None:
-    """The rule of the stops if threads rather wait for their turn to stop all others than for a type.
+def _object_rule(lock: LockMetrics, facts: Facts) -> str:
+    """The rule that the own lock of an object belongs to.
 
-    Who wants to stop the world waits parked until the one before has finished; the lock of all types is
-    held for a moment and mostly spun for.
+    The dict that an import statement looks a module up in is the interpreter's, and a cell of a closure is
+    locked to be read (3.13): what helps is what helps for its reference count.
     """
+    if lock.lock.type_name == "type":
+        return "class-mutation"
+    if lock.lock.type_name == "cell" and facts.native:
+        return "refcount-contention"
+    if lock.lock.type_name == "dict" and lock.lock.label is None:
+        places = set(leaves(lock))
+        lines = [line for line in facts.hot if line.frame in places]
+        if lines and all(symbol_share(line, _IMPORT) >= SYMBOL_SHARE for line in lines):
+            return "import-in-hot-path"
+    return "object-lock"
+
+
+def _stops_behind(lock: LockMetrics, facts: Facts) -> str | None:
+    """The rule of the stops if threads wait for their turn to stop all others, or for these to stand still.
+
+    The two waits are for neighbouring bytes of one structure: that is proof. Without it: who wants to stop
+    the world waits parked until the one before has finished; the lock of all types is held for a moment and
+    mostly spun for.
+    """
+    stops = _main_stop_rule(facts)
+    if is_stop_request(lock, facts):
+        return stops or "stop-the-world"
     lost = facts.metrics.lost_cores
     if lost.get(ThreadState.SPIN, 0.0) >= lost.get(ThreadState.RUNTIME_LOCK, 0.0):
         return None
-    return _stops(facts)
+    return stops
+
+
+def is_stop_request(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether a lock of the interpreter is one of the two that requests of stops wait for."""
+    address = lock.lock.address
+    near = {address - STOP_EVENT_OFFSET, address + STOP_EVENT_OFFSET}
+    return any(other.lock.kind is LockKind.RUNTIME and other.lock.address in near for other in facts.locks)
 
 
 def _library_of(lock: LockMetrics) -> str | None:
@@ -286,7 +329,8 @@ def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
     if library is not None:
         return library
     for rule, pattern in _SYMBOLS:
-        if symbol_share(line, pattern) >= SYMBOL_SHARE:
+        most = MAIN_SYMBOLS if rule == "allocator-contention" else None
+        if symbol_share(line, pattern, most) >= SYMBOL_SHARE:
             return rule
     if spin >= SPIN_SHARE * (spin + atomic):
         return "spin-contention"
@@ -295,19 +339,46 @@ def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
     return "refcount-contention"
 
 
-def symbol_share(line: HotLine, pattern: re.Pattern[str]) -> float:
-    """Share of a line's native samples in functions of that name (compilers add suffixes: .part.0)."""
-    return sum(part for symbol, part in line.native if pattern.fullmatch(symbol.partition(".")[0]))
+def symbol_share(line: HotLine, pattern: re.Pattern[str], most: int | None = None) -> float:
+    """Share of a line's native samples in functions of that name (compilers add suffixes: .part.0).
+
+    With `most`, only its first so many functions count.
+    """
+    return sum(part for symbol, part in line.native[:most] if pattern.fullmatch(symbol.partition(".")[0]))
 
 
 # --- stops -----------------------------------------------------------------------------------------------
 
 
-def _stops(facts: Facts) -> str | None:
-    """The rule that stops of all threads belong to; None without any."""
+def _stop_shares(facts: Facts) -> dict[str, float]:
+    """The rules that stops of all threads belong to, and to what part; empty without any.
+
+    Who asked is known of most pauses. One whose reason is not known is taken to be like the others of the
+    same thread.
+    """
     stopped = facts.metrics.states_ns.get(ThreadState.STOPPED, 0.0)
     if stopped <= 0:
-        return None
+        return {}
     others = max(1, facts.metrics.threads_with_work - 1)
     collecting = facts.metrics.states_ns.get(ThreadState.GC, 0.0)
-    return "gc-pressure" if collecting >= GC_SHARE * stopped / others else "stop-the-world"
+    collector = 1.0 if collecting >= GC_SHARE * stopped / others else 0.0
+    asked: dict[int, list[float]] = {}
+    for pauses in facts.pauses:
+        if pauses.requester is not None:
+            kind = 2 if pauses.reason is None else int(pauses.reason == GARBAGE_COLLECTION)
+            asked.setdefault(pauses.requester.index, [0.0, 0.0, 0.0])[kind] += finite(pauses.total_ns)
+    whole = sum(sum(times) for times in asked.values())
+    if whole > 0:
+        part = 0.0
+        for other, gc, unknown in asked.values():
+            part += gc + unknown * (gc / (gc + other) if gc + other > 0 else collector)
+        collector = part / whole
+    if collector < SMALL_PART or collector > 1.0 - SMALL_PART:
+        collector = float(collector > 0.5)
+    shares = {"gc-pressure": collector, "stop-the-world": 1.0 - collector}
+    return {rule: share for rule, share in shares.items() if share > 0}
+
+
+def _main_stop_rule(facts: Facts) -> str | None:
+    shares = _stop_shares(facts)
+    return max(shares, key=shares.__getitem__) if shares else None

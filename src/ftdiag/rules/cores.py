@@ -54,7 +54,8 @@ def demand(facts: Facts) -> Demand:
     native = [
         thread for thread in facts.threads if not thread.info.python and thread.cpu_ns > 0.05 * duration
     ]
-    running = finite(facts.metrics.on_cpu_cores)
+    # Threads that were gone before anybody looked are the program's, too.
+    running = finite(facts.metrics.on_cpu_cores) + finite(facts.metrics.unseen_threads_cores or 0.0)
     queued = finite(facts.metrics.run_queue_cores)
     return Demand(
         running=running,

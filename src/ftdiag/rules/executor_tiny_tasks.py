@@ -19,7 +19,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.libraries import LIBRARY_FRAMES, lines_of, on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.shape import OVERHEAD_SHARE
+from ftdiag.rules.shape import LARGE_WORK, OVERHEAD_SHARE, works_long
 from ftdiag.rules.wording import is_library, of_cores, place, place_in, report_again
 
 WAKEUP_US: Final = Threshold(
@@ -41,6 +41,8 @@ def _judge(facts: Facts) -> Verdict:
         1.25 if RULE.id in facts.standing else 1.0
     )
     hot = facts.over(OVERHEAD_SHARE, part, RULE.id)
+    if works_long(facts):
+        return Clear()
     if not facts.loses(found.lost_cores, RULE.id) and not (hot and facts.loses(cores, RULE.id)):
         return Clear()
     lost = max(found.lost_cores, sum(charge.parked_cores for charge in found.locks) + cores)
@@ -49,7 +51,8 @@ def _judge(facts: Facts) -> Verdict:
         frame = next(
             (f for line in lines for f in line.stacks[0][0][LIBRARY_FRAMES:] if not is_library(f)), frame
         )
-    per_wakeup = f"; {wakeup / 1e3:.0f} us of work between waits" if wakeup is not None else ""
+    # Between two waits a worker may do many tasks; only where it does not, the figure is one of a task.
+    per_wakeup = f"; {wakeup / 1e3:.0f} us of work between waits" if wakeup is not None and tiny else ""
     return Found(
         (
             RULE.finding(
@@ -96,6 +99,6 @@ RULE: Final = Rule(
     id="executor-tiny-tasks",
     title="Tasks too small for an executor",
     needs=(Need.TICKS, Need.CAPACITY),
-    thresholds=(OVERHEAD_SHARE, WAKEUP_US, WORTH_SAYING),
+    thresholds=(OVERHEAD_SHARE, WAKEUP_US, LARGE_WORK, WORTH_SAYING),
     judge=_judge,
 )

@@ -35,11 +35,11 @@ def _judge(facts: Facts) -> Verdict:
     collecting = facts.cores_in(ThreadState.GC)
     on_cpu = facts.metrics.on_cpu_cores
     part = collecting / on_cpu if on_cpu > 0 else 0.0
-    charged = facts.charges.stops_rule_id == RULE.id
-    stopped = finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) if charged else 0.0
+    charged = facts.charges.stop_shares.get(RULE.id, 0.0)
+    stopped = charged * finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0))
     stopped += sum(charge.lost_cores for charge in facts.lock_charges(RULE.id))
     lost = collecting + stopped
-    if not facts.over(CPU_SHARE, part, RULE.id) and not (charged and facts.loses(stopped, RULE.id)):
+    if not facts.over(CPU_SHARE, part, RULE.id) and not (charged > 0 and facts.loses(stopped, RULE.id)):
         return Clear()
     lines = sorted(facts.hot, key=lambda line: -line.states_ns.get(ThreadState.GC, 0.0))
     frame = lines[0].frame if lines and lines[0].states_ns.get(ThreadState.GC, 0.0) > 0 else None

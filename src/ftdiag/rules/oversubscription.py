@@ -23,6 +23,11 @@ def _judge(facts: Facts) -> Verdict:
     if facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id):
         return Found((_own(facts, found),))
     lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
+    if found.other_cores is not None:
+        # Others cannot cost more than they use; the rest are threads that are woken at the same moment.
+        lost = min(lost, finite(found.other_cores))
+        if not facts.loses(lost, RULE.id):
+            return Clear()
     return Found((_others(facts, found, lost),))
 
 
@@ -65,15 +70,18 @@ def _own(facts: Facts, found: Demand) -> Finding:
 
 def _others(facts: Facts, found: Demand, lost: float) -> Finding:
     others = found.other_cores
-    use = f" {others:.1f} of them" if others is not None else " (or a limit) use the rest"
-    who = f"other programs use{use}" if others is not None else f"other programs{use}"
+    who = (
+        f"other programs use {others:.1f}"
+        if others is not None
+        else "other programs (or a limit) use the rest"
+    )
     return RULE.finding(
         facts,
         lost_cores=lost,
         confidence="likely" if others is None else "known",
         summary=(
-            f"Threads wait for a core while this program uses only {found.running:.1f} of {facts.capacity:g}:"
-            f" {who}, which costs {of_cores(lost, facts.capacity)}."
+            f"Threads wait for a core while this program uses only {found.running:.1f} of"
+            f" {facts.capacity:g} cores: {who}, which costs it {of_cores(lost, facts.capacity)}."
         ),
         explanation=(
             "The kernel's run-queue times say that threads were ready and had no core, although the program"
@@ -81,8 +89,8 @@ def _others(facts: Facts, found: Demand, lost: float) -> Finding:
             + (
                 "Fewer threads would not help."
                 if found.ratio <= 1.0
-                else "It also wants more cores than there are; but while others use them, fewer threads bring"
-                " little."
+                else "The program also wants more cores than there are; but while others use them, fewer"
+                " threads bring little."
             )
         ),
         could_also_be=(
@@ -91,8 +99,9 @@ def _others(facts: Facts, found: Demand, lost: float) -> Finding:
         ),
         remedy=(
             Remedy(
-                "see who uses the cores, and give this program cores of its own",
-                "top -o %CPU        # who\ntaskset -c 0-3 python app.py   # cores of its own",
+                "see who uses the cores, and move it elsewhere or lower its priority",
+                "top -o %CPU                      # who it is\nrenice -n 10 -p PID_OF_THE_OTHER"
+                "  # let it stand back",
             ),
         ),
         verify=f"{report_again(facts.pid)} while the others are stopped: 'wanting a core' goes to 0",

@@ -83,6 +83,13 @@ OVERHEAD_SHARE: Final = Threshold(
     "a fifth of the CPU time is in the executor's own code: tasks are then below about 60 us (15 us overhead"
     " each)",
 )
+LARGE_WORK: Final = Threshold(
+    "work_per_wakeup_at_most",
+    1500.0,
+    "us",
+    "tasks of 500 us and more scale; three times that per wait leaves room for tasks that are taken without a"
+    " wait. Measured: 100-600 us with tasks of 2 us, 4,300 us and more with tasks of milliseconds",
+)
 BUSY_THREAD: Final = 0.5
 """The busiest of a group is on a core this long, or a small load in one thread looks like imbalance."""
 IDLE_OF_REST: Final = 0.5
@@ -122,7 +129,8 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
     room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
     # Who hands out tasks that are too small is alone at work, and it is no serial section.
     handing = on_cpu_cores(facts, lines_of(facts, "executor-tiny-tasks"))
-    if facts.over(OVERHEAD_SHARE, handing / max(facts.metrics.on_cpu_cores, 1e-9), "executor-tiny-tasks"):
+    handed = handing / max(facts.metrics.on_cpu_cores, 1e-9)
+    if facts.over(OVERHEAD_SHARE, handed, "executor-tiny-tasks") and not works_long(facts):
         return Shape("executor-tiny-tasks", None, room)
     # In this order: a loop or I/O explains what would else look serial or unbalanced.
     for find in (_event_loop, _io, _imbalance, _serial, _idle):
@@ -130,6 +138,13 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
         if shape is not None:
             return shape
     return Shape(room_cores=room)
+
+
+def works_long(facts: Facts) -> bool:
+    """Whether threads work so long between waits that what they are given cannot be too small."""
+    wakeup = facts.metrics.work_per_wakeup_ns
+    limit = LARGE_WORK.value * (1.25 if "executor-tiny-tasks" in facts.standing else 1.0)
+    return wakeup is not None and finite(wakeup) / 1e3 > limit
 
 
 def runs_event_loop(thread: ThreadMetrics) -> bool:
@@ -153,9 +168,11 @@ def _event_loop(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost
     key = "event-loop-bound"
     if not facts.over(LOOP_BUSY, part, key) or others > OTHERS_BUSY.value * busy.cpu_ns:
         return None
-    if lost > max(room, 1e-9) or not runs_event_loop(busy):
+    # Work that is moved off the loop can use every core that is left, whoever is there to do it now.
+    left = max(0.0, facts.capacity - facts.metrics.on_cpu_cores - lost)
+    if lost > max(left, 1e-9) or not runs_event_loop(busy):
         return None
-    return Shape(key, None, room, room, part, busy, tuple(python))
+    return Shape(key, None, left, left, part, busy, tuple(python))
 
 
 def _io(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:

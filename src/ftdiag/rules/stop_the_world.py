@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from ftdiag.model import HotLine, Remedy, ThreadState
+from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
+from ftdiag.model import Frame, Pauses, Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -17,75 +20,172 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
+from ftdiag.rules.charges import is_stop_request
 from ftdiag.rules.library import caller, together
-from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
+from ftdiag.rules.wording import (
+    is_file,
+    of_cores,
+    place,
+    place_in,
+    program_frame,
+    report_again,
+    short,
+)
+from ftdiag.units import plural, seconds
+
+WRAPS: Final = "functools.wraps"
+_DECORATE: Final = (
+    "decorate when the module is imported, not for each call",
+    "@functools.wraps(handler)       # at module level\ndef wrapped(*args): ...",
+)
+_COMPOSE: Final = (
+    "hold another object instead of changing x.__class__",
+    "self.state = Closed()   # composition",
+)
+_DETACH: Final = (
+    "in C extensions, detach around long work: a pause waits for every thread that does not",
+    "Py_BEGIN_ALLOW_THREADS ... Py_END_ALLOW_THREADS",
+)
+_REMEDIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    WRAPS: (_DECORATE,),
+    "a change of a function or its code": (_DECORATE,),
+    "a change of x.__class__": (_COMPOSE,),
+    "a change of a class": (("build classes when the module is imported", "class Handler(Base): ..."),),
+    "fork": (
+        (
+            "start programs with subprocess or os.posix_spawn: they do not stop the threads, os.fork() does",
+            "subprocess.run([sys.executable, 'job.py'])   # not os.fork()",
+        ),
+        (
+            "or fork from one small process that was started before the threads",
+            "context = multiprocessing.get_context('forkserver')\nworker = context.Process(target=job)",
+        ),
+    ),
+    "tracing switched on": (
+        (
+            "switch tracing on once, before the threads start",
+            "threading.settrace(trace); sys.settrace(trace)",
+        ),
+    ),
+}
 
 
-def requester(facts: Facts) -> HotLine | None:
-    """A hot line that is known to stop all threads: functools.wraps sets names of a function."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asked for the pauses, where and for what, as far as it is known, and how it is known."""
+
+    frame: Frame | None = None
+    thread: str | None = None
+    reason: str | None = None
+    queued: bool = False
+    """Known only by those who wait for their turn to stop the others."""
+
+
+def _asked(facts: Facts, pauses: tuple[Pauses, ...]) -> _Asked:
+    """From the pauses that were seen; else from hot functions that stop all, or from who waits for a turn."""
+    most = max((each for each in pauses if each.requester), key=lambda each: each.total_ns, default=None)
+    if most is not None and most.requester is not None:
+        frame = program_frame(most.stack)
+        return _Asked(frame, most.requester.name, most.reason or _reason_at(facts, frame))
     for line in facts.hot:
         if is_file(line.frame, "functools.py") and line.frame.function in ("update_wrapper", "wraps"):
-            return line
+            return _Asked(caller(line), None, WRAPS)
+    waits = together(facts, RULE.id)
+    frame = waits.frame if waits.locks else None
+    return _Asked(frame, None, _reason_at(facts, frame), queued=frame is not None)
+
+
+def _reason_at(facts: Facts, frame: Frame | None) -> str | None:
+    """What the machine code of a hot line is there for."""
+    for line in facts.hot:
+        if line.frame == frame:
+            return next(filter(None, (reason_of_symbol(symbol) for symbol, _ in line.native)), None)
     return None
 
 
+def _who(asked: _Asked) -> str:
+    if asked.frame is None:
+        return "who asks for them is not known"
+    reason = f" ({asked.reason})" if asked.reason else ""
+    if asked.queued:
+        return f"threads queue at {place_in(asked.frame)}{reason} for their turn to stop the others"
+    thread = f"{short(asked.thread)} asks for them" if asked.thread else "they are asked for"
+    return f"{thread} at {place_in(asked.frame)}{reason}"
+
+
+def _seen(facts: Facts, pauses: tuple[Pauses, ...]) -> str:
+    """ "at least 91 in 5 s, 31 ms each on average, 140 ms at most": how often and how long."""
+    count = sum(each.count for each in pauses)
+    if not count:
+        return "none lasted long enough to be counted"
+    total = sum(finite(each.total_ns) for each in pauses)
+    longest = max(finite(each.longest_ns) for each in pauses)
+    span = seconds(facts.metrics.duration_ns)
+    said = f"at least {plural(count, 'pause')} in {span}"
+    if count == 1:
+        return f"{said} was long enough to be seen, {seconds(longest)}"
+    return f"{said}, {seconds(total / count)} each on average and {seconds(longest)} at most"
+
+
+def _remedies(asked: _Asked) -> tuple[Remedy, ...]:
+    known = _REMEDIES.get(asked.reason or "", (_DECORATE, _COMPOSE))
+    if asked.reason is None:
+        known = (*known, _DETACH)
+    at = f"# {place(asked.frame)}\n" if asked.frame is not None else ""
+    return tuple(
+        Remedy(text, (at if number == 0 else "") + code) for number, (text, code) in enumerate(known)
+    )
+
+
 def _judge(facts: Facts) -> Verdict:
-    if facts.charges.stops_rule_id != RULE.id:
-        return Clear()
     waits = together(facts, RULE.id)
-    lost = finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) + waits.lost_cores
+    stopped = facts.charges.stop_shares.get(RULE.id, 0.0)
+    lost = stopped * finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) + waits.lost_cores
     if not facts.loses(lost, RULE.id):
         return Clear()
-    line = requester(facts)
-    frame = caller(line) if line is not None else waits.frame if waits.locks else None
-    if line is not None:
-        who = f"functools.wraps at {place_in(frame)} asks for it"
-    elif frame is not None:
-        who = f"threads queue at {place_in(frame)} for their turn to stop the others"
-    else:
-        who = "who asks for it is not known"
+    pauses = tuple(each for each in facts.pauses if each.reason != GARBAGE_COLLECTION)
+    asked = _asked(facts, pauses)
+    proven = not asked.queued or any(
+        is_stop_request(lock, facts) for charge in waits.locks for lock in charge.locks
+    )
+    count, total = sum(each.count for each in pauses), sum(finite(each.total_ns) for each in pauses)
     unknown = "" if facts.native else " Without native samples the collector's own time is not known."
     return Found(
         (
             RULE.finding(
                 facts,
                 lost_cores=lost,
-                confidence="likely" if frame is not None else "possible",
-                subject=subject_of(frame),
-                summary=f"Threads lose {of_cores(lost, facts.capacity)} stopped by pauses of all threads;"
-                f" {who}.",
+                confidence="possible"
+                if asked.frame is None
+                else "known"
+                if asked.reason and proven
+                else "likely",
+                subject=subject_of(asked.frame, **({"thread": asked.thread} if asked.thread else {})),
+                summary=f"Threads lose {of_cores(lost, facts.capacity)} to pauses that stop all of them"
+                f" ({_seen(facts, pauses)}); {_who(asked)}.",
                 explanation=(
-                    "Threads were seen suspended by a stop-the-world pause. Besides the collector, what"
-                    " stops all threads"
-                    " is functools.wraps, setting f.__name__ or f.__doc__ (3.14: 560 k -> 1.1 k operations a"
-                    " second with 2"
-                    " threads), x.__class__ = ... (3.13: 2.6 M -> 1.2 k), fork, and switching tracing on. A"
-                    " pause lasts as long"
-                    f" as any thread is in C code that does not detach.{unknown}"
+                    "A thread that changes what the others may be reading stops them all first (stop the"
+                    " world). Besides the collector that is: functools.wraps, setting f.__name__ or f.__doc__"
+                    " (3.14: 560 k -> 1.1 k operations a second with 2 threads), x.__class__ = ... (3.13:"
+                    " 2.6 M -> 1.2 k), os.fork(), and switching tracing on. A pause lasts until every thread"
+                    " has noticed: one in C code that does not detach keeps all others waiting. Pauses are"
+                    f" seen {facts.metrics.ticks / max(facts.metrics.duration_ns / 1e9, 1e-9):.0f} times a"
+                    f" second, so short ones are missed.{unknown}"
                 ),
                 could_also_be=(
                     "gc-pressure: the collector stops threads too",
                     "tracing-on: a profiler that is being started",
-                ),
-                remedy=(
-                    Remedy(
-                        "decorate when the module is imported, not for each call",
-                        f"# {place(frame)}\n@functools.wraps(handler)       # at module level\ndef"
-                        " wrapped(*args): ...",
-                    ),
-                    Remedy(
-                        "hold another object instead of changing x.__class__",
-                        "self.state = Closed()   # composition",
-                    ),
-                    Remedy(
-                        "in C extensions, detach around long work",
-                        "Py_BEGIN_ALLOW_THREADS ... Py_END_ALLOW_THREADS",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: 'stopped' goes to 0",
+                )
+                if asked.reason is None
+                else (),
+                remedy=_remedies(asked),
+                verify=f"{report_again(facts.pid)}: 'stopped' and the pauses of that line are gone",
                 evidence=(
                     evidence("lost_share_of_capacity", lost / facts.capacity, "ratio", WORTH_SAYING),
-                    evidence("stopped", facts.cores_in(ThreadState.STOPPED), "threads"),
+                    evidence("stopped", stopped * facts.cores_in(ThreadState.STOPPED), "threads"),
+                    evidence("waiting_for_a_turn", waits.lost_cores, "cores"),
+                    evidence("pauses_at_least", float(count), "pauses"),
+                    *((evidence("mean_pause", total / count / 1e6, "ms"),) if count else ()),
                     evidence("collector", facts.cores_in(ThreadState.GC), "cores"),
                 ),
             ),

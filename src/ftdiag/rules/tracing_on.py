@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from ftdiag.model import Remedy
 from ftdiag.rules.base import (
+    WARNING_SCORE,
     WORTH_SAYING,
     Clear,
     Facts,
@@ -18,7 +20,8 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.libraries import LIBRARY_FRAMES, is_tracer
+from ftdiag.rules.charges import symbol_share
+from ftdiag.rules.libraries import LIBRARY_FRAMES, is_tracer, on_cpu_cores
 from ftdiag.rules.settings import tracing_settings
 from ftdiag.rules.wording import of_cores, places, report_again
 
@@ -28,10 +31,27 @@ FRAMES_SHARE: Final = Threshold(
     "ratio",
     "a tracer's own Python frames on a core; below 2 % of the capacity it may be a left-over import",
 )
+INSTRUMENTED_SHARE: Final = Threshold(
+    "instrumentation_share_of_cpu",
+    0.01,
+    "ratio",
+    "the interpreter's calls of profile and trace functions in a hundredth of the CPU time; without one they"
+    " do not show at all",
+)
+_INSTRUMENTATION: Final = re.compile(
+    r"call_instrumentation_vector|call_one_instrument|_?Py_call_instrumentation\w*|_Py_Instrumentation\w*"
+    r"|(?:sys_)?(?:profile|trace)_(?:trampoline|func\w*)|call_(?:profile|trace)_func|call_trampoline"
+)
 
 
 def _judge(facts: Facts) -> Verdict:
     settings = tracing_settings(facts)
+    instrumented = sum(
+        on_cpu_cores(facts, [line]) * symbol_share(line, _INSTRUMENTATION) for line in facts.hot
+    )
+    on_cpu = facts.metrics.on_cpu_cores
+    instrumented_part = instrumented / on_cpu if on_cpu > 0 else 0.0
+    hooked = facts.over(INSTRUMENTED_SHARE, instrumented_part, RULE.id)
     lines = [
         line
         for line in facts.hot
@@ -46,10 +66,16 @@ def _judge(facts: Facts) -> Verdict:
     cores = inside / facts.metrics.duration_ns if facts.metrics.duration_ns else 0.0
     locks = sum(charge.lost_cores for charge in facts.lock_charges(RULE.id))
     seen = facts.over(FRAMES_SHARE, cores / facts.capacity, RULE.id)
-    if not settings and not seen and not facts.loses(locks, RULE.id):
+    if not settings and not seen and not hooked and not facts.loses(locks, RULE.id):
         return Clear()
-    lost = cores + locks
-    named = ", ".join(settings) if settings else f"frames of it at {places(lines)}"
+    lost = max(cores, instrumented) + locks
+    named = (
+        ", ".join(settings)
+        if settings
+        else f"frames of it at {places(lines)}"
+        if seen
+        else "the interpreter calls a profile or trace function"
+    )
     cost = (
         f"it costs {of_cores(lost, facts.capacity)} that can be seen"
         if lost > 0
@@ -61,28 +87,22 @@ def _judge(facts: Facts) -> Verdict:
                 facts,
                 lost_cores=lost,
                 confidence="known",
+                least_score=WARNING_SCORE if hooked else 0.0,
                 subject=subject_of(lines[0].frame if lines else None),
                 summary=f"Tracing or debugging is on ({named}); {cost}.",
                 explanation=(
                     "Tracers run for every call, line or allocation of every thread, and most keep their"
-                    " books"
-                    " under one lock, so they cost more the more threads there are. Figures taken meanwhile"
-                    " say"
-                    " little about the program: look again without it before changing anything."
+                    " books under one lock, so they cost more the more threads there are. The other findings"
+                    " of this report may be the tracer's own: look again without it before changing anything."
                 ),
                 could_also_be=("the environment is that of the start; the program may have changed it since",)
                 if settings and not seen
                 else (),
-                remedy=(
-                    Remedy(
-                        "switch it off in production and for this measurement",
-                        "env -u PYTHONTRACEMALLOC -u PYTHONMALLOC -u PYTHONDEVMODE -u COVERAGE_PROCESS_START"
-                        " python app.py",
-                    ),
-                ),
+                remedy=(_switch_off(bool(settings)),),
                 verify=f"{report_again(facts.pid)} after a restart: tracing-on is gone",
                 evidence=(
                     evidence("settings", float(len(settings)), "settings"),
+                    evidence("instrumentation_share_of_cpu", instrumented_part, "ratio", INSTRUMENTED_SHARE),
                     evidence("tracer_share_of_capacity", cores / facts.capacity, "ratio", FRAMES_SHARE),
                     evidence("lock_loss", locks, "cores"),
                 ),
@@ -91,10 +111,23 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _switch_off(by_setting: bool) -> Remedy:
+    if by_setting:
+        return Remedy(
+            "switch it off in production and for this measurement",
+            "env -u PYTHONTRACEMALLOC -u PYTHONMALLOC -u PYTHONDEVMODE -u COVERAGE_PROCESS_START"
+            " python app.py",
+        )
+    return Remedy(
+        "take the tracer out in production and for this measurement; look for who sets it",
+        "grep -rn 'settrace\\|setprofile\\|sys.monitoring\\|tracemalloc.start' app/   # then without it",
+    )
+
+
 RULE: Final = Rule(
     id="tracing-on",
     title="Tracing, profiling or debugging is on",
     needs=(Need.CAPACITY,),
-    thresholds=(FRAMES_SHARE, WORTH_SAYING),
+    thresholds=(FRAMES_SHARE, INSTRUMENTED_SHARE, WORTH_SAYING),
     judge=_judge,
 )

@@ -34,6 +34,7 @@ def workload_of(facts: Facts) -> Workload | None:
         if thread.info.python:
             for state, time in thread.states_ns.items():
                 spent[_kind(state)] += finite(time)
+    spent["cpu"] += finite(facts.metrics.unseen_threads_cores or 0.0) * facts.metrics.duration_ns
     total = sum(spent.values())
     if total <= 0 or facts.metrics.duration_ns <= 0:
         return None

@@ -33,8 +33,8 @@ def test_a_hot_line_has_its_machine_code_and_shared_objects(tmp_path: Path) -> N
             native=[
                 ("w", STACK, "atomic", "_Py_DecRefShared", 30),
                 ("w", other, "atomic", "_Py_DecRefShared", 20),
-                ("w", STACK, "work", "_PyEval_EvalFrameDefault", 40),
-                *(("w", STACK, "work", f"small_{number}", 1) for number in range(10)),
+                ("w", STACK, "work", "_PyEval_EvalFrameDefault", 30),
+                *(("w", STACK, "work", f"small_{number}", 1) for number in range(20)),
             ],
             shared=[(LINE, shared)],
         )
@@ -46,12 +46,12 @@ def test_a_hot_line_has_its_machine_code_and_shared_objects(tmp_path: Path) -> N
     (line,) = snapshot.hot
     assert line.shared == (known,)
     assert line.native[0] == ("_Py_DecRefShared", 0.5)
-    assert line.native[1] == ("_PyEval_EvalFrameDefault", 0.4)
+    assert line.native[1] == ("_PyEval_EvalFrameDefault", 0.3)
     assert len(line.native) == SYMBOLS_OF_LINE
     # AND reports say so
     said = text_of(snapshot)
     assert "shared by threads there: CONFIG (Config)" in said
-    assert "machine code: _Py_DecRefShared 50 %, _PyEval_EvalFrameDefault 40 %" in said
+    assert "machine code: _Py_DecRefShared 50 %, _PyEval_EvalFrameDefault 30 %" in said
     (hot,) = to_report(snapshot)["hot"]
     assert hot["shared"] == [{"name": "CONFIG", "type_name": "Config", "confidence": "known"}]
     assert hot["native"][0] == {"symbol": "_Py_DecRefShared", "share": 0.5}

@@ -20,6 +20,8 @@ from ftdiag.units import cores, percent, seconds
 MOST_BARS: Final = 24
 SAID_SHARE: Final = 0.005
 MOST_THREADS: Final = 16
+SHOWN_UNSEEN_CORES: Final = 0.05
+"""Less than this is what threads used that ended between two looks, and no news."""
 
 FACTOR_WORDS: Final = {
     "alloc_gc": "allocation and collection",
@@ -151,6 +153,8 @@ def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines.append([Segment(f" {len(workers) - MOST_THREADS} more threads", look.muted)])
     if metrics.work_per_wakeup_ns is not None:
         lines += figure("CPU time per wake-up", seconds(metrics.work_per_wakeup_ns), width, look)
+    if metrics.unseen_threads_cores is not None and metrics.unseen_threads_cores >= SHOWN_UNSEEN_CORES:
+        lines += figure("threads gone unseen", f"{cores(metrics.unseen_threads_cores)} cores", width, look)
     if metrics.other_programs_cores is not None:
         lines += figure("other programs use", f"{cores(metrics.other_programs_cores)} cores", width, look)
     if metrics.throttled_cores is not None:
