@@ -2,8 +2,8 @@
 
 In: a pid and an address. Out: a `Place` (function, its extent, the file), as far as it is known.
 Files are read as the target sees them (other mount namespaces, deleted files). Names come from .symtab, where
-it was stripped from the compressed .gnu_debugdata or a separate debug file, and always from .dynsym. An
-address beyond the extent of the symbol before it has no name: in a stripped file the functions between two
+it was stripped from the compressed .gnu_debugdata or a separate debug file (by build id or .gnu_debuglink), and
+always from .dynsym. An address beyond the extent of the symbol before it has no name: in a stripped file the functions between two
 exported ones must not be taken for the first.
 ELF files are hostile: every size, count and offset is bounded, and what is damaged is left out.
 """
@@ -16,6 +16,7 @@ import os
 import re
 import stat
 import struct
+import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -37,6 +38,8 @@ MAX_NAME_TABLE_BYTES: Final = 256 << 20
 MAX_NAME_BYTES: Final = 512
 MAX_DEBUG_DATA_BYTES: Final = 64 << 20
 """Decompressed .gnu_debugdata."""
+MAX_LINKED_BYTES: Final = 256 << 20
+"""Largest file that .gnu_debuglink names and whose checksum is made."""
 MAX_IMAGES: Final = 512
 """Files whose symbols are kept; the least recently used goes first."""
 MAX_SIZELESS_BYTES: Final = 4096
@@ -170,10 +173,13 @@ class Image:
 # --- ELF ---------------------------------------------------------------------------------------------
 
 
-def read_image(stream: BinaryIO, debug_directories: Sequence[str] = ()) -> Image | None:
+def read_image(
+    stream: BinaryIO, debug_directories: Sequence[str] = (), linked_directories: Sequence[str] = ()
+) -> Image | None:
     """Read the functions of an ELF file; `None` if it is none, or too damaged to be used.
 
-    A separate debug file is looked for by build id in `debug_directories` if the file has no .symtab.
+    If the file has no .symtab, a separate debug file is looked for by build id in `debug_directories`, then
+    by the name in its .gnu_debuglink in `linked_directories`.
     """
     try:
         elf = ELFFile(stream)
@@ -197,7 +203,12 @@ def read_image(stream: BinaryIO, debug_directories: Sequence[str] = ()) -> Image
         tables.append(own)
         complete = True
     else:
-        for found in (_debug_data(elf, stream), _debug_file(elf, debug_directories)):
+        for look in (
+            lambda: _debug_data(elf, stream),
+            lambda: _debug_file(elf, debug_directories),
+            lambda: _linked_file(elf, linked_directories),
+        ):
+            found = look()
             if found is not None:
                 tables.append(found)
                 complete = True
@@ -311,6 +322,53 @@ def _debug_file(elf: ELFFile, directories: Sequence[str]) -> _Table | None:
     return None
 
 
+def _linked_file(elf: ELFFile, directories: Sequence[str]) -> _Table | None:
+    """The symbols of a separate debug file that .gnu_debuglink names, if it has the checksum given there.
+
+    The section has a file name, padded to four bytes, and the CRC-32 of the whole file (GDB manual,
+    "Debugging Information in Separate Files").
+    """
+    try:
+        section = elf.get_section_by_name(".gnu_debuglink")
+        if section is None:
+            return None
+        data: bytes = section.data()[: MAX_NAME_BYTES + 8]
+        name = os.fsdecode(data[: data.index(b"\0")])
+        (checksum,) = struct.unpack_from("<I", data, len(os.fsencode(name)) + 4 & ~3)
+    except (*_ELF_ERRORS, struct.error):
+        return None
+    if not name or "/" in name or name in (".", ".."):
+        return None
+    for directory in directories:
+        descriptor = _open_plain(f"{directory}/{name}")
+        if descriptor is None:
+            continue
+        with os.fdopen(descriptor, "rb") as stream:
+            if _checksum(stream) != checksum:
+                continue
+            try:
+                debug = ELFFile(stream)
+                if debug.num_sections() > MAX_SECTIONS:
+                    continue
+            except _ELF_ERRORS:
+                continue
+            table = _table_of(debug, stream, ".symtab")
+            if table is not None:
+                return table
+    return None
+
+
+def _checksum(stream: BinaryIO) -> int | None:
+    """CRC-32 of a file; `None` if it is too large to be read for that."""
+    if os.fstat(stream.fileno()).st_size > MAX_LINKED_BYTES:
+        return None
+    value = 0
+    while chunk := stream.read(1 << 20):
+        value = zlib.crc32(chunk, value)
+    stream.seek(0)
+    return value
+
+
 def _build_id(elf: ELFFile) -> str | None:
     try:
         section = elf.get_section_by_name(".note.gnu.build-id")
@@ -422,11 +480,24 @@ class CodeMap:
         if descriptor >= 0:
             with os.fdopen(descriptor, "rb") as stream:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    image = read_image(stream, (f"/proc/{self._pid}/root/usr/lib/debug", "/usr/lib/debug"))
+                    image = read_image(stream, *self._debug_directories(mapping.path))
         self._images[key] = image
         if len(self._images) > MAX_IMAGES:
             self._images.popitem(last=False)
         return image
+
+    def _debug_directories(self, path: str) -> tuple[list[str], list[str]]:
+        """Where separate debug files may lie: by build id, and by the name in a .gnu_debuglink."""
+        directory = os.path.dirname(path)
+        by_id, by_name = [], []
+        for root in (f"/proc/{self._pid}/root", ""):
+            by_id.append(f"{root}/usr/lib/debug")
+            by_name += [
+                f"{root}{directory}",
+                f"{root}{directory}/.debug",
+                f"{root}/usr/lib/debug{directory}",
+            ]
+        return by_id, by_name
 
     def _jit_symbols(self) -> SymbolTable:
         if self._perf_map is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,58 @@ def test_our_own_process() -> None:
     assert place.start == start - virtual + mapping.start
     assert code.place(0x10) is None
     assert code.reload() is False
+
+
+def elf(sections: dict[str, tuple[int, int, bytes]]) -> bytes:
+    """An ELF file of x86-64 with one loaded segment and sections: name -> (type, link, content)."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name in (*sections, ".text", ".shstrtab"))
+    everything = {
+        "": (0, 0, b""),
+        ".text": (1, 0, b"\x90" * 16),
+        **sections,
+        ".shstrtab": (3, 0, names),
+    }
+    at = 64 + 56
+    headers, contents = b"", b""
+    for name, (kind, link, content) in everything.items():
+        flags, entry_size = (6 if name == ".text" else 0), (24 if kind == 2 else 0)
+        offset = at + len(contents)
+        place = names.index(b"\0" + name.encode() + b"\0") + 1 if name else 0
+        headers += struct.pack(
+            "<IIQQQQIIQQ", place, kind, flags, 0, offset, len(content), link, 1, 1, entry_size
+        )
+        contents += content
+    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 4096, 4096, 4096)
+    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
+        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, at + len(contents), 0, 64, 56, 1, 64, len(everything),
+        len(everything) - 1,
+    )  # fmt: skip
+    return header + segment + contents + headers
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "found"),
+    [
+        pytest.param("program.debug", 0, True, id="named"),
+        pytest.param("program.debug", 1, False, id="of another build"),
+        pytest.param("../program.debug", 0, False, id="outside"),
+        pytest.param("gone.debug", 0, False, id="missing"),
+        pytest.param("", 0, False, id="empty"),
+    ],
+)
+def test_a_debug_file_that_is_named(tmp_path: Path, name: str, damage: int, found: bool) -> None:
+    # GIVEN a file without functions, and one beside it that has them and whose name and checksum it gives
+    symbols = bytes(24) + entry(ALPHA, 0x12, 1, 100, 10)
+    debug = elf({".symtab": (2, 3, symbols), ".strtab": (3, 0, NAMES)})
+    (tmp_path / ".debug").mkdir()
+    (tmp_path / ".debug" / "program.debug").write_bytes(debug)
+    (tmp_path / "program.debug").write_bytes(b"something else")
+    link = name.encode() + b"\0"
+    link += bytes(-len(link) % 4) + struct.pack("<I", zlib.crc32(debug) ^ damage)
+    stripped = elf({".gnu_debuglink": (1, 0, link)})
+
+    # WHEN it is read THEN its functions are those of the right file, or none
+    image = read_image(io.BytesIO(stripped), (), (str(tmp_path), str(tmp_path / ".debug")))
+    assert image is not None
+    assert image.stripped is not found
+    assert (image.symbols.find(105) is not None) is found
