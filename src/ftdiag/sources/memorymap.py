@@ -13,6 +13,8 @@ How the kinds are told apart, and what proves it:
 - A thread's stack is the mapping that its thread control block (Python's `ident`) or its stack pointer is in.
 - Everything else is the kernel's: RssAnon, RssFile and RssShmem of /proc/PID/status.
 
+Pages that were read and never written are all one page of zeros: they count here, though not in RssAnon.
+
 Resident pages are counted with /proc/PID/pagemap, 32 MiB at a time: the kernel then holds the lock of the
 address space for 2 MiB of it at once. /proc/PID/smaps costs three times as much and keeps that lock for a
 whole mapping (measured: 6 ms for 450 MB), for which the program cannot map memory. Only the proportional and
@@ -284,10 +286,11 @@ class ProcessMemory:
         resident = {region: pages.bytes_in(region.start, region.end) for region in users}
         found.kinds[MemoryKind.THREAD_STACKS] = sum(resident.values())
         for owner in owners:
-            region = stacks.get(owner.index)
-            alone = region is not None and users[region] == 1
+            stack = stacks.get(owner.index)
+            # Old kernels join the mappings of neighbouring stacks.
+            alone = stack is not None and users[stack] == 1
             by_thread.thread.append(owner.index)
-            by_thread.stack_bytes.append(resident[region] if region is not None and alone else -1)
+            by_thread.stack_bytes.append(resident[stack] if stack is not None and alone else -1)
             known = bool(segments) and owner.ident is not None
             by_thread.heap_bytes.append(found.of_owner.get(owner.ident or 0, 0) if known else -1)
         if segments:
