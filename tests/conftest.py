@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from gil_pythons import readable_by_us
 from tools.provision.search import NAMED_VARIABLE, Found, find_interpreters
 from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload, running_workload
@@ -58,6 +59,15 @@ def pytest_configure() -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test that needs an interpreter runs on all of them."""
+    if "python_with_gil" in metafunc.fixturenames:
+        # A free-threaded build that is told to use the GIL is always at hand; builds with it where there are.
+        with_gil = [(str(one.path), ("-X", "gil=1")) for one in interpreters_at_hand()]
+        names = [f"{one.version}t-gil=1" for one in interpreters_at_hand()]
+        with_gil += [(one.path, ()) for one in readable_by_us()]
+        names += [one.name for one in readable_by_us()]
+        metafunc.parametrize(
+            "python_with_gil", with_gil or [None], ids=names or ["no-interpreter"], indirect=True
+        )
     if "free_threaded_python" not in metafunc.fixturenames:
         return
     found: tuple[Interpreter | None, ...] = interpreters_at_hand() or (None,)
@@ -83,6 +93,15 @@ def free_threaded_python(request: pytest.FixtureRequest) -> Interpreter:
     if interpreter is None:
         pytest.fail(NO_INTERPRETER, pytrace=False)
     return interpreter
+
+
+@pytest.fixture
+def python_with_gil(request: pytest.FixtureRequest) -> tuple[str, tuple[str, ...]]:
+    """An interpreter that ftdiag reads and that runs with the GIL, and the options that make it do so."""
+    if request.param is None:
+        pytest.fail(NO_INTERPRETER, pytrace=False)
+    python: tuple[str, tuple[str, ...]] = request.param
+    return python
 
 
 @pytest.fixture(scope="session")

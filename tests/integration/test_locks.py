@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,6 @@ from ftdiag.model import LockKind, LockMetrics, Snapshot, StateGroup, ThreadStat
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
 from reading import named, recorded
-from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload, running_workload
 
 Program = Callable[..., RunningWorkload]
@@ -184,20 +181,11 @@ def check_gil(python: str | os.PathLike[str], tmp_path: Path, options: tuple[str
     assert sum(known.values()) > 0.1 * lock.wait_ns
 
 
-def test_the_gil_switched_back_on(free_threaded_python: Interpreter, tmp_path: Path) -> None:
-    # GIVEN a free-threaded interpreter that is told to use the GIL
+def test_threads_wait_for_the_gil(python_with_gil: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    # GIVEN an interpreter with the GIL: a build that has it, or a free-threaded one that is told to use it
     # WHEN threads compute, THEN they wait for the GIL
-    check_gil(free_threaded_python.path, tmp_path, ("-X", "gil=1"))
-
-
-def test_the_gil_of_a_build_with_it(tmp_path: Path) -> None:
-    # GIVEN an interpreter with the GIL: the one that runs this test, or one that is named
-    python = os.environ.get("FTDIAG_GIL_PYTHON", sys.executable)
-    version = "import sys; print(sys.version_info >= (3, 13))"
-    if subprocess.run([python, "-c", version], capture_output=True, check=True).stdout.strip() != b"True":
-        pytest.skip("needs Python 3.13 or newer with a GIL; FTDIAG_GIL_PYTHON names one")
-    # WHEN threads compute, THEN they wait for the GIL
-    check_gil(python, tmp_path, ())
+    python, options = python_with_gil
+    check_gil(python, tmp_path, options)
 
 
 def test_an_event_loop_with_work_is_not_idle(program: Program, tmp_path: Path) -> None:
