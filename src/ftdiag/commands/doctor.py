@@ -124,12 +124,18 @@ def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
         "python_version": process.python_version,
         "free_threaded": process.free_threaded,
         "gil_enabled": process.gil_enabled,
+        "source": process.source,
         "threads": process.threads,
         "command": process.command,
     }
     if not process.attachable:
-        remedy = f"py-spy dump --pid {pid}   shows its stacks"
+        remedy = f"ftdiag attach {pid} --source py-spy   shows what the kernel knows of its threads"
         return Check("python", Verdict.MISSING, process.reason or "it cannot be read", remedy), target
+    if process.source == "py-spy":
+        words = f"CPython {process.python_version}: {process.reason}"
+        return Check(
+            "python", Verdict.LIMITED, words, "a build of 3.13 or later is read by ftdiag itself"
+        ), target
     build = "free-threaded" if process.free_threaded else "with the GIL"
     gil = {True: "the GIL is on", False: "the GIL is off", None: "its GIL cannot be read yet"}
     words = f"CPython {process.python_version} {build}, {gil[process.gil_enabled]}"

@@ -68,6 +68,10 @@ def table(
         if not process.attachable:
             reason = (process.reason or "unknown").replace(f"process {process.pid}", "it")
             refused.setdefault(reason, []).append(str(process.pid))
+    helped = [str(process.pid) for process in processes if process.source == "py-spy"]
+    if helped:
+        yield ""
+        yield f"Through py-spy, without locks, holders and what cores do: {', '.join(helped)}"
     if refused:
         yield ""
         yield "Cannot be attached to:"

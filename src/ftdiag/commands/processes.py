@@ -20,12 +20,18 @@ CPU_INTERVAL_S: Final = 0.2
 """CPU use is measured over so long: the kernel counts it in ns, so this is enough."""
 _PYTHON_NAME: Final = re.compile(r"(?:^|/)(?:python|pypy)(\d+\.\d+)?[\w.-]*$")
 _LIBRARY: Final = re.compile(rb"/libpython(\d+\.\d+)\w*\.so")
+ASKING_S: Final = 3.0
+"""So long at most py-spy is asked about processes of a list; further ones are left to `doctor`."""
+THROUGH_PYSPY: Final = "its stacks are read through py-spy: without locks, holders and what cores do"
 MAX_MAPS_BYTES: Final = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class PythonProcess:
-    """One process. `attachable` says whether ftdiag can look at it, `reason` why not."""
+    """One process. `attachable` says whether ftdiag can look at it, `reason` why not, or with whose help.
+
+    `source` is who would read its stacks: "native" (ftdiag), "py-spy", or `None`.
+    """
 
     pid: int
     user: str | None
@@ -37,19 +43,21 @@ class PythonProcess:
     gil_enabled: bool | None
     attachable: bool
     reason: str | None
+    source: str | None = None
 
 
 def python_processes(interval_s: float = CPU_INTERVAL_S) -> list[PythonProcess]:
     """All Python processes but this one, by pid."""
     found: list[PythonProcess] = []
     before: dict[int, tuple[float, int]] = {}
+    asking_ends = time.monotonic() + ASKING_S
     for pid in _pids():
         if pid == os.getpid() or not looks_like_python(pid):
             continue
         cpu = _cpu_ns(pid)
         if cpu is not None:
             before[pid] = (time.monotonic(), cpu)
-        process = identify(pid)
+        process = identify(pid, ask_pyspy=time.monotonic() < asking_ends)
         if process is not None:
             found.append(process)
     if found and interval_s > 0:
@@ -85,8 +93,11 @@ def looks_like_python(pid: int) -> bool:
     return _called_python(pid) or _library_version(pid) is not None
 
 
-def identify(pid: int) -> PythonProcess | None:
-    """What is known of a process; `None` if it is gone or no Python after all."""
+def identify(pid: int, *, ask_pyspy: bool = True) -> PythonProcess | None:
+    """What is known of a process; `None` if it is gone or no Python after all.
+
+    `ask_pyspy`: have py-spy look at a process that we cannot read, to know whether it can.
+    """
     from ftdiag.sources.interpreter import InterpreterReader
     from ftdiag.sources.memory import RemoteMemory
     from ftdiag.sources.runtime import find_runtime, find_runtime_header
@@ -119,13 +130,26 @@ def identify(pid: int) -> PythonProcess | None:
     except NotPython:
         return None
     except UnsupportedPython as error:
-        gil = None if plain.free_threaded else True
-        return replace(plain, gil_enabled=gil, reason=error.what)
+        plain = replace(plain, gil_enabled=None if plain.free_threaded else True)
+        return through_pyspy(plain, error.what) if ask_pyspy else replace(plain, reason=error.what)
     except PermissionRefused:
         return replace(plain, reason="it may not be read: ftdiag doctor PID says why")
     except FtdiagError:
         return None  # it ended meanwhile
-    return replace(plain, gil_enabled=gil, attachable=True)
+    return replace(plain, gil_enabled=gil, attachable=True, source="native")
+
+
+def through_pyspy(process: PythonProcess, refusal: str) -> PythonProcess:
+    """A process that we cannot read, with what py-spy says to it when it is asked to look once."""
+    from ftdiag.sources import pyspy
+
+    try:
+        seen = pyspy.probe(process.pid)
+    except pyspy.PySpyFailed as failure:
+        return replace(process, reason=f"{refusal}, and {failure.what}")
+    return replace(
+        process, python_version=seen.python_version, attachable=True, source="py-spy", reason=THROUGH_PYSPY
+    )
 
 
 class _NoFrames:
