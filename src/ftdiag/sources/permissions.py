@@ -13,14 +13,15 @@ import ctypes
 import enum
 import errno
 import os
-import platform
 import pwd
 import resource
-import struct
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from ftdiag.errors import PermissionRefused, TargetGone
+from ftdiag.sources import perfevents
 
 CAP_SYS_PTRACE: Final = 19
 CAP_SYS_ADMIN: Final = 21
@@ -33,14 +34,6 @@ AGAIN: Final = 'sudo "$(command -v ftdiag)"'
 """sudo searches its own path, which has no virtual environments."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
-_PERF_EVENT_OPEN: Final = {"x86_64": 298, "aarch64": 241}
-# struct perf_event_attr up to PERF_ATTR_SIZE_VER0 (64 bytes), include/uapi/linux/perf_event.h: type, size,
-# config, sample_period, sample_type, read_format, flags, wakeup_events, bp_type, bp_addr.
-_PERF_ATTRIBUTES: Final = struct.Struct("<IIQQQQQIIQ")
-_PERF_TYPE_SOFTWARE, _PERF_COUNT_SW_CPU_CLOCK = 1, 0
-_PERF_SAMPLE_IP_TID: Final = 1 | 2
-_PERF_DISABLED_USER_ONLY: Final = 1 | 1 << 5 | 1 << 6
-_PERF_FLAG_FD_CLOEXEC: Final = 8
 
 
 class Verdict(enum.Enum):
@@ -256,31 +249,32 @@ def _foreign_memory() -> Check:
 def _perf_of(pid: int) -> Check:
     """Whether native samples of on-CPU code can be taken."""
     name = "perf events"
-    code = _try_perf(pid)
-    if code == 0:
-        return Check(name, Verdict.OK, "what runs on a core can be sampled (perf_event_open)")
-    if code == errno.ESRCH:
+    try:
+        kernel = perfevents.kernel_permitted(pid)
+    except TargetGone:
         return Check(name, Verdict.LIMITED, f"process {pid} has ended", "ftdiag list")
-    paranoid = _number("/proc/sys/kernel/perf_event_paranoid")
-    consequence = "time on a core is not split further"
-    if code in (errno.EACCES, errno.EPERM) and paranoid is not None and paranoid > 2:
-        sentence = (
-            f"perf events are for administrators here (perf_event_paranoid is {paranoid}): {consequence}"
-        )
-        return Check(name, Verdict.LIMITED, sentence, "sudo sysctl kernel.perf_event_paranoid=1")
-    if code in (errno.EACCES, errno.EPERM):
-        sentence = f"perf_event_open is refused for process {pid}: {consequence}"
-        remedy = f"{AGAIN} attach {pid}"
-        if _container() and _try_perf(os.getpid()) != 0:
+    except PermissionRefused as refused:
+        remedy = refused.hint
+        if _container() and _refused_for_us():
             remedy = "docker run --cap-add PERFMON --security-opt seccomp=unconfined ..."
-        return Check(name, Verdict.LIMITED, sentence, remedy)
-    if code == errno.ENOSYS:
-        sentence = f"perf_event_open is not there (kernel or seccomp filter): {consequence}"
+        return Check(name, Verdict.LIMITED, refused.what, remedy)
+    if not kernel:
         return Check(
-            name, Verdict.LIMITED, sentence, "docker run --security-opt seccomp=unconfined ... in a container"
+            name,
+            Verdict.LIMITED,
+            "what runs on a core can be sampled, but not in the kernel: page faults and yields are not seen",
+            "sudo sysctl kernel.perf_event_paranoid=1",
         )
-    sentence = f"perf_event_open fails ({os.strerror(code)}): {consequence}"
-    return Check(name, Verdict.LIMITED, sentence, "perf stat -e cpu-clock true   shows whether perf works")
+    return Check(name, Verdict.OK, "what runs on a core can be sampled (perf_event_open)")
+
+
+def _refused_for_us() -> bool:
+    """Whether perf events are refused even of this very process."""
+    try:
+        perfevents.kernel_permitted(os.getpid())
+    except (PermissionRefused, TargetGone):
+        return True
+    return False
 
 
 def _early_turns() -> Check:
@@ -570,34 +564,3 @@ def _try_reading(pid: int) -> int:
         if code != errno.EFAULT:
             break
     return code
-
-
-def _try_perf(pid: int) -> int:
-    """Open a clock event on the process, as native sampling does; 0 if that works, else the errno."""
-    number = _PERF_EVENT_OPEN.get(platform.machine())
-    if number is None:
-        return errno.ENOSYS
-    attributes = _PERF_ATTRIBUTES.pack(
-        _PERF_TYPE_SOFTWARE,
-        _PERF_ATTRIBUTES.size,
-        _PERF_COUNT_SW_CPU_CLOCK,
-        1_000_000,
-        _PERF_SAMPLE_IP_TID,
-        0,
-        _PERF_DISABLED_USER_ONLY,
-        0,
-        0,
-        0,
-    )
-    descriptor = _libc.syscall(
-        ctypes.c_long(number),
-        ctypes.c_char_p(attributes),
-        ctypes.c_int(pid),
-        ctypes.c_int(-1),
-        ctypes.c_int(-1),
-        ctypes.c_ulong(_PERF_FLAG_FD_CLOEXEC),
-    )
-    if descriptor < 0:
-        return ctypes.get_errno()
-    os.close(descriptor)
-    return 0
