@@ -61,7 +61,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test that needs an interpreter runs on all of them."""
     if "python_with_gil" in metafunc.fixturenames:
         # A free-threaded build that is told to use the GIL is always at hand; builds with it where there are.
-        with_gil = [(str(one.path), ("-X", "gil=1")) for one in interpreters_at_hand()]
+        with_gil: list[tuple[str, tuple[str, ...]]] = [
+            (str(one.path), ("-X", "gil=1")) for one in interpreters_at_hand()
+        ]
         names = [f"{one.version}t-gil=1" for one in interpreters_at_hand()]
         with_gil += [(one.path, ()) for one in readable_by_us()]
         names += [one.name for one in readable_by_us()]

@@ -640,7 +640,8 @@ class Pauses:
 class Metrics:
     """The whole program over a range. `None` means not measured; `Quality.not_measured` says why.
 
-    `on_cpu_cores` is all thread-time on a core per second, an upper bound of `useful_cores`.
+    `on_cpu_cores` is all thread-time on a core per second, an upper bound of `useful_cores`. Of an imported
+    recording it, `run_queue_cores` and `threads_with_work` are 0 and mean nothing: ask `Snapshot.imported`.
     `lost_cores` maps a state to the cores it cost. `concurrency[k]` is the share of ticks with exactly k
     threads on a core or wanting one.
     """
@@ -761,3 +762,8 @@ class Snapshot:
     """The latest capture of memray, if there is one; it need not be from the time of the range."""
     intrusions: tuple[Intrusion, ...] = ()
     """Times within the range that are in no figure, because an instrument changed how the target ran."""
+
+    @property
+    def imported(self) -> str | None:
+        """The kind of file that was imported; then there is nothing but samples of stacks."""
+        return self.settings.imported

@@ -359,6 +359,8 @@ class Session:
             shares=efficiency.merge_shares([digest.shares for digest in digests]),
             native_missing=efficiency.why_no_native(recording.settings),
         )
+        if recording.settings.imported is not None:
+            metrics, missing = efficiency.samples_only(metrics, recording.settings.imported)
         process = [reading for digest in digests for reading in digest.process]
         metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()))
         start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
@@ -432,7 +434,7 @@ class Session:
             snapshot,
             findings=diagnosis.findings,
             not_applicable=diagnosis.not_applicable,
-            workload=workload_of(facts),
+            workload=None if snapshot.imported is not None else workload_of(facts),
         )
 
     def _now_at(self, last: int) -> Now:
@@ -471,6 +473,7 @@ class Session:
         latest = self._latest(last)
         worked = efficiency.had_work(threads.totals[:, 0], threads.states_ns)
         listed: list[ThreadMetrics] = []
+        counted = recording.settings.imported is None
         for row in kept.tolist():
             index = int(threads.index[row])
             totals = threads.totals[row].tolist()
@@ -483,7 +486,7 @@ class Session:
             listed.append(
                 ThreadMetrics(
                     info=info,
-                    role=_role(info, bool(worked[row]), totals[0], states),
+                    role=_role(info, bool(worked[row]), totals[0], states) if counted else "python",
                     alive_ns=totals[0],
                     cpu_ns=totals[1],
                     run_queue_ns=totals[2],
@@ -657,6 +660,8 @@ def _quality(
         not_measured["sampler_cpu_ratio"] = "no cost of the sampler is recorded in this range"
     if native == 0:
         not_measured["classified_cpu_ratio"] = efficiency.why_no_native(recording.settings)
+    imported = recording.settings.imported is not None
+    not_measured.update(efficiency.what_source_lacks(recording.settings))
     unnamed = _unnamed_wait_ns(recording, time)
     if alive and unnamed > 0:
         not_measured["locks"] = (
@@ -664,10 +669,12 @@ def _quality(
         )
     return Quality(
         torn_ratio=sum(digest.torn_ticks for digest in digests) / samples if samples else None,
-        missed_tick_ratio=missed / (taken + missed) if taken + missed else None,
-        unknown_ratio=int(states[ThreadState.UNKNOWN]) / alive if alive else None,
+        missed_tick_ratio=missed / (taken + missed) if taken + missed and not imported else None,
+        unknown_ratio=int(states[ThreadState.UNKNOWN]) / alive if alive and not imported else None,
         classified_cpu_ratio=min(1.0, native / cpu) if native and cpu else None,
-        sampler_cpu_ratio=sum(cost.cpu_ns for cost in costs) / duration if duration and costs else None,
+        sampler_cpu_ratio=(
+            sum(cost.cpu_ns for cost in costs) / duration if duration and costs and not imported else None
+        ),
         not_measured=not_measured,
         gaps=gaps,
     )

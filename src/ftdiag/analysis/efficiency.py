@@ -16,7 +16,7 @@ cores that worked never exceeds P. `idle`, `sleep` and `io` are no loss; they sh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -57,6 +57,45 @@ def why_no_native(settings: RecordingSettings) -> str:
     if reason == settings.native:
         return "no sample of machine code was taken in this range"
     return f"needs native samples of the threads on a core: {reason}"
+
+
+def what_source_lacks(settings: RecordingSettings) -> dict[str, str]:
+    """What is not measured because of who read the stacks, and why."""
+    if settings.imported is not None:
+        only = samples_are_all(settings.imported)
+        return dict.fromkeys(
+            ("states", "locks", "unknown_ratio", "missed_tick_ratio", "sampler_cpu_ratio"), only
+        )
+    if settings.no_stacks is not None:
+        return dict.fromkeys(("stacks", "locks"), settings.no_stacks)
+    if settings.source == "py-spy":
+        return {
+            "locks": "py-spy reads the stacks, and does not say which lock a thread waits for",
+            "lock_holders": "py-spy reads the stacks, and does not say who holds a lock",
+        }
+    return {}
+
+
+def samples_are_all(kind: str) -> str:
+    """Why everything but samples is missing."""
+    return f"imported from a {kind} file: that has samples of stacks, and no counters of the kernel"
+
+
+def samples_only(metrics: Metrics, kind: str) -> tuple[Metrics, dict[str, str]]:
+    """The metrics of an imported recording, and why there is hardly any."""
+    names = (
+        "capacity_cores on_cpu_cores run_queue_cores useful_cores speedup_now ideal_speedup efficiency"
+        " lost_cores load_balance serial_share concurrency work_per_wakeup_us threads_with_work"
+    ).split()
+    measured = replace(
+        metrics,
+        lost_cores={},
+        load_balance_ratio=None,
+        serial_share_ratio=None,
+        concurrency=(),
+        work_per_wakeup_ns=None,
+    )
+    return measured, dict.fromkeys(names, samples_are_all(kind))
 
 
 @dataclass(frozen=True, slots=True)

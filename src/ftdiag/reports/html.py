@@ -225,7 +225,7 @@ def _states(snapshot: Snapshot) -> Iterator[str]:
 
 def _cores(snapshot: Snapshot) -> Iterator[str]:
     metrics = snapshot.metrics
-    if not metrics.ticks and not metrics.states_ns:
+    if snapshot.imported is not None or (not metrics.ticks and not metrics.states_ns):
         return
     capacity = metrics.capacity_cores
     if capacity is not None and capacity > 0:

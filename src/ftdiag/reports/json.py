@@ -73,7 +73,7 @@ def to_report(snapshot: Snapshot) -> Json:
             else {"reason": snapshot.end.reason.value, "detail": _text(snapshot.end.detail)},
         },
         "metrics": _metrics(snapshot, steps, not_measured),
-        "threads": [_thread(thread) for thread in snapshot.threads],
+        "threads": [_thread(thread, snapshot.imported is None) for thread in snapshot.threads],
         "locks": [_lock(lock) for lock in snapshot.locks],
         "hot": [_hot(line, snapshot.allocations) for line in snapshot.hot],
         "memory": {
@@ -113,13 +113,14 @@ def _metrics(
     metrics = snapshot.metrics
     wakeup_ns = metrics.work_per_wakeup_ns
     measured_losses = "lost_cores" not in not_measured
+    counted = snapshot.imported is None
     return {
         "capacity_cores": _number(metrics.capacity_cores),
         "capacity_reason": None if metrics.capacity_reason is None else _text(metrics.capacity_reason),
         "threads": metrics.threads,
-        "threads_with_work": metrics.threads_with_work,
-        "on_cpu_cores": _number(metrics.on_cpu_cores),
-        "run_queue_cores": _number(metrics.run_queue_cores),
+        "threads_with_work": metrics.threads_with_work if counted else None,
+        "on_cpu_cores": _number(metrics.on_cpu_cores) if counted else None,
+        "run_queue_cores": _number(metrics.run_queue_cores) if counted else None,
         "unseen_threads_cores": _number(metrics.unseen_threads_cores),
         "useful_cores": _number(metrics.useful_cores),
         "speedup_now": _number(metrics.useful_cores),
@@ -148,7 +149,8 @@ def _workload(snapshot: Snapshot) -> Json | None:
     }
 
 
-def _thread(thread: ThreadMetrics) -> Json:
+def _thread(thread: ThreadMetrics, counted: bool) -> Json:
+    """One thread; without what the kernel counts where that was not `counted`."""
     alive = thread.alive_ns
     return {
         "index": thread.info.index,
@@ -161,8 +163,10 @@ def _thread(thread: ThreadMetrics) -> Json:
         "context_switches": {
             "voluntary": thread.voluntary_switches,
             "involuntary": thread.involuntary_switches,
-        },
-        "faults": {"minor": thread.minor_faults, "major": thread.major_faults},
+        }
+        if counted
+        else None,
+        "faults": {"minor": thread.minor_faults, "major": thread.major_faults} if counted else None,
         "hot": [
             {
                 "function": _text(line.frame.function),

@@ -169,6 +169,8 @@ class _Report:
             return "A capture of memray: what allocates, and no samples of where time goes."
         if not metrics.ticks and not self._alive_ns:
             return "Nothing was recorded in this range: no tick was taken."
+        if self._snapshot.imported is not None:
+            return self._imported()
         if metrics.capacity_cores is None:
             cores = f"{metrics.on_cpu_cores:.1f} cores on CPU"
         else:
@@ -180,6 +182,16 @@ class _Report:
             if finding.severity in (Severity.WARNING, Severity.CRITICAL)
         ]
         return f"{cores}; {self._safe(grave[0].summary) if grave else self._cause()}"
+
+    def _imported(self) -> str:
+        snapshot = self._snapshot
+        told = f"Samples of {units.plural(snapshot.metrics.threads, 'thread')}, and nothing else is known."
+        if not snapshot.hot:
+            return told
+        frame, most = snapshot.hot[0].frame, snapshot.hot[0].total_ns
+        where = f"{self._share(most)} of them at {self._safe(frame.filename)}"
+        line = "" if frame.line is None else f":{frame.line}"
+        return f"{told} Most are in {self._safe(frame.function)}: {where}{line}."
 
     def _cause(self) -> str:
         metrics = self._snapshot.metrics
@@ -272,7 +284,10 @@ class _Report:
         target = snapshot.target
         gil = {None: "GIL state not known", True: "GIL on", False: "GIL off"}[target.gil_enabled]
         build = "free-threaded" if target.free_threaded else "GIL build"
-        yield _item(f"pid {target.pid}, CPython {self._safe(target.python_version)} {build}, {gil}")
+        if snapshot.imported is None:
+            yield _item(f"pid {target.pid}, CPython {self._safe(target.python_version)} {build}, {gil}")
+        if snapshot.settings.source == "py-spy":
+            yield _item("its stacks were read through py-spy")
         if target.gil_culprits:
             culprits = ", ".join(self._safe(name) for name in target.gil_culprits)
             yield _item(f"modules that turned the GIL on: {culprits}")
@@ -311,6 +326,8 @@ class _Report:
 
     def _cores(self) -> Iterator[tuple[int, str]]:
         metrics = self._snapshot.metrics
+        if self._snapshot.imported is not None:
+            return
         if metrics.capacity_cores is not None:
             reason = f" ({self._safe(metrics.capacity_reason)})" if metrics.capacity_reason else ""
             yield _item(f"capacity: {units.cores(metrics.capacity_cores)}{reason}")

@@ -183,6 +183,8 @@ class Facts:
     quality: Quality
     pauses: tuple[Pauses, ...] = ()
     native_settings: str | None = None
+    imported: str | None = None
+    """The kind of file that the recording was made of: then only samples of stacks are known."""
     now: Now | None = None
     standing: Mapping[str, Severity] = field(default_factory=dict)
     charges: Charges = Charges()
@@ -295,6 +297,8 @@ class Rule:
 
     def verdict(self, facts: Facts) -> Verdict:
         """What the rule says of the facts."""
+        if facts.imported is not None:
+            return NotApplicable(f"a {facts.imported} file has samples only: neither CPU time nor waits")
         for need in self.needs:
             reason = need.missing(facts)
             if reason is not None:

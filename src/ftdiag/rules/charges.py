@@ -104,6 +104,7 @@ def facts_of(
         quality=snapshot.quality,
         pauses=snapshot.pauses,
         native_settings=snapshot.settings.native,
+        imported=snapshot.imported,
         now=now,
         standing=standing or {},
     )

@@ -136,6 +136,8 @@ def figures_line(view: View, width: int, look: Look) -> list[Segment]:
 
 def _capacity(snapshot: Snapshot, look: Look) -> Part:
     metrics = snapshot.metrics
+    if snapshot.imported is not None:
+        return Part("CPU not measured", look.muted)
     text = f"CPU {cores(metrics.on_cpu_cores)}"
     if metrics.capacity_cores is not None:
         text += f"/{whole_or_cores(metrics.capacity_cores)}"

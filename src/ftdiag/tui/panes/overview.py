@@ -176,6 +176,8 @@ def useful_words(snapshot: Snapshot) -> str:
     metrics = snapshot.metrics
     ideal = ideal_of(metrics)
     of = "" if ideal is None else f" of {whole_or_cores(round(ideal, 2))}"
+    if snapshot.imported is not None:
+        return "CPU time not measured"
     if metrics.useful_cores is None:
         return f"{cores(metrics.on_cpu_cores)}{of} on CPU; useful not measured"
     efficiency = (
