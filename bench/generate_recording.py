@@ -40,7 +40,7 @@ OUTER_DEPTH = 12
 SECOND_NS = 1_000_000_000
 BUSY_STATES = (ThreadState.WORK,) * 6 + (ThreadState.ATOMIC, ThreadState.SPIN, ThreadState.ALLOC)
 JITTER_NS = 60_000
-COUNTER_STEPS = ("voluntary_switches", "involuntary_switches", "minor_faults", "major_faults")
+COUNTER_STEPS = ("voluntary_switches", "involuntary_switches", "minor_faults", "major_faults", "migrations")
 
 
 class Program:

@@ -36,6 +36,8 @@ from ftdiag.model import (
     Gap,
     LockKind,
     LockRef,
+    MemoryKind,
+    MemoryReading,
     NativeSamples,
     ProcessCounters,
     RecordingSettings,
@@ -47,6 +49,7 @@ from ftdiag.model import (
     Target,
     ThreadCounters,
     ThreadInfo,
+    ThreadMemory,
     ThreadState,
     Wait,
     Window,
@@ -119,6 +122,24 @@ def a_lock(
     return LockRef(address, kind, type_name, label)
 
 
+def a_reading(
+    kinds: Mapping[MemoryKind, int],
+    threads: Mapping[int, tuple[int, int]] | None = None,
+    *,
+    at_ns: int = START_NS,
+    **known: int | None | Mapping[str, str],
+) -> MemoryReading:
+    """A reading of the memory in MiB by kind; `threads` has (stack, heap) in KiB by index, -1: not known."""
+    columns = ThreadMemory()
+    for index, (stack, heap) in (threads or {}).items():
+        columns.thread.append(index)
+        columns.stack_bytes.append(stack << 10 if stack >= 0 else -1)
+        columns.heap_bytes.append(heap << 10 if heap >= 0 else -1)
+    sizes = {kind: size << 20 for kind, size in kinds.items()}
+    reading = MemoryReading(at_ns, 1_000_000, rss_bytes=sum(sizes.values()), kinds=sizes, by_thread=columns)
+    return replace(reading, **known)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True)
 class Spent:
     """A run of ticks in which a thread did one thing. Made by `spent` and `absent`."""
@@ -172,6 +193,7 @@ class Counted:
     involuntary_switches: int = 1
     minor_faults: int = 0
     major_faults: int = 0
+    migrations: int = -1
 
 
 def counted(
@@ -183,10 +205,18 @@ def counted(
     involuntary_switches: int = 1,
     minor_faults: int = 0,
     major_faults: int = 0,
+    migrations: int = -1,
 ) -> Counted:
     """Counters that differ from what the samples say."""
     return Counted(
-        alive_ns, cpu_ns, run_queue_ns, voluntary_switches, involuntary_switches, minor_faults, major_faults
+        alive_ns,
+        cpu_ns,
+        run_queue_ns,
+        voluntary_switches,
+        involuntary_switches,
+        minor_faults,
+        major_faults,
+        migrations,
     )
 
 
@@ -270,6 +300,7 @@ class RecordingBuilder:
         process: ProcessCounters | None = None,
         native: Sequence[tuple[str, str, str, str, int]] | None = None,
         shared: Sequence[tuple[str, SharedObject]] = (),
+        memory: MemoryReading | None = None,
     ) -> RecordingBuilder:
         """Appends a window. `counters={name: None}` leaves a thread's counters out.
 
@@ -304,6 +335,7 @@ class RecordingBuilder:
             gaps=tuple(gaps),
             native=None if native is None else self._native(native),
             shared=tuple((self._writer.intern_frame(a_stack(line)[0]), one) for line, one in shared),
+            memory=memory,
         )
         self._writer.write_window(window)
         return self
@@ -408,6 +440,7 @@ class RecordingBuilder:
             columns.involuntary_switches.append(counter.involuntary_switches)
             columns.minor_faults.append(counter.minor_faults)
             columns.major_faults.append(counter.major_faults)
+            columns.migrations.append(counter.migrations)
         return columns
 
     @staticmethod

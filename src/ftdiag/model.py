@@ -229,6 +229,8 @@ class ThreadCounters:
     involuntary_switches: array[int] = field(default_factory=lambda: array("q"))
     minor_faults: array[int] = field(default_factory=lambda: array("q"))
     major_faults: array[int] = field(default_factory=lambda: array("q"))
+    migrations: array[int] = field(default_factory=lambda: array("q"))
+    """Moves to another core; -1 also where the kernel was built without CONFIG_SCHED_DEBUG."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,6 +582,8 @@ class ThreadMetrics:
     waits: tuple[tuple[Wait, float], ...] = ()
     latest_state: ThreadState | None = None
     latest_stack: Stack = ()
+    migrations: int | None = None
+    """Moves to another core; `None` where the kernel does not count them."""
     tasks: tuple[tuple[str, float], ...] = ()
     """For a thread with an event loop: the coroutines that it ran, with their thread-time in ns."""
 
@@ -634,6 +638,91 @@ class Pauses:
     total_ns: float
     longest_ns: float
     threads_max: int
+
+
+class AllocatorPart(enum.Enum):
+    """What time in the allocator goes to. The values are the names used in reports and JSON."""
+
+    MIMALLOC = "mimalloc"
+    """Python's objects: mimalloc's own code."""
+    LIBC = "libc_malloc"
+    """malloc and free of the C library: extensions, raw memory."""
+    OTHER = "other_allocator"
+    """jemalloc, tcmalloc and others that take malloc's place."""
+    FAULTS = "page_faults"
+    """The kernel finds and clears a page that is touched for the first time."""
+    MAPPING = "mapping"
+    """The kernel is asked for more address space."""
+    UNMAPPING = "unmapping"
+    """Memory goes back to the kernel."""
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class AllocatorLine:
+    """Thread-time in the allocator that one line caused, split; `parts_ns` adds up to `total_ns`."""
+
+    frame: Frame
+    total_ns: float
+    parts_ns: Mapping[AllocatorPart, float]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOfThread:
+    """Resident memory that belongs to one thread; `None` where it is not known."""
+
+    info: ThreadInfo
+    stack_bytes: int | None
+    heap_bytes: int | None
+    """Python heaps that the thread owns."""
+
+    @property
+    def total_bytes(self) -> int | None:
+        """Both together, where both are known."""
+        if self.stack_bytes is None or self.heap_bytes is None:
+            return None
+        return self.stack_bytes + self.heap_bytes
+
+
+LEAST_RATE_NS: Final = 10_000_000_000
+"""A resident size that was followed for less than this says nothing about a minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMetrics:
+    """The memory of the process over a range.
+
+    `rss_bytes` is the last reading of the resident size, `growth_bytes` what it gained from the first to the
+    last second of the range. `reading` is the latest detailed reading up to the range's end, `since` the
+    earliest one in the range: what kinds gained lies between them. `course` has the resident size every
+    second (or less often), `kinds_course` the readings' kinds. Threads with most memory come first.
+    `per_thread_bytes` is the mean over all threads but the main one of what is known to be theirs alone.
+    """
+
+    rss_bytes: int | None = None
+    growth_bytes: int | None = None
+    growth_ns: int = 0
+    """Over how long the resident size grew so."""
+    reading: MemoryReading | None = None
+    since: MemoryReading | None = None
+    readings: int = 0
+    threads: tuple[MemoryOfThread, ...] = ()
+    per_thread_bytes: float | None = None
+    course: tuple[tuple[int, int], ...] = ()
+    """(time on the recording's clock, resident bytes)."""
+    kinds_course: tuple[tuple[int, Mapping[MemoryKind, int]], ...] = ()
+    allocator_ns: Mapping[AllocatorPart, float] = field(default_factory=dict)
+    allocator_lines: tuple[AllocatorLine, ...] = ()
+    minor_faults: int = 0
+    major_faults: int = 0
+    not_measured: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def growth_per_minute_bytes(self) -> float | None:
+        """What the resident size gains in a minute, where the range is long enough to say."""
+        if self.growth_bytes is None or self.growth_ns < LEAST_RATE_NS:
+            return None
+        return self.growth_bytes * 60e9 / self.growth_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -758,6 +847,7 @@ class Snapshot:
     """The last readings of the whole process in the range."""
     pauses: tuple[Pauses, ...] = ()
     """Stop-the-world pauses, those with most time first."""
+    memory: MemoryMetrics = field(default_factory=MemoryMetrics)
     allocations: Allocations | None = None
     """The latest capture of memray, if there is one; it need not be from the time of the range."""
     intrusions: tuple[Intrusion, ...] = ()

@@ -563,7 +563,7 @@ class Sampler:
         if info.started_ns is None:
             thread.base_faults = files.switches_and_faults()
         else:
-            thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0)
+            thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0, 0)
         self._threads[tid] = thread
         if self._native is not None:
             self._native.add_thread(tid)
@@ -781,18 +781,22 @@ class Sampler:
         counters.cpu_ns.append(cpu_ns)
         counters.run_queue_ns.append(run_queue_ns)
         if faults is None or base is None:
-            changes = (-1, -1, -1, -1)
+            changes = (-1, -1, -1, -1, -1)
         else:
             changes = (
                 faults.voluntary_switches - base.voluntary_switches,
                 faults.involuntary_switches - base.involuntary_switches,
                 faults.minor_faults - base.minor_faults,
                 faults.major_faults - base.major_faults,
+                -1
+                if faults.migrations is None or base.migrations is None
+                else faults.migrations - base.migrations,
             )
         counters.voluntary_switches.append(changes[0])
         counters.involuntary_switches.append(changes[1])
         counters.minor_faults.append(changes[2])
         counters.major_faults.append(changes[3])
+        counters.migrations.append(changes[4])
 
 
 def _read_start(descriptor: int) -> bytes | None:

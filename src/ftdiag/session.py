@@ -22,6 +22,7 @@ from ftdiag.analysis import (
     efficiency,
     hotspots,
     locks,
+    memory,
     oncpu,
     pauses,
     tasks,
@@ -92,11 +93,18 @@ class _Digest:
     course: timeline.Course
     on_cpu: oncpu.OnCpuShares
     pauses: pauses.PauseShares
+    memory: memory.MemoryShares
 
     @property
     def rows(self) -> int:
         """What the digest takes of the memory for digests."""
-        return len(self.time) + 4 * len(self.thread) + len(self.course.thread) // 4 + len(self.on_cpu)
+        return (
+            len(self.time)
+            + 4 * len(self.thread)
+            + len(self.course.thread) // 4
+            + len(self.on_cpu)
+            + len(self.memory)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,6 +346,7 @@ class Session:
             course=timeline.course_of(accounts, last - first),
             on_cpu=oncpu.on_cpu_shares(recording, first, last),
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
+            memory=memory.memory_shares(recording, first, last),
         )
 
     # --- the snapshot ------------------------------------------------------------------------------
@@ -382,6 +391,15 @@ class Session:
             else:
                 metrics = _without_efficiency(metrics)
                 missing.update(dict.fromkeys(_OF_EFFICIENCY, f"{_attached(intrusions)} all the time"))
+        held = memory.memory_metrics(
+            recording,
+            last,
+            [digest.memory for digest in digests],
+            time,
+            minor_faults=int(threads.totals[:, 5].sum()),
+            major_faults=int(threads.totals[:, 6].sum()),
+        )
+        missing.update(held.not_measured)
         return Snapshot(
             target=recording.target,
             settings=recording.settings,
@@ -403,6 +421,7 @@ class Session:
             ),
             process=process[-1] if process else None,
             pauses=pauses.merge_pauses(recording, [digest.pauses for digest in digests]),
+            memory=held,
             allocations=self.allocations,
             intrusions=intrusions,
         )
@@ -495,6 +514,7 @@ class Session:
                     involuntary_switches=totals[4],
                     minor_faults=totals[5],
                     major_faults=totals[6],
+                    migrations=totals[7] if totals[8] else None,
                     hot=hot.get(index, ()),
                     waits=waits.get(index, ()),
                     latest_state=state,

@@ -53,7 +53,7 @@ _GROUP_OF_STATE: Final = np.array(
     ],
     dtype=np.int64,
 )
-_COUNTS: Final = ("voluntary_switches", "involuntary_switches", "minor_faults", "major_faults")
+_COUNTS: Final = ("voluntary_switches", "involuntary_switches", "minor_faults", "major_faults", "migrations")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Accounts:
     """Accounts of a range, one row per thread seen in it, ascending by thread index.
 
     `states_ns[i].sum() == alive_ns[i]` for every thread. `counts` has the columns voluntary and
-    involuntary switches, minor and major faults. `estimated` counts cells whose totals come from samples
+    involuntary switches, minor and major faults, migrations, and the windows in which migrations were counted. `estimated` counts cells whose totals come from samples
     because the kernel's counters were missing; `unread` those with single counters missing; `torn_ticks`
     and `ticks` are thread-samples.
     """
@@ -180,10 +180,11 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         states = summed(flat, time.time_ns, len(thread) * STATES).reshape(-1, STATES)
         states[:, ThreadState.ON_CPU] += summed(per_thread, uncaught_cpu, len(thread))
         states[:, ThreadState.UNKNOWN] += summed(per_thread, uncaught_off, len(thread))
-    counts = np.zeros((len(thread), len(_COUNTS)), dtype=np.int64)
+    counts = np.zeros((len(thread), len(_COUNTS) + 1), dtype=np.int64)
     for position, name in enumerate(_COUNTS):
         values = column(name)
         counts[:, position] = _sum(np.maximum(values, 0), start)
+    counts[:, len(_COUNTS)] = _sum((column("migrations") >= 0).astype(np.int64), start)
     return Accounts(
         thread=thread,
         alive_ns=alive_total,

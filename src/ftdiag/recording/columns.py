@@ -277,7 +277,10 @@ class WindowFacts:
 
 def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dict[str, Column]]:
     """The facts and the counter columns of a window. Raises DamagedBlob."""
-    columns = decode_columns(blob, key, name, (*schema.COUNTER_COLUMNS, "cost", "process"))
+    required = [one for one in schema.COUNTER_COLUMNS if one not in schema.OPTIONAL_COUNTER_COLUMNS]
+    columns = decode_columns(blob, key, name, (*required, "cost", "process"))
+    for column in schema.OPTIONAL_COUNTER_COLUMNS:
+        columns.setdefault(column, np.full(len(columns["thread"]), -1, np.int64))
     _equal_lengths(columns, schema.COUNTER_COLUMNS, schema.MAX_WINDOW_ROWS)
     bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
     for column in schema.COUNTER_COLUMNS[1:]:

@@ -103,6 +103,7 @@ class Counters:
     involuntary_switches: Int64Array
     minor_faults: Int64Array
     major_faults: Int64Array
+    migrations: Int64Array
     window: Int32Array
 
     def __len__(self) -> int:
@@ -428,6 +429,8 @@ class Recording:
             for gap in facts.gaps:
                 counts[gap.what, gap.why] = counts.get((gap.what, gap.why), 0) + gap.count
         for name in schema.COUNTER_COLUMNS[1:]:
+            if name in schema.OPTIONAL_COUNTER_COLUMNS:
+                continue
             missing = int(np.count_nonzero(counted.columns[name] < 0))
             if missing:
                 key = (name, "the kernel's counter could not be read")

@@ -111,7 +111,10 @@ COUNTER_COLUMNS: Final = (
     "involuntary_switches",
     "minor_faults",
     "major_faults",
+    "migrations",
 )
+OPTIONAL_COUNTER_COLUMNS: Final = ("migrations",)
+"""Later minor versions added them; -1 (not read) where a recording has none."""
 MEMORY_COLUMNS: Final = ("thread", "stack_bytes", "heap_bytes")
 MEMORY_FACTS: Final = (
     "at_ns",

@@ -24,13 +24,13 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.reports.chain import chain
+from ftdiag.reports.memory import memory_values
 
 SCHEMA: Final = "ftdiag-report/1"
 MEMRAY_LINES: Final = 200
 """Lines of a capture of memray in the report; those with the most allocations are kept."""
 STACK_FRAMES: Final = 64
 """Frames of a stack in the report; the innermost ones are kept."""
-NOT_RECORDED: Final = "not recorded by this version"
 NO_CAPTURE: Final = "needs a capture of memray: ftdiag attach PID --memory"
 
 Json = dict[str, Any]
@@ -40,7 +40,6 @@ def to_report(snapshot: Snapshot) -> Json:
     """The report of a snapshot."""
     quality = snapshot.quality
     not_measured = {
-        "memory": f"all but rss_bytes: {NOT_RECORDED}",
         **({} if snapshot.allocations else dict.fromkeys(("hot.allocations", "memory.memray"), NO_CAPTURE)),
         **dict(quality.not_measured),
     }
@@ -77,10 +76,7 @@ def to_report(snapshot: Snapshot) -> Json:
         "locks": [_lock(lock) for lock in snapshot.locks],
         "hot": [_hot(line, snapshot.allocations) for line in snapshot.hot],
         "memory": {
-            "rss_bytes": None if snapshot.process is None else snapshot.process.rss_bytes,
-            "pss_bytes": None,
-            "stacks_bytes": None,
-            "per_thread_bytes": None,
+            **memory_values(snapshot, _text),
             "memray": None if snapshot.allocations is None else _memray(snapshot.allocations),
         },
         "workload": _workload(snapshot),
@@ -166,6 +162,7 @@ def _thread(thread: ThreadMetrics, counted: bool) -> Json:
         }
         if counted
         else None,
+        "migrations": thread.migrations,
         "faults": {"minor": thread.minor_faults, "major": thread.major_faults} if counted else None,
         "hot": [
             {

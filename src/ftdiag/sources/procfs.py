@@ -21,6 +21,8 @@ from typing import Final
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 
 MAX_STAT_BYTES: Final = 4096
+MAX_SCHED_BYTES: Final = 4096
+_MIGRATIONS: Final = b"se.nr_migrations"
 MAX_COMMAND_BYTES: Final = 65_536
 MAX_SOCKET_LINES: Final = 200_000
 """Lines of /proc/PID/net/* searched for a socket."""
@@ -154,6 +156,8 @@ class SwitchesAndFaults:
     involuntary_switches: int
     minor_faults: int
     major_faults: int
+    migrations: int | None = None
+    """Moves to another core; `None` if the kernel does not count them for us."""
 
 
 class ThreadFiles:
@@ -199,7 +203,7 @@ class ThreadFiles:
         return namespace_tid(self._directory)
 
     def switches_and_faults(self) -> SwitchesAndFaults | None:
-        """Context switches (status) and page faults (stat); `None` if the thread is gone."""
+        """Context switches (status), page faults (stat), migrations (sched); `None` if the thread is gone."""
         switches = status_fields(
             f"{self._directory}/status", (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
         )
@@ -212,8 +216,19 @@ class ThreadFiles:
                 int(switches[b"nonvoluntary_ctxt_switches"]),
                 int(fields[7]),
                 int(fields[9]),
+                self._migrations(),
             )
         except (OSError, KeyError, ValueError, IndexError):
+            return None
+
+    def _migrations(self) -> int | None:
+        """se.nr_migrations of /proc/PID/task/TID/sched (kernel/sched/debug.c), there with CONFIG_SCHED_DEBUG."""
+        try:
+            with open(f"{self._directory}/sched", "rb") as stream:
+                data = stream.read(MAX_SCHED_BYTES)
+            start = data.index(_MIGRATIONS)
+            return int(data[start : data.index(b"\n", start)].rpartition(b":")[2])
+        except (OSError, ValueError):
             return None
 
 

@@ -203,16 +203,14 @@ def read_image(
         tables.append(own)
         complete = True
     else:
-        for look in (
-            lambda: _debug_data(elf, stream),
-            lambda: _debug_file(elf, debug_directories),
-            lambda: _linked_file(elf, linked_directories),
-        ):
-            found = look()
-            if found is not None:
-                tables.append(found)
-                complete = True
-                break
+        found = (
+            _debug_data(elf, stream)
+            or _debug_file(elf, debug_directories)
+            or _linked_file(elf, linked_directories)
+        )
+        if found is not None:
+            tables.append(found)
+            complete = True
     exported = _table_of(elf, stream, ".dynsym")
     if exported is not None:
         tables.append(exported)

@@ -65,7 +65,7 @@ def window(
         ):
             row = (thread, first, count, state, stack, waits, 1 if waits else 0, 2 if waits else 0)
             append(runs, row)
-        append(counters, (thread, SECOND_NS, 7 * number + thread, number, -1 if thread else 4, 5, 6, 7))
+        append(counters, (thread, SECOND_NS, 7 * number + thread, number, -1 if thread else 4, 5, 6, 7, 8))
     tick_ns = array("q", (t0_ns + tick * (SECOND_NS // ticks) + tick % 7 for tick in range(ticks)))
     return Window(
         t0_ns,

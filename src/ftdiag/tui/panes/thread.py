@@ -77,6 +77,8 @@ def thread_lines(
     lines += figure("wanting a core", queue, width, look)
     switches = f"{count(thread.voluntary_switches)} by itself, {count(thread.involuntary_switches)} forced"
     lines += figure("switches", switches, width, look)
+    moves = "not counted by this kernel" if thread.migrations is None else count(thread.migrations)
+    lines += figure("moves to another core", moves, width, look)
     faults = f"{count(thread.minor_faults)} minor, {count(thread.major_faults)} major"
     lines += figure("page faults", faults, width, look)
     return lines
