@@ -49,6 +49,9 @@ MOSTLY_SHARE: Final = 0.6
 SHOWN_GAPS: Final = 12
 SHOWN_PAUSES: Final = 6
 SHOWN_SYMBOLS: Final = 5
+SHOWN_CODE_LINES: Final = 12
+MAX_PROSE: Final = 2000
+"""Longest sentence or paragraph of a finding."""
 MIN_WIDTH: Final = 20
 NOTEWORTHY_SHARE: Final = 0.05
 """A wait of this share of all thread-time or more is worth the first line."""
@@ -312,13 +315,22 @@ class _Report:
             yield from self._finding(finding)
 
     def _finding(self, finding: Finding) -> Iterator[tuple[int, str]]:
-        yield _item(
-            f"{finding.severity.value}: {self._safe(finding.summary)} "
-            f"(at most {finding.lost_cores:.2f} cores, {finding.confidence}; {finding.rule_id})"
+        cost = (
+            f"up to {finding.lost_cores:.2f} cores from this cause alone"
+            if finding.lost_cores >= 0.005
+            else "no loss of cores measured"
         )
-        yield _detail(self._safe(finding.explanation))
-        for remedy in finding.remedy:
-            yield _detail(f"do: {self._safe(remedy.text)}")
+        yield _item(
+            f"{finding.severity.value}: {self._prose(finding.summary)} "
+            f"({cost}; {finding.confidence}; {finding.rule_id})"
+        )
+        yield _detail(self._prose(finding.explanation))
+        for number, remedy in enumerate(finding.remedy):
+            yield _detail(f"do: {self._prose(remedy.text)}")
+            if number == 0 and remedy.code is not None:
+                for line in remedy.code.splitlines()[:SHOWN_CODE_LINES]:
+                    code = line.lstrip(" ")
+                    yield 8 + len(line) - len(code), self._safe(code)
 
     def _states(self) -> Iterator[tuple[int, str]]:
         for state, spent in _longest(self._snapshot.metrics.states_ns):
@@ -607,6 +619,10 @@ class _Report:
     @staticmethod
     def _counted(heading: str, shown: int, present: int) -> str:
         return f"{heading} ({shown} of {present:,} shown)" if present > shown else heading
+
+    def _prose(self, text: str) -> str:
+        """Sentences of ours, in which only names come from the target."""
+        return visible(text, ascii_only=self._ascii_only, limit=MAX_PROSE)
 
     def _safe(self, text: str) -> str:
         return visible(text, ascii_only=self._ascii_only)

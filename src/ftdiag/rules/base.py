@@ -93,6 +93,15 @@ WORTH_SAYING: Final = Threshold(
 )
 
 
+SHORT_HOLD: Final = Threshold(
+    "spin_share_of_loss",
+    0.5,
+    "ratio",
+    "a lock that is held for a moment is spun for (40 yields before parking), one held long is parked on:"
+    " the first wants fewer acquisitions, the second less work under it",
+)
+
+
 # --- facts -----------------------------------------------------------------------------------------------
 
 
@@ -120,6 +129,18 @@ class LockCharge:
     parked_cores: float
     spin_cores: float
     atomic_cores: float
+    threads: int = 0
+    """Most threads at one of these lines."""
+
+    @property
+    def wasted_cores(self) -> float:
+        """Cores that were kept busy by waiting for these locks."""
+        return self.spin_cores + self.atomic_cores
+
+    @property
+    def mostly_spun(self) -> bool:
+        """Whether most of the loss is spinning: the lock is held for a moment, and taken very often."""
+        return self.wasted_cores >= SHORT_HOLD.value * self.lost_cores
 
     @property
     def lost_cores(self) -> float:

@@ -319,6 +319,7 @@ def _lines(
                 charge,
                 spin_cores=charge.spin_cores + spin,
                 atomic_cores=charge.atomic_cores + atomic,
+                threads=max(charge.threads, line.threads),
             )
         elif rule is not None:
             lines.append(LineCharge(rule, line, spin, atomic))

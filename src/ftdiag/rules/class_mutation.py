@@ -9,15 +9,13 @@ from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
     Facts,
-    Found,
     Need,
     NotApplicable,
     Rule,
     Verdict,
-    subject_of,
 )
-from ftdiag.rules.library import together, together_evidence
-from ftdiag.rules.wording import lock_name, lose, of_cores, place, report_again
+from ftdiag.rules.library import together
+from ftdiag.rules.wording import lock_name, place
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -33,49 +31,42 @@ def _judge(facts: Facts) -> Verdict:
     what = lock_name(named) if named is not None else "the type lock"
     interpreter = named is not None and named.lock.kind is LockKind.RUNTIME and not certain
     at = place(found.frame)
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=found.lost_cores,
-                confidence="likely" if certain or found.lines else "possible",
-                subject=subject_of(found.frame),
-                summary=(
-                    f"{found.threads} {lose(found.threads)} {of_cores(found.lost_cores, facts.capacity)}"
-                    " waiting for"
-                    f" {'a lock of the interpreter' if interpreter else what}{found.at}: a class is changed"
-                    " or searched there."
-                ),
-                explanation=(
-                    "Setting an attribute of a class, getattr() with a name made at run time, and super() on"
-                    " a class that"
-                    " threads share take one lock for all types, even for different classes. Measured on 2"
-                    " threads:"
-                    " setting class attributes 0.66x / 0.98x, getattr(dynamic) 0.77x / 0.68x, super() 0.9x"
-                    " (3.13 / 3.14)."
-                ),
-                could_also_be=(
-                    "another lock inside the interpreter: which one cannot be told from outside",
-                    "import-in-hot-path: imports inside functions",
-                )
-                if interpreter
-                else (),
-                remedy=(
-                    Remedy(
-                        "keep state that changes in an object of the thread, not in the class",
-                        f"# {at}\nself.count += 1          # or a per-thread object, instead of Type.count"
-                        " += 1",
-                    ),
-                    Remedy(
-                        "write attribute names as literals, or intern them: 1.99x / 1.98x",
-                        "value = item.price       # not getattr(item, prefix + name)\n"
-                        "name = sys.intern(name)  # where it must be dynamic",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: 'runtime lock' and 'spinning' fall",
-                evidence=together_evidence(facts, found),
-            ),
+    return found.finding(
+        RULE,
+        facts,
+        confidence="likely" if certain or found.lines else "possible",
+        summary=(
+            f"{found.losing(facts)}"
+            " waiting for"
+            f" {'a lock of the interpreter' if interpreter else what}{found.at}: a class is changed"
+            " or searched there."
+        ),
+        explanation=(
+            "Setting an attribute of a class, getattr() with a name made at run time, and super() on"
+            " a class that"
+            " threads share take one lock for all types, even for different classes. Measured on 2"
+            " threads:"
+            " setting class attributes 0.66x / 0.98x, getattr(dynamic) 0.77x / 0.68x, super() 0.9x"
+            " (3.13 / 3.14)."
+        ),
+        could_also_be=(
+            "another lock inside the interpreter: which one cannot be told from outside",
+            "import-in-hot-path: imports inside functions",
         )
+        if interpreter
+        else (),
+        remedy=(
+            Remedy(
+                "keep state that changes in an object of the thread, not in the class",
+                f"# {at}\nself.count += 1          # or a per-thread object, instead of Type.count += 1",
+            ),
+            Remedy(
+                "write attribute names as literals, or intern them: 1.99x / 1.98x",
+                "value = item.price       # not getattr(item, prefix + name)\n"
+                "name = sys.intern(name)  # where it must be dynamic",
+            ),
+        ),
+        verify="'runtime lock' and 'spinning' fall",
     )
 
 

@@ -63,6 +63,21 @@ def _judge(facts: Facts) -> Verdict:
             short(edge.lock.label or "lock_" + "abcdefgh"[number % 8]) for number, edge in enumerate(cycle)
         ]
         order = " and ".join(dict.fromkeys(names))
+        # Two locks of one name, as of two accounts, need an order that does not depend on who asks.
+        alike = len(set(names)) == 1 < len(names)
+        owner = names[0].rpartition(".")[0] or "one"
+        in_order = (
+            Remedy(
+                f"take locks called {names[0]} in one order that all threads agree on, as that of a number",
+                f"first, second = sorted(({owner}, other), key=lambda each: each.number)\n"
+                f"with first.{names[0].rpartition('.')[2]}, second.{names[0].rpartition('.')[2]}: ...",
+            )
+            if alike
+            else Remedy(
+                f"take {order} in the same order everywhere",
+                f"with {names[0]}:\n    with {names[-1]}: ...   # this order in all functions",
+            )
+        )
         first = cycle[0]
         findings.append(
             RULE.finding(
@@ -90,10 +105,7 @@ def _judge(facts: Facts) -> Verdict:
                     " goes on."
                 ),
                 remedy=(
-                    Remedy(
-                        f"take {order} in the same order everywhere",
-                        f"with {names[0]}:\n    with {names[-1]}: ...   # this order in all functions",
-                    )
+                    in_order
                     if len(cycle) > 1
                     else Remedy("use an RLock, or do not call back into the function under the lock"),
                     Remedy(

@@ -5,35 +5,30 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.base import Facts, Found, Need, Rule, Verdict, evidence, subject_of
 from ftdiag.rules.program import busiest_line
-from ftdiag.rules.shape import LOOP_BUSY, OTHERS_BUSY
-from ftdiag.rules.wording import of_cores, place, place_in, report_again, short
+from ftdiag.rules.shape import LOOP_BUSY, OTHERS_BUSY, charged_shape
+from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short
 
 
 def _judge(facts: Facts) -> Verdict:
-    shape = facts.charges.shape
-    if shape.unnamed is not None:
-        return NotApplicable(shape.unnamed)
-    if shape.rule_id != RULE.id or shape.thread is None:
-        return Clear()
-    frame = busiest_line(shape.thread)
-    others = (sum(thread.cpu_ns for thread in facts.threads) - shape.thread.cpu_ns) / max(
-        1, shape.thread.cpu_ns
-    )
+    charged = charged_shape(facts, RULE.id)
+    if not isinstance(charged, tuple):
+        return charged
+    shape, thread = charged
+    frame = busiest_line(thread)
+    others = (sum(thread.cpu_ns for thread in facts.threads) - thread.cpu_ns) / max(1, thread.cpu_ns)
     return Found(
         (
             RULE.finding(
                 facts,
                 lost_cores=shape.lost_cores,
                 confidence="known",
-                subject=subject_of(frame, thread=shape.thread.info.name),
+                subject=subject_of(frame, thread=thread.info.name),
                 summary=(
-                    f"The event loop in {short(shape.thread.info.name)} is on a core {100 * shape.share:.0f}"
-                    " % of the time, most"
-                    f" at {place_in(frame)}; the other threads do little, up to"
-                    f" {of_cores(shape.lost_cores, facts.capacity)} stay"
-                    " empty."
+                    f"The event loop in {short(thread.info.name)} is on a core for"
+                    f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other threads"
+                    f" do little, and up to {of_cores(shape.lost_cores, facts.capacity)} stay empty."
                 ),
                 explanation=(
                     "An event loop runs its callbacks one after the other in one thread: CPU work inside"

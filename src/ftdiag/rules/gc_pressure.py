@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ftdiag.analysis.pauses import GARBAGE_COLLECTION
 from ftdiag.model import Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -19,7 +20,8 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.wording import of_cores, place_in, report_again
+from ftdiag.rules.locks import pauses_seen
+from ftdiag.rules.wording import of_cores, place_in, report_again, share
 
 CPU_SHARE: Final = Threshold(
     "collector_share_of_cpu",
@@ -44,6 +46,8 @@ def _judge(facts: Facts) -> Verdict:
     lines = sorted(facts.hot, key=lambda line: -line.states_ns.get(ThreadState.GC, 0.0))
     frame = lines[0].frame if lines and lines[0].states_ns.get(ThreadState.GC, 0.0) > 0 else None
     at = f", most at {place_in(frame)}" if frame is not None else ""
+    pauses = tuple(each for each in facts.pauses if each.reason == GARBAGE_COLLECTION)
+    seen = f" ({pauses_seen(facts, pauses)})" if pauses else ""
     return Found(
         (
             RULE.finding(
@@ -52,9 +56,9 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="known",
                 subject=subject_of(frame),
                 summary=(
-                    f"The cyclic collector takes {of_cores(collecting, facts.capacity)} ({100 * part:.0f} %"
-                    " of the CPU time)"
-                    f" and stops threads for another {stopped:.2f}{at}."
+                    f"The cyclic collector takes {of_cores(collecting, facts.capacity)}"
+                    f" ({share(part, 1.0)} of the CPU time){at}, and its pauses of all threads another"
+                    f" {stopped:.1f}{seen}."
                 ),
                 explanation=(
                     "Native samples were inside the collector. In free-threaded builds it has one"
@@ -69,7 +73,10 @@ def _judge(facts: Facts) -> Verdict:
                         "take what is there after start-up out of collections",
                         "gc.collect()\ngc.freeze()      # after loading, before the threads start",
                     ),
-                    Remedy("collect less often", "gc.set_threshold(50_000)"),
+                    Remedy(
+                        "collect less often, and call gc.collect() seldom where the program does it itself",
+                        "gc.set_threshold(50_000)",
+                    ),
                     Remedy(
                         "make fewer cycles: weak references to parents, no exceptions kept with their"
                         " tracebacks",

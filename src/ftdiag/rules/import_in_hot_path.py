@@ -19,7 +19,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.wording import lose, of_cores, place, place_in, report_again
+from ftdiag.rules.wording import lose, of_cores, place, place_in, report_again, share
 
 CPU_SHARE: Final = Threshold(
     "share_of_cpu_in_import",
@@ -52,6 +52,9 @@ def _judge(facts: Facts) -> Verdict:
         return Clear()
     frame = found.frame if lost > 0 else caller(lines[0])
     threads = found.threads if lost > 0 else "threads"
+    machinery = (
+        f"; the import machinery takes {share(part, 1.0)} of the CPU time" if part >= CPU_SHARE.value else ""
+    )
     return Found(
         (
             RULE.finding(
@@ -61,8 +64,7 @@ def _judge(facts: Facts) -> Verdict:
                 subject=subject_of(frame),
                 summary=(
                     f"{threads} {lose(threads)} {of_cores(lost, facts.capacity)} at imports inside a"
-                    " function,"
-                    f" {place_in(frame)}; the import machinery takes {100 * part:.0f} % of the CPU time."
+                    f" function, {place_in(frame)}{machinery}."
                 ),
                 explanation=(
                     "An import statement takes a lock and looks the module up each time it runs, also when"

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Verdict, evidence, subject_of
-from ftdiag.rules.shape import IO_SHARE
-from ftdiag.rules.wording import report_again, short
+from ftdiag.rules.base import Facts, Found, Need, Rule, Verdict, evidence, subject_of
+from ftdiag.rules.shape import IO_SHARE, charged_shape
+from ftdiag.rules.wording import report_again, share, short
 
 
 def _judge(facts: Facts) -> Verdict:
-    shape = facts.charges.shape
-    if shape.unnamed is not None:
-        return NotApplicable(shape.unnamed)
-    if shape.rule_id != RULE.id or shape.thread is None:
-        return Clear()
+    charged = charged_shape(facts, RULE.id)
+    if not isinstance(charged, tuple):
+        return charged
+    shape, waiting_most = charged
     details: dict[str, float] = {}
     for thread in facts.threads:
         for wait, spent in thread.waits:
@@ -26,7 +25,7 @@ def _judge(facts: Facts) -> Verdict:
             ):
                 details[wait.detail] = details.get(wait.detail, 0.0) + spent
     most = max(sorted(details), key=lambda each: details[each]) if details else None
-    what = f", most for {short(most)}" if most is not None else ""
+    what = f" (most: {short(most)})" if most is not None else ""
     waiting = facts.cores_in(ThreadState.IO)
     return Found(
         (
@@ -34,11 +33,10 @@ def _judge(facts: Facts) -> Verdict:
                 facts,
                 lost_cores=0.0,
                 confidence="known",
-                subject=subject_of(None, thread=shape.thread.info.name),
+                subject=subject_of(None, thread=waiting_most.info.name),
                 summary=(
-                    f"Threads that have something to do wait for I/O {100 * shape.share:.0f} % of that"
-                    f" time{what}: this"
-                    " program is I/O-bound."
+                    "Of the time in which threads have something to do, they wait for I/O for"
+                    f" {share(shape.share, 1.0)}{what}: this program is I/O-bound."
                 ),
                 explanation=(
                     f"On average {waiting:.1f} threads were in a blocking I/O call and"

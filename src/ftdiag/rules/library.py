@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ftdiag.model import Evidence, Frame, HotLine, ThreadState
-from ftdiag.rules.base import WORTH_SAYING, Facts, LineCharge, LockCharge, evidence, finite
-from ftdiag.rules.locks import waiting, where
-from ftdiag.rules.wording import place, program_frame
+from ftdiag.model import Evidence, Frame, HotLine, Remedy, ThreadState
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Facts,
+    Found,
+    LineCharge,
+    LockCharge,
+    Rule,
+    evidence,
+    finite,
+    subject_of,
+)
+from ftdiag.rules.locks import confidence_of, waiting, where
+from ftdiag.rules.wording import lose, of_cores, place, program_frame, report_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +37,49 @@ class Together:
         if self.locks and (not self.lines or self.locks[0].lost_cores >= self.lines[0].lost_cores):
             return where(self.locks[0])
         return caller(self.lines[0].line) if self.lines else None
+
+    def finding(
+        self,
+        rule: Rule,
+        facts: Facts,
+        *,
+        summary: str,
+        explanation: str,
+        remedy: tuple[Remedy, ...],
+        verify: str,
+        could_also_be: tuple[str, ...] = (),
+        confidence: str | None = None,
+        frame: Frame | None = None,
+        before: tuple[Evidence, ...] = (),
+        after: tuple[Evidence, ...] = (),
+    ) -> Found:
+        """What a rule says of all this: its loss, place and figures are those of the charges.
+
+        `confidence` is that of the first lock, if nothing else is known; `before` and `after` are figures of
+        the rule's own.
+        """
+        if confidence is None:
+            confidence = confidence_of(self.locks[0]) if self.locks else "likely"
+        return Found(
+            (
+                rule.finding(
+                    facts,
+                    lost_cores=self.lost_cores,
+                    confidence=confidence,
+                    subject=subject_of(self.frame if frame is None else frame),
+                    summary=summary,
+                    explanation=explanation,
+                    could_also_be=could_also_be,
+                    remedy=remedy,
+                    verify=f"{report_again(facts.pid)}: {verify}",
+                    evidence=(*before, *together_evidence(facts, self), *after),
+                ),
+            )
+        )
+
+    def losing(self, facts: Facts) -> str:
+        """ "worker-1 and worker-2 lose 0.6 of 2 cores"."""
+        return f"{self.threads} {lose(self.threads)} {of_cores(self.lost_cores, facts.capacity)}"
 
     @property
     def threads(self) -> str:

@@ -7,31 +7,28 @@ from typing import Final
 from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
-    Clear,
     Facts,
     Found,
     Need,
-    NotApplicable,
     Rule,
     Verdict,
     evidence,
     subject_of,
 )
 from ftdiag.rules.program import busiest_line
-from ftdiag.rules.shape import BALANCE
-from ftdiag.rules.wording import of_cores, place, place_in, report_again, short, thread_names
+from ftdiag.rules.shape import BALANCE, charged_shape
+from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short, thread_names
 
 
 def _judge(facts: Facts) -> Verdict:
-    shape = facts.charges.shape
-    if shape.unnamed is not None:
-        return NotApplicable(shape.unnamed)
-    if shape.rule_id != RULE.id or shape.thread is None:
-        return Clear()
-    frame = busiest_line(shape.thread)
+    charged = charged_shape(facts, RULE.id)
+    if not isinstance(charged, tuple):
+        return charged
+    shape, thread = charged
+    frame = busiest_line(thread)
     others = shape.group[1:]
     alike = thread_names(thread.info for thread in others)
-    busiest = shape.thread.cpu_ns / facts.metrics.duration_ns
+    busiest = thread.cpu_ns / facts.metrics.duration_ns
     mean = sum(thread.cpu_ns for thread in others) / len(others) / facts.metrics.duration_ns
     return Found(
         (
@@ -39,11 +36,10 @@ def _judge(facts: Facts) -> Verdict:
                 facts,
                 lost_cores=shape.lost_cores,
                 confidence="likely",
-                subject=subject_of(frame, thread=shape.thread.info.name),
+                subject=subject_of(frame, thread=thread.info.name),
                 summary=(
-                    f"{short(shape.thread.info.name)} works {100 * busiest:.0f} % of the time at"
-                    f" {place_in(frame)}, {alike} only"
-                    f" {100 * mean:.0f} %: unequal shares leave up to"
+                    f"{short(thread.info.name)} works for {share(busiest, 1.0)} of the time, mostly at"
+                    f" {place_in(frame)}, {alike} only for {share(mean, 1.0)}: unequal shares leave up to"
                     f" {of_cores(shape.lost_cores, facts.capacity)} empty."
                 ),
                 explanation=(

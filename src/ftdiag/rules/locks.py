@@ -1,15 +1,16 @@
-"""What findings about locks have in common: who waits, who holds, what it costs, in words and figures.
+"""What findings about locks and pauses have in common: who waits, who holds, what it costs, in words.
 
 In: facts and a charge of locks. Out: parts of findings.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ftdiag.model import Confidence, Evidence, Frame, LockHolder, ThreadInfo
-from ftdiag.rules.base import WORTH_SAYING, Facts, LockCharge, evidence, finite, key_of, subject_of
+from ftdiag.model import Confidence, Evidence, Finding, Frame, LockHolder, Pauses, Remedy, ThreadInfo
+from ftdiag.rules.base import WORTH_SAYING, Facts, LockCharge, Rule, evidence, finite, key_of, subject_of
 from ftdiag.rules.wording import (
     lock_name,
     lose,
@@ -21,6 +22,7 @@ from ftdiag.rules.wording import (
     share,
     thread_names,
 )
+from ftdiag.units import plural, seconds
 
 MAX_FINDINGS: Final = 5
 """Locks told one by one; the next ones cost less than the first by far."""
@@ -62,7 +64,7 @@ def waiting(charge: LockCharge) -> str:
     """The threads that wait, by name."""
     return thread_names(
         (waiter.thread for lock in charge.locks for waiter in lock.waiters),
-        max(lock.waiters_max for lock in charge.locks),
+        max(charge.threads, *(lock.waiters_max for lock in charge.locks)),
     )
 
 
@@ -86,15 +88,22 @@ def cost_of(facts: Facts, charge: LockCharge) -> str:
 
 
 def blame_of(charge: LockCharge) -> str:
-    """ "93 % of it while Thread-2 runs _refresh (cache.py:131)"."""
+    """ "93 % of it while Thread-2 is at _refresh (cache.py:131)"."""
     held = holding(charge)
     if held is None:
         return "who holds it is not known (no `with` block around it was seen)"
     part = share(held.share, 1.0)
-    who = thread_names(held.threads)
-    if len({thread.index for thread in held.threads}) > 1:
-        return f"{part} of it while one of {who} is at {place_in(held.frame)}"
-    return f"{part} of it while {who} runs {place_in(held.frame)}"
+    # Of a lock that is mostly spun for, only the few waits that parked were seen with their holder.
+    of = "of the waits that were seen" if charge.mostly_spun else "of it"
+    waiters = {waiter.thread.index for lock in charge.locks for waiter in lock.waiters}
+    holders = {thread.index for thread in held.threads}
+    if len(holders) == 1:
+        who = thread_names(held.threads)
+    elif holders <= waiters:
+        who = "one of them"
+    else:
+        who = f"one of {thread_names(held.threads)}"
+    return f"{part} {of} while {who} is at {place_in(held.frame)}"
 
 
 def lock_evidence(facts: Facts, charge: LockCharge) -> tuple[Evidence, ...]:
@@ -110,7 +119,7 @@ def lock_evidence(facts: Facts, charge: LockCharge) -> tuple[Evidence, ...]:
         evidence("longest_wait", max(finite(lock.longest_wait_ns) for lock in charge.locks) / 1e6, "ms"),
     ]
     if facts.native:
-        found.append(evidence("spin", charge.spin_cores + charge.atomic_cores, "cores"))
+        found.append(evidence("spin", charge.wasted_cores, "cores"))
     held = holding(charge)
     if held is not None:
         found.append(evidence("blame_of_first_place", held.share, "ratio"))
@@ -137,8 +146,46 @@ def verify_lock(facts: Facts, charge: LockCharge) -> str:
     """How to see that it helped."""
     return (
         f"{report_again(facts.pid)}: the wait for {lock_name(charge.locks[0])} under Locks falls, and the"
-        " throughput your program reports rises by at most what was lost"
+        " throughput your program reports rises"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a rule says of one charge of locks, beside what all of them say."""
+
+    summary: str
+    explanation: str
+    remedy: tuple[Remedy, ...]
+    could_also_be: tuple[str, ...]
+
+
+def lock_findings(rule: Rule, facts: Facts, tell: Callable[[Facts, LockCharge], Told]) -> tuple[Finding, ...]:
+    """A finding for each lock (or group of locks alike) of a rule that is worth one."""
+    findings = []
+    for charge in worth_saying(facts, rule.id):
+        told = tell(facts, charge)
+        findings.append(
+            rule.finding(
+                facts,
+                lost_cores=charge.lost_cores,
+                confidence=confidence_of(charge),
+                subject=lock_subject(charge),
+                summary=told.summary,
+                explanation=told.explanation,
+                could_also_be=told.could_also_be,
+                remedy=told.remedy,
+                verify=verify_lock(facts, charge),
+                evidence=lock_evidence(facts, charge),
+            )
+        )
+    return tuple(findings)
+
+
+def free_share(charge: LockCharge) -> str:
+    """The share of the parked time in which cores were free."""
+    wait = sum(finite(lock.wait_ns) for lock in charge.locks)
+    return share(sum(finite(lock.critical_wait_ns) for lock in charge.locks), wait)
 
 
 def worth_saying(facts: Facts, rule_id: str) -> tuple[LockCharge, ...]:
@@ -148,3 +195,17 @@ def worth_saying(facts: Facts, rule_id: str) -> tuple[LockCharge, ...]:
         for charge in facts.lock_charges(rule_id)[:MAX_FINDINGS]
         if facts.loses(charge.lost_cores, key_of(rule_id, lock_subject(charge)))
     )
+
+
+def pauses_seen(facts: Facts, pauses: Sequence[Pauses]) -> str:
+    """ "at least 91 pauses in 5 s, 31 ms each on average, 140 ms at most": how often and how long."""
+    count = sum(each.count for each in pauses)
+    if not count:
+        return "none lasted long enough to be counted"
+    total = sum(finite(each.total_ns) for each in pauses)
+    longest = max(finite(each.longest_ns) for each in pauses)
+    span = seconds(facts.metrics.duration_ns)
+    said = f"at least {plural(count, 'pause')} in {span}"
+    if count == 1:
+        return f"{said} was long enough to be seen, {seconds(longest)}"
+    return f"{said}, {seconds(total / count)} each on average and {seconds(longest)} at most"

@@ -53,20 +53,17 @@ def _judge(facts: Facts) -> Verdict:
                     "Constants of code that is loaded from a .pyc file are immortal. In code that was just"
                     " compiled, numbers stay ordinary objects, and every use of one by a thread that did not"
                     " make it is an atomic instruction. Measured on 2 threads: 0.71x / 1.04x without bytecode"
-                    " files, 1.31x / 1.91x with them (3.13 / 3.14). It is named before refcount-contention"
-                    " because it costs one start to rule out."
+                    " files, 1.31x / 1.91x with them (3.13 / 3.14)."
+                    + (
+                        " It is named before refcount-contention because it costs one start to rule out."
+                        if settings
+                        else ""
+                    )
                 ),
-                could_also_be=("refcount-contention: if the atomics stay with bytecode files in place",),
-                remedy=(
-                    Remedy(
-                        "let Python write and load bytecode files",
-                        "env -u PYTHONDONTWRITEBYTECODE python app.py   # and no -B",
-                    ),
-                    Remedy(
-                        "where the file system is read-only, compile when the image is built",
-                        "python -m compileall -q /app",
-                    ),
-                ),
+                could_also_be=("refcount-contention: if the atomics stay with bytecode files in place",)
+                if settings
+                else (),
+                remedy=_remedies(bool(settings)),
                 verify=f"{report_again(facts.pid)} after a restart: atomics at these lines fall",
                 evidence=(
                     evidence("settings", float(len(settings)), "settings"),
@@ -80,6 +77,32 @@ def _judge(facts: Facts) -> Verdict:
                 ),
             ),
         )
+    )
+
+
+def _remedies(by_setting: bool) -> tuple[Remedy, ...]:
+    if by_setting:
+        return (
+            Remedy(
+                "let Python write and load bytecode files",
+                "env -u PYTHONDONTWRITEBYTECODE python app.py   # and no -B",
+            ),
+            Remedy(
+                "where the file system is read-only, compile when the image is built",
+                "python -m compileall -q /app",
+            ),
+        )
+    return (
+        Remedy(
+            "compile in each thread that runs it: its constants are then the thread's own",
+            "local = threading.local()\nif not hasattr(local, 'code'):\n"
+            "    local.code = compile(source, '<formula>', 'eval')\neval(local.code)",
+        ),
+        Remedy(
+            "or write the code that is made into a module and import it: constants of a bytecode file are"
+            " immortal",
+            "path.write_text(source)\nmodule = importlib.import_module(path.stem)",
+        ),
     )
 
 

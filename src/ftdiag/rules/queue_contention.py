@@ -5,55 +5,44 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Found, Need, Rule, Verdict, subject_of
-from ftdiag.rules.library import together, together_evidence
-from ftdiag.rules.locks import confidence_of
-from ftdiag.rules.wording import lock_name, lose, of_cores, place, report_again
+from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict
+from ftdiag.rules.library import together
+from ftdiag.rules.wording import place, short
 
 
 def _judge(facts: Facts) -> Verdict:
     found = together(facts, RULE.id)
     if not facts.loses(found.lost_cores, RULE.id):
         return Clear()
-    name = lock_name(found.locks[0].locks[0]) if found.locks else "a queue"
+    # "Pipeline._items (Queue.mutex)": the queue is called by its own name.
+    label = found.locks[0].locks[0].lock.label if found.locks else None
+    name = f"the queue {short(label.partition(' (')[0])}" if label else "a queue"
     at = place(found.frame)
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=found.lost_cores,
-                confidence=confidence_of(found.locks[0]) if found.locks else "likely",
-                subject=subject_of(found.frame),
-                summary=(
-                    f"{found.threads} {lose(found.threads)} {of_cores(found.lost_cores, facts.capacity)}"
-                    " waiting for the"
-                    f" lock of a queue ({name}){found.at}."
-                ),
-                explanation=(
-                    "The wait is inside queue.py (or a SimpleQueue): all threads put into and take from one"
-                    " queue, and its"
-                    " lock is taken for each item. Measured with small items on 2 threads: 0.83x / 0.75x"
-                    " (3.13 / 3.14);"
-                    " the queue, and not the work, sets the pace. SimpleQueue is about 30 times faster for"
-                    " each operation"
-                    " and still does not scale (0.96x / 0.89x)."
-                ),
-                could_also_be=("hot-lock: a lock of your own that is taken around the queue",),
-                remedy=(
-                    Remedy(
-                        "put fewer, bigger items: batches of 64 moved 50 times as many items a second",
-                        f"# {at}\nfor batch in itertools.batched(items, 64):\n    queue.put(batch)",
-                    ),
-                    Remedy(
-                        "give each worker a queue of its own: 1.8x / 1.9x on 2 threads",
-                        "queues = [queue.SimpleQueue() for _ in workers]\nqueues[number %"
-                        " len(queues)].put(item)",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: the wait for {name} under Locks falls",
-                evidence=together_evidence(facts, found),
+    return found.finding(
+        RULE,
+        facts,
+        summary=(f"{found.losing(facts)} waiting for the lock of {name}{found.at}."),
+        explanation=(
+            "The wait is inside queue.py (or a SimpleQueue): all threads put into and take from one"
+            " queue, and its"
+            " lock is taken for each item. Measured with small items on 2 threads: 0.83x / 0.75x"
+            " (3.13 / 3.14);"
+            " the queue, and not the work, sets the pace. SimpleQueue is about 30 times faster for"
+            " each operation"
+            " and still does not scale (0.96x / 0.89x)."
+        ),
+        could_also_be=("hot-lock: a lock of your own that is taken around the queue",),
+        remedy=(
+            Remedy(
+                "put fewer, bigger items: batches of 64 moved 50 times as many items a second",
+                f"# {at}\nfor batch in itertools.batched(items, 64):\n    queue.put(batch)",
             ),
-        )
+            Remedy(
+                "give each worker a queue of its own: 1.8x / 1.9x on 2 threads",
+                "queues = [queue.SimpleQueue() for _ in workers]\nqueues[number % len(queues)].put(item)",
+            ),
+        ),
+        verify=f"the wait for the lock of {name} under Locks falls",
     )
 
 

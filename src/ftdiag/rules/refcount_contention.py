@@ -2,51 +2,123 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from ftdiag.model import Confidence, Frame, Remedy
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
-from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.wording import is_file, lose, of_cores, place, place_in, places, report_again, short
+from ftdiag.model import Confidence, Frame, HotLine, Remedy, SharedObject
+from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
+from ftdiag.rules.library import caller, together
+from ftdiag.rules.wording import is_file, place, place_in, places, short
+
+NAMED: Final = 2
+"""Shared objects told in a summary."""
+NUMBERS: Final = frozenset({"int", "float", "bool", "complex"})
+CALLABLES: Final = frozenset(
+    {
+        "function",
+        "method",
+        "cell",
+        "functools.partial",
+        "functools._lru_cache_wrapper",
+        "builtin_function_or_method",
+    }
+)
+"""Types that are not copied for a thread but made in it: the function with its closure or cache."""
+_DEFERRED: Final = Remedy(
+    "on 3.14, an extension may switch counting off for one object that lives long (0.59x -> 1.99x); it is"
+    " then freed by the collector only",
+    "PyUnstable_Object_EnableDeferredRefcount(object);   /* C */",
+)
 
 
-def _hint(frame: Frame) -> tuple[str, str] | None:
-    """What is counted at a line of the standard library, and its measured scaling (3.13 / 3.14)."""
+@dataclass(frozen=True, slots=True)
+class _Hint:
+    """What is counted at a line of the standard library, how it scaled (3.13 / 3.14), and what to do."""
+
+    what: str
+    measured: str
+    remedy: Remedy | None = None
+
+
+def _hint(frame: Frame) -> _Hint | None:
     if is_file(frame, "enum.py") or is_file(frame, "types.py"):
-        return "an Enum's .value", "0.78x / 0.41x"
+        return _Hint(
+            "an Enum's .value",
+            "0.78x / 0.41x",
+            Remedy("read .value once, before the loop or at import", "NEW = State.NEW.value    # at import"),
+        )
     if is_file(frame, "os.py") or is_file(frame, "_collections_abc.py"):
-        return "os.environ", "1.01x / 1.06x"
+        return _Hint(
+            "os.environ",
+            "1.01x / 1.06x",
+            Remedy("read the variable once at start", "LEVEL = os.environ.get('LEVEL')    # at import"),
+        )
     if is_file(frame, "abc.py"):
-        return "isinstance() with an abstract class", "0.85x / 1.04x"
+        return _Hint("isinstance() with an abstract class", "0.85x / 1.04x")
     if "<lambda>" in frame.function or "<locals>" in frame.function:
-        return "a lambda, closure or nested function that threads share", "0.69x / 0.65x"
+        return _Hint("a lambda, closure or nested function that threads share", "0.69x / 0.65x")
     return None
 
 
-def _remedies(facts: Facts, frame: Frame) -> tuple[Remedy, ...]:
-    at = place(frame)
-    own = Remedy(
-        "give each thread its own: a copy, wrapper, closure or cache per thread gave 1.8-2.05x on 3.13 and"
+def _named(line: HotLine) -> tuple[SharedObject, ...]:
+    """The shared objects of a line that are worth a name, the surest first.
+
+    A number that is merely another thread's is a loop variable more often than a constant.
+    """
+    found = [
+        one
+        for one in line.shared
+        if one.name != "_" and (one.type_name not in NUMBERS or one.confidence is Confidence.KNOWN)
+    ]
+    found.sort(key=lambda one: (one.type_name in NUMBERS, -one.confidence))
+    return tuple(found[:NAMED])
+
+
+def _local(name: str) -> str:
+    """A name for a local variable: "crc_table" for "CRC_TABLE", "discounts" for "SETTINGS.discounts"."""
+    word = name.removeprefix("cell ").rpartition(".")[2].strip("_").lower()
+    return word if word.isidentifier() and word != name else "mine"
+
+
+def _remedies(
+    facts: Facts, frame: Frame, shared: Sequence[SharedObject], hint: _Hint | None
+) -> tuple[Remedy, ...]:
+    at = f"# {place(frame)}\n"
+    first = shared[0] if shared else None
+    name = short(first.name) if first is not None else "SHARED"
+    local = _local(name)
+    source = name.removeprefix("cell ")
+    made = Remedy(
+        "make the function in each thread, with a wrapper, closure or cache of its own: 1.8-2.05x on 3.13 and"
         " 3.14",
-        f"# {at}\ndef work(items):\n    config = copy.deepcopy(CONFIG)   # of this thread\n    for item in"
-        " items: ...",
+        f"{at}def work(items):\n    own = make()            # what makes {name}, called in this thread\n"
+        "    for item in items:\n        own(item)",
+    )
+    if first is not None and first.type_name == "method":
+        owner = next((one.type_name for one in shared if one.name == f"{first.name}.__self__"), "Type")
+        made = Remedy(
+            "give each thread an object of its own and call its method: 1.8-2.05x on 3.13 and 3.14",
+            f"{at}def work(items):\n    own = {short(owner)}()      # not the one that {name} belongs to\n"
+            "    for item in items:\n        own.method(item)",
+        )
+    copied = Remedy(
+        "give each thread a copy of its own: 1.8-2.05x on 3.13 and 3.14",
+        f"{at}def work(items):\n    {local} = copy.deepcopy({source})   # of this thread\n"
+        f"    for item in items:\n        ...                     # use {local}",
     )
     alias = Remedy(
         "on 3.14, bind the shared object to a local name before the loop (1.81x); on a line of its own",
-        f"# {at}\ntable = TABLE           # before the loop; a local is borrowed, not counted\n"
-        "for item in items:\n    use(table[item])",
+        f"{at}{local} = {source}      # before the loop; a local is borrowed, not counted\n"
+        f"for item in items:\n    ...                         # use {local}",
     )
-    deferred = Remedy(
-        "on 3.14, an extension may switch counting off for one object that lives long (0.59x -> 1.99x); it"
-        " is then"
-        " freed by the collector only",
-        "PyUnstable_Object_EnableDeferredRefcount(object);   /* C */",
-    )
-    return (alias, own, deferred) if facts.version >= (3, 14) else (own,)
-
-
-def _touched(hint: tuple[str, str] | None) -> str:
-    return f"; there, {hint[0]} is touched (measured {hint[1]})" if hint is not None else ""
+    if hint is not None and hint.remedy is not None:
+        return (hint.remedy,)
+    if first is not None and first.type_name in CALLABLES:
+        return (made, _DEFERRED) if facts.version >= (3, 14) else (made,)
+    if first is None and hint is not None:
+        return (made, copied)
+    return (alias, copied, _DEFERRED) if facts.version >= (3, 14) else (copied,)
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -56,51 +128,48 @@ def _judge(facts: Facts) -> Verdict:
     first = found.lines[0].line
     frame = caller(first)
     hint = _hint(first.frame)
-    shared = first.shared[:2]
+    shared = _named(first)
     names = " and ".join(f"{short(one.name)} (a {short(one.type_name)})" for one in shared)
     touched = f": {names} is shared" if len(shared) == 1 else f": {names} are shared" if shared else ""
-    touched = touched or _touched(hint)
+    if not touched and hint is not None:
+        touched = f"; there, {hint.what} is touched (measured {hint.measured})"
     atomic = sum(each.atomic_cores for each in found.lines)
     on_cpu = facts.metrics.on_cpu_cores
-    alias = (
-        "A local alias, often suggested, does nothing on 3.13 (0.98x)."
-        if facts.version < (3, 14)
-        else "Binding a bound method per thread does not help (0.7x): the object behind it stays shared."
-    )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=found.lost_cores,
-                confidence="known" if any(one.confidence is Confidence.KNOWN for one in shared) else "likely",
-                subject=subject_of(frame),
-                summary=(
-                    f"{found.threads} {lose(found.threads)} {of_cores(found.lost_cores, facts.capacity)}"
-                    " counting references"
-                    f" of objects that they share, most at {place_in(frame)}{touched}."
-                ),
-                explanation=(
-                    "Native samples stood right behind atomic instructions in these lines:"
-                    f" {places(c.line for c in found.lines)}."
-                    " Code that touches only objects of its own thread shows none. The CPU looks fully used,"
-                    " because a core"
-                    " that waits for a cache line counts as busy. Small integers, interned strings, plain"
-                    " functions of a"
-                    f" module and C functions are free of it. {alias}"
-                ),
-                could_also_be=(
-                    "object-lock: the same object is changed as well",
-                    "heap-type-churn: objects of C types made in the loop",
-                ),
-                remedy=_remedies(facts, frame),
-                verify=f"{report_again(facts.pid)}: 'contended atomics' falls, 'useful' under Cores rises",
-                evidence=(
-                    *together_evidence(facts, found),
-                    evidence("atomic_share_of_cpu", atomic / on_cpu if on_cpu > 0 else 0.0, "ratio"),
-                    evidence("lines", float(len(found.lines)), "lines"),
-                ),
-            ),
+    useless = ""
+    if facts.version < (3, 14):
+        useless = " A local alias, often suggested, does nothing on 3.13 (0.98x)."
+    elif any(one.type_name == "method" for one in shared):
+        useless = (
+            " Binding a bound method anew in each thread does not help (0.7x): the object behind it stays"
+            " shared."
         )
+    return found.finding(
+        RULE,
+        facts,
+        confidence="known" if any(one.confidence is Confidence.KNOWN for one in shared) else "likely",
+        frame=frame,
+        summary=(
+            f"{found.losing(facts)}"
+            " counting references"
+            f" of objects that they share, most at {place_in(frame)}{touched}."
+        ),
+        explanation=(
+            "Native samples stood right behind atomic instructions in these lines:"
+            f" {places(c.line for c in found.lines)}."
+            " Code that touches only objects of its own thread shows none. The CPU looks fully used,"
+            " because a core that waits for a cache line counts as busy. Small integers, interned"
+            f" strings, plain functions of a module and C functions are free of it.{useless}"
+        ),
+        could_also_be=(
+            "object-lock: the same object is changed as well",
+            "heap-type-churn: objects of C types made in the loop",
+        ),
+        remedy=_remedies(facts, frame, shared, hint),
+        verify="'contended atomics' falls, 'useful' under Cores rises",
+        after=(
+            evidence("atomic_share_of_cpu", atomic / on_cpu if on_cpu > 0 else 0.0, "ratio"),
+            evidence("lines", float(len(found.lines)), "lines"),
+        ),
     )
 
 

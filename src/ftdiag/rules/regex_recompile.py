@@ -9,17 +9,15 @@ from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
     Facts,
-    Found,
     Need,
     Rule,
     Threshold,
     Verdict,
     evidence,
-    subject_of,
 )
 from ftdiag.rules.libraries import on_cpu_cores
-from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
+from ftdiag.rules.library import caller, together
+from ftdiag.rules.wording import is_file, of_cores, place, place_in, share
 
 CPU_SHARE: Final = Threshold(
     "share_of_cpu_in_re",
@@ -59,48 +57,39 @@ def _judge(facts: Facts) -> Verdict:
         if found.lost_cores > 0
         else ""
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=found.lost_cores,
-                confidence="known" if lines else "likely",
-                subject=subject_of(frame),
-                summary=(
-                    f"re is given pattern strings at {place_in(frame)}: looking them up takes"
-                    f" {100 * part:.0f} % of the CPU"
-                    f" time{contended}."
-                ),
-                explanation=(
-                    "Each call with a string looks the compiled pattern up in a dictionary that all threads"
-                    " share. A"
-                    " compiled pattern is about 3 times faster per call, and by itself does not scale either"
-                    " while threads"
-                    " share it (1.0x / 0.85-1.1x): matches count references of the pattern. Long subjects"
-                    " scale anyway."
-                ),
-                could_also_be=(
-                    "a cache that overflows: more than 512 different patterns are compiled again and again",
-                ),
-                remedy=(
-                    Remedy(
-                        "compile once, outside: about 3 times faster per call, no gain in scaling",
-                        f"# {place(frame)}\nPATTERN = re.compile(r'...')     # at module"
-                        " level\nPATTERN.match(text)",
-                    ),
-                    Remedy(
-                        "a pattern of its own per thread, made distinct by a comment: 1.5x / 1.2x, with"
-                        " findall 1.9x / 1.9x",
-                        "local.pattern = re.compile(r'...' + f'(?#{threading.get_ident()})')",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: re/__init__.py is no hot line any more",
-                evidence=(
-                    evidence("share_of_cpu_in_re", part, "ratio", CPU_SHARE),
-                    *together_evidence(facts, found),
-                ),
+    return found.finding(
+        RULE,
+        facts,
+        confidence="known" if lines else "likely",
+        frame=frame,
+        summary=(
+            f"re is given pattern strings at {place_in(frame)}: re's functions, matching included,"
+            f" take {share(part, 1.0)} of the CPU time{contended}."
+        ),
+        explanation=(
+            "Each call with a string looks the compiled pattern up in a dictionary that all threads"
+            " share. A"
+            " compiled pattern is about 3 times faster per call, and by itself does not scale either"
+            " while threads"
+            " share it (1.0x / 0.85-1.1x): matches count references of the pattern. Long subjects"
+            " scale anyway."
+        ),
+        could_also_be=(
+            "a cache that overflows: more than 512 different patterns are compiled again and again",
+        ),
+        remedy=(
+            Remedy(
+                "compile once, outside: about 3 times faster per call, no gain in scaling",
+                f"# {place(frame)}\nPATTERN = re.compile(r'...')     # at module level\nPATTERN.match(text)",
             ),
-        )
+            Remedy(
+                "a pattern of its own per thread, made distinct by a comment: 1.5x / 1.2x, with"
+                " findall 1.9x / 1.9x",
+                "local.pattern = re.compile(r'...' + f'(?#{threading.get_ident()})')",
+            ),
+        ),
+        verify="re/__init__.py is no hot line any more",
+        before=(evidence("share_of_cpu_in_re", part, "ratio", CPU_SHARE),),
     )
 
 

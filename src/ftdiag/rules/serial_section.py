@@ -7,28 +7,25 @@ from typing import Final
 from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
-    Clear,
     Facts,
     Found,
     Need,
-    NotApplicable,
     Rule,
     Verdict,
     evidence,
     subject_of,
 )
 from ftdiag.rules.program import busiest_line
-from ftdiag.rules.shape import ALONE, ROOM, SERIAL
-from ftdiag.rules.wording import of_cores, place, place_in, report_again, short
+from ftdiag.rules.shape import ALONE, ROOM, SERIAL, charged_shape
+from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short
 
 
 def _judge(facts: Facts) -> Verdict:
-    shape = facts.charges.shape
-    if shape.unnamed is not None:
-        return NotApplicable(shape.unnamed)
-    if shape.rule_id != RULE.id or shape.thread is None:
-        return Clear()
-    frame = busiest_line(shape.thread)
+    charged = charged_shape(facts, RULE.id)
+    if not isinstance(charged, tuple):
+        return charged
+    shape, thread = charged
+    frame = busiest_line(thread)
     serial = facts.metrics.serial_share_ratio or 0.0
     bound = 1.0 / serial if serial > 0 else 1.0
     return Found(
@@ -37,12 +34,11 @@ def _judge(facts: Facts) -> Verdict:
                 facts,
                 lost_cores=shape.lost_cores,
                 confidence="likely",
-                subject=subject_of(frame, thread=shape.thread.info.name),
+                subject=subject_of(frame, thread=thread.info.name),
                 summary=(
-                    f"In {100 * serial:.0f} % of the time one thread works at most, mostly"
-                    f" {short(shape.thread.info.name)} at"
-                    f" {place_in(frame)}: that leaves up to {of_cores(shape.lost_cores, facts.capacity)}"
-                    " empty."
+                    f"For {share(serial, 1.0)} of the time at most one thread works, mostly"
+                    f" {short(thread.info.name)} at {place_in(frame)}: that leaves up to"
+                    f" {of_cores(shape.lost_cores, facts.capacity)} empty."
                 ),
                 explanation=(
                     "Cores were empty, and no lock, core or I/O was waited for: the others had nothing to do"

@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.model import Stack, ThreadMetrics, ThreadState
-from ftdiag.rules.base import Charges, Facts, Shape, Threshold, finite
+from ftdiag.rules.base import (
+    Charges,
+    Clear,
+    Facts,
+    NotApplicable,
+    Shape,
+    Threshold,
+    Verdict,
+    finite,
+)
 from ftdiag.rules.libraries import lines_of, on_cpu_cores
 from ftdiag.rules.wording import is_file, share, stem
 
@@ -145,6 +154,16 @@ def works_long(facts: Facts) -> bool:
     wakeup = facts.metrics.work_per_wakeup_ns
     limit = LARGE_WORK.value * (1.25 if "executor-tiny-tasks" in facts.standing else 1.0)
     return wakeup is not None and finite(wakeup) / 1e3 > limit
+
+
+def charged_shape(facts: Facts, rule_id: str) -> tuple[Shape, ThreadMetrics] | Verdict:
+    """The shape that a rule is charged with, and the thread it is about; else what the rule has to answer."""
+    shape = facts.charges.shape
+    if shape.unnamed is not None:
+        return NotApplicable(shape.unnamed)
+    if shape.rule_id != rule_id or shape.thread is None:
+        return Clear()
+    return shape, shape.thread
 
 
 def runs_event_loop(thread: ThreadMetrics) -> bool:

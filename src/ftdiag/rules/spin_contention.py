@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Found, Need, Rule, Verdict, evidence, subject_of
-from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.wording import lose, of_cores, place, place_in, places, report_again
+from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
+from ftdiag.rules.library import caller, together
+from ftdiag.rules.wording import place, place_in, places
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -16,46 +16,37 @@ def _judge(facts: Facts) -> Verdict:
         return Clear()
     first = found.lines[0].line
     frame = caller(first)
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=found.lost_cores,
-                confidence="possible",
-                subject=subject_of(frame),
-                summary=(
-                    f"{found.threads} {lose(found.threads)} {of_cores(found.lost_cores, facts.capacity)}"
-                    " spinning for a lock"
-                    f" that was never seen parked on, most at {place_in(frame)}."
-                ),
-                explanation=(
-                    "Before it parks, a thread yields its core up to 40 times (sched_yield): a lock that is"
-                    " held for a moment"
-                    " shows as CPU time in the kernel. The lines are"
-                    f" {places(each.line for each in found.lines)}: what all"
-                    " threads have in common there is behind it."
-                ),
-                could_also_be=(
-                    "object-lock: a shared container or file at this line",
-                    "hot-lock: a lock of the program that is held very shortly",
-                    "class-mutation: a lock of the interpreter",
-                ),
-                remedy=(
-                    Remedy(
-                        "give each thread its own of what is shared at this line, and merge at the end:"
-                        " 1.7-2.0x",
-                        f"# {place(frame)}\nmine = []            # of this thread\n...\nwith merge_lock:\n  "
-                        "  shared.extend(mine)",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: 'spinning' falls; with more threads for a moment the"
-                " lock parks and is named",
-                evidence=(
-                    *together_evidence(facts, found),
-                    evidence("spin_of_all", facts.cores_in(ThreadState.SPIN), "cores"),
-                ),
+    return found.finding(
+        RULE,
+        facts,
+        confidence="possible",
+        frame=frame,
+        summary=(
+            f"{found.losing(facts)}"
+            " spinning for a lock"
+            f" that was never seen parked on, most at {place_in(frame)}."
+        ),
+        explanation=(
+            "Before it parks, a thread yields its core up to 40 times (sched_yield): a lock that is"
+            " held for a moment"
+            " shows as CPU time in the kernel. The lines are"
+            f" {places(each.line for each in found.lines)}: what all"
+            " threads have in common there is behind it."
+        ),
+        could_also_be=(
+            "object-lock: a shared container or file at this line",
+            "hot-lock: a lock of the program that is held very shortly",
+            "class-mutation: a lock of the interpreter",
+        ),
+        remedy=(
+            Remedy(
+                "give each thread its own of what is shared at this line, and merge at the end: 1.7-2.0x",
+                f"# {place(frame)}\nmine = []            # of this thread\n...\nwith merge_lock:\n  "
+                "  shared.extend(mine)",
             ),
-        )
+        ),
+        verify="'spinning' falls; with more threads for a moment the lock parks and is named",
+        after=(evidence("spin_of_all", facts.cores_in(ThreadState.SPIN), "cores"),),
     )
 
 

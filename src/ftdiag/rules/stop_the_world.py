@@ -22,6 +22,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.charges import is_stop_request
 from ftdiag.rules.library import caller, together
+from ftdiag.rules.locks import pauses_seen
 from ftdiag.rules.wording import (
     is_file,
     of_cores,
@@ -31,7 +32,6 @@ from ftdiag.rules.wording import (
     report_again,
     short,
 )
-from ftdiag.units import plural, seconds
 
 WRAPS: Final = "functools.wraps"
 _DECORATE: Final = (
@@ -108,29 +108,19 @@ def _who(asked: _Asked) -> str:
         return "who asks for them is not known"
     reason = f" ({asked.reason})" if asked.reason else ""
     if asked.queued:
-        return f"threads queue at {place_in(asked.frame)}{reason} for their turn to stop the others"
+        return f"threads queue for their turn to stop the others at {place_in(asked.frame)}{reason}"
     thread = f"{short(asked.thread)} asks for them" if asked.thread else "they are asked for"
     return f"{thread} at {place_in(asked.frame)}{reason}"
 
 
-def _seen(facts: Facts, pauses: tuple[Pauses, ...]) -> str:
-    """ "at least 91 in 5 s, 31 ms each on average, 140 ms at most": how often and how long."""
-    count = sum(each.count for each in pauses)
-    if not count:
-        return "none lasted long enough to be counted"
-    total = sum(finite(each.total_ns) for each in pauses)
-    longest = max(finite(each.longest_ns) for each in pauses)
-    span = seconds(facts.metrics.duration_ns)
-    said = f"at least {plural(count, 'pause')} in {span}"
-    if count == 1:
-        return f"{said} was long enough to be seen, {seconds(longest)}"
-    return f"{said}, {seconds(total / count)} each on average and {seconds(longest)} at most"
-
-
 def _remedies(asked: _Asked) -> tuple[Remedy, ...]:
-    known = _REMEDIES.get(asked.reason or "", (_DECORATE, _COMPOSE))
-    if asked.reason is None:
-        known = (*known, _DETACH)
+    known = _REMEDIES.get(asked.reason or "", ())
+    if not known:
+        known = (
+            ("if it decorates functions: " + _DECORATE[0], _DECORATE[1]),
+            ("if it sets x.__class__: " + _COMPOSE[0], _COMPOSE[1]),
+            _DETACH,
+        )
     at = f"# {place(asked.frame)}\n" if asked.frame is not None else ""
     return tuple(
         Remedy(text, (at if number == 0 else "") + code) for number, (text, code) in enumerate(known)
@@ -162,7 +152,7 @@ def _judge(facts: Facts) -> Verdict:
                 else "likely",
                 subject=subject_of(asked.frame, **({"thread": asked.thread} if asked.thread else {})),
                 summary=f"Threads lose {of_cores(lost, facts.capacity)} to pauses that stop all of them"
-                f" ({_seen(facts, pauses)}); {_who(asked)}.",
+                f" ({pauses_seen(facts, pauses)}); {_who(asked)}.",
                 explanation=(
                     "A thread that changes what the others may be reading stops them all first (stop the"
                     " world). Besides the collector that is: functools.wraps, setting f.__name__ or f.__doc__"

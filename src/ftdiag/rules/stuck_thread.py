@@ -47,14 +47,12 @@ def _judge(facts: Facts) -> Verdict:
     longest = max(stuck, key=lambda each: (each.since_ns, -each.thread.index))
     frame = program_frame(longest.stack)
     edge = lock_of.get(longest.thread.index)
-    waits = ""
+    waits = f"waiting at {place_in(frame)}"
     if edge is not None:
-        name = short(edge.lock.label or edge.lock.type_name or "a lock")
-        waits = f" for {name}"
+        waits += f" for {short(edge.lock.label or edge.lock.type_name or 'a lock')}"
         if edge.holder is not None:
-            waits += (
-                f", which {short(edge.holder.name)} holds at {place_in(program_frame(edge.holder_stack))}"
-            )
+            held_at = place_in(program_frame(edge.holder_stack))
+            waits += f", which {short(edge.holder.name)} holds while it is at {held_at}"
     lost = sum(charge.lost_cores for charge in facts.lock_charges(RULE.id))
     seconds = longest.since_ns / 1e9
     names = thread_names(each.thread for each in stuck)
@@ -67,7 +65,7 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="likely",
                 least_score=WARNING_SCORE,
                 subject=subject_of(frame, thread=longest.thread.name),
-                summary=f"{names} {have} not moved for {seconds:.0f} s: waiting{waits} at {place_in(frame)}.",
+                summary=f"{names} {have} not moved for {seconds:.0f} s: {waits}.",
                 explanation=(
                     "Same stack, no CPU time, and no wait for work, time or I/O, while other threads of the"
                     " program"

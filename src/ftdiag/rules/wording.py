@@ -18,6 +18,7 @@ NAMED_ONE_BY_ONE: Final = 2
 """More threads than this are named by their first and last."""
 
 _NUMBER: Final = re.compile(r"[0-9]+")
+_EXPRESSION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 _STANDARD_LIBRARY: Final = re.compile(
     r"/(?:lib|lib64)/python3\.[0-9]+t?/(?!(?:site|dist)-packages/)|/Lib/(?!site-packages/)"
 )
@@ -76,6 +77,18 @@ def lock_name(lock: LockMetrics) -> str:
     if reference.label:
         return short(reference.label)
     return f"a {short(reference.type_name)}" if reference.type_name else "a lock"
+
+
+def lock_expression(lock: LockMetrics) -> str:
+    """A lock as the program may write it in a `with`: "self._lock" for "cache (PriceCache._lock)"."""
+    label = lock.lock.label
+    if not label:
+        return "lock"
+    _, _, inner = label.partition(" (")
+    name = inner.rstrip(")") or label
+    owner, dot, attribute = name.partition(".")
+    name = f"self.{attribute}" if dot and owner[:1].isupper() else name
+    return short(name) if _EXPRESSION.fullmatch(name) else "lock"
 
 
 def thread_names(threads: Iterable[ThreadInfo], at_least: int = 0) -> str:

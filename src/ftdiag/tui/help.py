@@ -19,7 +19,7 @@ from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
 KEY_WIDTH = 18
 STATE_WIDTH = 13
 COLUMNS = (
-    ("lost", "of a finding: cores that its cause costs, at most"),
+    ("lost", "of a finding: cores that its cause alone costs, at most"),
     ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, wanting one"),
     ("busy%", "on a core, wanting one, or kept from one; 200: two threads"),
     ("critical", "waits while cores stood idle: what the lock costs"),

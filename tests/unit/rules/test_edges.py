@@ -131,7 +131,7 @@ def test_a_lock_is_told_with_names_figures_and_holder(tmp_path: Path) -> None:
     # THEN the sentence has all of it, and the sketch is for that line
     assert found.summary.startswith("worker-1 to worker-4 (4 threads) lose ")
     assert "of 4 cores waiting for self._lock (cache.py:88); " in found.summary
-    assert found.summary.endswith(" of it while boss runs _refresh (cache.py:131).")
+    assert found.summary.endswith(" of it while boss is at _refresh (cache.py:131).")
     assert found.confidence == "known"
     assert found.subject["line"] == 88
     assert found.remedy[0].code is not None
