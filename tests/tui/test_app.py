@@ -348,12 +348,26 @@ async def test_the_filter_takes_letters_that_are_keys_and_escape_clears_it() -> 
         assert app.query_one("#filter", Input).value == "qs p"
         assert app.query_one(ThreadsPane).filter_text == "qs p"
         # A second filter is not opened over the first.
-        app.action_filter()
+        await app.action_filter()
 
         await press(pilot, "escape")
         assert app.query_one(ThreadsPane).filter_text == ""
         assert not app.query("#filter")
         assert not app.view.paused
+
+
+async def test_what_is_typed_right_after_the_slash_goes_into_the_filter() -> None:
+    async with driving() as (app, pilot):
+        await go(pilot, "2")
+        # WHEN the keys come faster than the field (a paste, a slow line)
+        for key in ("slash", *"worker-3", "enter"):
+            app.simulate_key(key)
+        await idle(pilot)
+
+        # THEN none is taken for a command
+        assert thread_names(app.query_one(ThreadsPane)) == ["worker-3"]
+        assert app.view.selection == Selection()
+        assert app.focused is app.query_one(ThreadsPane)
 
 
 async def test_the_filter_is_of_the_pane_that_has_the_focus() -> None:

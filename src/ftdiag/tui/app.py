@@ -24,6 +24,7 @@ from textual import work
 from textual.app import App, ComposeResult, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
+from textual.events import Key
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -118,6 +119,21 @@ class CockpitApp(App[None]):
     CSS_PATH = Path(__file__).with_name("app.tcss")
     TITLE = "ftdiag"
     ENABLE_COMMAND_PALETTE = True
+class FilterField(Input):
+    """Where the words of a filter are typed."""
+
+    def __init__(self, words: str, placeholder: str) -> None:
+        super().__init__(
+            value=words, placeholder=placeholder, max_length=MAX_FILTER_LENGTH, compact=True, id="filter"
+        )
+        self.latest: Key | None = None
+        """The last key that came here."""
+
+    def on_key(self, event: Key) -> None:
+        """Note it; what is typed is taken by the field itself."""
+        self.latest = event
+
+
     # Textual declares these two as instance variables, so they cannot be ClassVar here.
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-tiny"),
@@ -193,6 +209,8 @@ class CockpitApp(App[None]):
         for mine in THEMES:
             self.register_theme(mine)
         self.theme = theme or theme_for(self.console.color_system, self.no_color)
+        # What "back to now" goes back to.
+        self._followed = selection
         if self._ascii_only or self.theme in (PLAIN, SIXTEEN):
             # Scroll bars are drawn with colours and block characters; the position is in the title anyway.
             self.add_class("-no-bars")
@@ -347,6 +365,8 @@ class CockpitApp(App[None]):
 
     def on_refreshed(self, message: Refreshed) -> None:
         """Paint the snapshot, unless something else was asked for meanwhile."""
+        if selection.until_ns is None:
+            self._followed = selection
         if message.request.selection != self._request.selection:
             return
         if self._view.snapshot is None and not self.is_headless:
@@ -410,7 +430,7 @@ class CockpitApp(App[None]):
 
     def action_live(self) -> None:
         """Follow the end of the recording again."""
-        self._select(replace(self._request.selection, until_ns=None), False)
+        self._select(self._followed, False)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """`End` is the tables' unless there is a now to go back to; letters are a field's being typed in."""
@@ -592,20 +612,25 @@ class CockpitApp(App[None]):
 
     # --- the filter ------------------------------------------------------------------------------------
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Ask for words; the pane shows what has them while they are typed."""
         table = self._pages.current_table()
         if table is None or self.query("#filter"):
             return
-        field = Input(
-            value=table.filter_text,
-            placeholder=f"filter {table.pane_title.lower()}: words in any column; Enter keeps, Esc clears",
-            max_length=MAX_FILTER_LENGTH,
-            compact=True,
-            id="filter",
+        field = FilterField(
+            table.filter_text,
+            f"filter {table.pane_title.lower()}: words in any column; Enter keeps, Esc clears",
         )
-        self.mount(field)
-        field.focus()
+        await self.mount(field)
+        self.screen.set_focus(field)
+
+    def on_key(self, event: Key) -> None:
+        """Keys that were pressed right after the one that opens the filter's field are meant for it."""
+        field = next(iter(self.query(FilterField)), None)
+        if field is not None and self.focused is field and event is not field.latest:
+            event.prevent_default()
+            event.stop()
+            self.post_message(Key(event.key, event.character))
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""

@@ -20,6 +20,7 @@ from ftdiag.tui.verdict import end_words, gil_words, verdict, whole_or_cores
 from ftdiag.units import cores, percent
 
 WAITING = "waiting for the first samples of the target"
+NOTHING = "nothing was recorded; q leaves and says why"
 TORN_OR_MISSED_ALARM = 0.02
 """Share of torn stacks or missed ticks from which the figure is a warning: the sampler's goal."""
 REASON_LEAST = 25
@@ -71,7 +72,7 @@ def lay_out(parts: list[Part], width: int, look: Look) -> list[Segment]:
 def answer_line(view: View, width: int, look: Look) -> list[Segment]:
     """The first line: the answer in words."""
     if view.snapshot is None:
-        return [Segment(look.cut(WAITING, width), look.strong)]
+        return [Segment(look.cut(WAITING if view.live else NOTHING, width), look.strong)]
     words, severity = verdict(view.snapshot)
     if severity is None:
         return [Segment(look.cut(words, width), look.strong)]

@@ -99,11 +99,18 @@ class Selection:
         return max(span_ns[0], end_ns - self.length_ns), end_ns
 
     def moved(self, direction: int, span_ns: tuple[int, int]) -> Selection:
-        """Half a range earlier or later; beyond the end it follows the recording again."""
+        """Half a range earlier or later; beyond the end it follows the recording again.
+
+        From a range that is the whole recording: its first half.
+        """
         length = self._length(span_ns)
         end = span_ns[1] if self.until_ns is None else self.until_ns
         if self.until_ns is None and direction > 0:
             return self
+        whole = span_ns[1] - span_ns[0]
+        if self.until_ns is None and length >= whole and whole >= 2 * LEAST_LENGTH_NS:
+            # All that there is is shown: back is its first half.
+            return Selection(whole // 2, span_ns[0] + whole // 2)
         step = max(LEAST_LENGTH_NS, length // 2)
         end = max(span_ns[0] + min(length, span_ns[1] - span_ns[0]), end + direction * step)
         return Selection(self.length_ns) if end >= span_ns[1] else Selection(length, end)
