@@ -127,7 +127,7 @@ def a_reading(
     threads: Mapping[int, tuple[int, int]] | None = None,
     *,
     at_ns: int = START_NS,
-    **known: int | None | Mapping[str, str],
+    **known: int | Mapping[str, str] | None,
 ) -> MemoryReading:
     """A reading of the memory in MiB by kind; `threads` has (stack, heap) in KiB by index, -1: not known."""
     columns = ThreadMemory()

@@ -33,6 +33,7 @@ from ftdiag.model import (
 )
 from ftdiag.reports.allocations import allocation_sentences, line_words
 from ftdiag.reports.escaping import visible
+from ftdiag.reports.memory import memory_sentences
 
 SHOWN_THREADS: Final = 12
 SHOWN_LINES: Final = 10
@@ -160,6 +161,7 @@ class _Report:
                 self._counted("Locks", SHOWN_LOCKS, len(self._snapshot.locks)), self._locks()
             )
             yield from self._section("Stop-the-world pauses", self._pauses())
+            yield from self._section("Memory", memory_sentences(self._snapshot, self._frame, self._safe))
         yield from self._section("Allocations", self._allocations())
         yield from self._section("Not measured", self._not_measured())
         yield from self._section("Quality", self._quality())

@@ -244,6 +244,7 @@ class ExternalSampler(Sampler):
 
     def close(self) -> None:
         """End py-spy."""
+        super().close()
         if self._spy is not None:
             self._spy.close()
 

@@ -20,11 +20,12 @@ from ftdiag.tui.panes.compare import compare_lines
 from ftdiag.tui.panes.evidence import evidence_lines, leads_to
 from ftdiag.tui.panes.hot import HotPane, Mode
 from ftdiag.tui.panes.locks import LocksPane
+from ftdiag.tui.panes.memory import memory_lines
 from ftdiag.tui.panes.overview import OverviewPane, finding_key
 from ftdiag.tui.panes.scaling import scaling_lines
 from ftdiag.tui.panes.thread import thread_lines, thread_title
 from ftdiag.tui.panes.threads import ThreadsPane
-from ftdiag.tui.panes.trust import memory_lines, quality_lines
+from ftdiag.tui.panes.trust import quality_lines
 from ftdiag.tui.source import View, Wants
 from ftdiag.tui.table import Table
 

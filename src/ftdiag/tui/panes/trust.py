@@ -1,4 +1,4 @@
-"""Quality: how far to trust the figures, what is not measured and how to get it. Memory: what there is.
+"""Quality: how far to trust the figures, what is not measured and how to get it.
 
 In: a snapshot. Out: lines for panels.
 """
@@ -12,7 +12,7 @@ from rich.segment import Segment
 from ftdiag.model import Snapshot
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.units import count, percent, plural, size
+from ftdiag.units import count, percent, plural
 
 GOAL: Final = 0.02
 """Share from which misses, torn stacks and unknown time are a warning: the sampler's goal."""
@@ -82,27 +82,4 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines += heading("Rules that could not look, and why", width, look)
         for rule_id, why in snapshot.not_applicable[:MAX_GAPS]:
             lines += figure(rule_id, why, width, look)
-    return lines
-
-
-def memory_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
-    """The memory pane."""
-    process = snapshot.process
-    lines: Lines = heading("Memory of the process", width, look)[1:]
-    if process is None or process.rss_bytes is None:
-        lines += figure("resident (RSS)", "not measured: it was not read in this range", width, look)
-    else:
-        lines += figure("resident (RSS)", size(process.rss_bytes), width, look, look.strong)
-    if process is not None and process.threads is not None:
-        lines += figure("threads of the kernel", count(process.threads), width, look)
-    minor = sum(thread.minor_faults for thread in snapshot.threads)
-    major = sum(thread.major_faults for thread in snapshot.threads)
-    lines += figure("page faults of threads", f"{count(minor)} minor, {count(major)} major", width, look)
-    lines += heading("Not in this version", width, look)
-    lines += prose(
-        "Which lines allocate, how the memory grows, what free threading adds for each thread, and what the"
-        " allocator keeps: this version of ftdiag does not measure them.",
-        width,
-        look,
-    )
     return lines

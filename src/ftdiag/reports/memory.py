@@ -1,0 +1,190 @@
+"""The memory of a snapshot in words and as plain values, for the text and the JSON report.
+
+In: a `Snapshot`. Out: sentences with how far they are set in; a dict for JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from ftdiag import units
+from ftdiag.model import AllocatorPart, Frame, MemoryKind, MemoryMetrics, Snapshot
+
+SHOWN_THREADS: Final = 3
+SHOWN_LINES: Final = 3
+SAID_SHARE: Final = 0.01
+"""Kinds and parts below this share are left to the JSON report."""
+ITEM: Final = 2
+DETAIL: Final = 4
+
+KIND_WORDS: Final[Mapping[MemoryKind, str]] = {
+    MemoryKind.PYTHON_HEAPS: "Python's heaps",
+    MemoryKind.LIBC_HEAP: "libc's main heap",
+    MemoryKind.LIBC_ARENAS: "libc's arenas",
+    MemoryKind.THREAD_STACKS: "thread stacks",
+    MemoryKind.ANONYMOUS: "other anonymous",
+    MemoryKind.FILES: "mapped files",
+    MemoryKind.SHARED: "shared",
+}
+PART_WORDS: Final[Mapping[AllocatorPart, str]] = {
+    AllocatorPart.MIMALLOC: "mimalloc (Python's objects)",
+    AllocatorPart.LIBC: "libc's malloc and free",
+    AllocatorPart.OTHER: "jemalloc, tcmalloc or another",
+    AllocatorPart.FAULTS: "page faults",
+    AllocatorPart.MAPPING: "mapping memory",
+    AllocatorPart.UNMAPPING: "unmapping memory",
+    AllocatorPart.UNKNOWN: "not known",
+}
+
+
+def kind_words(kind: MemoryKind, memory: MemoryMetrics) -> str:
+    """The name of a kind; anonymous memory says so where Python's heaps are in it."""
+    reading = memory.reading
+    if kind is MemoryKind.ANONYMOUS and reading and MemoryKind.PYTHON_HEAPS not in reading.kinds:
+        return "Python's heaps and other anonymous"
+    return KIND_WORDS[kind]
+
+
+def growth_words(memory: MemoryMetrics) -> str:
+    """How fast the resident size grows."""
+    rate = memory.growth_per_minute_bytes
+    if memory.growth_bytes is None:
+        return "how it grows is not known: the range is too short"
+    grown = f"{units.size(abs(memory.growth_bytes))} in {units.seconds(memory.growth_ns)}"
+    if memory.growth_bytes == 0:
+        return f"the same for {units.seconds(memory.growth_ns)}"
+    word = "gained" if memory.growth_bytes > 0 else "gave back"
+    return f"{word} {grown}" + ("" if rate is None else f" ({units.size(abs(rate))} a minute)")
+
+
+def memory_sentences(
+    snapshot: Snapshot, frame: Callable[[Frame], str], safe: Callable[[str], str]
+) -> Iterator[tuple[int, str]]:
+    """What there is to say of the memory."""
+    memory, process = snapshot.memory, snapshot.process
+    rss = memory.rss_bytes if memory.rss_bytes is not None else process.rss_bytes if process else None
+    if rss is None and memory.reading is None and not memory.allocator_ns:
+        return
+    if rss is not None:
+        yield ITEM, f"resident: {units.size(rss)}; {growth_words(memory)}"
+    yield from _kinds(memory)
+    yield from _threads(memory, safe)
+    seconds = snapshot.metrics.duration_ns / 1e9
+    if seconds > 0:
+        rate = (memory.minor_faults + memory.major_faults) / seconds
+        yield (
+            ITEM,
+            f"page faults of its threads: {memory.minor_faults:,} minor, {memory.major_faults:,} major"
+            f" ({rate:,.0f} a second)",
+        )
+    yield from _allocator(memory, frame)
+
+
+def _kinds(memory: MemoryMetrics) -> Iterator[tuple[int, str]]:
+    reading = memory.reading
+    if reading is None or not reading.kinds:
+        return
+    whole = sum(reading.kinds.values())
+    said = [
+        f"{kind_words(kind, memory)} {units.size(size)}"
+        for kind, size in sorted(reading.kinds.items(), key=lambda item: -item[1])
+        if size >= SAID_SHARE * whole
+    ]
+    yield ITEM, f"by kind: {', '.join(said)}"
+    if reading.ended_heap_bytes and reading.ended_heap_bytes >= SAID_SHARE * whole:
+        yield DETAIL, f"of threads that have ended: {units.size(reading.ended_heap_bytes)} of Python's heaps"
+    if reading.pss_bytes is not None and reading.uss_bytes is not None:
+        yield (
+            ITEM,
+            f"its share of what it shares with others counted (PSS): {units.size(reading.pss_bytes)}; its own"
+            f" alone (USS): {units.size(reading.uss_bytes)}",
+        )
+
+
+def _threads(memory: MemoryMetrics, safe: Callable[[str], str]) -> Iterator[tuple[int, str]]:
+    if memory.per_thread_bytes is None:
+        return
+    yield (
+        ITEM,
+        f"each thread besides the main one: {units.size(memory.per_thread_bytes)} on average (stack and"
+        " Python's heap)",
+    )
+    for thread in memory.threads[:SHOWN_THREADS]:
+        if thread.total_bytes is not None:
+            yield (
+                DETAIL,
+                f"{safe(thread.info.name)}: {units.size(thread.heap_bytes)} heap,"
+                f" {units.size(thread.stack_bytes)} stack",
+            )
+
+
+def _allocator(memory: MemoryMetrics, frame: Callable[[Frame], str]) -> Iterator[tuple[int, str]]:
+    whole = sum(memory.allocator_ns.values())
+    if whole <= 0:
+        return
+    yield ITEM, f"time in allocators: {units.seconds(whole)}: {parts_words(memory.allocator_ns)}"
+    for line in memory.allocator_lines[:SHOWN_LINES]:
+        if line.total_ns >= SAID_SHARE * whole:
+            yield (
+                DETAIL,
+                f"{frame(line.frame)}: {units.seconds(line.total_ns)}: {parts_words(line.parts_ns)}",
+            )
+
+
+def parts_words(parts_ns: Mapping[AllocatorPart, float]) -> str:
+    """The parts of time in the allocator with their shares, the largest first."""
+    whole = sum(parts_ns.values())
+    return ", ".join(
+        f"{PART_WORDS[part]} {units.percent(spent / whole)}"
+        for part, spent in sorted(parts_ns.items(), key=lambda item: -item[1])
+        if whole > 0 and spent >= SAID_SHARE * whole
+    )
+
+
+def memory_values(snapshot: Snapshot, text: Callable[[str], str]) -> dict[str, Any]:
+    """The memory as values that JSON can say; what is not measured is None."""
+    memory, reading = snapshot.memory, snapshot.memory.reading
+    kinds = reading.kinds if reading is not None else {}
+    return {
+        "rss_bytes": None if snapshot.process is None else snapshot.process.rss_bytes,
+        "pss_bytes": None if reading is None else reading.pss_bytes,
+        "uss_bytes": None if reading is None else reading.uss_bytes,
+        "swap_bytes": None if reading is None else reading.swap_bytes,
+        "virtual_bytes": None if reading is None else reading.virtual_bytes,
+        "stacks_bytes": kinds.get(MemoryKind.THREAD_STACKS),
+        "per_thread_bytes": _number(memory.per_thread_bytes),
+        "growth_bytes_per_minute": _number(memory.growth_per_minute_bytes),
+        "kinds": {kind.label: kinds.get(kind) for kind in MemoryKind} if kinds else None,
+        "libc_arenas": None if reading is None else reading.arenas,
+        "ended_threads_heap_bytes": None if reading is None else reading.ended_heap_bytes,
+        "threads": [
+            {
+                "tid": thread.info.tid,
+                "name": text(thread.info.name),
+                "stack_bytes": thread.stack_bytes,
+                "heap_bytes": thread.heap_bytes,
+            }
+            for thread in memory.threads
+        ],
+        "allocator": _parts(memory.allocator_ns) if memory.allocator_ns else None,
+        "allocator_lines": [
+            {
+                "function": text(line.frame.function),
+                "file": text(line.frame.filename),
+                "line": line.frame.line,
+                "total_s": _number(line.total_ns / 1e9),
+                "parts": _parts(line.parts_ns),
+            }
+            for line in memory.allocator_lines
+        ],
+    }
+
+
+def _parts(parts_ns: Mapping[AllocatorPart, float]) -> dict[str, float | None]:
+    return {part.value: _number(spent / 1e9) for part, spent in parts_ns.items()}
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
