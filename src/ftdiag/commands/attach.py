@@ -18,6 +18,14 @@ from ftdiag.commands.parameters import (
     rate_option,
     source_options,
 )
+from ftdiag.commands.tracking import (
+    MemoryTool,
+    MemoryWish,
+    agreed_plan,
+    memory_options,
+    memory_wish,
+    track,
+)
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.model import EndReason
 
@@ -36,6 +44,7 @@ SIGNAL_STATUS: Final = 128
         ("ftdiag attach 4711 --record app.ftdiag", "keep what was seen"),
         ("ftdiag attach 4711 --duration 10 --format text", "a report of 10 s"),
         ("ftdiag attach 4711 --format json | jq .metrics", "for programs"),
+        ("ftdiag attach 4711 --format text --memory", "then what allocates"),
     ),
 )
 @pid_argument
@@ -57,6 +66,7 @@ SIGNAL_STATUS: Final = 128
     help="The cockpit (tui), or a report when the time is over. Default: tui on a terminal, else text.",
 )
 @source_options
+@memory_options
 @fail_on_option
 def command(
     pid: int,
@@ -66,13 +76,26 @@ def command(
     asked_format: str | None,
     source: str,
     blocking: bool,
+    memory: bool,
+    memory_duration_s: float | None,
+    yes: bool,
     fail_on: str | None,
 ) -> int:
     """Look at the running process PID.
 
     Ctrl-C ends a report early; what was seen until then is reported.
     """
-    return attach(pid, rate_hz, duration_s, record, asked_format, fail_on, source=source, blocking=blocking)
+    return attach(
+        pid,
+        rate_hz,
+        duration_s,
+        record,
+        asked_format,
+        fail_on,
+        source=source,
+        blocking=blocking,
+        memory=memory_wish(memory, memory_duration_s, yes),
+    )
 
 
 def attach(
@@ -85,6 +108,7 @@ def attach(
     *,
     source: str = "auto",
     blocking: bool = False,
+    memory: MemoryWish | None = None,
 ) -> int:
     """Look at a process until the end; the exit status."""
     from ftdiag.commands import viewing
@@ -93,6 +117,7 @@ def attach(
     form = viewing.chosen_format(asked_format)
     if form != "tui" and duration_s is None:
         duration_s = REPORT_DURATION_S
+    plan = None if memory is None else agreed_plan(pid, memory)
     with sampling(
         pid, rate_hz=rate_hz, duration_s=duration_s, record=record, source=source, blocking=blocking
     ) as work:
@@ -104,8 +129,10 @@ def attach(
         work.wait_until_started()
         failure: FtdiagError | None = None
         if form == "tui":
-            with Recording.open(work.path) as recording:
-                status = viewing.show_cockpit(Session(recording), work.sampler, fail_on=fail_on)
+            with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
+                if plan is not None and memory is not None:
+                    tool.attach_later(plan, memory.duration_s)
+                status = viewing.show_cockpit(Session(recording), work.sampler, fail_on=fail_on, memory=tool)
             try:
                 work.sampler.stop()
             except FtdiagError as error:
@@ -121,6 +148,12 @@ def attach(
                 )
             except FtdiagError as error:
                 failure = work.explained(error)
+            if plan is not None and memory is not None and not number and failure is None:
+                # The look is over: its figures are those of the program alone.
+                try:
+                    number = track(plan, memory.duration_s, work.path)
+                except FtdiagError as error:
+                    failure = error
             with Recording.open(work.path) as recording:
                 if len(recording) == 0:
                     raise failure or nothing_seen(pid, recording.end.detail if recording.end else None)

@@ -21,6 +21,7 @@ from ftdiag.errors import FtdiagError, UsageError
 from ftdiag.model import Severity
 
 if TYPE_CHECKING:
+    from ftdiag.commands.tracking import MemoryTool
     from ftdiag.launcher import SamplerProcess
     from ftdiag.model import Allocations, Snapshot
     from ftdiag.recording.reader import Recording
@@ -150,6 +151,7 @@ def show_cockpit(
     *,
     on_signal: Callable[[int], None] | None = None,
     fail_on: str | None = None,
+    memory: MemoryTool | None = None,
 ) -> int:
     """Show the cockpit until it is left; the exit status.
 
@@ -157,7 +159,7 @@ def show_cockpit(
     """
     from ftdiag.tui.app import CockpitApp
 
-    app = CockpitApp(RecordingSource(session, sampler), report=_report_lines)
+    app = CockpitApp(RecordingSource(session, sampler), report=_report_lines, memory=memory)
     with _quits_on_signals(app) as came:
         app.run()
     if app.ended_by is not None:

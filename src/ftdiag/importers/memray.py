@@ -92,8 +92,16 @@ def import_file(path: Path, output: Path, progress: Callable[[str], None]) -> st
     )
 
 
-def read_capture(path: Path, progress: Callable[[str], None], python: str | None = None) -> Allocations:
-    """What is in a capture. `python` is an interpreter with memray; by default our own.
+def read_capture(
+    path: Path,
+    progress: Callable[[str], None],
+    *,
+    fallback: str | None = None,
+    as_user: int | None = None,
+) -> Allocations:
+    """What is in a capture, read with our own memray.
+
+    Where there is none, with that of the interpreter `fallback`, run as the user `as_user` (`None`: us).
 
     Raises RecordingError: no such file, another format, damaged, too large, no memray to read it with.
     """
@@ -104,13 +112,14 @@ def read_capture(path: Path, progress: Callable[[str], None], python: str | None
         raise RecordingError(
             f"{path} is not a capture of memray", "memray attach -o FILE PID   makes one, ftdiag reads FILE"
         )
-    if python is None:
-        if importlib.util.find_spec("memray") is None:
+    python, user = sys.executable, None
+    if importlib.util.find_spec("memray") is None:
+        if fallback is None:
             raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
-        python = sys.executable
+        python, user = fallback, as_user
     size = path.stat().st_size
     reading = _Reading(path, progress)
-    with _Child(python, path, SILENCE_S + SILENCE_S_A_GB * size / 1e9) as child:
+    with _Child(python, user, path, SILENCE_S + SILENCE_S_A_GB * size / 1e9) as child:
         for kind, payload in child.messages():
             reading.take(kind, payload)
     return reading.result()
@@ -122,7 +131,7 @@ def read_capture(path: Path, progress: Callable[[str], None], python: str | None
 class _Child:
     """The process that reads; gone when the context is left."""
 
-    def __init__(self, python: str, path: Path, silence_s: float) -> None:
+    def __init__(self, python: str, user: int | None, path: Path, silence_s: float) -> None:
         self._path = path
         self._silence_s = silence_s
         self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed below
@@ -134,6 +143,8 @@ class _Child:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 process_group=0,
+                user=user,
+                cwd="/",
             )
         except OSError as error:
             self._stderr.close()

@@ -13,6 +13,7 @@ import shlex
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,8 +24,8 @@ from rich.segment import Segment
 from textual import work
 from textual.app import App, ComposeResult, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.events import Key
+from textual.message import Message
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -48,6 +49,7 @@ from ftdiag.tui.look import (
     look_of,
     theme_for,
 )
+from ftdiag.tui.memory import MemoryControl, MemoryDialog
 from ftdiag.tui.pages import MAIN_PAGES, Pages
 from ftdiag.tui.panes.evidence import finding_text, leads_to
 from ftdiag.tui.source import Extras, Selection, SnapshotSource, View, Wants
@@ -60,6 +62,10 @@ FIRST_LENGTH_NS: Final = 60_000_000_000
 """The range that a live session shows first."""
 NOTHING: Final = Wants()
 MAX_FILTER_LENGTH: Final = 80
+NOTICE_S: Final = 4.0
+LONG_NOTICE_S: Final = 12.0
+"""What takes longer to read."""
+MEMRAY_POLL_S: Final = 0.3
 MAX_TRAIL: Final = 8
 """Pages that Esc goes back to."""
 ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
@@ -113,12 +119,6 @@ class TooSmall(Widget):
         return Strip([Segment(look_of(self).cut(words, self.size.width), self.rich_style)])
 
 
-class CockpitApp(App[None]):
-    """The application."""
-
-    CSS_PATH = Path(__file__).with_name("app.tcss")
-    TITLE = "ftdiag"
-    ENABLE_COMMAND_PALETTE = True
 class FilterField(Input):
     """Where the words of a filter are typed."""
 
@@ -134,6 +134,12 @@ class FilterField(Input):
         self.latest = event
 
 
+class CockpitApp(App[None]):
+    """The application."""
+
+    CSS_PATH = Path(__file__).with_name("app.tcss")
+    TITLE = "ftdiag"
+    ENABLE_COMMAND_PALETTE = True
     # Textual declares these two as instance variables, so they cannot be ClassVar here.
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012
         (0, "-tiny"),
@@ -168,6 +174,7 @@ class FilterField(Input):
         Binding("m", "mode", "Kind of hot code", show=False),
         Binding("x", "pick_state", "Sort by a state", show=False),
         Binding("e", "edit", "Edit", show=False),
+        Binding("M", "memray", "Attach memray", show=False),
         Binding("c", "compare", "Mark, compare", show=False),
         Binding("y", "copy", "Copy the finding", show=False),
         Binding("o", "save", "Save a report", show=False),
@@ -187,10 +194,13 @@ class FilterField(Input):
         theme: str | None = None,
         texts: SourceText | None = None,
         report: Callable[[Snapshot], Iterable[str]] | None = None,
+        memory: MemoryControl | None = None,
     ) -> None:
         self._source = source
         self._texts = SourceFiles() if texts is None else texts
         self._report = report
+        self._memory = memory
+        self._memory_words: str | None = None
         self._refresh_seconds = refresh_seconds
         self._ascii_only = locale_is_ascii() if ascii_only is None else ascii_only
         self._wake = threading.Event()
@@ -199,6 +209,8 @@ class FilterField(Input):
         selection = Selection(FIRST_LENGTH_NS) if source.live else Selection()
         self._view = View(live=source.live, selection=selection)
         self._request = Request(selection)
+        # What "back to now" goes back to.
+        self._followed = selection
         self._painted: Request | None = None
         self._trail: list[str] = []
         self._old_handlers: dict[signal.Signals, Any] = {}
@@ -209,8 +221,6 @@ class FilterField(Input):
         for mine in THEMES:
             self.register_theme(mine)
         self.theme = theme or theme_for(self.console.color_system, self.no_color)
-        # What "back to now" goes back to.
-        self._followed = selection
         if self._ascii_only or self.theme in (PLAIN, SIXTEEN):
             # Scroll bars are drawn with colours and block characters; the position is in the title anyway.
             self.add_class("-no-bars")
@@ -246,6 +256,7 @@ class FilterField(Input):
             yield SystemCommand(f"Show {words}", f"Go to {words}", partial(self.action_pane, name))
         yield SystemCommand("Pause or go on", "The recording goes on meanwhile", self.action_pause)
         yield SystemCommand("Back to now", "Follow the recording's end", self.action_live)
+        yield SystemCommand("Attach memray", "Which lines allocate; says the price, asks", self.action_memray)
         yield SystemCommand("Light or dark", "The other theme", self.action_light_or_dark)
         yield SystemCommand("Keys", "Every key, and what the signs mean", self.action_help)
         yield SystemCommand("Save a report", "This range as text, in the current directory", self.action_save)
@@ -257,6 +268,8 @@ class FilterField(Input):
         self._pages.open("overview")
         self.query_one(Header).show_view(self._view)
         self._feed()
+        if self._memory is not None and self._memory.busy:
+            self._follow_memray(begin=False)
         self._take_signals()
 
     def on_unmount(self) -> None:
@@ -352,6 +365,8 @@ class FilterField(Input):
 
     def _select(self, selection: Selection, paused: bool | None = None) -> None:
         """Another range; said at once, shown when it is there."""
+        if selection.until_ns is None:
+            self._followed = selection
         view = replace(
             self._view, selection=selection, paused=self._view.paused if paused is None else paused
         )
@@ -365,8 +380,6 @@ class FilterField(Input):
 
     def on_refreshed(self, message: Refreshed) -> None:
         """Paint the snapshot, unless something else was asked for meanwhile."""
-        if selection.until_ns is None:
-            self._followed = selection
         if message.request.selection != self._request.selection:
             return
         if self._view.snapshot is None and not self.is_headless:
@@ -544,11 +557,10 @@ class FilterField(Input):
 
     # --- keys: the rest --------------------------------------------------------------------------------
 
-    def say(self, words: str, *, alarm: bool = False) -> None:
+    def say(self, words: str, *, alarm: bool = False, seconds: float = NOTICE_S) -> None:
         """A short notice that goes away."""
-        self.notify(
-            self.look.safe(words), markup=False, severity="warning" if alarm else "information", timeout=4
-        )
+        text = "\n".join(self.look.safe(line) for line in words.splitlines())
+        self.notify(text, markup=False, severity="warning" if alarm else "information", timeout=seconds)
 
     def action_copy(self) -> None:
         """The finding as text, to the terminal's clipboard (OSC 52)."""
@@ -597,6 +609,72 @@ class FilterField(Input):
         except (OSError, ValueError) as error:
             self.say(f"{editor} does not run: {error}", alarm=True)
         self.refresh()
+
+    # --- memray ------------------------------------------------------------------------------------------
+
+    def action_memray(self) -> None:
+        """Say what attaching memray costs, and ask; if it is attached, how far it is."""
+        if self._memory_words is not None:
+            self.say(self._memory_words)
+        elif self._memory is None or not self._view.live:
+            self.say("memray can be attached to a running process only: ftdiag attach PID", alarm=True)
+        else:
+            self._memory_words = "checking whether memray can be attached"
+            self.say(self._memory_words)
+            self._price_memray()
+
+    @work(thread=True, exclusive=True, group="memray")
+    def _price_memray(self) -> None:
+        """Ask what it costs; takes a second."""
+        assert self._memory is not None
+        try:
+            price = self._memory.price()
+        except FtdiagError as error:
+            self.call_from_thread(self._refuse_memray, error)
+            return
+        self.call_from_thread(self._ask_for_memray, price)
+
+    def _refuse_memray(self, error: FtdiagError) -> None:
+        self._memory_words = None
+        self.say("\n".join(filter(None, (error.what, error.hint))), alarm=True, seconds=LONG_NOTICE_S)
+
+    def _ask_for_memray(self, price: tuple[str, ...]) -> None:
+        assert self._memory is not None
+
+        def answered(yes: bool | None) -> None:
+            self._memory_words = None
+            if yes:
+                self._follow_memray(begin=True)
+
+        self.push_screen(MemoryDialog(price, self._memory.duration_s), answered)
+
+    @work(thread=True, exclusive=True, group="memray")
+    def _follow_memray(self, *, begin: bool) -> None:
+        """Attach it, and say how it goes. The only place that calls it from here on."""
+        assert self._memory is not None
+        try:
+            if begin:
+                self._memory.attach()
+            while not self._stopping:
+                words = self._memory.poll()
+                over = words is None or not self._memory.busy
+                self.call_from_thread(self._hear_of_memray, words, over)
+                if over:
+                    return
+                time.sleep(MEMRAY_POLL_S)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
+            if not self._stopping:
+                self.call_from_thread(self._hear_of_memray, f"memray: {_one_line(error)}", True)
+
+    def _hear_of_memray(self, words: str | None, over: bool) -> None:
+        """Tell what is new: each phase once, the end for longer."""
+        before, self._memory_words = self._memory_words, None if over else words
+        if words is None:
+            return
+        if over:
+            self.say(words, seconds=LONG_NOTICE_S)
+        elif before is None or before.partition(":")[0] != words.partition(":")[0]:
+            self.say(words)
 
     def action_light_or_dark(self) -> None:
         """The other theme; without 256 colours there is only one."""

@@ -1,0 +1,396 @@
+"""Attaches memray to a target for a bounded time, reads what it wrote into the recording, and cleans up.
+
+In: a `TrackingRequest` as one JSON line on standard input, which stays open as long as memray shall stay
+attached. Out: JSON lines on standard output (`attached`, `detached`, `reading`, `done`, `error`, `end`), and
+in the recording: first the time that figures must leave out, at the end the capture's sums.
+
+Runs in a process of its own: `python -m ftdiag.tracker`. Whoever started it may die in any way: then standard
+input closes, and memray is detached. Should this process be killed too, memray detaches by its own timer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Final
+
+from ftdiag.errors import AttachError, FtdiagError, TargetGone, UsageError
+from ftdiag.importers.memray import read_capture
+from ftdiag.model import Intrusion
+from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
+from ftdiag.sources import memray
+from ftdiag.sources.memray import Plan, Traces
+
+INSTRUMENT: Final = "memray"
+MIN_DURATION_S: Final = 1
+MAX_DURATION_S: Final = 3600
+DEFAULT_MAX_BYTES: Final = 64 << 20
+"""A capture of this size (6 million records, 10 to 20 s to read) says enough; then memray is detached."""
+LOW_DISK_BYTES: Final = 64 << 20
+"""With less than this free, memray is detached before the disk is full."""
+ATTACH_TIMEOUT_S: Final = 40.0
+"""memray waits 10 s for the target to answer; a debugger may wait for ever for a thread to move."""
+DETACH_TIMEOUT_S: Final = 30.0
+DEBUGGER_TIMEOUT_S: Final = 10.0
+"""From the request that a debugger let go until it has."""
+GRACE_S: Final = 8.0
+"""How long after its time memray may take to detach by itself, before it is told to."""
+GONE_TIMEOUT_S: Final = 10.0
+"""From detaching until memray's threads and files are gone."""
+POLL_S: Final = 0.1
+MAX_REQUEST_BYTES: Final = 1 << 20
+PREFIX: Final = "ftdiag-memray-"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingRequest:
+    """What to do: how (`plan`), for how long, into which recording. `keep` names a file for the capture."""
+
+    plan: Plan
+    duration_s: int
+    recording: str | None = None
+    keep: str | None = None
+    max_bytes: int = DEFAULT_MAX_BYTES
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a duration that makes no sense."""
+        if not MIN_DURATION_S <= self.duration_s <= MAX_DURATION_S:
+            raise UsageError(
+                f"memray cannot be attached for {self.duration_s} s",
+                f"--memory-duration takes {MIN_DURATION_S} to {MAX_DURATION_S:,} seconds; 10 is usual",
+            )
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+
+def request_from_json(line: str) -> TrackingRequest:
+    """The inverse. Raises ValueError, KeyError, TypeError."""
+    fields = json.loads(line)
+    return TrackingRequest(**{**fields, "plan": memray.plan_from_json(fields["plan"])})
+
+
+Say = Callable[[Mapping[str, object]], None]
+
+
+class Tracking:
+    """One time that memray is attached. `wanted` says whether it shall go on."""
+
+    def __init__(self, request: TrackingRequest, say: Say, wanted: Callable[[float], bool]) -> None:
+        self._request = request
+        self._plan = request.plan
+        self._say = say
+        self._wanted = wanted
+        self._directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        self.capture = self._directory / "capture.bin"
+        self._suspects: frozenset[int] = frozenset()
+        self._mark = -1
+        self._begin_ns = 0
+        self._method = ""
+
+    def run(self) -> None:
+        """Attach, wait, detach, read. Raises FtdiagError."""
+        try:
+            if self._plan.user is not None:
+                os.chown(
+                    self._directory, self._plan.user, -1 if self._plan.group is None else self._plan.group
+                )
+            self._track()
+            if self._wanted(0.0):
+                self._read()
+        finally:
+            self._put_away()
+
+    # --- while it is attached ------------------------------------------------------------------------
+
+    def _track(self) -> None:
+        self._begin_ns = time.monotonic_ns()
+        self._mark_time(self._begin_ns + int((self._request.duration_s + ATTACH_TIMEOUT_S + GRACE_S) * 1e9))
+        before = memray.threads_of(self._plan.pid)
+        why = ""
+        try:
+            self._attach()
+            self._suspects = memray.threads_of(self._plan.pid) - before
+            self._say(
+                {
+                    "event": "attached",
+                    "method": self._method,
+                    "duration_s": self._request.duration_s,
+                    "memray": self._plan.memray_version,
+                }
+            )
+            why = self._wait()
+        finally:
+            left = self._detach() if self._method else self._traces()
+            self._mark_time(time.monotonic_ns())
+        self._say(
+            {
+                "event": "detached",
+                "why": why,
+                "seconds": (time.monotonic_ns() - self._begin_ns) / 1e9,
+                "capture_open": left.capture_open,
+                "threads": len(left.threads),
+            }
+        )
+
+    def _attach(self) -> None:
+        """Attach by the first method that works. Raises AttachError, TargetGone."""
+        failure = AttachError("memray was not attached", "")
+        for method in self._plan.methods:
+            self._check_target()
+            command = self._plan.attach_command(method, self._request.duration_s, self.capture)
+            # From here on there may be something to detach.
+            self._method = method
+            status, said = self._drive(command, ATTACH_TIMEOUT_S)
+            if status == 0:
+                return
+            self._check_target()
+            failure = self._explained(method, status, said)
+            if not self._wanted(0.0):
+                break
+        if not self._traces():
+            self._method = ""
+        raise failure
+
+    def _explained(self, method: str, status: int | None, said: str) -> AttachError:
+        known = memray.gdb_words(said)
+        if known is None and status is None:
+            known = "no thread of the program moved: all of them wait"
+        if known is None:
+            lines = [line for line in said.splitlines() if line.strip()]
+            known = lines[-1][:300] if lines else f"it ended with status {status}"
+        more = (
+            "Try again while the program is at work"
+            if "wait" in known or "came to" in known
+            else f"{self._plan.python} -m memray attach -v -o /tmp/capture.bin --method {method}"
+            f" {self._plan.pid}   shows more"
+        )
+        return AttachError(f"memray could not be attached with {method}: {known}", more)
+
+    def _wait(self) -> str:
+        """Until the time is over or something else ends it; in words what."""
+        deadline = time.monotonic() + self._request.duration_s + GRACE_S
+        while time.monotonic() < deadline:
+            if not self._wanted(POLL_S):
+                return "stopped"
+            if not self._alive():
+                return "the program ended"
+            if not self._traces().capture_open:
+                return "its time was over"
+            if self._capture_bytes() > self._request.max_bytes:
+                return f"its file had {self._request.max_bytes >> 20} MB, which is enough"
+            if shutil.disk_usage(self._directory).free < LOW_DISK_BYTES:
+                return "the disk was nearly full"
+        return "its timer did not end it"
+
+    def _detach(self) -> Traces:
+        """Detach if it is still attached; what is left after that."""
+        for method in dict.fromkeys((self._method, *self._plan.methods)):
+            if not self._alive() or not self._traces().capture_open:
+                break
+            self._drive(self._plan.detach_command(method), DETACH_TIMEOUT_S)
+        else:
+            # Nothing helped: its own timer will.
+            overdue = self._begin_ns / 1e9 + self._request.duration_s + GRACE_S
+            while self._alive() and self._traces().capture_open and time.monotonic() < overdue:
+                time.sleep(POLL_S)
+        deadline = time.monotonic() + GONE_TIMEOUT_S
+        while self._alive() and self._traces() and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        return self._traces() if self._alive() else Traces(False)
+
+    # --- afterwards ----------------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """The capture into the recording. Raises RecordingError."""
+        if self._request.keep is not None:
+            self._keep(Path(self._request.keep))
+
+        def progress(words: str) -> None:
+            if not self._wanted(0.0):
+                raise KeyboardInterrupt
+            self._say({"event": "reading", "words": words})
+
+        try:
+            allocations = read_capture(
+                self.capture, progress, fallback=self._plan.python, as_user=self._plan.user
+            )
+        except KeyboardInterrupt:
+            return
+        if self._request.recording is not None:
+            add_allocations(Path(self._request.recording), allocations)
+        self._say({"event": "done", "seconds": allocations.duration_ns / 1e9, "count": allocations.count})
+
+    def _keep(self, path: Path) -> None:
+        try:
+            # Never over a file that is there.
+            with open(path, "xb") as target, open(self.capture, "rb") as source:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            self._say({"event": "note", "words": f"the capture is not kept in {path}: {error.strerror}"})
+
+    def _put_away(self) -> None:
+        """Remove the capture, unless the target still writes it: it goes when that ends."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    # --- parts -----------------------------------------------------------------------------------------
+
+    def _mark_time(self, end_ns: int) -> None:
+        if self._request.recording is None:
+            return
+        path = Path(self._request.recording)
+        if self._mark < 0:
+            self._mark = next_intrusion(path)
+        put_intrusion(path, self._mark, Intrusion(INSTRUMENT, self._begin_ns, end_ns))
+
+    def _alive(self) -> bool:
+        return memray.is_same_process(self._plan.pid, self._plan.start_ticks)
+
+    def _check_target(self) -> None:
+        if not self._alive():
+            raise TargetGone(
+                f"process {self._plan.pid} ended while memray was to be attached",
+                "ftdiag run --memory -- python script.py   looks at a program from its beginning",
+            )
+
+    def _traces(self) -> Traces:
+        return memray.traces(self._plan.pid, self.capture, self._suspects)
+
+    def _capture_bytes(self) -> int:
+        with suppress(OSError):
+            # memray makes the file larger ahead of what it writes; blocks are what is there.
+            return os.stat(self.capture).st_blocks * 512
+        return 0
+
+    def _drive(self, command: list[str], timeout_s: float) -> tuple[int | None, str]:
+        """Run one of memray's commands; its status (`None`: it had to be stopped) and what it said.
+
+        It is never interrupted midway because somebody wants to stop: a debugger that is killed leaves the
+        target with breakpoints that kill it.
+        """
+        with tempfile.TemporaryFile(prefix="ftdiag-") as output:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                    **self._plan.run_as(),
+                )
+            except OSError as error:
+                return 1, f"{command[0]} does not start: {error.strerror}"
+            status: int | None = None
+            deadline = time.monotonic() + timeout_s
+            while status is None and time.monotonic() < deadline:
+                with suppress(subprocess.TimeoutExpired):
+                    status = process.wait(POLL_S)
+                if not self._alive():
+                    deadline = min(deadline, time.monotonic() + DEBUGGER_TIMEOUT_S)
+            if status is None:
+                self._let_go(process)
+            return status, _end_of(output)
+
+    def _let_go(self, process: subprocess.Popen[bytes]) -> None:
+        """End memray's command: its debugger first, by request, so that it takes its breakpoints out."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            debuggers = memray.debuggers_below(process.pid)
+            if not debuggers:
+                break
+            for debugger in debuggers:
+                with suppress(OSError):
+                    os.kill(debugger, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(DEBUGGER_TIMEOUT_S)
+                return
+        if not memray.debuggers_below(process.pid):
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(DEBUGGER_TIMEOUT_S)
+                return
+            process.kill()
+            process.wait()
+
+
+def _end_of(output: IO[bytes]) -> str:
+    size = output.seek(0, os.SEEK_END)
+    output.seek(max(0, size - memray.MAX_SAID))
+    return output.read(memray.MAX_SAID).decode("utf-8", "replace")
+
+
+# --- the process --------------------------------------------------------------------------------------
+
+
+class _Wanted:
+    """Whether whoever started us is still there and wants us to go on."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+
+    def __call__(self, wait_s: float) -> bool:
+        """Wait so long, or until it is not wanted any more; false then."""
+        if not self.stopped and select.select([sys.stdin], [], [], wait_s)[0]:
+            self.stopped = not os.read(sys.stdin.fileno(), 4096)
+        return not self.stopped
+
+    def stop(self, number: int, frame: FrameType | None) -> None:
+        """SIGTERM and SIGHUP: detach, then end."""
+        self.stopped = True
+
+
+def main() -> int:
+    """Entry point of the tracker's process."""
+    wanted = _Wanted()
+    # The terminal's Ctrl-C is for the command; it closes our standard input.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, wanted.stop)
+    signal.signal(signal.SIGHUP, wanted.stop)
+
+    def say(message: Mapping[str, object]) -> None:
+        with suppress(
+            OSError, ValueError
+        ):  # nobody listens any more; what has to be done is done all the same
+            sys.stdout.write(json.dumps(message) + "\n")
+            sys.stdout.flush()
+
+    line = _first_line()
+    if not line:
+        return 0
+    try:
+        request = request_from_json(line)
+        Tracking(request, say, wanted).run()
+    except FtdiagError as error:
+        say({"event": "error", "kind": type(error).__name__, "what": error.what, "hint": error.hint})
+    except OSError as error:
+        hint = "TMPDIR=/some/directory ftdiag ...   takes another place"
+        say({"event": "error", "kind": "AttachError", "what": f"memray: {error.strerror}", "hint": hint})
+    say({"event": "end"})
+    return 0
+
+
+def _first_line() -> str:
+    """The request; unbuffered, so that `select` tells of all that follows."""
+    data = b""
+    while b"\n" not in data and len(data) < MAX_REQUEST_BYTES:
+        part = os.read(sys.stdin.fileno(), 65_536)
+        if not part:
+            return ""
+        data += part
+    return data.partition(b"\n")[0].decode()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
