@@ -62,9 +62,9 @@ class Program:
             for depth in range(OUTER_DEPTH)
         ]
         inner = [
-            Frame("/app/work/kernel.py", f"kernel{number // 20}", 100 + number),
-            Frame("/app/work/loop.py", f"loop{number // 10}", 200 + number),
-            Frame("/app/work/leaf.py", f"leaf{number // 8}", 300 + number),
+            Frame("/srv/app/kernel.py", f"kernel{number // 20}", 100 + number),
+            Frame("/srv/app/loop.py", f"loop{number // 10}", 200 + number),
+            Frame("/srv/app/leaf.py", f"leaf{number // 8}", 300 + number),
         ]
         return [writer.intern_frame(frame) for frame in (*outer, *inner)]
 
