@@ -14,13 +14,15 @@ import click
 
 from ftdiag import __version__
 from ftdiag.commands import terminal
-from ftdiag.commands.parameters import PID, examples
+from ftdiag.commands.parameters import PID, PROCESSES_HINT, duration_option, examples
+from ftdiag.errors import UsageError
 
 if TYPE_CHECKING:
     from ftdiag.sources.permissions import Check
 
 SCHEMA: Final = "ftdiag-doctor/1"
 CANNOT_ATTACH_STATUS: Final = 3
+CROSS_CHECK_S: Final = 10.0
 SIGNS: Final = {"ok": "ok", "limited": "limited", "missing": "MISSING"}
 
 
@@ -30,15 +32,31 @@ SIGNS: Final = {"ok": "ok", "limited": "limited", "missing": "MISSING"}
         ("ftdiag doctor", "this machine"),
         ("ftdiag doctor 4711", "may this process be attached to? why not?"),
         ("ftdiag doctor 4711 > /dev/null && ftdiag attach 4711", ""),
+        ("ftdiag doctor --cross-check 4711", "do ftdiag and py-spy see the same?"),
     ),
 )
 @click.argument("pid", type=PID, required=False)
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(pid: int | None, form: str) -> int:
+@click.option(
+    "--cross-check",
+    "cross_checked",
+    is_flag=True,
+    help="Look at PID through ftdiag's reader and py-spy at the same time, and compare the lines.",
+)
+@duration_option("How long --cross-check looks. Default: 10.")
+def command(pid: int | None, form: str, cross_checked: bool, duration_s: float | None) -> int:
     """Say what works here, or for the process PID, and what to do where it does not.
 
-    The exit status is 0 if attaching will work, 3 if not.
+    The exit status is 0 if attaching will work, 3 if not; with --cross-check 1 if the two readers differ.
     """
+    if cross_checked:
+        if pid is None:
+            raise UsageError("--cross-check needs a process", PROCESSES_HINT)
+        from ftdiag.commands.crosscheck import cross_check
+
+        return cross_check(pid, duration_s or CROSS_CHECK_S, form)
+    if duration_s is not None:
+        raise UsageError("--duration is for --cross-check", "ftdiag doctor --cross-check PID --duration 5")
     from ftdiag.sources.permissions import Verdict, check_machine, check_target
 
     terminal.require_output()

@@ -148,7 +148,12 @@ def through_pyspy(process: PythonProcess, refusal: str) -> PythonProcess:
     except pyspy.PySpyFailed as failure:
         return replace(process, reason=f"{refusal}, and {failure.what}")
     return replace(
-        process, python_version=seen.python_version, attachable=True, source="py-spy", reason=THROUGH_PYSPY
+        process,
+        python_version=seen.python_version,
+        free_threaded=False if process.gil_enabled else process.free_threaded,
+        attachable=True,
+        source="py-spy",
+        reason=THROUGH_PYSPY,
     )
 
 

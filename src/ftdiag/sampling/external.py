@@ -61,6 +61,9 @@ from ftdiag.sources.waits import Blocked
 
 HOLD_NS: Final = 15_000_000_000
 """A window waits so long at most for its stacks."""
+LOOKS_PER_TICK: Final = 2
+"""py-spy looks at random moments (intervals are exponential): at the rate of ticks more than a third of them
+would get a look that another one has had, and shares would be less exact than their number of samples says."""
 DRAIN_S: Final = 4.0
 """At the end, so long at most for the take that was under way."""
 LONGEST_HOLE_PERIODS: Final = 5
@@ -190,6 +193,7 @@ class ExternalSampler(Sampler):
         self._stack_ids: dict[Stack, int] = {}
         self._library_waits: dict[int, str] = {}
         self._child_cpu_ns = 0
+        self._look_lag_ns = 0
         self._period_ns = int(1e9 / options.rate_hz)
         self.source = self._open_spy()
 
@@ -197,7 +201,9 @@ class ExternalSampler(Sampler):
         """Begin with py-spy, unless it has been found that it cannot; who reads the stacks."""
         if self._problem is not None:
             return f"{NO_STACKS_PREFIX}{self._problem}"
-        self._spy = PySpy(self._pid, self._options.rate_hz, blocking=self._options.blocking)
+        rate_hz = LOOKS_PER_TICK * self._options.rate_hz
+        self._look_lag_ns = int(0.5e9 / rate_hz)
+        self._spy = PySpy(self._pid, rate_hz, blocking=self._options.blocking)
         return "py-spy"
 
     # --- what is set up otherwise ---
@@ -422,7 +428,7 @@ class ExternalSampler(Sampler):
         """The window with stacks, and the states that they decide."""
         runs = Runs()
         raw = window.runs
-        ticks, sample_lag = window.tick_ns, self._period_ns // 2
+        ticks = window.tick_ns
         holes = 0
         last: tuple[int, int, int, int] | None = None
         python = {thread.info.index for thread in self._threads.values() if thread.info.python}
@@ -433,7 +439,7 @@ class ExternalSampler(Sampler):
             stack = NO_STACK
             course = self._courses.get(index)
             # On average the change was half a period before the look that found it.
-            lag = sample_lag if state == ThreadState.ON_CPU else 0
+            lag = self._look_lag_ns if state == ThreadState.ON_CPU else 0
             at_ns = ticks[first + length - 1] + lag
             found = course.at(at_ns) if course is not None else None
             if found is not None:
