@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ftdiag.model import (
+    AllocatorLine,
+    AllocatorPart,
     Confidence,
     End,
     EndReason,
@@ -23,6 +25,10 @@ from ftdiag.model import (
     LockMetrics,
     LockRef,
     LockWaiter,
+    MemoryKind,
+    MemoryMetrics,
+    MemoryOfThread,
+    MemoryReading,
     Metrics,
     ProcessCounters,
     Quality,
@@ -341,6 +347,59 @@ def measured(picture: Snapshot) -> Snapshot:
         findings=findings(),
         not_applicable=(("deadlock", "the range does not reach the end of the recording"),),
         process=ProcessCounters(rss_bytes=123_456_789, threads=9),
+        memory=memory_of(picture.threads),
+    )
+
+
+def memory_of(threads: Sequence[ThreadMetrics]) -> MemoryMetrics:
+    """A process that grew from 62 to 118 MB in a minute, with a thread's heap larger than the others'."""
+    kinds = {
+        MemoryKind.PYTHON_HEAPS: 78_000_000,
+        MemoryKind.LIBC_HEAP: 1_200_000,
+        MemoryKind.LIBC_ARENAS: 20_000_000,
+        MemoryKind.THREAD_STACKS: 300_000,
+        MemoryKind.ANONYMOUS: 9_956_789,
+        MemoryKind.FILES: 14_000_000,
+        MemoryKind.SHARED: 0,
+    }
+    before = {**kinds, MemoryKind.PYTHON_HEAPS: 22_000_000}
+    reading = MemoryReading(
+        START + 60 * SECOND,
+        2_000_000,
+        pss_bytes=120_000_000,
+        uss_bytes=119_000_000,
+        arenas=7,
+        ended_heap_bytes=4_000_000,
+        kinds=kinds,
+    )
+    parts = {AllocatorPart.MIMALLOC: 3.0, AllocatorPart.LIBC: 1.0, AllocatorPart.FAULTS: 4.5}
+    return MemoryMetrics(
+        rss_bytes=123_456_789,
+        growth_bytes=56_000_000,
+        growth_ns=60 * SECOND,
+        reading=reading,
+        since=replace(reading, at_ns=START, kinds=before),
+        readings=12,
+        threads=tuple(
+            MemoryOfThread(one.info, 16_384, 40_000_000 if place == 0 else 2_000_000)
+            for place, one in enumerate(threads)
+        ),
+        per_thread_bytes=2_016_384,
+        course=tuple((START + second * SECOND, 67_456_789 + second * 933_333) for second in range(61)),
+        allocator_ns={part: spent * SECOND for part, spent in parts.items()},
+        allocator_lines=(
+            AllocatorLine(
+                Frame("/srv/app/render.py", "render_page", 31),
+                6.0 * SECOND,
+                {AllocatorPart.FAULTS: 4.5 * SECOND, AllocatorPart.LIBC: 1.5 * SECOND},
+            ),
+            AllocatorLine(
+                Frame("/srv/app/cache.py", "Cache.put", 88),
+                2.5 * SECOND,
+                {AllocatorPart.MIMALLOC: 2.5 * SECOND},
+            ),
+        ),
+        minor_faults=120_000,
     )
 
 
@@ -350,6 +409,11 @@ class FakeQueries:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.picture = contended()
+        self.curve: ScalingCurve | NoCurve = NoCurve(
+            "not enough different numbers of threads: it needs 4 that had work for 3 seconds each, and this"
+            " range has 1",
+            (6,),
+        )
 
     def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline:
         """A wave."""
@@ -402,6 +466,15 @@ class FakeQueries:
             WaitEdge(two, CACHE_LOCK, 1, one, Confidence.KNOWN, 1.2e9, stack, stack),
             WaitEdge(three, CACHE_LOCK, 1, None, Confidence.UNKNOWN, 0.3e9, stack, ()),
         )
+
+    def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
+        """Whatever the rule of the analysis says."""
+        return deadlocks(edges)
+
+    def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
+        """The curve that was put here."""
+        self.asked.append("scaling")
+        return self.curve
 
 
 class FakeTexts:

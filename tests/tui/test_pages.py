@@ -263,7 +263,7 @@ def test_source_files_are_bounded_and_regular(tmp_path: Path) -> None:
     ("key", "words"),
     [
         ("5", ("Ideal against actual", "waiting for a core", "84 %", "none or one at a time", "31 %")),
-        ("6", ("117.7 MiB", "Not in this version")),
+        ("6", ("117.7 MiB; gained 53.4 MiB in 1 min 0 s", "Python's heaps", "render.py:31")),
         ("7", ("missed ticks", "no native samples", "ftdiag doctor", "deadlock")),
     ],
 )
