@@ -14,6 +14,7 @@ import argparse
 import random
 import time
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 
 from ftdiag.model import (
@@ -104,6 +105,18 @@ def idle_rows(runs: Runs, thread: int, ticks: int, program: Program, chance: ran
         runs.confidence.append(2 if waits_for_lock else 0)
 
 
+def standing_rows(runs: Runs, thread: int, ticks: int, program: Program, holder: int) -> None:
+    """One wait for a lock that never ends."""
+    runs.thread.append(thread)
+    runs.first_tick.append(0)
+    runs.ticks.append(ticks)
+    runs.state.append(ThreadState.LOCK)
+    runs.stack.append(program.idle_stack)
+    runs.wait.append(program.lock_wait)
+    runs.holder.append(holder + 1)
+    runs.confidence.append(2)
+
+
 def counters(threads: int, busy: int, chance: random.Random) -> ThreadCounters:
     """A second's worth of kernel counters."""
     columns = ThreadCounters()
@@ -119,8 +132,21 @@ def counters(threads: int, busy: int, chance: random.Random) -> ThreadCounters:
     return columns
 
 
-def generate(path: Path, *, seconds: int, threads: int, busy: int, rate_hz: int, seed: int = 1) -> None:
-    """Write the recording. Raises RecordingError if `path` exists."""
+def generate(
+    path: Path,
+    *,
+    seconds: int,
+    threads: int,
+    busy: int,
+    rate_hz: int,
+    seed: int = 1,
+    standing: int = 0,
+    after: Callable[[int], None] | None = None,
+) -> None:
+    """Write the recording; `after` is called after each second. Raises RecordingError if `path` exists.
+
+    The last `standing` threads wait for a lock all the time, each held by the one before it.
+    """
     chance = random.Random(seed)
     target = Target(4242, 99, "/usr/bin/python3.14t", "python3.14t app.py", "3.14.0", True, False)
     settings = RecordingSettings(float(rate_hz), 0, time.time_ns(), "bench", "bench")
@@ -136,6 +162,10 @@ def generate(path: Path, *, seconds: int, threads: int, busy: int, rate_hz: int,
         )
         runs = Runs()
         for thread in range(threads):
+            if thread >= threads - standing:
+                before = thread - 1 if thread > threads - standing else threads - 1
+                standing_rows(runs, thread, rate_hz, program, before)
+                continue
             rows = busy_rows if thread < busy else idle_rows
             rows(runs, thread, rate_hz, program, chance)
         writer.write_window(
@@ -149,6 +179,8 @@ def generate(path: Path, *, seconds: int, threads: int, busy: int, rate_hz: int,
                 ProcessCounters(500_000_000 + 4096 * chance.randrange(1000), threads, False),
             )
         )
+        if after is not None:
+            after(second)
     writer.finish(End(EndReason.DURATION, f"recorded for {seconds} s", seconds * SECOND_NS))
     writer.close()
 

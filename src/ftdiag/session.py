@@ -31,6 +31,7 @@ from ftdiag.analysis import (
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.locks import WaitEdge
+from ftdiag.analysis.standing import StandingLook
 from ftdiag.analysis.ticks import STATES, tick_runs
 from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
 from ftdiag.model import (
@@ -136,6 +137,7 @@ class Session:
         self._digests: OrderedDict[tuple[int, int, float | None], _Digest] = OrderedDict()
         self._cached_rows = 0
         self._now: tuple[int, Now] | None = None
+        self._standing = StandingLook(recording, self._numbers)
         self._found = _Found(0, 0, {})
 
     @property
@@ -462,20 +464,13 @@ class Session:
             return Now()
         window = int(self._recording.window_ids[last - 1])
         if self._now is None or self._now[0] != window:
-            self._now = (window, self._standing_now(last))
+            self._now = (window, self._standing_now())
         return self._now[1]
 
-    def _standing_now(self, last: int) -> Now:
-        waiting = (*efficiency.LOCK_STATES, ThreadState.UNKNOWN)
-        if not any(state in waiting for state, _ in self._latest(last).values()):
-            return Now()  # nobody waits: the costly look back is not needed
+    def _standing_now(self) -> Now:
         first, last = self._recent()
-        periods = self._periods(first, last)
-        runs = tick_runs(self._recording, first, last, periods)
-        edges = locks.wait_graph(self._recording, runs, self._locks_known(), self._numbers, periods)
-        accounts = accounting.account(self._recording, first, last, runs, periods)
-        stuck = locks.stuck_threads(self._recording, runs, accounts, periods)
-        return Now(edges, locks.deadlocks(edges), stuck)
+        stands = self._standing.at(first, last, self._locks_known(), self._periods(first, last))
+        return Now(stands.edges, stands.deadlocks, stands.stuck)
 
     def _thread_metrics(
         self, last: int, threads: _Threads, time: ThreadTime
