@@ -49,6 +49,7 @@ GRACE_S: Final = 8.0
 """How long after its time memray may take to detach by itself, before it is told to."""
 GONE_TIMEOUT_S: Final = 10.0
 """From detaching until memray's threads and files are gone."""
+READING_NICENESS: Final = 5
 POLL_S: Final = 0.1
 MAX_REQUEST_BYTES: Final = 1 << 20
 PREFIX: Final = "ftdiag-memray-"
@@ -216,6 +217,9 @@ class Tracking:
 
     def _read(self) -> None:
         """The capture into the recording. Raises RecordingError."""
+        # Reading takes a core for a while; the program goes first.
+        with suppress(OSError):
+            os.nice(READING_NICENESS)
         if self._request.keep is not None:
             self._keep(Path(self._request.keep))
 

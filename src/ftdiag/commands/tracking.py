@@ -92,7 +92,14 @@ def agreed_plan(pid: int, wish: MemoryWish) -> Plan:
     Raises AttachError: it cannot be, UsageError: nobody can be asked, click.Abort: no.
     """
     may_ask(wish.yes)
-    plan = planned(pid)
+    from ftdiag.sources.memray import plan as plan_for
+
+    line = terminal.Progress()
+    line.show(f"checking whether memray can be attached to process {pid}")
+    try:
+        plan = plan_for(pid)
+    finally:
+        line.clear()
     for sentence in plan.price:
         terminal.note(sentence)
     if not wish.yes:
@@ -262,18 +269,6 @@ class Tracker:
     """What went wrong, if anything."""
 
 
-def planned(pid: int) -> Plan:
-    """How memray can be attached. Raises AttachError with what to do."""
-    from ftdiag.sources.memray import plan
-
-    line = terminal.Progress()
-    line.show(f"checking whether memray can be attached to process {pid}")
-    try:
-        return plan(pid)
-    finally:
-        line.clear()
-
-
 def track(
     plan: Plan,
     duration_s: float,
@@ -348,7 +343,9 @@ class MemoryTool:
 
     def price(self) -> tuple[str, ...]:
         """What it would cost now, in sentences. Raises AttachError: it cannot be attached, and why."""
-        self._plan = planned(self._pid)
+        from ftdiag.sources.memray import plan
+
+        self._plan = plan(self._pid)
         return self._plan.price
 
     def attach(self) -> None:

@@ -347,13 +347,16 @@ class CockpitApp(App[None]):
         if wants.source is not None:
             alive = self._source.live and snapshot.end is None
             source = self._texts.read(wants.source, snapshot.target.pid if alive else None)
+        waits = tuple(queries.wait_graph()) if wants.waits else None
         return Extras(
             timeline=queries.timeline(*bounds, wants.timeline) if wants.timeline else None,
             lanes=queries.lanes(*bounds, wants.lanes) if wants.lanes else None,
             history=history,
             functions=queries.hot_functions(*bounds) if wants.functions else None,
             tree=queries.call_tree(*bounds) if wants.tree else None,
-            waits=tuple(queries.wait_graph()) if wants.waits else None,
+            waits=waits,
+            scaling=queries.scaling(*bounds) if wants.scaling else None,
+            deadlocks=queries.deadlocks_among(waits) if waits is not None else None,
             source=source,
         )
 
@@ -630,13 +633,15 @@ class CockpitApp(App[None]):
         try:
             price = self._memory.price()
         except FtdiagError as error:
-            self.call_from_thread(self._refuse_memray, error)
-            return
-        self.call_from_thread(self._ask_for_memray, price)
+            self.call_from_thread(self._refuse_memray, "\n".join(filter(None, (error.what, error.hint))))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
+            self.call_from_thread(self._refuse_memray, f"memray: {_one_line(error)}")
+        else:
+            self.call_from_thread(self._ask_for_memray, price)
 
-    def _refuse_memray(self, error: FtdiagError) -> None:
+    def _refuse_memray(self, words: str) -> None:
         self._memory_words = None
-        self.say("\n".join(filter(None, (error.what, error.hint))), alarm=True, seconds=LONG_NOTICE_S)
+        self.say(words, alarm=True, seconds=LONG_NOTICE_S)
 
     def _ask_for_memray(self, price: tuple[str, ...]) -> None:
         assert self._memory is not None

@@ -6,7 +6,7 @@ In: a `View` and, where one was chosen, a thread. Out: tables with a panel of so
 from __future__ import annotations
 
 import enum
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -15,15 +15,25 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
-from ftdiag.model import Frame, HotLine, StateGroup, ThreadMetrics, ThreadState
-from ftdiag.tui.lines import Lines, LinesPanel
+from ftdiag.model import (
+    Allocations,
+    Confidence,
+    Frame,
+    HotLine,
+    Pauses,
+    Snapshot,
+    StateGroup,
+    ThreadMetrics,
+    ThreadState,
+)
+from ftdiag.tui.lines import Lines, LinesPanel, wrapped
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
 from ftdiag.tui.panes.stacks import long_place, place, stacks_lines
 from ftdiag.tui.source import View
 from ftdiag.tui.sourcetext import SourceLines
 from ftdiag.tui.statebar import bar
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.units import percent, seconds
+from ftdiag.units import percent, plural, seconds
 
 if TYPE_CHECKING:
     from ftdiag.session import CallNode
@@ -57,15 +67,33 @@ class HotRow:
     busy_ratio: float
     cpu_ratio: float
     picked_ratio: float = 0.0
+    allocations_per_s: float | None = None
+    allocated_bytes_per_s: float | None = None
+    temporary_ratio: float | None = None
 
 
-def hot_row(hot: HotLine, duration_ns: float, picked: ThreadState | None = None) -> HotRow:
-    """The row of a line."""
+def hot_row(
+    hot: HotLine,
+    duration_ns: float,
+    picked: ThreadState | None = None,
+    capture: Allocations | None = None,
+) -> HotRow:
+    """The row of a line; `capture` is what its allocations are from."""
     busy = sum(time for state, time in hot.states_ns.items() if state not in CHOSEN_STATES)
     cpu = sum(time for state, time in hot.states_ns.items() if state.group is StateGroup.ON_CPU)
     length = max(1.0, duration_ns)
     chosen = 0.0 if picked is None else hot.states_ns.get(picked, 0.0) / length
-    return HotRow(hot=hot, busy_ratio=busy / length, cpu_ratio=cpu / length, picked_ratio=chosen)
+    row = HotRow(hot=hot, busy_ratio=busy / length, cpu_ratio=cpu / length, picked_ratio=chosen)
+    own = hot.allocations
+    if own is None or capture is None:
+        return row
+    temporary = own.temporary / own.count if own.count and own.temporary is not None else None
+    return replace(
+        row,
+        allocations_per_s=capture.per_second(own.count),
+        allocated_bytes_per_s=capture.per_second(own.size_bytes),
+        temporary_ratio=temporary,
+    )
 
 
 def _percent(ratio: float) -> str:
@@ -147,6 +175,50 @@ COLUMNS: tuple[Column[HotRow], ...] = (
 )
 
 
+def _rate(value: float | None) -> str:
+    """A rate in at most five cells: "1.9M", "38k", "12"."""
+    if value is None:
+        return ""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.1f}{unit}" if value < 9.95 * limit else f"{value / limit:.0f}{unit}"
+    return f"{value:.0f}"
+
+
+ALLOCATION_COLUMNS: tuple[Column[HotRow], ...] = (
+    text_column(
+        "allocations",
+        "alloc/s",
+        8,
+        lambda row: _rate(row.allocations_per_s),
+        sort=lambda row: (row.allocations_per_s is not None, row.allocations_per_s or 0.0),
+        right=True,
+        descending=True,
+    ),
+    text_column(
+        "temporary",
+        "temp%",
+        6,
+        lambda row: "" if row.temporary_ratio is None else _percent(row.temporary_ratio),
+        sort=lambda row: (row.temporary_ratio is not None, row.temporary_ratio or 0.0),
+        right=True,
+        descending=True,
+        dispensable=5,
+    ),
+    text_column(
+        "bytes",
+        "B/s",
+        6,
+        lambda row: _rate(row.allocated_bytes_per_s),
+        sort=lambda row: (row.allocated_bytes_per_s is not None, row.allocated_bytes_per_s or 0.0),
+        right=True,
+        descending=True,
+        dispensable=6,
+    ),
+)
+"""What a capture of memray adds: allocations a second, the temporary ones among them, bytes a second."""
+
+
 class HotTable(Table[HotRow]):
     """The table of lines or functions."""
 
@@ -154,6 +226,7 @@ class HotTable(Table[HotRow]):
         super().__init__("4", "Hot lines", COLUMNS, "busy", "hot-table")
         self.scope = ""
         self.picked: ThreadState | None = None
+        self._with_allocations = False
 
     def key_of(self, row: HotRow) -> Hashable:
         """A line stays itself wherever it is in the order."""
@@ -177,7 +250,7 @@ class HotTable(Table[HotRow]):
         """Show the time in one state as a column and sort by it; `None`: without."""
         self.picked = state
         if state is None:
-            self.set_columns(COLUMNS)
+            self.set_columns(self._own_columns)
             self.sort_on(COLUMNS[0])
             return
         column: Column[HotRow] = text_column(
@@ -190,8 +263,22 @@ class HotTable(Table[HotRow]):
             right=True,
             descending=True,
         )
-        self.set_columns((column, *COLUMNS))
+        self.set_columns((column, *self._own_columns))
         self.sort_on(column)
+
+    @property
+    def _own_columns(self) -> tuple[Column[HotRow], ...]:
+        if not self._with_allocations:
+            return COLUMNS
+        *figures, function, place_column = COLUMNS
+        return (*figures, *ALLOCATION_COLUMNS, function, place_column)
+
+    def show_allocations(self, known: bool) -> None:
+        """Have columns for what the lines allocate, or not."""
+        if known != self._with_allocations:
+            self._with_allocations = known
+            picked = [column for column in self.columns if column.key == "picked"]
+            self.set_columns((*picked, *self._own_columns))
 
 
 # --- the call tree -----------------------------------------------------------------------------------------
@@ -368,6 +455,57 @@ def source_lines(
     return lines
 
 
+MAX_SHARED: Final = 8
+"""Objects named of one line, symbols of machine code, and places of pauses."""
+SAID_SHARE: Final = 0.005
+
+
+def line_lines(hot: HotLine, pauses: Sequence[Pauses], width: int, look: Look) -> Lines:
+    """What is known of a line besides its stacks: shared objects, machine code, pauses asked for there."""
+    lines: Lines = []
+
+    def block(title: str, entries: list[str]) -> None:
+        if entries:
+            lines.append([Segment(look.cut(f" {title}", width), look.strong)])
+            for entry in entries[:MAX_SHARED]:
+                for number, text in enumerate(wrapped(entry, width - 4, look, most=3)):
+                    lines.append([Segment("   " if number == 0 else "     "), Segment(text, look.text)])
+
+    block(
+        "shared by threads here",
+        [
+            f"{each.name} ({each.type_name}{'' if each.confidence is Confidence.KNOWN else ', possibly'})"
+            for each in hot.shared
+        ],
+    )
+    block(
+        "pauses asked for here",
+        [
+            f"{each.count}{f' for {each.reason}' if each.reason else ''}: {seconds(each.total_ns)} in all, "
+            f"{plural(each.threads_max, 'thread')} stopped"
+            for each in pauses
+        ],
+    )
+    block(
+        "machine code, share of its time on a core",
+        [f"{percent(share)} {symbol}" for symbol, share in hot.native if share >= SAID_SHARE],
+    )
+    return lines
+
+
+def _pauses_at(frame: Frame, snapshot: Snapshot | None) -> list[Pauses]:
+    """Pauses that were asked for at a line (or in a function, where the line is none)."""
+    if snapshot is None:
+        return []
+    return [
+        each
+        for each in snapshot.pauses
+        if each.stack
+        and (each.stack[0].filename, each.stack[0].function) == (frame.filename, frame.function)
+        and frame.line in (None, each.stack[0].line)
+    ]
+
+
 class HotPane(Container):
     """The tables, and below them the source and the stacks of the row under the cursor."""
 
@@ -458,7 +596,9 @@ class HotPane(Container):
         if self.mode is Mode.FUNCTIONS:
             lines = view.extras.functions or () if thread is None else _by_function(lines)
         duration = snapshot.metrics.duration_ns if thread is None else thread.alive_ns
-        self._table.show_rows([hot_row(hot, duration, self._table.picked) for hot in lines])
+        capture = snapshot.allocations
+        self._table.show_allocations(capture is not None and any(hot.allocations for hot in lines))
+        self._table.show_rows([hot_row(hot, duration, self._table.picked, capture) for hot in lines])
 
     def on_table_moved(self, _: Table.Moved) -> None:
         """Show the source and the stacks of the row under the cursor; the application hears of it too."""
@@ -468,9 +608,12 @@ class HotPane(Container):
             self._stacks.show_lines("Stacks", lambda _width, _look: [])
             return
         hot = row.hot
+        pauses = _pauses_at(hot.frame, self._view.snapshot)
 
         def make(width: int, look: Look) -> Lines:
-            return stacks_lines(hot.stacks, hot.total_ns, width, look)
+            about = line_lines(hot, pauses, width, look)
+            stacks = stacks_lines(hot.stacks, hot.total_ns, width, look)
+            return [*about, [], *stacks] if about else stacks
 
         self._stacks.show_lines(f"Stacks of {place(hot.frame)}", make)
 

@@ -15,6 +15,7 @@ from ftdiag.model import AllocatorPart, MemoryKind, MemoryMetrics, Snapshot, Thr
 from ftdiag.reports.memory import PART_WORDS, growth_words, kind_words
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
+from ftdiag.tui.panes.allocations import allocation_lines
 from ftdiag.tui.panes.stacks import place_and_function
 from ftdiag.tui.plot import plot_lines
 from ftdiag.tui.statebar import bar
@@ -58,14 +59,15 @@ def memory_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines = kind_lines(snapshot, width, look)
         lines += curve_lines(snapshot, width, look, CURVE_HEIGHT)
         lines += allocator_lines(snapshot, width, look)
-        return lines + thread_lines(snapshot, width, look)
+        return [*lines, *thread_lines(snapshot, width, look), *allocation_lines(snapshot, width, look)]
     left = (width - GAP) // 2
     right = width - GAP - left
-    return beside(
+    lines = beside(
         [*kind_lines(snapshot, left, look), *curve_lines(snapshot, left, look, TALL_CURVE_HEIGHT)],
         [*allocator_lines(snapshot, right, look)[1:], *thread_lines(snapshot, right, look)],
         left,
     )
+    return [*lines, *allocation_lines(snapshot, width, look)]
 
 
 def beside(left: Sequence[list[Segment]], right: Sequence[list[Segment]], width: int) -> Lines:
