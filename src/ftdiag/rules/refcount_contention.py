@@ -8,8 +8,8 @@ from typing import Final
 
 from ftdiag.model import Confidence, Frame, HotLine, Remedy, SharedObject
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
-from ftdiag.rules.library import caller, together
-from ftdiag.rules.wording import is_file, place, place_in, places, short
+from ftdiag.rules.library import Together, caller, together
+from ftdiag.rules.wording import is_file, leaves, place, place_in, places, short
 
 NAMED: Final = 2
 """Shared objects told in a summary."""
@@ -121,11 +121,20 @@ def _remedies(
     return (alias, copied, _DEFERRED) if facts.version >= (3, 14) else (copied,)
 
 
+def _lines(facts: Facts, found: Together) -> list[HotLine]:
+    """The lines with contended counts; where a cell is waited for (3.13), they are charged with its lock."""
+    if found.lines:
+        return [charge.line for charge in found.lines]
+    waiting = {frame for charge in found.locks for lock in charge.locks for frame in leaves(lock)}
+    return [line for line in facts.hot if line.frame in waiting]
+
+
 def _judge(facts: Facts) -> Verdict:
     found = together(facts, RULE.id)
-    if not found.lines or not facts.loses(found.lost_cores, RULE.id):
+    lines = _lines(facts, found)
+    if not lines or not facts.loses(found.lost_cores, RULE.id):
         return Clear()
-    first = found.lines[0].line
+    first = lines[0]
     frame = caller(first)
     hint = _hint(first.frame)
     shared = _named(first)
@@ -133,7 +142,7 @@ def _judge(facts: Facts) -> Verdict:
     touched = f": {names} is shared" if len(shared) == 1 else f": {names} are shared" if shared else ""
     if not touched and hint is not None:
         touched = f"; there, {hint.what} is touched (measured {hint.measured})"
-    atomic = sum(each.atomic_cores for each in found.lines)
+    atomic = sum(line.atomic_cores for line in found.lines) + sum(lock.atomic_cores for lock in found.locks)
     on_cpu = facts.metrics.on_cpu_cores
     useless = ""
     if facts.version < (3, 14):
@@ -155,7 +164,7 @@ def _judge(facts: Facts) -> Verdict:
         ),
         explanation=(
             "Native samples stood right behind atomic instructions in these lines:"
-            f" {places(c.line for c in found.lines)}."
+            f" {places(lines)}."
             " Code that touches only objects of its own thread shows none. The CPU looks fully used,"
             " because a core that waits for a cache line counts as busy. Small integers, interned"
             f" strings, plain functions of a module and C functions are free of it.{useless}"
@@ -168,7 +177,7 @@ def _judge(facts: Facts) -> Verdict:
         verify="'contended atomics' falls, 'useful' under Cores rises",
         after=(
             evidence("atomic_share_of_cpu", atomic / on_cpu if on_cpu > 0 else 0.0, "ratio"),
-            evidence("lines", float(len(found.lines)), "lines"),
+            evidence("lines", float(len(lines)), "lines"),
         ),
     )
 

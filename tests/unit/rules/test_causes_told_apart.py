@@ -1,0 +1,320 @@
+"""Causes that look alike in one figure and are told apart by another; and what is said of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builders import RecordingBuilder, a_lock, counted, spent
+from ftdiag.analysis.pauses import reason_of_symbol
+from ftdiag.model import (
+    Confidence,
+    Finding,
+    LockKind,
+    ProcessCounters,
+    Severity,
+    SharedObject,
+    Snapshot,
+    Stack,
+)
+from ftdiag.rules import diagnose
+from ftdiag.rules.charges import facts_of
+from ftdiag.rules.wording import lock_expression
+from ftdiag.session import Session
+from ftdiag.sources import procfs
+from unit.rules.scenes import (
+    WORK,
+    list_lock,
+    look,
+    loop_busy,
+    named,
+    target,
+    tiny_tasks,
+    waiting_for,
+    wasting,
+    workers,
+)
+
+IMPORTING = (*((f"_Py_step{number}", 0.05) for number in range(8)), ("import_get_module", 0.05))
+"""What the machine code of an import statement looks like on 3.14: other functions come first."""
+
+
+def judged(snapshot: Snapshot, **metrics: object) -> Snapshot:
+    """The snapshot judged again with other metrics."""
+    snapshot = replace(snapshot, metrics=replace(snapshot.metrics, **metrics))  # type: ignore[arg-type]
+    return replace(snapshot, findings=diagnose(facts_of(snapshot)).findings)
+
+
+def one(snapshot: Snapshot, rule: str) -> Finding:
+    (found,) = (finding for finding in snapshot.findings if finding.rule_id == rule)
+    return found
+
+
+def ids(snapshot: Snapshot) -> list[str]:
+    return [finding.rule_id for finding in snapshot.findings]
+
+
+# --- stops of all threads --------------------------------------------------------------------------------
+
+
+def paused(folder: Path, symbol: str, state: str = "work") -> Session:
+    """Two threads that are stopped again and again by a third, whose machine code has `symbol`."""
+    at = "/srv/jobs.py:12 start < /srv/jobs.py:3 main"
+    stop = spent(10, "stopped", at=WORK, holder="asker")
+    asks = spent(10, "on_cpu", at=at)
+    parts = [spent(15, "on_cpu", at=WORK), stop] * 4
+    builder = RecordingBuilder(folder / "r", native="cpu-clock at 199 Hz", target=target())
+    for _ in range(3):
+        builder.window(
+            {"worker-1": parts, "worker-2": parts, "asker": [spent(15, "idle", at=at), asks] * 4},
+            native=[
+                ("worker-1", WORK, "work", "_PyEval_EvalFrameDefault", 60),
+                ("worker-2", WORK, "work", "_PyEval_EvalFrameDefault", 60),
+                ("asker", at, state, symbol, 100),
+            ],
+        )
+    return builder.end().session()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "reason", "remedy"),
+    [
+        ("copy_page_range [kernel]", "fork", "subprocess"),
+        ("object_set_class", "x.__class__", "another object"),
+        ("func_set_name.cold", "function", "decorate"),
+        ("_PyEval_SetProfile", "tracing", "before the threads start"),
+    ],
+)
+def test_who_stops_all_threads_is_told_with_what_for(
+    symbol: str, reason: str, remedy: str, tmp_path: Path
+) -> None:
+    # GIVEN pauses whose requester the interpreter noted, and its machine code
+    snapshot = paused(tmp_path, symbol).snapshot()
+
+    # THEN the finding counts them, names who asked, where and for what, and has a remedy for just that
+    found = one(snapshot, "stop-the-world")
+    assert "asker asks for them at start (jobs.py:12)" in found.summary
+    assert reason in found.summary
+    assert "at least 12 pauses in 3.00 s, 100 ms each on average and 100 ms at most" in found.summary
+    assert remedy in found.remedy[0].text
+    assert found.confidence == "known"
+    assert {each.metric: each.value for each in found.evidence}["pauses_at_least"] == 12
+
+
+def test_pauses_of_the_collector_are_told_by_its_rule_with_their_number(tmp_path: Path) -> None:
+    # GIVEN the same pauses for garbage collection THEN no other rule claims them
+    snapshot = paused(tmp_path, "gc_collect_main", state="gc").snapshot()
+    assert "stop-the-world" not in ids(snapshot)
+    assert "at least 12 pauses in 3.00 s" in one(snapshot, "gc-pressure").summary
+
+
+def test_stops_are_shared_among_those_who_asked(tmp_path: Path) -> None:
+    # GIVEN pauses of which a third were for the collector, a third for another reason, and a third by a
+    # thread that is known to have asked for the collector
+    session = paused(tmp_path, "gc_collect_main", state="gc")
+    snapshot = session.snapshot()
+    (pauses,) = snapshot.pauses
+    other = replace(snapshot.threads[0].info)
+    several = (
+        pauses,
+        replace(pauses, reason=None),
+        replace(pauses, requester=other, reason="fork"),
+    )
+
+    # WHEN charged THEN what is not known of a thread goes with what is known of it
+    shares = facts_of(replace(snapshot, pauses=several)).charges.stop_shares
+    assert shares == {"gc-pressure": pytest.approx(2 / 3), "stop-the-world": pytest.approx(1 / 3)}
+
+
+def test_the_queue_for_stopping_others_is_known_by_its_two_waits(tmp_path: Path) -> None:
+    # GIVEN threads that wait for two locks of the interpreter four bytes apart, and spin more than they park
+    turn = a_lock("interpreter lock", kind=LockKind.RUNTIME, type_name=None, address=0x7000)
+    stopped = a_lock("interpreter lock", kind=LockKind.RUNTIME, type_name=None, address=0x7004)
+    at = "/srv/order.py:38 pay < /srv/app.py:3 main"
+    threads = {
+        "w-1": [spent(60, "spin", at=at), spent(40, "runtime_lock", at=at, lock=turn)],
+        "w-2": [spent(40, "runtime_lock", at=at, lock=stopped), spent(60, "spin", at=at)],
+    }
+    # THEN it is the stops; with only one of the two it might as well be the lock of all types
+    assert ids(look(tmp_path, threads))[0] == "stop-the-world"
+    threads["w-2"] = [spent(40, "runtime_lock", at=at, lock=turn), spent(60, "spin", at=at)]
+    assert ids(look(tmp_path, threads))[0] == "class-mutation"
+
+
+def test_symbols_are_read_as_the_kernel_and_compilers_write_them() -> None:
+    # GIVEN names with suffixes WHEN looked up THEN they count as the function; others say nothing
+    assert reason_of_symbol("object_set_class.part.0") == "a change of x.__class__"
+    assert reason_of_symbol("dup_mmap [kernel]") == "fork"
+    assert reason_of_symbol("_PyEval_EvalFrameDefault") is None
+    assert reason_of_symbol("") is None
+
+
+# --- whose atomics and waits -----------------------------------------------------------------------------
+
+
+def test_an_import_statement_is_known_by_a_little_of_its_machine_code(tmp_path: Path) -> None:
+    # GIVEN contended atomics at a line, with a function of imports behind many others
+    assert ids(named(look(tmp_path, wasting("atomic", WORK)), 10, IMPORTING))[0] == "import-in-hot-path"
+    # THEN it is the import; without it, reference counts
+    assert ids(named(look(tmp_path, wasting("atomic", WORK)), 10, IMPORTING[:-1]))[0] == "refcount-contention"
+
+
+def test_the_dict_of_modules_is_no_shared_dict_of_the_program(tmp_path: Path) -> None:
+    # GIVEN a wait for a dict without a name at a line that imports
+    lock = a_lock(None, kind=LockKind.OBJECT, type_name="dict")
+    snapshot = look(tmp_path, waiting_for(lock, "object_lock", WORK))
+    assert ids(snapshot)[0] == "object-lock"
+    assert ids(named(snapshot, 10, IMPORTING))[0] == "import-in-hot-path"
+
+
+def test_a_cell_that_is_locked_to_be_read_is_reference_counts(tmp_path: Path) -> None:
+    # GIVEN atomics at a line of a closure, and waits for the lock of its cell (3.13)
+    lock = a_lock(None, kind=LockKind.OBJECT, type_name="cell")
+    threads = {
+        "w-1": [
+            spent(40, "atomic", at=WORK),
+            spent(30, "object_lock", at=WORK, lock=lock),
+            spent(30, "work"),
+        ],
+        "w-2": [spent(60, "work", at=WORK), spent(40, "atomic", at=WORK)],
+    }
+    snapshot = named(look(tmp_path, threads), 10, (), (SharedObject("cell limit", "cell", Confidence.KNOWN),))
+
+    # THEN one finding has both, and advises a closure for each thread
+    assert ids(snapshot) == ["refcount-contention"]
+    assert "in each thread" in snapshot.findings[0].remedy[0].text
+
+
+def test_numbers_that_are_merely_somebody_elses_are_not_named(tmp_path: Path) -> None:
+    # GIVEN a loop variable and a table, both possibly shared
+    shared = (
+        SharedObject("_", "int", Confidence.KNOWN),
+        SharedObject("total", "int", Confidence.INFERRED),
+        SharedObject("RATES.table", "list", Confidence.INFERRED),
+    )
+    found = named(look(tmp_path, wasting("atomic", WORK)), 10, (), shared).findings[0]
+    assert ": RATES.table (a list) is shared." in found.summary
+    assert "table = RATES.table" in (found.remedy[0].code or "")
+
+
+# --- what is no cause, or another one --------------------------------------------------------------------
+
+
+def test_no_loss_is_claimed_of_what_no_sample_shows(tmp_path: Path) -> None:
+    # GIVEN two busy threads in the same code, with thread-local bytecode off
+    of = target(("PYTHON_TLBC=0",))
+    same = one(look(tmp_path, workers(2, spent(100, "work", at=WORK)), of=of), "tlbc-disabled")
+
+    # THEN it is a warning without a figure; with code of its own for each thread it is none
+    assert same.lost_cores == 0.0
+    assert same.severity is Severity.WARNING
+    apart = {
+        f"w-{number}": [spent(100, "work", at=f"/srv/part{number}.py:1 f{number}")] for number in range(2)
+    }
+    assert one(look(tmp_path, apart, of=of), "tlbc-disabled").severity is Severity.INFO
+
+
+def test_a_profile_function_of_the_program_is_known_by_the_calls_of_it(tmp_path: Path) -> None:
+    # GIVEN a line whose machine code calls a profile function
+    snapshot = look(tmp_path, workers(2, spent(100, "work", at=WORK)))
+    assert "tracing-on" not in ids(snapshot)
+    hooked = named(snapshot, 10, (("_PyEval_EvalFrameDefault", 0.6), ("call_instrumentation_vector", 0.04)))
+    found = one(hooked, "tracing-on")
+    assert found.severity is Severity.WARNING
+    assert "settrace" in (found.remedy[0].code or "")
+
+
+def test_tasks_that_take_milliseconds_are_not_too_small(tmp_path: Path) -> None:
+    # GIVEN what looks like tiny tasks, with much work between waits
+    snapshot = tiny_tasks(tmp_path)
+    assert ids(snapshot)[0] == "executor-tiny-tasks"
+    assert "executor-tiny-tasks" not in ids(judged(snapshot, work_per_wakeup_ns=4_600_000.0))
+
+
+def test_a_busy_event_loop_needs_no_idle_workers_to_be_found(tmp_path: Path) -> None:
+    # GIVEN a loop that is always busy, alone in its process
+    alone = {"main": [spent(100, "work", at=loop_stack(tmp_path))]}
+    found = one(look(tmp_path, alone), "event-loop-bound")
+    assert found.lost_cores == pytest.approx(1.0)
+
+
+def loop_stack(folder: Path) -> Stack:
+    """A stack inside an event loop."""
+    (folder / "scratch").mkdir()
+    busy = max(loop_busy(folder / "scratch").threads, key=lambda thread: thread.cpu_ns)
+    return busy.hot[0].stacks[0][0]
+
+
+def test_others_cost_no_more_than_they_use(tmp_path: Path) -> None:
+    # GIVEN threads that wait for cores of which the program leaves half empty
+    half = counted(cpu_ns=500_000_000, run_queue_ns=500_000_000)
+    snapshot = look(
+        tmp_path, workers(2, spent(100, "on_cpu", at=WORK)), counters={"worker-1": half, "worker-2": half}
+    )
+    # THEN programs that used a fifth of a core cost at most that, and such that used none cost nothing
+    assert one(judged(snapshot, other_programs_cores=0.2), "oversubscription").lost_cores <= 0.2
+    assert "oversubscription" not in ids(judged(snapshot, other_programs_cores=0.0))
+
+
+# --- threads that nobody saw -----------------------------------------------------------------------------
+
+
+def test_what_ended_threads_used_is_the_programs(tmp_path: Path) -> None:
+    # GIVEN one core used by a thread that is known, of 1.8 by the process and 1.9 of the machine
+    builder = RecordingBuilder(tmp_path / "r", target=target())
+    process = ProcessCounters(cpu_ns=1_800_000_000, machine_busy_ns=1_900_000_000)
+    builder.window({"main": [spent(100, "on_cpu", at=WORK)]}, process=process)
+    metrics = builder.end().session().snapshot().metrics
+
+    # THEN 0.8 are of threads that were not seen, and others used 0.1
+    assert metrics.unseen_threads_cores == pytest.approx(0.8)
+    assert metrics.other_programs_cores == pytest.approx(0.1)
+
+
+def test_without_the_clock_of_the_process_nothing_is_said_of_unseen_threads(tmp_path: Path) -> None:
+    # GIVEN a window with the reading and one without THEN the sum would be too small
+    builder = RecordingBuilder(tmp_path / "r", target=target())
+    builder.window({"main": [spent(100, "on_cpu")]}, process=ProcessCounters(cpu_ns=10**9))
+    builder.window({"main": [spent(100, "on_cpu")]})
+    assert builder.end().session().snapshot().metrics.unseen_threads_cores is None
+
+
+def test_the_clock_of_a_process_counts_threads_that_have_ended() -> None:
+    # GIVEN a thread that computes and ends
+    before = procfs.process_cpu_ns(os.getpid())
+    thread = threading.Thread(target=lambda: sum(range(2_000_000)))
+    thread.start()
+    thread.join()
+    after = procfs.process_cpu_ns(os.getpid())
+
+    # THEN its time is in; of a process that is not there nothing is known
+    assert before is not None
+    assert after is not None
+    assert after > before
+    assert procfs.process_cpu_ns(2**22 + 1) is None
+
+
+# --- words -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "expression"),
+    [
+        ("cache (PriceCache._lock)", "self._lock"),
+        ("Mailbox._changed._lock (Mailbox._changed)", "self._changed"),
+        ("_guard", "_guard"),
+        ("target.lock", "target.lock"),
+        ("Handler.lock", "self.lock"),
+        (None, "lock"),
+        ("x; import os", "lock"),
+    ],
+)
+def test_sketches_write_a_lock_as_the_program_does(
+    label: str | None, expression: str, tmp_path: Path
+) -> None:
+    lock = replace(list_lock(tmp_path).locks[0], lock=a_lock(label))
+    assert lock_expression(lock) == expression
