@@ -500,7 +500,9 @@ class Session:
             listed.append(
                 ThreadMetrics(
                     info=info,
-                    role=_role(info, bool(worked[row]), totals[0], states) if counted else "python",
+                    role=_role(info, bool(worked[row]), totals[0], states)
+                    if counted or info.main
+                    else "python",
                     alive_ns=totals[0],
                     cpu_ns=totals[1],
                     run_queue_ns=totals[2],

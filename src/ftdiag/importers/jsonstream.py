@@ -19,6 +19,8 @@ CHUNK_BYTES: Final = 1 << 20
 MAX_VALUE_CHARACTERS: Final = 16 << 20
 """Longest single value (a number, a text, an object that is not walked)."""
 MAX_FILE_BYTES: Final = 4 << 30
+LONGEST_NUMBER_TAIL: Final = 64
+_OF_NUMBERS: Final = "0123456789.eE+-"
 _SPACE: Final = " \t\r\n"
 
 
@@ -95,8 +97,8 @@ class JsonStream:
                 if not self._more():
                     raise self._broken("it is cut short" if self._near_end(error) else str(error)) from None
                 continue
-            # A number may go on behind what has been read.
-            if end == len(self._text) and self._more():
+            # A number may go on behind what has been read: "0." is a 0 as far as it goes.
+            if isinstance(value, int | float) and self._may_go_on(end) and self._more():
                 continue
             self._at = end
             return value
@@ -149,6 +151,9 @@ class JsonStream:
         if self._progress is not None:
             self._progress(how_far(self._path, self._stream.tell(), self._size))
         return True
+
+    def _may_go_on(self, end: int) -> bool:
+        return len(self._text) - end < LONGEST_NUMBER_TAIL and not self._text[end:].strip(_OF_NUMBERS)
 
     def _near_end(self, error: ValueError) -> bool:
         position = getattr(error, "pos", 0)

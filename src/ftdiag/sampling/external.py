@@ -63,7 +63,7 @@ HOLD_NS: Final = 15_000_000_000
 """A window waits so long at most for its stacks."""
 LOOKS_PER_TICK: Final = 2
 """py-spy looks at random moments (intervals are exponential): at the rate of ticks more than a third of them
-would get a look that another one has had, and shares would be less exact than their number of samples says."""
+would get a look that another one has had, and shares would be less exact than their number says."""
 DRAIN_S: Final = 4.0
 """At the end, so long at most for the take that was under way."""
 LONGEST_HOLE_PERIODS: Final = 5
