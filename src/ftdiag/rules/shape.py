@@ -134,6 +134,9 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
     if unnamed > UNNAMED.value * alive:
         part = share(unnamed, alive)
         return Shape(unnamed=f"{part} of thread-time is in waits that could not be named: they may be locks")
+    # Cores that other programs took hide no serial section: ticks count threads that want one as well.
+    taken = finite(facts.metrics.other_programs_cores or 0.0)
+    own = lost - min(finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0)), taken)
     wanted = _potential_workers(python)
     room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
     # Who hands out tasks that are too small is alone at work, and it is no serial section.
@@ -143,7 +146,7 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
         return Shape("executor-tiny-tasks", None, room)
     # In this order: a loop or I/O explains what would else look serial or unbalanced.
     for find in (_event_loop, _io, _imbalance, _serial, _idle):
-        shape = find(facts, python, room, lost)
+        shape = find(facts, python, room, own if find is _serial else lost)
         if shape is not None:
             return shape
     return Shape(room_cores=room)
@@ -242,6 +245,9 @@ def _serial(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: fl
     if not facts.over(ALONE, alone, key) or not facts.over(ROOM, room / facts.capacity, key):
         return None
     busy = max(python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
+    # Many threads that each want a core for a moment are at work one after the other, and none is serial.
+    if busy.cpu_ns + busy.run_queue_ns < ALONE.value * facts.metrics.duration_ns:
+        return None
     workers = min(facts.capacity, float(_potential_workers(python)))
     cores = min(room, alone * max(0.0, workers - 1.0))
     if lost > cores or not facts.loses(cores, key):

@@ -20,6 +20,7 @@ from ftdiag.model import (
     SharedObject,
     Snapshot,
     Stack,
+    ThreadState,
 )
 from ftdiag.rules import diagnose
 from ftdiag.rules.charges import facts_of
@@ -32,6 +33,7 @@ from unit.rules.scenes import (
     look,
     loop_busy,
     named,
+    serial,
     target,
     tiny_tasks,
     waiting_for,
@@ -318,3 +320,26 @@ def test_sketches_write_a_lock_as_the_program_does(
 ) -> None:
     lock = replace(list_lock(tmp_path).locks[0], lock=a_lock(label))
     assert lock_expression(lock) == expression
+
+
+def test_cores_that_others_took_hide_no_serial_section(tmp_path: Path) -> None:
+    # GIVEN a serial section in a program that waits for cores for longer than the section costs
+    snapshot = serial(tmp_path)
+    lost = {ThreadState.RUNNABLE: 1.4}
+
+    # THEN it is hidden where the program's own threads took the cores, and not where others did
+    assert "serial-section" not in ids(judged(snapshot, lost_cores=lost, other_programs_cores=0.0))
+    assert "serial-section" in ids(judged(snapshot, lost_cores=lost, other_programs_cores=1.4))
+
+
+def test_threads_that_work_for_a_moment_each_are_no_serial_section(tmp_path: Path) -> None:
+    # GIVEN ticks with one thread at work, another one each time
+    threads = {
+        f"w-{number}": [
+            spent(10 * number, "idle"),
+            spent(8, "on_cpu", at=WORK),
+            spent(92 - 10 * number, "idle"),
+        ]
+        for number in range(8)
+    }
+    assert "serial-section" not in ids(look(tmp_path, threads, of=target(capacity_cores=4.0)))
