@@ -127,7 +127,9 @@ class Target:
     `start_ticks` is field 22 of /proc/PID/stat: with `pid` it identifies the process. `gil_enabled` is
     `None` where it could not be read. `python_version` is like "3.14.0" or "3.15.0a5". `gil_culprits` are
     the extension modules that ask for the GIL. `environment` has the variables that change how Python,
-    its allocator or its libraries use threads, as "NAME=value", in the order of the process.
+    its allocator or its libraries use threads, as "NAME=value", in the order of the process. `distribution`
+    has the names of the target's Linux distribution and of those it is like ("ubuntu", "debian"), the nearest
+    first; `machine` is the kernel's name of the processor ("x86_64").
     """
 
     pid: int
@@ -141,6 +143,8 @@ class Target:
     capacity_cores: float | None = None
     capacity_reason: str | None = None
     environment: tuple[str, ...] = ()
+    distribution: tuple[str, ...] = ()
+    machine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,6 +217,8 @@ class Sampler:
             capacity_cores=cores,
             capacity_reason=reason,
             environment=procfs.read_environment(options.pid),
+            distribution=procfs.read_distribution(options.pid),
+            machine=os.uname().machine,
         )
         self._threads: dict[int, SampledThread] = {}
         self._ended: list[SampledThread] = []

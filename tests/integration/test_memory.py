@@ -11,6 +11,7 @@ from pathlib import Path
 from ftdiag.model import MemoryKind, MemoryReading
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.memorymap import MemoryWatch, Owner, ProcessMemory
+from ftdiag.sources.procfs import read_distribution
 from ftdiag.sources.runtime import find_runtime
 from reading import Look, eventually, recorded
 from tools.workloads import RunningWorkload, running_workload
@@ -157,3 +158,6 @@ def test_recordings_have_readings(workload_process: Program, tmp_path: Path) -> 
         }
         assert reading.kinds[MemoryKind.PYTHON_HEAPS] >= 64 * MIB
         assert by_name["python_objects"] >= 48 * MIB
+        # AND on which system it runs, for advice that depends on it
+        assert recording.target.distribution == read_distribution(os.getpid())
+        assert recording.target.machine == os.uname().machine

@@ -842,6 +842,8 @@ def _target(value: object) -> Target:
     fields = _Fields(value, "the process")
     culprits = fields.required("gil_culprits", list)
     environment = fields.optional("environment", list) or []
+    distribution = fields.optional("distribution", list) or []
+    machine = fields.optional("machine", str)
     capacity_reason = fields.optional("capacity_reason", str)
     return Target(
         pid=fields.required("pid", int),
@@ -855,6 +857,10 @@ def _target(value: object) -> Target:
         capacity_cores=fields.optional("capacity_cores", float),
         capacity_reason=None if capacity_reason is None else schema.bounded_text(capacity_reason),
         environment=tuple(schema.bounded_text(str(each)) for each in environment[: schema.MAX_ENVIRONMENT]),
+        distribution=tuple(
+            schema.bounded_text(str(each)) for each in distribution[: schema.MAX_DISTRIBUTIONS]
+        ),
+        machine=None if machine is None else schema.bounded_text(machine),
     )
 
 

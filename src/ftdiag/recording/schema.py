@@ -67,6 +67,8 @@ MAX_MEMORY_REASONS: Final = 32
 MAX_CULPRITS: Final = 256
 MAX_CULPRIT_CHARACTERS: Final = 256
 """Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
+MAX_DISTRIBUTIONS: Final = 8
+"""Most names of the target's Linux distribution that are kept."""
 MAX_ENVIRONMENT: Final = 64
 """Most environment variables of the target that are kept."""
 MAX_VARIABLE_CHARACTERS: Final = 1024

@@ -665,6 +665,8 @@ def _target_fields(target: Target) -> dict[str, object]:
     fields["gil_culprits"] = [culprit[: schema.MAX_CULPRIT_CHARACTERS] for culprit in culprits]
     environment = target.environment[: schema.MAX_ENVIRONMENT]
     fields["environment"] = [variable[: schema.MAX_VARIABLE_CHARACTERS] for variable in environment]
+    names = target.distribution[: schema.MAX_DISTRIBUTIONS]
+    fields["distribution"] = [name[: schema.MAX_CULPRIT_CHARACTERS] for name in names]
     return fields
 
 

@@ -20,11 +20,13 @@ from typing import Final
 
 from ftdiag.analysis.locks import StuckThread, WaitEdge
 from ftdiag.model import (
+    Allocations,
     Evidence,
     Finding,
     Frame,
     HotLine,
     LockMetrics,
+    MemoryMetrics,
     Metrics,
     Pauses,
     Quality,
@@ -206,9 +208,12 @@ class Facts:
     native_settings: str | None = None
     imported: str | None = None
     """The kind of file that the recording was made of: then only samples of stacks are known."""
+    allocations: Allocations | None = None
+    """The capture of memray whose lines are joined to the hot ones."""
     now: Now | None = None
     standing: Mapping[str, Severity] = field(default_factory=dict)
     charges: Charges = Charges()
+    memory: MemoryMetrics = field(default_factory=MemoryMetrics)
 
     @property
     def capacity(self) -> float:

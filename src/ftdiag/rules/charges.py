@@ -105,8 +105,10 @@ def facts_of(
         pauses=snapshot.pauses,
         native_settings=snapshot.settings.native,
         imported=snapshot.imported,
+        allocations=snapshot.allocations,
         now=now,
         standing=standing or {},
+        memory=snapshot.memory,
     )
     return replace(facts, charges=charges_of(facts))
 

@@ -1,16 +1,119 @@
-"""memory-per-thread: memory that each thread costs. Memory is not looked at in this version."""
+"""memory-per-thread: each thread keeps much memory of its own."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.rules.base import Facts, NotApplicable, Rule, Verdict
+from ftdiag.model import Finding, Remedy
+from ftdiag.rules.base import (
+    WARNING_SCORE,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    Verdict,
+    evidence,
+)
+from ftdiag.rules.memory_costs import Explained, explained, size_words, why_not
+from ftdiag.rules.wording import report_again, share, short, thread_names
+
+EACH: Final = Threshold(
+    "own_memory_of_a_thread",
+    2_000_000.0,
+    "bytes",
+    "a thread that used much of the standard library keeps 1.0 to 1.1 MB; twice that is the program's own",
+)
+PART: Final = Threshold(
+    "own_memory_of_threads",
+    0.3,
+    "ratio",
+    "of the resident memory: below a third the threads are not what makes the process large",
+)
+LEAST_BYTES: Final = Threshold(
+    "own_memory_of_threads_in_all",
+    64e6,
+    "bytes",
+    "less than 64 MB in all is seldom worth a change of a program",
+)
+GRAVE_PART: Final = 0.5
+GRAVE_BYTES: Final = 128e6
+"""From this part of the process and this much on, it is a warning."""
+IDLE_SHARE: Final = 0.01
+"""A thread that was on a core for less than this part of its life did nothing."""
 
 
 def _judge(facts: Facts) -> Verdict:
-    return NotApplicable("memory analysis is not in this version: recordings hold no allocations")
+    missing = why_not(facts)
+    if missing is not None:
+        return NotApplicable(missing)
+    found = explained(facts)
+    rss = (facts.memory.reading.rss_bytes if facts.memory.reading else None) or 1
+    part = found.kept_bytes / rss
+    large = (
+        facts.over(EACH, found.mean_bytes, RULE.id)
+        and facts.over(PART, part, RULE.id)
+        and facts.over(LEAST_BYTES, found.kept_bytes, RULE.id)
+    )
+    if found.count < 2 or not large:
+        return Clear()
+    return Found((_finding(facts, found, rss),))
+
+
+def _finding(facts: Facts, found: Explained, rss: int) -> Finding:
+    part = found.kept_bytes / rss
+    own = [each for each in facts.memory.threads if each.info.python and not each.info.main]
+    idle = sum(
+        thread.info.python and not thread.info.main and thread.cpu_ns < IDLE_SHARE * thread.alive_ns
+        for thread in facts.threads
+    )
+    names = thread_names([each.info for each in own])
+    grave = part >= GRAVE_PART and found.kept_bytes >= GRAVE_BYTES
+    most = own[0]
+    return RULE.finding(
+        facts,
+        lost_cores=0.0,
+        confidence="known",
+        subject={"thread": most.info.name},
+        least_score=WARNING_SCORE if grave else 0.0,
+        summary=(
+            f"{names} keep {size_words(found.kept_bytes)} of their own, {share(found.kept_bytes, rss)} of the"
+            f" process: {size_words(found.mean_bytes)} each; {idle} of them hardly ran."
+        ),
+        explanation=(
+            "Each thread of a free-threaded build has a heap of its own, and what it allocated stays there"
+            " as long as the thread lives. The standard library alone accounts for 1.0 to 1.1 MB a thread;"
+            " the rest is what the program keeps once for each of them. The largest is"
+            f" {short(most.info.name)} with {size_words(most.total_bytes or 0)}."
+        ),
+        could_also_be=("a thread that works on much data at a time: then it shrinks again",),
+        remedy=(
+            Remedy(
+                "fewer threads: each that is not needed gives its heap back",
+                "pool = ThreadPoolExecutor(max_workers=os.process_cpu_count())",
+            ),
+            Remedy(
+                "one cache for all threads, filled once and then only read, in place of one for each",
+                "CACHE = load()        # module level\n\ndef handle(request):\n    return CACHE[request.key]",
+            ),
+        ),
+        verify=f"{report_again(facts.pid)}: JSON memory.per_thread_bytes and memory.rss_bytes fall",
+        evidence=(
+            evidence("own_memory_of_a_thread", found.mean_bytes, "bytes", EACH),
+            evidence("own_memory_of_threads", part, "ratio", PART),
+            evidence("own_memory_of_threads_in_all", found.kept_bytes, "bytes", LEAST_BYTES),
+            evidence("threads", found.count, "threads"),
+            evidence("threads_that_hardly_ran", idle, "threads"),
+        ),
+    )
 
 
 RULE: Final = Rule(
-    id="memory-per-thread", title="Memory that each thread costs", needs=(), thresholds=(), judge=_judge
+    id="memory-per-thread",
+    title="Memory that each thread costs",
+    needs=(Need.TICKS, Need.FREE_THREADED),
+    thresholds=(EACH, PART, LEAST_BYTES),
+    judge=_judge,
 )

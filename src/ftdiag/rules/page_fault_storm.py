@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
+from ftdiag.model import AllocatorPart, Remedy, ThreadState
 from ftdiag.rules.base import (
     Clear,
     Facts,
@@ -29,6 +30,12 @@ FAULT_NS: Final = 700.0
 """CPU time of a minor fault with clearing its page, at most: bounds the loss where it is not measured."""
 
 
+def _in_the_kernel(parts_ns: Mapping[AllocatorPart, float]) -> float:
+    """Time that went to page faults, and to taking and giving back the memory that they are in."""
+    parts = (AllocatorPart.FAULTS, AllocatorPart.MAPPING, AllocatorPart.UNMAPPING)
+    return sum(finite(parts_ns.get(part, 0.0)) for part in parts)
+
+
 def _judge(facts: Facts) -> Verdict:
     seconds = facts.metrics.duration_ns / 1e9
     faults = sum(thread.minor_faults for thread in facts.threads) / seconds
@@ -37,11 +44,17 @@ def _judge(facts: Facts) -> Verdict:
     bound = faults * FAULT_NS / 1e9
     if facts.native:
         bound = min(max(bound, 0.0), facts.cores_in(ThreadState.ALLOC, ThreadState.WORK, ThreadState.ON_CPU))
+    measured = _in_the_kernel(facts.memory.allocator_ns) / max(1, facts.metrics.duration_ns)
+    if measured > 0:
+        bound = measured
     lost = min(bound, finite(facts.metrics.on_cpu_cores))
     most = max(facts.threads, key=lambda thread: (thread.minor_faults, -thread.info.index))
     by_allocation = sorted(facts.hot, key=lambda line: -line.states_ns.get(ThreadState.ALLOC, 0.0))
+    by_faults = sorted(facts.memory.allocator_lines, key=lambda line: -_in_the_kernel(line.parts_ns))
     frame = None
-    if by_allocation and by_allocation[0].states_ns.get(ThreadState.ALLOC, 0.0) > 0:
+    if by_faults and _in_the_kernel(by_faults[0].parts_ns) > 0:
+        frame = by_faults[0].frame
+    elif by_allocation and by_allocation[0].states_ns.get(ThreadState.ALLOC, 0.0) > 0:
         frame = by_allocation[0].frame
     elif most.hot:
         frame = most.hot[0].frame
@@ -82,6 +95,7 @@ def _judge(facts: Facts) -> Verdict:
                 evidence=(
                     evidence("minor_faults", faults, "per second", FAULTS),
                     evidence("allocation", facts.cores_in(ThreadState.ALLOC), "cores"),
+                    *((evidence("page_faults_and_unmapping", measured, "cores"),) if measured > 0 else ()),
                 ),
             ),
         )

@@ -99,6 +99,32 @@ def read_environment(pid: int) -> tuple[str, ...]:
     return tuple(entry for entry in entries if TELLING_VARIABLES.fullmatch(entry.partition("=")[0]))
 
 
+MAX_RELEASE_BYTES: Final = 16_384
+"""What is read of an os-release file."""
+MAX_DISTRIBUTIONS: Final = 8
+"""Names of a distribution, and of those it is like, that are kept."""
+
+
+def read_distribution(pid: int) -> tuple[str, ...]:
+    """ID and ID_LIKE of the os-release (os-release(5)) that the process sees; () if there is none."""
+    for path in ("etc/os-release", "usr/lib/os-release"):
+        try:
+            # O_NONBLOCK: what a target's file system has there may be a FIFO.
+            descriptor = os.open(f"/proc/{pid}/root/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue
+        try:
+            text = os.read(descriptor, MAX_RELEASE_BYTES).decode("utf-8", "replace")
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+        found = dict(re.findall(r"^(ID|ID_LIKE)=[\"']?([a-z0-9._ -]{1,200}?)[\"']?$", text, re.MULTILINE))
+        names = (found.get("ID", "") + " " + found.get("ID_LIKE", "")).split()
+        return tuple(dict.fromkeys(names))[:MAX_DISTRIBUTIONS]
+    return ()
+
+
 def read_executable(pid: int) -> str | None:
     """Path of the executable as the target knows it; `None` if it may not be read."""
     try:

@@ -11,8 +11,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from builders import Counted, RecordingBuilder, Spent, a_lock, a_stack, a_target, absent, counted, spent
-from ftdiag.model import Confidence, Frame, LockKind, SharedObject, Snapshot, Stack, Target
+from builders import (
+    Counted,
+    RecordingBuilder,
+    Spent,
+    a_lock,
+    a_reading,
+    a_stack,
+    a_target,
+    absent,
+    counted,
+    spent,
+)
+from ftdiag.model import (
+    Confidence,
+    Frame,
+    LockKind,
+    MemoryKind,
+    MemoryReading,
+    SharedObject,
+    Snapshot,
+    Stack,
+    Target,
+)
 from ftdiag.rules import diagnose
 from ftdiag.rules.charges import facts_of
 
@@ -42,6 +63,7 @@ def look(
     counters: Mapping[str, Counted | None] | None = None,
     native_threads: Sequence[str] = (),
     rate_hz: float = 100.0,
+    memory: MemoryReading | None = None,
 ) -> Snapshot:
     """The snapshot of a recording with the same window again and again."""
     number = len(list(folder.iterdir()))
@@ -49,7 +71,7 @@ def look(
     for name in native_threads:
         builder.thread(name, python=False)
     for _ in range(windows):
-        builder.window(threads, counters=counters)
+        builder.window(threads, counters=counters, memory=memory)
     with builder.end().open() as recording:
         from ftdiag.session import Session
 
@@ -324,6 +346,36 @@ def few_faults(folder: Path) -> Snapshot:
     return faults(folder, 20_000)
 
 
+def held(each_kib: int, *, count: int, ended: int = 0, rest: int = 20, folder: Path) -> Snapshot:
+    """So many idle threads with so much memory each (KiB); `ended` and `rest` in MiB."""
+    threads = {"main": [spent(100, "idle")], **workers(count, spent(100, "idle", at=GET))}
+    heaps = {number + 1: (12, each_kib) for number in range(count)}
+    kinds = {MemoryKind.PYTHON_HEAPS: count * each_kib // 1024 + ended + rest, MemoryKind.FILES: 8}
+    reading = a_reading(kinds, {0: (60, 4000), **heaps}, ended_heap_bytes=ended << 20)
+    return look(folder, threads, memory=reading)
+
+
+def large_threads(folder: Path) -> Snapshot:
+    return held(9000, count=32, folder=folder)
+
+
+def large_program(folder: Path) -> Snapshot:
+    """Threads that are large, beside a program that is much larger."""
+    return held(9000, count=32, rest=4000, folder=folder)
+
+
+def many_heaps(folder: Path) -> Snapshot:
+    return held(1050, count=48, folder=folder)
+
+
+def few_heaps(folder: Path) -> Snapshot:
+    return held(1050, count=4, rest=300, folder=folder)
+
+
+def heaps_of_ended_threads(folder: Path) -> Snapshot:
+    return held(200, count=2, ended=300, folder=folder)
+
+
 # --- shape -----------------------------------------------------------------------------------------------
 
 
@@ -428,6 +480,8 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "spin-contention": spinning,
     "allocator-contention": arena,
     "page-fault-storm": faults,
+    "memory-per-thread": large_threads,
+    "memory-overhead": many_heaps,
     "serial-section": serial,
     "load-imbalance": unequal,
     "executor-tiny-tasks": tiny_tasks,
@@ -464,6 +518,8 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "spin-contention": refcounts,
     "allocator-contention": python_allocations,
     "page-fault-storm": few_faults,
+    "memory-per-thread": large_program,
+    "memory-overhead": few_heaps,
     "serial-section": two_busy,
     "load-imbalance": two_busy,
     "executor-tiny-tasks": chunked_tasks,

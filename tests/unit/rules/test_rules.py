@@ -13,7 +13,7 @@ from ftdiag.rules import RULES
 from unit.rules.scenes import LOOKALIKES, TRIGGERS, UNJUDGED
 
 IDS = [rule.id for rule in RULES]
-MEMORY = {"memory-per-thread", "memory-overhead", "allocation-churn"}
+MEMORY = {"allocation-churn"}
 
 
 def ids(snapshot: Snapshot) -> list[str]:
