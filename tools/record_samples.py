@@ -22,11 +22,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ftdiag.errors import FtdiagError
+from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.launcher import SamplerProcess, SamplingRequest
 from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
+from ftdiag.sources.memray import plan
+from ftdiag.tracker import Tracking, TrackingRequest
 from tools.provision.search import find_interpreters
 from tools.samples import SAMPLES, Sample
 from tools.workloads import WORKLOADS, WorkloadFailure, running_workload
@@ -139,6 +141,25 @@ def record(sample: Sample, python: Path, workloads: Path, path: Path) -> None:
         sampler.start(SamplingRequest(pid=running.pid, path=str(path), duration_s=sample.seconds))
         sampler.wait_until_started()
         sampler.wait(sample.seconds + 30.0)
+        sampler.stop()
+        if sample.memory_s:
+            record_memory(running.pid, sample.memory_s, path)
+
+
+def record_memory(pid: int, seconds: int, path: Path) -> None:
+    """Adds a capture of memray, where the interpreter has one (none is released for free-threaded 3.13)."""
+    try:
+        how = plan(pid)
+    except AttachError as error:
+        print(f"{path.name}: without memray: {error.what}", file=sys.stderr, flush=True)
+        return
+    Tracking(TrackingRequest(how, seconds, str(path)), lambda message: None, _go_on).run()
+
+
+def _go_on(wait_s: float) -> bool:
+    """Nobody stops it early."""
+    time.sleep(wait_s)
+    return True
 
 
 def cores_taken(path: Path) -> float:

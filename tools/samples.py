@@ -7,7 +7,7 @@ diagnosis all come from this one list. samples/workloads/README.md describes the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +16,12 @@ from tools.workloads import program_path
 
 BUSY_S: Final = 3.0
 """Recorded of most samples: three hundred ticks; rules cap the severity below one hundred."""
+READING_S: Final = 6.0
+"""The memory is read every five seconds."""
 TWIN_S: Final = 2.0
 """Recorded of twins without a cause."""
+MEMORY_S: Final = 1
+"""A capture of memray of so long has a million allocations."""
 DEADLOCK_S: Final = 5.0
 """A deadlock is one when it has stood for three seconds."""
 STUCK_S: Final = 12.0
@@ -44,6 +48,8 @@ class Sample:
     options: tuple[str, ...] = ()
     environ: tuple[tuple[str, str], ...] = ()
     seconds: float = BUSY_S
+    memory_s: int = 0
+    """After that, memray is attached for so long, where the interpreter has it."""
     why_not: tuple[tuple[str, str], ...] = ()
 
     def expected_on(self, version: str) -> bool:
@@ -162,6 +168,16 @@ SAMPLES: Final[tuple[Sample, ...]] = (
     _fixed("cross_thread_free"),
     _shows("fresh_buffers", "page-fault-storm", line="frame[::PAGE]"),
     _fixed("fresh_buffers"),
+    _shows("thread_caches", "memory-per-thread", "server-0 to server-31", threads=32, seconds=READING_S),
+    _fixed("thread_caches", threads=32),
+    _shows("thread_heaps", "memory-overhead", "48 threads", threads=48, seconds=READING_S),
+    _fixed("thread_heaps", threads=48),
+    replace(
+        _shows("temporary_objects", "allocation-churn", line="return Vector("),
+        memory_s=MEMORY_S,
+        why_not=(("3.13", "memray has no release for free-threaded 3.13"),),
+    ),
+    replace(_fixed("temporary_objects"), memory_s=MEMORY_S),
     # --- the shape of the program ---
     _shows("serial_merge", "serial-section", "serial_merge.py"),
     _fixed("serial_merge"),

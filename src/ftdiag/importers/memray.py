@@ -32,6 +32,7 @@ from ftdiag.errors import RecordingError
 from ftdiag.importers import memray_child, memray_sums
 from ftdiag.importers.memray_sums import OTHER_STACK, Ints, Sums
 from ftdiag.model import (
+    IMPORTED_PREFIX,
     Allocations,
     End,
     EndReason,
@@ -545,7 +546,7 @@ def write_recording(allocations: Allocations, output: Path, source: Path) -> Non
         started_unix_ns=allocations.begin_unix_ns,
         ftdiag_version=__version__,
         host="?",
-        source="memray",
+        source=f"{IMPORTED_PREFIX}memray capture",
         native=f"not measured: {why}",
     )
     writer = RecordingWriter(output, target, settings)

@@ -38,6 +38,8 @@ def verdict(snapshot: Snapshot) -> tuple[str, Severity | None]:
 def state_of_affairs(snapshot: Snapshot) -> str:
     """For example "1.93 of 2 cores on CPU; 8 threads: 2 run, 6 wait (lock 71 %)"."""
     metrics = snapshot.metrics
+    if snapshot.imported is not None and not metrics.ticks and snapshot.allocations is not None:
+        return "a capture of memray: what allocates (6: memory), and no samples of where time goes"
     if snapshot.imported is not None:
         return f"samples of {plural(metrics.threads, 'thread')}, and nothing else: {snapshot.imported}"
     busy = cores(metrics.on_cpu_cores)
