@@ -11,6 +11,7 @@ recording share what they can. Chunks are cut at window ids, which do not move w
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,12 +26,14 @@ from ftdiag.analysis import (
     memory,
     oncpu,
     pauses,
+    scaling,
     tasks,
     timeline,
 )
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.locks import WaitEdge
+from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.standing import StandingLook
 from ftdiag.analysis.ticks import STATES, tick_runs
 from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
@@ -57,7 +60,17 @@ from ftdiag.rules.base import Now
 from ftdiag.rules.charges import facts_of
 from ftdiag.rules.workload import workload_of
 
-__all__ = ["CallNode", "History", "Lanes", "Session", "Timeline", "WaitEdge"]
+__all__ = [
+    "Between",
+    "CallNode",
+    "History",
+    "Lanes",
+    "NoCurve",
+    "ScalingCurve",
+    "Session",
+    "Timeline",
+    "WaitEdge",
+]
 
 CHUNK_WINDOWS: Final = 32
 """Windows digested together: enough for numpy to be busy, few enough to be redone every second."""
@@ -192,6 +205,19 @@ class Session:
             accounting.NATIVE_STATES,
         )
 
+    def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
+        """Cores against the number of threads that had work, fitted to the windows of a range."""
+        first, last = self._positions(t0_ns, t1_ns)
+        courses = [digest.course for digest in self._digests_of(first, last)]
+        if not courses:
+            return NoCurve("nothing was recorded in this range")
+        recording = self._recording
+        return scaling.curve(
+            np.maximum(recording.t1_ns[first:last] - recording.t0_ns[first:last], 0),
+            np.concatenate([course.states_ns for course in courses]),
+            np.concatenate([course.cpu_ns for course in courses]),
+        )
+
     def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes | None:
         """What every thread did over a range, in at most `slices` slices."""
         first, last = self._positions(t0_ns, t1_ns)
@@ -232,6 +258,10 @@ class Session:
     def deadlocks(self, standing_ns: float = locks.DEADLOCK_NS) -> tuple[tuple[locks.WaitEdge, ...], ...]:
         """Cycles of known holders at the last tick that have stood for `standing_ns` (at most GRAPH_NS)."""
         return locks.deadlocks(self.wait_graph(), standing_ns)
+
+    def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
+        """Cycles of known holders among waits that were asked for already."""
+        return locks.deadlocks(edges)
 
     def stuck_threads(self, standing_ns: float = locks.STUCK_NS) -> tuple[locks.StuckThread, ...]:
         """Threads that have not moved for `standing_ns` (at most GRAPH_NS) while others worked."""

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ftdiag.analysis.locks import deadlocks
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,
@@ -44,7 +45,7 @@ from ftdiag.model import (
     ThreadState,
     Wait,
 )
-from ftdiag.session import CallNode, History, Lanes, Timeline, WaitEdge
+from ftdiag.session import CallNode, History, Lanes, NoCurve, ScalingCurve, Timeline, WaitEdge
 from ftdiag.tui.sourcetext import SourceLines
 
 SECOND = 1_000_000_000
@@ -409,6 +410,7 @@ class FakeQueries:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.picture = contended()
+        self.edges: tuple[WaitEdge, ...] | None = None
         self.curve: ScalingCurve | NoCurve = NoCurve(
             "not enough different numbers of threads: it needs 4 that had work for 3 seconds each, and this"
             " range has 1",
@@ -460,6 +462,8 @@ class FakeQueries:
     def wait_graph(self) -> tuple[WaitEdge, ...]:
         """Two threads that wait for a third, and one for nobody knows whom."""
         self.asked.append("waits")
+        if self.edges is not None:
+            return self.edges
         one, two, three = (self.picture.threads[number].info for number in (1, 2, 3))
         stack = (PUT, CRUNCH)
         return (

@@ -402,7 +402,7 @@ async def test_light_and_dark() -> None:
 
 @pytest.mark.parametrize("close", ["escape", "question_mark", "q", "space", "enter"])
 async def test_help_shows_every_key_and_goes_away(close: str) -> None:
-    async with driving(size=(100, 80)) as (app, pilot):
+    async with driving(size=(100, 95)) as (app, pilot):
         await press(pilot, "question_mark")
         assert isinstance(app.screen, HelpScreen)
         text = screen_text(app)

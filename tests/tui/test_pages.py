@@ -9,9 +9,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ftdiag.model import Severity, ThreadState
+from ftdiag.analysis.scaling import curve, predicted
+from ftdiag.model import Confidence, Pauses, Severity, SharedObject, ThreadInfo, ThreadState
+from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.panes.evidence import finding_text, leads_to
@@ -22,7 +25,7 @@ from ftdiag.tui.source import SECOND_NS, Selection, clock
 from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles
 from ftdiag.tui.verdict import verdict
 from tui.driving import driving, go, idle, press, screen_lines, screen_text, table, until
-from tui.pictures import SECOND, FakeSource, contended, finding, findings, measured
+from tui.pictures import CACHE_LOCK, CRUNCH, PUT, SECOND, FakeSource, contended, finding, findings, measured
 
 LOOK = look_for(DARK, False)
 
@@ -177,8 +180,83 @@ async def test_locks_say_who_waits_now() -> None:
         await go(pilot, "3", "enter")
         await press(pilot, "end")
         await idle(pilot)
-        assert "worker-1 for self._lock (_thread.lock), held by worker-0" in screen_text(app)
-        assert "held by unknown" in screen_text(app)
+        text = screen_text(app)
+        assert "worker-0 holds at cache.py:88 Cache.put" in text
+        assert "└─ worker-1 waits for self._lock (_thread.lock) 1.20 s" in text
+        assert "nobody knows who holds" in text
+        assert "DEADLOCK" not in text
+
+
+async def test_a_deadlock_is_the_first_thing_the_locks_say() -> None:
+    # GIVEN two threads that wait for each other, and a third for one of them
+    source = FakeSource(measured(contended()))
+    one, two, three = (each.info for each in contended().threads[1:4])
+    stack = (PUT, CRUNCH)
+
+    def edge(waiter: ThreadInfo, holder: ThreadInfo) -> WaitEdge:
+        return WaitEdge(waiter, CACHE_LOCK, 1, holder, Confidence.KNOWN, 9e9, stack, stack)
+
+    source.queries.edges = (edge(one, two), edge(two, one), edge(three, one))
+    async with driving(source, size=(100, 100)) as (app, pilot):
+        await go(pilot, "3")
+
+        # THEN the circle is told, and the graph ends although it goes round
+        text = screen_text(app)
+        assert "DEADLOCK of 2 threads, for 9.00 s or more" in text
+        assert "worker-1 has at cache.py:88 Cache.put" in text
+        assert "worker-2 waits for self._lock" in text
+
+
+async def test_pauses_are_with_the_locks_and_at_the_line_that_asked_for_them() -> None:
+    pauses = Pauses(contended().threads[1].info, Confidence.INFERRED, "gc", (PUT, CRUNCH), 12, 3e8, 4e7, 5)
+    async with driving(replace(contended(), pauses=(pauses,)), size=(120, 70)) as (app, pilot):
+        await go(pilot, "3", "enter", "end")
+        text = screen_text(app)
+        assert "300 ms in 12" in text
+        assert "asked for by worker-0 at cache.py:88 Cache.put for gc (inferred)" in text
+        await go(pilot, "4")
+        assert "pauses asked for here" in screen_text(app)
+        await go(pilot, "j")
+        assert "pauses asked for here" not in screen_text(app)
+
+
+async def test_a_line_tells_its_shared_objects_and_machine_code() -> None:
+    picture = contended()
+    hot = replace(
+        picture.hot[0],
+        shared=(SharedObject("CONFIG", "dict", Confidence.INFERRED),),
+        native=(("_Py_DecRefShared", 0.62), ("memcpy", 0.001)),
+    )
+    async with driving(replace(picture, hot=(hot, *picture.hot[1:])), size=(160, 50)) as (app, pilot):
+        await go(pilot, "4")
+        text = screen_text(app)
+        assert "CONFIG (dict, possibly)" in text
+        assert "62 % _Py_DecRefShared" in text
+        assert "memcpy" not in text
+
+
+async def test_a_scaling_curve_or_why_there_is_none() -> None:
+    source = FakeSource(measured(contended()))
+    async with driving(source, size=(100, 80)) as (app, pilot):
+        await go(pilot, "5")
+        assert "not enough different numbers of threads" in screen_text(app)
+
+        # WHEN a recording has seen 1 to 5 threads at work
+        threads = np.repeat(np.arange(1.0, 6.0), 4)
+        states = np.zeros((len(threads), len(ThreadState) + 1))
+        states[:, ThreadState.WORK] = predicted(np.array([0.9, 0.1, 0.02]), threads) * SECOND
+        states[:, ThreadState.LOCK] = threads * SECOND - states[:, ThreadState.WORK]
+        length = np.full(len(threads), SECOND, dtype=np.int64)
+        source.queries.curve = curve(length, states, length)
+        await go(pilot, "1", "5")
+
+        # THEN its parts are told, each with what is left open
+        text = screen_text(app)
+        assert "contention (sigma)" in text
+        assert "0.1 (0.1 to 0.1, 9 of 10 resamples)" in text
+        assert "6.7 (6.7 to 6.7); beyond the 5 that were seen" in text
+        assert "only 5 different numbers of threads" in text
+        assert "above 2 cores threads share them" in text
 
 
 # --- hot code --------------------------------------------------------------------------------------------

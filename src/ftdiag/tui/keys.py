@@ -47,7 +47,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("m", "hot code: lines, functions, call tree"),
     Key("x", "hot code: sort by the time in one state, then the next"),
     Key("e", "hot code: open the line in $VISUAL or $EDITOR"),
-    Key("M", "attach memray for 10 s: which lines allocate; says the price, asks"),
+    Key("M", "which lines allocate: memray for 10 s; it asks first"),
     Key("+, }", "a narrower range; with a cursor in time, around it"),
     Key("-, {", "a wider range"),
     Key("0, End", "back to now, if paused or rewound"),

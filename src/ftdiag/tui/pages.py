@@ -7,6 +7,7 @@ overview has other panes beside it; the style sheet says where they stand.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol, cast
 
 from textual.app import ComposeResult
@@ -220,7 +221,7 @@ class Pages(Container):
             panel.show_lines(MAIN_PAGES.get(self.page, "").capitalize() or "No data yet", _no_data)
             return
         simple: dict[str, tuple[str, Callable[[Snapshot, int, Look], Lines]]] = {
-            "scaling": ("5 Scaling", scaling_lines),
+            "scaling": ("5 Scaling", partial(scaling_lines, view.extras.scaling)),
             "memory": ("6 Memory", memory_lines),
             "quality": ("7 Quality", quality_lines),
         }
@@ -280,6 +281,7 @@ class Pages(Container):
             functions=self.hot.display and self.hot.mode is Mode.FUNCTIONS,
             tree=self.hot.display and self.hot.mode is Mode.TREE,
             waits=self.page == "locks",
+            scaling=self.page == "scaling",
             source=frame.filename if frame is not None else None,
         )
 

@@ -15,7 +15,7 @@ from ftdiag.tui.sourcetext import SourceLines
 
 if TYPE_CHECKING:
     # Brings numpy, which the first picture (without data) need not wait for.
-    from ftdiag.session import CallNode, History, Lanes, Timeline, WaitEdge
+    from ftdiag.session import CallNode, History, Lanes, NoCurve, ScalingCurve, Timeline, WaitEdge
 
 SECOND_NS: Final = 1_000_000_000
 PRESETS: Final[tuple[int | None, ...]] = (10 * SECOND_NS, 60 * SECOND_NS, None)
@@ -44,6 +44,12 @@ class Queries(Protocol):
 
     def wait_graph(self) -> Sequence[WaitEdge]:
         """Who waits for whom at the last tick."""
+
+    def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
+        """Cores against the number of threads that had work."""
+
+    def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
+        """Circles of waits that have stood for a while."""
 
 
 class SnapshotSource(Protocol):
@@ -165,6 +171,7 @@ class Wants:
     functions: bool = False
     tree: bool = False
     waits: bool = False
+    scaling: bool = False
     source: str | None = None
 
 
@@ -178,6 +185,8 @@ class Extras:
     functions: tuple[HotLine, ...] | None = None
     tree: tuple[CallNode, ...] | None = None
     waits: tuple[WaitEdge, ...] | None = None
+    deadlocks: tuple[tuple[WaitEdge, ...], ...] | None = None
+    scaling: ScalingCurve | NoCurve | None = None
     source: SourceLines | None = None
 
 

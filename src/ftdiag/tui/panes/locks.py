@@ -1,6 +1,7 @@
-"""The locks pane: who waits for which lock how long, and who held it meanwhile.
+"""The locks pane: who waits for which lock how long, and who held it meanwhile; deadlocks and pauses.
 
-In: a `View`. Out: a table with a panel of the holders and waiters of the lock under the cursor.
+In: a `View`. Out: a table with a panel of the holders and waiters of the lock under the cursor, who waits for
+whom now, and the stop-the-world pauses of the range.
 """
 
 from __future__ import annotations
@@ -11,20 +12,28 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.events import Resize
 
-from ftdiag.model import LockMetrics, LockRef, ThreadInfo
-from ftdiag.tui.lines import Lines, LinesPanel
+from ftdiag.model import Confidence, LockMetrics, LockRef, Pauses, Stack, ThreadInfo
+from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
-from ftdiag.tui.panes.stacks import stack_lines
+from ftdiag.tui.panes.stacks import place_and_function, stack_lines
 from ftdiag.tui.source import View
-from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.units import percent, seconds
+from ftdiag.tui.table import HEAD_LINES, Column, Table, text_column
+from ftdiag.units import percent, plural, seconds
 
 if TYPE_CHECKING:
     from ftdiag.session import WaitEdge
 
 MAX_PARTIES = 12
-"""Holders and waiters listed of one lock."""
+"""Holders and waiters listed of one lock; threads of one deadlock."""
+MAX_CYCLES = 4
+MAX_GRAPH = 60
+"""Lines of the graph of waits."""
+MAX_DEPTH = 6
+"""Waits behind waits that are set in further."""
+MAX_PAUSES = 8
+LEAST_TABLE = 6
 
 
 def lock_words(lock: LockRef) -> str:
@@ -158,30 +167,108 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     return lines
 
 
-def waits_now_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines:
-    """Who waits for whom at this moment, the longest first."""
-    lines: Lines = [[Segment(look.cut(" Waiting now", width), look.strong)]]
-    for edge in sorted(edges, key=lambda edge: -edge.since_ns)[:MAX_PARTIES]:
-        holder = "unknown" if edge.holder is None else thread_words(edge.holder)
-        sure = (
-            "" if edge.holder is None or edge.confidence.label == "known" else f" ({edge.confidence.label})"
-        )
-        lines.append(
-            [
-                Segment(f" {seconds(edge.since_ns)} ", look.accent),
-                Segment(
-                    look.cut(
-                        f"{thread_words(edge.waiter)} for {lock_words(edge.lock)}, held by {holder}{sure}",
-                        max(8, width - 10),
-                    ),
-                    look.text,
-                ),
-            ]
-        )
-    if len(edges) > MAX_PARTIES:
-        lines.append([Segment(look.cut(f" {len(edges) - MAX_PARTIES} more", width), look.muted)])
+def _sure(confidence: Confidence) -> str:
+    """How sure it is, where it is not known."""
+    return "" if confidence is Confidence.KNOWN else f" ({confidence.label})"
+
+
+def _at(stack: Stack) -> str:
+    """Where a stack is: its innermost frame."""
+    return f" at {place_and_function(stack[0])}" if stack else ""
+
+
+def deadlock_lines(cycles: Sequence[Sequence[WaitEdge]], width: int, look: Look) -> Lines:
+    """Circles of threads of which each waits for the next: none of them goes on by itself."""
+    lines: Lines = []
+    for number, cycle in enumerate(cycles[:MAX_CYCLES]):
+        if number:
+            lines.append([])
+        stood = seconds(min(edge.since_ns for edge in cycle))
+        what = f" DEADLOCK of {plural(len(cycle), 'thread')}, for {stood} or more"
+        lines.append([Segment(look.cut(what, width), look.error)])
+        for edge in cycle[:MAX_PARTIES]:
+            lines += figure(
+                thread_words(edge.waiter),
+                f"waits for {lock_words(edge.lock)}{_at(edge.stack)}, which"
+                f" {thread_words(edge.holder)} has{_at(edge.holder_stack)}",
+                width,
+                look,
+            )
+        if len(cycle) > MAX_PARTIES:
+            lines.append([Segment(look.cut(f" {len(cycle) - MAX_PARTIES} more", width), look.muted)])
+    if len(cycles) > MAX_CYCLES:
+        lines.append([Segment(look.cut(f" {len(cycles) - MAX_CYCLES} more circles", width), look.muted)])
+    return lines
+
+
+def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines:
+    """Who waits for whom at this moment: each holder, what it has, and below it those that wait."""
+    lines: Lines = [[Segment(look.cut(" Who waits for whom now", width), look.strong)]]
     if not edges:
         lines.append([Segment(look.cut("   nobody waits for a known lock", width), look.muted)])
+        return lines
+    below: dict[int | None, list[WaitEdge]] = {}
+    for edge in sorted(edges, key=lambda edge: -edge.since_ns):
+        below.setdefault(None if edge.holder is None else edge.holder.index, []).append(edge)
+    waiting = {edge.waiter.index for edge in edges}
+    # From those that do not wait themselves; what is left then is circles.
+    roots = [holder for holder in below if holder is None or holder not in waiting]
+    roots += [holder for holder in below if holder not in roots]
+    shown: set[int | None] = set()
+
+    def branch(holder: int | None, depth: int) -> None:
+        if holder in shown:
+            return
+        shown.add(holder)
+        for edge in below.get(holder, ()):
+            if len(lines) > MAX_GRAPH:
+                return
+            arrow = "`-" if look.ascii_only else "└─"
+            indent = " " * (2 + 3 * min(depth, MAX_DEPTH))
+            sure = "" if edge.holder is None else _sure(edge.confidence)
+            text = f"{thread_words(edge.waiter)} waits for {lock_words(edge.lock)}{sure}"
+            time = f" {seconds(edge.since_ns)}"
+            room = max(8, width - len(indent) - 3 - len(time) - 1)
+            lines.append(
+                [
+                    Segment(f"{indent}{arrow} ", look.muted),
+                    Segment(look.cut(text, room), look.text),
+                    Segment(time, look.accent),
+                ]
+            )
+            branch(edge.waiter.index, depth + 1)
+
+    for root in roots:
+        if root in shown or len(lines) > MAX_GRAPH:
+            continue
+        holding = below[root][0]
+        name = "nobody knows who" if holding.holder is None else thread_words(holding.holder)
+        where = _at(holding.holder_stack)
+        lines.append([Segment(look.cut(f" {name} holds{where}", width), look.text)])
+        branch(root, 0)
+    listed = sum(len(below.get(holder, ())) for holder in shown)
+    if listed < len(edges) or len(lines) > MAX_GRAPH:
+        lines.append([Segment(look.cut(f" {plural(len(edges), 'wait')} in all", width), look.muted)])
+    return lines
+
+
+def pauses_lines(pauses: Sequence[Pauses], width: int, look: Look) -> Lines:
+    """Stop-the-world pauses: how many and how long, why, and where they were asked for."""
+    lines: Lines = [[Segment(look.cut(" Stop-the-world pauses", width), look.strong)]]
+    if not pauses:
+        lines.append([Segment(look.cut("   none seen in this range", width), look.muted)])
+    for each in pauses[:MAX_PAUSES]:
+        reason = f" for {each.reason}" if each.reason else ""
+        who = "not known" if each.requester is None else thread_words(each.requester)
+        lines += figure(
+            f"{seconds(each.total_ns)} in {each.count}",
+            f"asked for by {who}{_at(each.stack)}{reason}{_sure(each.confidence)};"
+            f" longest {seconds(each.longest_ns)}, at most {plural(each.threads_max, 'thread')} stopped",
+            width,
+            look,
+        )
+    if len(pauses) > MAX_PAUSES:
+        lines.append([Segment(look.cut(f" {len(pauses) - MAX_PAUSES} more places", width), look.muted)])
     return lines
 
 
@@ -193,6 +280,8 @@ class LocksPane(Container):
         self._table = LocksTable()
         self._parties = LinesPanel("Holders and waiters", "parties")
         self._now: tuple[WaitEdge, ...] | None = None
+        self._deadlocks: tuple[tuple[WaitEdge, ...], ...] = ()
+        self._pauses: tuple[Pauses, ...] = ()
 
     def compose(self) -> ComposeResult:
         """Side by side."""
@@ -202,23 +291,49 @@ class LocksPane(Container):
     def show_view(self, view: View) -> None:
         """Take the locks of a view."""
         self._now = view.extras.waits
+        self._deadlocks = view.extras.deadlocks or ()
+        self._pauses = view.snapshot.pauses if view.snapshot else ()
         self._table.empty_text = "no waits for locks in this range"
         self._table.show_rows(view.snapshot.locks if view.snapshot else ())
+        self._share_height()
+
+    def on_resize(self, _: Resize) -> None:
+        """Share the height anew."""
+        self._share_height()
+
+    def _share_height(self) -> None:
+        """The table gets what its rows need, at most two fifths where the parties are shown too."""
+        if not self.size.height:
+            return
+        if not self._parties.display:
+            self._table.styles.height = "1fr"
+            return
+        needed = HEAD_LINES + 1 + len(self._table.rows)
+        self._table.styles.height = max(LEAST_TABLE, min(needed, self.size.height * 2 // 5))
 
     def on_table_moved(self, event: Table.Moved) -> None:
-        """Show the parties of the lock under the cursor."""
+        """Show the parties of the lock under the cursor, and what concerns all locks."""
         event.stop()
         row = self._table.current
-        now = self._now
-        if row is None:
-            self._parties.show_lines("Holders and waiters", lambda _width, _look: [])
-            return
+        now, deadlocks, pauses = self._now, self._deadlocks, self._pauses
 
         def make(width: int, look: Look) -> Lines:
-            lines = party_lines(row, width, look)
-            return lines if now is None else [*lines, [], *waits_now_lines(now, width, look)]
+            blocks: list[Lines] = []
+            if deadlocks:
+                blocks.append(deadlock_lines(deadlocks, width, look))
+            if row is not None:
+                blocks.append(party_lines(row, width, look))
+            if now is not None:
+                blocks.append(wait_graph_lines(now, width, look))
+            if pauses or row is None:
+                blocks.append(pauses_lines(pauses, width, look))
+            lines: Lines = []
+            for block in blocks:
+                lines += [[], *block] if lines else block
+            return lines
 
-        self._parties.show_lines(f"Holders and waiters of {lock_words(row.lock)}", make)
+        title = "Holders and waiters"
+        self._parties.show_lines(title if row is None else f"{title} of {lock_words(row.lock)}", make)
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Go to the parties, to scroll them."""

@@ -1,11 +1,11 @@
 """Scaling: ideal against actual cores, threads at once, the chain of factors, the balance of load.
 
-In: a snapshot. Out: lines for a panel.
+In: a snapshot, and the curve fitted to the range. Out: lines for a panel.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, cast
 
 from rich.segment import Segment
 
@@ -17,9 +17,14 @@ from ftdiag.tui.panes.overview import cores_line, ideal_of, lost_words, scaled_b
 from ftdiag.tui.verdict import whole_or_cores
 from ftdiag.units import cores, percent, seconds
 
+if TYPE_CHECKING:
+    # Brings numpy, which the first picture (without data) need not wait for.
+    from ftdiag.session import Between, NoCurve, ScalingCurve
+
 MOST_BARS: Final = 24
 SAID_SHARE: Final = 0.005
 MOST_THREADS: Final = 16
+FARTHEST_WORDS: Final = "four times"
 SHOWN_UNSEEN_CORES: Final = 0.05
 """Less than this is what threads used that ended between two looks, and no news."""
 
@@ -37,8 +42,8 @@ FACTOR_WORDS: Final = {
 }
 
 
-def scaling_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
-    """The pane."""
+def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, width: int, look: Look) -> Lines:
+    """The pane; `curve` is `None` until it was asked for."""
     metrics = snapshot.metrics
     room = min(70, max(12, width * 2 // 5))
     lines: Lines = heading("Ideal against actual", width, look)[1:]
@@ -65,11 +70,79 @@ def scaling_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     lines += _threads_at_once(metrics, width, look)
     lines += _chain(metrics, width, look)
     lines += _balance(snapshot, width, look)
-    lines += heading("Speedup against number of threads", width, look)
-    lines += figure(
-        "fitted curve", "not in this recording: it needs runs with 1, 2, 4 ... threads", width, look
-    )
+    lines += _curve(curve, metrics.capacity_cores, width, look)
     return lines
+
+
+def _curve(curve: ScalingCurve | NoCurve | None, capacity: float | None, width: int, look: Look) -> Lines:
+    lines = heading("Cores against the number of threads that had work at the same time", width, look)
+    if curve is None:
+        return [*lines, [Segment(" reading ...", look.muted)]]
+    points = getattr(curve, "points", None)
+    if points is None:
+        no_curve = cast("NoCurve", curve)
+        lines += figure("fitted curve", no_curve.why, width, look)
+        if no_curve.seen:
+            lines += figure("seen", ", ".join(map(str, no_curve.seen[:MOST_BARS])) + " threads", width, look)
+        return lines
+    found = cast("ScalingCurve", curve)
+    what = "useful" if found.useful else "in use"
+    room = max(8, width - 42)
+    top = max(max(point.cores, point.fitted.high, 1e-9) for point in points)
+    lines.append(
+        [
+            look.cell("threads", 8, look.muted, right=True),
+            look.cell(what, 8, look.muted, right=True),
+            look.cell("fitted", 8, look.muted, right=True),
+            look.cell("9 of 10 within", 15, look.muted, right=True),
+        ]
+    )
+    for point in points[:MOST_BARS]:
+        track = ("." if look.ascii_only else "·") * room
+        filled = round(room * point.cores / top)
+        mark = min(room - 1, max(0, round(room * point.fitted.value / top)))
+        body = (("#" if look.ascii_only else "█") * filled + track)[:room]
+        body = body[:mark] + ("|" if look.ascii_only else "┃") + body[mark + 1 :]
+        band = f"{cores(point.fitted.low)}-{cores(point.fitted.high)}"
+        over = capacity is not None and point.threads > capacity
+        lines.append(
+            [
+                look.cell(str(point.threads), 8, look.text, right=True),
+                look.cell(cores(point.cores), 8, look.strong, right=True),
+                look.cell(cores(point.fitted.value), 8, look.text, right=True),
+                look.cell(band, 15, look.muted, right=True),
+                Segment("  "),
+                Segment(body, look.accent if over else look.good),
+            ]
+        )
+    if len(points) > MOST_BARS:
+        lines.append([Segment(f" {len(points) - MOST_BARS} more numbers of threads", look.muted)])
+    lines += figure("contention (sigma)", _within(found.contention), width, look)
+    lines += figure("crosstalk (kappa)", _within(found.crosstalk), width, look)
+    lines += figure("Amdahl's law alone", f"sigma {found.amdahl_contention:.3g}", width, look)
+    largest = points[-1].threads
+    best = found.best_threads
+    words = (
+        f"more threads than {FARTHEST_WORDS} the {largest} that were seen, if at all"
+        if best is None
+        else f"{best.value:.1f} ({best.low:.1f} to {best.high:.1f})"
+        + (f"; beyond the {largest} that were seen" if best.value > largest else "")
+    )
+    lines += figure("best number of threads", words, width, look)
+    if found.uncertain:
+        lines += figure("uncertain", f"only {len(points)} different numbers of threads", width, look)
+    if capacity is not None and largest > capacity:
+        lines += figure(
+            "beware",
+            f"above {whole_or_cores(capacity)} cores threads share them: the curve bends there by itself",
+            width,
+            look,
+        )
+    return lines
+
+
+def _within(between: Between) -> str:
+    return f"{between.value:.3g} ({between.low:.3g} to {between.high:.3g}, 9 of 10 resamples)"
 
 
 def _threads_at_once(metrics: Metrics, width: int, look: Look) -> Lines:
