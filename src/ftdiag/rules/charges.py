@@ -33,7 +33,7 @@ from ftdiag.rules import settings
 from ftdiag.rules.base import Charges, Facts, LineCharge, LockCharge, Now, finite
 from ftdiag.rules.libraries import library_rule
 from ftdiag.rules.shape import shape_of
-from ftdiag.rules.wording import is_library, leaves
+from ftdiag.rules.wording import is_library, is_wait_for_others, leaves
 
 SPIN_SHARE: Final = 0.25
 """From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:
@@ -323,6 +323,8 @@ def _lines(
                 atomic_cores=charge.atomic_cores + atomic,
                 threads=max(charge.threads, line.threads),
             )
+        elif rule == "spin-contention" and is_wait_for_others(line.frame):
+            continue  # who waits for an event yields a few times, too, before it parks
         elif rule is not None:
             lines.append(LineCharge(rule, line, spin, atomic))
     return locks, lines

@@ -26,7 +26,7 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="known",
                 subject=subject_of(frame, thread=thread.info.name),
                 summary=(
-                    f"The event loop in {short(thread.info.name)} is on a core for"
+                    f"The event loop in {short(thread.info.name)} is on a core, or wants one, for"
                     f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other threads"
                     f" do little, and up to {of_cores(shape.lost_cores, facts.capacity)} stay empty."
                 ),

@@ -17,9 +17,9 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
-from ftdiag.rules.libraries import LIBRARY_FRAMES, lines_of, on_cpu_cores
+from ftdiag.rules.libraries import LIBRARY_FRAMES, on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.shape import LARGE_WORK, OVERHEAD_SHARE, works_long
+from ftdiag.rules.shape import LARGE_WORK, OVERHEAD_SHARE, handing_lines, works_long
 from ftdiag.rules.wording import is_library, of_cores, place, place_in, report_again
 
 WAKEUP_US: Final = Threshold(
@@ -31,7 +31,7 @@ WAKEUP_US: Final = Threshold(
 
 
 def _judge(facts: Facts) -> Verdict:
-    lines = lines_of(facts, RULE.id)
+    lines = handing_lines(facts)
     cores = on_cpu_cores(facts, lines)
     on_cpu = facts.metrics.on_cpu_cores
     part = cores / on_cpu if on_cpu > 0 else 0.0

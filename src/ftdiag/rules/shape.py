@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from ftdiag.model import Stack, ThreadMetrics, ThreadState
+from ftdiag.model import HotLine, Stack, ThreadMetrics, ThreadState
 from ftdiag.rules.base import (
     Charges,
     Clear,
@@ -28,7 +28,7 @@ LOOP_BUSY: Final = Threshold(
     "event_loop_cpu_share",
     0.7,
     "ratio",
-    "a loop that is on a core for 70 % of the time answers late: requests queue from there on",
+    "a loop that is on a core, or wants one, for 70 % of the time answers late: requests queue from there on",
 )
 OTHERS_BUSY: Final = Threshold(
     "other_threads_cpu_share",
@@ -134,22 +134,35 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
     if unnamed > UNNAMED.value * alive:
         part = share(unnamed, alive)
         return Shape(unnamed=f"{part} of thread-time is in waits that could not be named: they may be locks")
-    # Cores that other programs took hide no serial section: ticks count threads that want one as well.
+    # Cores that other programs took hide no shape: threads that want one count as busy.
     taken = finite(facts.metrics.other_programs_cores or 0.0)
     own = lost - min(finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0)), taken)
     wanted = _potential_workers(python)
     room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
     # Who hands out tasks that are too small is alone at work, and it is no serial section.
-    handing = on_cpu_cores(facts, lines_of(facts, "executor-tiny-tasks"))
+    handing = on_cpu_cores(facts, handing_lines(facts))
     handed = handing / max(facts.metrics.on_cpu_cores, 1e-9)
     if facts.over(OVERHEAD_SHARE, handed, "executor-tiny-tasks") and not works_long(facts):
         return Shape("executor-tiny-tasks", None, room)
     # In this order: a loop or I/O explains what would else look serial or unbalanced.
     for find in (_event_loop, _io, _imbalance, _serial, _idle):
-        shape = find(facts, python, room, own if find is _serial else lost)
+        shape = find(facts, python, room, lost if find is _idle else own)
         if shape is not None:
             return shape
     return Shape(room_cores=room)
+
+
+def handing_lines(facts: Facts) -> list[HotLine]:
+    """The lines at which an executor hands out tasks: those at which threads rather work than wait for one.
+
+    A worker that has just been woken is still at the line that it waited at, and may want a core for long.
+    """
+    return [
+        line
+        for line in lines_of(facts, "executor-tiny-tasks")
+        if on_cpu_cores(facts, [line]) * facts.metrics.duration_ns
+        >= finite(line.states_ns.get(ThreadState.IDLE, 0.0))
+    ]
 
 
 def works_long(facts: Facts) -> bool:
@@ -185,7 +198,8 @@ def _is_loop(stack: Stack) -> bool:
 def _event_loop(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
     duration = facts.metrics.duration_ns
     busy = max(python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
-    part = busy.cpu_ns / duration
+    # A loop that wants a core all the time is as busy as one that has it.
+    part = min(1.0, (busy.cpu_ns + busy.run_queue_ns) / duration)
     others = sum(thread.cpu_ns for thread in facts.threads) - busy.cpu_ns
     key = "event-loop-bound"
     if not facts.over(LOOP_BUSY, part, key) or others > OTHERS_BUSY.value * busy.cpu_ns:

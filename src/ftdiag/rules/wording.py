@@ -39,6 +39,20 @@ def is_file(frame: Frame, end: str) -> bool:
     return frame.filename.endswith("/" + end) and is_library(frame)
 
 
+def is_wait_for_others(frame: Frame) -> bool:
+    """Whether a frame is where threading waits for something to happen, not for its turn."""
+    return is_file(frame, "threading.py") and frame.function in (
+        "Condition.wait",
+        "Condition.wait_for",
+        "Event.wait",
+        "Barrier.wait",
+        "Barrier._wait",
+        "Thread.join",
+        "Thread._wait_for_tstate_lock",
+        "Thread.start",
+    )
+
+
 def program_frame(stack: Stack) -> Frame | None:
     """The innermost frame of the program's own code, else the innermost."""
     for frame in stack:

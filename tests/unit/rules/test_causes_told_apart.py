@@ -28,6 +28,7 @@ from ftdiag.rules.wording import lock_expression
 from ftdiag.session import Session
 from ftdiag.sources import procfs
 from unit.rules.scenes import (
+    LIB,
     WORK,
     list_lock,
     look,
@@ -343,3 +344,25 @@ def test_threads_that_work_for_a_moment_each_are_no_serial_section(tmp_path: Pat
         for number in range(8)
     }
     assert "serial-section" not in ids(look(tmp_path, threads, of=target(capacity_cores=4.0)))
+
+
+def test_yielding_before_a_wait_for_an_event_is_no_contention(tmp_path: Path) -> None:
+    # GIVEN threads that spin where they wait for a barrier WHEN judged THEN there is no lock to look for
+    at = f"{LIB}/threading.py:359 Condition.wait < {LIB}/threading.py:764 Barrier._wait < /srv/app.py:9 step"
+    assert "spin-contention" not in ids(look(tmp_path, wasting("spin", at, share=20)))
+    assert "spin-contention" in ids(look(tmp_path, wasting("spin", WORK, share=20)))
+
+
+def test_a_loop_that_wants_a_core_is_as_busy_as_one_that_has_it(tmp_path: Path) -> None:
+    # GIVEN a busy loop that gets half of a core, beside programs that use the rest
+    alone = {"main": [spent(100, "work", at=loop_stack(tmp_path))]}
+    half = counted(cpu_ns=500_000_000, run_queue_ns=500_000_000)
+    snapshot = look(tmp_path, alone, counters={"main": half})
+    assert "event-loop-bound" in ids(judged(snapshot, other_programs_cores=1.5))
+
+
+def test_a_worker_at_the_line_where_it_waited_hands_out_nothing(tmp_path: Path) -> None:
+    # GIVEN a pool whose workers mostly wait, and use a little CPU where they do
+    at = f"{LIB}/concurrent/futures/thread.py:90 _worker < {LIB}/threading.py:990 Thread.run"
+    parts = (spent(70, "idle", at=at, detail="work for the thread pool"), spent(30, "on_cpu", at=at))
+    assert "executor-tiny-tasks" not in ids(look(tmp_path, workers(2, *parts)))
