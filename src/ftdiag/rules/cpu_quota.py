@@ -29,17 +29,14 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="likely" if measured is None else "known",
                 summary=(
                     f"Threads want {found.running + found.queued:.1f} cores and get {found.running:.1f}: a"
-                    " CPU quota of"
-                    f" {facts.capacity:g} cores holds them back, which costs up to"
+                    f" CPU quota of {facts.capacity:g} cores holds them back, which costs up to"
                     f" {of_cores(lost, facts.capacity)}."
                 ),
                 explanation=(
                     f"The limit: {facts.metrics.capacity_reason or 'a CPU quota'}; {seen}. When a group has"
-                    " used up"
-                    " its share of a period (100 ms), all its threads stand still until the next one, also"
-                    " those"
-                    " that hold locks. What more cores would bring is bounded by the waits, and by the"
-                    " capacity."
+                    " used up its share of a period (100 ms), all its threads stand still until the next"
+                    " one, also those that hold locks. What more cores would bring is bounded by the waits,"
+                    " and by the capacity."
                 ),
                 could_also_be=("oversubscription: with fewer threads nobody would wait",),
                 remedy=(
@@ -48,8 +45,8 @@ def _judge(facts: Facts) -> Verdict:
                         "docker update --cpus 8 CONTAINER   # Kubernetes: resources.limits.cpu",
                     ),
                     Remedy(
-                        f"or use {max(1, int(facts.capacity))} threads: os.process_cpu_count() does not know"
-                        " the quota",
+                        f"or use {max(1, int(facts.capacity))} threads: os.process_cpu_count() does not"
+                        " know the quota",
                         f"pool = ThreadPoolExecutor(max_workers={max(1, int(facts.capacity))})",
                     ),
                 ),

@@ -93,16 +93,13 @@ def _judge(facts: Facts) -> Verdict:
                 summary=f"{len(cycle)} threads are in a deadlock: {told}.{others}",
                 explanation=(
                     "Each holder is proven (a recorded owner, or a `with` block around its line), and the"
-                    " circle has"
-                    f" stood for {stood:.0f} s at the last tick. Threads in it never go on; it is critical"
-                    " whatever"
-                    " it costs now."
+                    f" circle has stood for {stood:.0f} s at the last tick. Threads in it never go on; it"
+                    " is critical whatever it costs now."
                 )
                 if len(cycle) > 1
                 else (
                     f"The thread waits for a lock that it holds itself, for {stood:.0f} s at the last tick."
-                    " It never"
-                    " goes on."
+                    " It never goes on."
                 ),
                 remedy=(
                     in_order

@@ -27,15 +27,14 @@ def _judge(facts: Facts) -> Verdict:
                 subject=subject_of(frame, thread=thread.info.name),
                 summary=(
                     f"The event loop in {short(thread.info.name)} is on a core, or wants one, for"
-                    f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other threads"
-                    f" do little, and up to {of_cores(shape.lost_cores, facts.capacity)} stay empty."
+                    f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other"
+                    f" threads do little, and up to {of_cores(shape.lost_cores, facts.capacity)} stay"
+                    " empty."
                 ),
                 explanation=(
                     "An event loop runs its callbacks one after the other in one thread: CPU work inside"
-                    " them keeps all other"
-                    " tasks waiting. Measured: CPU work inline in the loop 1.0x on 2 cores, one loop per"
-                    " thread 1.5x / 1.7x"
-                    " (3.13 / 3.14)."
+                    " them keeps all other tasks waiting. Measured: CPU work inline in the loop 1.0x on 2"
+                    " cores, one loop per thread 1.5x / 1.7x (3.13 / 3.14)."
                 ),
                 could_also_be=("a loop that polls: look at its hot line",),
                 remedy=(

@@ -56,16 +56,14 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="known",
                 subject=subject_of(frame),
                 summary=(
-                    f"The cyclic collector takes {of_cores(collecting, facts.capacity)}"
-                    f" ({share(part, 1.0)} of the CPU time){at}, and its pauses of all threads another"
-                    f" {stopped:.1f}{seen}."
+                    f"The cyclic collector takes {of_cores(collecting, facts.capacity)} ({share(part, 1.0)}"
+                    f" of the CPU time){at}, and its pauses of all threads another {stopped:.1f}{seen}."
                 ),
                 explanation=(
                     "Native samples were inside the collector. In free-threaded builds it has one"
-                    " generation: each"
-                    " collection looks at all objects, and stops all threads for a part of it. Measured with"
-                    " 1 M lists: 33-36"
-                    " ms a collection on 3.13, 17-23 ms on 3.14; after gc.freeze 13 / 12 ms."
+                    " generation: each collection looks at all objects, and stops all threads for a part of"
+                    " it. Measured with 1 M lists: 33-36 ms a collection on 3.13, 17-23 ms on 3.14; after"
+                    " gc.freeze 13 / 12 ms."
                 ),
                 could_also_be=("memory that grows: more objects make each collection longer",),
                 remedy=(

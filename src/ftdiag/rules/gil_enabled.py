@@ -33,8 +33,7 @@ def _judge(facts: Facts) -> Verdict:
         remedy = (
             Remedy(
                 f"look for a release of {named} that supports free threading (Py_MOD_GIL_NOT_USED), or load"
-                " it"
-                " in another process",
+                " it in another process",
                 f"pip install --upgrade {short(culprits[0].partition('.')[0])}",
             ),
             Remedy(
@@ -66,10 +65,9 @@ def _judge(facts: Facts) -> Verdict:
                 summary=f"The GIL is on in this free-threaded build: {why}; {lost}.",
                 explanation=(
                     "The interpreter's own flag says so (sys._is_gil_enabled() is true in the program)."
-                    " While it"
-                    " is on, threads take turns as in any other Python, and nothing else is worth changing"
-                    " first. Measured on 2 threads: 0.87x / 0.80x with it, 1.91x / 1.79x without (3.13 /"
-                    " 3.14)."
+                    " While it is on, threads take turns as in any other Python, and nothing else is worth"
+                    " changing first. Measured on 2 threads: 0.87x / 0.80x with it, 1.91x / 1.79x without"
+                    " (3.13 / 3.14)."
                 ),
                 remedy=remedy,
                 verify=f"ftdiag doctor {facts.pid}: it says that the GIL is off",

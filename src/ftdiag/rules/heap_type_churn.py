@@ -83,9 +83,9 @@ def _judge(facts: Facts) -> Verdict:
         summary=(f"{found.losing(facts)} making {made} at {place_in(found.frame)}."),
         explanation=(
             "The atomics are in functions that make objects of C heap types (array, deque, BytesIO,"
-            " partial, Lock, Match ...): each object counts a reference of its type, and the type is"
-            " shared by all threads. Classes written in Python do not: measured 0.7-1.4x against"
-            " 1.93x / 1.67x for a Python class."
+            " partial, Lock, Match ...): each object counts a reference of its type, and the type is shared"
+            " by all threads. Classes written in Python do not: measured 0.7-1.4x against 1.93x / 1.67x for"
+            " a Python class."
         ),
         could_also_be=("refcount-contention: arguments of the call that threads share",),
         remedy=(

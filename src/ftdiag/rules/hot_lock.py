@@ -49,15 +49,15 @@ def _remedies(charge: LockCharge) -> tuple[Remedy, ...]:
         owner, _, call = short(held.frame.function).rpartition(".")
         call = f"self.{call}" if owner[:1].isupper() else call
         hold = Remedy(
-            f"do less while {name} is held: call {call} ({place(held.frame)}) outside of the `with` block; a"
-            " lock held for a share s of the work bounds the speed-up at 1/s",
+            f"do less while {name} is held: call {call} ({place(held.frame)}) outside of the `with` block;"
+            " a lock held for a share s of the work bounds the speed-up at 1/s",
             f"# {at}\nresult = {call}(...)      # outside\n"
             f"with {name}:\n    ...                   # only keep the result",
         )
     else:
         hold = Remedy(
-            f"do less while {name} is held: what needs no lock goes before or after the `with` block; a lock"
-            " held for a share s of the work bounds the speed-up at 1/s",
+            f"do less while {name} is held: what needs no lock goes before or after the `with` block; a"
+            " lock held for a share s of the work bounds the speed-up at 1/s",
             f"# {at}\nvalue = ...           # prepare, format, compute: outside\n"
             f"with {name}:\n    ...               # only the change itself",
         )
@@ -71,10 +71,10 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
     return Told(
         summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",
         explanation=(
-            f"Threads were seen parked on {name}, at most"
-            f" {max(lock.waiters_max for lock in charge.locks)} at once, or spinning at its line;"
-            f" {free_share(charge)} of the parked time was while cores were free. Sharding the data over 16"
-            " locks looks like the answer and was not when measured (0.88x on 3.13, 0.81x on 3.14)."
+            f"Threads were seen parked on {name}, at most {max(lock.waiters_max for lock in charge.locks)}"
+            f" at once, or spinning at its line; {free_share(charge)} of the parked time was while cores"
+            " were free. Sharding the data over 16 locks looks like the answer and was not when measured"
+            " (0.88x on 3.13, 0.81x on 3.14)."
         ),
         remedy=_remedies(charge),
         could_also_be=(

@@ -33,13 +33,12 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="known",
                 summary=(
                     f"{names} {wait_words} for work {100 * shape.share:.0f} % of the time{where}, and"
-                    " nothing else is lost:"
-                    " there is not enough work."
+                    " nothing else is lost: there is not enough work."
                 ),
                 explanation=(
                     "Idle workers are no fault: a pool that is ready costs nothing while it waits. If"
-                    " throughput is too low,"
-                    " look at who gives them work: the source, the network, or the program in front."
+                    " throughput is too low, look at who gives them work: the source, the network, or the"
+                    " program in front."
                 ),
                 could_also_be=("a producer in another process, which ftdiag does not see",),
                 remedy=(Remedy("nothing, or give them more work at the same time"),),

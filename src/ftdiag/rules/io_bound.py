@@ -40,10 +40,9 @@ def _judge(facts: Facts) -> Verdict:
                 ),
                 explanation=(
                     f"On average {waiting:.1f} threads were in a blocking I/O call and"
-                    f" {facts.metrics.on_cpu_cores:.1f} on a core."
-                    " Threads or asyncio are both fine for that. Free threading will not make it faster: a"
-                    " thread in I/O did"
-                    " not hold the GIL either."
+                    f" {facts.metrics.on_cpu_cores:.1f} on a core. Threads or asyncio are both fine for"
+                    " that. Free threading will not make it faster: a thread in I/O did not hold the GIL"
+                    " either."
                 ),
                 could_also_be=("a slow disk or server behind it",),
                 remedy=(

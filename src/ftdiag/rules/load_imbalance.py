@@ -44,11 +44,9 @@ def _judge(facts: Facts) -> Verdict:
                 ),
                 explanation=(
                     f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"
-                    " the largest, and those"
-                    " with less were idle or gone. The program waits for the slowest. Measured on 2 threads:"
-                    " a fixed 90/10 split"
-                    " 1.13x / 1.04x, chunks that are handed out as threads get free 2.01x / 1.91x (3.13 /"
-                    " 3.14)."
+                    " the largest, and those with less were idle or gone. The program waits for the"
+                    " slowest. Measured on 2 threads: a fixed 90/10 split 1.13x / 1.04x, chunks that are"
+                    " handed out as threads get free 2.01x / 1.91x (3.13 / 3.14)."
                 ),
                 could_also_be=(
                     "a pool with few long tasks: then there is not enough work, see idle-workers",

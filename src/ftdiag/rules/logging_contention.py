@@ -20,11 +20,9 @@ def _judge(facts: Facts) -> Verdict:
         facts,
         summary=(f"{found.losing(facts)} in logging, waiting for a handler that all share{found.at}."),
         explanation=(
-            "The wait is inside the logging package: a handler formats and writes one record at a"
-            " time, under its"
-            " lock. Measured on 2 threads: 0.67x / 0.93x (3.13 / 3.14). A QueueHandler is often"
-            " suggested and did"
-            " not help (0.68x / 0.79x): its queue is shared as well."
+            "The wait is inside the logging package: a handler formats and writes one record at a time,"
+            " under its lock. Measured on 2 threads: 0.67x / 0.93x (3.13 / 3.14). A QueueHandler is often"
+            " suggested and did not help (0.68x / 0.79x): its queue is shared as well."
         ),
         could_also_be=("a slow disk or terminal behind the handler: its holder is then in I/O",),
         remedy=(

@@ -28,19 +28,15 @@ def _judge(facts: Facts) -> Verdict:
                 confidence="likely",
                 summary=(
                     f"{found.native_threads} threads that are not Python's use {found.native_cores:.1f}"
-                    " cores beside"
-                    f" {found.python_busy} busy Python threads, and {found.queued:.1f} threads wait for a"
-                    " core: two levels"
-                    f" of threads cost up to {of_cores(lost, facts.capacity)}."
+                    f" cores beside {found.python_busy} busy Python threads, and {found.queued:.1f} threads"
+                    f" wait for a core: two levels of threads cost up to {of_cores(lost, facts.capacity)}."
                 ),
                 explanation=(
                     "A library (BLAS, OpenMP) starts threads of its own for each call, and so does the"
-                    " program. They"
-                    " compete for the same cores, and library threads spin while they wait for each other."
-                    " Measured on 2"
-                    " cores: matmul in 2 x 2 threads 0.91x, with one BLAS thread each 1.92x, at the same"
-                    " total work. The"
-                    " loss given is that measurement, or what was seen spinning, whichever is more."
+                    " program. They compete for the same cores, and library threads spin while they wait"
+                    " for each other. Measured on 2 cores: matmul in 2 x 2 threads 0.91x, with one BLAS"
+                    " thread each 1.92x, at the same total work. The loss given is that measurement, or"
+                    " what was seen spinning, whichever is more."
                 ),
                 could_also_be=("oversubscription: too many Python threads alone",),
                 remedy=(

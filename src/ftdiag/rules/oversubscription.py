@@ -42,18 +42,15 @@ def _own(facts: Facts, found: Demand) -> Finding:
         summary=(
             f"{threads} threads want {found.running + found.queued:.1f} cores, and there are"
             f" {facts.capacity:g} ({facts.metrics.capacity_reason or 'capacity'}): {found.queued:.1f}"
-            " threads wait"
-            f" for a core at any time, which costs about {of_cores(lost, facts.capacity)} in changes of"
-            " threads."
+            f" threads wait for a core at any time, which costs about {of_cores(lost, facts.capacity)} in"
+            " changes of threads."
         ),
         explanation=(
             "The kernel's run-queue times say that threads were ready and had no core while the program"
-            " itself"
-            " kept all cores busy. More threads than cores bring no more work done, but longer waits for"
-            " locks"
-            " whose holder is off its core. Measured: 32 threads on 2 cores did 0.66x / 0.82x of what 2"
-            " threads did"
-            " (3.13 / 3.14). The loss given is that measurement scaled to this number of threads."
+            " itself kept all cores busy. More threads than cores bring no more work done, but longer waits"
+            " for locks whose holder is off its core. Measured: 32 threads on 2 cores did 0.66x / 0.82x of"
+            " what 2 threads did (3.13 / 3.14). The loss given is that measurement scaled to this number of"
+            " threads."
         ),
         could_also_be=("nested-parallelism: BLAS or OpenMP threads that were not busy enough to be named",),
         remedy=(

@@ -23,13 +23,10 @@ def _judge(facts: Facts) -> Verdict:
         facts,
         summary=(f"{found.losing(facts)} waiting for the lock of {name}{found.at}."),
         explanation=(
-            "The wait is inside queue.py (or a SimpleQueue): all threads put into and take from one"
-            " queue, and its"
-            " lock is taken for each item. Measured with small items on 2 threads: 0.83x / 0.75x"
-            " (3.13 / 3.14);"
-            " the queue, and not the work, sets the pace. SimpleQueue is about 30 times faster for"
-            " each operation"
-            " and still does not scale (0.96x / 0.89x)."
+            "The wait is inside queue.py (or a SimpleQueue): all threads put into and take from one queue,"
+            " and its lock is taken for each item. Measured with small items on 2 threads: 0.83x / 0.75x"
+            " (3.13 / 3.14); the queue, and not the work, sets the pace. SimpleQueue is about 30 times"
+            " faster for each operation and still does not scale (0.96x / 0.89x)."
         ),
         could_also_be=("hot-lock: a lock of your own that is taken around the queue",),
         remedy=(

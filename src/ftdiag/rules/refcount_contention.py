@@ -90,8 +90,8 @@ def _remedies(
     local = _local(name)
     source = name.removeprefix("cell ")
     made = Remedy(
-        "make the function in each thread, with a wrapper, closure or cache of its own: 1.8-2.05x on 3.13 and"
-        " 3.14",
+        "make the function in each thread, with a wrapper, closure or cache of its own: 1.8-2.05x on 3.13"
+        " and 3.14",
         f"{at}def work(items):\n    own = make()            # what makes {name}, called in this thread\n"
         "    for item in items:\n        own(item)",
     )
@@ -158,16 +158,14 @@ def _judge(facts: Facts) -> Verdict:
         confidence="known" if any(one.confidence is Confidence.KNOWN for one in shared) else "likely",
         frame=frame,
         summary=(
-            f"{found.losing(facts)}"
-            " counting references"
-            f" of objects that they share, most at {place_in(frame)}{touched}."
+            f"{found.losing(facts)} counting references of objects that they share, most at"
+            f" {place_in(frame)}{touched}."
         ),
         explanation=(
-            "Native samples stood right behind atomic instructions in these lines:"
-            f" {places(lines)}."
-            " Code that touches only objects of its own thread shows none. The CPU looks fully used,"
-            " because a core that waits for a cache line counts as busy. Small integers, interned"
-            f" strings, plain functions of a module and C functions are free of it.{useless}"
+            f"Native samples stood right behind atomic instructions in these lines: {places(lines)}. Code"
+            " that touches only objects of its own thread shows none. The CPU looks fully used, because a"
+            " core that waits for a cache line counts as busy. Small integers, interned strings, plain"
+            f" functions of a module and C functions are free of it.{useless}"
         ),
         could_also_be=(
             "object-lock: the same object is changed as well",

@@ -63,16 +63,14 @@ def _judge(facts: Facts) -> Verdict:
         confidence="known" if lines else "likely",
         frame=frame,
         summary=(
-            f"re is given pattern strings at {place_in(frame)}: re's functions, matching included,"
-            f" take {share(part, 1.0)} of the CPU time{contended}."
+            f"re is given pattern strings at {place_in(frame)}: re's functions, matching included, take"
+            f" {share(part, 1.0)} of the CPU time{contended}."
         ),
         explanation=(
-            "Each call with a string looks the compiled pattern up in a dictionary that all threads"
-            " share. A"
-            " compiled pattern is about 3 times faster per call, and by itself does not scale either"
-            " while threads"
-            " share it (1.0x / 0.85-1.1x): matches count references of the pattern. Long subjects"
-            " scale anyway."
+            "Each call with a string looks the compiled pattern up in a dictionary that all threads share."
+            " A compiled pattern is about 3 times faster per call, and by itself does not scale either"
+            " while threads share it (1.0x / 0.85-1.1x): matches count references of the pattern. Long"
+            " subjects scale anyway."
         ),
         could_also_be=(
             "a cache that overflows: more than 512 different patterns are compiled again and again",
@@ -83,8 +81,8 @@ def _judge(facts: Facts) -> Verdict:
                 f"# {place(frame)}\nPATTERN = re.compile(r'...')     # at module level\nPATTERN.match(text)",
             ),
             Remedy(
-                "a pattern of its own per thread, made distinct by a comment: 1.5x / 1.2x, with"
-                " findall 1.9x / 1.9x",
+                "a pattern of its own per thread, made distinct by a comment: 1.5x / 1.2x, with findall"
+                " 1.9x / 1.9x",
                 "local.pattern = re.compile(r'...' + f'(?#{threading.get_ident()})')",
             ),
         ),

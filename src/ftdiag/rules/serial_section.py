@@ -41,10 +41,9 @@ def _judge(facts: Facts) -> Verdict:
                     f" {of_cores(shape.lost_cores, facts.capacity)} empty."
                 ),
                 explanation=(
-                    "Cores were empty, and no lock, core or I/O was waited for: the others had nothing to do"
-                    " until this thread"
-                    f" had finished. While that share stays, more threads or cores gain at most {bound:.1f}x"
-                    " (Amdahl's law)."
+                    "Cores were empty, and no lock, core or I/O was waited for: the others had nothing to"
+                    " do until this thread had finished. While that share stays, more threads or cores gain"
+                    f" at most {bound:.1f}x (Amdahl's law)."
                 ),
                 could_also_be=("idle-workers: there is no more work than this thread hands out",),
                 remedy=(

@@ -89,15 +89,15 @@ OVERHEAD_SHARE: Final = Threshold(
     "executor_share_of_cpu",
     0.2,
     "ratio",
-    "a fifth of the CPU time is in the executor's own code: tasks are then below about 60 us (15 us overhead"
-    " each)",
+    "a fifth of the CPU time is in the executor's own code: tasks are then below about 60 us (15 us"
+    " overhead each)",
 )
 LARGE_WORK: Final = Threshold(
     "work_per_wakeup_at_most",
     1500.0,
     "us",
-    "tasks of 500 us and more scale; three times that per wait leaves room for tasks that are taken without a"
-    " wait. Measured: 100-600 us with tasks of 2 us, 4,300 us and more with tasks of milliseconds",
+    "tasks of 500 us and more scale; three times that per wait leaves room for tasks that are taken without"
+    " a wait. Measured: 100-600 us with tasks of 2 us, 4,300 us and more with tasks of milliseconds",
 )
 BUSY_THREAD: Final = 0.5
 """The busiest of a group is on a core this long, or a small load in one thread looks like imbalance."""

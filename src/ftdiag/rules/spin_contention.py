@@ -22,16 +22,14 @@ def _judge(facts: Facts) -> Verdict:
         confidence="possible",
         frame=frame,
         summary=(
-            f"{found.losing(facts)}"
-            " spinning for a lock"
-            f" that was never seen parked on, most at {place_in(frame)}."
+            f"{found.losing(facts)} spinning for a lock that was never seen parked on, most at"
+            f" {place_in(frame)}."
         ),
         explanation=(
-            "Before it parks, a thread yields its core up to 40 times (sched_yield): a lock that is"
-            " held for a moment"
-            " shows as CPU time in the kernel. The lines are"
-            f" {places(each.line for each in found.lines)}: what all"
-            " threads have in common there is behind it."
+            "Before it parks, a thread yields its core up to 40 times (sched_yield): a lock that is held"
+            " for a moment shows as CPU time in the kernel. The lines are"
+            f" {places(each.line for each in found.lines)}: what all threads have in common there is behind"
+            " it."
         ),
         could_also_be=(
             "object-lock: a shared container or file at this line",

@@ -68,9 +68,8 @@ def _judge(facts: Facts) -> Verdict:
                 summary=f"{names} {have} not moved for {seconds:.0f} s: {waits}.",
                 explanation=(
                     "Same stack, no CPU time, and no wait for work, time or I/O, while other threads of the"
-                    " program"
-                    " worked. Whoever should wake it may have ended, may be waiting too, or holds the lock"
-                    " for very long."
+                    " program worked. Whoever should wake it may have ended, may be waiting too, or holds"
+                    " the lock for very long."
                 ),
                 could_also_be=(
                     "a deadlock whose holders cannot be proven (acquire() and release() without `with`)",
@@ -83,8 +82,7 @@ def _judge(facts: Facts) -> Verdict:
                     ),
                     Remedy(
                         "release in `finally`, or use `with`: an exception between acquire() and release()"
-                        " keeps"
-                        " the lock for ever",
+                        " keeps the lock for ever",
                         "with lock: ...",
                     ),
                 ),

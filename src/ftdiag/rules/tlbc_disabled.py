@@ -48,8 +48,8 @@ def _judge(facts: Facts) -> Verdict:
     busy = facts.over(BUSY_CORES, on_cpu, RULE.id)
     together = busy and facts.over(SHARED_CODE, part, RULE.id)
     told = (
-        f"{100 * part:.0f} % of the CPU time is in code that several threads run; what that costs looks like"
-        " work, and is not measured"
+        f"{100 * part:.0f} % of the CPU time is in code that several threads run; what that costs looks"
+        " like work, and is not measured"
         if together
         else "now threads hardly run the same code at the same time"
         if busy
@@ -66,9 +66,10 @@ def _judge(facts: Facts) -> Verdict:
                 f" {told}.",
                 explanation=(
                     "With it off, all threads specialise and count in one copy of a function's bytecode, or"
-                    " run it unspecialised, and the cache lines of hot code travel between cores. That looks"
-                    " like plain full CPU: no sample shows it, so no loss is claimed here. Measured with two"
-                    " threads that did nothing else: 0.8-0.9x of one thread with it off, 2.0x with it on."
+                    " run it unspecialised, and the cache lines of hot code travel between cores. That"
+                    " looks like plain full CPU: no sample shows it, so no loss is claimed here. Measured"
+                    " with two threads that did nothing else: 0.8-0.9x of one thread with it off, 2.0x with"
+                    " it on."
                 ),
                 remedy=(
                     Remedy(

@@ -35,8 +35,8 @@ INSTRUMENTED_SHARE: Final = Threshold(
     "instrumentation_share_of_cpu",
     0.01,
     "ratio",
-    "the interpreter's calls of profile and trace functions in a hundredth of the CPU time; without one they"
-    " do not show at all",
+    "the interpreter's calls of profile and trace functions in a hundredth of the CPU time; without one"
+    " they do not show at all",
 )
 _INSTRUMENTATION: Final = re.compile(
     r"call_instrumentation_vector|call_one_instrument|_?Py_call_instrumentation\w*|_Py_Instrumentation\w*"
@@ -92,8 +92,9 @@ def _judge(facts: Facts) -> Verdict:
                 summary=f"Tracing or debugging is on ({named}); {cost}.",
                 explanation=(
                     "Tracers run for every call, line or allocation of every thread, and most keep their"
-                    " books under one lock, so they cost more the more threads there are. The other findings"
-                    " of this report may be the tracer's own: look again without it before changing anything."
+                    " books under one lock, so they cost more the more threads there are. The other"
+                    " findings of this report may be the tracer's own: look again without it before"
+                    " changing anything."
                 ),
                 could_also_be=("the environment is that of the start; the program may have changed it since",)
                 if settings and not seen
@@ -115,8 +116,8 @@ def _switch_off(by_setting: bool) -> Remedy:
     if by_setting:
         return Remedy(
             "switch it off in production and for this measurement",
-            "env -u PYTHONTRACEMALLOC -u PYTHONMALLOC -u PYTHONDEVMODE -u COVERAGE_PROCESS_START"
-            " python app.py",
+            "env -u PYTHONTRACEMALLOC -u PYTHONMALLOC -u PYTHONDEVMODE -u COVERAGE_PROCESS_START python"
+            " app.py",
         )
     return Remedy(
         "take the tracer out in production and for this measurement; look for who sets it",

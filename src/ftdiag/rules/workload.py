@@ -77,12 +77,12 @@ def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
             bound = (running + gained) / running if running > 0 else 1.0
             return (
                 f"a GIL build: threads wait {share(gil, busy)} of their busy time for the GIL; free"
-                " threading could"
-                f" make it at most {bound:.1f} times as fast, processes too where they share little"
+                f" threading could make it at most {bound:.1f} times as fast, processes too where they"
+                " share little"
             )
         return (
-            "threads are the right choice on a free-threaded build, one for each core; asyncio gains nothing,"
-            " processes only where threads share too much"
+            "threads are the right choice on a free-threaded build, one for each core; asyncio gains"
+            " nothing, processes only where threads share too much"
         )
     if kind == "io-bound":
         return "threads or asyncio are fine; free threading and more cores will not make it faster"
@@ -91,7 +91,6 @@ def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
     if kind == "mixed":
         return (
             f"{share(busy, busy + spent['io'])} of the wanted time is for CPU and the rest for I/O: threads"
-            " do"
-            " both; with asyncio give the CPU part to an executor"
+            " do both; with asyncio give the CPU part to an executor"
         )
     return "there is hardly any work: whatever runs it will do"
