@@ -35,7 +35,8 @@ def amount(value: float, unit: str) -> str:
 
 def cost_words(finding: Finding) -> str:
     """What it costs at most, how sure that is, and the rule."""
-    return f"at most {cores(finding.lost_cores)} cores lost; {finding.confidence}; {finding.rule_id}"
+    cost = f"up to {cores(finding.lost_cores)} cores lost to this cause alone"
+    return f"{cost}; {finding.confidence}; {finding.rule_id}"
 
 
 def metric_words(evidence: Evidence) -> str:
