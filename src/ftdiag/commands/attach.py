@@ -131,7 +131,7 @@ def attach(
         if form == "tui":
             with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
                 if plan is not None and memory is not None:
-                    tool.attach_later(plan, memory.duration_s)
+                    tool.attach_later(memory.duration_s, plan)
                 status = viewing.show_cockpit(Session(recording), work.sampler, fail_on=fail_on, memory=tool)
             try:
                 work.sampler.stop()

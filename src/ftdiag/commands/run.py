@@ -23,6 +23,15 @@ from ftdiag.commands.parameters import (
     rate_option,
     source_options,
 )
+from ftdiag.commands.tracking import (
+    FIRST_LOOK_S,
+    MemoryTool,
+    MemoryWish,
+    agree_to_memray,
+    memory_options,
+    memory_wish,
+    track,
+)
 from ftdiag.errors import FtdiagError
 
 if TYPE_CHECKING:
@@ -60,6 +69,7 @@ WAIT_S: Final = 0.5
     "--log", type=FILE, metavar="FILE", help="Where the program's output goes while the cockpit is shown."
 )
 @source_options
+@memory_options
 @fail_on_option
 def command(
     program: tuple[str, ...],
@@ -70,6 +80,9 @@ def command(
     log: Path | None,
     source: str,
     blocking: bool,
+    memory: bool,
+    memory_duration_s: float | None,
+    yes: bool,
     fail_on: str | None,
 ) -> int:
     """Start PROGRAM (after --) and look at it from its beginning.
@@ -83,13 +96,19 @@ def command(
     from ftdiag.launcher import SamplerProcess
 
     form = viewing.chosen_format(asked_format)
+    wish = memory_wish(memory, memory_duration_s, yes)
+    if wish is not None:
+        # Before the program is there: it may need the terminal.
+        agree_to_memray(wish)
+        if duration_s is None and form != "tui":
+            duration_s = FIRST_LOOK_S
     if record is not None:
         check_can_record(record)
     with ExitStack() as stack:
         sampler = stack.enter_context(SamplerProcess())
         sampler.spawn()
         look = _Look(sampler, rate_hz, duration_s, record, fail_on, form)
-        look.source, look.blocking = source, blocking
+        look.source, look.blocking, look.memory = source, blocking, wish
         if form == "tui":
             return _with_cockpit(stack, program, look, log)
         return _with_report(program, look, form)
@@ -115,6 +134,7 @@ class _Look:
         self.fail_on = fail_on
         self.source = "auto"
         self.blocking = False
+        self.memory: MemoryWish | None = None
         self.failed = False
         self.findings_status = 0
 
@@ -137,6 +157,19 @@ class _Look:
             viewing.load(self.form)
             work.wait_until_started()
             yield work
+
+    def attach_memray(self, program: Program, work: Sampling, wait: Callable[[float], None]) -> None:
+        """The look is over: attach memray as was agreed. Raises AttachError: it cannot be, and why."""
+        from ftdiag.errors import AttachError
+        from ftdiag.sources.memray import plan
+
+        assert self.memory is not None
+        if program.status is not None:
+            raise AttachError(
+                "memray was not attached: the program ended before the first look was over",
+                "ftdiag run --duration 1 --memory -- ...   looks for a shorter time before",
+            )
+        track(plan(program.pid), self.memory.duration_s, work.path, wait)
 
     def fail(self, error: FtdiagError, program: Program) -> None:
         """Say what went wrong with looking; the program goes on."""
@@ -170,6 +203,8 @@ def _with_report(arguments: tuple[str, ...], look: _Look, form: str) -> int:
                     while work.sampler.poll() is None:
                         wait(WAIT_S)
                     work.sampler.stop()
+                    if look.memory is not None:
+                        look.attach_memray(program, work, wait)
                 except FtdiagError as error:
                     failure = work.explained(error)
                 from ftdiag.commands import viewing
@@ -247,12 +282,15 @@ def _with_cockpit(stack: ExitStack, arguments: tuple[str, ...], look: _Look, log
                 from ftdiag.recording.reader import Recording
                 from ftdiag.session import Session
 
-                with Recording.open(work.path) as recording:
+                with Recording.open(work.path) as recording, MemoryTool(program.pid, work.path) as tool:
+                    if look.memory is not None:
+                        tool.attach_later(look.memory.duration_s)
                     look.findings_status = show_cockpit(
                         Session(recording),
                         work.sampler,
                         on_signal=program.forward,
                         fail_on=look.fail_on,
+                        memory=tool,
                     )
                 try:
                     work.sampler.stop()

@@ -26,6 +26,7 @@ from ftdiag.commands import terminal
 from ftdiag.commands.parameters import Command, Number
 from ftdiag.commands.terminal import Terminated
 from ftdiag.errors import AttachError, FtdiagError, UsageError
+from ftdiag.sources.memray import GENERAL_PRICE
 
 if TYPE_CHECKING:
     from ftdiag.sources.memray import Plan
@@ -105,6 +106,15 @@ def agreed_plan(pid: int, wish: MemoryWish) -> Plan:
     if not wish.yes:
         click.confirm(f"Attach memray for {wish.duration_s:g} s?", default=False, abort=True, err=True)
     return plan
+
+
+def agree_to_memray(wish: MemoryWish) -> None:
+    """Say the price and ask before there is a process. Raises UsageError, click.Abort."""
+    may_ask(wish.yes)
+    for sentence in GENERAL_PRICE:
+        terminal.note(sentence)
+    if not wish.yes:
+        click.confirm(f"Attach memray for {wish.duration_s:g} s?", default=False, abort=True, err=True)
 
 
 def _can_ask() -> bool:
@@ -353,8 +363,10 @@ class MemoryTool:
         if self._plan is not None and not self.busy:
             self._tracker = Tracker(self._plan, self.duration_s, self._recording)
 
-    def attach_later(self, plan: Plan, duration_s: float, delay_s: float = FIRST_LOOK_S) -> None:
-        """Begin after the cockpit has seen the program alone for a while."""
+    def attach_later(
+        self, duration_s: float, plan: Plan | None = None, delay_s: float = FIRST_LOOK_S
+    ) -> None:
+        """Begin after the cockpit has seen the program alone for a while; a plan is made then if need be."""
         self._plan = plan
         self.duration_s = duration_s
         self._due = time.monotonic() + delay_s
@@ -366,6 +378,11 @@ class MemoryTool:
             if left > 0:
                 return f"memray is attached in {left:.0f} s"
             self._due = None
+            if self._plan is None:
+                try:
+                    self.price()
+                except FtdiagError as error:
+                    return f"memray: {error.what}"
             self.attach()
         if self._tracker is None:
             return None

@@ -61,6 +61,15 @@ _KEPT_VARIABLES: Final = (
 )
 """What decides which modules an interpreter finds, and nothing that makes it run something."""
 
+GENERAL_PRICE: Final = (
+    "While memray is attached, every allocation takes one lock for the whole process and is written to a"
+    " file: code that allocates much ran 2 to 10 times slower when measured, other code as before.",
+    "It detaches by itself when the time is over, whatever happens to ftdiag. What it imported stays"
+    " imported, and it writes a line to the program's standard error.",
+    "The time in which it is attached is left out of every figure about time.",
+)
+"""What it costs any process, in sentences, for whoever is asked."""
+
 # What the target's interpreter says of itself; `-P`: not the current directory's modules.
 _PROBE: Final = """
 import json, sys, sysconfig
@@ -106,11 +115,7 @@ class Plan:
         }[self.methods[0]]
         return (
             f"memray {self.memray_version} gets into process {self.pid}: {how} ({self.why}).",
-            "While it is attached every allocation takes one lock for the whole process and is written to a"
-            " file: code that allocates much ran 2 to 10 times slower when measured, other code as before.",
-            "It detaches by itself when the time is over, whatever happens to ftdiag. What it imported stays"
-            " imported, and it writes a line to the program's standard error.",
-            "The time in which it is attached is left out of every figure about time.",
+            *GENERAL_PRICE,
         )
 
     def attach_command(self, method: str, duration_s: int, capture: Path) -> list[str]:
