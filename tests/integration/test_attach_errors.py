@@ -45,9 +45,9 @@ def child() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         yield start
 
 
-def refusal(pid: int, path: Path) -> dict[str, str]:
+def refusal(pid: int, path: Path, source: str = "auto") -> dict[str, str]:
     """What the sampler's process says when it cannot attach; it says one thing and makes no file."""
-    with SamplerRun(pid=pid, path=str(path), duration_s=0.5) as run:
+    with SamplerRun(pid=pid, path=str(path), duration_s=0.5, source=source) as run:
         said = run.wait()
     assert said.status == 3, said
     assert said.stderr == ""
@@ -115,7 +115,7 @@ def old_pythons() -> list[str]:
 
 
 def test_python_that_is_too_old(child: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:
-    # GIVEN interpreters before 3.13, and at least a program that is called like one
+    # GIVEN interpreters before 3.13, and at least a program that is called like one; no help of py-spy
     made_up = tmp_path / "python3.12"
     shutil.copy(shutil.which("sleep") or "/bin/sleep", made_up)
     commands = [[python, "-c", READY] for python in old_pythons()]
@@ -128,7 +128,7 @@ def test_python_that_is_too_old(child: Callable[..., subprocess.Popen[bytes]], t
             eventually(lambda pid=process.pid: "python3.12" in os.readlink(f"/proc/{pid}/exe"))
 
         # WHEN they are attached to, THEN the version is named, and what can read it
-        said = refusal(process.pid, tmp_path / "r")
+        said = refusal(process.pid, tmp_path / "r", source="native")
         assert said["kind"] == "UnsupportedPython", (command, said)
         assert "3.13 and later" in said["what"]
         assert "py-spy" in said["hint"]
