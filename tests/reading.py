@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,12 @@ class Said:
 class SamplerRun:
     """A sampler's process at work, spoken to by its protocol."""
 
+    command: Sequence[str] = (sys.executable, "-m", "ftdiag.sampler")
+
     def __init__(self, **options: object) -> None:
         self.path = Path(str(options["path"]))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "ftdiag.sampler"],
+            [*self.command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -74,7 +74,7 @@ from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.memorymap import MemoryWatch, Owner
 from ftdiag.sources.native import NativeSample, NativeSampler
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.runtime import Runtime, find_runtime
 from ftdiag.sources.scheduling import go_first
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
 from ftdiag.sources.stoptheworld import StopTheWorldReader
@@ -242,7 +242,7 @@ class Sampler:
         self._native_counts: Counter[tuple[int, int, int, int]] = Counter()
         self._native_frames: dict[str | None, int] = {}
         self._native, self.native_state = self._open_native()
-        self._memory_watch = MemoryWatch(options.pid, self._runtime if free_threaded else None)
+        self._memory_watch = MemoryWatch(options.pid, self._known_runtime() if free_threaded else None)
 
     def attach(self, sink: RecordingSink) -> None:
         """Begin to use a recording; reads what does not change often for the first time."""
@@ -264,6 +264,10 @@ class Sampler:
         """Find the interpreter; its version, and whether it is a free-threaded build."""
         self._runtime = find_runtime(self._pid, self._memory)
         return str(self._runtime.layout.version), self._runtime.layout.free_threaded
+
+    def _known_runtime(self) -> Runtime | None:
+        """The interpreter's state, if its layout is known."""
+        return self._runtime
 
     def _open_native(self) -> tuple[NativeSampler | None, str]:
         """The sampler of machine code, and in words how it samples or why it cannot."""

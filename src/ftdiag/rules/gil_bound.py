@@ -20,6 +20,10 @@ from ftdiag.rules.base import (
 from ftdiag.rules.wording import of_cores, report_again
 
 
+FIRST_FREE_THREADED: Final = (3, 13)
+"""Versions before have no free-threaded build."""
+
+
 def _judge(facts: Facts) -> Verdict:
     if facts.target.free_threaded:
         return NotApplicable("a free-threaded build: gil-enabled speaks of its GIL")
@@ -46,7 +50,7 @@ def _judge(facts: Facts) -> Verdict:
                     " free-threaded build costs a single thread come off it."
                 ),
                 remedy=(
-                    Remedy("try the free-threaded build of the same version", "python3.14t app.py"),
+                    _try_it(facts),
                     Remedy(
                         "use processes where threads share little",
                         "with concurrent.futures.ProcessPoolExecutor() as pool: ...",
@@ -61,6 +65,15 @@ def _judge(facts: Facts) -> Verdict:
             ),
         )
     )
+
+
+def _try_it(facts: Facts) -> Remedy:
+    if facts.version < FIRST_FREE_THREADED:
+        return Remedy(
+            "move to Python 3.14 first, which has a supported free-threaded build, and try that",
+            "python3.14t app.py",
+        )
+    return Remedy("try the free-threaded build of the same version", "python3.14t app.py")
 
 
 RULE: Final = Rule(

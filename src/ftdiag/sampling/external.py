@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone, UnsupportedPython
+from ftdiag.errors import FtdiagError, MemoryReadError, NoSuchProcess, TargetGone, UnsupportedPython
 from ftdiag.model import (
     NO_HOLDER,
     NO_STACK,
@@ -53,7 +53,7 @@ from ftdiag.sources import pyspy
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.native import NativeSampler
 from ftdiag.sources.pyspy import PySpy, PySpyFailed, Take, TakenThread, ThreadIds
-from ftdiag.sources.runtime import find_runtime_header, old_python, static_memory
+from ftdiag.sources.runtime import Runtime, find_runtime, find_runtime_header, old_python, static_memory
 from ftdiag.sources.sharedobjects import AtomicLines
 from ftdiag.sources.syscalls import Blocking
 from ftdiag.sources.waitpoints import library_wait
@@ -221,6 +221,12 @@ class ExternalSampler(Sampler):
             self._problem = failure.what
             self._remedy = failure.hint
         return version, free_threaded
+
+    def _known_runtime(self) -> Runtime | None:
+        try:
+            return find_runtime(self._pid, self._memory)
+        except FtdiagError:
+            return None
 
     def _open_native(self) -> tuple[NativeSampler | None, str]:
         who = "py-spy reads its stacks" if self._problem is None else "its stacks are not read"
