@@ -119,10 +119,22 @@ class RealTerminal:
         wanted = re.compile(pattern, re.MULTILINE)
         self.until(lambda: wanted.search(self.text) is not None, repr(pattern))
 
-    def rests(self) -> None:
+    @property
+    def descriptor(self) -> int:
+        """What is drawn can be read here by those who take care of it themselves."""
+        return self._master
+
+    def rests(self, moment_s: float = 0.3) -> None:
         """Wait until nothing more is drawn for a moment."""
-        while self._read(0.3):
+        while self._read(moment_s):
             pass
+
+    def drain(self, seconds: float) -> None:
+        """Read what is drawn for so long, without looking at it."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            if select.select([self._master], [], [], left)[0]:
+                os.read(self._master, 65_536)
 
     # --- what is done ----------------------------------------------------------------------------------
 

@@ -73,7 +73,9 @@ __all__ = [
 ]
 
 CHUNK_WINDOWS: Final = 32
-"""Windows digested together: enough for numpy to be busy, few enough to be redone every second."""
+"""Windows digested together: enough for numpy to be busy."""
+END_WINDOWS: Final = 8
+"""Windows digested together at the ends of a longer range: few enough to be redone every second."""
 MAX_DIGESTS: Final = 1024
 """Digests kept: nine hours of one-second windows."""
 MAX_CACHED_ROWS: Final = 2_000_000
@@ -326,14 +328,29 @@ class Session:
 
     def _digests_of(self, first: int, last: int) -> list[_Digest]:
         digests: list[_Digest] = []
-        begin = first
-        ids = self._recording.window_ids
-        while begin < last:
-            edge = (int(ids[begin]) // CHUNK_WINDOWS + 1) * CHUNK_WINDOWS
-            end = min(last, int(np.searchsorted(ids, edge, side="left")))
-            digests.append(self._digest(begin, end))
-            begin = end
+        sizes = (CHUNK_WINDOWS, END_WINDOWS) if last - first > CHUNK_WINDOWS else (CHUNK_WINDOWS,)
+        while first < last:
+            end = self._chunk_end(first, last, sizes)
+            digests.append(self._digest(first, end))
+            first = end
         return digests
+
+    def _chunk_end(self, first: int, last: int, sizes: tuple[int, ...]) -> int:
+        """Where the largest chunk ends that begins at `first` and is whole; the smallest may be cut.
+
+        A range that moves with the recording is cut at both ends: there small chunks are redone, not all.
+        Within a chunk the grain of the kernel's clocks is evened out, so that none is smaller than it must.
+        """
+        ids = self._recording.window_ids
+        begin = int(ids[first])
+        end = last
+        for size in sizes:
+            edge = (begin // size + 1) * size
+            end = min(last, int(np.searchsorted(ids, edge, side="left")))
+            whole = end < last or int(ids[end - 1]) == edge - 1
+            if whole and (first == 0 or begin % size == 0):
+                break
+        return end
 
     def _digest(self, first: int, last: int) -> _Digest:
         capacity = efficiency.capacity_of(self._recording.target)

@@ -200,3 +200,33 @@ def test_the_sum_over_parts_is_the_whole(tmp_path: Path) -> None:
     parts = [session.snapshot(None, cut).threads[0].states_ns, session.snapshot(cut).threads[0].states_ns]
     # THEN the parts add up to the whole
     assert {state: sum(part[state] for part in parts) for state in whole} == whole
+
+
+def test_a_range_that_moves_with_the_recording_computes_little_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a recording of 100 s of which the last minute is looked at
+    builder = RecordingBuilder(tmp_path / "one.ftdiag")
+    for second in range(100):
+        builder.window({"worker": [spent(20 + second % 60, ThreadState.ON_CPU, at="app.py:10 work")]})
+    recording = builder.session().recording
+    begin, end = recording.t0_ns, recording.t1_ns
+    session = Session(recording)
+    moved = session.snapshot(int(begin[0]), int(end[59]))
+    computed: list[int] = []
+    original = Session._digested
+
+    def noted(self: Session, first: int, last: int, capacity: float | None) -> object:
+        computed.append(last - first)
+        return original(self, first, last, capacity)
+
+    monkeypatch.setattr(Session, "_digested", noted)
+
+    # WHEN it goes on second by second
+    for position in range(1, 41):
+        moved = session.snapshot(int(begin[position]), int(end[59 + position]))
+
+    # THEN each step computes a few seconds, not the minute
+    assert sum(computed) <= 40 * 12
+    # AND the result is that of a fresh look
+    assert moved == Session(recording).snapshot(int(begin[40]), int(end[99]))

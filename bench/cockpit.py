@@ -1,0 +1,175 @@
+"""What the cockpit costs and how soon it answers.
+
+In: made-up recordings with 64 and 512 threads, and a live target with 8 busy and 56 idle ones. Out: a table
+with the goals; the exit status is 1 if one is missed. Takes about two minutes.
+
+A refresh is what happens once a second while a program is recorded: the worker reads the new second, computes
+the last minute anew, and the screen of 200x60, with four panes on it, is painted. Keys are pressed on a real
+terminal (a pseudo-terminal of the kernel), and answered when the first bytes of the new pane arrive.
+
+Usage: python bench/cockpit.py [REFRESHES]
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests")]
+
+from generate_recording import generate  # noqa: E402
+from measuring import interpreters, process_cpu_s, table, target  # noqa: E402
+
+from ftdiag.model import Snapshot  # noqa: E402
+from ftdiag.recording.reader import Recording  # noqa: E402
+from ftdiag.session import Session  # noqa: E402
+from ftdiag.tui.app import CockpitApp  # noqa: E402
+from ftdiag.tui.look import DARK  # noqa: E402
+from real_terminal import RealTerminal, real_terminal  # noqa: E402
+
+SECOND_NS = 1_000_000_000
+GOALS_MS = {64: 50.0, 512: 100.0}
+KEY_GOAL_MS = 100.0
+VIEW_GOAL_CORES = 0.15
+FIRST_LIVE_GOAL_S, FIRST_OPEN_GOAL_S = 1.5, 1.0
+GROWTH_GOAL_MB = 5.0
+WATCHED_S = 15.0
+KEYS = 40
+
+
+class Growing:
+    """A finished recording as if it were written now: every refresh it is a second longer."""
+
+    live = True
+
+    def __init__(self, session: Session, first_s: int) -> None:
+        self._session = session
+        self._whole = session.recording.span_ns() or (0, 0)
+        self._end_ns = self._whole[0] + first_s * SECOND_NS
+        self.refreshes = 0
+
+    @property
+    def queries(self) -> Session:
+        """What answers questions about time."""
+        return self._session
+
+    def refresh(self) -> bool:
+        """A second more, from the start again at the end."""
+        self.refreshes += 1
+        self._end_ns += SECOND_NS
+        if self._end_ns > self._whole[1]:
+            self._end_ns = self._whole[0] + 60 * SECOND_NS
+        return True
+
+    def snapshot(self, t0_ns: int | None, t1_ns: int | None) -> Snapshot:
+        """The picture of a range."""
+        return self._session.snapshot(t0_ns, self._end_ns if t1_ns is None else t1_ns)
+
+    def span_ns(self) -> tuple[int, int]:
+        """What there is so far."""
+        return self._whole[0], self._end_ns
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def resident_mb() -> float:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+async def refreshing(path: Path, count: int) -> tuple[float, float]:
+    """CPU milliseconds a refresh, and the megabytes by which memory grew over the second half of them."""
+    with Recording.open(path) as recording:
+        source = Growing(Session(recording), 60)
+        app = CockpitApp(source, refresh_seconds=0.001, ascii_only=False, theme=DARK)
+        async with app.run_test(size=(200, 60)) as pilot:
+            while source.refreshes < 10:
+                await pilot.pause(0.01)
+            begin, cpu = source.refreshes, time.process_time()
+            half = 0.0
+            while source.refreshes < begin + count:
+                # Painted between two of them, as it is when they are a second apart.
+                await asyncio.sleep(0.02)
+                if not half and source.refreshes >= begin + count // 2:
+                    half = resident_mb()
+            spent = time.process_time() - cpu
+            return 1000 * spent / (source.refreshes - begin), resident_mb() - half
+
+
+def first_screen(terminal: RealTerminal, *arguments: object) -> float:
+    """Seconds from the command to the first picture with data."""
+    begin = time.monotonic()
+    terminal.start(*arguments)
+    terminal.shows(r"pid \d+.*Python")
+    return time.monotonic() - begin
+
+
+def key_latency_ms(terminal: RealTerminal) -> list[float]:
+    """Milliseconds from each key to the new pane, in which bytes of it are on their way to the screen."""
+    times: list[float] = []
+    for number in range(KEYS):
+        key, title = (("3", b"3 Locks"), ("2", b"2 Threads"))[number % 2]
+        terminal.drain(0.15)
+        begin = time.monotonic()
+        terminal.type(key)
+        seen = b""
+        while title not in seen and time.monotonic() < begin + 10:
+            if select.select([terminal.descriptor], [], [], 0.05)[0]:
+                seen += os.read(terminal.descriptor, 65_536)
+        times.append(1000 * (time.monotonic() - begin))
+    return times
+
+
+def main() -> int:
+    """Measure and print."""
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 60
+    rows: list[tuple[str, str, str, bool]] = []
+
+    def row(what: str, value: float, goal: float, unit: str, more: str = "") -> None:
+        rows.append((what, f"at most {goal:g} {unit}", f"{value:.3g} {unit}{more}", value <= goal))
+
+    with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+        for threads, goal in GOALS_MS.items():
+            path = Path(scratch) / f"{threads}.ftdiag"
+            generate(path, seconds=120, threads=threads, busy=threads // 8, rate_hz=100)
+            spent, grown = asyncio.run(refreshing(path, count))
+            row(f"CPU of a refresh, {threads} threads", spent, goal, "ms")
+            if threads == min(GOALS_MS):
+                row(f"memory gained in {count // 2} refreshes", max(0.0, grown), GROWTH_GOAL_MB, "MB")
+        minute = Path(scratch) / "minute.ftdiag"
+        generate(minute, seconds=60, threads=64, busy=8, rate_hz=100)
+        opening: list[float] = []
+        for _ in range(3):
+            with real_terminal(120, 40) as terminal:
+                opening.append(first_screen(terminal, "open", minute))
+                terminal.type("q")
+                terminal.ended_with(0)
+        row("first screen of a minute's recording", statistics.median(opening), FIRST_OPEN_GOAL_S, "s")
+        python = next(iter(interpreters(13).values()))
+        with target(python, 1, 63) as running, real_terminal(120, 40) as terminal:
+            row("first screen, live", first_screen(terminal, "attach", running.pid), FIRST_LIVE_GOAL_S, "s")
+            time.sleep(1)
+            view = terminal.foreground
+            begin, cpu = time.monotonic(), process_cpu_s(view)
+            terminal.drain(WATCHED_S)
+            used = (process_cpu_s(view) - cpu) / (time.monotonic() - begin)
+            row("CPU of the view, live, a refresh a second", used, VIEW_GOAL_CORES, "core")
+            times = sorted(key_latency_ms(terminal))
+            more = f" (worst of {len(times)}: {times[-1]:.0f} ms)"
+            row("key to new pane, live", statistics.median(times), KEY_GOAL_MS, "ms", more)
+            terminal.type("q")
+            terminal.ended_with(0)
+    table(("what", "goal", "reached", "met"), [(*cells, "yes" if met else "no") for *cells, met in rows])
+    return 0 if all(met for *_, met in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
