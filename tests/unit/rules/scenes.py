@@ -23,9 +23,12 @@ from builders import (
     counted,
     spent,
 )
+from ftdiag.analysis.allocations import joined
 from ftdiag.model import (
+    Allocations,
     Confidence,
     Frame,
+    LineAllocations,
     LockKind,
     MemoryKind,
     MemoryReading,
@@ -455,6 +458,42 @@ def gone(folder: Path) -> Snapshot:
     )
 
 
+def captured(snapshot: Snapshot, count: int, temporary: int) -> Snapshot:
+    """The snapshot judged again with a capture of memray of ten seconds, all of the line `work`."""
+    frame = a_stack(WORK)[0]
+    line = LineAllocations(frame, 2, count, 64 * count, temporary, 64, 1, 64, a_stack(WORK))
+    capture = Allocations(
+        pid=snapshot.target.pid,
+        command="app.py",
+        begin_unix_ns=0,
+        duration_ns=10_000_000_000,
+        python_allocators=True,
+        aggregated=False,
+        cut_short=False,
+        count=count,
+        size_bytes=64 * count,
+        temporary=temporary,
+        peak_bytes=64,
+        left_count=1,
+        left_bytes=64,
+        lines=(line,),
+        threads=(),
+    )
+    snapshot = replace(snapshot, allocations=capture, hot=joined(snapshot.hot, capture))
+    diagnosis = diagnose(facts_of(snapshot))
+    return replace(snapshot, findings=diagnosis.findings, not_applicable=diagnosis.not_applicable)
+
+
+def churning(folder: Path) -> Snapshot:
+    """A hot line whose objects die at once."""
+    return captured(healthy(folder), 12_000_000, 11_000_000)
+
+
+def building(folder: Path) -> Snapshot:
+    """A hot line that makes as many, which live on."""
+    return captured(healthy(folder), 12_000_000, 400_000)
+
+
 TRIGGERS: Final[Mapping[str, Scene]] = {
     "gil-enabled": gil_on,
     "no-bytecode-cache": no_bytecode,
@@ -482,6 +521,7 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "page-fault-storm": faults,
     "memory-per-thread": large_threads,
     "memory-overhead": many_heaps,
+    "allocation-churn": churning,
     "serial-section": serial,
     "load-imbalance": unequal,
     "executor-tiny-tasks": tiny_tasks,
@@ -520,6 +560,7 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "page-fault-storm": few_faults,
     "memory-per-thread": large_program,
     "memory-overhead": few_heaps,
+    "allocation-churn": building,
     "serial-section": two_busy,
     "load-imbalance": two_busy,
     "executor-tiny-tasks": chunked_tasks,

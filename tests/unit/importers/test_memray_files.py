@@ -1,0 +1,241 @@
+"""Captures of memray: real ones made here, whole, aggregated, cut off and damaged."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_line import ftdiag
+from ftdiag.errors import RecordingError
+from ftdiag.importers import importer_of
+from ftdiag.importers.memray import read_capture
+from ftdiag.model import Allocations, LineAllocations
+from ftdiag.recording.reader import Recording
+from ftdiag.session import Session
+
+PROGRAM = """
+import sys, threading, memray
+kept = []
+
+def churn():
+    for _ in range(5000):
+        bytearray(70_000)
+
+def keep():
+    for _ in range(50):
+        kept.append(bytearray(90_000))
+
+form = getattr(memray.FileFormat, sys.argv[2])
+with memray.Tracker(destination=memray.FileDestination(sys.argv[1], compress_on_exit=len(sys.argv) > 3),
+                    file_format=form, trace_python_allocators=True):
+    thread = threading.Thread(target=churn, name="churner")
+    thread.start()
+    thread.join()
+    keep()
+"""
+CHURN_LINE, KEEP_LINE = 7, 11
+
+
+def make(folder: Path, name: str, form: str, *more: str) -> Path:
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    path = folder / name
+    subprocess.run([sys.executable, str(program), str(path), form, *more], check=True, timeout=60)
+    return path
+
+
+@pytest.fixture(scope="module")
+def captures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("captures")
+    return {
+        "full": make(folder, "full.bin", "ALL_ALLOCATIONS"),
+        "compressed": make(folder, "compressed.bin", "ALL_ALLOCATIONS", "compressed"),
+        "aggregated": make(folder, "aggregated.bin", "AGGREGATED_ALLOCATIONS"),
+    }
+
+
+def quiet(words: str) -> None:
+    """Progress that nobody looks at."""
+
+
+def at(capture: Allocations, line: int) -> LineAllocations:
+    (found,) = [
+        each
+        for each in capture.lines
+        if each.frame.line == line and each.frame.filename.endswith("program.py")
+    ]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["full", "compressed"])
+def test_lines_have_what_they_allocated(captures: dict[str, Path], kind: str) -> None:
+    # GIVEN a capture of a thread that makes 5,000 buffers that die at once, and 50 buffers that are kept
+    said: list[str] = []
+
+    # WHEN it is read
+    capture = read_capture(captures[kind], said.append)
+
+    # THEN the lines have them, and it was said how far it is
+    churn, keep = at(capture, CHURN_LINE), at(capture, KEEP_LINE)
+    assert churn.frame.function == "churn"
+    assert churn.temporary is not None
+    assert churn.temporary >= 5000
+    assert churn.size_bytes is not None
+    assert churn.size_bytes >= 5000 * 70_000
+    assert (churn.left_bytes or 0) < 70_000
+    assert keep.left_bytes is not None
+    assert keep.left_bytes >= 50 * 90_000
+    assert keep.left_count is not None
+    assert keep.left_count >= 50
+    assert (keep.temporary or 0) <= 5
+    assert (capture.peak_bytes or 0) >= 50 * 90_000
+    assert not capture.cut_short
+    assert capture.duration_ns > 0
+    assert "churner" in {thread.name for thread in capture.threads}
+    assert said
+
+
+def test_an_aggregated_capture_has_the_heap_alone(captures: dict[str, Path]) -> None:
+    # GIVEN an aggregated capture WHEN read THEN what is kept is known, and why the rest is not
+    capture = read_capture(captures["aggregated"], quiet)
+    keep = at(capture, KEEP_LINE)
+    assert capture.aggregated
+    assert (keep.left_bytes or 0) >= 50 * 90_000
+    assert (keep.peak_bytes or 0) >= 50 * 90_000
+    assert keep.count is None
+    assert capture.count is None
+    assert "aggregated" in capture.not_measured["temporary"]
+
+
+def test_a_capture_that_was_cut_off_is_read_as_far_as_it_goes(
+    captures: dict[str, Path], tmp_path: Path
+) -> None:
+    # GIVEN the first part of a capture, as a crash leaves it
+    whole = captures["full"].read_bytes()
+    cut = tmp_path / "cut.bin"
+    cut.write_bytes(whole[: len(whole) // 3])
+
+    # WHEN it is read THEN there is what came until then
+    capture = read_capture(cut, quiet)
+    assert capture.count is not None
+    assert 0 < capture.count < (read_capture(captures["full"], quiet).count or 0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_damage_is_an_error_or_fewer_figures_never_more(
+    captures: dict[str, Path], tmp_path: Path, seed: int
+) -> None:
+    # GIVEN a capture with damage somewhere
+    data = bytearray(captures["full"].read_bytes())
+    step = max(1, len(data) // 40)
+    for position in range(20 + seed * 7, len(data), step * (seed + 1)):
+        data[position] ^= 1 << seed
+    damaged = tmp_path / "damaged.bin"
+    damaged.write_bytes(data)
+
+    # WHEN it is read THEN it is refused in words, or all figures are sane
+    capture, refusal = None, None
+    try:
+        capture = read_capture(damaged, quiet)
+    except RecordingError as error:
+        refusal = error
+    if capture is not None:
+        assert all((line.count or 0) >= 0 and (line.left_bytes or 0) >= 0 for line in capture.lines)
+    else:
+        assert refusal is not None
+        assert str(damaged) in refusal.what
+        assert refusal.hint
+
+
+@pytest.mark.parametrize(
+    "content", [b"memray\0", b"memray\0" + b"\xff" * 5000, b"\x04\x22\x4d\x18" + b"\0" * 99]
+)
+def test_what_only_begins_like_a_capture_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "not.bin"
+    path.write_bytes(content)
+    with pytest.raises(RecordingError) as caught:
+        read_capture(path, quiet)
+    assert caught.value.hint
+
+
+def test_another_version_of_the_format_says_so(captures: dict[str, Path], tmp_path: Path) -> None:
+    # GIVEN a capture whose header has another version
+    data = bytearray(captures["full"].read_bytes())
+    data[7] ^= 0x7F
+    other = tmp_path / "other.bin"
+    other.write_bytes(data)
+
+    # WHEN read THEN that is what is said, with what to install
+    with pytest.raises(RecordingError, match="another version of memray") as caught:
+        read_capture(other, quiet)
+    assert "pip install" in (caught.value.hint or "")
+
+
+def test_without_memray_it_is_said_how_to_install_it(
+    captures: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN an environment without memray
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    # WHEN a capture is read THEN the error has the command
+    with pytest.raises(RecordingError, match="memray is not installed here") as caught:
+        read_capture(captures["full"], quiet)
+    assert "pip install 'ftdiag[memray]'" in (caught.value.hint or "")
+
+    # AND with an interpreter that has it, that one reads
+    capture = read_capture(captures["full"], quiet, fallback=sys.executable)
+    assert capture.count
+
+
+def test_a_file_that_is_none_is_told_from_one(tmp_path: Path) -> None:
+    path = tmp_path / "notes.bin"
+    path.write_text("memray is a profiler\n")
+    with pytest.raises(RecordingError, match="not a capture of memray"):
+        read_capture(path, quiet)
+    with pytest.raises(RecordingError, match="does not exist"):
+        read_capture(tmp_path / "nothing.bin", quiet)
+
+
+def test_importing_makes_a_recording_that_says_what_it_is(captures: dict[str, Path], tmp_path: Path) -> None:
+    # GIVEN a capture WHEN it is imported
+    output = tmp_path / "app.ftdiag"
+    importer = importer_of(captures["full"])
+    words = importer.import_file(captures["full"], output, quiet)
+
+    # THEN its sums are in the recording
+    assert "allocations of process" in words
+    with Recording.open(output) as recording:
+        assert recording.verify() == ()
+        snapshot = Session(recording).snapshot()
+    assert snapshot.allocations is not None
+    assert at(snapshot.allocations, CHURN_LINE).temporary
+    assert any(line.allocations is not None and line.frame.line == CHURN_LINE for line in snapshot.hot)
+
+
+def test_report_joins_a_capture_and_sorts_by_it(captures: dict[str, Path], tmp_path: Path) -> None:
+    # GIVEN a recording
+    sample = Path(__file__).parents[3] / "samples" / "recordings" / "3.14t" / "generators.ftdiag"
+
+    # WHEN it is reported with a capture, by allocations
+    ran = ftdiag("report", sample, "--memory", captures["full"], "--sort", "allocations", "--format", "json")
+
+    # THEN the line that allocates most is first, with its figures
+    report = json.loads(ran.out)
+    assert ran.status == 0
+    first = report["hot"][0]
+    assert first["file"].endswith("program.py")
+    assert first["allocations"]["count"] >= 5000
+    assert first["allocations"]["per_s"] > 0
+    assert report["memory"]["memray"]["count"] >= 5000
+    assert "hot.allocations" not in report["quality"]["not_measured"]
+
+    # AND without a capture that is refused with the way to one
+    refused = ftdiag("report", sample, "--sort", "allocations")
+    assert refused.status == 2
+    assert "--memory" in refused.err
+    assert "Traceback" not in refused.err
