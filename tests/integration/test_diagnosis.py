@@ -31,7 +31,7 @@ def findings_of(sample: Sample, python: Path, path: Path) -> tuple[Finding, ...]
     return about_program(sample, findings)
 
 
-@pytest.mark.parametrize("name", ["hot_lock", "shared_settings", "uneven_parts", "gil_back_on"])
+@pytest.mark.parametrize("name", ["hot_lock", "shared_settings", "asyncio_loop", "gil_back_on"])
 def test_cause_is_at_the_top(name: str, free_threaded_python: Interpreter, tmp_path: Path) -> None:
     # GIVEN a program with one cause
     sample = sample_named(name)
