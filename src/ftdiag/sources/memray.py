@@ -63,7 +63,7 @@ _KEPT_VARIABLES: Final = (
 
 GENERAL_PRICE: Final = (
     "While memray is attached, every allocation takes one lock for the whole process and is written to a"
-    " file: code that allocates much ran 2 to 10 times slower when measured, other code as before.",
+    " file: code that makes an object at every step ran 10 times slower when measured.",
     "It detaches by itself when the time is over, whatever happens to ftdiag. What it imported stays"
     " imported, and it writes a line to the program's standard error.",
     "The time in which it is attached is left out of every figure about time.",

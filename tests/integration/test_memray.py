@@ -1,0 +1,310 @@
+"""memray on request, on real processes: who is refused and why, and that it is gone on every way out.
+
+The interpreters of tests need not have memray. A stand-in for its commands asks a program that behaves as one
+that memray is attached to (an open capture file, a timer's thread): what is tested is all of ours around it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from command_line import FTDIAG, ftdiag
+from ftdiag.errors import AttachError, PermissionRefused
+from ftdiag.recording.reader import Recording
+from ftdiag.sources import memray
+from tools.provision.verification import Interpreter
+from tools.workloads import running_workload
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+FAKE = PROGRAMS / "fake_memray"
+PATIENCE_S = 60.0
+CAPTURE = """
+import sys, memray
+with memray.Tracker(sys.argv[1], trace_python_allocators=True):
+    for _ in range(3000):
+        bytearray(70_000)
+"""
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A program that the stand-in can attach to."""
+
+    pid: int
+    home: Path
+
+    @property
+    def attached(self) -> bool:
+        """Whether it writes a capture."""
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            with suppress(OSError):
+                if "capture.bin" in os.readlink(f"/proc/{self.pid}/fd/{name}"):
+                    return True
+        return False
+
+    @property
+    def threads(self) -> int:
+        """Its threads."""
+        return len(os.listdir(f"/proc/{self.pid}/task"))
+
+    def tell(self, what: str, words: str = "") -> None:
+        """Have the stand-in `refuse` or `hang`."""
+        (self.home / f"tracked.{what}").write_text(words)
+
+
+@pytest.fixture(scope="module")
+def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What memray would have written."""
+    path = tmp_path_factory.mktemp("capture") / "made.bin"
+    subprocess.run([sys.executable, "-c", CAPTURE, str(path)], check=True, timeout=60)
+    return path
+
+
+@pytest.fixture
+def tracked(
+    free_threaded_pythons: tuple[Interpreter, ...], tmp_path: Path, capture: Path
+) -> Iterator[Tracked]:
+    home = tmp_path / "home"
+    home.mkdir()
+    python = free_threaded_pythons[0].path
+    environ = {"HOME": str(home), "PYTHONPATH": str(FAKE), "CAPTURE": str(capture)}
+    with running_workload(python, str(PROGRAMS / "tracked.py"), environ=environ) as running:
+        yield Tracked(running.pid, home)
+        assert running.process.poll() is None, "the target did not survive"
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[dict[str, str | None]]:
+    """A TMPDIR in which nothing may be left."""
+    directory = tmp_path / "scratch"
+    directory.mkdir()
+    yield {"TMPDIR": str(directory)}
+    until(lambda: list(directory.iterdir()) == [])
+
+
+class TestRefusals:
+    def test_without_memray_it_is_said_where_to_install_it(
+        self, free_threaded_python: Interpreter, scratch: dict[str, str | None]
+    ) -> None:
+        # GIVEN a program whose interpreter has no memray
+        options = ("-S",)  # nor any other package
+        with running_workload(
+            free_threaded_python.path, "independent_cpu", "--threads", "1", options=options
+        ) as it:
+            # WHEN memray is to be attached
+            ran = ftdiag("attach", it.pid, "--format", "text", "--memory", "--yes", env=scratch)
+
+        # THEN it says which interpreter lacks it and the command that installs it, or that there is none
+        assert ran.status == 3
+        assert "Traceback" not in ran.err
+        assert "memray is not installed where process" in ran.err
+        if free_threaded_python.version.startswith("3.13"):
+            assert "no release for free-threaded 3.13" in ran.err
+        else:
+            assert "-m pip install 'memray>=" in ran.err
+
+    def test_nobody_to_ask(self, tracked: Tracked, scratch: dict[str, str | None]) -> None:
+        # GIVEN no terminal and no --yes WHEN asked for THEN it is refused with the next command
+        ran = ftdiag("attach", tracked.pid, "--format", "text", "--memory", env=scratch)
+        assert ran.status == 2
+        assert "--yes" in ran.err
+        assert not tracked.attached
+
+    @pytest.mark.parametrize("option", [["--yes"], ["--memory-duration", "5"]])
+    def test_options_without_memory(self, option: list[str]) -> None:
+        ran = ftdiag("attach", os.getpid(), "--format", "text", *option)
+        assert ran.status == 2
+        assert "is for --memory" in ran.err
+
+    def test_a_process_that_is_debugged(self, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+        # GIVEN a process with a tracer WHEN planned THEN that is said
+        read = memray.procfs.status_fields
+
+        def fields(path: str, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
+            return {b"TracerPid": b"77"} if names == (b"TracerPid",) else read(path, names)
+
+        monkeypatch.setattr(memray.procfs, "status_fields", fields)
+        with pytest.raises(AttachError, match=r"being debugged \(by process 77\)"):
+            memray.plan(tracked.pid)
+
+    def test_no_method_is_left(self, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+        # GIVEN no debugger, and a main thread that waits
+        monkeypatch.setattr(memray.shutil, "which", lambda name, path=None: None)
+
+        # WHEN planned THEN it says why nothing works, where the main thread is, and what to install
+        with pytest.raises(AttachError, match="there is no debugger") as caught:
+            memray.plan(tracked.pid)
+        assert "gdb" in (caught.value.hint or "")
+
+    def test_another_users_process(self, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(memray.os, "geteuid", lambda: 12345)
+        with pytest.raises(PermissionRefused, match="another user"):
+            memray.plan(tracked.pid)
+
+    def test_memray_tracks_it_already(self, tracked: Tracked, tmp_path: Path) -> None:
+        # GIVEN a program that memray is attached to by somebody else
+        with attached_by_hand(tracked, tmp_path / "capture.bin"), pytest.raises(AttachError, match="already"):
+            # WHEN planned THEN that is left alone
+            memray.plan(tracked.pid)
+
+
+@contextmanager
+def attached_by_hand(tracked: Tracked, path: Path) -> Iterator[None]:
+    environ = {**os.environ, "PYTHONPATH": str(FAKE), "HOME": str(tracked.home)}
+    command = [sys.executable, "-m", "memray"]
+    attach = [*command, "attach", "--duration", "60", "-o", str(path), str(tracked.pid)]
+    subprocess.run(attach, env=environ, check=True, timeout=60)
+    try:
+        yield
+    finally:
+        subprocess.run([*command, "detach", str(tracked.pid)], env=environ, check=True, timeout=60)
+
+
+class TestPlan:
+    def test_a_main_thread_that_waits_needs_a_debugger(self, tracked: Tracked) -> None:
+        # GIVEN a program whose main thread waits for a connection
+        # WHEN it is watched THEN it does not come to a safe point, and it is known where it is
+        assert not memray.main_thread_runs(tracked.pid)
+        assert "tracked.py" in memray._where_main_thread_is(tracked.pid)
+
+    def test_the_interpreter_of_a_virtual_environment(
+        self, free_threaded_pythons: tuple[Interpreter, ...], tmp_path: Path
+    ) -> None:
+        # GIVEN a program that was started through a link, as virtual environments have it
+        link = tmp_path / "venv" / "bin" / "python"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(free_threaded_pythons[0].path)
+        with running_workload(link, "independent_cpu", "--threads", "1") as running:
+            # WHEN its interpreter is looked for THEN it is the link, not what is behind it
+            assert memray.interpreter_path(running.pid) == str(link)
+
+
+class TestWaysOut:
+    def test_a_report_has_what_was_allocated(
+        self, tracked: Tracked, scratch: dict[str, str | None], tmp_path: Path
+    ) -> None:
+        # GIVEN a program WHEN it is looked at, then tracked for a second
+        output = tmp_path / "app.ftdiag"
+        threads = tracked.threads
+        ran = ftdiag(
+            *("attach", tracked.pid, "--format", "json", "--duration", "1", "--record", output),
+            *("--memory", "--yes", "--memory-duration", "1"),
+            env=scratch,
+        )
+
+        # THEN the report has the allocations and says the price, and nothing of memray is in the program
+        assert ran.status == 0, ran.err
+        report = json.loads(ran.out)
+        assert report["memory"]["memray"]["count"] >= 3000
+        assert "every allocation takes one lock" in ran.err
+        assert not tracked.attached
+        until(lambda: tracked.threads == threads)
+        # AND they are in the recording, with the time in which memray was there
+        with Recording.open(output) as recording:
+            assert recording.allocations is not None
+            assert [each.what for each in recording.intrusions] == ["memray"]
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+    def test_whatever_ends_the_command_memray_is_detached(
+        self, tracked: Tracked, scratch: dict[str, str | None], number: signal.Signals
+    ) -> None:
+        # GIVEN a command that has memray attached for ten minutes
+        threads = tracked.threads
+        process = subprocess.Popen(
+            [
+                *(*FTDIAG, "attach", str(tracked.pid), "--format", "json", "--duration", "1"),
+                *("--memory", "--yes", "--memory-duration", "600"),
+            ],
+            env={**os.environ, **{name: str(value) for name, value in scratch.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: tracked.attached or process.poll() is not None)
+            assert tracked.attached, process.communicate()[1]
+
+            # WHEN it is ended
+            process.send_signal(number)
+            out, err = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+            process.communicate()
+
+        # THEN memray is detached at once, its thread is gone, and the program goes on
+        until(lambda: not tracked.attached)
+        until(lambda: tracked.threads == threads)
+        if number == signal.SIGINT:
+            assert process.returncode == 130
+            assert json.loads(out)["metrics"]["threads"] >= 2
+            assert "Traceback" not in err
+        if number == signal.SIGKILL:
+            for left in Path(str(scratch["TMPDIR"])).glob("ftdiag-live-*"):
+                remove(left)
+
+    def test_killing_the_tracker_leaves_it_to_the_timer(self, tracked: Tracked, tmp_path: Path) -> None:
+        # GIVEN a tracker that has memray attached for three seconds
+        from ftdiag.tracker import TrackingRequest
+
+        request = TrackingRequest(memray.plan(tracked.pid), 3)
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ftdiag.tracker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        assert process.stdin is not None
+        process.stdin.write(request.to_json() + "\n")
+        process.stdin.flush()
+        until(lambda: tracked.attached)
+
+        # WHEN it is killed
+        process.kill()
+        process.communicate()
+
+        # THEN memray's own timer ends it
+        until(lambda: not tracked.attached)
+
+    def test_what_memray_refuses_is_said_with_what_to_do(
+        self, tracked: Tracked, scratch: dict[str, str | None]
+    ) -> None:
+        # GIVEN a memray that cannot attach
+        tracked.tell("refuse", "Timed out waiting for connection from pid 1")
+
+        # WHEN it is to THEN the report of the look is there, and the reason
+        ran = ftdiag(
+            *("attach", tracked.pid, "--format", "json", "--duration", "1", "--memory", "--yes"),
+            env=scratch,
+        )
+        assert ran.status == 3
+        assert json.loads(ran.out)["memory"]["memray"] is None
+        assert "memray could not be attached with" in ran.err
+        assert "while the program is at work" in ran.err
+        assert "Traceback" not in ran.err
+
+
+def remove(directory: Path) -> None:
+    """A private directory whose command was killed, which the next command would remove."""
+    for path in directory.iterdir():
+        path.unlink()
+    directory.rmdir()
