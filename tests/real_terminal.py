@@ -46,7 +46,7 @@ _UNKNOWN: Final = re.compile(rb"\x1b\[[<>=][0-9;]*[A-Za-z]")
 _UNFINISHED: Final = re.compile(rb"\x1b(\[[<>=]?[0-9;]*)?\Z")
 
 
-class _Screen(pyte.Screen):  # type: ignore[misc]
+class _Screen(pyte.Screen):
     """With the second screen that full-screen programs draw on."""
 
     def __init__(self, columns: int, rows: int) -> None:

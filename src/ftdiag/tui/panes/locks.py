@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
-from ftdiag.model import Confidence, LockMetrics, LockRef, Pauses, Stack, ThreadInfo
+from ftdiag.model import Confidence, LockMetrics, LockRef, LockWaiter, Pauses, Stack, ThreadInfo
 from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
 from ftdiag.tui.panes.stacks import place_and_function, stack_lines
@@ -158,12 +158,22 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     if not row.holders:
         lines.append([Segment(look.cut("   not known", width), look.muted)])
     lines += [[], [Segment(look.cut(" Waited for by", width), look.strong)]]
-    for waiter in row.waiters[:MAX_PARTIES]:
-        name = look.cut(thread_words(waiter.thread), max(8, width - 12))
-        lines.append([Segment(f" {seconds(waiter.wait_ns)} ", look.accent), Segment(name, look.text)])
-        lines += stack_lines(waiter.stack, width, look, indent="   ")
-    if len(row.waiters) > MAX_PARTIES:
-        lines.append([Segment(look.cut(f" {len(row.waiters) - MAX_PARTIES} more", width), look.muted)])
+    # Threads that wait at the same place are told together.
+    places: dict[Stack, list[LockWaiter]] = {}
+    for waiter in row.waiters:
+        places.setdefault(waiter.stack, []).append(waiter)
+    together = sorted(places.items(), key=lambda place: -sum(waiter.wait_ns for waiter in place[1]))
+    for stack, waiters in together[:MAX_PARTIES]:
+        waited = f" {seconds(sum(waiter.wait_ns for waiter in waiters))} "
+        longest = sorted(waiters, key=lambda waiter: -waiter.wait_ns)[:MAX_PARTIES]
+        names = ", ".join(thread_words(waiter.thread) for waiter in longest)
+        if len(waiters) > 1:
+            names = f"{plural(len(waiters), 'thread')}: {names}"
+        name = look.cut(names, max(8, width - len(waited) - 1))
+        lines.append([Segment(waited, look.accent), Segment(name, look.text)])
+        lines += stack_lines(stack, width, look, indent="   ")
+    if len(together) > MAX_PARTIES:
+        lines.append([Segment(look.cut(f" {len(together) - MAX_PARTIES} more places", width), look.muted)])
     return lines
 
 
