@@ -92,7 +92,7 @@ def test_lines_have_what_they_allocated(captures: dict[str, Path], kind: str) ->
     assert keep.left_bytes >= 50 * 90_000
     assert keep.left_count is not None
     assert keep.left_count >= 50
-    assert (keep.temporary or 0) <= 5
+    assert (keep.temporary or 0) < keep.left_count + 50
     assert (capture.peak_bytes or 0) >= 50 * 90_000
     assert not capture.cut_short
     assert capture.duration_ns > 0

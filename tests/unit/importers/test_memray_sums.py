@@ -17,7 +17,7 @@ Record = tuple[int, int, int, int, int]
 Pairs = dict[tuple[int, int], int]
 
 
-def as_pairs(sums: Sums, column: np.ndarray) -> Pairs:  # type: ignore[type-arg]
+def as_pairs(sums: Sums, column: memray_sums.Ints) -> Pairs:
     found = zip(sums.thread, sums.stack, column.tolist(), strict=True)
     return {(thread, stack): value for thread, stack, value in found if value}
 

@@ -99,7 +99,8 @@ def test_they_are_added_to_a_recording_that_grows(tmp_path: Path) -> None:
     builder = RecordingBuilder(tmp_path / "app.ftdiag")
     builder.window({"main": [spent(100, "on_cpu")]})
     with Recording.open(builder.path) as recording:
-        assert recording.allocations is None
+        before = recording.allocations
+        assert before is None
 
         # WHEN a capture and an intrusion are added, and the writer goes on
         number = next_intrusion(builder.path)
