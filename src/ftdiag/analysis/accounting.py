@@ -103,9 +103,9 @@ class Accounts:
     """Accounts of a range, one row per thread seen in it, ascending by thread index.
 
     `states_ns[i].sum() == alive_ns[i]` for every thread. `counts` has the columns voluntary and
-    involuntary switches, minor and major faults, migrations, and the windows in which migrations were counted. `estimated` counts cells whose totals come from samples
-    because the kernel's counters were missing; `unread` those with single counters missing; `torn_ticks`
-    and `ticks` are thread-samples.
+    involuntary switches, minor and major faults, migrations, and the windows in which migrations were
+    counted. `estimated` counts cells whose totals come from samples because the kernel's counters were
+    missing; `unread` those with single counters missing; `torn_ticks` and `ticks` are thread-samples.
     """
 
     thread: Ints
