@@ -106,12 +106,13 @@ def target_line(view: View, width: int, look: Look) -> list[Segment]:
     if snapshot is not None:
         target = snapshot.target
         gil, alarm = gil_words(target.free_threaded, target.gil_enabled, target.gil_culprits)
-        parts += [
-            Part(f"pid {target.pid}", look.text, dispensable=1),
-            Part(f"Python {target.python_version}", look.text, dispensable=2, least=13),
-            Part(gil, look.warning if alarm else look.text, least=22),
-            Part(target.command, look.muted, dispensable=3, least=6),
-        ]
+        if snapshot.imported is None:
+            parts += [
+                Part(f"pid {target.pid}", look.text, dispensable=1),
+                Part(f"Python {target.python_version}", look.text, dispensable=2, least=13),
+                Part(gil, look.warning if alarm else look.text, least=22),
+            ]
+        parts.append(Part(target.command, look.muted, dispensable=3, least=6))
     return lay_out(parts, width, look)
 
 
