@@ -46,7 +46,9 @@ def _judge(facts: Facts) -> Verdict:
         bound = min(max(bound, 0.0), facts.cores_in(ThreadState.ALLOC, ThreadState.WORK, ThreadState.ON_CPU))
     measured = _in_the_kernel(facts.memory.allocator_ns) / max(1, facts.metrics.duration_ns)
     if measured > 0:
-        bound = measured
+        # Not more than the faults can cost: an allocator that takes memory and gives it back all the time has
+        # a cause of its own.
+        bound = min(bound, measured)
     lost = min(bound, finite(facts.metrics.on_cpu_cores))
     most = max(facts.threads, key=lambda thread: (thread.minor_faults, -thread.info.index))
     by_allocation = sorted(facts.hot, key=lambda line: -line.states_ns.get(ThreadState.ALLOC, 0.0))

@@ -73,7 +73,7 @@ def test_page_faults_cost_what_was_measured(tmp_path: Path) -> None:
     builder.thread("w")
     builder.window(
         {"w": [spent(30, "on_cpu", at=line), spent(70, "on_cpu", at=other)]},
-        counters={"w": counted(minor_faults=300_000)},
+        counters={"w": counted(minor_faults=600_000)},
         native=[
             ("w", line, "alloc", "clear_page_erms", 30),
             ("w", other, "alloc", "mi_malloc", 40),
