@@ -38,7 +38,7 @@ MAX_THREADS = 100_000
 MAX_TEXT = 4096
 DEALLOCATORS = (1, 5, 15)
 """memray's AllocatorType: PYMALLOC_FREE, FREE, MUNMAP."""
-MAX_DATA_BYTES = 400 << 20
+MAX_DATA_BYTES = 256 << 20
 """Private memory of this process. It needs some 30 MB, and 60 bytes for each allocation alive at a time."""
 CPU_SECONDS = 60
 CPU_SECONDS_A_GB = 1800

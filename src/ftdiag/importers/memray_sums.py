@@ -25,7 +25,7 @@ RANGED: Final = (14, 15)
 """MMAP and MUNMAP: their addresses are another kind of allocation than what an allocator makes inside."""
 TEMPORARY_AMONG: Final = 2
 """A temporary allocation is freed while it is one of the last so many of its thread (threshold 1)."""
-MAX_LIVE: Final = 3_000_000
+MAX_LIVE: Final = 2_000_000
 """Most allocations alive at a time that are followed."""
 MAX_PAIRS: Final = 500_000
 """Most pairs of thread and stack; further ones are counted under stack OTHER_STACK."""
