@@ -13,8 +13,9 @@ from ftdiag.commands.parameters import FILE, RATE, examples, output_option
 @click.command(
     short_help="Make a recording of another profiler's file.",
     epilog=examples(
-        ("ftdiag import profile.json -o app.ftdiag", "of py-spy, or another's speedscope"),
-        ("ftdiag import stacks.txt --rate 50 -o app.ftdiag", "py-spy's raw format keeps no rate"),
+        ("ftdiag import profile.json -o app.ftdiag", "py-spy, speedscope"),
+        ("ftdiag import stacks.txt --rate 50 -o a.ftdiag", "raw keeps no rate"),
+        ("ftdiag import capture.bin -o app.ftdiag", "of memray"),
         ("ftdiag open profile.json", "to look only"),
     ),
 )
