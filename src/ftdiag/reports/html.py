@@ -185,8 +185,8 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield f'<article class="card {severity}"><span class="tag">{severity}</span>'
     yield f"<h3>{_safe(finding.summary, SHOWN_TEXT)}</h3>"
     yield (
-        f'<p class="soft">up to {_number(finding.lost_cores)} cores from this cause alone, {_safe(finding.confidence)};'
-        f" <code>{_safe(finding.rule_id)}</code></p>"
+        f'<p class="soft">up to {_number(finding.lost_cores)} cores from this cause alone,'
+        f" {_safe(finding.confidence)}; <code>{_safe(finding.rule_id)}</code></p>"
     )
     yield f"<p>{_safe(finding.explanation, SHOWN_TEXT)}</p>"
     if finding.remedy:

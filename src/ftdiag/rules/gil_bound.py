@@ -19,7 +19,6 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.wording import of_cores, report_again
 
-
 FIRST_FREE_THREADED: Final = (3, 13)
 """Versions before have no free-threaded build."""
 

@@ -248,7 +248,7 @@ class ThreadFiles:
             return None
 
     def _migrations(self) -> int | None:
-        """se.nr_migrations of /proc/PID/task/TID/sched (kernel/sched/debug.c), there with CONFIG_SCHED_DEBUG."""
+        """se.nr_migrations of sched (kernel/sched/debug.c), which is there with CONFIG_SCHED_DEBUG."""
         try:
             with open(f"{self._directory}/sched", "rb") as stream:
                 data = stream.read(MAX_SCHED_BYTES)

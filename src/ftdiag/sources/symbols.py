@@ -2,9 +2,9 @@
 
 In: a pid and an address. Out: a `Place` (function, its extent, the file), as far as it is known.
 Files are read as the target sees them (other mount namespaces, deleted files). Names come from .symtab, where
-it was stripped from the compressed .gnu_debugdata or a separate debug file (by build id or .gnu_debuglink), and
-always from .dynsym. An address beyond the extent of the symbol before it has no name: in a stripped file the functions between two
-exported ones must not be taken for the first.
+it was stripped from the compressed .gnu_debugdata or a separate debug file (by build id, .gnu_debuglink), and
+always from .dynsym. An address beyond the extent of the symbol before it has no name: in a stripped file the
+functions between two exported ones must not be taken for the first.
 ELF files are hostile: every size, count and offset is bounded, and what is damaged is left out.
 """
 

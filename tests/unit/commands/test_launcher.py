@@ -34,7 +34,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     monkeypatch.setattr(subprocess, "Popen", popen)
 
 
-def request(path: Path | str = "/nonexistent/a", pid: int = NOBODY, **more: float) -> SamplingRequest:
+def request(path: Path | str = "/nonexistent/a", pid: int = NOBODY, **more: float | str) -> SamplingRequest:
     return SamplingRequest(pid, str(path), **more)  # type: ignore[arg-type]
 
 
@@ -53,7 +53,10 @@ def test_a_request_says_what_the_sampler_takes() -> None:
     ("asked", "kind"),
     [
         (request(), NoSuchProcess),
-        (request(pid=os.getpid()), UnsupportedPython if sys.version_info < (3, 13) else RecordingError),
+        (
+            request(pid=os.getpid(), source="native"),
+            UnsupportedPython if sys.version_info < (3, 13) else RecordingError,
+        ),
         (request(rate_hz=float("nan")), UsageError),
     ],
 )
