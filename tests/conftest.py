@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,7 +54,12 @@ def chosen(found: Found) -> tuple[Interpreter, ...]:
 
 
 def pytest_configure() -> None:
-    """Looks once, at the start, so that a wrong FTDIAG_PYTHONS is one message and no traceback."""
+    """Looks once, at the start, so that a wrong FTDIAG_PYTHONS is one message and no traceback.
+
+    A shell starts background jobs with SIGINT ignored, and programs that tests start would inherit that.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     interpreters_at_hand()
 
 
