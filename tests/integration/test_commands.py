@@ -405,6 +405,18 @@ class TestRun:
         assert "in\n" in ran.err
         assert ran.json["target"]["python_version"] == free_threaded_python.version
 
+    def test_html(self, one_python: str, scratch: dict[str, str | None]) -> None:
+        code = "import time; print('said by it', flush=True); time.sleep(1.5)"
+
+        ran = ftdiag("run", "--format", "html", "--", one_python, "-c", code, env=scratch)
+
+        # THEN standard output has the document alone
+        assert ran.status == 0, ran.err
+        assert ran.out.startswith("<!DOCTYPE html>\n")
+        assert ran.out.endswith("</html>\n")
+        assert "said by it\n" in ran.err
+        assert "said by it\n" not in ran.out
+
     def test_text_follows_the_output_of_the_program(
         self, one_python: str, scratch: dict[str, str | None]
     ) -> None:

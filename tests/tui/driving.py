@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 from ftdiag.model import Snapshot
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK
+from ftdiag.tui.saving import Saver
 from ftdiag.tui.table import Table
 from tui.pictures import FakeSource, FakeTexts, contended
 
@@ -33,7 +34,7 @@ def cockpit(source: FakeSource, *, ascii_only: bool = False, theme: str = DARK) 
         ascii_only=ascii_only,
         theme=theme,
         texts=FakeTexts(),
-        report=lambda picture: [f"report of {picture.target.pid}"],
+        saver=Saver({"txt": lambda picture: f"report of {picture.target.pid}\n"}),
     )
 
 

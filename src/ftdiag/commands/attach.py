@@ -14,6 +14,7 @@ from ftdiag.commands.parameters import (
     duration_option,
     examples,
     fail_on_option,
+    format_option,
     pid_argument,
     rate_option,
     source_options,
@@ -59,12 +60,7 @@ SIGNAL_STATUS: Final = 128
     help="Keep the whole recording in a new file. Without it the last 30 minutes (at most 300 MB) are"
     " kept until you leave.",
 )
-@click.option(
-    "--format",
-    "asked_format",
-    type=click.Choice(["tui", "json", "text", "html"]),
-    help="The cockpit (tui), or a report when the time is over. Default: tui on a terminal, else text.",
-)
+@format_option("when the time is over")
 @source_options
 @memory_options
 @fail_on_option

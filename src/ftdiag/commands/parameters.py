@@ -111,6 +111,16 @@ def pid_argument(command: Command) -> Command:
     return click.argument("pid", type=PID)(command)
 
 
+def format_option(when: str) -> Callable[[Command], Command]:
+    """--format of a command that shows the cockpit, or a report `when` it is over: None if not given."""
+    return click.option(
+        "--format",
+        "asked_format",
+        type=click.Choice(["tui", "json", "text", "html"]),
+        help=f"The cockpit (tui), or a report {when}. Default: tui on a terminal, else text.",
+    )
+
+
 def rate_option(command: Command) -> Command:
     """--rate."""
     return click.option(

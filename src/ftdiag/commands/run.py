@@ -20,6 +20,7 @@ from ftdiag.commands.parameters import (
     duration_option,
     examples,
     fail_on_option,
+    format_option,
     rate_option,
     source_options,
 )
@@ -58,13 +59,7 @@ WAIT_S: Final = 0.5
 @rate_option
 @duration_option("Look for so long; the program goes on. Without it: until the program ends.")
 @click.option("--record", type=FILE, metavar="FILE", help="Keep the whole recording in a new file.")
-@click.option(
-    "--format",
-    "asked_format",
-    type=click.Choice(["tui", "json", "text"]),
-    help="The cockpit (tui), or a report when the program has ended or the time is over. Default: tui on a"
-    " terminal, else text.",
-)
+@format_option("when the program has ended or the time is over")
 @click.option(
     "--log", type=FILE, metavar="FILE", help="Where the program's output goes while the cockpit is shown."
 )
@@ -88,7 +83,8 @@ def command(
     """Start PROGRAM (after --) and look at it from its beginning.
 
     The program gets our standard input and the signals that are sent to us, and its exit status is ours.
-    With --format json its standard output goes to standard error: standard output has the report alone.
+    With --format json or html its standard output goes to standard error: standard output has the report
+    alone.
     While the cockpit is shown its output goes to a file that is named at the end.
     """
     from ftdiag.commands import viewing
@@ -191,7 +187,8 @@ class _Look:
 def _with_report(arguments: tuple[str, ...], look: _Look, form: str) -> int:
     from ftdiag.commands.program import start
 
-    program = start(arguments, stdout=sys.stderr.fileno() if form == "json" and sys.stderr else None)
+    alone = form in ("json", "html") and sys.stderr is not None
+    program = start(arguments, stdout=sys.stderr.fileno() if alone else None)
     with _ended_on_errors(program), _signals_passed_to(program) as wait:
         try:
             with look.begun(program) as work:

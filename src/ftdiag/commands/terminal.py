@@ -111,9 +111,14 @@ def put_lines(lines: Iterable[str]) -> None:
 
 def put_json(value: object) -> None:
     """One JSON object on standard output."""
+    put(json_text(value, only_ascii=ascii_only()))
+
+
+def json_text(value: object, *, only_ascii: bool = False) -> str:
+    """A value as JSON, on one line."""
     import json
 
-    put(json.dumps(value, allow_nan=False, ensure_ascii=ascii_only()))
+    return json.dumps(value, allow_nan=False, ensure_ascii=only_ascii)
 
 
 # --- standard error ----------------------------------------------------------------------------------

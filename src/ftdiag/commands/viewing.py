@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ftdiag.recording.reader import Recording
     from ftdiag.session import Session
     from ftdiag.tui.app import CockpitApp
+    from ftdiag.tui.saving import Saver
 
 FINDINGS_STATUS: Final = 1
 BUG_STATUS: Final = 70
@@ -159,7 +160,7 @@ def show_cockpit(
     """
     from ftdiag.tui.app import CockpitApp
 
-    app = CockpitApp(RecordingSource(session, sampler), report=_report_lines, memory=memory)
+    app = CockpitApp(RecordingSource(session, sampler), saver=saver(session.recording.path), memory=memory)
     with _quits_on_signals(app) as came:
         app.run()
     if app.ended_by is not None:
@@ -173,9 +174,32 @@ def show_cockpit(
     return 0 if fail_on is None else findings_status(session.snapshot(), fail_on)
 
 
-def _report_lines(snapshot: Snapshot) -> Iterator[str]:
-    """The text report, as the cockpit saves it."""
+def saver(recording: Path) -> Saver:
+    """What the cockpit saves of a recording, growing or finished."""
+    from ftdiag.tui.saving import Saver
+
+    def copy(path: Path) -> None:
+        from ftdiag.recording.copying import copy_recording
+
+        copy_recording(recording, path)
+
+    return Saver({"txt": _text_report, "json": _json_report, "html": _html_report}, copy)
+
+
+def _text_report(snapshot: Snapshot) -> str:
     from ftdiag.reports.text import render
+
+    return "".join(f"{line}\n" for line in render(snapshot))
+
+
+def _json_report(snapshot: Snapshot) -> str:
+    from ftdiag.reports.json import to_report
+
+    return terminal.json_text(to_report(snapshot)) + "\n"
+
+
+def _html_report(snapshot: Snapshot) -> str:
+    from ftdiag.reports.html import render
 
     return render(snapshot)
 
@@ -221,9 +245,7 @@ def print_report(snapshot: Snapshot, form: str, fail_on: str | None = None) -> i
 
         terminal.put_json(to_report(snapshot))
     elif form == "html":
-        from ftdiag.reports import html
-
-        terminal.put_lines(html.render(snapshot).splitlines())
+        terminal.put_lines(_html_report(snapshot).splitlines())
     else:
         from ftdiag.reports.text import render
 

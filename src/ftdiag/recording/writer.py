@@ -90,7 +90,7 @@ class RecordingWriter:
         self._window_id = 0
         self._oldest_id = 1
         self._rollup: dict[ProfileKey, int] | None = {}
-        _create_file(path)
+        create_file(path)
         try:
             self._database = _open_database(path)
         except sqlite3.Error as error:
@@ -686,7 +686,8 @@ def _bounded_fields(fields: dict[str, Any]) -> dict[str, Any]:
 # --- the file -----------------------------------------------------------------------------------------
 
 
-def _create_file(path: Path) -> None:
+def create_file(path: Path) -> None:
+    """Make an empty file that only its owner may read. Raises RecordingError, also if there is one."""
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
@@ -713,8 +714,7 @@ def _open_database(path: Path) -> sqlite3.Connection:
 
 
 def _as_ftdiag_error(error: sqlite3.Error, path: Path) -> DiskFull | RecordingError:
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    if code == sqlite3.SQLITE_FULL or (code & 0xFF == sqlite3.SQLITE_IOERR and _disk_is_low(path)):
+    if is_full(error, path):
         return DiskFull(
             f"The disk is full: {path} cannot grow.",
             "What was recorded so far can be opened. Free some space, or record with a bound on the size.",
@@ -723,6 +723,12 @@ def _as_ftdiag_error(error: sqlite3.Error, path: Path) -> DiskFull | RecordingEr
         f"{path} cannot be written: {error}.",
         "What was recorded so far can be opened. Check the disk and that nothing else writes to the file.",
     )
+
+
+def is_full(error: sqlite3.Error, path: Path) -> bool:
+    """Whether SQLite failed because the disk that `path` is on is full."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return code == sqlite3.SQLITE_FULL or (code & 0xFF == sqlite3.SQLITE_IOERR and _disk_is_low(path))
 
 
 def _disk_is_low(path: Path) -> bool:

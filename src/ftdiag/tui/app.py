@@ -52,6 +52,7 @@ from ftdiag.tui.look import (
 from ftdiag.tui.memory import MemoryControl, MemoryDialog
 from ftdiag.tui.pages import MAIN_PAGES, Pages
 from ftdiag.tui.panes.evidence import finding_text, leads_to
+from ftdiag.tui.saving import Saver, copy_path, report_path, write_text
 from ftdiag.tui.source import Extras, Selection, SnapshotSource, View, Wants
 from ftdiag.tui.sourcetext import SourceFiles, SourceText
 from ftdiag.tui.table import Table
@@ -104,6 +105,15 @@ class RefreshFailed(Message):
     def __init__(self, words: str) -> None:
         super().__init__()
         self.words = words
+
+
+class Saved(Message):
+    """A file was written, or could not be."""
+
+    def __init__(self, words: str, *, failed: bool = False) -> None:
+        super().__init__()
+        self.words = words
+        self.failed = failed
 
 
 class TooSmall(Widget):
@@ -177,7 +187,10 @@ class CockpitApp(App[None]):
         Binding("M", "memray", "Attach memray", show=False),
         Binding("c", "compare", "Mark, compare", show=False),
         Binding("y", "copy", "Copy the finding", show=False),
-        Binding("o", "save", "Save a report", show=False),
+        Binding("o", "save('txt')", "Save a report", show=False),
+        Binding("J", "save('json')", "Save a report as JSON", show=False),
+        Binding("H", "save('html')", "Save a report as HTML", show=False),
+        Binding("R", "save_recording", "Save the recording", show=False),
         Binding("enter", "follow", "Follow", show=False),
         Binding("z", "zoom", "Zoom", show=False),
         Binding("T", "light_or_dark", "Light or dark", show=False),
@@ -193,12 +206,12 @@ class CockpitApp(App[None]):
         ascii_only: bool | None = None,
         theme: str | None = None,
         texts: SourceText | None = None,
-        report: Callable[[Snapshot], Iterable[str]] | None = None,
+        saver: Saver | None = None,
         memory: MemoryControl | None = None,
     ) -> None:
         self._source = source
         self._texts = SourceFiles() if texts is None else texts
-        self._report = report
+        self._saver = saver or Saver()
         self._memory = memory
         self._memory_words: str | None = None
         self._refresh_seconds = refresh_seconds
@@ -259,7 +272,15 @@ class CockpitApp(App[None]):
         yield SystemCommand("Attach memray", "Which lines allocate; says the price, asks", self.action_memray)
         yield SystemCommand("Light or dark", "The other theme", self.action_light_or_dark)
         yield SystemCommand("Keys", "Every key, and what the signs mean", self.action_help)
-        yield SystemCommand("Save a report", "This range as text, in the current directory", self.action_save)
+        for ending, name in (("txt", "text"), ("json", "JSON"), ("html", "HTML")):
+            yield SystemCommand(
+                f"Save a report as {name}",
+                f"This range as {name}, in the current directory",
+                partial(self.action_save, ending),
+            )
+        yield SystemCommand(
+            "Save the recording", "A copy of all so far, for ftdiag open", self.action_save_recording
+        )
         yield SystemCommand("Screenshot", "This screen as an SVG file", self.deliver_screenshot)
         yield SystemCommand("Quit", "Leave the cockpit", self.action_quit)
 
@@ -574,23 +595,39 @@ class CockpitApp(App[None]):
         self.copy_to_clipboard(finding_text(finding))
         self.say("finding copied (if the terminal allows OSC 52)")
 
-    def action_save(self) -> None:
-        """A text report of the range, in the current directory."""
-        snapshot = self._view.snapshot
-        if snapshot is None or self._report is None:
+    def action_save(self, ending: str = "txt") -> None:
+        """A report of the range, in the current directory."""
+        snapshot, make = self._view.snapshot, self._saver.reports.get(ending)
+        if snapshot is None or make is None:
             self.say("nothing to save here", alarm=True)
             return
-        begin = (snapshot.t0_ns - (self._view.span_ns or (snapshot.t0_ns, 0))[0]) // 1_000_000_000
-        end = begin + snapshot.metrics.duration_ns // 1_000_000_000
-        path = Path(f"ftdiag-{snapshot.target.pid}-{begin}-{end}s.txt")
-        try:
-            # Never over a file that is there: the directory may be anyone's.
-            with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(f"{line}\n" for line in self._report(snapshot))
-        except OSError as error:
-            self.say(f"{path} is not written: {error.strerror}", alarm=True)
+        path = report_path(snapshot, self._view.span_ns, ending)
+        self._save(path, lambda: write_text(path, make(snapshot)))
+
+    def action_save_recording(self) -> None:
+        """A copy of the recording, in the current directory; a recording that grows goes on."""
+        snapshot, span_ns, copy = self._view.snapshot, self._view.span_ns, self._saver.copy_recording
+        if snapshot is None or span_ns is None or copy is None:
+            self.say("nothing to save here", alarm=True)
             return
-        self.say(f"saved {path}")
+        path = copy_path(snapshot, span_ns)
+        self._save(path, partial(copy, path))
+
+    @work(thread=True, group="save")
+    def _save(self, path: Path, write: Callable[[], None]) -> None:
+        """Write a file, which may take a while, and tell."""
+        try:
+            write()
+        except FtdiagError as error:
+            self.post_message(Saved("\n".join(filter(None, (error.what, error.hint))), failed=True))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
+            self.post_message(Saved(f"{path} is not written: {_one_line(error)}", failed=True))
+        else:
+            self.post_message(Saved(f"saved {path}"))
+
+    def on_saved(self, event: Saved) -> None:
+        """Say how it went."""
+        self.say(event.words, alarm=event.failed, seconds=LONG_NOTICE_S if event.failed else NOTICE_S)
 
     def action_edit(self) -> None:
         """The line under the cursor in the editor."""
