@@ -34,7 +34,7 @@ async def test_the_answer_and_the_tables_are_there(size: tuple[int, int]) -> Non
     async with driving(size=size) as (app, _):
         lines = screen_lines(app)
 
-        assert "1.91 of 2 cores on CPU" in lines[0]
+        assert "6 threads wait" in lines[0]
         assert "pid 4200" in lines[1]
         assert "GIL off" in lines[1]
         assert "not measured" in lines[2]
@@ -637,7 +637,7 @@ async def test_a_storm_of_resizes() -> None:
         await pilot.resize_terminal(80, 24)
         await idle(pilot)
         assert app.is_running
-        assert "cores on CPU" in screen_lines(app)[0]
+        assert "of all thread-time" in screen_lines(app)[0]
 
 
 async def test_nothing_blocks_while_the_source_is_slow() -> None:

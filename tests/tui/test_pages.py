@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from ftdiag.analysis.scaling import curve, predicted
+from ftdiag.answer import answer
 from ftdiag.model import Confidence, Pauses, Severity, SharedObject, ThreadInfo, ThreadState
 from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
@@ -23,7 +24,6 @@ from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
 from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles
-from ftdiag.tui.verdict import verdict
 from tui.driving import driving, go, idle, press, screen_lines, screen_text, table, until
 from tui.pictures import CACHE_LOCK, CRUNCH, PUT, SECOND, FakeSource, contended, finding, findings, measured
 
@@ -39,8 +39,9 @@ def test_a_note_is_not_the_answer_and_the_costliest_warning_is() -> None:
     dear = replace(finding("dear"), severity=Severity.WARNING, lost_cores=0.8)
     picture = contended()
 
-    assert verdict(replace(picture, findings=(note,)))[0].startswith("1.91 of 2 cores on CPU")
-    assert verdict(replace(picture, findings=(note, cheap, dear))) == ("dear", Severity.WARNING)
+    assert answer(replace(picture, findings=(note,))) == answer(picture)
+    answered = answer(replace(picture, findings=(note, cheap, dear)))
+    assert (answered.cause, answered.severity) == ("dear", Severity.WARNING)
 
 
 async def test_the_overview_says_what_is_lost_and_ranks_findings() -> None:
@@ -411,8 +412,9 @@ async def test_two_ranges_are_compared() -> None:
 
 async def test_o_saves_a_report_but_over_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    async with driving(measured(contended())) as (_, pilot):
+    async with driving(measured(contended())) as (app, pilot):
         await go(pilot, "o", "o")
+        await until(pilot, lambda: len(list(app._notifications)) == 2)
     (report,) = tmp_path.iterdir()
     assert report.name == "ftdiag-4200-540-600s.txt"
     assert report.read_text() == "report of 4200\n"

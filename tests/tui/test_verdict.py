@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from rich.segment import Segment
 
-from ftdiag.model import EndReason, Severity, ThreadState
+from ftdiag.answer import answer
+from ftdiag.model import EndReason, ThreadState
 from ftdiag.tui.header import answer_line, figures_line, target_line
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.source import Selection, View
-from ftdiag.tui.verdict import end_words, gil_words, main_occupation, state_of_affairs, verdict
+from ftdiag.tui.verdict import end_words, gil_words
 from tui.pictures import contended, ended, finding, snapshot, thread
 
 LOOK = look_for(DARK, False)
@@ -21,43 +22,36 @@ def text(segments: list[Segment]) -> str:
     return "".join(segment.text for segment in segments)
 
 
-def test_without_findings_the_answer_says_where_the_time_goes() -> None:
-    words, severity = verdict(contended())
+def test_without_findings_the_answer_says_what_time_is_lost_to() -> None:
+    line = text(answer_line(View(snapshot=contended()), 200, LOOK))
 
-    assert words == "1.91 of 2 cores on CPU (+0.35 wanted); 8 threads: 6 wait (lock 57 %), 2 idle"
-    assert severity is None
+    assert line.startswith("1.9 of 2 cores on CPU; ")
+    assert line == answer(contended()).sentence
 
 
-def test_the_first_finding_is_the_answer() -> None:
+def test_the_costliest_finding_is_the_answer_and_has_its_mark() -> None:
     picture = replace(contended(), findings=(finding("one lock costs it all"), finding("less")))
 
-    assert verdict(picture) == ("one lock costs it all", Severity.CRITICAL)
+    line = text(answer_line(View(snapshot=picture), 78, LOOK))
+
+    assert line == "CRITICAL 1.9 of 2 cores on CPU; one lock costs it all"
+
+
+def test_where_there_is_no_room_for_all_the_cause_stays() -> None:
+    picture = replace(contended(), findings=(finding("one lock costs it all"),))
+
+    assert text(answer_line(View(snapshot=picture), 40, LOOK)) == "CRITICAL one lock costs it all"
 
 
 def test_no_threads_is_said() -> None:
-    assert state_of_affairs(snapshot([])) == "0.00 of 2 cores on CPU; no threads seen"
+    assert answer(snapshot([])).sentence == "0.0 of 2 cores on CPU; no thread was seen."
 
 
-def test_one_thread_is_singular_and_unknown_capacity_is_left_out() -> None:
+def test_unknown_capacity_is_left_out() -> None:
     picture = snapshot([thread(0, "MainThread", {ThreadState.WORK: 60.0})])
     picture = replace(picture, metrics=replace(picture.metrics, capacity_cores=None))
 
-    assert state_of_affairs(picture) == "1.00 cores on CPU; 1 thread: 1 run"
-
-
-@pytest.mark.parametrize(
-    ("states", "expected"),
-    [
-        ({ThreadState.WORK: 2.0, ThreadState.LOCK: 1.0}, "run"),
-        ({ThreadState.RUNNABLE: 2.0, ThreadState.IDLE: 1.0}, "run"),
-        ({ThreadState.WORK: 1.0, ThreadState.LOCK: 2.0}, "wait"),
-        ({ThreadState.IO: 2.0, ThreadState.IDLE: 1.0}, "wait"),
-        ({ThreadState.SLEEP: 2.0, ThreadState.LOCK: 1.0}, "idle"),
-        ({}, "idle"),
-    ],
-)
-def test_a_thread_is_called_after_what_it_does_most(states: dict[ThreadState, float], expected: str) -> None:
-    assert main_occupation(thread(1, "t", states)) == expected
+    assert answer(picture).sentence == "1.0 cores on CPU; no thread waits for a lock or a core."
 
 
 @pytest.mark.parametrize("reason", list(EndReason))

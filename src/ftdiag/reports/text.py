@@ -17,13 +17,22 @@ from typing import Final
 from rich.cells import cell_len, set_cell_size
 
 from ftdiag import units
+from ftdiag.answer import (
+    CONFIDENCE_WORDS,
+    NOTEWORTHY_SHARE,
+    answer,
+    at_words,
+    frame_words,
+    holding,
+    lock_words,
+    share_words,
+)
 from ftdiag.model import (
     Confidence,
     Finding,
     Frame,
     HotLine,
     LockMetrics,
-    Severity,
     SharedObject,
     Snapshot,
     Stack,
@@ -45,8 +54,6 @@ SMALL_SHARE: Final = 0.01
 """Hot lines below this share of all thread-time are left to the JSON report, but for the first three."""
 MAIN_WAIT_SHARE: Final = 0.2
 """From this share of a thread's life on, its longest wait is named with it."""
-MOSTLY_SHARE: Final = 0.6
-"""A thread with this share of a lock's blame at a line or more is named as its holder there."""
 SHOWN_GAPS: Final = 12
 SHOWN_PAUSES: Final = 6
 SHOWN_SYMBOLS: Final = 5
@@ -54,11 +61,6 @@ SHOWN_CODE_LINES: Final = 12
 MAX_PROSE: Final = 2000
 """Longest sentence or paragraph of a finding."""
 MIN_WIDTH: Final = 20
-NOTEWORTHY_SHARE: Final = 0.05
-"""A wait of this share of all thread-time or more is worth the first line."""
-BUSY_SHARE: Final = 0.95
-"""From this share of the capacity on, all cores count as busy."""
-
 STATE_NAMES: Final[Mapping[ThreadState, str]] = {
     ThreadState.ON_CPU: "on CPU",
     ThreadState.WORK: "work",
@@ -77,21 +79,8 @@ STATE_NAMES: Final[Mapping[ThreadState, str]] = {
     ThreadState.IDLE: "idle",
     ThreadState.UNKNOWN: "unknown",
 }
-_LIBRARY: Final = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.[0-9]+t?)/(?=.)")
 _UNIT: Final = re.compile(r"(?<=[0-9]) (?=(?:%|h|min|s|ms|us|ns)(?![a-z]))")
 _DIGITS: Final = re.compile("[0-9]+")
-_LOCK_STATES: Final = (
-    ThreadState.LOCK,
-    ThreadState.OBJECT_LOCK,
-    ThreadState.RUNTIME_LOCK,
-    ThreadState.STOPPED,
-    ThreadState.GIL,
-)
-_CONFIDENCE: Final = {
-    Confidence.KNOWN: "known",
-    Confidence.INFERRED: "inferred",
-    Confidence.UNKNOWN: "not certain",
-}
 
 
 class LineKind(enum.Enum):
@@ -130,7 +119,7 @@ def lines(snapshot: Snapshot, width: int = 80, *, ascii_only: bool = False) -> I
 
 def headline(snapshot: Snapshot, *, ascii_only: bool = False) -> str:
     """The answer in one or two sentences."""
-    return _Report(snapshot, ascii_only).headline()
+    return answer(snapshot, lambda text: visible(text, ascii_only=ascii_only)).sentence
 
 
 class _Report:
@@ -142,7 +131,7 @@ class _Report:
         self._alive_ns = float(sum(snapshot.metrics.states_ns.values()))
 
     def parts(self) -> Iterator[tuple[LineKind, int, str]]:
-        yield LineKind.ANSWER, 0, self.headline()
+        yield LineKind.ANSWER, 0, answer(self._snapshot, self._safe).sentence
         yield from self._section("Target", self._target())
         if self._snapshot.metrics.ticks or self._alive_ns:
             yield from self._section("Findings", self._findings())
@@ -165,122 +154,6 @@ class _Report:
         yield from self._section("Allocations", self._allocations())
         yield from self._section("Not measured", self._not_measured())
         yield from self._section("Quality", self._quality())
-
-    # --- the answer ----------------------------------------------------------------------------------
-
-    def headline(self) -> str:
-        metrics = self._snapshot.metrics
-        if not metrics.ticks and not self._alive_ns and self._snapshot.allocations is not None:
-            return "A capture of memray: what allocates, and no samples of where time goes."
-        if not metrics.ticks and not self._alive_ns:
-            return "Nothing was recorded in this range: no tick was taken."
-        if self._snapshot.imported is not None:
-            return self._imported()
-        if metrics.capacity_cores is None:
-            cores = f"{metrics.on_cpu_cores:.1f} cores on CPU"
-        else:
-            cores = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
-        # A finding that matters is the answer: it knows more than the sums of states do.
-        grave = [
-            finding
-            for finding in self._snapshot.findings
-            if finding.severity in (Severity.WARNING, Severity.CRITICAL)
-        ]
-        return f"{cores}; {self._safe(grave[0].summary) if grave else self._cause()}"
-
-    def _imported(self) -> str:
-        snapshot = self._snapshot
-        told = f"Samples of {units.plural(snapshot.metrics.threads, 'thread')}, and nothing else is known."
-        if not snapshot.hot:
-            return told
-        frame, most = snapshot.hot[0].frame, snapshot.hot[0].total_ns
-        where = f"{self._share(most)} of them at {self._safe(frame.filename)}"
-        line = "" if frame.line is None else f":{frame.line}"
-        return f"{told} Most are in {self._safe(frame.function)}: {where}{line}."
-
-    def _cause(self) -> str:
-        metrics = self._snapshot.metrics
-        candidates = [
-            (sum(metrics.states_ns.get(state, 0.0) for state in _LOCK_STATES), self._lock_cause),
-            (metrics.states_ns.get(ThreadState.UNKNOWN, 0.0), self._unknown_cause),
-            (metrics.states_ns.get(ThreadState.RUNNABLE, 0.0), self._runnable_cause),
-        ]
-        spent, cause = max(candidates, key=lambda candidate: candidate[0])
-        if spent >= NOTEWORTHY_SHARE * self._alive_ns and spent > 0:
-            return cause()
-        capacity = metrics.capacity_cores
-        if capacity is not None and metrics.on_cpu_cores >= BUSY_SHARE * capacity:
-            return "all cores are busy and no thread waits for a lock or a core."
-        apart = {
-            state: metrics.states_ns.get(state, 0.0)
-            for state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.IO)
-        }
-        state = max(apart, key=lambda each: apart[each])
-        if apart[state] >= NOTEWORTHY_SHARE * self._alive_ns:
-            doing = {ThreadState.IDLE: "idle", ThreadState.SLEEP: "asleep", ThreadState.IO: "in I/O"}[state]
-            share = self._share(apart[state])
-            return f"threads are {doing} {share} of their time, and wait for no lock or core."
-        return "no thread waits for a lock or a core."
-
-    def _lock_cause(self) -> str:
-        metrics = self._snapshot.metrics
-        if not self._snapshot.locks:
-            spent = sum(metrics.states_ns.get(state, 0.0) for state in _LOCK_STATES)
-            waiting = sum(
-                any(thread.states_ns.get(state, 0.0) > 0 for state in _LOCK_STATES)
-                for thread in self._snapshot.threads
-            )
-            return f"{self._wait(waiting)} {self._share(spent)} of all thread-time for locks."
-        lock = self._snapshot.locks[0]
-        share = self._share(lock.wait_ns)
-        text = f"{self._wait(self._waiting_for(lock))} {share} of all thread-time for {self._lock_name(lock)}"
-        places = self._holding(lock)
-        return text + (f", held {places[0][0]}." if places else "; who holds it is not known.")
-
-    def _waiting_for(self, lock: LockMetrics) -> int:
-        """How many threads waited for a lock, as far as they are listed."""
-        same = (lock.lock.address, lock.lock.kind)
-        listed = sum(
-            any(
-                wait.lock is not None and (wait.lock.address, wait.lock.kind) == same
-                for wait, _ in thread.waits
-            )
-            for thread in self._snapshot.threads
-        )
-        return max(listed, len({waiter.thread.index for waiter in lock.waiters}), lock.waiters_max)
-
-    def _unknown_cause(self) -> str:
-        by_call: dict[str, float] = {}
-        waiting = 0
-        for thread in self._snapshot.threads:
-            spent = thread.states_ns.get(ThreadState.UNKNOWN, 0.0)
-            if spent <= NOTEWORTHY_SHARE * thread.alive_ns:
-                continue
-            waiting += 1
-            unnamed = (wait for wait, _ in thread.waits if wait.lock is None and wait.detail is None)
-            call = next((wait.syscall for wait in unnamed if wait.syscall), "a wait of unknown kind")
-            by_call[call] = by_call.get(call, 0.0) + spent
-        if not by_call:
-            unknown = self._snapshot.metrics.states_ns.get(ThreadState.UNKNOWN, 0.0)
-            return f"{self._share(unknown)} of all thread-time is in waits of unknown kind."
-        call = max(by_call, key=lambda each: by_call[each])
-        what = " (a lock or a wait for work; which one is not known)" if call == "futex" else ""
-        share = self._share(by_call[call])
-        return f"{self._wait(waiting)}: {share} of all thread-time in {self._safe(call)}{what}."
-
-    def _runnable_cause(self) -> str:
-        metrics = self._snapshot.metrics
-        spent = metrics.states_ns.get(ThreadState.RUNNABLE, 0.0)
-        text = f"threads wait {self._share(spent)} of their time for a free core"
-        if metrics.capacity_cores is not None and metrics.on_cpu_cores >= BUSY_SHARE * metrics.capacity_cores:
-            return f"{text}: there are more busy threads than cores."
-        if metrics.throttled_cores is not None and metrics.throttled_cores >= NOTEWORTHY_SHARE:
-            return f"{text}: the CPU quota held them back ({units.cores(metrics.throttled_cores)} cores)."
-        if metrics.other_programs_cores is not None and metrics.other_programs_cores >= NOTEWORTHY_SHARE:
-            other = units.cores(metrics.other_programs_cores)
-            if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
-                return f"{text}; other programs use {other} cores."
-        return f"{text}."
 
     # --- sections ------------------------------------------------------------------------------------
 
@@ -397,12 +270,12 @@ class _Report:
             if first.hot:
                 yield _detail(f"most at {self._frame(first.hot[0].frame)}")
             if len(alike) == 1 and first.tasks:
-                tasks = (f"{self._safe(task)} {_percent(spent, alive)}" for task, spent in first.tasks)
+                tasks = (f"{self._safe(task)} {share_words(spent, alive)}" for task, spent in first.tasks)
                 yield _detail(f"its event loop runs {', '.join(tasks)}")
             name = self._main_wait(first)
             if name:
                 waited = sum(thread.waits[0][1] for thread in alike)
-                yield _detail(f"waits most for {name}: {_percent(waited, alive)}")
+                yield _detail(f"waits most for {name}: {share_words(waited, alive)}")
 
     def _alike(self) -> list[list[ThreadMetrics]]:
         """Threads whose names differ in their number only and that do the same, most active first."""
@@ -500,34 +373,18 @@ class _Report:
     def _locks(self) -> Iterator[tuple[int, str]]:
         for lock in self._snapshot.locks[:SHOWN_LOCKS]:
             yield _item(
-                f"{self._lock_name(lock)}: waited for {units.seconds(lock.wait_ns)} "
+                f"{lock_words(lock, self._safe)}: waited for {units.seconds(lock.wait_ns)} "
                 f"({self._share(lock.wait_ns)}), {units.seconds(lock.critical_wait_ns)} of it while cores "
                 f"were free; at most {units.plural(lock.waiters_max, 'waiter')}, longest wait "
                 f"{units.seconds(lock.longest_wait_ns)}"
             )
-            for place, blame in self._holding(lock)[:SHOWN_WAITERS]:
+            for place, blame in holding(lock, self._safe)[:SHOWN_WAITERS]:
                 yield _detail(f"held {place}: {units.seconds(blame)}")
             unknown = sum(holder.blame_ns for holder in lock.holders if holder.thread is None)
             if unknown > 0:
                 yield _detail(f"holder not known: {units.seconds(unknown)}")
             for place, waited in self._waiting(lock)[:SHOWN_WAITERS]:
                 yield _detail(f"{place}: {units.seconds(waited)}")
-
-    def _holding(self, lock: LockMetrics) -> list[tuple[str, float]]:
-        """Where a lock is held and by whom, with the blame, largest first; lines are put together."""
-        by_place: dict[tuple[Stack, Confidence], dict[str, float]] = {}
-        for holder in lock.holders:
-            if holder.thread is not None:
-                names = by_place.setdefault((holder.stack[:1], holder.confidence), {})
-                name = self._safe(holder.thread.name)
-                names[name] = names.get(name, 0.0) + holder.blame_ns
-        return sorted(
-            (
-                (f"{self._by(names)}{self._at(stack)} ({_CONFIDENCE[confidence]})", sum(names.values()))
-                for (stack, confidence), names in by_place.items()
-            ),
-            key=lambda place: -place[1],
-        )
 
     def _waiting(self, lock: LockMetrics) -> list[tuple[str, float]]:
         """Where threads wait for a lock, with the time, longest first; lines are put together."""
@@ -539,27 +396,15 @@ class _Report:
         return sorted(
             (
                 (
-                    f"{next(iter(names))} waits{self._at(stack)}"
+                    f"{next(iter(names))} waits{at_words(stack, self._safe)}"
                     if len(names) == 1
-                    else f"{len(names)} threads wait{self._at(stack)}",
+                    else f"{len(names)} threads wait{at_words(stack, self._safe)}",
                     sum(names.values()),
                 )
                 for stack, names in by_place.items()
             ),
             key=lambda place: -place[1],
         )
-
-    @staticmethod
-    def _by(names: Mapping[str, float]) -> str:
-        most = max(names, key=lambda name: names[name])
-        if len(names) == 1:
-            return f"by {most}"
-        if names[most] >= MOSTLY_SHARE * sum(names.values()):
-            return f"mostly by {most}"
-        return f"by {len(names)} threads in turn"
-
-    def _at(self, stack: Stack) -> str:
-        return f" at {self._frame(stack[0])}" if stack else ""
 
     def _pauses(self) -> Iterator[tuple[int, str]]:
         for pauses in self._snapshot.pauses[:SHOWN_PAUSES]:
@@ -573,9 +418,8 @@ class _Report:
                 yield _detail("who asked for them is not known")
             else:
                 name = self._safe(pauses.requester.name)
-                yield _detail(
-                    f"asked for by {name}{self._at(pauses.stack)} ({_CONFIDENCE[pauses.confidence]})"
-                )
+                place = at_words(pauses.stack, self._safe)
+                yield _detail(f"asked for by {name}{place} ({CONFIDENCE_WORDS[pauses.confidence]})")
 
     def _not_measured(self) -> Iterator[tuple[int, str]]:
         by_reason: dict[str, list[str]] = {}
@@ -630,7 +474,7 @@ class _Report:
         return visible(text, ascii_only=self._ascii_only)
 
     def _share(self, spent: float) -> str:
-        return _percent(spent, self._alive_ns)
+        return share_words(spent, self._alive_ns)
 
     def _split(self, states: Mapping[ThreadState, float], whole: float) -> str:
         shown = [
@@ -640,26 +484,14 @@ class _Report:
         ]
         return ", ".join(shown) or "no time"
 
-    @staticmethod
-    def _wait(threads: int) -> str:
-        return "1 thread waits" if threads == 1 else f"{threads:,} threads wait"
-
     def _frame(self, frame: Frame) -> str:
-        place = self._safe(_short(frame.filename)) + ("" if frame.line is None else f":{frame.line}")
-        return f"{place} in {self._safe(frame.function)}"
+        return frame_words(frame, self._safe)
 
     def _frames(self, stack: Sequence[Frame], indent: int) -> Iterator[tuple[int, str]]:
         for frame in stack[:SHOWN_FRAMES]:
             yield indent, self._frame(frame)
         if len(stack) > SHOWN_FRAMES:
             yield indent, f"and {units.plural(len(stack) - SHOWN_FRAMES, 'outer frame')}"
-
-    def _lock_name(self, lock: LockMetrics) -> str:
-        if lock.number == 0:
-            return self._safe(lock.lock.label or "other locks")
-        name = lock.lock.label or f"an unnamed {lock.lock.kind.value} lock"
-        kind = lock.lock.type_name or lock.lock.kind.value
-        return f"{self._safe(name)} ({self._safe(kind)}, lock {lock.number})"
 
     def _start(self) -> str:
         settings = self._snapshot.settings
@@ -671,22 +503,11 @@ class _Report:
         return f" from {moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _short(filename: str) -> str:
-    """A file of the standard library or of an installed package without its folder."""
-    found = _LIBRARY.search(filename)
-    return filename[found.end() :] if found else filename
-
-
 def _is_bootstrap(frame: Frame) -> bool:
     """Frames that every thread starts with."""
     return frame.filename.endswith("/threading.py") and frame.function.startswith(
         ("Thread.run", "Thread._bootstrap")
     )
-
-
-def _percent(part: float, whole: float) -> str:
-    ratio = part / whole if whole > 0 else 0.0
-    return "under 1 %" if 0 < ratio < 0.005 else units.percent(ratio)
 
 
 def _item(text: str) -> tuple[int, str]:

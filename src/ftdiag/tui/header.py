@@ -12,11 +12,12 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ftdiag.answer import answer
 from ftdiag.model import Snapshot
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.safetext import width_of
 from ftdiag.tui.source import View
-from ftdiag.tui.verdict import end_words, gil_words, verdict, whole_or_cores
+from ftdiag.tui.verdict import end_words, gil_words, whole_or_cores
 from ftdiag.units import cores, percent
 
 WAITING = "waiting for the first samples of the target"
@@ -70,17 +71,17 @@ def lay_out(parts: list[Part], width: int, look: Look) -> list[Segment]:
 
 
 def answer_line(view: View, width: int, look: Look) -> list[Segment]:
-    """The first line: the answer in words."""
+    """The first line: the answer, without its cores, which the third line has too, where it is too narrow."""
     if view.snapshot is None:
         return [Segment(look.cut(WAITING if view.live else NOTHING, width), look.strong)]
-    words, severity = verdict(view.snapshot)
-    if severity is None:
-        return [Segment(look.cut(words, width), look.strong)]
-    mark = f"{severity.value.upper()} "
-    return [
-        Segment(mark, look.severity(severity)),
-        Segment(look.cut(words, max(0, width - len(mark))), look.strong),
-    ]
+    answered = answer(view.snapshot)
+    marks: list[Segment] = []
+    if answered.severity is not None:
+        marks.append(Segment(f"{answered.severity.value.upper()} ", look.severity(answered.severity)))
+    room = max(0, width - sum(width_of(mark.text) for mark in marks))
+    fits = width_of(look.safe(answered.sentence)) <= room
+    words = answered.sentence if fits else answered.cause
+    return [*marks, Segment(look.cut(words, room), look.strong)]
 
 
 def state_part(view: View, look: Look) -> Part:

@@ -18,6 +18,7 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ftdiag.answer import answer
 from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look, look_of
@@ -25,7 +26,7 @@ from ftdiag.tui.plot import plot_lines
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import shares
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.tui.verdict import verdict, whole_or_cores
+from ftdiag.tui.verdict import whole_or_cores
 from ftdiag.units import cores, percent
 
 NEW_NS: Final = 10_000_000_000
@@ -204,11 +205,11 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
     if snapshot is None:
         return [[Segment(" no data yet", look.muted)]]
     metrics = snapshot.metrics
-    words, severity = verdict(snapshot)
-    style = look.strong if severity is None else look.severity(severity)
+    answered = answer(snapshot)
+    style = look.strong if answered.severity is None else look.severity(answered.severity)
     lines: Lines = [
         [Segment(" "), Segment(line, style)]
-        for line in wrapped(words, width - 2, look, most=2 if height < 12 else 4)
+        for line in wrapped(answered.sentence, width - 2, look, most=2 if height < 12 else 4)
     ]
     if height >= 12:
         lines.append([])

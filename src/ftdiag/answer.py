@@ -1,0 +1,264 @@
+"""The answer in words: one sentence about a snapshot, the same in the cockpit and in every report.
+
+In: a `Snapshot`, and what makes a text of the target fit to be shown. Out: an `Answer`: the cores in use, and
+why there are no more of them. Also the words for lines, locks and shares that the sentence and reports share.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag import units
+from ftdiag.model import Confidence, Finding, Frame, LockMetrics, Severity, Snapshot, Stack, ThreadState
+
+Shown = Callable[[str], str]
+"""What a text that the target chose is shown as: escaped and bounded, or itself if the painter does that."""
+
+NOTEWORTHY_SHARE: Final = 0.05
+"""A wait of this share of all thread-time or more is worth the answer."""
+BUSY_SHARE: Final = 0.95
+"""From this share of the capacity on, all cores count as busy."""
+MOSTLY_SHARE: Final = 0.6
+"""A thread with this share of a lock's blame at a line or more is named as its holder there."""
+CONFIDENCE_WORDS: Final[Mapping[Confidence, str]] = {
+    Confidence.KNOWN: "known",
+    Confidence.INFERRED: "inferred",
+    Confidence.UNKNOWN: "not certain",
+}
+_LOCK_STATES: Final = (
+    ThreadState.LOCK,
+    ThreadState.OBJECT_LOCK,
+    ThreadState.RUNTIME_LOCK,
+    ThreadState.STOPPED,
+    ThreadState.GIL,
+)
+_APART: Final[Mapping[ThreadState, str]] = {
+    ThreadState.IDLE: "idle",
+    ThreadState.SLEEP: "asleep",
+    ThreadState.IO: "in I/O",
+}
+_LIBRARY: Final = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.[0-9]+t?)/(?=.)")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The parts of the sentence.
+
+    `scope` says how much is used, for example "1.9 of 2 cores on CPU", and is empty where nothing was
+    measured; `cause` says why, and can stand alone; `severity` is that of the finding that is the cause, if
+    one is.
+    """
+
+    scope: str
+    cause: str
+    severity: Severity | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The answer in full."""
+        return f"{self.scope}; {self.cause}" if self.scope else self.cause
+
+
+def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
+    """The cause is the costliest finding that is a warning or worse, else what most time is lost to."""
+    metrics = snapshot.metrics
+    alive_ns = _alive_ns(snapshot)
+    if not metrics.ticks and not alive_ns:
+        if snapshot.allocations is not None:
+            return Answer("", "A capture of memray: what allocates, and no samples of where time goes.")
+        return Answer("", "Nothing was recorded in this range: no tick was taken.")
+    if snapshot.imported is not None:
+        return _imported(snapshot, shown)
+    scope = f"{metrics.on_cpu_cores:.1f} cores on CPU"
+    if metrics.capacity_cores is not None:
+        scope = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
+    # A finding that matters is the answer: it knows more than the sums of states do.
+    finding = costliest(snapshot)
+    if finding is not None:
+        return Answer(scope, shown(finding.summary), finding.severity)
+    return Answer(scope, _cause(snapshot, shown))
+
+
+def costliest(snapshot: Snapshot) -> Finding | None:
+    """The finding that costs most of those that are a warning or worse; notes are no answer."""
+    return max(
+        (finding for finding in snapshot.findings if finding.severity is not Severity.INFO),
+        key=lambda each: (each.lost_cores, each.severity is Severity.CRITICAL, each.score),
+        default=None,
+    )
+
+
+# --- words that reports share --------------------------------------------------------------------------
+
+
+def share_words(part: float, whole: float) -> str:
+    """A part of a whole in percent: "13 %", "under 1 %"; "0 %" of nothing."""
+    ratio = part / whole if whole > 0 else 0.0
+    return "under 1 %" if 0 < ratio < 0.005 else units.percent(ratio)
+
+
+def short_name(filename: str) -> str:
+    """A file of the standard library or of an installed package without its folder."""
+    found = _LIBRARY.search(filename)
+    return filename[found.end() :] if found else filename
+
+
+def frame_words(frame: Frame, shown: Shown = str) -> str:
+    """For example "cache.py:88 in Cache.put"."""
+    place = shown(short_name(frame.filename)) + ("" if frame.line is None else f":{frame.line}")
+    return f"{place} in {shown(frame.function)}"
+
+
+def at_words(stack: Stack, shown: Shown = str) -> str:
+    """For example " at cache.py:88 in Cache.put", with its space; nothing without a stack."""
+    return f" at {frame_words(stack[0], shown)}" if stack else ""
+
+
+def lock_words(lock: LockMetrics, shown: Shown = str) -> str:
+    """For example "self._lock (_thread.lock, lock 1)"."""
+    if lock.number == 0:
+        return shown(lock.lock.label or "other locks")
+    name = lock.lock.label or f"an unnamed {lock.lock.kind.value} lock"
+    kind = lock.lock.type_name or lock.lock.kind.value
+    return f"{shown(name)} ({shown(kind)}, lock {lock.number})"
+
+
+def holding(lock: LockMetrics, shown: Shown = str) -> list[tuple[str, float]]:
+    """Where a lock is held and by whom, with the blame in ns, largest first; lines are put together."""
+    by_place: dict[tuple[Stack, Confidence], dict[str, float]] = {}
+    for holder in lock.holders:
+        if holder.thread is not None:
+            names = by_place.setdefault((holder.stack[:1], holder.confidence), {})
+            name = shown(holder.thread.name)
+            names[name] = names.get(name, 0.0) + holder.blame_ns
+    return sorted(
+        (
+            (f"{_by(names)}{at_words(stack, shown)} ({CONFIDENCE_WORDS[confidence]})", sum(names.values()))
+            for (stack, confidence), names in by_place.items()
+        ),
+        key=lambda place: -place[1],
+    )
+
+
+def _by(names: Mapping[str, float]) -> str:
+    most = max(names, key=lambda name: names[name])
+    if len(names) == 1:
+        return f"by {most}"
+    if names[most] >= MOSTLY_SHARE * sum(names.values()):
+        return f"mostly by {most}"
+    return f"by {len(names)} threads in turn"
+
+
+# --- causes without a finding --------------------------------------------------------------------------
+
+
+def _alive_ns(snapshot: Snapshot) -> float:
+    return float(sum(snapshot.metrics.states_ns.values()))
+
+
+def _imported(snapshot: Snapshot, shown: Shown) -> Answer:
+    told = f"Samples of {units.plural(snapshot.metrics.threads, 'thread')}, and nothing else is known"
+    if not snapshot.hot:
+        return Answer("", f"{told}.")
+    frame = snapshot.hot[0].frame
+    share = share_words(snapshot.hot[0].total_ns, _alive_ns(snapshot))
+    line = "" if frame.line is None else f":{frame.line}"
+    return Answer(
+        told, f"most are in {shown(frame.function)}: {share} of them at {shown(frame.filename)}{line}."
+    )
+
+
+def _cause(snapshot: Snapshot, shown: Shown) -> str:
+    metrics = snapshot.metrics
+    states, alive_ns = metrics.states_ns, _alive_ns(snapshot)
+    if not alive_ns and not snapshot.threads:
+        return "no thread was seen."
+    candidates = [
+        (sum(states.get(state, 0.0) for state in _LOCK_STATES), _lock_cause),
+        (states.get(ThreadState.UNKNOWN, 0.0), _unknown_cause),
+        (states.get(ThreadState.RUNNABLE, 0.0), _runnable_cause),
+    ]
+    spent, cause = max(candidates, key=lambda candidate: candidate[0])
+    if spent >= NOTEWORTHY_SHARE * alive_ns and spent > 0:
+        return cause(snapshot, shown)
+    if _all_busy(snapshot):
+        return "all cores are busy and no thread waits for a lock or a core."
+    state = max(_APART, key=lambda each: states.get(each, 0.0))
+    spent = states.get(state, 0.0)
+    if spent >= NOTEWORTHY_SHARE * alive_ns:
+        share = share_words(spent, alive_ns)
+        return f"threads are {_APART[state]} {share} of their time, and wait for no lock or core."
+    return "no thread waits for a lock or a core."
+
+
+def _all_busy(snapshot: Snapshot) -> bool:
+    capacity = snapshot.metrics.capacity_cores
+    return capacity is not None and snapshot.metrics.on_cpu_cores >= BUSY_SHARE * capacity
+
+
+def _lock_cause(snapshot: Snapshot, shown: Shown) -> str:
+    alive_ns = _alive_ns(snapshot)
+    if not snapshot.locks:
+        spent = sum(snapshot.metrics.states_ns.get(state, 0.0) for state in _LOCK_STATES)
+        waiting = sum(
+            any(thread.states_ns.get(state, 0.0) > 0 for state in _LOCK_STATES) for thread in snapshot.threads
+        )
+        return f"{_wait(waiting)} {share_words(spent, alive_ns)} of all thread-time for locks."
+    lock = snapshot.locks[0]
+    share = share_words(lock.wait_ns, alive_ns)
+    text = f"{_wait(_waiting_for(snapshot, lock))} {share} of all thread-time for {lock_words(lock, shown)}"
+    places = holding(lock, shown)
+    return text + (f", held {places[0][0]}." if places else "; who holds it is not known.")
+
+
+def _wait(threads: int) -> str:
+    return "1 thread waits" if threads == 1 else f"{threads:,} threads wait"
+
+
+def _waiting_for(snapshot: Snapshot, lock: LockMetrics) -> int:
+    """How many threads waited for a lock, as far as they are listed."""
+    same = (lock.lock.address, lock.lock.kind)
+    listed = sum(
+        any(wait.lock is not None and (wait.lock.address, wait.lock.kind) == same for wait, _ in thread.waits)
+        for thread in snapshot.threads
+    )
+    return max(listed, len({waiter.thread.index for waiter in lock.waiters}), lock.waiters_max)
+
+
+def _unknown_cause(snapshot: Snapshot, shown: Shown) -> str:
+    alive_ns = _alive_ns(snapshot)
+    by_call: dict[str, float] = {}
+    waiting = 0
+    for thread in snapshot.threads:
+        spent = thread.states_ns.get(ThreadState.UNKNOWN, 0.0)
+        if spent <= NOTEWORTHY_SHARE * thread.alive_ns:
+            continue
+        waiting += 1
+        unnamed = (wait for wait, _ in thread.waits if wait.lock is None and wait.detail is None)
+        call = next((wait.syscall for wait in unnamed if wait.syscall), "a wait of unknown kind")
+        by_call[call] = by_call.get(call, 0.0) + spent
+    if not by_call:
+        unknown = snapshot.metrics.states_ns.get(ThreadState.UNKNOWN, 0.0)
+        return f"{share_words(unknown, alive_ns)} of all thread-time is in waits of unknown kind."
+    call = max(by_call, key=lambda each: by_call[each])
+    what = " (a lock or a wait for work; which one is not known)" if call == "futex" else ""
+    share = share_words(by_call[call], alive_ns)
+    return f"{_wait(waiting)}: {share} of all thread-time in {shown(call)}{what}."
+
+
+def _runnable_cause(snapshot: Snapshot, _: Shown) -> str:
+    metrics = snapshot.metrics
+    spent = metrics.states_ns.get(ThreadState.RUNNABLE, 0.0)
+    text = f"threads wait {share_words(spent, _alive_ns(snapshot))} of their time for a free core"
+    if _all_busy(snapshot):
+        return f"{text}: there are more busy threads than cores."
+    if metrics.throttled_cores is not None and metrics.throttled_cores >= NOTEWORTHY_SHARE:
+        return f"{text}: the CPU quota held them back ({units.cores(metrics.throttled_cores)} cores)."
+    if metrics.other_programs_cores is not None and metrics.other_programs_cores >= NOTEWORTHY_SHARE:
+        other = units.cores(metrics.other_programs_cores)
+        if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
+            return f"{text}; other programs use {other} cores."
+    return f"{text}."
