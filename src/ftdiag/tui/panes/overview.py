@@ -209,7 +209,7 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
     style = look.strong if answered.severity is None else look.severity(answered.severity)
     lines: Lines = [
         [Segment(" "), Segment(line, style)]
-        for line in wrapped(answered.sentence, width - 2, look, most=2 if height < 12 else 4)
+        for line in wrapped(answered.cause, width - 2, look, most=2 if height < 12 else 4)
     ]
     if height >= 12:
         lines.append([])
