@@ -95,7 +95,7 @@ async def test_before_the_first_window_it_says_that_it_waits() -> None:
 
 async def test_a_snapshot_with_nothing_in_it_is_painted() -> None:
     async with driving(snapshot([], seconds=0.000000001)) as (app, pilot):
-        assert "no threads seen" in screen_text(app)
+        assert "no tick was taken" in screen_text(app)
         await go(pilot, "2")
         assert "no threads in this range" in screen_text(app)
         await go(pilot, "3")
