@@ -21,6 +21,12 @@ from typing import Final
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 
 MAX_STAT_BYTES: Final = 4096
+MAX_SOCKET_LOOK_S: Final = 0.03
+"""After so long a look at one kind of sockets ends; those not seen by then have no peer."""
+SOCKET_CREDIT_S: Final = 0.1
+"""Time for looks that may be spent at once, as at the beginning."""
+SOCKET_LOOK_SHARE: Final = 0.005
+"""Part of a core that looks at sockets may take."""
 MAX_SCHED_BYTES: Final = 4096
 _MIGRATIONS: Final = b"se.nr_migrations"
 MAX_COMMAND_BYTES: Final = 65_536
@@ -418,11 +424,16 @@ class DescriptorNames:
     """Says what a file descriptor of the target is: "socket 10.0.0.5:5432", "pipe", a path.
 
     Sockets are looked up in /proc/PID/net and remembered by inode, so a reused descriptor is not mistaken.
+    The kernel walks all sockets of the machine for that, which takes 200 ms on a busy server. So one look
+    takes in everything, ends early, and the next has to wait; until then a socket is just a "socket".
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._by_link: dict[str, str] = {}
+        self._peers: dict[str, str] = {}
+        self._credit_s = SOCKET_CREDIT_S
+        self._looked = time.monotonic()
 
     def describe(self, descriptor: int) -> str | None:
         """A few words about descriptor number `descriptor`; `None` if it is closed or may not be read."""
@@ -433,6 +444,8 @@ class DescriptorNames:
         known = self._by_link.get(link)
         if known is None:
             known = self._words(link)
+            if known == "socket":
+                return known  # it may be found at the next look
             if len(self._by_link) >= MAX_DESCRIBED_DESCRIPTORS:
                 self._by_link.clear()
             self._by_link[link] = known
@@ -449,21 +462,33 @@ class DescriptorNames:
         return f"socket {peer}" if peer else "socket"
 
     def _peer(self, inode: str) -> str | None:
+        now = time.monotonic()
+        self._credit_s = min(SOCKET_CREDIT_S, self._credit_s + SOCKET_LOOK_SHARE * (now - self._looked))
+        self._looked = now
+        if inode not in self._peers and self._credit_s > 0:
+            self._peers = dict(self._sockets())
+            self._credit_s -= time.monotonic() - now
+        return self._peers.get(inode)
+
+    def _sockets(self) -> Iterator[tuple[str, str]]:
+        """Inode and peer of the sockets in the target's network namespace; of very many only a part."""
         for family in ("tcp", "tcp6", "udp", "udp6", "unix"):
-            try:
-                with open(f"/proc/{self._pid}/net/{family}", encoding="utf-8", errors="replace") as lines:
-                    for number, line in enumerate(lines):
-                        fields = line.split()
-                        if number > MAX_SOCKET_LINES:
-                            break
-                        if family == "unix":
-                            if len(fields) > 6 and fields[6] == inode:
-                                return f"unix {fields[7]}" if len(fields) > 7 else "unix"
-                        elif len(fields) > 9 and fields[9] == inode:
-                            return _endpoint(fields[2], fields[1])
-            except OSError:
-                continue
-        return None
+            deadline = time.monotonic() + MAX_SOCKET_LOOK_S
+            with (
+                suppress(OSError, ValueError),
+                open(f"/proc/{self._pid}/net/{family}", encoding="utf-8", errors="replace") as lines,
+            ):
+                for number, line in enumerate(lines):
+                    if number > MAX_SOCKET_LINES or time.monotonic() > deadline:
+                        break
+                    fields = line.split()
+                    if not number:
+                        continue  # the heading
+                    if family == "unix":
+                        if len(fields) > 6:
+                            yield fields[6], f"unix {fields[7]}" if len(fields) > 7 else "unix"
+                    elif len(fields) > 9 and fields[9] != "0":
+                        yield fields[9], _endpoint(fields[2], fields[1])
 
 
 def _endpoint(remote: str, local: str) -> str:
