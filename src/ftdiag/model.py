@@ -733,7 +733,8 @@ class MemoryMetrics:
 class Metrics:
     """The whole program over a range. `None` means not measured; `Quality.not_measured` says why.
 
-    `on_cpu_cores` is all thread-time on a core per second, an upper bound of `useful_cores`. Of an imported
+    `on_cpu_cores` is all CPU time of the process per second (of the threads that were seen where its clock
+    was not read), an upper bound of `useful_cores`. Of an imported
     recording it, `run_queue_cores` and `threads_with_work` are 0 and mean nothing: ask `Snapshot.imported`.
     `lost_cores` maps a state to the cores it cost. `concurrency[k]` is the share of ticks with exactly k
     threads on a core or wanting one.
@@ -757,11 +758,11 @@ class Metrics:
     concurrency: tuple[float, ...]
     work_per_wakeup_ns: float | None
     other_programs_cores: float | None = None
-    """Cores that other programs of the machine used (the sampler among them)."""
+    """Cores that other programs of the machine used, the sampler left out."""
     throttled_cores: float | None = None
     """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
     unseen_threads_cores: float | None = None
-    """Cores that threads of the program used which ended before, or began and ended between, two looks."""
+    """Cores of `on_cpu_cores` that threads used which ended before, or began and ended between, two looks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -392,7 +392,7 @@ class Session:
             ticks=accounts.ticks,
             torn_ticks=accounts.torn_ticks,
             estimated=accounts.estimated,
-            course=timeline.course_of(accounts, last - first),
+            course=timeline.course_of(accounts, last - first, costs.process),
             on_cpu=oncpu.on_cpu_shares(recording, first, last),
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
             memory=memory.memory_shares(recording, first, last),
@@ -420,7 +420,11 @@ class Session:
         if recording.settings.imported is not None:
             metrics, missing = efficiency.samples_only(metrics, recording.settings.imported)
         process = [reading for digest in digests for reading in digest.process]
-        metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()))
+        sampler_ns = sum(cost.cpu_ns for digest in digests for cost in digest.costs)
+        metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()), sampler_ns)
+        if _too_much_unseen(metrics):
+            metrics = replace(metrics, useful_cores=None, efficiency_ratio=None)
+            missing.update(dict.fromkeys(("useful_cores", "speedup_now", "efficiency"), _UNSEEN))
         start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
         listed, left_out = self._thread_metrics(last, threads, time)
         gaps = _merged_gaps(
@@ -584,6 +588,12 @@ class Session:
         }
 
 
+UNSEEN_SHARE: Final = 0.1
+"""With more than this share of the CPU time used by threads that were not seen, efficiency is not known."""
+_UNSEEN: Final = (
+    "threads that ended before they could be looked at used more than a tenth of the CPU time: what of it was"
+    " work is not known"
+)
 _OF_EFFICIENCY: Final = (
     "useful_cores",
     "ideal_speedup",
@@ -624,26 +634,39 @@ def _only_of_allocations(diagnosis: Diagnosis, why: str) -> Diagnosis:
     )
 
 
-def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int) -> Metrics:
-    """The metrics with what threads used that were not seen, and what the rest of the machine and the CPU
-    quota took; `None` where not read."""
+def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int, sampler_ns: int) -> Metrics:
+    """The metrics of the whole process, threads that were not seen among it, with what the rest of the
+    machine and the CPU quota took; `None` where not read.
+
+    `cpu_ns` is the CPU time of the threads that were seen, `sampler_ns` what looking at them took.
+    """
     whole = [reading.cpu_ns for reading in process if reading.cpu_ns is not None]
     own_ns = max(cpu_ns, sum(whole)) if len(whole) == len(process) and whole else None
     busy = [reading.machine_busy_ns for reading in process if reading.machine_busy_ns is not None]
     throttled = [reading.throttled_ns for reading in process if reading.throttled_ns is not None]
     if metrics.duration_ns <= 0:
         return metrics
+    on_cpu_ns = cpu_ns if own_ns is None else own_ns
+    on_cpu_cores = on_cpu_ns / metrics.duration_ns
     return replace(
         metrics,
+        on_cpu_cores=on_cpu_cores,
+        lost_cores=efficiency.within_capacity(metrics.lost_cores, metrics.capacity_cores, on_cpu_cores),
         # Where some windows lack the reading the sum would be too small: then it is not known.
         other_programs_cores=(
-            max(0.0, sum(busy) - (cpu_ns if own_ns is None else own_ns)) / metrics.duration_ns
+            max(0.0, sum(busy) - on_cpu_ns - sampler_ns) / metrics.duration_ns
             if len(busy) == len(process) and busy
             else None
         ),
         throttled_cores=sum(throttled) / metrics.duration_ns if throttled else None,
         unseen_threads_cores=None if own_ns is None else (own_ns - cpu_ns) / metrics.duration_ns,
     )
+
+
+def _too_much_unseen(metrics: Metrics) -> bool:
+    """Whether threads nobody could look at used so much that what was useful is not known."""
+    unseen = metrics.unseen_threads_cores or 0.0
+    return metrics.useful_cores is not None and unseen > UNSEEN_SHARE * metrics.on_cpu_cores
 
 
 def _merged_threads(digests: list[_Digest]) -> _Threads:

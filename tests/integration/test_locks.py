@@ -177,8 +177,8 @@ def check_gil(python: str | os.PathLike[str], tmp_path: Path, options: tuple[str
     assert lock.lock.label == "the GIL"
     known = {holder.thread.name: holder.blame_ns for holder in lock.holders if holder.thread}
     assert set(known) <= {"worker 0", "worker 1", "worker 2"}
-    # Nobody has it while the next thread is woken and waits for a core: how much of the time that is depends on
-    # what else the machine has to do, nine tenths and more where others want every core.
+    # Nobody has it while the next thread is woken and waits for a core: how much of the time that is depends
+    # on what else the machine has to do, nine tenths and more where others want every core.
     assert sum(known.values()) > 0
 
 

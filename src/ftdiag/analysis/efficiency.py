@@ -16,6 +16,7 @@ cores that worked never exceeds P. `idle`, `sleep` and `io` are no loss; they sh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -158,6 +159,18 @@ def _lost_ns(runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity: floa
     lost *= np.minimum(1.0, np.divide(spare, total, out=np.ones(windows), where=total > 0))[:, None]
     lost[:, [int(state) for state in WASTED_STATES]] = wasted
     return np.asarray(lost.sum(axis=0), dtype=np.float64)
+
+
+def within_capacity(
+    lost: Mapping[ThreadState, float], capacity: float | None, on_cpu_cores: float
+) -> dict[ThreadState, float]:
+    """Lost cores when `on_cpu_cores` were in use, threads among them that were not seen: together they are
+    not more than the capacity. What runs in vain (`WASTED_STATES`) is part of the cores in use."""
+    waiting = sum(cores for state, cores in lost.items() if state not in WASTED_STATES)
+    if capacity is None or waiting <= 0 or capacity - on_cpu_cores >= waiting * (1 - 1e-9):
+        return dict(lost)
+    part = max(0.0, capacity - on_cpu_cores) / waiting
+    return {state: cores if state in WASTED_STATES else cores * part for state, cores in lost.items()}
 
 
 def merge_shares(parts: list[TickShares]) -> TickShares:

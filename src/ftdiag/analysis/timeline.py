@@ -6,7 +6,7 @@ asked for, nor more stacks and nodes than the limits below.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,7 +17,7 @@ from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
-from ftdiag.model import Frame, Stack, ThreadState
+from ftdiag.model import Frame, ProcessCounters, Stack, ThreadState
 from ftdiag.recording.reader import Recording
 
 MAX_SLICES: Final = 400
@@ -100,8 +100,11 @@ class CallNode:
     children: tuple[CallNode, ...]
 
 
-def course_of(accounts: Accounts, windows: int) -> Course:
-    """What the windows of an account add to a timeline."""
+def course_of(accounts: Accounts, windows: int, process: Sequence[ProcessCounters]) -> Course:
+    """What the windows of an account add to a timeline; `process` has a reading for each of them, or none.
+
+    Where the process has its own CPU clock, threads that were not seen count with it.
+    """
     time = accounts.time
     states = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
     groups = group_by(time.thread, time.window, time.state)
@@ -117,6 +120,8 @@ def course_of(accounts: Accounts, windows: int) -> Course:
     cpu = np.zeros(windows, dtype=np.int64)
     if len(cells.key):
         cpu = summed(cells.window, cells.cpu_ns, windows).astype(np.int64)
+    if len(process) == windows:
+        cpu = np.maximum(cpu, np.array([reading.cpu_ns or 0 for reading in process], dtype=np.int64))
     return Course(
         cpu_ns=cpu,
         states_ns=states.reshape(windows, STATES),

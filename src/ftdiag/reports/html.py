@@ -243,10 +243,11 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
             },
         )
     facts = [
-        ("useful", None if metrics.useful_cores is None else f"{metrics.useful_cores:.2f} cores"),
-        ("ideal", None if metrics.ideal_speedup is None else f"{metrics.ideal_speedup:.2f} cores"),
+        ("useful", _cores_words(metrics.useful_cores)),
+        ("ideal", _cores_words(metrics.ideal_speedup)),
         ("efficiency", None if metrics.efficiency_ratio is None else units.percent(metrics.efficiency_ratio)),
         ("on CPU", f"{metrics.on_cpu_cores:.2f} cores"),
+        ("of that by threads gone unseen", _cores_words(metrics.unseen_threads_cores)),
         ("wanting a core", f"{metrics.run_queue_cores:.2f} cores"),
         (
             "load balance",
@@ -262,6 +263,10 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
     if metrics.concurrency:
         yield "<p>Threads at once on a core or wanting one, share of the ticks:</p>"
         yield _histogram(metrics.concurrency)
+
+
+def _cores_words(cores: float | None) -> str | None:
+    return None if cores is None else f"{cores:.2f} cores"
 
 
 def _threads(snapshot: Snapshot) -> Iterator[str]:

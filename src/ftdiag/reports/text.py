@@ -232,7 +232,7 @@ class _Report:
             yield _item(f"useful: {units.cores(metrics.useful_cores)}{ideal}{efficiency}")
         if metrics.unseen_threads_cores is not None and metrics.unseen_threads_cores >= NOTEWORTHY_SHARE:
             unseen = units.cores(metrics.unseen_threads_cores)
-            yield _item(f"threads that were gone before they could be looked at used {unseen} more")
+            yield _item(f"threads that were gone before they could be looked at used {unseen} of that")
         lost = [(state, cores) for state, cores in _longest(metrics.lost_cores) if cores >= 0.005]
         if lost:
             yield _item("lost: " + ", ".join(f"{cores:.2f} to {STATE_NAMES[state]}" for state, cores in lost))

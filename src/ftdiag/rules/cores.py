@@ -54,8 +54,7 @@ def demand(facts: Facts) -> Demand:
     native = [
         thread for thread in facts.threads if not thread.info.python and thread.cpu_ns > 0.05 * duration
     ]
-    # Threads that were gone before anybody looked are the program's, too.
-    running = finite(facts.metrics.on_cpu_cores) + finite(facts.metrics.unseen_threads_cores or 0.0)
+    running = finite(facts.metrics.on_cpu_cores)
     queued = finite(facts.metrics.run_queue_cores)
     return Demand(
         running=running,

@@ -11,11 +11,13 @@ import pytest
 
 from builders import RecordingBuilder, a_lock, counted, spent
 from ftdiag.analysis.pauses import reason_of_symbol
+from ftdiag.answer import answer
 from ftdiag.model import (
     Confidence,
     Finding,
     LockKind,
     ProcessCounters,
+    SamplerCost,
     Severity,
     SharedObject,
     Snapshot,
@@ -270,12 +272,45 @@ def test_what_ended_threads_used_is_the_programs(tmp_path: Path) -> None:
     # GIVEN one core used by a thread that is known, of 1.8 by the process and 1.9 of the machine
     builder = RecordingBuilder(tmp_path / "r", target=target())
     process = ProcessCounters(cpu_ns=1_800_000_000, machine_busy_ns=1_900_000_000)
-    builder.window({"main": [spent(100, "on_cpu", at=WORK)]}, process=process)
-    metrics = builder.end().session().snapshot().metrics
+    free = SamplerCost(0, 100, 0, 0, 100, 0)
+    builder.window({"main": [spent(100, "on_cpu", at=WORK)]}, process=process, cost=free)
+    snapshot = builder.end().session().snapshot()
+    metrics = snapshot.metrics
 
     # THEN 0.8 are of threads that were not seen, and others used 0.1
+    assert metrics.on_cpu_cores == pytest.approx(1.8)
     assert metrics.unseen_threads_cores == pytest.approx(0.8)
     assert metrics.other_programs_cores == pytest.approx(0.1)
+    # AND the first line counts them
+    assert answer(snapshot).scope == "1.8 of 2 cores on CPU"
+    assert snapshot.workload is not None
+
+
+def test_efficiency_is_not_known_of_threads_that_nobody_saw(tmp_path: Path) -> None:
+    # GIVEN workers of which one waits for a lock while threads that were not seen use 0.8 cores
+    builder = RecordingBuilder(tmp_path / "r", target=target())
+    spans = {"one": [spent(100, "work", at=WORK)], "two": [spent(100, "lock", at=WORK)]}
+    builder.window(spans, process=ProcessCounters(cpu_ns=1_800_000_000))
+    snapshot = builder.end().session().snapshot()
+
+    # THEN what was useful is not known, why is said, and no more is lost than what nobody used
+    assert snapshot.metrics.useful_cores is None
+    assert snapshot.metrics.efficiency_ratio is None
+    assert "ended before they could be looked at" in dict(snapshot.quality.not_measured)["efficiency"]
+    assert sum(snapshot.metrics.lost_cores.values()) == pytest.approx(0.2)
+    # AND the plot of cores over time is of the whole program
+    timeline = builder.session().timeline(None, None, 1)
+    assert timeline is not None
+    assert timeline.on_cpu_cores == pytest.approx((1.8,))
+
+
+def test_what_looking_costs_is_no_other_program(tmp_path: Path) -> None:
+    # GIVEN a machine of which the program used 1.8 cores, the sampler 0.05 and others nothing
+    builder = RecordingBuilder(tmp_path / "r", target=target())
+    process = ProcessCounters(cpu_ns=1_800_000_000, machine_busy_ns=1_850_000_000)
+    cost = SamplerCost(50_000_000, 100, 0, 0, 100, 0)
+    builder.window({"main": [spent(100, "on_cpu", at=WORK)]}, process=process, cost=cost)
+    assert builder.end().session().snapshot().metrics.other_programs_cores == pytest.approx(0.0, abs=1e-9)
 
 
 def test_without_the_clock_of_the_process_nothing_is_said_of_unseen_threads(tmp_path: Path) -> None:

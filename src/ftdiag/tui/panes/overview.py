@@ -218,6 +218,7 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
     whole = max(metrics.capacity_cores or 0.0, metrics.on_cpu_cores, 1e-9)
     seconds = max(1, metrics.duration_ns)
     on_cpu = {state: metrics.states_ns.get(state, 0.0) / seconds for state in _ON_CPU}
+    on_cpu[ThreadState.ON_CPU] += metrics.unseen_threads_cores or 0.0
     lines.append(
         cores_line("cores", scaled_bar(on_cpu, whole, room, look, ideal), useful_words(snapshot), width, look)
     )
@@ -238,7 +239,7 @@ def _plot(view: View, width: int, height: int, look: Look) -> Lines:
     capacity = metrics.capacity_cores
     seen = [value for value in timeline.on_cpu_cores if value is not None]
     top = max(capacity or 0.0, max(seen, default=0.0), 0.1)
-    useful = timeline.useful_cores
+    useful = timeline.useful_cores if metrics.useful_cores is not None else None
     body = useful if useful is not None else timeline.on_cpu_cores
     above: list[float | None] | None = None
     if useful is not None:
