@@ -764,6 +764,15 @@ class Metrics:
     unseen_threads_cores: float | None = None
     """Cores of `on_cpu_cores` that threads used which ended before, or began and ended between, two looks."""
 
+    @property
+    def on_cpu_is_split(self) -> bool:
+        """Whether time on a core is told apart into work, atomics, spinning, allocation and collection."""
+        return any(
+            self.states_ns.get(state, 0.0) > 0
+            for state in ThreadState
+            if state.group is StateGroup.ON_CPU and state is not ThreadState.ON_CPU
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

@@ -36,6 +36,7 @@ def chain(metrics: Metrics) -> tuple[tuple[str, float | None], ...]:
     for factor, added in on_cpu.items():
         steps.append((factor, _factor(level, level + added) if native else None))
         level += added
+    level += metrics.unseen_threads_cores or 0.0
     off_cpu: Mapping[str, float] = {
         "runnable": metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0),
         "lock": metrics.lost_cores.get(ThreadState.LOCK, 0.0),

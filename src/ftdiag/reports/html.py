@@ -233,7 +233,7 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
         yield f"<p>capacity: {units.cores(capacity)} cores{reason}</p>"
         wasted = sum(metrics.lost_cores.get(state, 0.0) for state in (ThreadState.ATOMIC, ThreadState.SPIN))
         parts = {ThreadState.WORK: max(0.0, metrics.on_cpu_cores - wasted), **metrics.lost_cores}
-        label = "on a core" if metrics.useful_cores is None else "on a core, not wasted"
+        label = "on a core, not wasted" if metrics.on_cpu_is_split else "on a core"
         yield _bar(parts, max(capacity, sum(parts.values())), big=True)
         yield _legend(
             ((state, f"{cores:.2f} cores") for state, cores in _longest(parts) if cores >= 0.005),

@@ -224,7 +224,7 @@ class Facts:
     @property
     def native(self) -> bool:
         """Whether the time on a core is split into work, atomics, spinning, allocation and GC."""
-        return self.metrics.useful_cores is not None
+        return self.metrics.on_cpu_is_split
 
     @property
     def version(self) -> tuple[int, int]:

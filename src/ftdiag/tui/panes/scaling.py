@@ -146,7 +146,7 @@ def _within(between: Between) -> str:
 
 
 def _threads_at_once(metrics: Metrics, width: int, look: Look) -> Lines:
-    what = "wanting or having a core" if metrics.useful_cores is None else "at work"
+    what = "at work" if metrics.on_cpu_is_split else "wanting or having a core"
     lines = heading(f"Threads {what} at once, share of the time", width, look)
     if not metrics.concurrency:
         return [*lines, [Segment(" not measured: no ticks in this range", look.muted)]]

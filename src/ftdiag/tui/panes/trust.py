@@ -69,7 +69,8 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines += prose("everything was measured", width, look, look.good)
     for name, why in list(quality.not_measured.items())[:MAX_GAPS]:
         lines += figure(_WORDS.get(name, name.replace("_", " ")), why, width, look)
-        if name in HOW_TO_GET:
+        # Where machine code was sampled, it is something else that is missing.
+        if name in HOW_TO_GET and not (name == "useful_cores" and snapshot.metrics.on_cpu_is_split):
             lines += figure("", HOW_TO_GET[name], width, look, look.accent)
     lines += heading("Gaps: what could not be read", width, look)
     if not quality.gaps:
