@@ -22,6 +22,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from generate_recording import generate  # noqa: E402
 
 from ftdiag.errors import FtdiagError  # noqa: E402
-from ftdiag.model import Finding, Severity  # noqa: E402
+from ftdiag.model import Finding, Severity, Snapshot  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
 from tools.holdout import HELD_OUT, HOLDOUT, HeldOut  # noqa: E402
@@ -69,11 +70,12 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="leave the recordings in this directory")
     parser.add_argument("--judge", type=Path, help="look at the recordings in this directory again")
     options = parser.parse_args()
+    shelf = Shelf(options.runs, options.seconds, options.keep, options.judge)
     if options.held_out:
         held_out = [each for each in HELD_OUT if not options.names or each.name in options.names]
-        return independent(held_out, options.runs, options.seconds, options.keep, options.judge)
+        return independent(held_out, shelf)
     chosen = [sample for sample in SAMPLES if not options.names or sample.name in options.names]
-    missed = analysis_time()
+    missed = 0 if options.judge else analysis_time()
     for version, python in interpreters().items():
         print(f"\n{version}t, {options.runs} runs of {options.seconds:g} s")
         print("| sample | expected | right | names the place | lost cores | instead | others |")
@@ -81,10 +83,10 @@ def main() -> int:
         for sample in chosen:
             if not sample.expected_on(version):
                 continue
-            score = scored(sample, python, options.runs, options.seconds)
+            score = scored(sample, version, python, shelf)
             print(row_of(sample, score), flush=True)
             missed += score.right * 20 < RIGHT_OF_TWENTY * score.runs
-        if not options.no_gain:
+        if not options.no_gain and not options.judge:
             gains(version, python, chosen)
     return 1 if missed else 0
 
@@ -92,22 +94,45 @@ def main() -> int:
 # --- right or wrong --------------------------------------------------------------------------------------
 
 
-def scored(sample: Sample, python: Path, runs: int, seconds: float) -> Score:
+@dataclass(frozen=True)
+class Shelf:
+    """Where recordings come from and stay: `kept` is looked at again, `keep` is where new ones are left."""
+
+    runs: int
+    seconds: float
+    keep: Path | None = None
+    kept: Path | None = None
+
+    def snapshots(
+        self, sample: Sample, version: str, python: Path, workloads: Path
+    ) -> Iterator[Snapshot | FtdiagError]:
+        """A snapshot of each run, or why there is none."""
+        for run in range(self.runs):
+            name = f"{version}t/{sample.name}-{run}.ftdiag"
+            with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+                path = (self.kept or self.keep or Path(scratch)) / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    if self.kept is None:
+                        record(sample, python, workloads, path)
+                    with Recording.open(path) as recording:
+                        snapshot = Session(recording).snapshot()
+                except FtdiagError as error:
+                    yield error
+                else:
+                    yield snapshot
+
+
+def scored(sample: Sample, version: str, python: Path, shelf: Shelf) -> Score:
     """Runs a sample several times."""
     score = Score()
     if sample.rule not in STANDING:
-        sample = replace(sample, seconds=seconds)
-    for _ in range(runs):
-        with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
-            path = Path(scratch) / "recording.ftdiag"
-            try:
-                record(sample, python, WORKLOADS, path)
-            except FtdiagError as error:
-                score.runs += 1
-                score.instead.append(str(error))
-                continue
-            with Recording.open(path) as recording:
-                snapshot = Session(recording).snapshot()
+        sample = replace(sample, seconds=shelf.seconds)
+    for snapshot in shelf.snapshots(sample, version, python, WORKLOADS):
+        if isinstance(snapshot, FtdiagError):
+            score.runs += 1
+            score.instead.append(str(snapshot))
+            continue
         judge(sample, snapshot.findings, score)
         score.others.append(snapshot.metrics.other_programs_cores or 0.0)
         if snapshot.metrics.useful_cores is not None:
@@ -150,13 +175,11 @@ def row_of(sample: Sample, score: Score) -> str:
 # --- programs that no rule was written with ---------------------------------------------------------------
 
 
-def independent(
-    chosen: list[HeldOut], runs: int, seconds: float, keep: Path | None, kept: Path | None
-) -> int:
+def independent(chosen: list[HeldOut], shelf: Shelf) -> int:
     """Runs held-out programs, or looks at recordings of them; returns the exit status."""
     missed = 0
     for version, python in interpreters().items():
-        print(f"\n{version}t, held-out programs, {runs} runs of {seconds:g} s")
+        print(f"\n{version}t, held-out programs, {shelf.runs} runs of {shelf.seconds:g} s")
         print("| program | expected | right | names the place | instead | others |")
         print("|---|---|---|---|---|---|")
         whole = Score()
@@ -164,21 +187,13 @@ def independent(
             if version in dict(program.why_not):
                 continue
             score = Score()
-            sample = Sample(program.name, program.name, next(iter(program.rules), None), seconds=seconds)
-            for run in range(runs):
-                name = f"{version}t/{program.name}-{run}.ftdiag"
-                with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
-                    path = kept / name if kept else (keep or Path(scratch)) / name
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    try:
-                        if kept is None:
-                            record(sample, python, HOLDOUT, path)
-                        with Recording.open(path) as recording:
-                            snapshot = Session(recording).snapshot()
-                    except FtdiagError as error:
-                        score.runs += 1
-                        score.instead.append(str(error))
-                        continue
+            rule = next(iter(program.rules), None)
+            sample = Sample(program.name, program.name, rule, seconds=shelf.seconds)
+            for snapshot in shelf.snapshots(sample, version, python, HOLDOUT):
+                if isinstance(snapshot, FtdiagError):
+                    score.runs += 1
+                    score.instead.append(str(snapshot))
+                    continue
                 judge_held_out(program, about_program(sample, snapshot.findings), score)
                 score.others.append(snapshot.metrics.other_programs_cores or 0.0)
             print(held_out_row(program, score), flush=True)
@@ -237,7 +252,7 @@ def gains(version: str, python: Path, chosen: list[Sample]) -> None:
             before = throughput(python, sample)
             after = throughput(python, replace(sample, arguments=(*sample.arguments, "--fixed")))
             ratios.append(after / before if before else float("nan"))
-        score = scored(sample, python, 1, 3.0)
+        score = scored(sample, version, python, Shelf(1, 3.0))
         bounds = [
             (useful + lost) / useful for useful, lost in zip(score.useful, score.lost, strict=False) if useful
         ]
