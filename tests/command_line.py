@@ -20,9 +20,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
-TIMEOUT_S: Final = 60.0
+from reading import PATIENCE_S, eventually, windows_in
+
+TIMEOUT_S: Final = 2 * PATIENCE_S
 FTDIAG: Final = (sys.executable, "-P", "-m", "ftdiag")
 
 
@@ -88,12 +90,14 @@ def _heed_ctrl_c() -> None:
 
 @contextmanager
 def started(
-    *arguments: object, env: Mapping[str, str | None] | None = None
+    *arguments: object,
+    env: Mapping[str, str | None] | None = None,
+    stdin: int | IO[str] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[str]]:
     """A command that runs, for signals; it heeds Ctrl-C also where pytest was told to ignore it."""
     process = subprocess.Popen(
         [*FTDIAG, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -114,6 +118,11 @@ def finished(process: subprocess.Popen[str]) -> Ran:
     return Ran(process.returncode, out, err)
 
 
+def until_seen(directory: Path) -> None:
+    """Wait until a command with this TMPDIR has attached, and has seen something that it can report."""
+    eventually(lambda: any(windows_in(path) for path in directory.glob("ftdiag-live-*/recording")))
+
+
 class Screen:
     """A command on a pseudo-terminal."""
 
@@ -123,7 +132,7 @@ class Screen:
         self.seen = b""
         self.status: int | None = None
 
-    def wait_for(self, text: str, timeout_s: float = 20.0) -> None:
+    def wait_for(self, text: str, timeout_s: float = PATIENCE_S) -> None:
         """Read until `text` was drawn."""
         deadline = time.monotonic() + timeout_s
         while text.encode() not in self.seen:

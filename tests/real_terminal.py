@@ -25,8 +25,8 @@ from typing import Any, Final
 import pyte
 
 from command_line import FTDIAG, environment
+from reading import PATIENCE_S
 
-PATIENCE_S: Final = 60.0
 PROMPT: Final = "ready> "
 LEFT_ON: Final = {
     1049: "the alternate screen",

@@ -23,8 +23,9 @@ from typing import Final
 from tools.provision.verification import probe_environment
 
 WORKLOADS: Final = Path(__file__).resolve().parent.parent / "samples" / "workloads"
-READY_TIMEOUT_S: Final = 30.0
-END_TIMEOUT_S: Final = 10.0
+READY_TIMEOUT_S: Final = 90.0
+END_TIMEOUT_S: Final = 90.0
+"""Both take a moment; on a machine whose cores everybody wants, a hundred times that."""
 _SAID_AT_MOST: Final = 4000
 
 _PR_SET_PTRACER: Final = 0x59616D61
@@ -95,7 +96,8 @@ def running_workload(
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**probe_environment(), **(environ or {})},
+                # What it leaves in temporary files goes with it.
+                env={**probe_environment(), "TMPDIR": scratch, **(environ or {})},
                 preexec_fn=_allow_attaching,  # noqa: PLW1509 - one system call, takes no lock
             )
         workload = RunningWorkload(name, process, said)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-JOIN_TIMEOUT_S = 5.0
+JOIN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,8 @@ from ftdiag.model import EndReason
 
 START_TIMEOUT_S: Final = 30.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
-FINISH_TIMEOUT_S: Final = 10.0
-"""From the request to stop until the recording is finished and the process gone."""
+FINISH_TIMEOUT_S: Final = 30.0
+"""From the request to stop until the recording is finished and the process gone; long for the same reason."""
 TERMINATE_TIMEOUT_S: Final = 2.0
 MAX_LINE_BYTES: Final = 4 << 20
 """Longest line taken from the sampler; it quotes the target's command line, which it bounds."""
@@ -282,7 +282,8 @@ class SamplerProcess:
         """The process ended without a last word: a signal, or a mistake of ours."""
         assert self._process is not None
         try:
-            status: int | None = self._process.wait(TERMINATE_TIMEOUT_S)
+            # It has closed its standard output: all that is left is the kernel's work.
+            status: int | None = self._process.wait(FINISH_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             status = None
         details = self._said_on_stderr()

@@ -33,6 +33,10 @@ def recording(tmp_path: Path) -> Path:
 
 def expect_restored(terminal: RealTerminal, settings: list[object]) -> None:
     """The shell has its terminal back as it was, and what was on the screen with it."""
+    terminal.until(
+        lambda: terminal.left_on == [] and terminal.line_settings == settings,
+        f"the terminal as it was (on: {terminal.left_on})",
+    )
     terminal.rests()
     assert terminal.left_on == []
     assert terminal.line_settings == settings
@@ -105,7 +109,7 @@ def test_the_target_dies_while_the_cockpit_is_open(
 
     # THEN the first lines say so, and all that was seen stays
     terminal.shows(r"ENDED: target was killed")
-    assert "MainThread" in terminal.text
+    terminal.shows("MainThread")
     terminal.type("4")
     terminal.shows(r"hot_lock\.py:\d+")
     terminal.type("q")
@@ -170,7 +174,7 @@ def test_suspended_and_brought_back(terminal: RealTerminal, recording: Path) -> 
 
     # THEN it is drawn again and heeds keys
     terminal.shows(r"whole recording")
-    assert terminal.line_settings == ours
+    terminal.until(lambda: terminal.line_settings == ours, "the settings of the cockpit")
     terminal.type("2")
     terminal.shows(r"2 Threads")
     terminal.type("q")

@@ -10,25 +10,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from command_line import (
-    FTDIAG,
     Ran,
-    environment,
     finished,
     ftdiag,
     samplers_of,
     screen,
     started,
+    until_seen,
 )
+from reading import eventually, windows_in
+from small_disk import small_disk
 from tools.provision.verification import Interpreter
 from tools.workloads import running_workload
 
 Workload = Callable[..., int]
 
-IDLE = "import time; print('ready', flush=True); time.sleep(60)"
+IDLE = "import time; print('ready', flush=True); time.sleep(1000)"
+UNTIL_TOLD = "import os, sys, time; print('ready', flush=True); sys.stdin.readline(); "
+"""A process that goes on when it is sent a line, or whoever could send one is gone."""
 
 
 @pytest.fixture
@@ -38,16 +42,20 @@ def scratch(tmp_path: Path) -> Iterator[dict[str, str | None]]:
     directory.mkdir()
     yield {"TMPDIR": str(directory)}
     assert list(directory.iterdir()) == []
-    deadline = time.monotonic() + 5
-    while samplers_of(directory) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert samplers_of(directory) == []
+    eventually(lambda: not samplers_of(directory))
+
+
+def place(scratch: dict[str, str | None]) -> Path:
+    """The directory of such an environment."""
+    return Path(scratch["TMPDIR"] or "")
 
 
 @contextmanager
 def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """A process of ours that has said it is ready."""
-    child = subprocess.Popen([str(word) for word in arguments], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [str(word) for word in arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     try:
         assert child.stdout is not None
         assert child.stdout.readline()
@@ -56,6 +64,13 @@ def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
         if child.poll() is None:
             child.kill()
         child.communicate()
+
+
+def tell(child: subprocess.Popen[str]) -> None:
+    """Have a process go on that waits to be told."""
+    assert child.stdin is not None
+    child.stdin.write("go on\n")
+    child.stdin.flush()
 
 
 @pytest.fixture
@@ -74,18 +89,16 @@ class TestAttach:
         ran = ftdiag("attach", pid, "--duration", "1", "--format", "json", env=scratch)
         length = time.monotonic() - begin
 
-        # THEN standard output has the report alone
+        # THEN it takes a second and what starting takes, and standard output has the report alone
         assert ran.status == 0, ran.err
         report = ran.json
         assert report["schema"] == "ftdiag-report/1"
         assert report["target"]["pid"] == pid
         assert report["target"]["free_threaded"] is True
-        assert report["window"]["duration_s"] == pytest.approx(1.0, abs=0.1)
+        assert 1.0 <= report["window"]["duration_s"] < length
         assert {"order-worker-0", "order-worker-1", "MainThread"} <= {t["name"] for t in report["threads"]}
         assert any("hot_lock.py" in line["file"] for line in report["hot"])
         assert ran.err == ""
-        # Without a contended machine it is 1.4 s; this only finds what hangs.
-        assert length < 10
 
     def test_text_and_record(
         self, workload: Workload, scratch: dict[str, str | None], tmp_path: Path
@@ -130,11 +143,15 @@ class TestAttach:
         for end, words in (
             ("sys.exit(3)", "exited with status 3"),
             ("os.kill(os.getpid(), 9)", "was killed by SIGKILL"),
-            ("os.execv('/bin/sleep', ['sleep', '5'])", "replaced itself (exec): sleep 5"),
+            ("os.execv('/bin/sleep', ['sleep', '1000'])", "replaced itself (exec): sleep 1000"),
         ):
-            code = f"import sys, os, time; print('ready', flush=True); time.sleep(1.2); {end}"
-            with process(one_python, "-c", code) as target:
-                ran = ftdiag("attach", target.pid, "--duration", "30", env=scratch)
+            with (
+                process(one_python, "-c", UNTIL_TOLD + end) as target,
+                started("attach", target.pid, "--duration", "600", env=scratch) as command,
+            ):
+                until_seen(place(scratch))
+                tell(target)
+                ran = finished(command)
 
             assert ran.status == 0, ran.err
             assert f"recording ended: process {target.pid} {words}" in ran.out or words in " ".join(
@@ -144,9 +161,13 @@ class TestAttach:
     def test_json_tells_of_an_early_end_on_standard_error(
         self, one_python: str, scratch: dict[str, str | None]
     ) -> None:
-        code = "import time; print('ready', flush=True); time.sleep(1)"
-        with process(one_python, "-c", code) as target:
-            ran = ftdiag("attach", target.pid, "--duration", "30", "--format", "json", env=scratch)
+        with (
+            process(one_python, "-c", UNTIL_TOLD) as target,
+            started("attach", target.pid, "--duration", "600", "--format", "json", env=scratch) as command,
+        ):
+            until_seen(place(scratch))
+            tell(target)
+            ran = finished(command)
 
         assert ran.status == 0
         assert ran.json["threads"]
@@ -158,24 +179,26 @@ class TestAttach:
     ) -> None:
         with (
             process(one_python, "-c", IDLE) as target,
-            started("attach", target.pid, "--duration", "60", "--format", "json", env=scratch) as command,
+            started("attach", target.pid, "--duration", "600", "--format", "json", env=scratch) as command,
         ):
-            time.sleep(1.5)
+            until_seen(place(scratch))
             command.send_signal(number)
             ran = finished(command)
 
         assert ran.status == 128 + number
-        assert ran.json["window"]["duration_s"] < 5
+        assert ran.json["window"]["duration_s"] < 300
         assert "interrupted" in ran.err
 
     def test_ctrl_c_at_any_moment(self, one_python: str, scratch: dict[str, str | None]) -> None:
         with process(one_python, "-c", IDLE) as target:
             for wait_s in (0.1, 0.2, 0.3, 0.45):
-                with started("attach", target.pid, "--format", "text", env=scratch) as command:
+                with started(
+                    "attach", target.pid, "--duration", "600", "--format", "text", env=scratch
+                ) as command:
                     time.sleep(wait_s)
                     command.send_signal(signal.SIGINT)
                     with suppress(subprocess.TimeoutExpired):
-                        command.wait(3)
+                        command.wait(20)
                     if command.poll() is None:
                         # Python loses an interrupt that comes in a callback of its own (of a weak reference,
                         # while it imports); a person presses the keys again.
@@ -189,20 +212,17 @@ class TestAttach:
     def test_a_killed_command_leaves_no_sampler_and_the_next_one_clears_up(
         self, one_python: str, scratch: dict[str, str | None]
     ) -> None:
-        directory = Path(scratch["TMPDIR"] or "")
+        directory = place(scratch)
         with process(one_python, "-c", IDLE) as target:
             with started(
-                "attach", target.pid, "--duration", "60", "--format", "text", env=scratch
+                "attach", target.pid, "--duration", "600", "--format", "text", env=scratch
             ) as command:
-                time.sleep(1.5)
+                until_seen(directory)
                 (private,) = directory.iterdir()
                 assert private.stat().st_mode & 0o777 == 0o700
                 command.kill()
                 finished(command)
-            deadline = time.monotonic() + 5
-            while samplers_of(directory) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            assert samplers_of(directory) == []
+            eventually(lambda: not samplers_of(directory))
             assert private.exists()
 
             ran = ftdiag("attach", target.pid, "--duration", "0.3", "--format", "text", env=scratch)
@@ -213,12 +233,12 @@ class TestAttach:
     def test_a_killed_sampler_is_told_and_the_report_comes(
         self, one_python: str, scratch: dict[str, str | None]
     ) -> None:
-        directory = Path(scratch["TMPDIR"] or "")
+        directory = place(scratch)
         with (
             process(one_python, "-c", IDLE) as target,
-            started("attach", target.pid, "--duration", "60", "--format", "text", env=scratch) as command,
+            started("attach", target.pid, "--duration", "600", "--format", "text", env=scratch) as command,
         ):
-            time.sleep(1.5)
+            until_seen(directory)
             (sampler,) = samplers_of(directory)
             os.kill(sampler, signal.SIGKILL)
             ran = finished(command)
@@ -232,7 +252,7 @@ class TestAttach:
             ran = ftdiag("attach", storm.pid, "--duration", "1", "--format", "json", env=scratch)
 
         assert ran.status == 0, ran.err
-        assert ran.json["window"]["ticks"] > 20
+        assert ran.json["window"]["ticks"] > 0
 
 
 class TestRefused:
@@ -326,10 +346,8 @@ class TestRecord:
         pid = workload("idle_pool")
         path = tmp_path / "a.ftdiag"
         with started("record", pid, "-o", path, env=scratch) as command:
-            deadline = time.monotonic() + 20
-            while not (path.exists() and ftdiag("report", path, env=scratch).status == 0):
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            eventually(lambda: windows_in(path))
+            assert ftdiag("report", path, env=scratch).status == 0
             command.send_signal(signal.SIGINT)
             ran = finished(command)
 
@@ -368,53 +386,85 @@ class TestRecord:
     @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
     def test_full_disk(self, one_python: str, tmp_path: Path, scratch: dict[str, str | None]) -> None:
         small = tmp_path / "small"
-        small.mkdir()
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(small)], check=False
-        )
-        assert mounted.returncode == 0
-        try:
-            with running_workload(one_python, "recursion") as target:
-                path = small / "a.ftdiag"
-                ran = ftdiag("record", target.pid, "-o", path, "--rate", "500", env=scratch)
-                assert ran.status == 3
-                assert "disk is full" in ran.message
-                # THEN what was recorded is kept
-                assert ftdiag("report", path, env=scratch).status == 0
-                for left in small.iterdir():
-                    left.unlink()
-                # AND a look that is not kept says how to take another place, after its report
-                ran = ftdiag(
-                    "attach", target.pid, "--format", "text", "--duration", "60", "--rate", "500",
-                    env={"TMPDIR": str(small)},
-                )  # fmt: skip
-                assert ran.status == 3
-                assert f"pid {target.pid}" in ran.out
-                assert "TMPDIR=" in ran.err
-                assert list(small.iterdir()) == []
-        finally:
-            subprocess.run(["umount", str(small)], check=True)
+        with small_disk(small, "100k") as mounted, running_workload(one_python, "recursion") as target:
+            if not mounted:
+                pytest.skip("needs the right to mount a file system")
+            path = small / "a.ftdiag"
+            ran = ftdiag("record", target.pid, "-o", path, "--rate", "500", env=scratch)
+            assert ran.status == 3
+            assert "disk is full" in ran.message
+            # THEN what was recorded is kept
+            assert ftdiag("report", path, env=scratch).status == 0
+            for left in small.iterdir():
+                left.unlink()
+            # AND a look that is not kept says how to take another place, after its report
+            ran = ftdiag(
+                "attach", target.pid, "--format", "text", "--duration", "600", "--rate", "500",
+                env={"TMPDIR": str(small)},
+            )  # fmt: skip
+            assert ran.status == 3
+            assert f"pid {target.pid}" in ran.out
+            assert "TMPDIR=" in ran.err
+            assert list(small.iterdir()) == []
+
+
+class Gated:
+    """A program that says something, and ends when it was seen."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "program.py"
+        self._gate = directory / "gate"
+
+    def write(self, before: str = "", after: str = "") -> Path:
+        """Have it do something before it waits, and after that."""
+        wait = f"import os, sys, time\nwhile not os.path.exists({str(self._gate)!r}): time.sleep(0.02)"
+        self.path.write_text(f"import os, signal, sys, time\n{before}\n{wait}\n{after}\n")
+        return self.path
+
+    def let_go(self) -> None:
+        """Let it end."""
+        self._gate.touch()
+
+    def ran(
+        self, scratch: dict[str, str | None], *arguments: object, stdin: int | IO[str] = subprocess.DEVNULL
+    ) -> Ran:
+        """What a command does that runs it."""
+        with started(*arguments, env=scratch, stdin=stdin) as command:
+            until_seen(place(scratch))
+            self.let_go()
+            return finished(command)
+
+
+@pytest.fixture
+def gated(tmp_path: Path) -> Iterator[Gated]:
+    """A program for `ftdiag run`; it ends in any case."""
+    one = Gated(tmp_path)
+    yield one
+    one.let_go()
 
 
 class TestRun:
     def test_report_and_status_of_the_program(
-        self, free_threaded_python: Interpreter, scratch: dict[str, str | None]
+        self, free_threaded_python: Interpreter, scratch: dict[str, str | None], gated: Gated, tmp_path: Path
     ) -> None:
-        code = "import sys, time; print(sys.stdin.readline()); time.sleep(1.5); sys.exit(7)"
+        program = gated.write("print(sys.stdin.readline())", "sys.exit(7)")
+        words = tmp_path / "words"
+        words.write_text("in\n")
 
-        ran = ftdiag(
-            "run", "--format", "json", "--", free_threaded_python.path, "-c", code, env=scratch, stdin="in\n"
-        )
+        with words.open() as stdin:
+            ran = gated.ran(
+                scratch, "run", "--format", "json", "--", free_threaded_python.path, program, stdin=stdin
+            )
 
         # THEN its status is ours, its input came from us, and standard output has the report alone
         assert ran.status == 7
         assert "in\n" in ran.err
         assert ran.json["target"]["python_version"] == free_threaded_python.version
 
-    def test_html(self, one_python: str, scratch: dict[str, str | None]) -> None:
-        code = "import time; print('said by it', flush=True); time.sleep(1.5)"
+    def test_html(self, one_python: str, scratch: dict[str, str | None], gated: Gated) -> None:
+        program = gated.write("print('said by it', flush=True)")
 
-        ran = ftdiag("run", "--format", "html", "--", one_python, "-c", code, env=scratch)
+        ran = gated.ran(scratch, "run", "--format", "html", "--", one_python, program)
 
         # THEN standard output has the document alone
         assert ran.status == 0, ran.err
@@ -424,33 +474,38 @@ class TestRun:
         assert "said by it\n" not in ran.out
 
     def test_text_follows_the_output_of_the_program(
-        self, one_python: str, scratch: dict[str, str | None]
+        self, one_python: str, scratch: dict[str, str | None], gated: Gated
     ) -> None:
-        code = "import time; print('out', flush=True); time.sleep(1.5)"
+        program = gated.write("print('out', flush=True)")
 
-        ran = ftdiag("run", "--", one_python, "-c", code, env=scratch)
+        ran = gated.ran(scratch, "run", "--", one_python, program)
 
         assert ran.status == 0
         assert ran.out.startswith("out\n")
         assert "recording ended" in ran.out
 
-    def test_a_wrapper_that_becomes_python(self, one_python: str, scratch: dict[str, str | None]) -> None:
-        code = f"sleep 0.3; exec {one_python} -c 'import time; time.sleep(1.5)'"
+    def test_a_wrapper_that_becomes_python(
+        self, one_python: str, scratch: dict[str, str | None], gated: Gated
+    ) -> None:
+        code = f"sleep 0.3; exec {one_python} {gated.write()}"
 
-        ran = ftdiag("run", "--format", "json", "--", "sh", "-c", code, env=scratch)
+        ran = gated.ran(scratch, "run", "--format", "json", "--", "sh", "-c", code)
 
         assert ran.status == 0, ran.err
         assert ran.json["target"]["executable"] == os.path.realpath(one_python)
 
-    def test_a_program_that_only_starts_python(self, one_python: str, scratch: dict[str, str | None]) -> None:
-        code = f"{one_python} -c 'import time; time.sleep(3.5)'; exit 0"
+    def test_a_program_that_only_starts_python(
+        self, one_python: str, scratch: dict[str, str | None], gated: Gated
+    ) -> None:
+        code = f"{one_python} {gated.write()}; exit 0"
 
-        ran = ftdiag("run", "--format", "text", "--", "sh", "-c", code, env=scratch)
-
-        # THEN it says which process is Python, and lets the program end
-        assert ran.status == 3
-        assert "the program only started Python" in ran.message
-        assert "ftdiag attach " in ran.err
+        with started("run", "--format", "text", "--", "sh", "-c", code, env=scratch) as command:
+            # THEN it says which process is Python, and lets the program end
+            assert command.stderr is not None
+            assert "the program only started Python" in command.stderr.readline()
+            assert "ftdiag attach " in command.stderr.readline()
+            gated.let_go()
+            assert finished(command).status == 3
 
     def test_too_short_to_be_seen(self, scratch: dict[str, str | None]) -> None:
         assert ftdiag("run", "--format", "text", "--", "true", env=scratch).status == 3
@@ -458,32 +513,40 @@ class TestRun:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
     def test_signals_reach_the_program(
-        self, one_python: str, scratch: dict[str, str | None], tmp_path: Path, number: signal.Signals
+        self,
+        one_python: str,
+        scratch: dict[str, str | None],
+        gated: Gated,
+        tmp_path: Path,
+        number: signal.Signals,
     ) -> None:
         ready = tmp_path / "ready"
-        code = (
-            "import signal, sys, time\n"
-            f"signal.signal({int(number)}, lambda n, f: sys.exit(9))\n"
-            f"open({str(ready)!r}, 'w').close(); time.sleep(60)"
+        program = gated.write(
+            f"signal.signal({int(number)}, lambda n, f: sys.exit(9)); open({str(ready)!r}, 'w').close()"
         )
-        with started("run", "--format", "json", "--", one_python, "-c", code, env=scratch) as command:
-            deadline = time.monotonic() + 20
-            while not ready.exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            time.sleep(0.6)
+        with started("run", "--format", "json", "--", one_python, program, env=scratch) as command:
+            eventually(ready.exists)
+            until_seen(place(scratch))
             command.send_signal(number)
             ran = finished(command)
 
         assert ran.status == 9
         assert json.loads(ran.out)["target"]["command"].startswith(one_python)
 
-    def test_the_program_outlives_the_look(self, one_python: str, scratch: dict[str, str | None]) -> None:
-        code = "import time; time.sleep(2); print('end', flush=True)"
+    def test_the_program_outlives_the_look(
+        self, one_python: str, scratch: dict[str, str | None], gated: Gated
+    ) -> None:
+        program = gated.write(after="print('end', flush=True)")
 
-        ran = ftdiag(
-            "run", "--duration", "0.5", "--format", "text", "--", one_python, "-c", code, env=scratch
-        )
+        with started(
+            "run", "--duration", "0.5", "--format", "text", "--", one_python, program, env=scratch
+        ) as command:
+            # THEN the report is there, and the recording is gone, before the program ends
+            assert command.stdout is not None
+            assert command.stdout.readline()
+            eventually(lambda: list(place(scratch).iterdir()) == [])
+            gated.let_go()
+            ran = finished(command)
 
         assert ran.status == 0
         assert ran.out.endswith("end\n")
@@ -492,7 +555,7 @@ class TestRun:
         self, one_python: str, scratch: dict[str, str | None], tmp_path: Path
     ) -> None:
         log = tmp_path / "log"
-        code = "import sys, time; print('from the program', flush=True); time.sleep(60)"
+        code = "import sys, time; print('from the program', flush=True); time.sleep(1000)"
         with screen("run", "--log", log, "--", one_python, "-c", code, env=scratch) as shown:
             shown.wait_for("LIVE")
             shown.press("q")
@@ -507,15 +570,19 @@ class TestOverview:
     def test_list(self, free_threaded_python: Interpreter, workload: Workload) -> None:
         pid = workload("independent_cpu", "--threads", "1")
 
-        ran = ftdiag("list", "--format", "json")
+        def listed() -> dict[str, Any]:
+            processes = ftdiag("list", "--format", "json").json["processes"]
+            (found,) = [process for process in processes if process["pid"] == pid]
+            return found  # type: ignore[no-any-return]
 
-        (found,) = [process for process in ran.json["processes"] if process["pid"] == pid]
+        found = listed()
         assert found["python_version"] == free_threaded_python.version
         assert found["free_threaded"] is True
         assert found["gil_enabled"] is False
         assert found["attachable"] is True
         assert found["threads"] == 2
-        assert found["cpu_ratio"] > 0.05
+        # The machine may not let it run while we look.
+        eventually(lambda: listed()["cpu_ratio"] > 0.05)
         assert f"{pid}" in ftdiag("list").out
 
     def test_doctor(self, free_threaded_python: Interpreter, workload: Workload) -> None:
@@ -542,11 +609,15 @@ class TestOverview:
 
         assert ran.status == 0, ran.err
         assert "order-worker" in ran.out
-        assert not [
-            name
-            for name in os.listdir("/proc")
-            if name.isdigit() and _parent_is_gone_demo(int(name), scratch["TMPDIR"] or "")
-        ]
+        eventually(
+            lambda: (
+                not [
+                    name
+                    for name in os.listdir("/proc")
+                    if name.isdigit() and _parent_is_gone_demo(int(name), scratch["TMPDIR"] or "")
+                ]
+            )
+        )
 
 
 def _parent_is_gone_demo(pid: int, directory: str) -> bool:
@@ -561,13 +632,7 @@ def _parent_is_gone_demo(pid: int, directory: str) -> bool:
 
 def test_two_at_once_do_not_disturb_each_other(one_python: str, scratch: dict[str, str | None]) -> None:
     with process(one_python, "-c", IDLE) as target:
-        both = [
-            subprocess.Popen(
-                [*FTDIAG, "attach", str(target.pid), "--duration", "1", "--format", "json"],
-                stdout=subprocess.PIPE,
-                env=environment(scratch),
-            )
-            for _ in range(2)
-        ]
-        reports = [json.loads(command.communicate(timeout=60)[0]) for command in both]
+        attach = ("attach", target.pid, "--duration", "1", "--format", "json")
+        with started(*attach, env=scratch) as one, started(*attach, env=scratch) as other:
+            reports = [finished(command).json for command in (one, other)]
     assert [report["target"]["pid"] for report in reports] == [target.pid] * 2

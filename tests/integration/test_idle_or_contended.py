@@ -13,12 +13,13 @@ import pytest
 from ftdiag.model import FIRST_STACK_ID, NO_HOLDER, Confidence, Snapshot, Stack, ThreadState, Wait
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
-from reading import recorded
+from reading import recordings, until_asleep
 from tools.provision.verification import Interpreter
 from tools.workloads import running_workload
 
 WAITS = Path(__file__).parents[1] / "programs" / "waits.py"
 
+FEWEST_TICKS = 30
 IDLE = {
     "condition_wait": "Condition.wait",
     "condition_wait_for": "Condition.wait_for",
@@ -129,13 +130,19 @@ def seen_in(recording: Recording) -> dict[str, Seen]:
 @pytest.fixture(scope="module")
 def watched(free_threaded_python: Interpreter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     """The program of all waits, sampled for a while."""
-    path = tmp_path_factory.mktemp("waits") / "r"
-    with (
-        running_workload(free_threaded_python.path, str(WAITS)) as running,
-        recorded(running.pid, path, 1.6) as recording,
-    ):
+    with running_workload(free_threaded_python.path, str(WAITS)) as running:
+        # The main thread works all the time.
+        until_asleep(running.pid, running.pid)
+        # Kept: what is left of it would be closed.
+        made = recordings(running.pid, tmp_path_factory.mktemp("waits"), 1.6)
+        for recording in made:
+            seen = seen_in(recording)
+            if all(sum(thread.states.values()) >= FEWEST_TICKS for thread in seen.values()) and seen:
+                break
+        else:
+            pytest.fail(f"the sampler took {FEWEST_TICKS} ticks in none of its recordings")
         session = Session(recording)
-        yield Watched(seen_in(recording), session.snapshot(), recording, session)
+        yield Watched(seen, session.snapshot(), recording, session)
 
 
 def test_waiting_for_work_is_idle(watched: Watched) -> None:

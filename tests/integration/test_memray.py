@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -24,13 +23,12 @@ from command_line import FTDIAG, ftdiag
 from ftdiag.errors import AttachError, PermissionRefused
 from ftdiag.recording.reader import Recording
 from ftdiag.sources import memray, procfs
-from reading import eventually
+from reading import PATIENCE_S, eventually
 from tools.provision.verification import Interpreter
 from tools.workloads import running_workload
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 FAKE = PROGRAMS / "fake_memray"
-PATIENCE_S = 60.0
 CAPTURE = """
 import sys, memray
 written = memray.FileDestination(sys.argv[1], compress_on_exit=False)
@@ -42,10 +40,7 @@ with memray.Tracker(destination=written, trace_python_allocators=True):
 
 def until(holds: Callable[[], bool]) -> None:
     """Wait until something holds."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not holds():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
+    eventually(holds, every_s=0.05)
 
 
 @dataclass(frozen=True)
@@ -78,7 +73,7 @@ class Tracked:
 def capture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What memray would have written."""
     path = tmp_path_factory.mktemp("capture") / "made.bin"
-    subprocess.run([sys.executable, "-c", CAPTURE, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", CAPTURE, str(path)], check=True, timeout=PATIENCE_S)
     return path
 
 
@@ -174,19 +169,19 @@ class TestRefusals:
 def attached_by_hand(tracked: Tracked, path: Path) -> Iterator[None]:
     environ = {**os.environ, "PYTHONPATH": str(FAKE), "HOME": str(tracked.home)}
     command = [sys.executable, "-m", "memray"]
-    attach = [*command, "attach", "--duration", "60", "-o", str(path), str(tracked.pid)]
-    subprocess.run(attach, env=environ, check=True, timeout=60)
+    attach = [*command, "attach", "--duration", "600", "-o", str(path), str(tracked.pid)]
+    subprocess.run(attach, env=environ, check=True, timeout=PATIENCE_S)
     try:
         yield
     finally:
-        subprocess.run([*command, "detach", str(tracked.pid)], env=environ, check=True, timeout=60)
+        subprocess.run([*command, "detach", str(tracked.pid)], env=environ, check=True, timeout=PATIENCE_S)
 
 
 class TestPlan:
     def test_a_main_thread_that_waits_needs_a_debugger(self, tracked: Tracked) -> None:
         # GIVEN a program whose main thread waits for a connection
         # WHEN it is watched THEN it does not come to a safe point, and it is known where it is
-        eventually(lambda: not memray.main_thread_runs(tracked.pid), 30)  # it said "ready" just before
+        eventually(lambda: not memray.main_thread_runs(tracked.pid))  # it said "ready" just before
         assert "accept" in memray._where_main_thread_is(tracked.pid)
 
     def test_the_interpreter_of_a_virtual_environment(

@@ -21,11 +21,14 @@ from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.procfs import thread_ids
 from ftdiag.sources.runtime import find_runtime
+from reading import cores, eventually, prefer
 from tools.workloads import RunningWorkload
 
 RATE_HZ = 997.0
 SECONDS = 2.0
 TICK_S = 0.01
+FEWEST_SAMPLES = 200
+"""Of fewer, shares say little."""
 
 Start = Callable[..., RunningWorkload]
 Program = Callable[..., RunningWorkload]
@@ -78,6 +81,23 @@ def check_refusal(refusal: PermissionRefused) -> None:
     assert refusal.hint.startswith(("sudo ", "docker run ", "perf stat "))
 
 
+def judged(pid: int, fits: Callable[[list[NativeSample]], bool]) -> list[NativeSample] | None:
+    """Samples that fit, of several whiles, each longer; fails if none do. `None` where the kernel refuses.
+
+    A busy machine may let hardly anything run in a while, or only one thread at once.
+    """
+    samples: list[NativeSample] = []
+    for seconds in (SECONDS, SECONDS, 4.0, 4.0, 8.0, 8.0, 12.0):
+        samples = sampled(pid, seconds)
+        if may_not_sample():
+            assert not samples
+            return None
+        if len(samples) >= FEWEST_SAMPLES and fits(samples):
+            return samples
+    states = Counter(one.state.name for one in samples)
+    pytest.fail(f"not what was expected: {states.most_common()}")
+
+
 def sampled(pid: int, seconds: float = SECONDS) -> list[NativeSample]:
     """What was sampled in a while; empty where the kernel refuses."""
     sampler = opened(pid)
@@ -97,14 +117,6 @@ def share(samples: Sequence[NativeSample], state: ThreadState) -> float:
     return sum(one.state is state for one in samples) / max(1, len(samples))
 
 
-def refused(samples: Sequence[NativeSample]) -> bool:
-    """Whether there are none because the kernel permits none."""
-    if samples:
-        return False
-    assert may_not_sample(), "perf events are permitted, but nothing was sampled"
-    return True
-
-
 def may_not_sample() -> bool:
     """Whether the kernel permits no perf events, even of ourselves."""
     try:
@@ -121,15 +133,18 @@ def test_independent_work_is_work(workload: Callable[..., int]) -> None:
     begin = time.monotonic_ns()
 
     # WHEN they are sampled
-    samples = sampled(pid)
-
-    # THEN nearly nothing is atomic or spinning, and nearly everything is classified
-    if refused(samples):
+    samples = judged(
+        pid,
+        # THEN nearly nothing is atomic or spinning, and nearly everything is classified
+        lambda found: (
+            share(found, ThreadState.ATOMIC) <= 0.02
+            and share(found, ThreadState.SPIN) <= 0.02
+            and share(found, ThreadState.UNKNOWN) <= 0.03
+            and share(found, ThreadState.WORK) >= 0.5
+        ),
+    )
+    if samples is None:
         return
-    assert share(samples, ThreadState.ATOMIC) <= 0.02
-    assert share(samples, ThreadState.SPIN) <= 0.02
-    assert share(samples, ThreadState.UNKNOWN) <= 0.03
-    assert share(samples, ThreadState.WORK) >= 0.5
 
     # AND the samples are of its threads, of this time, in order, with functions of the interpreter
     assert {one.tid for one in samples} <= set(thread_ids(pid))
@@ -153,11 +168,10 @@ def test_atomic_instructions_on_own_objects_are_work(program: Program, body: str
     running = program(2, body)
 
     # WHEN they are sampled THEN that is neither contention nor spinning
-    samples = sampled(running.pid)
-    if refused(samples):
-        return
-    assert share(samples, ThreadState.ATOMIC) <= 0.03
-    assert share(samples, ThreadState.SPIN) <= 0.05
+    judged(
+        running.pid,
+        lambda found: share(found, ThreadState.ATOMIC) <= 0.03 and share(found, ThreadState.SPIN) <= 0.05,
+    )
 
 
 SHARED = """
@@ -177,18 +191,18 @@ def test_a_shared_attribute_is_atomic(program: Program) -> None:
     # GIVEN two threads that read one attribute of one object
     body = "settings = shared\nwhile True:\n    for _ in range(1000):\n        settings.value"
     running = program(2, body, SHARED)
+    prefer(running.pid)
 
     # WHEN they are sampled: again if they took turns instead of running at once, as on a busy machine
-    samples = sampled(running.pid)
-    for _ in range(9):
-        if refused(samples):
-            return
-        if share(samples, ThreadState.ATOMIC) >= CONTENDED:
-            break
-        samples = sampled(running.pid)
+    # THEN much of the time is atomic; on one core, where they always take turns, nearly nothing is
+    samples = judged(
+        running.pid,
+        lambda found: (share(found, ThreadState.ATOMIC) >= CONTENDED) is (cores() > 1),
+    )
+    if samples is None or cores() == 1:
+        return
 
-    # THEN much of the time is atomic, most of it on very few objects
-    assert share(samples, ThreadState.ATOMIC) >= CONTENDED
+    # AND most of it is on very few objects
     addresses = Counter(
         one.address for one in samples if one.state is ThreadState.ATOMIC and one.address is not None
     )
@@ -201,10 +215,7 @@ def test_one_thread_alone_contends_with_nobody(program: Program) -> None:
     running = program(1, body, SHARED)
 
     # WHEN it is sampled THEN its atomic instructions are work
-    samples = sampled(running.pid)
-    if refused(samples):
-        return
-    assert share(samples, ThreadState.ATOMIC) <= 0.1
+    judged(running.pid, lambda found: share(found, ThreadState.ATOMIC) <= 0.1)
 
 
 def test_yielding_is_spinning(program: Program) -> None:
@@ -212,14 +223,25 @@ def test_yielding_is_spinning(program: Program) -> None:
     running = program(2, "from os import sched_yield\nwhile True:\n    sched_yield()")
 
     # WHEN they are sampled over a time in which the kernel counts its own part
-    before = times_of(running.pid)
-    samples = sampled(running.pid, 3.0)
-    user, system = (now - then for now, then in zip(times_of(running.pid), before, strict=True))
+    seen = None
+    for seconds in (3.0, 4.0, 8.0, 12.0):
+        before = times_of(running.pid)
+        samples = sampled(running.pid, seconds)
+        user, system = (now - then for now, then in zip(times_of(running.pid), before, strict=True))
 
-    # THEN at least 80 % of that part is recognised
-    if refused(samples) or all("[kernel]" not in str(one.symbol) for one in samples):
-        return
-    assert share(samples, ThreadState.SPIN) >= 0.8 * system / (user + system)
+        # THEN at least 80 % of that part is recognised
+        if may_not_sample() or (samples and all("[kernel]" not in str(one.symbol) for one in samples)):
+            return
+        seen = share(samples, ThreadState.SPIN), user, system
+        if system and share(samples, ThreadState.SPIN) >= 0.8 * system / (user + system):
+            return
+    pytest.fail(f"share that spins, user and system time: {seen}")
+
+
+def until_used(pid: int, seconds: float) -> None:
+    """Wait until a process has used so much more CPU time: how long that takes is up to the machine."""
+    wanted = sum(times_of(pid)) + seconds * os.sysconf("SC_CLK_TCK")
+    eventually(lambda: sum(times_of(pid)) >= wanted)
 
 
 def times_of(pid: int) -> tuple[int, int]:
@@ -233,11 +255,10 @@ def test_allocation(program: Program) -> None:
     running = program(2, "while True:\n    [bytearray(size) for size in range(64, 8192, 64)]")
 
     # WHEN they are sampled THEN allocation is a good part of it
-    samples = sampled(running.pid)
-    if refused(samples):
-        return
-    assert share(samples, ThreadState.ALLOC) >= 0.15
-    assert share(samples, ThreadState.ATOMIC) <= 0.02
+    judged(
+        running.pid,
+        lambda found: share(found, ThreadState.ALLOC) >= 0.15 and share(found, ThreadState.ATOMIC) <= 0.02,
+    )
 
 
 def test_garbage_collection(program: Program) -> None:
@@ -245,28 +266,37 @@ def test_garbage_collection(program: Program) -> None:
     running = program(1, "while True:\n    gc.collect()", "import gc\nheap = [[n] for n in range(200_000)]")
 
     # WHEN it is sampled THEN nearly all of it is gc
-    samples = sampled(running.pid)
-    if refused(samples):
-        return
-    assert share(samples, ThreadState.GC) >= 0.8
+    judged(running.pid, lambda found: share(found, ThreadState.GC) >= 0.8)
 
 
-def test_a_library_that_is_loaded_later(program: Program) -> None:
+def test_a_library_that_is_loaded_later(program: Program, tmp_path: Path) -> None:
     # GIVEN a program that loads a library only while it is sampled, and then works in it
     body = """
-    time.sleep(1)
+    while not os.path.exists("GATE"):
+        time.sleep(0.02)
     import zlib
     data = os.urandom(1 << 20)
     while True:
         zlib.compress(data, 9)
     """
-    running = program(1, body)
-
-    # WHEN it is sampled THEN its code is known
-    samples = sampled(running.pid, 3.0)
-    if refused(samples):
+    gate = tmp_path / "gate"
+    running = program(1, body.replace("GATE", str(gate)))
+    sampler = opened(running.pid)
+    if sampler is None:
         return
-    assert len(samples) > 10  # of a thread that may have to share its core with many
+    gate.touch()
+
+    # WHEN it is sampled
+    samples: list[NativeSample] = []
+
+    def enough() -> bool:
+        samples.extend(sampler.read())
+        return len(samples) >= 1500
+
+    eventually(enough, every_s=TICK_S)
+    sampler.close()
+
+    # THEN its code is known
     assert share(samples, ThreadState.UNKNOWN) <= 0.03
 
 
@@ -304,15 +334,16 @@ def test_threads_take_turns(program: Program, monkeypatch: pytest.MonkeyPatch) -
     assert 0 < sampler.sampled_share < 0.5
 
     # WHEN some turns have passed
-    seen = set()
-    for _ in range(8):
-        time.sleep(0.3)
-        seen |= {one.tid for one in sampler.read()}
+    seen: set[int] = set()
+
+    def turned() -> bool:
+        seen.update(one.tid for one in sampler.read())
         sampler.refresh()
-    sampler.close()
+        return len(seen) > 3
 
     # THEN more threads were seen than there is room for
-    assert len(seen) > 3
+    eventually(turned, every_s=0.3)
+    sampler.close()
 
 
 def test_a_reader_that_is_late_knows_what_it_lost(
@@ -324,7 +355,7 @@ def test_a_reader_that_is_late_knows_what_it_lost(
     sampler = opened(pid)
     if sampler is None:
         return
-    time.sleep(2)
+    until_used(pid, 2.0)
 
     # WHEN it is read again for a while
     kept = len(sampler.read())
@@ -347,7 +378,7 @@ def test_without_the_kernel(workload: Callable[..., int], monkeypatch: pytest.Mo
         return
 
     # WHEN a program that enters the kernel often is sampled
-    time.sleep(1)
+    until_used(pid, 1.0)
     samples = sampler.read()
     sampler.close()
 
@@ -364,7 +395,7 @@ def test_a_target_that_ends(program: Program) -> None:
     sampler = opened(running.pid)
     if sampler is None:
         return
-    time.sleep(0.3)
+    until_used(running.pid, 0.3)
 
     # WHEN the program is killed
     running.process.kill()

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.model import Confidence, HotLine
+from ftdiag.model import Confidence, HotLine, Pauses
+from ftdiag.sampler import NOT_MEASURED_PREFIX
 from ftdiag.session import Session
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.sharedobjects import SharedObjectReader
-from reading import eventually, recorded
+from reading import cores, eventually, prefer, recorded, recordings
 from tools.workloads import RunningWorkload
 
 Program = Callable[..., RunningWorkload]
@@ -69,15 +70,21 @@ class Sink:
         return 100
 
 
-def names_on(pid: int, line: int) -> dict[str, tuple[str, Confidence]]:
-    """What is named on a line in many looks at all threads, as name -> (type, best confidence)."""
+Named = dict[str, tuple[str, Confidence]]
+
+
+def names_on(pid: int, line: int, enough: Callable[[Named], bool] = bool) -> Named:
+    """What is named on a line in many looks at all threads, as name -> (type, best confidence).
+
+    Looks until it is enough, but at least 60 times.
+    """
     memory = RemoteMemory(pid)
     interpreter = InterpreterReader(memory, find_runtime(pid, memory), Sink())
     reader = SharedObjectReader(interpreter)
-    found: dict[str, tuple[str, Confidence]] = {}
+    found: Named = {}
     looks = 0
 
-    def enough() -> bool:
+    def looked() -> bool:
         nonlocal looks
         for thread in interpreter.threads():
             interpreter.walk([thread])
@@ -87,9 +94,9 @@ def names_on(pid: int, line: int) -> dict[str, tuple[str, Confidence]]:
                     before = found.get(one.name)
                     if before is None or before[1] < one.confidence:
                         found[one.name] = one.type_name, one.confidence
-        return looks >= 60
+        return looks >= 60 and enough(found)
 
-    eventually(enough, 30, 0.002)
+    eventually(looked, every_s=0.002)
     return found
 
 
@@ -116,13 +123,15 @@ def test_shared_objects_are_named(program: Program, body: str, expected: dict[st
     text = source(body)
     running = program(text)
 
-    # WHEN their line is looked at
-    found = names_on(running.pid, line_of(text, body))
-
-    # THEN the object is named with its type, and its header shows the sharing
-    for name, type_name in expected.items():
-        assert found.get(name, ("", 0))[0] == type_name, found
-    assert found[next(iter(expected))][1] is Confidence.KNOWN
+    # WHEN their line is looked at, THEN the object is named, and at last its header shows the sharing
+    first = next(iter(expected))
+    found = names_on(
+        running.pid,
+        line_of(text, body),
+        lambda named: expected.keys() <= named.keys() and named[first][1] is Confidence.KNOWN,
+    )
+    # AND it has its type
+    assert {name: found[name][0] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -134,7 +143,7 @@ def test_what_is_not_counted_is_not_named(program: Program, body: str) -> None:
     running = program(text)
 
     # WHEN their line is looked at, THEN nothing is named
-    assert names_on(running.pid, line_of(text, body)) == {}
+    assert names_on(running.pid, line_of(text, body), lambda _: True) == {}
 
 
 def test_a_cell_is_named_inside_its_closure(program: Program) -> None:
@@ -143,30 +152,31 @@ def test_a_cell_is_named_inside_its_closure(program: Program) -> None:
     running = program(text)
 
     # WHEN the closure's own line is looked at, THEN the variable is named as a cell
-    found = names_on(running.pid, line_of(text, "def closure(): return limit"))
-    assert "cell limit" in found
+    line = line_of(text, "def closure(): return limit")
+    assert names_on(running.pid, line, lambda named: "cell limit" in named)
 
 
 def test_the_sampler_names_what_makes_a_line_slow(program: Program, tmp_path: Path) -> None:
     # GIVEN two threads that contend for one attribute
     running = program(source("CONFIG.value"))
+    prefer(running.pid)
 
     # WHEN the process is sampled: again if they took turns instead of running at once, as on a busy machine
-    named: list[HotLine] = []
-    for attempt in range(10):
-        with recorded(running.pid, tmp_path / f"r{attempt}", 3.0) as recording:
-            if not recording.native(0, len(recording)).samples.sum():
-                pytest.fail(f"no native samples: {recording.settings.native}")
-            hot = Session(recording).snapshot().hot
-            assert recording.verify() == ()
-        named = [one for one in hot if one.frame.function == "loop" and one.shared]
-        if named:
-            break
-
-    # THEN its line has the object's name, and the machine code
-    line = named[0]
-    assert {one.name for one in line.shared} >= {"CONFIG", "CONFIG.value"}
-    assert "_Py_DecRefShared" in dict(line.native)
+    hot: tuple[HotLine, ...] = ()
+    for recording in recordings(running.pid, tmp_path, 3.0, 7 if cores() > 1 else 1):
+        hot = Session(recording).snapshot().hot
+        assert recording.verify() == ()
+        for line in hot:
+            # THEN only that line has the objects' names
+            assert line.frame.function == "loop" or not line.shared
+            assert {one.name for one in line.shared} <= {"CONFIG", "CONFIG.value"}
+            # AND at last it has both of them, and the machine code
+            if len(line.shared) == 2 and "_Py_DecRefShared" in dict(line.native):
+                return
+        if (recording.settings.native or "").startswith(NOT_MEASURED_PREFIX):
+            assert recording.shared(0, len(recording)) == {}
+            return
+    assert cores() == 1, f"not named: {[(line.frame, line.shared, line.native) for line in hot[:3]]}"
 
 
 def test_private_work_gets_no_names(program: Program, tmp_path: Path) -> None:
@@ -199,17 +209,21 @@ def test_pauses_of_the_collector_are_seen_with_their_requester(program: Program,
     )
 
     # WHEN it is sampled
-    with recorded(running.pid, tmp_path / "r", 4.0) as recording:
+    seen = None
+    for recording in recordings(running.pid, tmp_path, 4.0, 4):
         pauses = Session(recording).pauses()
-
-    # THEN most of the pauses' time is known to be asked for by that thread, at its line
-    assert pauses
-    known = [each for each in pauses if each.confidence is Confidence.KNOWN]
-    assert {each.requester.name for each in known if each.requester} == {"collector"}
-    assert sum(each.total_ns for each in known) > 0.5 * sum(each.total_ns for each in pauses)
-    assert known[0].stack[0].function == "collect"
-    assert known[0].count >= 3
-    assert known[0].threads_max >= 1
+        # THEN whoever is known to have asked for a pause is that thread, at its line
+        known = [each for each in pauses if each.confidence is Confidence.KNOWN]
+        assert {each.requester.name for each in known if each.requester} <= {"collector"}
+        assert all(each.stack[0].function == "collect" for each in known[:1])
+        # AND most of the pauses' time is known
+        of_all = sum(each.total_ns for each in pauses)
+        seen = of_all, known
+        if known and known[0].count >= 3 and sum(each.total_ns for each in known) > 0.5 * of_all:
+            assert known[0].threads_max >= 1
+            break
+    else:
+        pytest.fail(f"length of all, and the known: {seen}")
 
 
 def test_a_fork_is_a_pause_of_the_thread_that_forks(program: Program, tmp_path: Path) -> None:
@@ -237,8 +251,14 @@ def test_a_fork_is_a_pause_of_the_thread_that_forks(program: Program, tmp_path: 
     )
 
     # WHEN it is sampled, THEN whoever is known to have asked is that thread
-    with recorded(running.pid, tmp_path / "r", 3.0) as recording:
+    pauses: tuple[Pauses, ...] = ()
+    for recording in recordings(running.pid, tmp_path, 3.0, 4):
         pauses = Session(recording).pauses()
-    known = {each.requester.name for each in pauses if each.confidence is Confidence.KNOWN and each.requester}
-    assert known <= {"forker"}
-    assert pauses == () or known == {"forker"}
+        known = {
+            each.requester.name for each in pauses if each.confidence is Confidence.KNOWN and each.requester
+        }
+        assert known <= {"forker"}
+        if known or not pauses:
+            break
+    else:
+        pytest.fail(f"nobody is known to have asked for {pauses}")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reading import PATIENCE_S
 from tools.provision.verification import Interpreter
 from tools.workloads import WORKLOADS, RunningWorkload, WorkloadFailure
 
@@ -37,21 +38,27 @@ def test_every_workload_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_workload_ends_cleanly_on_sigterm(name: str, workload_process: Start) -> None:
-    # GIVEN a workload that is ready, with the threads it was asked for
-    running = workload_process(name, "--threads", "3")
-    threads = os_threads(running.pid)
+    said = ""
+    # A busy machine may not let it get anything done in a moment.
+    for moment_s in (0.3, 3.0, 20.0):
+        # GIVEN a workload that is ready, with the threads it was asked for
+        running = workload_process(name, "--threads", "3")
+        threads = os_threads(running.pid)
 
-    # WHEN it works for a moment and is told to end
-    time.sleep(0.3)
-    status = running.terminate()
+        # WHEN it works for a moment and is told to end
+        time.sleep(moment_s)
+        status = running.terminate()
 
-    # THEN it had threads beside the main one, ends with success, and says what it did
-    assert threads >= 2
-    assert status == 0, running.said()
-    done = re.search(r"^total ([\d,]+) ", running.said(), re.MULTILINE)
-    assert done is not None, running.said()
-    assert int(done[1].replace(",", "")) > 0
-    assert "Traceback" not in running.said()
+        # THEN it had threads beside the main one, ends with success, and says what it did
+        assert threads >= 2
+        assert status == 0, running.said()
+        done = re.search(r"^total ([\d,]+) ", running.said(), re.MULTILINE)
+        assert done is not None, running.said()
+        assert "Traceback" not in running.said()
+        said = running.said()
+        if int(done[1].replace(",", "")) > 0:
+            return
+    pytest.fail(f"got nothing done: {said}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -67,7 +74,7 @@ def test_workload_ends_after_its_seconds(name: str, free_threaded_python: Interp
     ]
 
     # WHEN it runs to its end
-    run = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
 
     # THEN it succeeded, and stdout has the one line that says it was ready
     assert run.returncode == 0, run.stderr
@@ -83,7 +90,7 @@ def test_workload_ends_cleanly_on_interrupt(workload_process: Start) -> None:
     running.process.send_signal(signal.SIGINT)
 
     # THEN it ends as on SIGTERM
-    assert running.process.wait(10) == 0, running.said()
+    assert running.process.wait(PATIENCE_S) == 0, running.said()
 
 
 def test_senseless_arguments_are_refused(workload_process: Start) -> None:

@@ -1,7 +1,8 @@
 """Threads that hold locks in every way there is, each with one that waits for it.
 
 The holder is named after its case, who waits "CASE waiter". A holder that holds several has waiters "CASE
-waiter 0", "CASE waiter 1" ... in the order in which it took them. Then "ready PID".
+waiter 0", "CASE waiter 1" ... in the order in which it took them. Says "ready PID" when all threads have
+been started: who looks at them has to wait until they sleep.
 """
 
 from __future__ import annotations
@@ -293,12 +294,10 @@ def main() -> None:
         locks = cases_locks[name] = [make() for _ in range(3)]
         threading.Thread(target=function, args=(locks,), name=name, daemon=True).start()
         held.acquire()
-    time.sleep(0.1)
     for name, locks in cases_locks.items():
         for number, lock in enumerate(locks):
             if not free(lock):
                 want(f"{name} waiter {number}", lock)
-    time.sleep(0.3)
     sys.stdout.write(f"ready {os.getpid()}\n")
     sys.stdout.flush()
     time.sleep(LONG)

@@ -1,6 +1,7 @@
 """Threads that each wait in one way that there is, for as long as the program runs.
 
-The thread that waits is named after its case; who makes it wait is named "CASE holder". Then "ready PID".
+The thread that waits is named after its case; who makes it wait is named "CASE holder". Says "ready PID" when
+all cases have been started: who looks at them has to wait until they sleep.
 """
 
 from __future__ import annotations
@@ -314,11 +315,20 @@ def logging_handler() -> None:
 @case
 def importing() -> None:
     folder = tempfile.mkdtemp()
-    Path(folder, "slow_module.py").write_text(f"import time\ntime.sleep({LONG})\n")
+    Path(folder, "slow_module.py").write_text(f"import __main__\n__main__.slow_import({LONG})\n")
     sys.path.append(folder)
     start("importing holder", lambda: __import__("slow_module"))
-    time.sleep(0.2)
+    import_began.wait()
     __import__("slow_module")
+
+
+import_began = threading.Event()
+
+
+def slow_import(seconds: float) -> None:
+    """What the module does that takes so long."""
+    import_began.set()
+    time.sleep(seconds)
 
 
 # --- in the kernel ---
@@ -439,7 +449,6 @@ if __name__ == "__main__":
     dead("dead rlocks", threading.RLock)
     for name, function in cases.items():
         start(name, function)
-    time.sleep(0.8)
     sys.stdout.write(f"ready {os.getpid()}\n")
     sys.stdout.flush()
     while True:

@@ -150,7 +150,7 @@ async def test_a_row_is_clicked_and_a_second_click_chooses_it() -> None:
         await pilot.click("#numbers", offset=(2, 3))
         assert app.numbers.current == ("three", 3)
         assert chosen == []
-        await pilot.click("#numbers", offset=(2, 3), times=2)
+        await pilot.click("#numbers", offset=(4, 3), times=2)
         assert chosen == [("three", 3)]
         # Below the last row there is nothing to click.
         await pilot.click("#numbers", offset=(2, 9))

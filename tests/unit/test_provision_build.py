@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from reading import PATIENCE_S, eventually
 from tools.provision import build
 from tools.provision.build import Toolchain, Workshop, build_lock, build_tree, check_toolchain, choose
 from tools.provision.commands import run_logged
@@ -451,31 +451,44 @@ def test_missing_headers_are_named_by_package(monkeypatch: pytest.MonkeyPatch, t
 
 def test_second_build_waits_for_the_first(tmp_path: Path) -> None:
     # GIVEN a build that holds the lock in another process
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLD_LOCK, str(tmp_path)], stdout=subprocess.PIPE, cwd=Path.cwd()
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    shown = io.StringIO()
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD_LOCK, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path.cwd(),
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        # It lets go when it is told that the second one waits.
+        shown = Shown(holder.stdin.close)
 
-    # WHEN a second one starts, THEN it says that it waits, and goes on once the first has ended
-    began = time.monotonic()
-    with build_lock(tmp_path, Progress(shown)):
-        waited = time.monotonic() - began
-    assert waited > 0.3
-    assert "waiting for another build" in shown.getvalue()
-    holder.wait()
-    holder.stdout.close()
+        # WHEN a second one starts, THEN it says that it waits, and goes on once the first has ended
+        with build_lock(tmp_path, Progress(shown)):
+            assert "waiting for another build" in shown.getvalue()
+
+
+class Shown(io.StringIO):
+    """Does something as soon as anything is shown."""
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        super().__init__()
+        self._then = then
+
+    def write(self, text: str) -> int:
+        written = super().write(text)
+        self._then()
+        return written
 
 
 HOLD_LOCK = """
-import io, sys, time
+import io, sys
 from pathlib import Path
 from tools.provision.build import build_lock
 from tools.provision.progress import Progress
 with build_lock(Path(sys.argv[1]), Progress(io.StringIO())):
     print("held", flush=True)
-    time.sleep(0.5)
+    sys.stdin.read()
 """
 
 
@@ -483,21 +496,26 @@ def test_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) 
     # GIVEN a command that starts another and waits
     script = f"sleep 60 & echo $! > {tmp_path}/child; wait"
 
-    # WHEN its time is over
-    with (
-        (tmp_path / "log").open("wb") as log,
-        pytest.raises(ProvisioningFailure, match="did not end"),
-    ):
-        run_logged(
-            ["sh", "-c", script], cwd=tmp_path, log=log, progress=Progress(io.StringIO()), timeout_s=0.5
-        )
+    # WHEN its time is over: once more where it did not get to start the other
+    said = tmp_path / "child"
+    for timeout_s in (0.5, 5.0, 30.0):
+        with (
+            (tmp_path / "log").open("wb") as log,
+            pytest.raises(ProvisioningFailure, match="did not end"),
+        ):
+            run_logged(
+                ["sh", "-c", script],
+                cwd=tmp_path,
+                log=log,
+                progress=Progress(io.StringIO()),
+                timeout_s=timeout_s,
+            )
+        if said.exists() and said.read_text():
+            break
 
     # THEN neither is left
-    child = int((tmp_path / "child").read_text())
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and _runs(child):
-        time.sleep(0.02)
-    assert not _runs(child)
+    child = int(said.read_text())
+    eventually(lambda: not _runs(child))
 
 
 def _runs(pid: int) -> bool:
@@ -514,7 +532,9 @@ def test_output_of_a_command_is_logged_and_its_end_kept(tmp_path: Path) -> None:
 
     # WHEN it is run
     with (tmp_path / "log").open("wb") as log:
-        ended = run_logged(command, cwd=tmp_path, log=log, progress=Progress(io.StringIO()), timeout_s=10)
+        ended = run_logged(
+            command, cwd=tmp_path, log=log, progress=Progress(io.StringIO()), timeout_s=PATIENCE_S
+        )
 
     # THEN its status and lines are known, and the log has all
     assert ended.status == 4

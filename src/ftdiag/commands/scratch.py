@@ -31,7 +31,7 @@ def private_directory() -> Iterator[Path]:
         parent = Path(tempfile.gettempdir())
         remove_abandoned(parent)
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        descriptor = os.open(directory / OWNER_NAME, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = _owned(directory)
     except OSError as error:
         raise DiskFull(
             f"there is no place for a temporary recording: {error.strerror or error}"
@@ -39,11 +39,26 @@ def private_directory() -> Iterator[Path]:
             "TMPDIR=/some/directory ftdiag ...   takes another place",
         ) from None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield directory
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(descriptor)
+
+
+def _owned(directory: Path) -> int:
+    """Make the file that says who owns a directory; the descriptor that keeps it locked.
+
+    It gets its name when it is locked: a command that starts at this moment would find it without an owner.
+    """
+    unnamed = directory / f"{OWNER_NAME}.new"
+    descriptor = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        unnamed.rename(directory / OWNER_NAME)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def remove_abandoned(parent: Path) -> None:

@@ -18,6 +18,7 @@ from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import End, EndReason
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.writer import RecordingWriter
+from small_disk import small_disk
 from unit.recording import windows
 from unit.recording.windows import END, SECOND_NS, create, window, write
 
@@ -116,22 +117,17 @@ def assert_whole(path: Path, written: int) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path | None]:
+def one_mib(tmp_path: Path) -> Iterator[Path | None]:
     """A file system of one MiB, `None` where we may not mount one."""
-    mount_point = tmp_path / "disk"
-    mount_point.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount_point)]
-    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    yield mount_point if mounted else None
-    if mounted:
-        subprocess.run(["umount", str(mount_point)], check=True)
+    with small_disk(tmp_path / "disk", "1m") as mounted:
+        yield tmp_path / "disk" if mounted else None
 
 
-def test_a_full_disk_keeps_what_is_there(small_disk: Path | None) -> None:
+def test_a_full_disk_keeps_what_is_there(one_mib: Path | None) -> None:
     # GIVEN a small disk (where we may not mount one, the test above must do)
-    if small_disk is None:
+    if one_mib is None:
         pytest.skip("needs the right to mount a file system; test_a_full_file covers the rest")
-    path = small_disk / "a.ftdiag"
+    path = one_mib / "a.ftdiag"
     writer = create(path)
 
     # WHEN more is written than fits
@@ -147,11 +143,10 @@ def test_a_full_disk_keeps_what_is_there(small_disk: Path | None) -> None:
 
 @pytest.fixture
 def read_only(tmp_path: Path) -> Iterator[Path]:
-    """A directory that may not be written to (for root: a read-only mount of it, where possible)."""
+    """A directory that shall not be written to (for root: a disk of its own, where possible)."""
     directory = tmp_path / "read-only"
-    directory.mkdir()
-    yield directory
-    subprocess.run(["umount", str(directory)], capture_output=True, check=False)
+    with small_disk(directory, "20m"):
+        yield directory
     directory.chmod(0o700)
 
 
@@ -160,11 +155,9 @@ def close_to_writing(directory: Path) -> None:
     for path in directory.iterdir():
         path.chmod(0o400)
     directory.chmod(0o500)
-    if os.geteuid() == 0:
+    if os.path.ismount(directory):
         # Permissions do not bind root; a read-only mount does.
-        bind = ["mount", "--bind", str(directory), str(directory)]
-        if subprocess.run(bind, capture_output=True, check=False).returncode == 0:
-            subprocess.run(["mount", "-o", "remount,ro,bind", str(directory)], check=True)
+        subprocess.run(["mount", "-o", "remount,ro", str(directory)], check=True)
 
 
 def test_a_finished_recording_in_a_read_only_directory(read_only: Path) -> None:

@@ -18,6 +18,7 @@ from ftdiag.reports.text import render
 from ftdiag.rules import RULES, diagnose
 from ftdiag.rules.base import CRITICAL_SCORE, RESOLVE_SHARE, WORTH_SAYING, score_of
 from ftdiag.rules.charges import charges_of, facts_of
+from reading import yardstick_s
 from unit.rules.scenes import (
     GET,
     LIB,
@@ -397,8 +398,8 @@ def test_all_rules_take_a_few_milliseconds(tmp_path: Path) -> None:
     # WHEN judged THEN it takes a few milliseconds (generous here: machines of tests are busy)
     best = math.inf
     for _ in range(5):
-        begin = time.perf_counter()
+        begin = time.process_time()
         diagnose(facts_of(snapshot))
-        best = min(best, time.perf_counter() - begin)
-    assert best < 0.05
+        best = min(best, time.process_time() - begin)
+    assert best < 5 * yardstick_s()
     assert len(RULES) == 33
