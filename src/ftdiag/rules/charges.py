@@ -5,8 +5,9 @@ In: the bare facts. Out: the facts with `Charges`.
 - A lock belongs to the rule that knows it best: a handler's lock to logging, a queue's to queues, one in
   a cycle of holders to the deadlock, the rest to hot-lock or object-lock. It is charged with its share of
   the cores that its state lost, by critical wait.
-- A line's spinning and atomics belong to the lock that is waited for at that very line; else to the rule
-  that its library, its machine code or its file name point to; else to spinning or to reference counts.
+- A line's spinning and atomics belong to the lock that is waited for at that very line, or to the one near
+  it if it counts the references of a lock; else to the rule that its library, its machine code or its file
+  name point to; else to spinning or to reference counts.
 - Stops of all threads belong to the collector as far as it asked for them, else to stop-the-world.
 - What is left of the cores is the program's shape (`shape`).
 """
@@ -55,6 +56,8 @@ STOP_EVENT_OFFSET: Final = 4
 bool world_stopped; bool is_global; PyEvent stop_event; ...}` (Include/internal/pycore_interp.h in 3.13 and
 3.14)."""
 
+_LOCK_TYPES: Final = frozenset({"lock", "RLock", "_RLock", "Condition", "Semaphore", "BoundedSemaphore"})
+"""Types of the standard library that are there to be taken by several threads, without their module."""
 MAIN_SYMBOLS: Final = 5
 """libc's allocator counts only where it is among so many first functions of a line: a little of it is
 everywhere."""
@@ -314,7 +317,8 @@ def _lines(
         rule, number = at_line.get(line.frame, (None, None))
         if number is None:
             rule = _line_rule(facts, line, spin, atomic)
-            number = _near(line, waiting, callers) if rule == "spin-contention" else None
+            if rule == "spin-contention" or (rule == "refcount-contention" and _counts_a_lock(line)):
+                number = _near(line, waiting, callers)
         if number is not None:
             charge = locks[number]
             locks[number] = replace(
@@ -328,6 +332,14 @@ def _lines(
         elif rule is not None:
             lines.append(LineCharge(rule, line, spin, atomic))
     return locks, lines
+
+
+def _counts_a_lock(line: HotLine) -> bool:
+    """Whether the references that threads count at a line are a lock's, and not those of data.
+
+    A copy for each thread, which helps data, would be no lock any more: what helps is to take it less often.
+    """
+    return any(one.type_name.rpartition(".")[2] in _LOCK_TYPES for one in line.shared)
 
 
 def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from builders import RecordingBuilder, Spent, a_target, spent
-from ftdiag.model import Snapshot
+from ftdiag.model import Confidence, SharedObject, Snapshot
 from ftdiag.session import Session
+from unit.rules.scenes import named
 
 ENTER = "/srv/cache.py:88 Cache.get < /srv/app.py:10 serve"
 NEXT_LINE = "/srv/cache.py:89 Cache.get < /srv/app.py:10 serve"
@@ -53,3 +54,20 @@ def test_spinning_elsewhere_is_not(tmp_path: Path) -> None:
 
     # WHEN the rules judge, THEN the lock that nobody was seen waiting for is another finding
     assert sorted(finding.rule_id for finding in snapshot.findings) == ["hot-lock", "spin-contention"]
+
+
+def test_counting_the_references_of_a_lock_is_the_lock(tmp_path: Path) -> None:
+    # GIVEN threads that seldom park at a `with`, and count references at the next line
+    snapshot = look(
+        tmp_path / "counted.ftdiag",
+        spent(10, "lock", at=ENTER, lock="l"),
+        spent(40, "atomic", at=NEXT_LINE),
+        spent(50, "work", at=CALLED),
+    )
+    # WHEN they are those of the lock itself, THEN it is one finding: a copy of a lock would be no lock
+    lock = named(snapshot, 89, (), (SharedObject("self._lock", "_thread.RLock", Confidence.KNOWN),))
+    assert [finding.rule_id for finding in lock.findings] == ["hot-lock"]
+    assert lock.findings[0].lost_cores > 0.7
+    # AND when they are those of data, THEN these are a cause of their own
+    data = named(snapshot, 89, (), (SharedObject("self._table", "dict", Confidence.KNOWN),))
+    assert sorted(finding.rule_id for finding in data.findings) == ["hot-lock", "refcount-contention"]
