@@ -1,4 +1,4 @@
-"""What a capture of memray says, in sentences for the text report.
+"""What a capture of memray says, in sentences for the text report and words for the HTML report.
 
 In: the model's `Allocations`, and how to write a name that the target chose. Out: (indent, sentence) pairs.
 """
@@ -27,19 +27,18 @@ def allocation_sentences(
     safe: Callable[[str], str],
 ) -> Iterator[tuple[int, str]]:
     """The whole capture, then its lines and threads, those that allocate most first."""
-    yield ITEM, _about(capture)
-    yield ITEM, _totals(capture)
+    yield ITEM, about_words(capture)
+    yield ITEM, total_words(capture)
     for line in capture.lines[:SHOWN_LINES]:
         yield ITEM, f"{frame_words(line.frame)}: {line_words(line, capture)}"
-    left_out = len(capture.lines) - SHOWN_LINES + capture.lines_left_out
+    left_out = max(0, len(capture.lines) - SHOWN_LINES) + capture.lines_left_out
     if left_out > 0:
         yield ITEM, f"and {units.plural(left_out, 'line')} more (--format json has the first ones)"
     threads = [thread for thread in capture.threads if thread.count or thread.left_bytes]
     for thread in threads[:SHOWN_THREADS]:
-        yield ITEM, f"{_thread_name(thread, safe)}: {_thread_words(thread, capture)}"
-    for reason in sorted(set(capture.not_measured.values())):
-        names = sorted(name for name, why in capture.not_measured.items() if why == reason)
-        yield ITEM, f"not measured: {', '.join(names)}: {safe(reason)}"
+        yield ITEM, f"{thread_name(thread, safe)}: {_thread_words(thread, capture)}"
+    for sentence in not_measured_words(capture, safe):
+        yield ITEM, sentence
 
 
 def line_words(line: LineAllocations, capture: Allocations) -> str:
@@ -62,7 +61,15 @@ def rate_words(per_second: float | None) -> str:
     return f"{per_second:.3g}"
 
 
-def _about(capture: Allocations) -> str:
+def not_measured_words(capture: Allocations, safe: Callable[[str], str]) -> Iterator[str]:
+    """What the capture does not have, a sentence for each reason."""
+    for reason in sorted(set(capture.not_measured.values())):
+        names = sorted(name for name, why in capture.not_measured.items() if why == reason)
+        yield f"not measured: {', '.join(names)}: {safe(reason)}"
+
+
+def about_words(capture: Allocations) -> str:
+    """What was captured: when, for how long, of which allocators."""
     what = (
         "all memory, Python's own objects too"
         if capture.python_allocators
@@ -76,7 +83,8 @@ def _about(capture: Allocations) -> str:
     )
 
 
-def _totals(capture: Allocations) -> str:
+def total_words(capture: Allocations) -> str:
+    """The figures of the whole capture."""
     parts = [*_rates(capture.count, capture.size_bytes, capture.temporary, capture)]
     if capture.peak_bytes is not None:
         parts.append(f"largest heap {units.size(capture.peak_bytes)}")
@@ -103,7 +111,8 @@ def _thread_words(thread: ThreadAllocations, capture: Allocations) -> str:
     return ", ".join(parts)
 
 
-def _thread_name(thread: ThreadAllocations, safe: Callable[[str], str]) -> str:
+def thread_name(thread: ThreadAllocations, safe: Callable[[str], str]) -> str:
+    """Its name where memray knows it, else that it has none, with memray's number."""
     if thread.name:
         return f"thread {safe(thread.name)}"
     return f"a thread without a name (memray's number {thread.number})"

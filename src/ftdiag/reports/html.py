@@ -15,9 +15,11 @@ from typing import Final
 
 from ftdiag import units
 from ftdiag.model import (
+    Allocations,
     Confidence,
     Finding,
     Frame,
+    LineAllocations,
     LockHolder,
     LockMetrics,
     LockWaiter,
@@ -25,15 +27,27 @@ from ftdiag.model import (
     SharedObject,
     Snapshot,
     Stack,
+    ThreadAllocations,
     ThreadMetrics,
     ThreadState,
 )
+from ftdiag.reports.allocations import (
+    about_words,
+    line_words,
+    not_measured_words,
+    rate_words,
+    thread_name,
+    total_words,
+)
 from ftdiag.reports.escaping import visible
+from ftdiag.reports.memory import ITEM, memory_sentences
 from ftdiag.reports.text import STATE_NAMES, headline
 
 SHOWN_THREADS: Final = 100
 SHOWN_LINES: Final = 40
 SHOWN_LOCKS: Final = 30
+SHOWN_ALLOCATING: Final = 40
+"""Lines, and threads, of a capture of memray."""
 SHOWN_PEOPLE: Final = 8
 """Waiters and holders of one lock."""
 SHOWN_FRAMES: Final = 24
@@ -69,6 +83,7 @@ _CONFIDENCE: Final = {
     Confidence.INFERRED: "inferred",
     Confidence.UNKNOWN: "not certain",
 }
+_ALLOCATIONS: Final = ("allocations", "a second", "bytes a second", "temporary")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE: Final = """
 :root{color-scheme:light dark;--back:#fff;--text:#1c2126;--soft:#5b6670;--line:#d7dde2;--card:#f5f7f9;
@@ -130,6 +145,8 @@ def _body(snapshot: Snapshot) -> Iterator[str]:
     yield from _section(_counted("Hot lines", SHOWN_LINES, len(snapshot.hot)), _hot(snapshot))
     yield from _section(_counted("Locks", SHOWN_LOCKS, len(snapshot.locks)), _locks(snapshot))
     yield from _section("Stop-the-world pauses", _pauses(snapshot.pauses))
+    yield from _section("Memory", _memory(snapshot))
+    yield from _section("Allocations", _allocations(snapshot.allocations))
     yield from _section("How far this can be trusted", _quality(snapshot))
     yield "</main>"
 
@@ -309,6 +326,7 @@ def _hot(snapshot: Snapshot) -> Iterator[str]:
                 f'<div class="place">{_place(line.frame)}</div>'
                 + (f"<div>shared by threads: {shared}</div>" if shared else "")
                 + (f'<div class="soft">machine code: {native}</div>' if native else "")
+                + _allocates(line.allocations, snapshot.allocations)
                 + callers,
                 f"{_percent(line.total_ns, whole)}<br>{units.seconds(line.total_ns)}",
                 f"{line.threads:,}",
@@ -319,6 +337,12 @@ def _hot(snapshot: Snapshot) -> Iterator[str]:
     if rows:
         yield _table(("line", "time", "threads", "states"), rows, numbers=(1, 2))
         yield from _rest(len(snapshot.hot) - len(rows), "line")
+
+
+def _allocates(own: LineAllocations | None, capture: Allocations | None) -> str:
+    if own is None or capture is None:
+        return ""
+    return f'<div class="soft">allocates: {_escape(line_words(own, capture))}</div>'
 
 
 def _locks(snapshot: Snapshot) -> Iterator[str]:
@@ -366,6 +390,67 @@ def _pauses(pauses: Sequence[Pauses]) -> Iterator[str]:
             "at",
         )
         yield _table(names, rows, numbers=(3, 4, 5, 6))
+
+
+def _memory(snapshot: Snapshot) -> Iterator[str]:
+    """The sentences of the text report; what belongs to one of them is set in."""
+    items: list[tuple[str, list[str]]] = []
+    for indent, sentence in memory_sentences(snapshot, _place_words, visible):
+        if indent == ITEM or not items:
+            items.append((sentence, []))
+        else:
+            items[-1][1].append(sentence)
+    if items:
+        yield "<ul>"
+        for sentence, details in items:
+            parts = "".join(f"<li>{_escape(detail)}</li>" for detail in details)
+            yield f"<li>{_escape(sentence)}{f'<ul>{parts}</ul>' if parts else ''}</li>"
+        yield "</ul>"
+
+
+def _allocations(capture: Allocations | None) -> Iterator[str]:
+    """What memray counted: all of it, its lines and its threads, those first that allocate most."""
+    if capture is None:
+        return
+    yield f"<p>{_escape(about_words(capture))}</p><p>{_escape(total_words(capture))}</p>"
+    rows = []
+    for line in capture.lines[:SHOWN_ALLOCATING]:
+        way = _folded("most by way of", _stack(line.stack)) if len(line.stack) > 1 else ""
+        rows.append(
+            [
+                f'<div class="place">{_place(line.frame)}</div>{way}',
+                units.count(line.count),
+                *_rates(line, capture),
+                units.size(line.peak_bytes),
+                units.size(line.left_bytes) + ("" if not line.left_count else f"<br>in {line.left_count:,}"),
+            ]
+        )
+    if rows:
+        names = ["line", *_ALLOCATIONS, "of the largest heap", "not freed"]
+        yield _table(names, rows, numbers=range(1, 7))
+        yield from _rest(len(capture.lines) - len(rows) + capture.lines_left_out, "line")
+    threads = [thread for thread in capture.threads if thread.count or thread.left_bytes]
+    rows = [
+        [
+            _escape(thread_name(thread, visible)),
+            units.count(thread.count),
+            *_rates(thread, capture),
+            units.size(thread.left_bytes),
+        ]
+        for thread in threads[:SHOWN_ALLOCATING]
+    ]
+    if rows:
+        yield _table(["thread", *_ALLOCATIONS, "not freed"], rows, numbers=range(1, 6))
+        yield from _rest(len(threads) - len(rows), "thread")
+    for sentence in not_measured_words(capture, visible):
+        yield f'<p class="soft">{_escape(sentence)}</p>'
+
+
+def _rates(row: LineAllocations | ThreadAllocations, capture: Allocations) -> list[str]:
+    """Allocations and bytes a second, the share that is temporary."""
+    rate, size_rate = capture.per_second(row.count), capture.per_second(row.size_bytes)
+    share = row.temporary / row.count if row.count and row.temporary is not None else None
+    return [rate_words(rate), units.size(size_rate), units.percent(share)]
 
 
 def _quality(snapshot: Snapshot) -> Iterator[str]:
@@ -494,8 +579,13 @@ def _stack(stack: Stack) -> str:
 
 
 def _place(frame: Frame) -> str:
+    return _escape(_place_words(frame))
+
+
+def _place_words(frame: Frame) -> str:
+    """A place that is not escaped yet."""
     line = "" if frame.line is None else f":{frame.line}"
-    return f"{_safe(frame.filename)}{line} in {_safe(frame.function)}"
+    return f"{visible(frame.filename, limit=500)}{line} in {visible(frame.function, limit=500)}"
 
 
 def _shared(one: SharedObject) -> str:

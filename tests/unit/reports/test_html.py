@@ -23,7 +23,9 @@ from ftdiag.model import (
     ThreadInfo,
     ThreadState,
 )
-from ftdiag.reports.html import SHOWN_LINES, SHOWN_THREADS, render
+from ftdiag.reports.html import SHOWN_ALLOCATING, SHOWN_LINES, SHOWN_THREADS, render
+from golden_files import assert_golden
+from memory_scenes import with_capture, with_memory
 
 VOID = {"meta", "br"}
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e&\"'\udc80"
@@ -135,6 +137,36 @@ def test_everything_is_in_it(tmp_path: Path) -> None:
     assert "prefers-color-scheme:dark" in document.text
 
 
+def section(document: str, heading: str) -> str:
+    """A part of a document."""
+    return document.partition(f"<h2>{heading}")[2].partition("</section>")[0]
+
+
+def test_memory_and_allocations_are_the_golden_ones(tmp_path: Path) -> None:
+    # GIVEN a snapshot with memory by kind and a capture of memray WHEN rendered
+    document = render(with_capture(with_memory(contended(tmp_path)), "job"))
+    text = parsed(document).text
+
+    # THEN what text and JSON reports say of it is there, also at the hot line, and looks as reviewed
+    for expected in (
+        "Python's heaps 60.0 MiB", "mimalloc (Python's objects) 75 %",
+        "allocates: 100 k allocations a second", "/srv/job1.py:1 in job", "99 %", "cut short",
+        "in all: 200 k allocations a second (95 % temporary)",
+        "thread job", "not measured: threads.peak_bytes: not kept for job", "and 7 more lines",
+    ):  # fmt: skip
+        assert expected in text
+    parts = [section(document, heading) for heading in ("Memory", "Allocations")]
+    assert_golden("memory.html", "\n".join(parts) + "\n")
+
+
+def test_a_long_capture_is_bounded(tmp_path: Path) -> None:
+    # GIVEN a capture with a thousand lines WHEN rendered THEN the table ends and says so
+    document = render(with_capture(contended(tmp_path), "job", 1000))
+    assert f"and {1000 - SHOWN_ALLOCATING + 7} more lines" in parsed(document).text
+    assert section(document, "Allocations").count("<tr>") < SHOWN_ALLOCATING + 10
+    assert len(document) < 500_000
+
+
 def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
     # GIVEN a target whose names, texts and objects are markup and control characters
     snapshot = contended(tmp_path, HOSTILE)
@@ -145,9 +177,9 @@ def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
         native=((HOSTILE, 1.0),),
         stacks=(((Frame(HOSTILE, HOSTILE, 3), Frame(HOSTILE, HOSTILE, None)), 1.0),),
     )
+    snapshot = with_capture(with_memory(replace(snapshot, hot=(line,))), HOSTILE)
     snapshot = replace(
         snapshot,
-        hot=(line,),
         findings=(a_finding(HOSTILE),),
         not_applicable=((HOSTILE, HOSTILE),),
         target=replace(snapshot.target, gil_culprits=(HOSTILE,), python_version=HOSTILE),

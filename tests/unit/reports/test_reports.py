@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,8 +19,8 @@ from ftdiag.model import EndReason, Evidence, Finding, Gap, Remedy, Severity, Sn
 from ftdiag.reports.escaping import MAX_TEXT, visible
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import LineKind, headline, lines, render
-
-GOLDEN = Path(__file__).parents[2] / "golden"
+from golden_files import assert_golden
+from memory_scenes import with_capture, with_memory
 
 
 def contended(folder: Path) -> Snapshot:
@@ -89,15 +88,12 @@ def empty(folder: Path) -> Snapshot:
     )
 
 
-SCENES = {"contended": contended, "kernel-only": kernel_only, "empty": empty}
+def memory(folder: Path) -> Snapshot:
+    """Memory by kind, and a capture of memray."""
+    return with_capture(with_memory(contended(folder)), "job")
 
 
-def assert_golden(name: str, text: str) -> None:
-    path = GOLDEN / name
-    if os.environ.get("FTDIAG_UPDATE_GOLDEN"):
-        path.write_text(text, encoding="utf-8")
-    assert path.exists(), f"{path} is missing: see tests/golden/README.md"
-    assert text == path.read_text(encoding="utf-8"), "see tests/golden/README.md"
+SCENES = {"contended": contended, "kernel-only": kernel_only, "empty": empty, "memory": memory}
 
 
 @pytest.mark.parametrize("scene", SCENES)
