@@ -44,7 +44,7 @@ def gil_pythons() -> tuple[GilPython, ...]:
     candidates += [str(path) for path in sorted(pyenv.glob("*/bin/python3"))]
     for path in candidates:
         try:
-            ran = subprocess.run([path, "-c", QUESTION], capture_output=True, timeout=30, check=True)
+            ran = subprocess.run([path, "-c", QUESTION], capture_output=True, timeout=120, check=True)
             version, kind, free_threaded = json.loads(ran.stdout)
         except (OSError, subprocess.SubprocessError, ValueError):
             continue

@@ -27,7 +27,7 @@ from ftdiag import errors
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
 
-START_TIMEOUT_S: Final = 30.0
+START_TIMEOUT_S: Final = 60.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
 FINISH_TIMEOUT_S: Final = 30.0
 """From the request to stop until the recording is finished and the process gone; long for the same reason."""

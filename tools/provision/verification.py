@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-PROBE_TIMEOUT_S: Final = 30.0
+PROBE_TIMEOUT_S: Final = 120.0
 RUNTIME_SECTION: Final = ".PyRuntime"
 """The ELF section that holds the runtime's state; a profiler finds everything else from there."""
 

@@ -15,6 +15,7 @@ from ftdiag import launcher
 from ftdiag.errors import NoSuchProcess, RecordingError, UnsupportedPython, UsageError
 from ftdiag.launcher import SamplerFailed, SamplerProcess, SamplingRequest
 from ftdiag.model import EndReason
+from reading import PATIENCE_S
 
 NOBODY = 4_194_304
 
@@ -118,7 +119,7 @@ def test_killed_while_it_samples(monkeypatch: pytest.MonkeyPatch) -> None:
         sampler.start(request())
         sampler.wait_until_started()
         with pytest.raises(SamplerFailed, match="SIGKILL"):
-            sampler.wait(10)
+            sampler.wait(PATIENCE_S)
 
 
 def test_one_that_hangs_is_given_up_and_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def make(folder: Path, name: str, form: str, *more: str) -> Path:
     program = folder / "program.py"
     program.write_text(PROGRAM)
     path = folder / name
-    subprocess.run([sys.executable, str(program), str(path), form, *more], check=True, timeout=60)
+    subprocess.run([sys.executable, str(program), str(path), form, *more], check=True, timeout=120)
     return path
 
 
