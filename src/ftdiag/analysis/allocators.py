@@ -1,8 +1,8 @@
 """What time in the allocator goes to, by the function of machine code that was found there.
 
-In: symbols of native samples whose state is ALLOC. Out: `AllocatorPart`. The names are those by which
-sources.symbol_classes knows the allocator, of the same builds of CPython, glibc and Linux; what is not in
-the table is kernel code that a thread came to without a system call: a page fault.
+In: symbols of native samples whose state is ALLOC. Out: `AllocatorPart`. The names of allocators' functions
+are in `allocator_names`, those of the kernel are of Linux 5.15-6.18; what is not in the table is kernel code
+that a thread came to without a system call: a page fault.
 """
 
 from __future__ import annotations
@@ -12,24 +12,15 @@ import functools
 import re
 from typing import Final
 
+from ftdiag import allocator_names as names
 from ftdiag.model import AllocatorPart
 
 TABLE: Final[tuple[tuple[AllocatorPart, tuple[str, ...]], ...]] = (
     (
         AllocatorPart.MAPPING,
         (
-            "unix_mmap*",
-            "mmap",
-            "mmap64",
-            "__mmap*",
-            "mremap",
-            "__mremap",
-            "brk",
-            "__brk",
-            "sbrk",
-            "__sbrk",
-            "mprotect",
-            "__mprotect",
+            *names.PYTHON_PAGES,
+            *names.TAKING_PAGES,
             "do_mmap",
             "mmap_region",
             "vm_mmap_pgoff",
@@ -45,10 +36,7 @@ TABLE: Final[tuple[tuple[AllocatorPart, tuple[str, ...]], ...]] = (
     (
         AllocatorPart.UNMAPPING,
         (
-            "munmap",
-            "__munmap",
-            "madvise",
-            "__madvise",
+            *names.GIVING_PAGES_BACK,
             "free_pages_and_swap_cache",
             "*free_unref_*",
             "free_pcppages_bulk",
@@ -68,79 +56,9 @@ TABLE: Final[tuple[tuple[AllocatorPart, tuple[str, ...]], ...]] = (
             "__*_sys_madvise",
         ),
     ),
-    (
-        AllocatorPart.LIBC,
-        (
-            "_PyMem_Raw*",
-            "PyMem_Raw*",
-            # glibc, malloc/malloc.c and malloc/arena.c
-            "malloc",
-            "calloc",
-            "realloc",
-            "reallocarray",
-            "free",
-            "cfree",
-            "memalign",
-            "aligned_alloc",
-            "posix_memalign",
-            "valloc",
-            "pvalloc",
-            "malloc_*",
-            "__malloc*",
-            "__libc_malloc*",
-            "__libc_calloc*",
-            "__libc_realloc*",
-            "__libc_free*",
-            "__libc_memalign*",
-            "_int_malloc",
-            "_int_free*",
-            "_int_realloc",
-            "_int_memalign",
-            "_mid_memalign",
-            "sysmalloc*",
-            "systrim",
-            "unlink_chunk",
-            "munmap_chunk",
-            "mremap_chunk",
-            "arena_get*",
-            "reused_arena",
-            "new_heap",
-            "alloc_new_heap",
-            "grow_heap",
-            "shrink_heap",
-            "heap_trim",
-            "tcache_*",
-            "ptmalloc_init",
-            # musl
-            "alloc_slot",
-            "alloc_group",
-            "nontrivial_free",
-            "__expand_heap",
-            # operators new and delete of C++ call malloc and free
-            "_Znw*",
-            "_Zna*",
-            "_Zdl*",
-            "_Zda*",
-        ),
-    ),
-    (
-        AllocatorPart.OTHER,
-        ("je_*", "jemalloc_*", "tc_*", "_ZN8tcmalloc*", "_ZNK8tcmalloc*"),
-    ),
-    (
-        AllocatorPart.MIMALLOC,
-        (
-            "mi_*",
-            "_mi_*",
-            "_PyObject_Mi*",
-            "_PyMem_*",
-            "PyMem_*",
-            "PyObject_Malloc",
-            "PyObject_Calloc",
-            "PyObject_Realloc",
-            "PyObject_Free",
-        ),
-    ),
+    (AllocatorPart.LIBC, (*names.PYTHON_RAW, *names.LIBC, *names.CPP_OPERATORS)),
+    (AllocatorPart.OTHER, names.OTHER_LIBRARIES),
+    (AllocatorPart.MIMALLOC, (*names.MIMALLOC, *names.PYTHON_OBJECTS)),
     (AllocatorPart.UNKNOWN, ("?", "")),
 )
 """The first row that matches holds."""
@@ -158,4 +76,4 @@ def part_of(symbol: str) -> AllocatorPart:
 
 @functools.cache
 def _patterns() -> tuple[tuple[AllocatorPart, re.Pattern[str]], ...]:
-    return tuple((part, re.compile("|".join(map(fnmatch.translate, names)))) for part, names in TABLE)
+    return tuple((part, re.compile("|".join(map(fnmatch.translate, functions)))) for part, functions in TABLE)

@@ -23,6 +23,7 @@ import functools
 import re
 from typing import Final, NamedTuple
 
+from ftdiag import allocator_names as names
 from ftdiag.model import ThreadState
 
 
@@ -196,110 +197,17 @@ TABLE: Final[tuple[Row, ...]] = (
     Row(
         ThreadState.ALLOC,
         _PROGRAM,
-        (
-            # mimalloc, inside CPython and as a library
-            "mi_*",
-            "_mi_*",
-            # jemalloc, tcmalloc, C++
-            "je_*",
-            "jemalloc_*",
-            "tc_malloc*",
-            "tc_free*",
-            "tc_calloc",
-            "tc_realloc",
-            "tc_memalign",
-            "tc_new*",
-            "tc_delete*",
-            "_ZN8tcmalloc*",
-            "_ZNK8tcmalloc*",
-            "_Znw*",
-            "_Zna*",
-            "_Zdl*",
-            "_Zda*",
-        ),
+        (*names.MIMALLOC, *names.OTHER_LIBRARIES, *names.CPP_OPERATORS),
     ),
     Row(
         ThreadState.ALLOC,
         _PYTHON,
-        (
-            "_PyObject_Mi*",
-            "_PyMem_*",
-            "PyMem_Malloc",
-            "PyMem_Calloc",
-            "PyMem_Realloc",
-            "PyMem_Free",
-            "PyMem_Raw*",
-            "PyObject_Malloc",
-            "PyObject_Calloc",
-            "PyObject_Realloc",
-            "PyObject_Free",
-            "unix_mmap*",
-        ),
+        (*names.PYTHON_OBJECTS, *names.PYTHON_RAW, *names.PYTHON_PAGES),
     ),
     Row(
         ThreadState.ALLOC,
         _LIBC,
-        (
-            # glibc, malloc/malloc.c and malloc/arena.c
-            "malloc",
-            "calloc",
-            "realloc",
-            "reallocarray",
-            "free",
-            "cfree",
-            "memalign",
-            "aligned_alloc",
-            "posix_memalign",
-            "valloc",
-            "pvalloc",
-            "malloc_*",
-            "__malloc*",
-            "__libc_malloc*",
-            "__libc_calloc*",
-            "__libc_realloc*",
-            "__libc_free*",
-            "__libc_memalign*",
-            "_int_malloc",
-            "_int_free*",
-            "_int_realloc",
-            "_int_memalign",
-            "_mid_memalign",
-            "sysmalloc*",
-            "systrim",
-            "unlink_chunk",
-            "munmap_chunk",
-            "mremap_chunk",
-            "arena_get*",
-            "reused_arena",
-            "new_heap",
-            "alloc_new_heap",
-            "grow_heap",
-            "shrink_heap",
-            "heap_trim",
-            "tcache_*",
-            "ptmalloc_init",
-            # musl, src/malloc/mallocng
-            "alloc_slot",
-            "alloc_group",
-            "nontrivial_free",
-            "__expand_heap",
-            # the ways to the kernel's pages
-            "mmap",
-            "mmap64",
-            "__mmap*",
-            "munmap",
-            "__munmap",
-            "mremap",
-            "__mremap",
-            "madvise",
-            "__madvise",
-            "brk",
-            "__brk",
-            "sbrk",
-            "__sbrk",
-            "mprotect",
-            "__mprotect",
-        ),
+        (*names.LIBC, *names.TAKING_PAGES, *names.GIVING_PAGES_BACK),
     ),
     Row(
         ThreadState.ALLOC,
@@ -496,5 +404,5 @@ def _interrupts() -> re.Pattern[str]:
     return _any_of(INTERRUPTS)
 
 
-def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(fnmatch.translate(name) for name in names))
+def _any_of(functions: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(fnmatch.translate(name) for name in functions))
