@@ -49,6 +49,7 @@ from ftdiag.sources.symbol_classes import (
     state_of,
     state_of_image,
 )
+from ftdiag.sources.symbolcache import SymbolCache, default_directory
 from ftdiag.sources.symbols import CodeMap, KernelSymbols, Place, read_kernel_symbols
 
 MAX_EVENTS: Final = 4096
@@ -134,7 +135,7 @@ class Classifier:
     def __init__(self, pid: int, python_image: str, *, kernel: bool) -> None:
         self._memory = RemoteMemory(pid)
         self._python_image = python_image
-        self._code = CodeMap(pid)
+        self._code = CodeMap(pid, SymbolCache(default_directory()))
         self._kernel_symbols: KernelSymbols | None = read_kernel_symbols() if kernel else None
         self.lines = SharedLines()
         self._user: dict[int, Verdict] = {}

@@ -22,7 +22,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
@@ -121,6 +121,20 @@ class SymbolTable:
                 following = starts[index + 1] if index + 1 < len(starts) else start + MAX_SIZELESS_BYTES
                 ends[index] = min(following, start + MAX_SIZELESS_BYTES)
 
+    @classmethod
+    def of_columns(
+        cls, starts: array[int], ends: array[int], offsets: array[int], names: bytes
+    ) -> SymbolTable:
+        """A table as `columns` gave it; the starts are in order."""
+        table = cls((), names)
+        table._starts, table._ends, table._offsets = starts, ends, offsets
+        return table
+
+    @property
+    def columns(self) -> tuple[array[int], array[int], array[int], bytes]:
+        """Starts in order, ends, offsets of the names (one of each for a function), and the names."""
+        return self._starts, self._ends, self._offsets, self._names
+
     def __len__(self) -> int:
         return len(self._starts)
 
@@ -170,16 +184,30 @@ class Image:
         return None
 
 
+class ImageStore(Protocol):
+    """What keeps images between sessions (`symbolcache`)."""
+
+    def get(self, build_id: str | None, stream: BinaryIO) -> Image | None:
+        """The image of an open file, if it is known."""
+
+    def put(self, build_id: str | None, stream: BinaryIO, image: Image) -> None:
+        """Keep the image of an open file."""
+
+
 # --- ELF ---------------------------------------------------------------------------------------------
 
 
 def read_image(
-    stream: BinaryIO, debug_directories: Sequence[str] = (), linked_directories: Sequence[str] = ()
+    stream: BinaryIO,
+    debug_directories: Sequence[str] = (),
+    linked_directories: Sequence[str] = (),
+    store: ImageStore | None = None,
 ) -> Image | None:
     """Read the functions of an ELF file; `None` if it is none, or too damaged to be used.
 
     If the file has no .symtab, a separate debug file is looked for by build id in `debug_directories`, then
-    by the name in its .gnu_debuglink in `linked_directories`.
+    by the name in its .gnu_debuglink in `linked_directories`. The `store` keeps what was
+    read for the next session.
     """
     try:
         elf = ELFFile(stream)
@@ -196,6 +224,10 @@ def read_image(
         return None
     if not segments:
         return None
+    build_id = None if store is None else _build_id(elf)
+    kept = None if store is None else store.get(build_id, stream)
+    if kept is not None and not kept.stripped:
+        return kept
     tables = []
     complete = False
     own = _table_of(elf, stream, ".symtab")
@@ -211,10 +243,15 @@ def read_image(
         if found is not None:
             tables.append(found)
             complete = True
+        elif kept is not None:
+            return kept
     exported = _table_of(elf, stream, ".dynsym")
     if exported is not None:
         tables.append(exported)
-    return Image(machine, _merged(tables), segments, not complete)
+    image = Image(machine, _merged(tables), segments, not complete)
+    if store is not None:
+        store.put(build_id, stream, image)
+    return image
 
 
 _Table = tuple[list[tuple[int, int, int]], bytes]
@@ -402,8 +439,9 @@ class CodeMap:
     `changes` grows by one each time the mappings turn out to be different.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, store: ImageStore | None = None) -> None:
         self._pid = pid
+        self._store = store
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         self._images: OrderedDict[tuple[str, int], Image | None] = OrderedDict()
@@ -478,7 +516,7 @@ class CodeMap:
         if descriptor >= 0:
             with os.fdopen(descriptor, "rb") as stream:
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    image = read_image(stream, *self._debug_directories(mapping.path))
+                    image = read_image(stream, *self._debug_directories(mapping.path), self._store)
         self._images[key] = image
         if len(self._images) > MAX_IMAGES:
             self._images.popitem(last=False)
