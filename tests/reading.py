@@ -144,7 +144,7 @@ def recorded(pid: int, path: Path, seconds: float, **options: object) -> Iterato
 
 
 def recordings(
-    pid: int, directory: Path, seconds: float, times: int = 5, **options: object
+    pid: int, directory: Path, seconds: float, times: int = 6, **options: object
 ) -> Iterator[Recording]:
     """Finished recordings of a process, each longer than the one before; leave off at the first that will do.
 
@@ -257,9 +257,12 @@ def until_asleep(pid: int, *busy: int) -> None:
         return switches
 
     def still() -> bool:
-        before = asleep()
-        time.sleep(0.03)
-        return before is not None and before == asleep()
+        try:
+            before = asleep()
+            time.sleep(0.03)
+            return before is not None and before == asleep()
+        except (FileNotFoundError, ProcessLookupError):
+            return False  # a thread ended meanwhile
 
     eventually(still)
 

@@ -374,7 +374,10 @@ def test_stopped_and_continued(one_workload: Start, tmp_path: Path) -> None:
 
 def stopped(pid: int) -> bool:
     """Whether no thread of a process can run."""
-    return {thread_state(pid, int(task)) for task in os.listdir(f"/proc/{pid}/task")} == {"T"}
+    try:
+        return {thread_state(pid, int(task)) for task in os.listdir(f"/proc/{pid}/task")} == {"T"}
+    except (FileNotFoundError, ProcessLookupError):
+        return False  # a thread ended meanwhile
 
 
 def test_process_that_forks(program: Program, tmp_path: Path) -> None:
