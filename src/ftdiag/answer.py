@@ -190,8 +190,17 @@ def _cause(snapshot: Snapshot, shown: Shown) -> str:
     spent = states.get(state, 0.0)
     if spent >= NOTEWORTHY_SHARE * alive_ns:
         share = share_words(spent, alive_ns)
-        return f"threads are {_APART[state]} {share} of their time, and wait for no lock or core."
+        where = _most_at(snapshot, state, spent, shown)
+        return f"threads are {_APART[state]} {share} of their time{where}, and wait for no lock or core."
     return "no thread waits for a lock or a core."
+
+
+def _most_at(snapshot: Snapshot, state: ThreadState, spent: float, shown: Shown) -> str:
+    """Where most of the time in a state is spent; nothing if it is spread, or a wait for work."""
+    line = max(snapshot.hot, key=lambda each: each.states_ns.get(state, 0.0), default=None)
+    if state is ThreadState.IDLE or line is None or line.states_ns.get(state, 0.0) < MOSTLY_SHARE * spent:
+        return ""
+    return f", mostly at {frame_words(line.frame, shown)}"
 
 
 def _all_busy(snapshot: Snapshot) -> bool:

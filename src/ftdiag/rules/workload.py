@@ -15,6 +15,9 @@ from ftdiag.rules.wording import share
 BUSY_SHARE: Final = 0.05
 """A program whose Python threads are on a core, or want one, for less of their time than this, and use less
 of the capacity, is idle: housekeeping takes a few percent."""
+LITTLE_CORES: Final = 0.5
+"""A program that uses and wants less than half a core, while its threads rest for most of their time, has no
+kind of work that would matter."""
 MOST: Final = 0.7
 """One kind of wanted time with this share decides; below, the program is mixed."""
 
@@ -62,6 +65,8 @@ def _verdict(facts: Facts, spent: dict[str, float]) -> str:
     least = BUSY_SHARE * max(facts.capacity, 1.0)
     if wanted <= 0 or (cores < least and spent["io"] < BUSY_SHARE * sum(spent.values())):
         return "idle"
+    if cores < LITTLE_CORES and wanted < (1 - MOST) * sum(spent.values()):
+        return "idle"
     if busy >= MOST * wanted:
         return "cpu-bound"
     return "io-bound" if spent["io"] >= MOST * wanted else "mixed"
@@ -93,4 +98,8 @@ def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
             f"{share(busy, busy + spent['io'])} of the wanted time is for CPU and the rest for I/O: threads"
             " do both; with asyncio give the CPU part to an executor"
         )
-    return "there is hardly any work: whatever runs it will do"
+    resting = share(spent["idle"], sum(spent.values()))
+    return (
+        f"work for {busy / facts.metrics.duration_ns:.1f} cores, and threads that are idle or asleep {resting}"
+        " of their time: whatever runs it will do"
+    )

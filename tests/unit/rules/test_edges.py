@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from builders import RecordingBuilder, a_lock, absent, counted, spent
+from ftdiag.answer import answer
 from ftdiag.model import Finding, LockKind, Severity, Snapshot, ThreadState
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import render
@@ -376,6 +377,21 @@ def test_mixed_and_idle_workloads(tmp_path: Path) -> None:
         assert workload is not None
         assert workload.kind == kind
     assert empty(tmp_path).workload is None
+
+
+def test_threads_that_sleep_in_a_library(tmp_path: Path) -> None:
+    # GIVEN workers that a library has asleep at one line (SQLite polls for its lock), and work a little
+    polls = "/srv/store.py:13 Store.insert < /srv/app.py:3 main"
+    parts = (spent(90, "sleep", at=polls, syscall="clock_nanosleep"), spent(10, "on_cpu", at=WORK))
+    snapshot = look(tmp_path, workers(4, *parts))
+    # WHEN asked, THEN the first line names the line, and they are not taken for a program that wants cores
+    assert answer(snapshot).cause == (
+        "threads are asleep 90 % of their time, mostly at /srv/store.py:13 in Store.insert, and wait for no"
+        " lock or core."
+    )
+    assert snapshot.workload is not None
+    assert snapshot.workload.kind == "idle"
+    assert "work for 0.4 cores" in snapshot.workload.advice
 
 
 # --- time ------------------------------------------------------------------------------------------------
