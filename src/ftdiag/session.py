@@ -10,6 +10,7 @@ recording share what they can. Chunks are cut at window ids, which do not move w
 
 from __future__ import annotations
 
+import operator
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -74,12 +75,16 @@ __all__ = [
 
 CHUNK_WINDOWS: Final = 32
 """Windows digested together: enough for numpy to be busy."""
-END_WINDOWS: Final = 8
+END_WINDOWS: Final = 4
 """Windows digested together at the ends of a longer range: few enough to be redone every second."""
 MAX_DIGESTS: Final = 1024
 """Digests kept: nine hours of one-second windows."""
 MAX_CACHED_ROWS: Final = 2_000_000
 """Rows of accounted thread-time in kept digests together (48 bytes each; a thread's totals count as four)."""
+LEAST_TO_KEEP: Final = 4
+"""From so many digests of a range on, the merged times of all but the outermost two are kept."""
+LOOKS_KEPT: Final = 60
+"""Looks after which a digest that none of them used is let go: a view that follows takes one a second."""
 MAX_THREADS: Final = 1000
 """Threads listed one by one in a snapshot, those with the most active time; totals cover all."""
 GRAPH_NS: Final = 30_000_000_000
@@ -151,9 +156,12 @@ class Session:
         self._lock_of_wait: Ints = np.zeros(1, dtype=np.int64)
         self._digests: OrderedDict[tuple[int, int, float | None], _Digest] = OrderedDict()
         self._cached_rows = 0
+        self._looks = 0
+        self._used: dict[tuple[int, int, float | None], int] = {}
         self._now: tuple[int, Now] | None = None
         self._standing = StandingLook(recording, self._numbers)
         self._found = _Found(0, 0, {})
+        self._between: tuple[tuple[_Digest, ...], ThreadTime] = ((), accounting.merge_time([]))
 
     @property
     def recording(self) -> Recording:
@@ -172,6 +180,8 @@ class Session:
     def snapshot(self, t0_ns: int | None = None, t1_ns: int | None = None) -> Snapshot:
         """The windows that overlap [t0_ns, t1_ns); without bounds the whole recording."""
         first, last = self._positions(t0_ns, t1_ns)
+        self._looks += 1
+        self._forget_unused()
         return self._diagnosed(self._assembled(first, last, self._usable_digests(first, last)), last)
 
     def last(self, length_ns: int) -> Snapshot:
@@ -181,8 +191,7 @@ class Session:
 
     def accounted_time(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ThreadTime:
         """Thread-time of a range by thread, state, stack and wait."""
-        digests = self._usable_digests(*self._positions(t0_ns, t1_ns))
-        return accounting.merge_time([digest.time for digest in digests])
+        return self._merged_time(self._usable_digests(*self._positions(t0_ns, t1_ns)))
 
     def pauses(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[Pauses, ...]:
         """Stop-the-world pauses of a range by who asked for them; those with most time first."""
@@ -355,6 +364,7 @@ class Session:
     def _digest(self, first: int, last: int) -> _Digest:
         capacity = efficiency.capacity_of(self._recording.target)
         key = (int(self._recording.window_ids[first]), int(self._recording.window_ids[last - 1]), capacity)
+        self._used[key] = self._looks
         known = self._digests.get(key)
         if known is not None:
             self._digests.move_to_end(key)
@@ -365,9 +375,18 @@ class Session:
         while len(self._digests) > MAX_DIGESTS or (
             self._cached_rows > MAX_CACHED_ROWS and len(self._digests) > 1
         ):
-            _, dropped = self._digests.popitem(last=False)
-            self._cached_rows -= dropped.rows
+            self._forget_oldest()
         return digest
+
+    def _forget_unused(self) -> None:
+        """Let go of digests that no look has used for a while: what a moving range has left behind."""
+        while self._digests and self._used[next(iter(self._digests))] < self._looks - LOOKS_KEPT:
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        key, dropped = self._digests.popitem(last=False)
+        self._cached_rows -= dropped.rows
+        del self._used[key]
 
     def _digested(self, first: int, last: int, capacity: float | None) -> _Digest:
         recording = self._recording
@@ -398,6 +417,20 @@ class Session:
             memory=memory.memory_shares(recording, first, last),
         )
 
+    def _merged_time(self, digests: Sequence[_Digest]) -> ThreadTime:
+        """Thread-time of a range by thread, state, stack and wait.
+
+        A range that moves with the recording changes at its ends only: what lies between is merged once.
+        """
+        if len(digests) < LEAST_TO_KEEP:
+            return accounting.merge_time([digest.time for digest in digests])
+        between = tuple(digests[1:-1])
+        known, merged = self._between
+        if len(known) != len(between) or any(map(operator.is_not, known, between)):
+            merged = accounting.merge_time([digest.time for digest in between])
+            self._between = between, merged
+        return accounting.merge_time([digests[0].time, merged, digests[-1].time])
+
     # --- the snapshot ------------------------------------------------------------------------------
 
     def _assembled(self, first: int, last: int, digests: list[_Digest]) -> Snapshot:
@@ -405,7 +438,7 @@ class Session:
         duration = sum(digest.length_ns for digest in digests)
         threads = _merged_threads(digests)
         details = oncpu.merge_on_cpu([digest.on_cpu for digest in digests])
-        time = accounting.merge_time([digest.time for digest in digests])
+        time = self._merged_time(digests)
         metrics, missing = efficiency.metrics_of(
             recording.target,
             duration_ns=duration,
@@ -539,21 +572,21 @@ class Session:
         worked = efficiency.had_work(threads.totals[:, 0], threads.states_ns)
         listed: list[ThreadMetrics] = []
         counted = recording.settings.imported is None
-        for row in kept.tolist():
-            index = int(threads.index[row])
-            totals = threads.totals[row].tolist()
-            states = {
-                ThreadState(code): int(threads.states_ns[row, code])
-                for code in np.flatnonzero(threads.states_ns[row]).tolist()
-            }
+        split = hotspots.states_by_row(threads.states_ns[kept])
+        rows = zip(
+            threads.index[kept].tolist(),
+            threads.totals[kept].tolist(),
+            split,
+            worked[kept].tolist(),
+            strict=True,
+        )
+        for index, totals, states, has_worked in rows:
             info = locks.thread_of(recording, index)
             state, stack = latest.get(index, (None, ()))
             listed.append(
                 ThreadMetrics(
                     info=info,
-                    role=_role(info, bool(worked[row]), totals[0], states)
-                    if counted or info.main
-                    else "python",
+                    role=_role(info, has_worked, totals[0], states) if counted or info.main else "python",
                     alive_ns=totals[0],
                     cpu_ns=totals[1],
                     run_queue_ns=totals[2],
@@ -578,13 +611,13 @@ class Session:
             return {}
         columns = self._recording.samples(last - 1)
         ticks = len(columns.tick_ns)
-        rows = np.flatnonzero(columns.first_tick.astype(np.int64) + columns.ticks == ticks) if ticks else ()
+        if not ticks:
+            return {}
+        rows = np.flatnonzero(columns.first_tick.astype(np.int64) + columns.ticks == ticks)
+        seen = (getattr(columns, name)[rows].tolist() for name in ("thread", "state", "stack"))
         return {
-            int(columns.thread[row]): (
-                ThreadState(int(columns.state[row])),
-                self._recording.stack(int(columns.stack[row])),
-            )
-            for row in rows
+            thread: (ThreadState(state), self._recording.stack(stack))
+            for thread, state, stack in zip(*seen, strict=True)
         }
 
 

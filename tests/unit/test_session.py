@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import ftdiag.recording.interned
 import ftdiag.session
 from builders import START_NS, RecordingBuilder, absent, counted, spent
-from ftdiag.model import Gap, ThreadState
+from ftdiag.model import FIRST_STACK_ID, Gap, ThreadState
 from ftdiag.session import Session
 
 S = 1_000_000_000
@@ -114,6 +115,19 @@ def test_kept_digests_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ftdiag.session, "MAX_CACHED_ROWS", 0)
     fresh.snapshot(START_NS, START_NS + 5 * S)
     assert len(fresh._digests) == 1
+
+
+def test_what_a_moving_range_left_behind_is_let_go(tmp_path: Path) -> None:
+    # GIVEN a view that has followed a recording for longer than digests are kept without use
+    session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 300).session()
+    for end in range(60, 300):
+        session.snapshot(START_NS + (end - 60) * S, START_NS + end * S)
+
+    # THEN what is kept is about what those looks needed, and its size is known
+    assert len(session._digests) < 4 * ftdiag.session.LOOKS_KEPT
+    assert min(last for _, last, _ in session._digests) >= 300 - 60 - 2 * ftdiag.session.LOOKS_KEPT
+    assert set(session._used) == set(session._digests)
+    assert session._cached_rows == sum(digest.rows for digest in session._digests.values())
 
 
 def test_threads_that_come_and_go_and_reuse_a_tid(tmp_path: Path) -> None:
@@ -230,3 +244,22 @@ def test_a_range_that_moves_with_the_recording_computes_little_anew(
     assert sum(computed) <= 40 * 12
     # AND the result is that of a fresh look
     assert moved == Session(recording).snapshot(int(begin[40]), int(end[99]))
+
+
+def test_stacks_that_were_put_together_are_kept_within_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN twenty stacks of two frames, and room for five
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10)
+    for line in range(20):
+        builder.window({"worker": [spent(10, ThreadState.ON_CPU, at=f"app.py:{line} work < app.py:3 main")]})
+    recording = builder.session().recording
+    monkeypatch.setattr(ftdiag.recording.interned, "MAX_KEPT_FRAMES", 10)
+    ids = range(FIRST_STACK_ID, len(recording.leaf_frames()))
+
+    # WHEN all are looked at, twice THEN they are the same, and no more are kept than there is room for
+    first = [recording.stack(stack) for stack in ids]
+    assert [recording.stack(stack) for stack in ids] == first
+    assert len(set(first)) == len(first) > 20
+    kept = recording._interned._stack_values
+    assert 0 < sum(map(len, kept.values())) <= 10

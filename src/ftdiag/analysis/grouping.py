@@ -56,7 +56,7 @@ def group_by(*columns: Ints) -> Groups:
         key = columns[0].astype(np.int64)
         for column in columns[1:]:
             key = key * (int(column.max()) + 1) + column
-        order = np.argsort(key, kind="stable")
+        order = _stable_order(key, size)
         ordered = key[order]
         changed = ordered[1:] != ordered[:-1]
     else:
@@ -66,7 +66,21 @@ def group_by(*columns: Ints) -> Groups:
             ordered = column[order]
             changed |= ordered[1:] != ordered[:-1]
     starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(changed) + 1])
-    return Groups(order.astype(np.int64), starts.astype(np.int64))
+    return Groups(order.astype(np.int64, copy=False), starts.astype(np.int64, copy=False))
+
+
+def _stable_order(key: Ints, size: int) -> Ints:
+    """The permutation that sorts non-negative keys below `size`; rows with equal keys keep their order.
+
+    Keys with the row's number in their low bits are all different and can be sorted by vector instructions,
+    in a tenth of the time.
+    """
+    bits = len(key).bit_length()
+    if size >= _LARGEST_KEY >> bits:
+        return np.argsort(key, kind="stable").astype(np.int64, copy=False)
+    packed = (key << bits) | np.arange(len(key))
+    packed.sort()
+    return np.asarray(packed & ((1 << bits) - 1), dtype=np.int64)
 
 
 def largest_first(values: Floats, limit: int) -> Ints:
@@ -76,6 +90,20 @@ def largest_first(values: Floats, limit: int) -> Ints:
         candidates = np.flatnonzero(values >= cut)
         return candidates[np.argsort(-values[candidates], kind="stable")][:limit].astype(np.int64)
     return np.argsort(-values, kind="stable")[:limit].astype(np.int64)
+
+
+def largest_of_each(owner: Ints, values: Floats, limit: int) -> Ints:
+    """Positions of the `limit` largest values of every owner, by owner and largest first.
+
+    Equal values of an owner keep their order.
+    """
+    if not len(owner):
+        return np.zeros(0, dtype=np.int64)
+    order = np.lexsort((-values, owner))
+    ordered = owner[order]
+    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    place = np.arange(len(owner)) - np.repeat(starts, np.diff(np.append(starts, len(owner))))
+    return np.asarray(order[place < limit], dtype=np.int64)
 
 
 def summed(place: Ints, values: Ints | Floats, length: int) -> Floats:

@@ -13,13 +13,13 @@ are ranked by total time: they say where that thread is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES, is_in
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_of_each, summed
 from ftdiag.analysis.oncpu import OnCpuDetails
 from ftdiag.analysis.ticks import STATES
 from ftdiag.model import Frame, HotLine, ThreadState, Wait
@@ -37,6 +37,8 @@ WAITS_OF_THREAD: Final = 8
 """Waits kept for one thread."""
 ACTIVE_STATES: Final = tuple(state for state in ThreadState if state not in APART_STATES)
 """States by which lines and threads are ranked. Unknown waits are among them: they may be locks."""
+
+_STATE_OF: Final = {int(state): state for state in ThreadState}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,16 @@ def waits_by_thread(
     thread, wait = time.thread[rows], time.wait[rows]
     groups = group_by(thread, wait)
     thread, wait, spent = groups.key(thread), groups.key(wait), groups.total(time.time_ns[rows])
+    best = largest_of_each(thread, spent, limit)
+    known: dict[int, Wait | None] = {}
     waits: dict[int, tuple[tuple[Wait, float], ...]] = {}
-    for owner, begin, end in _spans(thread):
-        best = begin + largest_first(spent[begin:end], limit)
-        known = ((recording.wait(int(wait[row])), float(spent[row])) for row in best)
-        waits[owner] = tuple((what, lasted) for what, lasted in known if what is not None and lasted > 0)
+    owners, ids, lasted = thread[best].tolist(), wait[best].tolist(), spent[best].tolist()
+    for owner, wait_id, time_ns in zip(owners, ids, lasted, strict=True):
+        if wait_id not in known:
+            known[wait_id] = recording.wait(wait_id)
+        what = known[wait_id]
+        if what is not None and time_ns > 0:
+            waits[owner] = (*waits.get(owner, ()), (what, time_ns))
     return waits
 
 
@@ -157,12 +164,9 @@ def _hottest(
     group_of_row = np.empty(len(rows.item), dtype=np.int64)
     sizes = np.diff(np.append(by_item.starts, len(rows.item)))
     group_of_row[by_item.order] = np.repeat(np.arange(len(by_item)), sizes)
-    chosen: dict[int, Ints] = {
-        who: begin + largest_first(rank[begin:end], limit) for who, begin, end in _spans(owner)
-    }
+    chosen = largest_of_each(owner, rank, limit)
     wanted = np.zeros(len(by_item), dtype=np.bool_)
-    for positions in chosen.values():
-        wanted[positions] = True
+    wanted[chosen] = True
     row = wanted[group_of_row]
     slot = np.cumsum(wanted) - 1
     slot_of_row = slot[group_of_row[row]]
@@ -171,41 +175,42 @@ def _hottest(
         slots, STATES
     )
     pairs = group_by(slot_of_row, time.thread[row])
-    threads = np.bincount(pairs.key(slot_of_row), minlength=slots)
+    threads = np.bincount(pairs.key(slot_of_row), minlength=slots).tolist()
     top = _stacks(slot_of_row, time.stack[row], time.time_ns[row], stacks)
-    return {
-        who: tuple(
-            _line(
-                recording,
-                frames,
-                int(item[position]),
-                split[slot[position]],
-                int(threads[slot[position]]),
-                top.get(int(slot[position]), ()),
-                details,
-            )
-            for position in positions
+    splits = states_by_row(split)
+    lines: dict[int, list[HotLine]] = {}
+    slots_chosen = slot[chosen].tolist()
+    for who, what, place in zip(owner[chosen].tolist(), item[chosen].tolist(), slots_chosen, strict=True):
+        lines.setdefault(who, []).append(
+            _line(recording, frames, what, splits[place], threads[place], top.get(place, ()), details)
         )
-        for who, positions in chosen.items()
-    }
+    return {who: tuple(found) for who, found in lines.items()}
+
+
+def states_by_row(times: Ints | Floats) -> list[dict[ThreadState, Any]]:
+    """The states with any time of every row, where column i is the time in state i."""
+    split: list[dict[ThreadState, Any]] = [{} for _ in range(len(times))]
+    rows, codes = np.nonzero(times)
+    for row, code, time in zip(rows.tolist(), codes.tolist(), times[rows, codes].tolist(), strict=True):
+        split[row][_STATE_OF[code]] = time
+    return split
 
 
 def _line(
     recording: Recording,
     frames: list[Frame] | None,
     item: int,
-    states: Floats,
+    states_ns: dict[ThreadState, float],
     threads: int,
     stacks: tuple[tuple[int, float], ...],
     details: OnCpuDetails | None,
 ) -> HotLine:
-    split = {ThreadState(int(code)): float(states[code]) for code in np.flatnonzero(states)}
     return HotLine(
         frame=recording.frame(item) if frames is None else frames[item],
-        total_ns=sum(split.values()),
-        states_ns=split,
+        total_ns=sum(states_ns.values()),
+        states_ns=states_ns,
         threads=threads,
-        stacks=tuple((recording.stack(stack), spent) for stack, spent in stacks),
+        stacks=tuple([(recording.stack(stack), spent) for stack, spent in stacks]),
         shared=() if details is None else details.shared.get(item, ()),
         native=() if details is None else details.native_of(recording, item),
     )
@@ -214,18 +219,9 @@ def _line(
 def _stacks(slot: Ints, stack: Ints, spent: Floats, limit: int) -> dict[int, tuple[tuple[int, float], ...]]:
     groups = group_by(slot, stack)
     slot, stack, total = groups.key(slot), groups.key(stack), groups.total(spent)
-    return {
-        owner: tuple(
-            (int(stack[row]), float(total[row])) for row in begin + largest_first(total[begin:end], limit)
-        )
-        for owner, begin, end in _spans(slot)
-    }
-
-
-def _spans(owner: Ints) -> list[tuple[int, int, int]]:
-    """(owner, begin, end) of every stretch of equal values in a sorted column."""
-    if not len(owner):
-        return []
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(owner[1:] != owner[:-1]) + 1])
-    ends = np.append(starts[1:], len(owner))
-    return [(int(owner[begin]), int(begin), int(end)) for begin, end in zip(starts, ends, strict=True)]
+    best = largest_of_each(slot, total, limit)
+    top: dict[int, tuple[tuple[int, float], ...]] = {}
+    rows = zip(slot[best].tolist(), stack[best].tolist(), total[best].tolist(), strict=True)
+    for owner, stack_id, time_ns in rows:
+        top[owner] = (*top.get(owner, ()), (stack_id, time_ns))
+    return top

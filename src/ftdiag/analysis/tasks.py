@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import numpy as np
+
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import group_by
 from ftdiag.model import Frame, Stack
@@ -33,18 +35,20 @@ def running_task(stack: Stack) -> Frame | None:
 
 def tasks_by_thread(recording: Recording, time: ThreadTime) -> dict[int, tuple[tuple[str, float], ...]]:
     """Thread index -> (coroutine's name, ns on its steps), longest first, for threads with an event loop."""
-    groups = group_by(time.thread, time.stack)
+    running = {
+        stack: frame.function
+        for stack in np.unique(time.stack).tolist()
+        if (frame := running_task(recording.stack(stack))) is not None
+    }
+    if not running:
+        return {}
+    rows = np.isin(time.stack, list(running))
+    groups = group_by(time.thread[rows], time.stack[rows])
+    threads, stacks = groups.key(time.thread[rows]).tolist(), groups.key(time.stack[rows]).tolist()
     spent: dict[int, dict[str, float]] = {}
-    names: dict[int, str | None] = {}
-    threads, stacks = groups.key(time.thread).tolist(), groups.key(time.stack).tolist()
-    for thread, stack, total in zip(threads, stacks, groups.total(time.time_ns).tolist(), strict=True):
-        if stack not in names:
-            frame = running_task(recording.stack(stack))
-            names[stack] = None if frame is None else frame.function
-        name = names[stack]
-        if name is not None:
-            of_thread = spent.setdefault(thread, {})
-            of_thread[name] = of_thread.get(name, 0.0) + total
+    for thread, stack, total in zip(threads, stacks, groups.total(time.time_ns[rows]).tolist(), strict=True):
+        of_thread, name = spent.setdefault(thread, {}), running[stack]
+        of_thread[name] = of_thread.get(name, 0.0) + total
     return {
         thread: tuple(sorted(tasks.items(), key=lambda task: (-task[1], task[0]))[:TASKS_OF_THREAD])
         for thread, tasks in spent.items()

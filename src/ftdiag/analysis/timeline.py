@@ -149,6 +149,36 @@ def _slices_of(begin_ns: Ints, end_ns: Ints, t0_ns: int, t1_ns: int, slices: int
     return place
 
 
+class _Spread:
+    """Values of windows as values of slices: a window that ends within a slice counts for both in part.
+
+    Windows are about a second long, the last one is shorter: by their middles a slice could come out empty.
+    """
+
+    def __init__(self, begin_ns: Ints, end_ns: Ints, slices: int) -> None:
+        t0, t1 = int(begin_ns[0]), int(end_ns[-1])
+        ends = np.column_stack([begin_ns, np.maximum(begin_ns, end_ns)]).ravel() - t0
+        self._ends = np.maximum.accumulate(ends).astype(np.float64)
+        self._edges = np.linspace(0.0, float(max(1, t1 - t0)), slices + 1)
+
+    def over_slices(self, values: Ints | Floats) -> Floats:
+        """The value of every slice; together they are those of the windows."""
+        after = np.cumsum(values, dtype=np.float64)
+        reached = np.column_stack([after - values, after]).ravel()
+        return np.asarray(np.diff(np.interp(self._edges, self._ends, reached)), dtype=np.float64)
+
+
+def _in_empty_slices(
+    begin_ns: Ints, end_ns: Ints, t0_ns: int, t1_ns: int, place: Ints, slices: int
+) -> list[tuple[int, int]]:
+    """(window, slice) for slices in which no window has its middle, where a window covers theirs."""
+    empty = np.flatnonzero(np.bincount(place, minlength=slices) == 0)
+    middle = t0_ns + (2 * empty + 1) * (t1_ns - t0_ns) // (2 * slices)
+    window = np.searchsorted(begin_ns, middle, side="right") - 1
+    covered = (window >= 0) & (middle < end_ns[np.maximum(window, 0)])
+    return list(zip(window[covered].tolist(), empty[covered].tolist(), strict=True))
+
+
 def bounded_slices(wanted: int, windows: int) -> int:
     """How many slices there are: not more than windows, or some would be empty."""
     return max(1, min(wanted, windows, MAX_SLICES))
@@ -162,11 +192,11 @@ def timeline(
         return None
     t0, t1 = int(begin_ns[0]), int(end_ns[-1])
     slices = bounded_slices(wanted, len(begin_ns))
-    place = _slices_of(begin_ns, end_ns, t0, t1, slices)
-    length = summed(place, np.maximum(end_ns - begin_ns, 0), slices)
-    cpu = summed(place, np.concatenate([course.cpu_ns for course in courses]), slices)
+    spread = _Spread(begin_ns, end_ns, slices)
+    length = spread.over_slices(np.maximum(end_ns - begin_ns, 0))
+    cpu = spread.over_slices(np.concatenate([course.cpu_ns for course in courses]))
     states_ns = np.concatenate([course.states_ns for course in courses])
-    by_slice = np.stack([summed(place, states_ns[:, code], slices) for code in range(STATES)], axis=1)
+    by_slice = np.stack([spread.over_slices(states_ns[:, code]) for code in range(STATES)], axis=1)
 
     def per_second(values: Floats) -> tuple[float | None, ...]:
         return tuple(
@@ -194,9 +224,14 @@ def lanes_by_window(begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted:
     place = _slices_of(begin_ns, end_ns, t0, t1, slices)
     thread, window = _joined_cells(courses)
     state = np.concatenate([course.state for course in courses]).astype(np.int64)
-    cell = place[window]
-    weight = np.ones(len(thread), dtype=np.float64)
-    return Lanes(t0, t1, slices, _lanes(thread, cell, state, weight, slices))
+    row = [np.arange(len(thread))]
+    cell = [place[window]]
+    for covering, empty in _in_empty_slices(begin_ns, end_ns, t0, t1, place, slices):
+        row.append(np.flatnonzero(window == covering))
+        cell.append(np.full(len(row[-1]), empty, dtype=np.int64))
+    rows = np.concatenate(row)
+    weight = np.ones(len(rows), dtype=np.float64)
+    return Lanes(t0, t1, slices, _lanes(thread[rows], np.concatenate(cell), state[rows], weight, slices))
 
 
 def lanes_by_tick(

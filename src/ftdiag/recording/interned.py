@@ -29,6 +29,8 @@ _WAIT_COLUMNS: Final = (
     "wait.lock_label",
 )
 _LOST: Final = -1
+MAX_KEPT_FRAMES: Final = 1_000_000
+"""Frames in the stacks that are kept once they were put together: 8 bytes each."""
 
 
 class InternedTables:
@@ -46,6 +48,8 @@ class InternedTables:
         self._frame_count = len(self._frames)
         self._stack_count = len(self._parents)
         self._frame_values: dict[int, Frame] = {}
+        self._stack_values: dict[int, Stack] = {}
+        self._frames_kept = 0
         self._incomplete = False
 
     @property
@@ -100,6 +104,7 @@ class InternedTables:
             self._new_stacks.clear()
         if self._incomplete:
             self._give_up_lost_stacks()
+            self._forget_stacks()
 
     def _counts(self) -> tuple[int, int, int, int]:
         return len(self._strings), self._frame_count, self._stack_count, len(self._waits)
@@ -145,9 +150,24 @@ class InternedTables:
 
     def stack(self, stack_id: int) -> Stack:
         """Frames of a stack, leaf first; () for reserved, lost and unknown ids."""
-        frames: list[Frame] = []
+        known = self._stack_values.get(stack_id)
+        if known is not None:
+            return known
         if not FIRST_STACK_ID <= stack_id < len(self._leaves):
             return ()
+        stack = self._put_together(stack_id)
+        if self._frames_kept + len(stack) > MAX_KEPT_FRAMES:
+            self._forget_stacks()
+        self._stack_values[stack_id] = stack
+        self._frames_kept += len(stack)
+        return stack
+
+    def _forget_stacks(self) -> None:
+        self._stack_values.clear()
+        self._frames_kept = 0
+
+    def _put_together(self, stack_id: int) -> Stack:
+        frames: list[Frame] = []
         # Parents are smaller than their children (checked): this ends.
         while stack_id != NO_STACK and len(frames) < schema.MAX_STACK_DEPTH:
             leaf = int(self._leaves[stack_id])

@@ -13,11 +13,10 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
 from textual.geometry import Size
-from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollDown, ScrollTo, ScrollUp
 from textual.strip import Strip
 
-from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.look import Look, StyledOnce, look_of
 from ftdiag.tui.safetext import width_of
 
 Lines = list[list[Segment]]
@@ -75,7 +74,7 @@ def figure(
     return lines
 
 
-class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
+class LinesPanel(StyledOnce, can_focus=True, inherit_bindings=False):
     """The panel; its title takes the first line and does not scroll."""
 
     ALLOW_SELECT = False
@@ -186,7 +185,7 @@ class LinesPanel(ScrollView, can_focus=True, inherit_bindings=False):
         look = look_of(self)
         width = self.scrollable_content_region.width
         self._prepare()
-        base = self.rich_style
+        base = self.base_style
         if y == 0:
             style = base + (look.title_focused if self.has_focus else look.title)
             return Strip([look.cell(f" {self._title}", width, style)])

@@ -16,10 +16,9 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, Resize
 from textual.geometry import Size
 from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.look import Look, StyledOnce, look_of
 
 RowT = TypeVar("RowT")
 
@@ -114,7 +113,7 @@ def _least_width(columns: Sequence[Column[RowT]]) -> int:
     return POINTER_WIDTH + sum(column.least for column in columns) + GAP * (len(columns) - 1)
 
 
-class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
+class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
     """The table. Subclasses say what a row's key and searchable text are."""
 
     ALLOW_SELECT = False
@@ -386,7 +385,7 @@ class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
             return self._row_line(position, width, look)
         if not self._rows and y == HEAD_LINES:
             return self._strip([look.cell(f" {self._why_empty()}", width, look.muted)], width)
-        return Strip.blank(width, self.rich_style)
+        return Strip.blank(width, self.base_style)
 
     def _why_empty(self) -> str:
         if self._all and self.filter_text:
@@ -431,5 +430,5 @@ class Table(ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
         return self._strip(segments, width, base)
 
     def _strip(self, segments: list[Segment], width: int, base: Style | None = None) -> Strip:
-        style = self.rich_style if base is None else self.rich_style + base
+        style = self.base_style if base is None else self.base_style + base
         return Strip(segments).apply_style(style).adjust_cell_length(width, style).crop(0, width)

@@ -60,6 +60,40 @@ def test_a_lane_for_every_thread(session: Session, slices: int) -> None:
     assert late == bytes(9 * each) + bytes([ON] * each)
 
 
+def test_a_short_last_window_leaves_no_hole(tmp_path: Path) -> None:
+    # GIVEN four seconds in five windows, of which the last two are shorter
+    builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
+    for ticks in (10, 10, 10, 9, 1):
+        builder.window({"worker": [spent(ticks, ThreadState.ON_CPU, at=WORK)]})
+    session = builder.session()
+
+    # WHEN they are shown in five slices
+    timeline, lanes = session.timeline(None, None, 5), session.lanes(None, None, 5)
+
+    # THEN there is something in each
+    assert timeline is not None
+    assert timeline.on_cpu_cores == pytest.approx([1.0] * 5, abs=0.01)
+    assert lanes is not None
+    assert list(lanes.states.values()) == [bytes([ON] * 5)]
+
+
+def test_a_pause_stays_a_hole(tmp_path: Path) -> None:
+    builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
+    builder.window({"worker": [spent(10, ThreadState.ON_CPU, at=WORK)]})
+    builder.pause(8 * SECOND)
+    for _ in range(4):
+        builder.window({"worker": [spent(10, ThreadState.ON_CPU, at=WORK)]})
+
+    timeline, lanes = (ask(None, None, 5) for ask in (builder.session().timeline, builder.session().lanes))
+
+    # THEN what was recorded counts where it was, and nothing else does
+    assert timeline is not None
+    assert [value is None for value in timeline.on_cpu_cores] == [False, True, True, False, False]
+    assert [value for value in timeline.on_cpu_cores if value] == pytest.approx([1.0] * 3)
+    assert lanes is not None
+    assert list(lanes.states.values()) == [bytes([ON, 0, 0, ON, ON])]
+
+
 def test_a_thread_that_wants_a_core_is_not_shown_on_one(tmp_path: Path) -> None:
     # GIVEN a thread that the ticks found "running or runnable", and counters that say it had no core
     builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
