@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import ftdiag
+from reading import prefer
 from real_terminal import RealTerminal, real_terminal
 from tools.workloads import RunningWorkload
 
@@ -48,6 +49,7 @@ def test_a_session_from_attach_to_quit(
 ) -> None:
     # GIVEN a program whose threads queue for one lock
     target = workload_process("hot_lock", "--threads", "6")
+    prefer(target.pid)
     settings = terminal.line_settings
     terminal.start("attach", target.pid)
 

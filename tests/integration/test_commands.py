@@ -582,7 +582,7 @@ class TestOverview:
         assert found["attachable"] is True
         assert found["threads"] == 2
         # The machine may not let it run while we look.
-        eventually(lambda: listed()["cpu_ratio"] > 0.05)
+        eventually(lambda: listed()["cpu_ratio"] > 0)
         assert f"{pid}" in ftdiag("list").out
 
     def test_doctor(self, free_threaded_python: Interpreter, workload: Workload) -> None:

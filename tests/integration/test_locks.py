@@ -268,7 +268,7 @@ def test_consumers_idle_while_the_queue_is_fought_for(program: Program, tmp_path
         threading.Thread(target=keep, name="keeper", daemon=True).start()
         print("ready", os.getpid(), flush=True)
         while True:
-            # Not more often: where cores are scarce, threads that were woken spin for a second before they park.
+            # Not more often: on a crowded core, threads that were woken spin for a second before they park.
             time.sleep(2)
             quiet.put(1)
         """

@@ -168,7 +168,7 @@ class RemoteMemory:
         if code == errno.EFAULT:
             return 0
         if code == errno.ESRCH:
-            raise TargetGone(f"process {self.pid} has ended")
+            raise TargetGone(f"process {self.pid} has ended", "ftdiag list   shows the Python processes")
         if code in (errno.EPERM, errno.EACCES, errno.ENOSYS):
             raise PermissionRefused(
                 f"the kernel refuses to read the memory of process {self.pid}: {os.strerror(code)}",

@@ -260,7 +260,9 @@ def kernel_permitted(pid: int, opener: Callable[..., int] = open_event) -> bool:
         except Refused as refused:
             code = refused.code
             if code == errno.ESRCH:
-                raise TargetGone(f"process {pid} has ended") from None
+                raise TargetGone(
+                    f"process {pid} has ended", "ftdiag list   shows the Python processes"
+                ) from None
         else:
             return kernel
     raise refusal(pid, code, paranoid=read_number("perf_event_paranoid"), root=os.geteuid() == 0)

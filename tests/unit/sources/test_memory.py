@@ -158,8 +158,10 @@ def test_dead_process(memory: RemoteMemory) -> None:
     gone = RemoteMemory(child.pid)
 
     # WHEN it is read in any way, THEN that is said
-    with pytest.raises(TargetGone):
+    with pytest.raises(TargetGone) as raised:
         gone.read(NOWHERE, 8)
+    assert raised.value.hint is not None
+    assert "ftdiag list" in raised.value.hint
     with pytest.raises(TargetGone):
         gone.read_many([(NOWHERE, 8), (NOWHERE, 8)])
     with pytest.raises(TargetGone):
