@@ -31,7 +31,7 @@ def small_disk(mount_point: Path, size: str) -> Iterator[bool]:
 
 def unmount(mount_point: Path | str) -> None:
     """Take it away, also if somebody still has a file open there; nothing if nothing is mounted."""
-    subprocess.run(["umount", "--lazy", str(mount_point)], capture_output=True, check=False)
+    subprocess.run(["umount", "-l", str(mount_point)], capture_output=True, check=False)
 
 
 def remove_abandoned() -> None:
