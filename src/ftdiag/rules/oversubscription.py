@@ -92,6 +92,7 @@ def _others(facts: Facts, found: Demand, lost: float) -> Finding:
         ),
         could_also_be=(
             "cpu-quota: a quota of a parent group that could not be read",
+            "child processes that this program starts: they count as other programs",
             "a virtual machine whose host is busy (steal time)",
         ),
         remedy=(

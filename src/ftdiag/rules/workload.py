@@ -100,6 +100,6 @@ def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
         )
     resting = share(spent["idle"], sum(spent.values()))
     return (
-        f"work for {busy / facts.metrics.duration_ns:.1f} cores, and threads that are idle or asleep {resting}"
-        " of their time: whatever runs it will do"
+        f"work for {busy / facts.metrics.duration_ns:.1f} cores, and threads that are idle or asleep"
+        f" {resting} of their time: whatever runs it will do"
     )

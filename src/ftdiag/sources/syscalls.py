@@ -24,6 +24,8 @@ class Blocking(enum.Enum):
     SIGNAL_OR_CHILD = "signal-or-child"
     YIELD = "yield"
     MEMORY = "memory"
+    CLONE = "clone"
+    """Starting a process or a thread; with CLONE_VFORK the caller waits until the child has started."""
     OTHER = "other"
 
 
@@ -59,6 +61,7 @@ _IO_WITHOUT_DESCRIPTOR: Final = (
 _READINESS: Final = "poll ppoll select pselect6 epoll_wait epoll_pwait epoll_pwait2".split()
 _SLEEP: Final = "nanosleep clock_nanosleep".split()
 _SIGNAL: Final = "wait4 waitid pause rt_sigsuspend rt_sigtimedwait".split()
+_CLONE: Final = "clone clone3 vfork".split()
 _MEMORY: Final = "mmap munmap mremap madvise brk mprotect membarrier msync mlock".split()
 
 _X86_64: Final[Mapping[str, int]] = {
@@ -66,7 +69,8 @@ _X86_64: Final[Mapping[str, int]] = {
     "mprotect": 10, "munmap": 11, "brk": 12, "ioctl": 16, "pread64": 17, "pwrite64": 18, "readv": 19,
     "writev": 20, "access": 21, "select": 23, "sched_yield": 24, "mremap": 25, "msync": 26, "madvise": 28,
     "pause": 34, "nanosleep": 35, "sendfile": 40, "connect": 42, "accept": 43, "sendto": 44,
-    "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "clone": 56, "execve": 59, "exit": 60,
+    "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "shutdown": 48, "clone": 56, "vfork": 58, "execve": 59,
+    "exit": 60,
     "wait4": 61, "fcntl": 72, "flock": 73, "fsync": 74, "fdatasync": 75, "truncate": 76, "ftruncate": 77,
     "rename": 82, "mkdir": 83, "rmdir": 84, "unlink": 87, "readlink": 89, "rt_sigtimedwait": 128,
     "rt_sigsuspend": 130, "mlock": 149, "sync": 162, "readahead": 187, "futex": 202, "io_getevents": 208,
@@ -114,6 +118,8 @@ def _describe(name: str) -> SyscallInfo:
         return SyscallInfo(name, Blocking.SIGNAL_OR_CHILD)
     if name in _MEMORY:
         return SyscallInfo(name, Blocking.MEMORY)
+    if name in _CLONE:
+        return SyscallInfo(name, Blocking.CLONE)
     if name == "sched_yield":
         return SyscallInfo(name, Blocking.YIELD)
     return SyscallInfo(name, Blocking.OTHER)

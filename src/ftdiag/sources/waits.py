@@ -27,6 +27,10 @@ from ftdiag.sources.syscalls import (
 from ftdiag.sources.waitpoints import is_condition_wait, is_import_wait, library_wait
 
 MEMORY_MAP_LOCK: Final = "the process's memory map (held by another thread's mmap, munmap or page fault)"
+STARTING_CHILD: Final = "a child process to start"
+CLONE_VFORK: Final = 0x4000
+"""Of include/uapi/linux/sched.h: the caller waits until the child has left its memory (execve or exit). How
+subprocess starts children through posix_spawn() or vfork()."""
 MAX_PARSED_LINES: Final = 4096
 """Lines of `syscall` whose meaning is remembered."""
 MAX_STACK_FACTS: Final = 500_000
@@ -142,7 +146,21 @@ class WaitReader:
             # Nothing else blocks in them: changing the memory map needs its lock, which page faults of all
             # threads take, too.
             return Classified(ThreadState.RUNTIME_LOCK, Wait(info.name, MEMORY_MAP_LOCK))
+        if info.blocking is Blocking.CLONE and self._waits_for_child(blocked.call, info):
+            return Classified(ThreadState.IO, Wait(info.name, STARTING_CHILD))
         return Classified(ThreadState.UNKNOWN, Wait(info.name))
+
+    def _waits_for_child(self, call: BlockedCall, info: SyscallInfo) -> bool:
+        """Whether a clone is a vfork(): the flags are its first argument, or lead what that points to."""
+        if info.name == "vfork":
+            return True
+        flags = call.arguments[0]
+        if info.name == "clone3":
+            try:
+                (flags,) = struct.unpack("<Q", self._memory.read(flags, 8))
+            except MemoryReadError:
+                return False
+        return bool(flags & CLONE_VFORK)
 
     def _in_the_kernel(self, tid: int) -> Classified:
         """A thread blocked outside a system call: a page fault mostly. The kernel's function says which."""
