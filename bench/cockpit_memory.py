@@ -40,7 +40,8 @@ LOOKS = 20
 MINUTES = 10.0
 GROWTH_GOAL_MB = 5.0
 """By which resident memory may differ between the third and the last quarter: noise of the allocators."""
-PANES = ("1", "2", "v", "enter", "3", "4", "m", "m", "m", "5", "6", "7", "1", "enter", "1", "w", "w", "w")
+PANES = ("1", "2", "v", "enter", *"34mmm5671", "enter", *"1[+-0")
+"""Keys. The whole recording is not among the ranges: what it takes follows from its length, up to a bound."""
 
 
 def resident_mb(pid: int | str = "self") -> float:

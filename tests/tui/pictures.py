@@ -538,3 +538,18 @@ class FakeSource:
     def add(self, picture: Snapshot) -> None:
         """Have one more to hand out."""
         self._pictures.append(picture)
+
+
+class RangedSource(FakeSource):
+    """A source whose picture is of the range that was asked for, with the same figures in all."""
+
+    def snapshot(self, t0_ns: int | None, t1_ns: int | None) -> Snapshot:
+        """The latest picture, of this range."""
+        picture = super().snapshot(t0_ns, t1_ns)
+        span = self.span_ns()
+        assert span is not None
+        return replace(
+            picture,
+            t0_ns=span[0] if t0_ns is None else t0_ns,
+            t1_ns=span[1] if t1_ns is None else t1_ns,
+        )

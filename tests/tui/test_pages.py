@@ -14,7 +14,7 @@ import pytest
 
 from ftdiag.analysis.scaling import curve, predicted
 from ftdiag.answer import answer
-from ftdiag.model import Confidence, Pauses, Severity, SharedObject, ThreadInfo, ThreadState
+from ftdiag.model import IMPORTED_PREFIX, Confidence, Pauses, Severity, SharedObject, ThreadInfo, ThreadState
 from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
@@ -480,3 +480,27 @@ def test_resampling_averages_and_keeps_gaps() -> None:
     assert resampled([1.0, 3.0, None, None], 2) == [2.0, None]
     assert resampled([1.0, None], 4) == [1.0, 1.0, None, None]
     assert resampled([], 3) == []
+
+
+async def test_what_a_file_has_no_counters_of_is_said_to_be_not_measured() -> None:
+    # GIVEN a recording made from a file of another profiler
+    picture = contended()
+    picture = replace(picture, settings=replace(picture.settings, source=f"{IMPORTED_PREFIX}py-spy"))
+    async with driving(picture, (120, 40)) as (app, pilot):
+        # WHEN its threads are shown THEN no figure of the kernel's is, least of all a 0
+        await go(pilot, "2")
+        rows = [line for line in screen_lines(app) if "worker-" in line]
+        assert rows
+        assert all(line.split().count("-") == 2 for line in rows)
+        # AND the page of one of them says so
+        await go(pilot, "enter")
+        await go(pilot, "G")
+        assert "not measured" in screen_text(app)
+        assert "forced" not in screen_text(app)
+
+
+async def test_threads_gone_unseen_are_named_where_they_are_why() -> None:
+    picture = contended()
+    metrics = replace(picture.metrics, unseen_threads_cores=0.8, useful_cores=None)
+    async with driving(replace(picture, metrics=metrics), (120, 40)) as (app, _):
+        assert "(0.80 by unseen threads); useful not measured" in screen_text(app)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from pytest_textual_snapshot import SVGImageExtension
+from syrupy.assertion import SnapshotAssertion
+from textual.command import CommandList
 from textual.pilot import Pilot
 
 from ftdiag.model import Snapshot
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
-from tui.driving import cockpit, go, idle, until
-from tui.pictures import FakeSource, contended, ended, measured
+from tui.driving import cockpit, driving, go, idle, until
+from tui.pictures import FakeSource, RangedSource, contended, ended, measured
 
 SnapCompare = Callable[..., bool]
 
@@ -42,10 +44,55 @@ def keys(*pressed: str) -> Callable[[Pilot[None]], Any]:
     return drive
 
 
-@pytest.mark.parametrize("theme", [DARK, LIGHT])
-@pytest.mark.parametrize("size", [SMALL, MIDDLE, LARGE], ids=["80x24", "120x40", "200x60"])
-def test_the_usual_sight(snap_compare: SnapCompare, size: tuple[int, int], theme: str) -> None:
-    app = cockpit(FakeSource(crowd()), theme=theme)
+WALK: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("overview", ()),
+    ("finding", ("enter",)),
+    ("threads", ("escape", "2")),
+    ("lanes", ("v", "left")),
+    ("thread", ("v", "j", "enter")),
+    ("locks", ("escape", "3")),
+    ("lines and source", ("4",)),
+    ("functions", ("m",)),
+    ("tree", ("m",)),
+    ("scaling", ("m", "5")),
+    ("memory", ("6",)),
+    ("quality", ("7",)),
+    ("compare", ("1", "c", "w", "c")),
+    ("help", ("escape", "question_mark")),
+    ("palette", ("escape", "ctrl+p")),
+)
+"""Every pane, and the keys that lead there from the one before."""
+
+
+# What stands where does not depend on the theme: light is looked at in one size.
+@pytest.mark.parametrize(
+    ("size", "theme"),
+    [(SMALL, DARK), (MIDDLE, DARK), (LARGE, DARK), (MIDDLE, LIGHT)],
+    ids=["80x24-dark", "120x40-dark", "200x60-dark", "120x40-light"],
+)
+async def test_every_pane(snapshot: SnapshotAssertion, size: tuple[int, int], theme: str) -> None:
+    pictures = snapshot.use_extension(SVGImageExtension)
+    different: list[str] = []
+    async with driving(RangedSource(crowd()), size, theme=theme) as (app, pilot):
+        # The cursor of a field blinks.
+        app.animation_level = "none"
+        commands = len(list(app.get_system_commands(app.screen)))
+        for name, pressed in WALK:
+            await go(pilot, *pressed)
+            if name == "palette":
+                # Its commands come one by one.
+                await until(pilot, lambda: app.screen.query_one(CommandList).option_count == commands)
+            # Notices go away by the clock.
+            app.clear_notifications()
+            await idle(pilot)
+            if app.export_screenshot() != pictures(name=name):
+                different.append(name)
+    assert different == []
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=["80x24", "200x60"])
+def test_the_usual_sight_in_light(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
+    app = cockpit(FakeSource(crowd()), theme=LIGHT)
     assert snap_compare(app, terminal_size=size, run_before=keys())
 
 
@@ -60,33 +107,11 @@ def test_ascii(snap_compare: SnapCompare) -> None:
     assert snap_compare(app, terminal_size=SMALL, run_before=keys())
 
 
-@pytest.mark.parametrize(
-    "pressed",
-    ["enter", "2", "2v<", "2j!", "3", "4", "4m", "4mm", "5", "6", "7", "cwc"],
-)
-def test_every_pane_on_a_small_screen(snap_compare: SnapCompare, pressed: str) -> None:
-    names = {"!": "enter", "<": "left"}
-    pressed_keys = [pressed] if pressed == "enter" else [names.get(key, key) for key in pressed]
-    app = cockpit(FakeSource(replace(crowd(), t1_ns=crowd().t1_ns)))
-    assert snap_compare(app, terminal_size=SMALL, run_before=keys(*pressed_keys))
-
-
-@pytest.mark.parametrize("pressed", ["enter", "2j!", "3", "4", "5"])
-def test_panes_on_a_middle_screen_in_light(snap_compare: SnapCompare, pressed: str) -> None:
-    pressed_keys = [pressed] if pressed == "enter" else [{"!": "enter"}.get(key, key) for key in pressed]
-    app = cockpit(FakeSource(crowd()), theme=LIGHT)
-    assert snap_compare(app, terminal_size=MIDDLE, run_before=keys(*pressed_keys))
-
-
 def test_a_filter_being_typed(snap_compare: SnapCompare) -> None:
     app = cockpit(FakeSource(crowd()))
     # The cursor of a field blinks.
     app.animation_level = "none"
     assert snap_compare(app, terminal_size=SMALL, run_before=keys("2", "slash", "1", "3", "enter"))
-
-
-def test_help(snap_compare: SnapCompare) -> None:
-    assert snap_compare(cockpit(FakeSource(crowd())), terminal_size=MIDDLE, run_before=keys("question_mark"))
 
 
 def test_an_ended_target_without_findings(snap_compare: SnapCompare) -> None:

@@ -9,11 +9,11 @@ from rich.segment import Segment
 
 from ftdiag.answer import answer
 from ftdiag.model import EndReason, ThreadState
-from ftdiag.tui.header import answer_line, figures_line, target_line
+from ftdiag.tui.header import SPARE_CELLS, answer_line, figures_line, target_line
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.source import Selection, View
 from ftdiag.tui.verdict import end_words, gil_words
-from tui.pictures import contended, ended, finding, snapshot, thread
+from tui.pictures import contended, ended, finding, measured, snapshot, thread
 
 LOOK = look_for(DARK, False)
 
@@ -23,7 +23,7 @@ def text(segments: list[Segment]) -> str:
 
 
 def test_without_findings_the_answer_says_what_time_is_lost_to() -> None:
-    line = text(answer_line(View(snapshot=contended()), 200, LOOK))
+    line = text(answer_line(View(snapshot=contended()), 200, LOOK)[1])
 
     assert line.startswith("1.9 of 2 cores on CPU; ")
     assert line == answer(contended()).sentence
@@ -32,7 +32,7 @@ def test_without_findings_the_answer_says_what_time_is_lost_to() -> None:
 def test_the_costliest_finding_is_the_answer_and_has_its_mark() -> None:
     picture = replace(contended(), findings=(finding("one lock costs it all"), finding("less")))
 
-    line = text(answer_line(View(snapshot=picture), 78, LOOK))
+    line = text(answer_line(View(snapshot=picture), 78, LOOK)[1])
 
     assert line == "CRITICAL 1.9 of 2 cores on CPU; one lock costs it all"
 
@@ -40,7 +40,7 @@ def test_the_costliest_finding_is_the_answer_and_has_its_mark() -> None:
 def test_where_there_is_no_room_for_all_the_cause_stays() -> None:
     picture = replace(contended(), findings=(finding("one lock costs it all"),))
 
-    assert text(answer_line(View(snapshot=picture), 40, LOOK)) == "CRITICAL one lock costs it all"
+    assert text(answer_line(View(snapshot=picture), 40, LOOK)[1]) == "CRITICAL one lock costs it all"
 
 
 def test_no_threads_is_said() -> None:
@@ -119,7 +119,44 @@ def test_the_state_of_the_recording_comes_first(view: View, expected: str) -> No
 def test_no_line_is_wider_than_the_screen(width: int) -> None:
     for picture in (None, contended(), replace(contended(), findings=(finding("f" * 500),))):
         view = View(snapshot=picture)
-        assert len(text(answer_line(view, width, LOOK))) <= max(width, 9)
+        assert len(text(answer_line(view, width, LOOK)[1])) <= max(width, 9)
         if width >= 58:
             assert len(text(target_line(view, width, LOOK))) <= width
             assert len(text(figures_line(view, width, LOOK))) <= width
+
+
+def test_the_first_line_does_not_flip_while_figures_change_their_width() -> None:
+    # GIVEN a sentence that fits by a hair, then does not, then fits again
+    def at(cpu: float, before: int | None) -> tuple[int | None, str]:
+        picture = contended()
+        metrics = replace(picture.metrics, on_cpu_cores=cpu)
+        number, segments = answer_line(View(snapshot=replace(picture, metrics=metrics)), width, LOOK, before)
+        return number, text(segments)
+
+    width = 1000
+    long = at(9.9, None)[1]
+    width = len(long)
+    first, words = at(9.9, None)
+    assert words == long
+
+    # WHEN it has become too long THEN it stays short until there are cells to spare
+    second, words = at(10.1, first)
+    assert words != long
+    third, words = at(9.9, second)
+    assert third == second
+    assert words != long
+    width += SPARE_CELLS
+    assert at(9.9, third)[1] == long
+
+
+def test_the_first_line_is_cut_between_clauses_and_words() -> None:
+    picture = measured(contended())
+    summary = picture.findings[0].summary
+    clause = summary.partition("; ")[0]
+    assert clause != summary
+
+    line = f"CRITICAL {clause}"
+    assert text(answer_line(View(snapshot=picture), len(line), LOOK)[1]) == line
+    words = text(answer_line(View(snapshot=picture), len(clause), LOOK)[1])
+    assert words.endswith("…")
+    assert f"CRITICAL {clause} ".startswith(words.removesuffix("…") + " ")

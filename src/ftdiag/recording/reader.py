@@ -445,9 +445,12 @@ class Recording:
         """
         if not 0 <= position < len(self):
             raise IndexError(f"window {position} of {len(self)}")
-        for _, columns in self._runs(position, position + 1):
-            return RunColumns(**columns)
-        return RunColumns(**{name: np.empty(0, dtype) for name, dtype in RUN_TYPES.items()})
+        # To the end: an iterator left half-way keeps its connection until some thread, perhaps another one,
+        # throws it away, and SQLite's connections can be closed in their own thread only.
+        columns = dict(self._runs(position, position + 1)).get(position)
+        if columns is None:
+            columns = {name: np.empty(0, dtype) for name, dtype in RUN_TYPES.items()}
+        return RunColumns(**columns)
 
     def native(self, first: int, last: int) -> NativeColumns:
         """Native samples of the windows at positions [first, last); damaged ones count as not measured."""

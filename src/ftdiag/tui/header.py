@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ftdiag.answer import answer
+from ftdiag.answer import Answer, answer
 from ftdiag.model import Snapshot
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.safetext import width_of
@@ -24,6 +25,8 @@ WAITING = "waiting for the first samples of the target"
 NOTHING = "nothing was recorded; q leaves and says why"
 TORN_OR_MISSED_ALARM = 0.02
 """Share of torn stacks or missed ticks from which the figure is a warning: the sampler's goal."""
+SPARE_CELLS = 8
+"""Cells that a longer wording of the answer must have to spare before it takes the place of a shorter one."""
 REASON_LEAST = 25
 """Cells that the cores and why there are no more of them keep when the line is full."""
 
@@ -70,18 +73,36 @@ def lay_out(parts: list[Part], width: int, look: Look) -> list[Segment]:
     return segments
 
 
-def answer_line(view: View, width: int, look: Look) -> list[Segment]:
-    """The first line: the answer, without its cores, which the third line has too, where it is too narrow."""
+def answer_words(answered: Answer, room: int, look: Look, before: int | None = None) -> tuple[int, str]:
+    """The longest wording that has room, and its number; 0 is the sentence in full.
+
+    The others leave out the cores, which the third line has too, then all but the first clause. Figures
+    change their width from second to second: what was too long a moment ago (its number is below `before`)
+    comes back only when it has cells to spare.
+    """
+    wordings = (answered.sentence, answered.cause, answered.cause.partition("; ")[0])
+    for number, words in enumerate(wordings):
+        spare = SPARE_CELLS if before is not None and number < before else 0
+        if width_of(look.safe(words)) + spare <= room:
+            return number, words
+    whole = look.cut(wordings[-1], room)
+    to_word = whole.removesuffix(look.ellipsis).rpartition(" ")[0]
+    return len(wordings), to_word + look.ellipsis if len(to_word) > room // 2 else whole
+
+
+def answer_line(
+    view: View, width: int, look: Look, before: int | None = None
+) -> tuple[int | None, list[Segment]]:
+    """The first line: the answer; and the number of its wording, to be given `before` the next time."""
     if view.snapshot is None:
-        return [Segment(look.cut(WAITING if view.live else NOTHING, width), look.strong)]
+        return None, [Segment(look.cut(WAITING if view.live else NOTHING, width), look.strong)]
     answered = answer(view.snapshot)
     marks: list[Segment] = []
     if answered.severity is not None:
         marks.append(Segment(f"{answered.severity.value.upper()} ", look.severity(answered.severity)))
     room = max(0, width - sum(width_of(mark.text) for mark in marks))
-    fits = width_of(look.safe(answered.sentence)) <= room
-    words = answered.sentence if fits else answered.cause
-    return [*marks, Segment(look.cut(words, room), look.strong)]
+    number, words = answer_words(answered, room, look, before)
+    return number, [*marks, Segment(look.cut(words, room), look.strong)]
 
 
 def state_part(view: View, look: Look) -> Part:
@@ -181,6 +202,11 @@ class Header(Widget):
     def __init__(self) -> None:
         super().__init__(id="header")
         self._view = View()
+        self._wording: int | None = None
+
+    def on_resize(self, _: Resize) -> None:
+        """With another width the wording of the answer is chosen anew."""
+        self._wording = None
 
     def show_view(self, view: View) -> None:
         """Paint another view."""
@@ -194,9 +220,11 @@ class Header(Widget):
         look = look_of(self)
         width = self.size.width
         room = max(0, width - 2)
-        makers = (answer_line, target_line, figures_line)
-        if y < len(makers):
-            segments = makers[y](self._view, room, look)
+        makers = (target_line, figures_line)
+        if y == 0:
+            self._wording, segments = answer_line(self._view, room, look, self._wording)
+        elif y <= len(makers):
+            segments = makers[y - 1](self._view, room, look)
         elif self._view.error is not None:
             segments = [Segment(look.cut(self._view.error, room), look.error)]
         else:

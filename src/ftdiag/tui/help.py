@@ -21,6 +21,7 @@ STATE_WIDTH = 13
 COLUMNS = (
     ("lost", "of a finding: cores that its cause alone costs, at most"),
     ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, wanting one"),
+    ("-", "not measured; quality (7) says why"),
     ("busy%", "on a core, wanting one, or kept from one; 200: two threads"),
     ("critical", "waits while cores stood idle: what the lock costs"),
     ("total, self", "of a function: with all that it calls; in itself"),

@@ -106,7 +106,7 @@ _STATE_COLOURS: Final[Mapping[ThreadState, tuple[str, str, str]]] = {
     ThreadState.GC: ("#2f8fd0", "#0072b2", "bright_blue"),
     ThreadState.ATOMIC: ("#cc79a7", "#a8487f", "bright_magenta"),
     ThreadState.SPIN: ("#b05f90", "#8c2f66", "magenta"),
-    ThreadState.RUNNABLE: ("#f0e442", "#8a7d00", "bright_yellow"),
+    ThreadState.RUNNABLE: ("#f0e442", "#6e6300", "bright_yellow"),
     ThreadState.GIL: ("#cc79a7", "#c77aa5", "magenta"),
     ThreadState.STOPPED: ("#b38cc9", "#b08ac6", "bright_magenta"),
     ThreadState.LOCK: ("#d55e00", "#e8863b", "red"),

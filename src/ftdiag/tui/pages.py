@@ -251,9 +251,10 @@ class Pages(Container):
         if thread is None:
             panel.show_lines("Thread", _not_in_range)
             return
+        counted = view.snapshot is None or view.snapshot.imported is None
         panel.show_lines(
             f"Thread {thread_title(thread)}   4: its lines; Esc: back",
-            lambda width, look: thread_lines(thread, history, start_ns, width, look),
+            lambda width, look: thread_lines(thread, history, start_ns, width, look, counted=counted),
         )
 
     # --- what the worker has to find out -----------------------------------------------------------------

@@ -84,7 +84,8 @@ def test_a_pause_stays_a_hole(tmp_path: Path) -> None:
     for _ in range(4):
         builder.window({"worker": [spent(10, ThreadState.ON_CPU, at=WORK)]})
 
-    timeline, lanes = (ask(None, None, 5) for ask in (builder.session().timeline, builder.session().lanes))
+    session = builder.session()
+    timeline, lanes = session.timeline(None, None, 5), session.lanes(None, None, 5)
 
     # THEN what was recorded counts where it was, and nothing else does
     assert timeline is not None

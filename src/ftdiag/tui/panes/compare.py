@@ -18,13 +18,16 @@ from ftdiag.tui.source import clock
 from ftdiag.units import NOT_MEASURED, cores
 
 MOST: Final = 12
+MOST_NAME: Final = 70
+"""Cells of a name at most."""
 FIGURE: Final = 9
 SAID_CORES: Final = 0.005
 
 
 def compare_lines(marked: Snapshot, shown: Snapshot, start_ns: int, width: int, look: Look) -> Lines:
     """The page."""
-    name_room = max(12, width - 3 * FIGURE - 3)
+    # On a wide screen the figures stay near what they are of.
+    name_room = min(MOST_NAME, max(12, width - 3 * FIGURE - 3))
     lines: Lines = [
         [Segment(" "), look.cell("A, marked", 12, look.strong), Segment(_range(marked, start_ns), look.text)],
         [Segment(" "), look.cell("B, shown", 12, look.strong), Segment(_range(shown, start_ns), look.text)],
@@ -52,10 +55,11 @@ def compare_lines(marked: Snapshot, shown: Snapshot, start_ns: int, width: int, 
 
     one, two = marked.metrics, shown.metrics
     title("Cores")
-    row("on CPU", one.on_cpu_cores, two.on_cpu_cores)
+    counted = marked.imported is None and shown.imported is None
+    row("on CPU", one.on_cpu_cores if counted else None, two.on_cpu_cores if counted else None)
     row("useful", one.useful_cores, two.useful_cores)
-    row("efficiency", one.efficiency_ratio, two.efficiency_ratio)
-    row("wanting a core", one.run_queue_cores, two.run_queue_cores)
+    row("efficiency, of 1", one.efficiency_ratio, two.efficiency_ratio)
+    row("wanting a core", one.run_queue_cores if counted else None, two.run_queue_cores if counted else None)
     title("Lost cores")
     for state in BAR_ORDER:
         before, after = one.lost_cores.get(state, 0.0), two.lost_cores.get(state, 0.0)

@@ -219,6 +219,7 @@ def thread_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
             look.cell("major/s", 9, look.column_head, right=True),
         ]
     )
+    counted = snapshot.imported is None
     for thread in threads[:MOST_THREADS]:
         own = held.get(thread.info.index)
         heap = None if own is None else own.heap_bytes
@@ -229,8 +230,8 @@ def thread_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
                 look.cell(thread.info.name or str(thread.info.tid), room, look.text),
                 look.cell(size(heap), 13, look.strong, right=True),
                 look.cell(size(stack), 11, look.text, right=True),
-                look.cell(f"{thread.minor_faults / lasted:,.0f}", 11, look.text, right=True),
-                look.cell(f"{thread.major_faults / lasted:,.0f}", 9, look.muted, right=True),
+                look.cell(_rate(thread.minor_faults / lasted, counted), 11, look.text, right=True),
+                look.cell(_rate(thread.major_faults / lasted, counted), 9, look.muted, right=True),
             ]
         )
     if len(threads) > MOST_THREADS:
@@ -240,6 +241,10 @@ def thread_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
             word = name.removeprefix("memory.").replace("_", " ").removesuffix(" bytes")
             lines += figure(word, f"not measured: {memory.not_measured[name]}", width, look, look.muted)
     return lines
+
+
+def _rate(value: float, counted: bool) -> str:
+    return f"{value:,.0f}" if counted else NOT_MEASURED
 
 
 def _growth(memory: MemoryMetrics) -> dict[MemoryKind, float]:

@@ -23,6 +23,7 @@ from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, Threa
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look, look_of
 from ftdiag.tui.plot import plot_lines
+from ftdiag.tui.safetext import width_of
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import shares
 from ftdiag.tui.table import Column, Table, text_column
@@ -139,13 +140,17 @@ class FindingsTable(Table[FindingRow]):
 
 def cores_line(name: str, bar: list[Segment], words: str, width: int, look: Look) -> list[Segment]:
     """A label, a bar, words."""
-    used = LABEL + 2 + sum(segment.cell_length for segment in bar)
+    room = max(0, width - LABEL - 3 - sum(segment.cell_length for segment in bar))
+    if width_of(look.safe(words)) > room:
+        # No figure is cut in two: the last parts go.
+        kept = look.cut(words, room - 1).rpartition(", ")[0]
+        words = f"{kept}, {look.ellipsis}" if kept else words
     return [
         Segment(" "),
         look.cell(name, LABEL, look.muted),
         *bar,
         Segment(" "),
-        Segment(look.cut(words, max(0, width - used - 1)), look.text),
+        Segment(look.cut(words, room), look.text),
     ]
 
 
@@ -167,6 +172,10 @@ def scaled_bar(
     return [*segments, Segment(track, look.muted)]
 
 
+SAID_UNSEEN_CORES: Final = 0.05
+"""Cores from which on threads that ended before they were looked at are named beside the bar."""
+
+
 def ideal_of(metrics: Metrics) -> float | None:
     """The cores that could have been useful: the ideal speedup, else the capacity."""
     return metrics.ideal_speedup if metrics.ideal_speedup is not None else metrics.capacity_cores
@@ -180,7 +189,9 @@ def useful_words(snapshot: Snapshot) -> str:
     if snapshot.imported is not None:
         return "CPU time not measured"
     if metrics.useful_cores is None:
-        return f"{cores(metrics.on_cpu_cores)}{of} on CPU; useful not measured"
+        unseen = metrics.unseen_threads_cores or 0.0
+        by = f" ({cores(unseen)} by unseen threads)" if unseen >= SAID_UNSEEN_CORES else ""
+        return f"{cores(metrics.on_cpu_cores)}{of} on CPU{by}; useful not measured"
     efficiency = (
         "" if metrics.efficiency_ratio is None else f"; efficiency {percent(metrics.efficiency_ratio)}"
     )

@@ -67,7 +67,7 @@ def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, widt
             "lost", scaled_bar(metrics.lost_cores, whole, room, look), lost_words(metrics), width, look
         )
     )
-    lines += _threads_at_once(metrics, width, look)
+    lines += _threads_at_once(snapshot, width, look)
     lines += _chain(metrics, width, look)
     lines += _balance(snapshot, width, look)
     lines += _curve(curve, metrics.capacity_cores, width, look)
@@ -145,11 +145,13 @@ def _within(between: Between) -> str:
     return f"{between.value:.3g} ({between.low:.3g} to {between.high:.3g}, 9 of 10 resamples)"
 
 
-def _threads_at_once(metrics: Metrics, width: int, look: Look) -> Lines:
+def _threads_at_once(snapshot: Snapshot, width: int, look: Look) -> Lines:
+    metrics = snapshot.metrics
+    why = snapshot.quality.not_measured.get("concurrency", "no ticks in this range")
     what = "at work" if metrics.on_cpu_is_split else "wanting or having a core"
     lines = heading(f"Threads {what} at once, share of the time", width, look)
     if not metrics.concurrency:
-        return [*lines, [Segment(" not measured: no ticks in this range", look.muted)]]
+        return [*lines, [Segment(f" not measured: {why}", look.muted)]]
     kept = [(number, share) for number, share in enumerate(metrics.concurrency) if share >= SAID_SHARE]
     room = max(8, width - 18)
     capacity = metrics.capacity_cores

@@ -33,9 +33,15 @@ def thread_title(thread: ThreadMetrics) -> str:
 
 
 def thread_lines(
-    thread: ThreadMetrics, history: History | None, start_ns: int, width: int, look: Look
+    thread: ThreadMetrics,
+    history: History | None,
+    start_ns: int,
+    width: int,
+    look: Look,
+    *,
+    counted: bool = True,
 ) -> Lines:
-    """The thread's page."""
+    """The thread's page; `counted` unless there is nothing but samples of it."""
     room = max(10, width - 2)
     alive = max(1.0, float(thread.alive_ns))
     lines: Lines = [[Segment(" "), *bar(thread.states_ns, room, look)]]
@@ -72,6 +78,9 @@ def thread_lines(
             lines.append(_share(hot.total_ns, alive, place_and_function(hot.frame), width, look))
     lines += heading("Counters", width, look)
     lines += figure("alive in this range", seconds(thread.alive_ns), width, look)
+    if not counted:
+        words = "not measured, nor the rest: there are only samples"
+        return lines + figure("on a core", words, width, look)
     lines += figure("on a core", f"{seconds(thread.cpu_ns)}, {percent(thread.cpu_ns / alive)}", width, look)
     queue = f"{seconds(thread.run_queue_ns)}, {percent(thread.run_queue_ns / alive)}"
     lines += figure("wanting a core", queue, width, look)

@@ -36,8 +36,8 @@ class ThreadRow:
     """One thread of a snapshot, with the figures of its columns."""
 
     thread: ThreadMetrics
-    cpu_ratio: float
-    run_queue_ratio: float
+    cpu_ratio: float | None
+    run_queue_ratio: float | None
     waits_on: str
     where: HotLine | None
     lane: bytes = b""
@@ -45,13 +45,15 @@ class ThreadRow:
     """Where the cursor in time is: 0 at the beginning of the range, 1 at its end."""
 
 
-def thread_row(thread: ThreadMetrics, lane: bytes = b"", cursor: float | None = None) -> ThreadRow:
-    """The row of a thread."""
+def thread_row(
+    thread: ThreadMetrics, lane: bytes = b"", cursor: float | None = None, *, counted: bool = True
+) -> ThreadRow:
+    """The row of a thread; `counted` unless there is nothing but samples of it."""
     alive = thread.alive_ns
     return ThreadRow(
         thread=thread,
-        cpu_ratio=thread.cpu_ns / alive if alive > 0 else 0.0,
-        run_queue_ratio=thread.run_queue_ns / alive if alive > 0 else 0.0,
+        cpu_ratio=_ratio(thread.cpu_ns, alive) if counted else None,
+        run_queue_ratio=_ratio(thread.run_queue_ns, alive) if counted else None,
         waits_on=wait_words(thread.waits[0][0]) if thread.waits else "",
         where=thread.hot[0] if thread.hot else None,
         lane=lane,
@@ -78,11 +80,23 @@ def _where(row: ThreadRow) -> str:
     return "" if row.thread.info.python else "(native)"
 
 
-def _percent(ratio: float) -> str:
-    return f"{100 * ratio:.0f}"
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else 0.0
+
+
+def _percent(ratio: float | None) -> str:
+    return NOT_MEASURED if ratio is None else f"{100 * ratio:.0f}"
+
+
+def _cpu_style(row: ThreadRow, look: Look) -> Style | None:
+    if row.cpu_ratio is None:
+        return look.muted
+    return look.strong if row.cpu_ratio >= 0.5 else None
 
 
 def _run_queue_style(row: ThreadRow, look: Look) -> Style | None:
+    if row.run_queue_ratio is None:
+        return look.muted
     if row.run_queue_ratio >= RUN_QUEUE_ALARM:
         return look.warning
     return None if row.run_queue_ratio >= 0.005 else look.muted
@@ -126,8 +140,8 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
         "CPU%",
         5,
         lambda row: _percent(row.cpu_ratio),
-        sort=lambda row: (row.cpu_ratio, _waiting_share(row)),
-        style=lambda row, look: look.strong if row.cpu_ratio >= 0.5 else None,
+        sort=lambda row: (row.cpu_ratio or 0.0, _waiting_share(row)),
+        style=_cpu_style,
         right=True,
         descending=True,
     ),
@@ -146,7 +160,7 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
         "RQ%",
         4,
         lambda row: _percent(row.run_queue_ratio),
-        sort=lambda row: row.run_queue_ratio,
+        sort=lambda row: row.run_queue_ratio or 0.0,
         style=_run_queue_style,
         right=True,
         descending=True,
@@ -194,7 +208,7 @@ LANE_COLUMNS: tuple[Column[ThreadRow], ...] = (
         paint=_paint_lane,
         descending=True,
     ),
-    replace(_BY_KEY["waits"], dispensable=1, grow=0),
+    replace(_BY_KEY["waits"], dispensable=1, grow=1, most=24),
 )
 
 
@@ -276,7 +290,13 @@ class ThreadsPane(Table[ThreadRow]):
         self._states = frozenset(shown)
         lanes = view.extras.lanes.states if self.lanes_shown and view.extras.lanes is not None else {}
         cursor = self.cursor_in_time if self.lanes_shown else None
-        self.show_rows([thread_row(thread, lanes.get(thread.info.index, b""), cursor) for thread in threads])
+        counted = snapshot is None or snapshot.imported is None
+        self.show_rows(
+            [
+                thread_row(thread, lanes.get(thread.info.index, b""), cursor, counted=counted)
+                for thread in threads
+            ]
+        )
 
     def caption(self, width: int, look: Look) -> list[Segment]:
         """The legend of the bars, for the states that there are; or the time under the cursor."""
