@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import select
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -55,13 +57,16 @@ LZ4_MAGIC: Final = b"\x04\x22\x4d\x18"
 PORTION_RECORDS: Final = 200_000
 """Records summed at a time: the sums' overhead is then small, and so is the portion (8 MB)."""
 MAX_MESSAGE_BYTES: Final = 64 << 20
+MAX_DESCRIPTORS: Final = 64
+"""Open files of the reader's process that are looked at; it has some eight."""
 MAX_STACKS: Final = 200_000
 MAX_LINES: Final = 1000
 MAX_TEXT: Final = 4096
 SILENCE_S: Final = 120.0
 """How long the reader may say nothing ..."""
 SILENCE_S_A_GB: Final = 900.0
-"""... and for each GB of the file, which it first goes through as a whole (40 s)."""
+"""... and for each GB of the file, which it first goes through as a whole where it was cut short (200 s)."""
+PROGRESS_S: Final = 0.25
 HOOK_FILE: Final = "_memray_attach_hook.py"
 """The file that memray's own code has in the process it was attached to ..."""
 HOOK_SCRIPT: Final = "/attach.py"
@@ -102,7 +107,8 @@ def read_capture(
 ) -> Allocations:
     """What is in a capture, read with our own memray.
 
-    Where there is none, with that of the interpreter `fallback`, run as the user `as_user` (`None`: us).
+    Where there is none, or one that does not know the format, with that of the interpreter `fallback`, run as
+    the user `as_user` (`None`: us).
 
     Raises RecordingError: no such file, another format, damaged, too large, no memray to read it with.
     """
@@ -113,14 +119,28 @@ def read_capture(
         raise RecordingError(
             f"{path} is not a capture of memray", "memray attach -o FILE PID   makes one, ftdiag reads FILE"
         )
-    python, user = sys.executable, None
-    if importlib.util.find_spec("memray") is None:
-        if fallback is None:
-            raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
-        python, user = fallback, as_user
-    size = path.stat().st_size
+    readers: list[tuple[str, int | None]] = []
+    if importlib.util.find_spec("memray") is not None:
+        readers.append((sys.executable, None))
+    if fallback is not None:
+        readers.append((fallback, as_user))
+    if not readers:
+        raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
+    for python, user in readers[:-1]:
+        with suppress(_OtherVersion):
+            return _read(path, progress, python, user)
+    return _read(path, progress, *readers[-1])
+
+
+class _OtherVersion(RecordingError):
+    """This memray does not read what that of another version wrote."""
+
+
+def _read(path: Path, progress: Callable[[str], None], python: str, user: int | None) -> Allocations:
+    silence_s = SILENCE_S + SILENCE_S_A_GB * path.stat().st_size / 1e9
     reading = _Reading(path, progress)
-    with _Child(python, user, path, SILENCE_S + SILENCE_S_A_GB * size / 1e9) as child:
+    with _Child(python, user, path, silence_s) as child:
+        child.while_waiting = lambda: reading.tell(child.position_ratio())
         for kind, payload in child.messages():
             reading.take(kind, payload)
     return reading.result()
@@ -135,6 +155,8 @@ class _Child:
     def __init__(self, python: str, user: int | None, path: Path, silence_s: float) -> None:
         self._path = path
         self._silence_s = silence_s
+        self.while_waiting: Callable[[], None] = lambda: None
+        """Called every PROGRESS_S while it says nothing."""
         self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed below
         try:
             self._process = subprocess.Popen(
@@ -181,16 +203,14 @@ class _Child:
             if head[:1] == b"E":
                 raise self._refused(payload)
             yield head[:1], payload
+            self.while_waiting()
 
     def _read(self, length: int) -> bytes:
         assert self._process.stdout is not None
         parts: list[bytes] = []
         missing = length
         while missing:
-            if not select.select([self._process.stdout], [], [], self._silence_s)[0]:
-                raise RecordingError(
-                    f"{self._path} cannot be read: nothing came of it for {self._silence_s:.0f} s", _AGAIN
-                )
+            self._wait()
             # One system call: a buffered read would wait for all of it, without a time limit.
             data = self._process.stdout.read1(missing)  # type: ignore[attr-defined]
             if not data:
@@ -198,6 +218,34 @@ class _Child:
             parts.append(data)
             missing -= len(data)
         return b"".join(parts)
+
+    def _wait(self) -> None:
+        """Until it says something. Raises RecordingError when that takes too long."""
+        deadline = time.monotonic() + self._silence_s
+        assert self._process.stdout is not None
+        while not select.select([self._process.stdout], [], [], PROGRESS_S)[0]:
+            if time.monotonic() > deadline:
+                raise RecordingError(
+                    f"{self._path} cannot be read: nothing came of it for {self._silence_s:.0f} s", _AGAIN
+                )
+            self.while_waiting()
+
+    def position_ratio(self) -> float:
+        """How far into the file it has read; 0 while it has not opened it.
+
+        It may read a copy, so the file is known by its size: the largest that it has open.
+        """
+        home = f"/proc/{self._process.pid}"
+        found = [(0, 0)]
+        with suppress(OSError):
+            for name in os.listdir(f"{home}/fd")[:MAX_DESCRIPTORS]:
+                with suppress(OSError, ValueError, IndexError):
+                    status = os.stat(f"{home}/fd/{name}")
+                    if stat.S_ISREG(status.st_mode):
+                        words = Path(f"{home}/fdinfo/{name}").read_text().split()
+                        found.append((status.st_size, int(words[words.index("pos:") + 1])))
+        size, position = max(found)
+        return position / max(1, size)
 
     def _refused(self, payload: bytes) -> RecordingError:
         try:
@@ -210,7 +258,7 @@ class _Child:
         if kind == "memory":
             return self._too_large()
         if "incompatible" in words:
-            return RecordingError(
+            return _OtherVersion(
                 f"{self._path} was written by another version of memray than the one here",
                 "pip install 'memray==VERSION'   in ftdiag's environment, with the version that wrote it",
             )
@@ -266,11 +314,25 @@ class _Reading:
         self._next = 0.0
         progress(f"reading {path.name}")
 
+    def tell(self, position_ratio: float) -> None:
+        """How far it is, not too often: this share of the file has been read."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + PROGRESS_S
+        if self._about is None:
+            words = f"looking through {self._path.name}"
+        else:
+            words = f"reading {self._path.name}: {self._sums.records:,} records"
+        self._progress(f"{words}, {min(100.0, 100 * position_ratio):.0f} % of it")
+
     def take(self, kind: bytes, payload: bytes) -> None:
         """One message."""
         try:
             if kind == b"M":
                 self._about = _about(json.loads(payload))
+            elif kind == b"A" and self._about is not None:
+                self._about = _about({**self._about, **json.loads(payload)})
             elif kind == b"S":
                 self._take_stacks(json.loads(payload))
             elif kind == b"T":
@@ -309,12 +371,6 @@ class _Reading:
         self._waiting.clear()
         self._waiting_numbers = 0
         self._sums.take(records.reshape(-1, memray_sums.COLUMNS))
-        now = time.monotonic()
-        if now >= self._next:
-            self._next = now + 0.25
-            whole = int(self._about["records"]) if self._about else 0
-            share = f"{100 * self._sums.records / whole:.0f} % of " if whole else ""
-            self._progress(f"reading {self._path.name}: {share}{whole or self._sums.records:,} records")
 
     def _take_summed(self, kind: bytes, payload: bytes) -> None:
         numbers = array("q", payload).tolist()
@@ -345,6 +401,10 @@ class _Reading:
             reasons = dict.fromkeys(("count", "size_bytes", "temporary"), _REASONS["aggregated"])
         elif self._sums.too_many_alive:
             reasons = dict.fromkeys(("peak_bytes", "left_count", "left_bytes"), _REASONS["alive"])
+        # Of all together, also what memray does not charge to anybody.
+        peak = about["peak_bytes"]
+        if peak is None and not self._sums.too_many_alive:
+            peak = self._sums.largest_bytes
         return Allocations(
             pid=about["pid"],
             command=about["command"],
@@ -356,8 +416,7 @@ class _Reading:
             count=total.count,
             size_bytes=total.size_bytes,
             temporary=total.temporary,
-            # Of all together, also what memray does not charge to anybody.
-            peak_bytes=about["peak_bytes"],
+            peak_bytes=peak,
             left_count=total.left_count,
             left_bytes=total.left_bytes,
             lines=tuple(lines[:MAX_LINES]),
@@ -503,15 +562,15 @@ def _total(rows: Sequence[_Row]) -> _Row:
 def _is_cut_short(about: dict[str, Any]) -> bool:
     """Whether the capture ends before its writer was done: it crashed, or the file was cut off later."""
     begin, end, last = about["begin_ms"], about["end_ms"], about["last_ms"]
-    return bool(end <= begin or (last and end - last > LAG_MS))
+    return bool(about["cut_short"] or end <= begin or (last and end - last > LAG_MS))
 
 
 def _about(value: Any) -> dict[str, Any]:
     """The first message, checked. Raises ValueError, TypeError, KeyError."""
     numbers = {
-        name: min(max(0, int(value[name])), 1 << 60)
-        for name in ("records", "begin_ms", "end_ms", "last_ms", "peak_bytes", "pid")
+        name: min(max(0, int(value[name])), 1 << 60) for name in ("begin_ms", "end_ms", "last_ms", "pid")
     }
+    peak = value["peak_bytes"]
     for name in ("begin_ms", "end_ms", "last_ms"):
         numbers[name] = min(numbers[name], 1 << 42)  # the year 2109; ns of it fit 63 bits
     return {
@@ -519,6 +578,8 @@ def _about(value: Any) -> dict[str, Any]:
         "command": str(value["command"])[:MAX_TEXT],
         "python_allocators": value["python_allocators"] is True,
         "aggregated": value["aggregated"] is True,
+        "cut_short": value.get("cut_short") is True,
+        "peak_bytes": None if peak is None else min(max(0, int(peak)), 1 << 60),
     }
 
 

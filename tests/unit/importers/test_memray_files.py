@@ -12,7 +12,7 @@ import pytest
 
 from command_line import ftdiag
 from ftdiag.errors import RecordingError
-from ftdiag.importers import importer_of
+from ftdiag.importers import importer_of, memray_child
 from ftdiag.importers.memray import read_capture
 from ftdiag.model import Allocations, LineAllocations
 from ftdiag.recording.reader import Recording
@@ -57,6 +57,96 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "compressed": make(folder, "compressed.bin", "ALL_ALLOCATIONS", "compressed"),
         "aggregated": make(folder, "aggregated.bin", "AGGREGATED_ALLOCATIONS"),
     }
+
+
+LARGE = """
+import sys, memray
+
+def make(number):
+    return [str(each + 1000) for each in range(number)]
+
+kept = []
+with memray.Tracker(destination=memray.FileDestination(sys.argv[1], compress_on_exit=len(sys.argv) > 2),
+                    trace_python_allocators=True):
+    for number in range(1200):
+        kept.append(make(40))
+        del kept[:-200]
+"""
+
+
+@pytest.fixture(scope="module")
+def large_captures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Larger than what memray's reader is made on; one that ends in zeros, as memray leaves it at times."""
+    folder = tmp_path_factory.mktemp("large")
+    made = {name: folder / f"{name}.bin" for name in ("plain", "compressed", "padded", "cut")}
+    for name, more in (("plain", ()), ("compressed", ("compressed",))):
+        subprocess.run([sys.executable, "-c", LARGE, str(made[name]), *more], check=True, timeout=60)
+    whole = made["plain"].read_bytes().rstrip(b"\0")
+    made["padded"].write_bytes(whole + bytes(memray_child.LONG_TAIL_BYTES + 5000))
+    made["cut"].write_bytes(whole[: len(whole) * 2 // 3])
+    assert made["cut"].stat().st_size > memray_child.HEAD_BYTES
+    return made
+
+
+Said = list[tuple[bytes, bytes]]
+
+
+def said_of(path: Path, monkeypatch: pytest.MonkeyPatch, head_bytes: int) -> Said:
+    """What the reader's process would say."""
+    said: Said = []
+    monkeypatch.setattr(memray_child, "send", lambda kind, payload: said.append((kind, payload)))
+    monkeypatch.setattr(memray_child, "HEAD_BYTES", head_bytes)
+    memray_child.read(str(path))
+    return said
+
+
+@pytest.mark.parametrize("name", ["plain", "compressed", "padded", "cut"])
+def test_a_reader_made_on_the_beginning_reads_all(
+    large_captures: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a capture larger than its beginning WHEN read from that, and by a reader that looked through all
+    head_bytes = 1 << 14 if name == "compressed" else memray_child.HEAD_BYTES
+    quick = said_of(large_captures[name], monkeypatch, head_bytes)
+    plain = said_of(large_captures[name], monkeypatch, 1 << 40)
+
+    # THEN both pass on the same; the quick one leaves to us what only the other knows
+    assert [each for each in quick if each[0] not in b"MA"] == [each for each in plain if each[0] != b"M"]
+    first, other = json.loads(quick[0][1]), json.loads(plain[0][1])
+    assert first["peak_bytes"] is None
+    assert other["peak_bytes"] > 0
+    later = [json.loads(payload) for kind, payload in quick if kind == b"A"]
+    if name == "cut":
+        assert later == [{"last_ms": other["last_ms"], "peak_bytes": other["peak_bytes"], "cut_short": True}]
+    else:
+        assert later == []
+
+
+@pytest.mark.parametrize("name", ["plain", "padded", "cut"])
+def test_the_largest_heap_is_memrays(large_captures: dict[str, Path], name: str) -> None:
+    # GIVEN a large capture WHEN read THEN our largest heap is that of memray, and cut off is told from whole
+    from memray import FileReader
+
+    said: list[str] = []
+    capture = read_capture(large_captures[name], said.append)
+    with FileReader(large_captures[name]) as reader:
+        assert capture.peak_bytes == reader.metadata.peak_memory
+    assert capture.cut_short is (name == "cut")
+    assert said
+
+
+def test_another_memray_reads_what_ours_does_not(captures: dict[str, Path], tmp_path: Path) -> None:
+    # GIVEN a capture in a format that our memray does not know, and an interpreter whose memray does
+    data = bytearray(captures["full"].read_bytes())
+    data[7] ^= 0x7F
+    other = tmp_path / "other.bin"
+    other.write_bytes(data)
+    whole = captures["full"]
+    reader = tmp_path / "python"
+    reader.write_text(f'#!/bin/sh\nexec {sys.executable} "$1" "$2" "{whole}"\n')
+    reader.chmod(0o700)
+
+    # WHEN it is read THEN that interpreter's is asked
+    assert read_capture(other, quiet, fallback=str(reader)).count == read_capture(whole, quiet).count
 
 
 def quiet(words: str) -> None:
