@@ -118,7 +118,7 @@ SAMPLES: Final[tuple[Sample, ...]] = (
     _fixed("log_everything"),
     _shows("deadlock", "deadlock", line="with target.lock", threads=3, seconds=DEADLOCK_S),
     _shows("stuck_thread", "stuck-thread", line="with self._lock", threads=4, seconds=STUCK_S),
-    # Its workers are idle, in the words of all rules; docs/playbooks/pool-hangs.md says what to look at.
+    # It takes ten seconds to be a warning (stuck-thread); docs/playbooks/pool-hangs.md says what to look at.
     _healthy("pool_waits_for_itself", threads=4),
     _healthy("busy_lock"),
     _healthy("lock_per_thread"),

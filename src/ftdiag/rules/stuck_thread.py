@@ -1,11 +1,14 @@
-"""stuck-thread: a thread has not moved for long, in a wait that is none for work, while others progress."""
+"""stuck-thread: a thread has not moved for long, in a wait that is none for work, while others progress.
+
+Or a whole pool of threads, in tasks that wait for tasks: see `starved_pool`.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 from ftdiag.analysis.locks import STUCK_NS
-from ftdiag.model import Remedy
+from ftdiag.model import Finding, Remedy
 from ftdiag.rules.base import (
     WARNING_SCORE,
     Clear,
@@ -13,12 +16,14 @@ from ftdiag.rules.base import (
     Found,
     Need,
     NotApplicable,
+    Now,
     Rule,
     Threshold,
     Verdict,
     evidence,
     subject_of,
 )
+from ftdiag.rules.starved_pool import WAITED, starvation, starved_pool
 from ftdiag.rules.wording import place_in, program_frame, short, thread_names
 
 STANDING: Final = Threshold(
@@ -30,20 +35,30 @@ STANDING: Final = Threshold(
 
 
 def _judge(facts: Facts) -> Verdict:
+    stuck = () if facts.now is None else _stuck(facts, facts.now)
+    if stuck:
+        return Found(stuck)
+    pool = starved_pool(facts)
+    if pool is not None:
+        return Found((starvation(RULE, facts, pool),))
     if facts.now is None:
         return NotApplicable("the range does not reach the end of the recording")
-    dead = {edge.lock_number for cycle in facts.now.deadlocks for edge in cycle}
-    lock_of = {edge.waiter.index: edge for edge in facts.now.edges}
+    return Clear()
+
+
+def _stuck(facts: Facts, now: Now) -> tuple[Finding, ...]:
+    dead = {edge.lock_number for cycle in now.deadlocks for edge in cycle}
+    lock_of = {edge.waiter.index: edge for edge in now.edges}
     told_elsewhere = {
         lock.number for charge in facts.charges.locks if charge.rule_id != RULE.id for lock in charge.locks
     } | dead
     stuck = [
         each
-        for each in facts.now.stuck
+        for each in now.stuck
         if each.thread.index not in lock_of or lock_of[each.thread.index].lock_number not in told_elsewhere
     ]
     if not stuck:
-        return Clear()
+        return ()
     longest = max(stuck, key=lambda each: (each.since_ns, -each.thread.index))
     frame = program_frame(longest.stack)
     edge = lock_of.get(longest.thread.index)
@@ -57,49 +72,47 @@ def _judge(facts: Facts) -> Verdict:
     seconds = longest.since_ns / 1e9
     names = thread_names(each.thread for each in stuck)
     have = "has" if len(stuck) == 1 else "have"
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely",
-                least_score=WARNING_SCORE,
-                subject=subject_of(frame, thread=longest.thread.name),
-                summary=f"{names} {have} not moved for {seconds:.0f} s: {waits}.",
-                explanation=(
-                    "Same stack, no CPU time, and no wait for work, time or I/O, while other threads of the"
-                    " program worked. Whoever should wake it may have ended, may be waiting too, or holds"
-                    " the lock for very long."
+    return (
+        RULE.finding(
+            facts,
+            lost_cores=lost,
+            confidence="likely",
+            least_score=WARNING_SCORE,
+            subject=subject_of(frame, thread=longest.thread.name),
+            summary=f"{names} {have} not moved for {seconds:.0f} s: {waits}.",
+            explanation=(
+                "Same stack, no CPU time, and no wait for work, time or I/O, while other threads of the"
+                " program worked. Whoever should wake it may have ended, may be waiting too, or holds"
+                " the lock for very long."
+            ),
+            could_also_be=(
+                "a deadlock whose holders cannot be proven (acquire() and release() without `with`)",
+                "a wait inside a C library that is meant to be long",
+            ),
+            remedy=(
+                Remedy(
+                    "wait with a timeout and say what was waited for",
+                    "if not lock.acquire(timeout=10):\n    raise TimeoutError('who holds it?')",
                 ),
-                could_also_be=(
-                    "a deadlock whose holders cannot be proven (acquire() and release() without `with`)",
-                    "a wait inside a C library that is meant to be long",
-                ),
-                remedy=(
-                    Remedy(
-                        "wait with a timeout and say what was waited for",
-                        "if not lock.acquire(timeout=10):\n    raise TimeoutError('who holds it?')",
-                    ),
-                    Remedy(
-                        "release in `finally`, or use `with`: an exception between acquire() and release()"
-                        " keeps the lock for ever",
-                        "with lock: ...",
-                    ),
-                ),
-                verify=f"ftdiag attach {facts.pid} --format text: its stack changes",
-                evidence=(
-                    evidence("standing", seconds, "s", STANDING),
-                    evidence("threads", float(len(stuck)), "threads"),
+                Remedy(
+                    "release in `finally`, or use `with`: an exception between acquire() and release()"
+                    " keeps the lock for ever",
+                    "with lock: ...",
                 ),
             ),
-        )
+            verify=f"ftdiag attach {facts.pid} --format text: its stack changes",
+            evidence=(
+                evidence("standing", seconds, "s", STANDING),
+                evidence("threads", float(len(stuck)), "threads"),
+            ),
+        ),
     )
 
 
 RULE: Final = Rule(
     id="stuck-thread",
     title="A thread does not move any more",
-    needs=(Need.TICKS, Need.NOW),
-    thresholds=(STANDING,),
+    needs=(Need.TICKS,),
+    thresholds=(STANDING, WAITED),
     judge=_judge,
 )

@@ -1,0 +1,104 @@
+"""A pool of which every worker waits for a task, inside a task: nobody may be left to run it.
+
+Part of stuck-thread. In: facts. Out: `StarvedPool`. A worker of `concurrent.futures.thread` that has nothing
+to do waits in `_worker`; one that waits for a future stands in `Future.result`, `wait` or `as_completed`,
+called by its task. Whether the future is one of the same pool cannot be read from outside: it is a warning
+only when it has lasted for long.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag.model import Finding, Frame, Remedy, ThreadMetrics
+from ftdiag.rules.base import WARNING_SCORE, Facts, Rule, Threshold, evidence, subject_of
+from ftdiag.rules.wording import is_file, place_in, program_frame, stem, thread_names
+
+WAITED: Final = Threshold(
+    "waited_inside_a_task",
+    3.0,
+    "s",
+    "every worker of a pool waits for a future for all of the range, without any CPU time to speak of",
+)
+LONG_S: Final = 10.0
+"""From here on it is a warning; a task that other pools or processes work for is mostly done by then."""
+ALL: Final = 0.98
+"""Share of the range that counts as all of it: the rest is ticks at its ends."""
+FUTURES: Final = frozenset({"Future.result", "futures.wait", "futures.as_completed"})
+"""Waits for futures, in the words of sources.waitpoints."""
+
+
+@dataclass(frozen=True, slots=True)
+class StarvedPool:
+    """A pool, and the line of the program at which its workers wait."""
+
+    workers: tuple[ThreadMetrics, ...]
+    frame: Frame | None
+
+
+def starved_pool(facts: Facts) -> StarvedPool | None:
+    """The largest pool of which no worker is left; `None` without one, or for too short a range."""
+    duration = facts.metrics.duration_ns
+    if duration < WAITED.value * 1e9:
+        return None
+    pools: dict[str, list[ThreadMetrics]] = {}
+    for thread in facts.threads:
+        if any(
+            is_file(frame, "concurrent/futures/thread.py") and frame.function == "_worker"
+            for frame in thread.latest_stack
+        ):
+            pools.setdefault(stem(thread.info.name), []).append(thread)
+    starved = [
+        workers
+        for _, workers in sorted(pools.items())
+        if all(_waits_in_a_task(worker, duration) for worker in workers)
+    ]
+    if not starved:
+        return None
+    workers = max(starved, key=len)
+    return StarvedPool(tuple(workers), program_frame(workers[0].latest_stack))
+
+
+def _waits_in_a_task(worker: ThreadMetrics, duration: int) -> bool:
+    waited = sum(spent for wait, spent in worker.waits if wait.detail in FUTURES)
+    return waited >= ALL * duration
+
+
+def starvation(rule: Rule, facts: Facts, pool: StarvedPool) -> Finding:
+    """The finding about one pool."""
+    seconds = facts.metrics.duration_ns / 1e9
+    names = thread_names(worker.info for worker in pool.workers)
+    count = len(pool.workers)
+    whole = f"{names}, the only worker of its pool, waits" if count == 1 else f"{names}, all of a pool, wait"
+    return rule.finding(
+        facts,
+        lost_cores=0.0,
+        confidence="possible",
+        least_score=WARNING_SCORE if seconds >= LONG_S else 0.0,
+        subject=subject_of(pool.frame),
+        summary=(
+            f"{whole} at {place_in(pool.frame)} for a future, inside a task, and did nothing else for"
+            f" {seconds:.0f} s: if the future is of the same pool, nobody is left to run it."
+        ),
+        explanation=(
+            "A worker without work waits in `_worker`; these wait for a result, called by a task that they"
+            " run. Which pool the result is to come from cannot be read from outside. A pool whose tasks"
+            " wait for tasks of the same pool stands still as soon as every worker waits, and CPU use falls"
+            " to nothing."
+        ),
+        could_also_be=("tasks that wait for another pool or for processes, whose work takes this long",),
+        remedy=(
+            Remedy(
+                "give the inner tasks a pool of their own",
+                "inner = ThreadPoolExecutor()      # only for tasks that wait for nobody\n"
+                "future = inner.submit(render_image, page)",
+            ),
+            Remedy("do not wait in a task: return, and go on in a callback or in who submits"),
+        ),
+        verify=f"ftdiag attach {facts.pid} --format text: the workers' stacks change",
+        evidence=(
+            evidence("waited_inside_a_task", seconds, "s", WAITED),
+            evidence("threads", float(count), "threads"),
+        ),
+    )
