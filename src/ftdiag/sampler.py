@@ -666,7 +666,7 @@ class Sampler:
             if select.select([self._pidfd], [], [], 0)[0]:
                 self._target_gone(now)
                 return
-            command = procfs.read_command_line(self._pid)
+            command = procfs.read_new_command_line(self._pid)
             self._end = End(EndReason.EXECED, f"the process replaced itself (exec): {command}", now)
 
     def _target_gone(self, now: int) -> None:

@@ -30,6 +30,8 @@ SOCKET_LOOK_SHARE: Final = 0.005
 MAX_SCHED_BYTES: Final = 4096
 _MIGRATIONS: Final = b"se.nr_migrations"
 MAX_COMMAND_BYTES: Final = 65_536
+EXEC_TAKES_S: Final = 2.0
+"""How long a program's start is waited for; a moment, unless others want every core."""
 MAX_SOCKET_LINES: Final = 200_000
 """Lines of /proc/PID/net/* searched for a socket."""
 MAX_DESCRIBED_DESCRIPTORS: Final = 10_000
@@ -84,6 +86,18 @@ def read_command_line(pid: int) -> str:
             return f"[{read_process_stat(pid).name}]"
         return "?"
     return raw.rstrip(b"\0").replace(b"\0", b" ").decode("utf-8", "replace")
+
+
+def read_new_command_line(pid: int) -> str:
+    """The command line of a process that is seen to have replaced its program.
+
+    The kernel shows the new file as soon as the old memory is gone, and the arguments when exec is almost over
+    (create_elf_tables in fs/binfmt_elf.c): until then there are none.
+    """
+    deadline = time.monotonic() + EXEC_TAKES_S
+    while (command := read_command_line(pid)).startswith("[") and time.monotonic() < deadline:
+        time.sleep(0.002)
+    return command
 
 
 TELLING_VARIABLES: Final = re.compile(
