@@ -91,8 +91,8 @@ def read_command_line(pid: int) -> str:
 def read_new_command_line(pid: int) -> str:
     """The command line of a process that is seen to have replaced its program.
 
-    The kernel shows the new file as soon as the old memory is gone, and the arguments when exec is almost over
-    (create_elf_tables in fs/binfmt_elf.c): until then there are none.
+    The kernel shows the new file as soon as the old memory is gone, and the arguments when exec is almost
+    over (create_elf_tables in fs/binfmt_elf.c): until then there are none.
     """
     deadline = time.monotonic() + EXEC_TAKES_S
     while (command := read_command_line(pid)).startswith("[") and time.monotonic() < deadline:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,11 +11,11 @@ from ftdiag.sources import procfs
 
 
 @pytest.fixture
-def exec_in_progress(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def exec_in_progress(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A process whose arguments are not there yet at the first looks."""
     shown = ["[sleep]", "[sleep]", "[sleep]", "sleep 1000"]
     monkeypatch.setattr(procfs, "read_command_line", lambda _pid: shown.pop(0) if shown[1:] else shown[0])
-    yield shown
+    return shown
 
 
 def test_the_arguments_of_a_program_that_is_just_started_are_waited_for(exec_in_progress: list[str]) -> None:
