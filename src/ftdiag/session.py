@@ -621,6 +621,8 @@ class Session:
         }
 
 
+LEAST_TO_MISS_ONE: Final = 10
+"""Windows of a range from which on the last one may lack the CPU time of the process."""
 UNSEEN_SHARE: Final = 0.1
 """With more than this share of the CPU time used by threads that were not seen, efficiency is not known."""
 _UNSEEN: Final = (
@@ -674,7 +676,9 @@ def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int,
     `cpu_ns` is the CPU time of the threads that were seen, `sampler_ns` what looking at them took.
     """
     whole = [reading.cpu_ns for reading in process if reading.cpu_ns is not None]
-    own_ns = max(cpu_ns, sum(whole)) if len(whole) == len(process) and whole else None
+    # The window in which a program ends has no reading: of a longer range its part of the sum is small.
+    but_last = len(process) >= LEAST_TO_MISS_ONE and process[-1].cpu_ns is None
+    own_ns = max(cpu_ns, sum(whole)) if whole and len(whole) == len(process) - but_last else None
     busy = [reading.machine_busy_ns for reading in process if reading.machine_busy_ns is not None]
     throttled = [reading.throttled_ns for reading in process if reading.throttled_ns is not None]
     if metrics.duration_ns <= 0:

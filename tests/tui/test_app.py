@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from textual.command import CommandList
 from textual.widgets import Input
 
 from ftdiag.errors import RecordingError
@@ -659,3 +660,12 @@ async def test_nothing_blocks_while_the_source_is_slow() -> None:
         assert not answer.is_set()
         answer.set()
         await until(pilot, lambda: app.view.snapshot is not None)
+
+
+async def test_the_command_palette_and_notices_are_ascii_too() -> None:
+    async with driving(contended(), ascii_only=True, theme=SIXTEEN) as (app, pilot):
+        await go(pilot, "y", "ctrl+p")
+        commands = len(list(app.get_system_commands(app.screen)))
+        await until(pilot, lambda: app.screen.query_one(CommandList).option_count == commands)
+        # An empty field says what it is for with an ellipsis of Textual's own.
+        assert {c for c in screen_text(app) if not c.isascii()} <= {"…"}

@@ -19,7 +19,7 @@ from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.panes.evidence import finding_text, leads_to
-from ftdiag.tui.panes.hot import HotTable
+from ftdiag.tui.panes.hot import HotPane, HotTable
 from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
@@ -313,6 +313,10 @@ async def test_e_opens_the_line_in_the_editor(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(CockpitApp, "suspend", suspend)
         await go(pilot, "e")
         assert ran == [["ed", "--quiet", "+88", "/srv/app/cache.py"]]
+        # A function opens where it is defined, not at the top of its file.
+        app.query_one(HotPane).line_in = lambda _: 77  # type: ignore[method-assign]
+        await go(pilot, "m", "e")
+        assert ran[1] == ["ed", "--quiet", "+77", "/srv/app/cache.py"]
 
 
 def test_source_files_are_bounded_and_regular(tmp_path: Path) -> None:
@@ -503,4 +507,27 @@ async def test_threads_gone_unseen_are_named_where_they_are_why() -> None:
     picture = contended()
     metrics = replace(picture.metrics, unseen_threads_cores=0.8, useful_cores=None)
     async with driving(replace(picture, metrics=metrics), (120, 40)) as (app, _):
-        assert "(0.80 by unseen threads); useful not measured" in screen_text(app)
+        assert "(0.80 unseen threads); useful not measured" in screen_text(app)
+
+
+async def test_short_lived_threads_do_not_come_before_those_with_the_time() -> None:
+    # GIVEN a thread that spent all of its few milliseconds on a core
+    picture = contended()
+    brief = replace(picture.threads[1], cpu_ns=2_000_000, alive_ns=2_000_000)
+    brief = replace(brief, info=replace(brief.info, index=99, name="brief"))
+    async with driving(replace(picture, threads=(*picture.threads, brief)), (120, 40)) as (app, pilot):
+        await go(pilot, "2")
+        names = [row.thread.info.name for row in app.query_one(ThreadsPane).rows]
+        assert names.index("worker-0") < names.index("brief")
+
+
+async def test_what_is_missing_for_one_reason_is_said_once() -> None:
+    picture = contended()
+    quality = replace(
+        picture.quality, not_measured=dict.fromkeys(("useful_cores", "efficiency_ratio"), "why so")
+    )
+    async with driving(replace(picture, quality=quality), (120, 40)) as (app, pilot):
+        await go(pilot, "7")
+        text = screen_text(app)
+        assert text.count("why so") == 1
+        assert "for the same reason: efficiency" in text

@@ -234,6 +234,9 @@ class CockpitApp(App[None]):
         for mine in THEMES:
             self.register_theme(mine)
         self.theme = theme or theme_for(self.console.color_system, self.no_color)
+        if self._ascii_only:
+            # Textual's own widgets draw borders and a magnifying glass.
+            self.add_class("-ascii")
         if self._ascii_only or self.theme in (PLAIN, SIXTEEN):
             # Scroll bars are drawn with colours and block characters; the position is in the title anyway.
             self.add_class("-no-bars")
@@ -641,7 +644,7 @@ class CockpitApp(App[None]):
             return
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         try:
-            command = [*shlex.split(editor), f"+{frame.line or 1}", source.path]
+            command = [*shlex.split(editor), f"+{self._pages.hot.line_in(source) or 1}", source.path]
             with self.suspend():
                 subprocess.run(command, check=False)
         except SuspendNotSupported:

@@ -341,7 +341,7 @@ def _paint_call(row: TreeRow, width: int, look: Look) -> list[Segment]:
 TREE_COLUMNS: tuple[Column[TreeRow], ...] = (
     Column(
         key="icicle",
-        title="share of all time",
+        title="share of time",
         least=16,
         grow=2,
         sort=lambda row: row.position,
@@ -630,7 +630,7 @@ class HotPane(Container):
             return
         hot = snapshot.hot
         text = source
-        line = frame.line if frame.line is not None else _definition(source, frame.function)
+        line = self.line_in(source)
 
         def make(width: int, look: Look) -> Lines:
             return source_lines(text, hot, line, width, look)
@@ -643,6 +643,13 @@ class HotPane(Container):
                 self._source.to_top()
             else:
                 self._source.centre(line)
+
+    def line_in(self, source: SourceLines) -> int | None:
+        """The line of a text that is meant by the cursor: a function is where it is defined."""
+        frame = self.frame
+        if frame is None:
+            return None
+        return frame.line if frame.line is not None else _definition(source, frame.function)
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Go to the source, to scroll it."""

@@ -143,8 +143,9 @@ def cores_line(name: str, bar: list[Segment], words: str, width: int, look: Look
     room = max(0, width - LABEL - 3 - sum(segment.cell_length for segment in bar))
     if width_of(look.safe(words)) > room:
         # No figure is cut in two: the last parts go.
-        kept = look.cut(words, room - 1).rpartition(", ")[0]
-        words = f"{kept}, {look.ellipsis}" if kept else words
+        kept = look.cut(words, room - 1)
+        end = max(kept.rfind(", "), kept.rfind("; "))
+        words = f"{kept[: end + 2]}{look.ellipsis}" if end > 0 else words
     return [
         Segment(" "),
         look.cell(name, LABEL, look.muted),
@@ -190,7 +191,7 @@ def useful_words(snapshot: Snapshot) -> str:
         return "CPU time not measured"
     if metrics.useful_cores is None:
         unseen = metrics.unseen_threads_cores or 0.0
-        by = f" ({cores(unseen)} by unseen threads)" if unseen >= SAID_UNSEEN_CORES else ""
+        by = f" ({cores(unseen)} unseen threads)" if unseen >= SAID_UNSEEN_CORES else ""
         return f"{cores(metrics.on_cpu_cores)}{of} on CPU{by}; useful not measured"
     efficiency = (
         "" if metrics.efficiency_ratio is None else f"; efficiency {percent(metrics.efficiency_ratio)}"

@@ -140,7 +140,8 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
         "CPU%",
         5,
         lambda row: _percent(row.cpu_ratio),
-        sort=lambda row: (row.cpu_ratio or 0.0, _waiting_share(row)),
+        # By time, not by the share that is shown: a thread that lived for a millisecond had all of it.
+        sort=lambda row: (row.thread.cpu_ns, _waiting_share(row)),
         style=_cpu_style,
         right=True,
         descending=True,
@@ -160,7 +161,7 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
         "RQ%",
         4,
         lambda row: _percent(row.run_queue_ratio),
-        sort=lambda row: row.run_queue_ratio or 0.0,
+        sort=lambda row: row.thread.run_queue_ns,
         style=_run_queue_style,
         right=True,
         descending=True,

@@ -67,11 +67,20 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     lines += heading("Not measured, why, and how to get it", width, look)
     if not quality.not_measured:
         lines += prose("everything was measured", width, look, look.good)
-    for name, why in list(quality.not_measured.items())[:MAX_GAPS]:
-        lines += figure(_WORDS.get(name, name.replace("_", " ")), why, width, look)
+    missing: dict[str, list[str]] = {}
+    for name, why in quality.not_measured.items():
+        missing.setdefault(why, []).append(name)
+    for why, names in list(missing.items())[:MAX_GAPS]:
+        # Said once for all that is missing for the same reason.
+        lines += figure(_WORDS.get(names[0], names[0].replace("_", " ")), why, width, look)
+        if len(names) > 1:
+            others = ", ".join(_WORDS.get(name, name.replace("_", " ")) for name in names[1:])
+            lines += figure("", f"for the same reason: {others}", width, look, look.muted)
         # Where machine code was sampled, it is something else that is missing.
-        if name in HOW_TO_GET and not (name == "useful_cores" and snapshot.metrics.on_cpu_is_split):
-            lines += figure("", HOW_TO_GET[name], width, look, look.accent)
+        for name in names:
+            if name in HOW_TO_GET and not (name == "useful_cores" and snapshot.metrics.on_cpu_is_split):
+                lines += figure("", HOW_TO_GET[name], width, look, look.accent)
+                break
     lines += heading("Gaps: what could not be read", width, look)
     if not quality.gaps:
         lines += prose("none", width, look, look.good)
