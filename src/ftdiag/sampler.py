@@ -67,7 +67,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.sampling.holders import Holders
-from ftdiag.sampling.thread import SCHEDSTAT_BYTES, Observation, SampledThread
+from ftdiag.sampling.thread import Observation, SampledThread
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
@@ -99,9 +99,13 @@ MAX_NATIVE_FRAMES: Final = 50_000
 LAST_READING_S: Final = 0.2
 """How long the end of a recording waits for a reading of the memory that is under way."""
 NOT_MEASURED_PREFIX: Final = "not measured: "
-_SCHEDSTAT_SIZES: Final = repeat(SCHEDSTAT_BYTES)
+_SCHEDSTAT_SIZES: Final = repeat(procfs.SCHEDSTAT_BYTES)
 _STARTS: Final = repeat(0)
-SYSCALL_BYTES: Final = 256
+GONE: Final = (errno.ESRCH, errno.ENOENT)
+"""What the files of a thread that has ended answer."""
+THREADS_SHARE: Final = 2 / 3
+"""Part of the descriptors that may be kept open which are for the files of threads, the rest is for native
+samples. While more than half of it is left, both files of a thread stay open, then schedstat, then none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +245,9 @@ class Sampler:
         self._cpu_base_ns = 0
         self._native_counts: Counter[tuple[int, int, int, int]] = Counter()
         self._native_frames: dict[str | None, int] = {}
-        self._native, self.native_state = self._open_native()
+        free = procfs.free_descriptors()
+        self._descriptors = self._descriptors_left = int(THREADS_SHARE * free)
+        self._native, self.native_state = self._open_native(free - self._descriptors)
         self._memory_watch = MemoryWatch(options.pid, self._known_runtime() if free_threaded else None)
 
     def attach(self, sink: RecordingSink) -> None:
@@ -269,12 +275,13 @@ class Sampler:
         """The interpreter's state, if its layout is known."""
         return self._runtime
 
-    def _open_native(self) -> tuple[NativeSampler | None, str]:
-        """The sampler of machine code, and in words how it samples or why it cannot."""
+    def _open_native(self, most: int) -> tuple[NativeSampler | None, str]:
+        """The sampler of machine code of at most so many threads at once, and in words how it samples or why
+        it cannot."""
         if not self._options.native_rate_hz:
             return None, f"{NOT_MEASURED_PREFIX}switched off"
         try:
-            native = NativeSampler(self._pid, self._options.native_rate_hz, self._runtime)
+            native = NativeSampler(self._pid, self._options.native_rate_hz, self._runtime, most)
         except PermissionRefused as refusal:
             why = refusal.what if refusal.hint is None else f"{refusal.what} ({refusal.hint})"
             return None, f"{NOT_MEASURED_PREFIX}{why}"
@@ -367,7 +374,7 @@ class Sampler:
             # The bulk of a tick when most threads are idle: no bytecode runs between the reads.
             lines = list(map(os.pread, [t.schedstat_fd for t in threads], _SCHEDSTAT_SIZES, _STARTS))
         except OSError:
-            lines = [_read_start(thread.schedstat_fd) for thread in threads]
+            lines = [_schedstat_of(thread) for thread in threads]
         for thread, schedstat in zip(threads, lines, strict=True):
             if schedstat is None:
                 gone.append(thread)
@@ -434,9 +441,9 @@ class Sampler:
     def _syscall_line(self, thread: SampledThread) -> bytes | None:
         """What the kernel says of a thread's system call; empty if it does not say, `None` if it is gone."""
         try:
-            return os.pread(thread.syscall_fd, SYSCALL_BYTES, 0)
+            return thread.files.syscall()
         except OSError as error:
-            return None if error.errno in (errno.ESRCH, errno.ENOENT) else b""
+            return None if error.errno in GONE else b""
 
     def _blocked(
         self, thread: SampledThread, blocked: Blocked, stack: int, innermost: PythonThread | None
@@ -537,14 +544,20 @@ class Sampler:
         if len(self._threads) >= MAX_THREADS:
             self._gaps["threads", f"more than {MAX_THREADS} threads at once"] += 1
             return
+        left = self._descriptors_left
+        keep = 2 if left > self._descriptors // 2 else int(left > 0)
         try:
-            files = procfs.ThreadFiles(self._pid, tid)
+            files = procfs.ThreadFiles(self._pid, tid, keep)
         except (FileNotFoundError, ProcessLookupError):
             self._gaps["threads", "ended before they could be looked at"] += 1
             return
         except OSError as error:
             self._gaps["threads", f"files could not be opened: {os.strerror(error.errno or 0)}"] += 1
             return
+        self._descriptors_left -= files.kept
+        if not keep:
+            why = "looked at with more effort: the limit of open files is low (ulimit -n)"
+            self._gaps["threads", why] += 1
         info = ThreadInfo(
             index=self._next_index,
             tid=tid,
@@ -557,7 +570,7 @@ class Sampler:
         thread = SampledThread(info, files, now)
         thread.run_start = tick
         with suppress(OSError, ValueError, IndexError):
-            thread.schedstat = os.pread(files.schedstat_fd, SCHEDSTAT_BYTES, 0)
+            thread.schedstat = files.schedstat()
             cpu, run_queue, _ = thread.schedstat.split()
             if info.started_ns is None:
                 # Was there before us: what it did earlier does not count.
@@ -600,6 +613,7 @@ class Sampler:
         self._holders.forget(thread)
         if self._native is not None:
             self._native.remove_thread(thread.info.tid)
+        self._descriptors_left += thread.files.kept
         thread.files.close()
         thread.info = replace(thread.info, ended_ns=thread.seen_ns)
         self._sink.put_thread(thread.info)
@@ -805,12 +819,12 @@ class Sampler:
         counters.migrations.append(changes[4])
 
 
-def _read_start(descriptor: int) -> bytes | None:
-    """A schedstat line; `None` when the thread is gone."""
+def _schedstat_of(thread: SampledThread) -> bytes | None:
+    """A schedstat line; `None` when the thread is gone, the one before where it cannot be read."""
     try:
-        return os.pread(descriptor, SCHEDSTAT_BYTES, 0)
-    except OSError:
-        return None
+        return thread.files.schedstat()
+    except OSError as error:
+        return None if error.errno in GONE else thread.schedstat
 
 
 def _at_most(value: int | None, limit: int) -> int | None:

@@ -116,6 +116,21 @@ class TestAttach:
         again = ftdiag("report", kept, env=scratch)
         assert again.out == ran.out
 
+    def test_more_threads_than_open_files(self, workload: Workload, scratch: dict[str, str | None]) -> None:
+        # GIVEN a program with more threads than we may have open files
+        pid = workload("idle_pool", "--threads", "150")
+
+        # WHEN it is looked at
+        low = ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh")
+        ran = ftdiag("attach", pid, "--duration", "1", "--format", "json", env=scratch, prefix=low)
+
+        # THEN every thread is there, and what that costs is said
+        assert ran.status == 0, ran.err
+        assert ran.json["metrics"]["threads"] > 128
+        gaps = {gap["why"] for gap in ran.json["quality"]["gaps"]}
+        assert any("limit of open files" in why for why in gaps)
+        assert not any("could not be opened" in why for why in gaps)
+
     def test_cockpit(self, workload: Workload, scratch: dict[str, str | None]) -> None:
         pid = workload("hot_lock", "--threads", "2")
 

@@ -228,7 +228,7 @@ class ExternalSampler(Sampler):
         except FtdiagError:
             return None
 
-    def _open_native(self) -> tuple[NativeSampler | None, str]:
+    def _open_native(self, most: int) -> tuple[NativeSampler | None, str]:
         who = "py-spy reads its stacks" if self._problem is None else "its stacks are not read"
         return None, f"{NOT_MEASURED_PREFIX}machine code is not joined to Python lines where {who}"
 

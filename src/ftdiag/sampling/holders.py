@@ -11,14 +11,13 @@ change only when the answer does.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
-from ftdiag.sampling.thread import SCHEDSTAT_BYTES, SampledThread
+from ftdiag.sampling.thread import SampledThread
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import LockReader, LockWait, calls_from
 from ftdiag.sources.waits import WaitReader
@@ -226,7 +225,7 @@ class Holders:
         ran = []
         for thread in queue.heads():
             with suppress(OSError):
-                schedstat = os.pread(thread.schedstat_fd, SCHEDSTAT_BYTES, 0)
+                schedstat = thread.files.schedstat()
                 if schedstat != thread.schedstat:
                     thread.schedstat = schedstat
                     ran.append(thread)

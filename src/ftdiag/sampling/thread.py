@@ -5,14 +5,10 @@ In: the thread's files, and what each tick sees. Out: the runs of equal observat
 
 from __future__ import annotations
 
-from typing import Final
-
 from ftdiag.model import NO_STACK, ThreadInfo
 from ftdiag.sources import procfs
 from ftdiag.sources.interpreter import PythonThread
 from ftdiag.sources.locks import LockWait
-
-SCHEDSTAT_BYTES: Final = 96
 
 Observation = tuple[int, int, int, int, int]
 """State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
@@ -43,14 +39,12 @@ class SampledThread:
         "sections",
         "seen_ns",
         "settled",
-        "syscall_fd",
     )
 
     def __init__(self, info: ThreadInfo, files: procfs.ThreadFiles, now_ns: int) -> None:
         self.info = info
         self.files = files
         self.schedstat_fd = files.schedstat_fd
-        self.syscall_fd = files.syscall_fd
         self.python: list[PythonThread] = []
         self.attempts = 0
         self.schedstat = b""

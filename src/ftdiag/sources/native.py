@@ -273,14 +273,16 @@ class NativeSampler:
     Raises PermissionRefused, with the remedy, if perf events are not permitted; TargetGone.
     """
 
-    def __init__(self, pid: int, rate_hz: float, runtime: Runtime) -> None:
+    def __init__(self, pid: int, rate_hz: float, runtime: Runtime, most: int = MAX_EVENTS) -> None:
+        """`most` threads are sampled at once; where there are more, they take turns."""
+        self._most = max(1, min(most, MAX_EVENTS))
         self.kernel_included = kernel_permitted(pid)
         self.period_ns = int(1e9 / rate_hz)
         self._classifier = Classifier(pid, runtime.image, kernel=self.kernel_included)
         self._pages = buffer_pages(rate_hz)
         self._events: dict[int, ThreadEvent] = {}
         self._waiting: deque[int] = deque()
-        self._limit = MAX_EVENTS
+        self._limit = self._most
         self._pending: list[RawSample] = []
         self._lost = 0
         self._damaged = 0
@@ -339,7 +341,7 @@ class NativeSampler:
         if self._refreshes % RELOAD_EVERY == 0:
             self._classifier.lines.age()
         if self._waiting:
-            self._limit = min(MAX_EVENTS, 2 * self._limit)  # perhaps there is more memory now
+            self._limit = min(self._most, 2 * self._limit)  # perhaps there is more memory now
             self._promote()
             self._take_turns()
 

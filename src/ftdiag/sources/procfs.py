@@ -21,6 +21,10 @@ from typing import Final
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 
 MAX_STAT_BYTES: Final = 4096
+SCHEDSTAT_BYTES: Final = 96
+SYSCALL_BYTES: Final = 256
+SPARE_DESCRIPTORS: Final = 64
+"""Descriptors that stay free for what is opened for a moment: the recording's files, maps, libraries."""
 MAX_SOCKET_LOOK_S: Final = 0.03
 """After so long a look at one kind of sockets ends; those not seen by then have no peer."""
 SOCKET_CREDIT_S: Final = 0.1
@@ -207,34 +211,68 @@ class SwitchesAndFaults:
 
 
 class ThreadFiles:
-    """The /proc files of one thread, kept open.
+    """The /proc files of one thread. `keep` says how many of them stay open: schedstat, then syscall.
 
-    Raises FileNotFoundError/ProcessLookupError on construction when the thread is gone, PermissionRefused
-    when the kernel does not let us see its system calls.
+    What does not stay open is opened for each reading, which takes several times as long; its descriptor is
+    -1. Raises FileNotFoundError/ProcessLookupError on construction when the thread is gone, OSError when
+    there are too many open files, PermissionRefused when the kernel does not let us see its system calls.
     """
 
     __slots__ = ("_directory", "schedstat_fd", "syscall_fd", "tid")
 
-    def __init__(self, pid: int, tid: int) -> None:
+    def __init__(self, pid: int, tid: int, keep: int = 2) -> None:
         self.tid = tid
         self._directory = f"/proc/{pid}/task/{tid}"
-        self.schedstat_fd = os.open(f"{self._directory}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        self.schedstat_fd = self.syscall_fd = -1
+        schedstat = os.open(f"{self._directory}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+        if keep >= 1:
+            self.schedstat_fd = schedstat
+        else:
+            os.close(schedstat)
         try:
-            self.syscall_fd = os.open(f"{self._directory}/syscall", os.O_RDONLY | os.O_CLOEXEC)
+            syscall = os.open(f"{self._directory}/syscall", os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:
-            os.close(self.schedstat_fd)
+            self.close()
             raise PermissionRefused(
                 f"the kernel refuses to show the system calls of process {pid}",
                 f"ftdiag doctor {pid}   says which permission is missing and how to give it",
             ) from None
         except OSError:
-            os.close(self.schedstat_fd)
+            self.close()
             raise
+        if keep >= 2:
+            self.syscall_fd = syscall
+        else:
+            os.close(syscall)
+
+    @property
+    def kept(self) -> int:
+        """How many descriptors are open."""
+        return (self.schedstat_fd >= 0) + (self.syscall_fd >= 0)
 
     def close(self) -> None:
         """Close the files."""
-        os.close(self.schedstat_fd)
-        os.close(self.syscall_fd)
+        for descriptor in (self.schedstat_fd, self.syscall_fd):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.schedstat_fd = self.syscall_fd = -1
+
+    def schedstat(self) -> bytes:
+        """The line of schedstat. Raises OSError, ENOENT or ESRCH when the thread is gone."""
+        return self._read(self.schedstat_fd, "schedstat", SCHEDSTAT_BYTES)
+
+    def syscall(self) -> bytes:
+        """The line of syscall. Raises OSError, ENOENT or ESRCH when the thread is gone."""
+        return self._read(self.syscall_fd, "syscall", SYSCALL_BYTES)
+
+    def _read(self, descriptor: int, name: str, size: int) -> bytes:
+        if descriptor >= 0:
+            return os.pread(descriptor, size, 0)
+        descriptor = os.open(f"{self._directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, size)
+        finally:
+            os.close(descriptor)
 
     def name(self) -> str | None:
         """The OS name (at most 15 bytes); `None` if the thread is gone."""
@@ -304,6 +342,12 @@ def raise_descriptor_limit() -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         return wanted
     return soft
+
+
+def free_descriptors() -> int:
+    """How many files may be kept open for long, after what is open now and `SPARE_DESCRIPTORS`."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(0, limit - len(os.listdir("/proc/self/fd")) - SPARE_DESCRIPTORS)
 
 
 def rss_bytes(pid: int) -> int | None:

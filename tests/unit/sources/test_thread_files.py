@@ -1,0 +1,52 @@
+"""The files of a thread, with as many of them open as there are descriptors for."""
+
+from __future__ import annotations
+
+import os
+import resource
+import threading
+
+import pytest
+
+from ftdiag.sources import procfs
+from ftdiag.sources.procfs import ThreadFiles, free_descriptors
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+def test_what_is_kept_open_makes_no_difference_to_what_is_read(keep: int) -> None:
+    # GIVEN the files of a thread that sleeps
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, daemon=True)
+    thread.start()
+    assert thread.native_id is not None
+    files = ThreadFiles(os.getpid(), thread.native_id, keep)
+    try:
+        # WHEN they are read THEN there are three numbers, and a line about a system call or about running
+        assert files.kept == keep
+        assert len(files.schedstat().split()) == 3
+        assert files.syscall().split()
+        # AND when the thread is gone, that is what they say
+        ended.set()
+        thread.join(30)
+        for read in (files.schedstat, files.syscall):
+            with pytest.raises((FileNotFoundError, ProcessLookupError)):
+                _until_gone(read)
+    finally:
+        ended.set()
+        files.close()
+    assert files.kept == 0
+
+
+def _until_gone(read: object) -> None:
+    """A thread that was joined is for a moment still there for the kernel."""
+    assert callable(read)
+    for _ in range(100_000):
+        read()
+
+
+def test_some_descriptors_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a limit of 1,024 open files WHEN asked THEN what is open and some spare ones are taken off
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
+    assert 0 < free_descriptors() < 1024 - procfs.SPARE_DESCRIPTORS
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (16, 16))
+    assert free_descriptors() == 0
