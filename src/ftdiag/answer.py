@@ -167,7 +167,8 @@ def _imported(snapshot: Snapshot, shown: Shown) -> Answer:
     share = share_words(snapshot.hot[0].total_ns, _alive_ns(snapshot))
     line = "" if frame.line is None else f":{frame.line}"
     return Answer(
-        told, f"most are in {shown(frame.function)}: {share} of them at {shown(frame.filename)}{line}."
+        told,
+        f"most samples are in {shown(frame.function)}: {share} of them at {shown(frame.filename)}{line}.",
     )
 
 

@@ -314,7 +314,7 @@ async def test_e_opens_the_line_in_the_editor(monkeypatch: pytest.MonkeyPatch) -
         await go(pilot, "e")
         assert ran == [["ed", "--quiet", "+88", "/srv/app/cache.py"]]
         # A function opens where it is defined, not at the top of its file.
-        app.query_one(HotPane).line_in = lambda _: 77  # type: ignore[method-assign]
+        monkeypatch.setattr(app.query_one(HotPane), "line_in", lambda _: 77)
         await go(pilot, "m", "e")
         assert ran[1] == ["ed", "--quiet", "+77", "/srv/app/cache.py"]
 
@@ -501,6 +501,12 @@ async def test_what_a_file_has_no_counters_of_is_said_to_be_not_measured() -> No
         await go(pilot, "G")
         assert "not measured" in screen_text(app)
         assert "forced" not in screen_text(app)
+        # AND neither the overview nor the chain of factors draws what was not measured
+        await go(pilot, "1")
+        assert "cores on CPU over time" not in screen_text(app)
+        assert screen_text(app).count("not measured: there are only samples") == 1
+        await go(pilot, "5")
+        assert screen_text(app).count("not measured: there are only samples") >= 2
 
 
 async def test_threads_gone_unseen_are_named_where_they_are_why() -> None:

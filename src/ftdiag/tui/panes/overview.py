@@ -38,7 +38,11 @@ MAX_GONE: Final = 20
 LEAST_FIGURES: Final = 7
 MOST_FIGURES: Final = 24
 LEAST_FINDINGS: Final = 6
+SAID_UNSEEN_CORES: Final = 0.05
+"""Cores from which on threads that ended before they were looked at are named beside the bar."""
 SAID_CORES: Final = 0.005
+ONLY_SAMPLES: Final = "not measured: there are only samples"
+"""Of figures that come from the kernel's counters, which a file of another profiler does not have."""
 LABEL: Final = 8
 _ON_CPU: Final = tuple(state for state in BAR_ORDER if state.group is StateGroup.ON_CPU)
 
@@ -173,10 +177,6 @@ def scaled_bar(
     return [*segments, Segment(track, look.muted)]
 
 
-SAID_UNSEEN_CORES: Final = 0.05
-"""Cores from which on threads that ended before they were looked at are named beside the bar."""
-
-
 def ideal_of(metrics: Metrics) -> float | None:
     """The cores that could have been useful: the ideal speedup, else the capacity."""
     return metrics.ideal_speedup if metrics.ideal_speedup is not None else metrics.capacity_cores
@@ -199,8 +199,11 @@ def useful_words(snapshot: Snapshot) -> str:
     return f"{cores(metrics.useful_cores)}{of} useful{efficiency}"
 
 
-def lost_words(metrics: Metrics) -> str:
+def lost_words(snapshot: Snapshot) -> str:
     """What is lost to what, the largest first."""
+    metrics = snapshot.metrics
+    if snapshot.imported is not None:
+        return ONLY_SAMPLES
     lost = [(state, value) for state, value in metrics.lost_cores.items() if value >= SAID_CORES]
     if metrics.capacity_cores is None:
         return "not measured: the capacity is not known"
@@ -235,9 +238,9 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
         cores_line("cores", scaled_bar(on_cpu, whole, room, look, ideal), useful_words(snapshot), width, look)
     )
     lost_bar = scaled_bar(metrics.lost_cores, whole, room, look)
-    lines.append(cores_line("lost", lost_bar, lost_words(metrics), width, look))
+    lines.append(cores_line("lost", lost_bar, lost_words(snapshot), width, look))
     left = height - len(lines)
-    if left >= 4:
+    if left >= 4 and snapshot.imported is None:
         lines += _plot(view, width, left - (1 if height >= 12 else 0), look)
     return lines[:height]
 
@@ -391,6 +394,8 @@ class OverviewPane(Container):
 def _why_no_findings(snapshot: Snapshot | None) -> str:
     if snapshot is None:
         return "no data yet"
+    if snapshot.imported is not None:
+        return "rules need figures that this file does not have (7); the hot code: 4"
     if snapshot.not_applicable:
         return f"nothing found that costs cores ({len(snapshot.not_applicable)} rules could not look: 7)"
     return "nothing found that costs cores in this range"

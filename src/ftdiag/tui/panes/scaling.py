@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rich.segment import Segment
 
-from ftdiag.model import Metrics, Snapshot, ThreadState
+from ftdiag.model import Snapshot, ThreadState
 from ftdiag.reports.chain import chain
-from ftdiag.tui.lines import Lines, figure, heading
+from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.tui.panes.overview import cores_line, ideal_of, lost_words, scaled_bar, useful_words
+from ftdiag.tui.panes.overview import ONLY_SAMPLES, cores_line, ideal_of, lost_words, scaled_bar, useful_words
 from ftdiag.tui.verdict import whole_or_cores
 from ftdiag.units import cores, percent, seconds
 
@@ -64,11 +64,11 @@ def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, widt
     )
     lines.append(
         cores_line(
-            "lost", scaled_bar(metrics.lost_cores, whole, room, look), lost_words(metrics), width, look
+            "lost", scaled_bar(metrics.lost_cores, whole, room, look), lost_words(snapshot), width, look
         )
     )
     lines += _threads_at_once(snapshot, width, look)
-    lines += _chain(metrics, width, look)
+    lines += _chain(snapshot, width, look)
     lines += _balance(snapshot, width, look)
     lines += _curve(curve, metrics.capacity_cores, width, look)
     return lines
@@ -151,7 +151,7 @@ def _threads_at_once(snapshot: Snapshot, width: int, look: Look) -> Lines:
     what = "at work" if metrics.on_cpu_is_split else "wanting or having a core"
     lines = heading(f"Threads {what} at once, share of the time", width, look)
     if not metrics.concurrency:
-        return [*lines, [Segment(f" not measured: {why}", look.muted)]]
+        return lines + prose(f"not measured: {why}", width, look, look.muted)
     kept = [(number, share) for number, share in enumerate(metrics.concurrency) if share >= SAID_SHARE]
     room = max(8, width - 18)
     capacity = metrics.capacity_cores
@@ -173,11 +173,13 @@ def _threads_at_once(snapshot: Snapshot, width: int, look: Look) -> Lines:
     return lines
 
 
-def _chain(metrics: Metrics, width: int, look: Look) -> Lines:
+def _chain(snapshot: Snapshot, width: int, look: Look) -> Lines:
+    metrics = snapshot.metrics
+    why = ONLY_SAMPLES if snapshot.imported is not None else "not measured: the capacity is not known"
     lines = heading("Chain of factors: their product is the useful share of the capacity", width, look)
-    factors = chain(metrics)
+    factors = () if snapshot.imported is not None else chain(metrics)
     if not factors:
-        return [*lines, [Segment(" not measured: the capacity is not known", look.muted)]]
+        return lines + prose(why, width, look, look.muted)
     product = 1.0
     room = max(6, min(30, width - 46))
     for name, factor in factors:
