@@ -49,6 +49,10 @@ GRACE_S: Final = 8.0
 """How long after its time memray may take to detach by itself, before it is told to."""
 GONE_TIMEOUT_S: Final = 10.0
 """From detaching until memray's threads and files are gone."""
+EARLY_S: Final = 0.5
+"""A capture that is closed so long before its time was closed for another reason."""
+IN_TIME: Final = "its time was over"
+ON_REQUEST: Final = "stopped"
 READING_NICENESS: Final = 5
 POLL_S: Final = 0.1
 MAX_REQUEST_BYTES: Final = 1 << 20
@@ -136,13 +140,16 @@ class Tracking:
             why = self._wait()
         finally:
             left = self._detach() if self._method else self._traces()
-            self._mark_time(time.monotonic_ns())
+            if not left.capture_open:
+                self._mark_time(time.monotonic_ns())
         self._say(
             {
                 "event": "detached",
                 "why": why,
+                "early": why not in (IN_TIME, ON_REQUEST, ""),
                 "seconds": (time.monotonic_ns() - self._begin_ns) / 1e9,
                 "capture_open": left.capture_open,
+                "stopped": self._is_stopped(),
                 "threads": len(left.threads),
             }
         )
@@ -174,11 +181,16 @@ class Tracking:
             lines = [line for line in said.splitlines() if line.strip()]
             known = lines[-1][:300] if lines else f"it ended with status {status}"
         more = (
-            "Try again while the program is at work"
-            if "wait" in known or "came to" in known
-            else f"{self._plan.python} -m memray attach -v -o /tmp/capture.bin --method {method}"
+            f"{self._plan.python} -m memray attach -v -o /tmp/capture.bin --method {method}"
             f" {self._plan.pid}   shows more"
         )
+        if known == memray.REFUSED:
+            more = (
+                "sudo sysctl kernel.yama.ptrace_scope=0   allows it on the machine itself,"
+                " docker run --cap-add SYS_PTRACE in a container"
+            )
+        elif "wait" in known or "came to" in known:
+            more = f"ftdiag attach {self._plan.pid} --memory   again while the program is at work"
         return AttachError(f"memray could not be attached with {method}: {known}", more)
 
     def _wait(self) -> str:
@@ -186,21 +198,25 @@ class Tracking:
         deadline = time.monotonic() + self._request.duration_s + GRACE_S
         while time.monotonic() < deadline:
             if not self._wanted(POLL_S):
-                return "stopped"
+                return ON_REQUEST
             if not self._alive():
                 return "the program ended"
             if not self._traces().capture_open:
-                return "its time was over"
+                if time.monotonic() > deadline - GRACE_S - EARLY_S:
+                    return IN_TIME
+                return "the disk was full" if self._disk_is_low() else "memray ended it before its time"
+            if self._is_stopped():
+                return "the program was stopped by a signal"
             if self._capture_bytes() > self._request.max_bytes:
                 return f"its file had {self._request.max_bytes >> 20} MB, which is enough"
-            if shutil.disk_usage(self._directory).free < LOW_DISK_BYTES:
+            if self._disk_is_low():
                 return "the disk was nearly full"
         return "its timer did not end it"
 
     def _detach(self) -> Traces:
         """Detach if it is still attached; what is left after that."""
         for method in dict.fromkeys((self._method, *self._plan.methods)):
-            if not self._alive() or not self._traces().capture_open:
+            if not self._alive() or not self._traces().capture_open or self._is_stopped():
                 break
             self._drive(self._plan.detach_command(method), DETACH_TIMEOUT_S)
         else:
@@ -209,7 +225,7 @@ class Tracking:
             while self._alive() and self._traces().capture_open and time.monotonic() < overdue:
                 time.sleep(POLL_S)
         deadline = time.monotonic() + GONE_TIMEOUT_S
-        while self._alive() and self._traces() and time.monotonic() < deadline:
+        while self._alive() and self._traces() and not self._is_stopped() and time.monotonic() < deadline:
             time.sleep(POLL_S)
         return self._traces() if self._alive() else Traces(False)
 
@@ -263,11 +279,22 @@ class Tracking:
     def _alive(self) -> bool:
         return memray.is_same_process(self._plan.pid, self._plan.start_ticks)
 
+    def _disk_is_low(self) -> bool:
+        return shutil.disk_usage(self._directory).free < LOW_DISK_BYTES
+
+    def _is_stopped(self) -> bool:
+        return memray.is_stopped(self._plan.pid)
+
     def _check_target(self) -> None:
         if not self._alive():
             raise TargetGone(
                 f"process {self._plan.pid} ended while memray was to be attached",
                 "ftdiag run --memory -- python script.py   looks at a program from its beginning",
+            )
+        if self._is_stopped():
+            raise AttachError(
+                f"process {self._plan.pid} was stopped by a signal before memray was attached",
+                f"kill -CONT {self._plan.pid}   lets it go on",
             )
 
     def _traces(self) -> Traces:
@@ -358,6 +385,8 @@ class _Wanted:
 def main() -> int:
     """Entry point of the tracker's process."""
     wanted = _Wanted()
+    # `ftdiag run` takes signals itself and blocks them; a debugger that inherits that waits for ever.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     # The terminal's Ctrl-C is for the command; it closes our standard input.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, wanted.stop)

@@ -1,7 +1,8 @@
 """memray on request, on real processes: who is refused and why, and that it is gone on every way out.
 
-The interpreters of tests need not have memray. A stand-in for its commands asks a program that behaves as one
-that memray is attached to (an open capture file, a timer's thread): what is tested is all of ours around it.
+The free-threaded interpreters of tests need not have memray. A stand-in for its commands asks a program that
+behaves as one that memray is attached to (an open capture file, a timer's thread): what is tested is all of
+ours around it. The interpreter that runs ftdiag has memray: TestRealMemray attaches that to its programs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +23,11 @@ from pathlib import Path
 import pytest
 
 from command_line import FTDIAG, ftdiag
+from ftdiag import tracker
 from ftdiag.errors import AttachError, PermissionRefused
 from ftdiag.recording.reader import Recording
 from ftdiag.sources import memray, procfs
+from ftdiag.tracker import Tracking, TrackingRequest
 from reading import PATIENCE_S, eventually
 from tools.provision.verification import Interpreter
 from tools.workloads import running_workload
@@ -261,8 +266,6 @@ class TestWaysOut:
 
     def test_killing_the_tracker_leaves_it_to_the_timer(self, tracked: Tracked, tmp_path: Path) -> None:
         # GIVEN a tracker that has memray attached for three seconds
-        from ftdiag.tracker import TrackingRequest
-
         request = TrackingRequest(memray.plan(tracked.pid), 3)
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ftdiag.tracker"],
@@ -299,6 +302,179 @@ class TestWaysOut:
         assert "memray could not be attached with" in ran.err
         assert "while the program is at work" in ran.err
         assert "Traceback" not in ran.err
+
+    def test_a_stopped_program_is_left_to_the_timer(
+        self, tracked: Tracked, scratch: dict[str, str | None]
+    ) -> None:
+        # GIVEN a command that has memray attached for some seconds, to a program that is stopped meanwhile
+        command = ["attach", str(tracked.pid), "--format", "json", "--duration", "1"]
+        process = subprocess.Popen(
+            [*FTDIAG, *command, "--memory", "--yes", "--memory-duration", "6"],
+            env={**os.environ, **{name: str(value) for name, value in scratch.items()}},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            until(lambda: tracked.attached or process.poll() is not None)
+            os.kill(tracked.pid, signal.SIGSTOP)
+            _, err = process.communicate(timeout=PATIENCE_S)
+
+            # THEN nobody is let at it, it is said what will detach memray and how to go on, and so it is
+            assert "is stopped by a signal, with memray attached" in err
+            assert f"kill -CONT {tracked.pid}" in err
+            with pytest.raises(AttachError, match="is stopped"):
+                memray.plan(tracked.pid)
+        finally:
+            os.kill(tracked.pid, signal.SIGCONT)
+            process.kill()
+            process.communicate()
+        until(lambda: not tracked.attached)
+
+    def test_a_program_in_which_nothing_moves(
+        self, tracked: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a memray that waits for the program for ever
+        tracked.tell("hang")
+        monkeypatch.setattr(tracker, "ATTACH_TIMEOUT_S", 0.5)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+        # WHEN it is to be attached THEN that ends after a while, with what to do, and leaves nothing behind
+        request = TrackingRequest(memray.plan(tracked.pid), 3)
+        with pytest.raises(AttachError, match="all of them wait") as caught:
+            Tracking(request, lambda message: None, pausing).run()
+        assert "while the program is at work" in (caught.value.hint or "")
+        assert not list(tmp_path.glob("ftdiag-*"))
+
+    def test_a_disk_that_fills_up(
+        self, tracked: Tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # GIVEN a disk with little left WHEN attached for ten minutes
+        monkeypatch.setattr(tracker, "LOW_DISK_BYTES", 1 << 62)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        said: list[Mapping[str, object]] = []
+        Tracking(TrackingRequest(memray.plan(tracked.pid), 600), said.append, pausing).run()
+
+        # THEN it is detached at once, that is said, and what was written is read
+        (detached,) = [message for message in said if message["event"] == "detached"]
+        assert detached["early"]
+        assert detached["why"] == "the disk was nearly full"
+        assert said[-1]["event"] == "done"
+        assert not tracked.attached
+
+
+def pausing(wait_s: float) -> bool:
+    """Nobody wants it to end."""
+    time.sleep(wait_s)
+    return True
+
+
+# Does what it does until memray was attached and is gone again.
+ALLOCATES = """
+import ctypes, os, sys, time
+ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1), 0, 0, 0)  # any process may attach, where Yama asks
+print("ready", os.getpid(), flush=True)
+was, ends = False, time.monotonic() + float(sys.argv[1])
+while time.monotonic() < ends:
+    for _ in range(50):
+        [bytearray(70_000) for _ in range(20)]
+    time.sleep(0.01)
+    links = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink("/proc/self/fd/" + name))
+        except OSError:
+            pass
+    tracked = any("ftdiag-memray-" in link for link in links)
+    if was and not tracked:
+        break
+    was = tracked
+"""
+REACHABLE = sys.version_info >= (3, 14) or shutil.which("gdb") is not None
+
+
+class TestRealMemray:
+    """memray itself, in programs that the interpreter of these tests runs.
+
+    Where there is neither sys.remote_exec nor a debugger, just that has to be said.
+    """
+
+    @pytest.fixture
+    def program(self, tmp_path: Path) -> Path:
+        path = tmp_path / "allocates.py"
+        path.write_text(ALLOCATES)
+        return path
+
+    def test_run_attaches_after_the_first_look(
+        self, program: Path, tmp_path: Path, scratch: dict[str, str | None]
+    ) -> None:
+        # GIVEN a program WHEN it is started with --memory
+        output = tmp_path / "app.ftdiag"
+        ran = ftdiag(
+            *("run", "--format", "json", "--duration", "1", "--memory", "--yes", "--memory-duration", "1"),
+            *("--record", output, "--", sys.executable, program, "100" if REACHABLE else "20"),
+            env=scratch,
+        )
+
+        # THEN the look is reported, with allocations joined to its lines; or it is said what is missing
+        assert "Traceback" not in ran.err
+        report = json.loads(ran.out)
+        assert report["metrics"]["threads"] == 1
+        if not REACHABLE:
+            assert ran.status == 3
+            assert "there is no debugger" in ran.err
+            assert "apt install gdb" in ran.err
+            return
+        assert ran.status == 0, ran.err
+        capture = report["memory"]["memray"]
+        assert capture["count"] > 100
+        assert capture["lines"][0]["file"].endswith("allocates.py")
+        assert any(line["allocations"] for line in report["hot"])
+        # AND the time in which memray was there is marked
+        with Recording.open(output) as recording:
+            assert [each.what for each in recording.intrusions] == ["memray"]
+
+    def test_a_program_that_is_killed_while_it_is_attached(
+        self, program: Path, scratch: dict[str, str | None]
+    ) -> None:
+        # GIVEN a program that memray is attached to for ten minutes
+        with running_workload(Path(sys.executable), str(program), "100") as running:
+            command = ["attach", str(running.pid), "--format", "json", "--duration", "1", "--memory", "--yes"]
+            process = subprocess.Popen(
+                [*FTDIAG, *command, "--memory-duration", "600"],
+                env={**os.environ, **{name: str(value) for name, value in scratch.items()}},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                found = Tracked(running.pid, program.parent)
+                until(lambda: found.attached or process.poll() is not None)
+                folder = Path(str(scratch["TMPDIR"]))
+                until(lambda: any(map(is_large, folder.glob("*/capture.bin"))) or process.poll() is not None)
+
+                # WHEN it is killed
+                os.kill(running.pid, signal.SIGKILL)
+                out, err = process.communicate(timeout=PATIENCE_S)
+            finally:
+                process.kill()
+                process.communicate()
+
+        # THEN the report has what was captured until then
+        assert "Traceback" not in err
+        if not REACHABLE:
+            assert process.returncode == 3
+            assert "there is no debugger" in err
+            return
+        assert process.returncode == 0, err
+        assert "the program ended" in err
+        capture = json.loads(out)["memory"]["memray"]
+        assert capture["cut_short"], (capture, err)
+
+
+def is_large(capture: Path) -> bool:
+    """Whether allocations are in it, not its header alone."""
+    return capture.stat().st_blocks * 512 > 50_000
 
 
 def remove(directory: Path) -> None:

@@ -78,7 +78,9 @@ def what_source_lacks(settings: RecordingSettings) -> dict[str, str]:
 
 
 def samples_are_all(kind: str) -> str:
-    """Why everything but samples is missing."""
+    """Why everything but samples is missing; a capture of memray does not even have those."""
+    if kind == "memray capture":
+        return "imported from a capture of memray: that has what was allocated, and no samples or counters"
     return f"imported from a {kind} file: that has samples of stacks, and no counters of the kernel"
 
 

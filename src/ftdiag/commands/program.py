@@ -11,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO, Final
 
 from ftdiag.commands.processes import python_children
@@ -18,6 +19,7 @@ from ftdiag.errors import (
     AttachError,
     FtdiagError,
     NotPython,
+    UnsupportedPython,
     UsageError,
 )
 
@@ -114,8 +116,8 @@ def start(
     return Program(process, own_group=own_group)
 
 
-def wait_until_python(program: Program) -> None:
-    """Return when the program has a Python runtime that can be read.
+def wait_until_python(program: Program, source: str = "auto") -> None:
+    """Return when the program has a Python runtime that can be read, by py-spy where we do not read it.
 
     Raises AttachError when it ends before, or does not get one in time.
     """
@@ -124,6 +126,8 @@ def wait_until_python(program: Program) -> None:
     while True:
         failure = _not_yet(program.pid)
         if failure is None:
+            return
+        if isinstance(failure, UnsupportedPython) and source != "native" and _pyspy_reads(program.pid):
             return
         status = program.status
         if status is not None:
@@ -134,12 +138,23 @@ def wait_until_python(program: Program) -> None:
         waited_s = time.monotonic() - begin
         limit_s = READY_TIMEOUT_S if isinstance(failure, NotPython) else REFUSAL_TIMEOUT_S
         if waited_s > limit_s:
+            if isinstance(failure, UnsupportedPython) and source != "native":
+                return  # the kernel's side can be seen; the sampler says why there is nothing of py-spy
             raise _final(failure, program.pid)
         if waited_s > REFUSAL_TIMEOUT_S and waited_s > next_look_s:
             next_look_s = waited_s + 1.0
             if python_children(program.pid):
                 raise _final(failure, program.pid)
         time.sleep(READY_POLL_S if waited_s < 1.0 else 10 * READY_POLL_S)
+
+
+def _pyspy_reads(pid: int) -> bool:
+    from ftdiag.sources import pyspy
+
+    with suppress(pyspy.PySpyFailed):
+        pyspy.probe(pid)
+        return True
+    return False
 
 
 def _not_yet(pid: int) -> FtdiagError | None:

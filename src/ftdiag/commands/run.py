@@ -140,7 +140,7 @@ class _Look:
         from ftdiag.commands.program import wait_until_python
         from ftdiag.commands.sampling import sampling
 
-        wait_until_python(program)
+        wait_until_python(program, self.source)
         with sampling(
             program.pid,
             rate_hz=self.rate_hz,

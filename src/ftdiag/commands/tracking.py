@@ -248,7 +248,16 @@ class Tracker:
             self._state = Tracked("attached", "")
         elif event == "detached":
             self._state = Tracked("detached", f"memray is detached: {message.get('why')}")
-            if message.get("capture_open"):
+            if message.get("early") and not message.get("stopped"):
+                self.notes.append(
+                    f"memray was attached for a shorter time than asked: {str(message.get('why'))[:200]}"
+                )
+            if message.get("capture_open") and message.get("stopped"):
+                self.notes.append(
+                    f"process {self.plan.pid} is stopped by a signal, with memray attached: its timer"
+                    f" detaches it when the process goes on (kill -CONT {self.plan.pid})"
+                )
+            elif message.get("capture_open"):
                 self.notes.append(
                     f"memray could not be detached from process {self.plan.pid}; its timer will. By hand:"
                     f" {self.plan.python} -m memray detach {self.plan.pid}"

@@ -30,7 +30,7 @@ from ftdiag.sources import procfs
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.permissions import why_refused
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.runtime import find_runtime, old_python
 
 OLDEST_MEMRAY: Final = (1, 17)
 """The first version that knows --duration, --method and free-threaded builds."""
@@ -41,9 +41,12 @@ PROBE_TIMEOUT_S: Final = 30.0
 SAFE_POINT_WAIT_S: Final = 1.0
 """A main thread that was on no core for so long is taken for one that stays where it is."""
 POLL_S: Final = 0.05
+STOPPED: Final = "T"
+"""The kernel's letter for a process that was stopped by a signal."""
 MAX_DESCRIPTORS: Final = 4096
 MAX_MAPS_BYTES: Final = 8 << 20
 MAX_SAID: Final = 65_536
+REFUSED: Final = "the debugger may not attach to the program"
 CAPTURE_MAGIC: Final = b"memray\0"
 _KEPT_VARIABLES: Final = (
     "PATH",
@@ -161,21 +164,23 @@ def plan(pid: int) -> Plan:
     process = procfs.read_process_stat(pid)
     if process.state in "ZX":
         raise NoSuchProcess(f"process {pid} has ended", "ftdiag list   shows the Python processes")
+    if process.state == STOPPED:
+        raise AttachError(
+            f"process {pid} is stopped (SIGSTOP, or Ctrl-Z): nothing can be run in it",
+            f"kill -CONT {pid}   lets it go on",
+        )
     user, group = _user(pid)
     _check_readable(pid)
     _check_namespaces(pid)
     _check_not_traced(pid)
-    memory = RemoteMemory(pid)
-    layout = find_runtime(pid, memory).layout
+    running, free_threaded = _running_build(pid)
     python = interpreter_path(pid)
     environment = _environment(pid)
     said = _probe(pid, python, environment, user, group)
     version = tuple(said["version"])
-    if version[:2] != (layout.version.major, layout.version.minor) or (
-        said["free_threaded"] is not layout.free_threaded
-    ):
+    if version[:2] != running or said["free_threaded"] is not free_threaded:
         raise AttachError(
-            f"process {pid} runs {_build(layout.version, layout.free_threaded)}, but {python} is now"
+            f"process {pid} runs {_build('.'.join(map(str, running)), free_threaded)}, but {python} is now"
             f" {_build('.'.join(map(str, version)), said['free_threaded'])}",
             "Restart the program with the interpreter that is there now, then attach memray.",
         )
@@ -187,7 +192,7 @@ def plan(pid: int) -> Plan:
         start_ticks=process.start_ticks,
         python=python,
         python_version=".".join(map(str, version)),
-        free_threaded=layout.free_threaded,
+        free_threaded=free_threaded,
         memray_version=memray_version,
         methods=methods,
         why=why,
@@ -195,6 +200,16 @@ def plan(pid: int) -> Plan:
         user=user,
         group=group,
     )
+
+
+def _running_build(pid: int) -> tuple[tuple[int, int], bool]:
+    """Major and minor version, and whether it is free-threaded; also of those that only py-spy reads."""
+    old = old_python(pid)
+    if old is not None:
+        major, _, minor = old.partition(".")
+        return (int(major), int(minor)), False
+    layout = find_runtime(pid, RemoteMemory(pid)).layout
+    return (layout.version.major, layout.version.minor), layout.free_threaded
 
 
 def _user(pid: int) -> tuple[int | None, int | None]:
@@ -232,7 +247,8 @@ def _check_namespaces(pid: int) -> None:
                 raise AttachError(
                     f"process {pid} is in a container (its {what} are others): memray has to be attached from"
                     " inside",
-                    f"in the container: python -m memray attach --duration 10 -o /tmp/capture.bin {inner}\n"
+                    "in the container: python -m memray attach --duration 10 --trace-python-allocators"
+                    f" -o /tmp/capture.bin {inner}\n"
                     f"then here: ftdiag report RECORDING --memory /proc/{pid}/root/tmp/capture.bin",
                 )
 
@@ -537,6 +553,13 @@ def is_same_process(pid: int, start_ticks: int) -> bool:
     return found.start_ticks == start_ticks and found.state not in "ZX"
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal has stopped it. A debugger that is let at it then fails, and may leave it crashing."""
+    with suppress(FtdiagError, OSError, ValueError, IndexError):
+        return procfs.read_process_stat(pid).state == STOPPED
+    return False
+
+
 def debuggers_below(pid: int) -> tuple[int, ...]:
     """Debuggers (gdb, lldb) among the descendants of a process, which a driver must never kill by force.
 
@@ -569,8 +592,8 @@ def gdb_words(said: str) -> str | None:
             "Timed out waiting for connection",
             "no thread of the program came to a place where memray's code runs",
         ),
-        ("You most likely do not have permission", "the debugger may not attach to the program"),
-        ("ptrace: Operation not permitted", "the debugger may not attach to the program"),
+        ("You most likely do not have permission", REFUSED),
+        ("ptrace: Operation not permitted", REFUSED),
         ("Remote debugging is not enabled", "the program forbids sys.remote_exec"),
         ("No more than one Tracker", "memray tracks the program already"),
         ("couldn't open the memray shared library", "the program may not read memray's files"),
