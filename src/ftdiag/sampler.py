@@ -70,7 +70,7 @@ from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.thread import Observation, SampledThread
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import MAX_STACK_DEPTH, InterpreterReader, PythonThread
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.memorymap import MemoryWatch, Owner
 from ftdiag.sources.native import NativeSample, NativeSampler
@@ -727,6 +727,9 @@ class Sampler:
             throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
             cpu_ns=self._difference("cpu", procfs.process_cpu_ns(self._pid)),
         )
+        if self._interpreter.cut:
+            why = f"deeper than {MAX_STACK_DEPTH:,} frames; the outermost ones are left out"
+            self._gaps["stacks", why] += self._interpreter.cut
         shared = self._atomic_lines.window(self._native_counts, now)
         native = self._native_window()
         gaps = tuple(Gap(what, why, count) for (what, why), count in self._gaps.items())
@@ -741,7 +744,7 @@ class Sampler:
         self._window_start_ns = end_ns
         self._tick_ns = array("q")
         self._late = self._missed = 0
-        self._interpreter.walked = self._interpreter.torn = 0
+        self._interpreter.walked = self._interpreter.torn = self._interpreter.cut = 0
         self._gaps.clear()
         self._ended.clear()
         if self._windows % 30 == 1:

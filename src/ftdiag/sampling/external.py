@@ -147,7 +147,7 @@ class _NoInterpreter(InterpreterReader):
     """Stands for the reader of an interpreter that we do not read."""
 
     def __init__(self) -> None:
-        self.walked = self.torn = 0
+        self.walked = self.torn = self.cut = 0
 
 
 class _NoHolders(Holders):

@@ -33,8 +33,9 @@ MAX_INTERPRETERS: Final = 1024
 MAX_THREADS: Final = 65_536
 MAX_MODULES: Final = 20_000
 """Loaded modules that are asked whether they want the GIL."""
-MAX_STACK_DEPTH: Final = 4096
-"""Frames of a stack that are followed; a deeper stack is kept from the leaf down, its root cut off."""
+MAX_STACK_DEPTH: Final = 2048
+"""Frames of a stack that are followed; a deeper stack is kept from the leaf down, its root cut off. It bounds
+the time that a tick takes (2 ms); a recording keeps stacks of twice as many."""
 _CYCLE_CHECK_DEPTH: Final = MAX_STACK_DEPTH // 2
 """Frames below this depth are checked for a cycle, which only a torn stack has; few stacks get there."""
 MAX_CODE_OBJECTS: Final = 50_000
@@ -210,6 +211,7 @@ class InterpreterReader:
         self._frame_bytes = self._frame_fields.size
         self.walked = 0
         self.torn = 0
+        self.cut = 0
         self._late_reads = 0
 
     # --- interpreters and threads ---
@@ -567,7 +569,8 @@ class InterpreterReader:
                 if frame in visited:
                     return None
                 visited.add(frame)
-                if steps > MAX_STACK_DEPTH:
+                if steps >= MAX_STACK_DEPTH:
+                    self.cut += bool(frame)
                     break
         if popped and not chain:
             return None
