@@ -33,9 +33,9 @@ MAX_INTERPRETERS: Final = 1024
 MAX_THREADS: Final = 65_536
 MAX_MODULES: Final = 20_000
 """Loaded modules that are asked whether they want the GIL."""
-MAX_STACK_DEPTH: Final = 2048
+MAX_STACK_DEPTH: Final = 4096
 """Frames of a stack that are followed; a deeper stack is kept from the leaf down, its root cut off. It bounds
-the time that a tick takes (2 ms); a recording keeps stacks of twice as many."""
+the time that a tick takes (4 ms), and a recording keeps no deeper stacks (recording.schema)."""
 _CYCLE_CHECK_DEPTH: Final = MAX_STACK_DEPTH // 2
 """Frames below this depth are checked for a cycle, which only a torn stack has; few stacks get there."""
 MAX_CODE_OBJECTS: Final = 50_000
