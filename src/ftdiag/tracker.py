@@ -163,7 +163,8 @@ class Tracking:
             # From here on there may be something to detach.
             self._method = method
             status, said = self._drive(command, ATTACH_TIMEOUT_S)
-            if status == 0:
+            # A program that is stopped just then keeps memray's command from ending, and has memray in it.
+            if status == 0 or self._traces().capture_open:
                 return
             self._check_target()
             failure = self._explained(method, status, said)

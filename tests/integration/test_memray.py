@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from command_line import FTDIAG, ftdiag
@@ -63,6 +64,12 @@ class Tracked:
                 if "capture.bin" in os.readlink(f"/proc/{self.pid}/fd/{name}"):
                     return True
         return False
+
+    @property
+    def attaching(self) -> bool:
+        """Whether memray's command is still at it."""
+        wanted = {"memray", "attach", str(self.pid)}
+        return any(wanted <= set(each.info["cmdline"] or ()) for each in psutil.process_iter(["cmdline"]))
 
     @property
     def threads(self) -> int:
@@ -316,7 +323,7 @@ class TestWaysOut:
             text=True,
         )
         try:
-            until(lambda: tracked.attached or process.poll() is not None)
+            until(lambda: (tracked.attached and not tracked.attaching) or process.poll() is not None)
             os.kill(tracked.pid, signal.SIGSTOP)
             _, err = process.communicate(timeout=PATIENCE_S)
 
