@@ -146,9 +146,10 @@ def test_pauses_of_all_threads_are_seen(program: Program, tmp_path: Path) -> Non
         def collect():
             while True:
                 gc.collect()
+                time.sleep(0.002)  # who stops the world again at once may never let another thread in
         threading.Thread(target=compute, name="computing", daemon=True).start()
-        threading.Thread(target=collect, name="collecting", daemon=True).start()
         print("ready", os.getpid(), flush=True)
+        threading.Thread(target=collect, name="collecting", daemon=True).start()
         time.sleep(1000)
         """
     )

@@ -262,8 +262,9 @@ def test_allocation(program: Program) -> None:
 
 
 def test_garbage_collection(program: Program) -> None:
-    # GIVEN a thread that collects a big heap
-    running = program(1, "while True:\n    gc.collect()", "import gc\nheap = [[n] for n in range(200_000)]")
+    # GIVEN a thread that collects a big heap (who does that without a rest may never let another thread in)
+    collects = "while True:\n    gc.collect()\n    time.sleep(0.001)"
+    running = program(1, collects, "import gc\nheap = [[n] for n in range(200_000)]")
 
     # WHEN it is sampled THEN nearly all of it is gc
     judged(running.pid, lambda found: share(found, ThreadState.GC) >= 0.8)

@@ -243,9 +243,9 @@ def test_a_fork_is_a_pause_of_the_thread_that_forks(program: Program, tmp_path: 
         def work():
             while True:
                 sum(range(1000))
-        for target, name in ((fork, "forker"), (work, "worker-1")):
-            threading.Thread(target=target, name=name, daemon=True).start()
         print("ready", os.getpid(), flush=True)
+        for target, name in ((work, "worker-1"), (fork, "forker")):
+            threading.Thread(target=target, name=name, daemon=True).start()
         time.sleep(1000)
         """
     )
