@@ -454,7 +454,8 @@ class Session:
             metrics, missing = efficiency.samples_only(metrics, recording.settings.imported)
         process = [reading for digest in digests for reading in digest.process]
         sampler_ns = sum(cost.cpu_ns for digest in digests for cost in digest.costs)
-        metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()), sampler_ns)
+        last_ns = int(digests[-1].course.cpu_ns[-1]) if process and process[-1].cpu_ns is None else 0
+        metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()), last_ns, sampler_ns)
         if _too_much_unseen(metrics):
             metrics = replace(metrics, useful_cores=None, efficiency_ratio=None)
             missing.update(dict.fromkeys(("useful_cores", "speedup_now", "efficiency"), _UNSEEN))
@@ -621,8 +622,6 @@ class Session:
         }
 
 
-LEAST_TO_MISS_ONE: Final = 10
-"""Windows of a range from which on the last one may lack the CPU time of the process."""
 UNSEEN_SHARE: Final = 0.1
 """With more than this share of the CPU time used by threads that were not seen, efficiency is not known."""
 _UNSEEN: Final = (
@@ -669,17 +668,23 @@ def _only_of_allocations(diagnosis: Diagnosis, why: str) -> Diagnosis:
     )
 
 
-def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int, sampler_ns: int) -> Metrics:
+def _with_machine(
+    metrics: Metrics, process: list[ProcessCounters], cpu_ns: int, last_ns: int, sampler_ns: int
+) -> Metrics:
     """The metrics of the whole process, threads that were not seen among it, with what the rest of the
     machine and the CPU quota took; `None` where not read.
 
-    `cpu_ns` is the CPU time of the threads that were seen, `sampler_ns` what looking at them took.
+    `cpu_ns` is the CPU time of the threads that were seen, `last_ns` the part of it in a last window that has
+    no reading, `sampler_ns` what looking at them took.
     """
     whole = [reading.cpu_ns for reading in process if reading.cpu_ns is not None]
-    # The window in which a program ends has no reading: of a longer range its part of the sum is small.
-    but_last = len(process) >= LEAST_TO_MISS_ONE and process[-1].cpu_ns is None
-    own_ns = max(cpu_ns, sum(whole)) if whole and len(whole) == len(process) - but_last else None
-    busy = [reading.machine_busy_ns for reading in process if reading.machine_busy_ns is not None]
+    # The window in which a program ends has no reading: there, what was seen counts.
+    but_last = bool(process) and process[-1].cpu_ns is None
+    own_ns = max(cpu_ns, sum(whole) + last_ns) if whole and len(whole) == len(process) - but_last else None
+    # What others used is only known of windows with a reading.
+    compared = process[:-1] if but_last and own_ns is not None else process
+    uncompared_ns = last_ns if len(compared) < len(process) else 0
+    busy = [reading.machine_busy_ns for reading in compared if reading.machine_busy_ns is not None]
     throttled = [reading.throttled_ns for reading in process if reading.throttled_ns is not None]
     if metrics.duration_ns <= 0:
         return metrics
@@ -691,8 +696,8 @@ def _with_machine(metrics: Metrics, process: list[ProcessCounters], cpu_ns: int,
         lost_cores=efficiency.within_capacity(metrics.lost_cores, metrics.capacity_cores, on_cpu_cores),
         # Where some windows lack the reading the sum would be too small: then it is not known.
         other_programs_cores=(
-            max(0.0, sum(busy) - on_cpu_ns - sampler_ns) / metrics.duration_ns
-            if len(busy) == len(process) and busy
+            max(0.0, sum(busy) - (on_cpu_ns - uncompared_ns) - sampler_ns) / metrics.duration_ns
+            if len(busy) == len(compared) and busy
             else None
         ),
         throttled_cores=sum(throttled) / metrics.duration_ns if throttled else None,

@@ -313,26 +313,26 @@ def test_what_looking_costs_is_no_other_program(tmp_path: Path) -> None:
     assert builder.end().session().snapshot().metrics.other_programs_cores == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_program_that_ends_keeps_what_it_used(tmp_path: Path) -> None:
-    # GIVEN a program that used 1.8 cores for 19 seconds and was gone before the 20th could be read
-    builder = RecordingBuilder(tmp_path / "r", target=target())
-    for _ in range(19):
-        process = ProcessCounters(cpu_ns=1_800_000_000)
-        builder.window({"main": [spent(100, "on_cpu", at=WORK)]}, process=process)
-    builder.window({"main": [spent(100, "on_cpu", at=WORK)]})
-
-    # THEN that second is not taken for all of them
-    metrics = builder.end().session().snapshot().metrics
-    assert metrics.on_cpu_cores == pytest.approx(1.8 * 19 / 20)
-    assert metrics.unseen_threads_cores == pytest.approx(0.8 * 19 / 20 - 1 / 20)
-
-
 def test_without_the_clock_of_the_process_nothing_is_said_of_unseen_threads(tmp_path: Path) -> None:
-    # GIVEN a window with the reading and one without THEN the sum would be too small
+    # GIVEN a window without the reading and one with it THEN the sum would be too small
     builder = RecordingBuilder(tmp_path / "r", target=target())
-    builder.window({"main": [spent(100, "on_cpu")]}, process=ProcessCounters(cpu_ns=10**9))
     builder.window({"main": [spent(100, "on_cpu")]})
+    builder.window({"main": [spent(100, "on_cpu")]}, process=ProcessCounters(cpu_ns=10**9))
     assert builder.end().session().snapshot().metrics.unseen_threads_cores is None
+
+
+def test_when_a_program_ends_its_cores_stay_its_own(tmp_path: Path) -> None:
+    # GIVEN a program that uses 1.8 cores, 1 of them seen, and ends in a third window, which has no reading
+    builder = RecordingBuilder(tmp_path / "r", target=target())
+    reading = ProcessCounters(cpu_ns=1_800_000_000, machine_busy_ns=1_800_000_000)
+    free = SamplerCost(0, 100, 0, 0, 100, 0)
+    for process in (reading, reading, ProcessCounters(machine_busy_ns=1_800_000_000)):
+        builder.window({"main": [spent(100, "on_cpu", at=WORK)]}, process=process, cost=free)
+    metrics = builder.end().session().snapshot().metrics
+    # THEN the last window counts with what was seen, and nothing of it is taken for other programs
+    assert metrics.on_cpu_cores == pytest.approx((1.8 + 1.8 + 1.0) / 3)
+    assert metrics.unseen_threads_cores == pytest.approx(1.6 / 3)
+    assert metrics.other_programs_cores == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_clock_of_a_process_counts_threads_that_have_ended() -> None:
