@@ -9,6 +9,8 @@ from dataclasses import replace
 
 import pytest
 from textual.command import CommandList
+from textual.events import Key
+from textual.widget import Widget
 from textual.widgets import Input
 
 from ftdiag.errors import RecordingError
@@ -381,6 +383,49 @@ async def test_the_filter_is_of_the_pane_that_has_the_focus() -> None:
         await go(pilot, "2", "escape")
         assert len(table(app, "threads").rows) == 8
         assert len(table(app, "hot-table").rows) == 4
+
+
+async def test_words_typed_at_once_stay_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN rows that are slow in passing on the keys they have no use for, as on a busy machine
+    passed_on = Widget.handle_key
+
+    async def slowly(self: Widget, event: Key) -> bool:
+        await asyncio.sleep(0.01)
+        return await passed_on(self, event)
+
+    async with driving() as (app, pilot):
+        await go(pilot, "4")
+        monkeypatch.setattr(Widget, "handle_key", slowly)
+
+        # WHEN a filter, Enter and the key of another pane come faster than that
+        for key in ("slash", *"cac"):
+            app.post_message(Key(key, "/" if key == "slash" else key))
+        await asyncio.sleep(0.025)
+        for key in (*"he", "enter", "2"):
+            app.post_message(Key(key, key if len(key) == 1 else None))
+        await until(pilot, lambda: app.focused is app.query_one(ThreadsPane))
+
+        # THEN each came where it belongs
+        assert table(app, "hot-table").filter_text == "cache"
+
+
+async def test_keys_are_not_kept_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a key that is lost on its way, as when its widget goes away
+    monkeypatch.setattr("ftdiag.tui.app.KEYS_KEPT_BACK_S", 0.05)
+    async with driving() as (app, pilot):
+        await go(pilot, "4")
+
+        passed_on = Widget.handle_key
+
+        async def lost(self: Widget, event: Key) -> bool:
+            if event.key == "slash":
+                event.stop()
+            return await passed_on(self, event)
+
+        monkeypatch.setattr(Widget, "handle_key", lost)
+        app.post_message(Key("slash", "/"))
+        app.post_message(Key("2", "2"))
+        await until(pilot, lambda: app.focused is app.query_one(ThreadsPane))
 
 
 async def test_zoom_shows_one_pane() -> None:

@@ -24,10 +24,11 @@ from rich.segment import Segment
 from textual import work
 from textual.app import App, ComposeResult, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.events import Key
+from textual.events import Event, Key
 from textual.message import Message
 from textual.screen import Screen
 from textual.strip import Strip
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input
 from textual.worker import get_current_worker
@@ -69,6 +70,8 @@ LONG_NOTICE_S: Final = 12.0
 MEMRAY_POLL_S: Final = 0.3
 MAX_TRAIL: Final = 8
 """Pages that Esc goes back to."""
+KEYS_KEPT_BACK_S: Final = 1.0
+"""At most this long keys wait for one before them that may never arrive: its widget may be gone."""
 ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
@@ -136,12 +139,6 @@ class FilterField(Input):
         super().__init__(
             value=words, placeholder=placeholder, max_length=MAX_FILTER_LENGTH, compact=True, id="filter"
         )
-        self.latest: Key | None = None
-        """The last key that came here."""
-
-    def on_key(self, event: Key) -> None:
-        """Note it; what is typed is taken by the field itself."""
-        self.latest = event
 
 
 class CockpitApp(App[None]):
@@ -226,6 +223,8 @@ class CockpitApp(App[None]):
         self._followed = selection
         self._painted: Request | None = None
         self._trail: list[str] = []
+        self._kept_back: list[Key] | None = None
+        self._keeping_ends: Timer | None = None
         self._old_handlers: dict[signal.Signals, Any] = {}
         self.ended_by: signal.Signals | None = None
         """The signal that ended it, for the exit status."""
@@ -535,14 +534,14 @@ class CockpitApp(App[None]):
         """The cursor may be on a line of another file."""
         self.ask_for_what_is_shown()
 
-    def action_step_back(self) -> None:
+    async def action_step_back(self) -> None:
         """Undo the latest narrowing: the pane's filter, details, the chosen thread, the page, zoom."""
         focused = self.focused
         table = self._pages.current_table()
         if isinstance(focused, Input) and focused.id == "filter":
-            self._close_filter(focused)
             if table is not None:
                 table.set_filter("")
+            await self._close_filter(focused)
         elif isinstance(focused, LinesPanel) and self._pages.is_detail(focused):
             self._pages.focus_main()
         elif table is not None and table.filter_text and not self._trail:
@@ -735,25 +734,51 @@ class CockpitApp(App[None]):
 
     # --- the filter ------------------------------------------------------------------------------------
 
+    def _can_filter(self) -> Table[Any] | None:
+        """The table whose rows words would choose; `None` where there is none or they are being typed."""
+        if len(self.screen_stack) > 1 or isinstance(self.focused, Input) or self.query(FilterField):
+            return None
+        return self._pages.current_table()
+
     async def action_filter(self) -> None:
         """Ask for words; the pane shows what has them while they are typed."""
-        table = self._pages.current_table()
-        if table is None or self.query("#filter"):
-            return
-        field = FilterField(
-            table.filter_text,
-            f"filter {table.pane_title.lower()}: words in any column; Enter keeps, Esc clears",
-        )
-        await self.mount(field)
-        self.screen.set_focus(field)
+        table = self._can_filter()
+        if table is not None:
+            field = FilterField(
+                table.filter_text,
+                f"filter {table.pane_title.lower()}: words in any column; Enter keeps, Esc clears",
+            )
+            await self.mount(field)
+            self.screen.set_focus(field)
+        await self._hand_out_keys()
 
-    def on_key(self, event: Key) -> None:
-        """Keys that were pressed right after the one that opens the filter's field are meant for it."""
-        field = next(iter(self.query(FilterField)), None)
-        if field is not None and self.focused is field and event is not field.latest:
-            event.prevent_default()
-            event.stop()
-            self.post_message(Key(event.key, event.character))
+    async def on_event(self, event: Event) -> None:
+        """Keep keys back behind one that opens or closes the filter's field.
+
+        A key goes to what has the focus while the key before it is still on its way up from there. Without
+        this, the first letters of words that are typed at once reached the table, and the rest the field.
+        """
+        if isinstance(event, Key) and not event.is_forwarded:
+            if self._kept_back is not None:
+                self._kept_back.append(event)
+                return
+            if self._moves_the_focus(event.key):
+                self._kept_back = []
+                self._keeping_ends = self.set_timer(KEYS_KEPT_BACK_S, self._hand_out_keys)
+        await super().on_event(event)
+
+    def _moves_the_focus(self, key: str) -> bool:
+        if isinstance(self.focused, FilterField):
+            return key in ("enter", "escape")
+        return key == "slash" and self._can_filter() is not None
+
+    async def _hand_out_keys(self) -> None:
+        """Let the keys follow that were kept back."""
+        if self._keeping_ends is not None:
+            self._keeping_ends.stop()
+        kept, self._kept_back, self._keeping_ends = self._kept_back or [], None, None
+        for key in kept:
+            await self.on_event(key)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while typing."""
@@ -761,16 +786,16 @@ class CockpitApp(App[None]):
         if table is not None and event.input.id == "filter":
             table.set_filter(event.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the filter and go back to the rows."""
         if event.input.id == "filter":
-            self._close_filter(event.input)
+            await self._close_filter(event.input)
 
-    def _close_filter(self, field: Input) -> None:
+    async def _close_filter(self, field: Input) -> None:
         table = self._pages.current_table()
-        field.remove()
-        if table is not None:
-            table.focus()
+        self.screen.set_focus(table)
+        await field.remove()
+        await self._hand_out_keys()
 
 
 def _same_range(one: Snapshot, other: Snapshot) -> bool:
