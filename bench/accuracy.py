@@ -166,6 +166,7 @@ class Claims:
 
     right: int = 0
     between: int = 0
+    free: int = 0
     wrong: int = 0
     nobody: int = 0
     examples: list[str] = field(default_factory=list)
@@ -173,7 +174,7 @@ class Claims:
     @property
     def all(self) -> int:
         """All waiter-ticks."""
-        return self.right + self.between + self.wrong + self.nobody
+        return self.right + self.between + self.free + self.wrong + self.nobody
 
     def share(self, ticks: int) -> float | None:
         """A part of all."""
@@ -209,10 +210,18 @@ class Holds:
             may.add(int(self.tid[after]))
         return "between" if tid in may else "wrong"
 
+    def compare_free(self, begin: int, end: int) -> str:
+        """Whether nobody had the lock at some moment of a span."""
+        import numpy as np
+
+        number = int(np.searchsorted(self.begin, begin, side="right")) - 1
+        return "wrong" if number >= 0 and self.end[number] >= end else "free"
+
 
 def claims_of(recorded: Run) -> Claims:
     """Every waiter at every tick: whom it is said to wait for, against who had the lock."""
     from ftdiag.analysis.efficiency import LOCK_STATES
+    from ftdiag.model import Confidence
     from ftdiag.recording.reader import Recording
 
     truth = recorded.truth
@@ -240,14 +249,17 @@ def claims_of(recorded: Run) -> Claims:
                     continue
                 holder = int(columns.holder[row])
                 begin, count = int(columns.first_tick[row]), int(columns.ticks[row])
-                if not holder:
+                free = columns.confidence[row] == int(Confidence.KNOWN)
+                if not holder and not free:
                     result.nobody += count
                     continue
-                tid = recording.thread(holder - 1).tid
+                tid = recording.thread(holder - 1).tid if holder else 0
                 for tick in range(begin, begin + count):
                     verdict = verdicts.get((tick, number, tid))
                     if verdict is None:
-                        verdict = holds[number].compare(tid, ticks[tick], ends[tick])
+                        span = ticks[tick], ends[tick]
+                        lock = holds[number]
+                        verdict = lock.compare(tid, *span) if holder else lock.compare_free(*span)
                         verdicts[tick, number, tid] = verdict
                     setattr(result, verdict, getattr(result, verdict) + 1)
                     if verdict == "wrong" and len(result.examples) < 5:
@@ -305,7 +317,7 @@ class Figures:
             yield "cpu"
         claims = self.claims
         if claims.all >= 100:
-            if (claims.right + claims.between) < RIGHT_GOAL * claims.all:
+            if claims.right + claims.between + claims.free < RIGHT_GOAL * claims.all:
                 yield "right"
             if claims.wrong > WRONG_GOAL * claims.all:
                 yield "wrong"
@@ -385,7 +397,8 @@ def figures_of(recorded: Run, case: Case) -> Figures:
 
 HEAD = (
     "| Python | kind | threads | locks | hold | waited s | parked s | parked error | worst lock"
-    " | whole wait error | CPU error | right | between | nobody | wrong | unknown | type | sampler | cost |"
+    " | whole wait error | CPU error | right | between | free | nobody | wrong | unknown | type | sampler"
+    " | cost |"
 )
 
 
@@ -406,9 +419,9 @@ def line(version: str, case: Case, figures: Figures) -> str:
         f"({parked_error})" if figures.spinning else parked_error,
         percent(figures.worst_lock), percent(figures.waited_error, sign=True),
         percent(figures.cpu_error, sign=True), percent(claims.share(claims.right)),
-        percent(claims.share(claims.between)), percent(claims.share(claims.nobody)),
-        percent(claims.share(claims.wrong)), percent(figures.unknown), percent(figures.type_right),
-        percent(figures.sampler), percent(figures.cost, sign=True),
+        percent(claims.share(claims.between)), percent(claims.share(claims.free)),
+        percent(claims.share(claims.nobody)), percent(claims.share(claims.wrong)), percent(figures.unknown),
+        percent(figures.type_right), percent(figures.sampler), percent(figures.cost, sign=True),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

@@ -160,6 +160,7 @@ def spent(
     lock: LockRef | str | None = None,
     holder: str | None = None,
     confidence: Confidence = Confidence.KNOWN,
+    free: bool = False,
     syscall: str | None = None,
     detail: str | None = None,
 ) -> Spent:
@@ -174,7 +175,9 @@ def spent(
         syscall = "futex"
     wait = Wait(syscall, detail, lock) if (syscall or detail or lock) else None
     stack = a_stack(at) if isinstance(at, str) else at
-    return Spent(ticks, state, stack, wait, holder, confidence if holder else Confidence.UNKNOWN)
+    if holder is None:
+        confidence = Confidence.KNOWN if free else Confidence.UNKNOWN
+    return Spent(ticks, state, stack, wait, holder, confidence)
 
 
 def absent(ticks: int) -> Spent:

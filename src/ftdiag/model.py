@@ -244,7 +244,7 @@ class Runs:
     Sorted by thread, then by time. `first_tick[i]` is the run's first tick as an index into the
     window's `tick_ns`. A thread is absent at the ticks that no run of its covers. Columns: thread index,
     first_tick, ticks, state (`ThreadState` value), stack id, wait id, holder (thread index + 1, or
-    NO_HOLDER), confidence of the holder (`Confidence` value).
+    NO_HOLDER), confidence of the holder (`Confidence` value; `KNOWN` without one: nobody had the lock).
     """
 
     thread: array[int] = field(default_factory=lambda: array("I"))
@@ -594,12 +594,21 @@ class ThreadMetrics:
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Blame: thread-time that others waited for a lock while this thread held it at this stack."""
+    """Blame: thread-time that others waited for a lock while this thread held it at this stack.
+
+    Without a thread and known: nobody had the lock. It was free, and the thread that was to have it next,
+    which had been woken, was not back yet.
+    """
 
     thread: ThreadInfo | None
     confidence: Confidence
     blame_ns: float
     stack: Stack
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody had the lock, which is not the same as not knowing who."""
+        return self.thread is None and self.confidence is Confidence.KNOWN
 
 
 @dataclass(frozen=True, slots=True)

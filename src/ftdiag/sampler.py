@@ -414,7 +414,7 @@ class Sampler:
             # Matching threads anew, below, changes `thread.python`; these are what was walked.
             looked.append((thread, thread.python))
             walked.extend(thread.python)
-        stacks = iter(self._interpreter.walk(walked)) if walked else iter(())
+        stacks = iter(self._interpreter.walk(walked, self._holders.mutexes())) if walked else iter(())
         self._waits.look_ahead(calls)
         for (thread, pythons), blocked in zip(looked, calls, strict=True):
             stack = NO_STACK

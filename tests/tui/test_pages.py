@@ -14,7 +14,16 @@ import pytest
 
 from ftdiag.analysis.scaling import curve, predicted
 from ftdiag.answer import answer
-from ftdiag.model import IMPORTED_PREFIX, Confidence, Pauses, Severity, SharedObject, ThreadInfo, ThreadState
+from ftdiag.model import (
+    IMPORTED_PREFIX,
+    Confidence,
+    LockHolder,
+    Pauses,
+    Severity,
+    SharedObject,
+    ThreadInfo,
+    ThreadState,
+)
 from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
@@ -187,6 +196,26 @@ async def test_locks_say_who_waits_now() -> None:
         assert "└─ worker-1 waits for self._lock (_thread.lock) 1.20 s" in text
         assert "nobody knows who holds" in text
         assert "DEADLOCK" not in text
+
+
+async def test_a_lock_that_is_free_is_not_one_whose_holder_is_unknown() -> None:
+    # GIVEN a thread that waits for a lock that nobody had when it was looked at
+    picture = contended()
+    lock = picture.locks[0]
+    free = LockHolder(None, Confidence.KNOWN, lock.wait_ns, ())
+    source = FakeSource(measured(replace(picture, locks=(replace(lock, holders=(free,)),))))
+    waiter = picture.threads[1].info
+    source.queries.edges = (WaitEdge(waiter, CACHE_LOCK, 1, None, Confidence.KNOWN, 0.3e9, (PUT,), ()),)
+
+    # THEN that is what it says
+    async with driving(source, size=(100, 60)) as (app, pilot):
+        await go(pilot, "3", "enter")
+        await press(pilot, "end")
+        await idle(pilot)
+        text = screen_text(app)
+        assert "nobody, it was free" in text
+        assert "nobody holds (free, the next thread is on its way)" in text
+        assert "nobody knows" not in text
 
 
 async def test_a_deadlock_is_the_first_thing_the_locks_say() -> None:

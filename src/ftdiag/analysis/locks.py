@@ -243,11 +243,13 @@ def _blame(runs: TickRuns, row: Ints, lock: Ints, tick_ns: Floats) -> _Blame:
     unknown_row = row[~held]
     unknown_ns = tick_ns[~held] * (runs.end[unknown_row] - runs.first[unknown_row])
     nobody = np.zeros(len(unknown_row), dtype=np.int64)
+    known = int(Confidence.KNOWN)
+    free = np.where(runs.confidence[unknown_row] == known, known, int(Confidence.UNKNOWN))
     return _Blame(
         lock=np.concatenate([held_lock[wait], held_lock[bare], lock[~held]]),
         holder=np.concatenate([holder[wait] + 1, holder[bare] + 1, nobody]),
         stack=np.concatenate([runs.stack[other], np.full(len(bare), NO_STACK, dtype=np.int64), nobody]),
-        confidence=np.concatenate([runs.confidence[held_row[wait]], runs.confidence[held_row[bare]], nobody]),
+        confidence=np.concatenate([runs.confidence[held_row[wait]], runs.confidence[held_row[bare]], free]),
         spent_ns=np.concatenate([held_ns[wait] * overlap, held_ns[bare] * rest[bare], unknown_ns]),
     )
 
@@ -278,12 +280,13 @@ def _single_waits(runs: TickRuns, row: Ints, lock: Ints, tick_period_ns: Floats)
         return _SingleWaits(none, none, none, none, np.zeros(0, dtype=np.float64))
     thread, window = runs.thread[row], runs.window[row]
     begin, end, holder, stack = runs.first[row], runs.end[row], runs.holder[row], runs.stack[row]
+    confidence = runs.confidence[row]
     touches = (thread[1:] == thread[:-1]) & (lock[1:] == lock[:-1]) & (begin[1:] == end[:-1])
     next_window = window[1:] != window[:-1]
     goes_on = np.where(
         next_window,
         runs.joined[window[1:]],
-        (holder[1:] != holder[:-1]) | (stack[1:] != stack[:-1]),
+        (holder[1:] != holder[:-1]) | (stack[1:] != stack[:-1]) | (confidence[1:] != confidence[:-1]),
     )
     start = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(~(touches & goes_on)) + 1])
     stop = np.append(start[1:], len(row)) - 1
@@ -473,7 +476,7 @@ def thread_of(recording: Recording, index: int) -> ThreadInfo:
 
 @dataclass(frozen=True, slots=True)
 class WaitEdge:
-    """At the last tick, `waiter` waits for `lock`, which `holder` has (None: not known).
+    """At the last tick, `waiter` waits for `lock`, which `holder` has (None: not known, or known: nobody).
 
     `since_ns` is how long this edge (same lock, same holder) has stood.
     """
@@ -510,6 +513,9 @@ def wait_graph(
         if number == 0 or not is_in(runs.state[row : row + 1], LOCK_STATES)[0]:
             continue
         holder = int(runs.holder[row]) - 1
+        confidence = _confidence(int(runs.confidence[row]))
+        if holder < 0 and confidence is not Confidence.KNOWN:
+            confidence = Confidence.UNKNOWN
         same = (runs.holder == runs.holder[row]) & (runs.wait < len(lock_of_wait))
         same &= lock_of_wait[np.minimum(runs.wait, len(lock_of_wait) - 1)] == number
         edges.append(
@@ -518,7 +524,7 @@ def wait_graph(
                 lock=numbers.lock(number),
                 lock_number=number,
                 holder=thread_of(recording, holder) if holder >= 0 else None,
-                confidence=_confidence(int(runs.confidence[row])) if holder >= 0 else Confidence.UNKNOWN,
+                confidence=confidence,
                 since_ns=_stood(runs, int(row), same, tick_period_ns),
                 stack=recording.stack(int(runs.stack[row])),
                 holder_stack=recording.stack(stack_now.get(holder, NO_STACK)),

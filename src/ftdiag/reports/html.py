@@ -601,7 +601,10 @@ def _lock_name(lock: LockMetrics) -> str:
 
 
 def _holder(holder: LockHolder) -> list[str]:
-    name = "not known" if holder.thread is None else _safe(holder.thread.name)
+    if holder.thread is not None:
+        name = _safe(holder.thread.name)
+    else:
+        name = "nobody, it was free" if holder.free else "not known"
     return [
         name,
         units.seconds(holder.blame_ns),

@@ -380,7 +380,10 @@ class _Report:
             )
             for place, blame in holding(lock, self._safe)[:SHOWN_WAITERS]:
                 yield _detail(f"held {place}: {units.seconds(blame)}")
-            unknown = sum(holder.blame_ns for holder in lock.holders if holder.thread is None)
+            free = sum(holder.blame_ns for holder in lock.holders if holder.free)
+            if free > 0:
+                yield _detail(f"free, the next thread not back yet: {units.seconds(free)}")
+            unknown = sum(holder.blame_ns for holder in lock.holders if holder.thread is None) - free
             if unknown > 0:
                 yield _detail(f"holder not known: {units.seconds(unknown)}")
             for place, waited in self._waiting(lock)[:SHOWN_WAITERS]:

@@ -91,6 +91,10 @@ def blame_of(charge: LockCharge) -> str:
     """ "93 % of it while Thread-2 is at _refresh (cache.py:131)"."""
     held = holding(charge)
     if held is None:
+        free = sum(finite(holder.blame_ns) for lock in charge.locks for holder in lock.holders if holder.free)
+        wait = sum(finite(lock.wait_ns) for lock in charge.locks)
+        if free > wait / 2:
+            return f"{share(free, wait)} of it nobody has it: it is free, the next thread is not back yet"
         return "who holds it is not known (no `with` block around it was seen)"
     part = share(held.share, 1.0)
     # Of a lock that is mostly spun for, only the few waits that parked were seen with their holder.

@@ -11,13 +11,13 @@ change only when the answer does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
-from ftdiag.sampling.thread import SampledThread
+from ftdiag.sampling.thread import Parked, SampledThread
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import LockReader, LockWait, calls_from
 from ftdiag.sources.waits import WaitReader
@@ -30,9 +30,17 @@ The order among those that were first seen parked at the same tick is not known.
 MAX_HEADS: Final = 64
 """Beyond so many the lock's holder stays unknown until the first of them ran."""
 
+MAX_MUTEXES: Final = 64
+"""Mutexes that are read together with stacks; those of further locks are read afterwards."""
+CONTENDED_TICKS: Final = 100
+"""For so many ticks after a thread began to wait for a mutex it is likely that another one will."""
+
 Found = tuple[int, int]
 """Holder column and confidence."""
 NOBODY: Final[Found] = (NO_HOLDER, int(Confidence.UNKNOWN))
+"""It is not known who."""
+FREE: Final[Found] = (NO_HOLDER, int(Confidence.KNOWN))
+"""Known to be nobody: the mutex is not locked, and whoever is to have it next has not come for it yet."""
 
 
 class _Queue:
@@ -85,7 +93,18 @@ class Holders:
         self._inside_sections: set[SampledThread] = set()
         self._woken_in_sections: set[SampledThread] = set()
         self._waking: dict[int, list[SampledThread]] = {}
+        self._mutexes: dict[int, int] = {}
+        self._contended: dict[int, int] = {}
+        """Mutexes that are waited for, with the tick of the last wait for them, the latest last."""
         self._ticks = 0
+
+    def mutexes(self) -> dict[int, int]:
+        """Addresses of the mutexes for which threads wait or just did, to be read together with stacks.
+
+        The first byte of each is to be put here, and is asked for by the next `tell`.
+        """
+        self._mutexes = dict.fromkeys(self._contended, -1)
+        return self._mutexes
 
     @property
     def waited_for(self) -> set[int]:
@@ -99,8 +118,10 @@ class Holders:
         lock, thread.lock = thread.lock, None
         if lock is not None:
             self._leave(lock.key, thread)
-            if not blocked and thread.observation is not None and stack == thread.observation[1]:
-                self._waking.setdefault(lock.key, []).append(thread)
+            if thread.observation is not None and thread.innermost is not None:
+                thread.parked = Parked(lock.key, thread.observation[1], thread.innermost.park_argument)
+        if not blocked and thread.parked is not None and thread.parked.stack == stack:
+            self._waking.setdefault(thread.parked.key, []).append(thread)
         self._note_held(thread, stack)
         self._note_sections(thread, blocked=blocked)
 
@@ -113,6 +134,11 @@ class Holders:
         queue.threads[thread] = self._ticks
         queue.fresh.append(thread)
         queue.changed = True
+        if lock.has_mutex:
+            self._contended.pop(lock.key, None)
+            self._contended[lock.key] = self._ticks
+            if len(self._contended) > MAX_MUTEXES:
+                self._contended.pop(next(iter(self._contended)))
 
     def forget(self, thread: SampledThread) -> None:
         """A thread ended."""
@@ -184,13 +210,17 @@ class Holders:
 
         A waiter that did not run keeps its wait, but the lock may have changed hands since.
         """
-        for key, queue in list(self._queues.items()):
+        asked = [
+            (key, queue)
+            for key, queue in self._queues.items()
+            if queue.changed or queue.found[0] == NO_HOLDER or key not in self._with_holders
+        ]
+        free = self._free(asked)
+        for key, queue in asked:
             if not queue.threads or self._queues.get(key) is not queue:
                 continue  # all of them were found to run while another lock was looked at
-            if not queue.changed and queue.found[0] != NO_HOLDER and key in self._with_holders:
-                continue
             queue.changed = False
-            found = self._holder(key, queue, tick)
+            found = self._holder(key, queue, tick, free=key in free)
             told = queue.fresh if found == queue.found else queue.threads
             queue.found = found
             for thread in told:
@@ -201,20 +231,37 @@ class Holders:
         self._waking.clear()
         self._ticks += 1
 
-    def _holder(self, key: int, queue: _Queue, tick: int) -> Found:
-        lock = queue.lock
-        if lock.lock is not None and lock.lock.kind is LockKind.OBJECT:
+    def _free(self, asked: Sequence[tuple[int, _Queue]]) -> set[int]:
+        """Keys of the locks that nobody had when the threads were looked at.
+
+        That is known best of those for which threads waited before. Of the others it is asked now.
+        """
+        seen, self._mutexes = self._mutexes, {}
+        for key in [key for key, tick in self._contended.items() if self._ticks - tick > CONTENDED_TICKS]:
+            del self._contended[key]
+        return self._locks.are_free({key: seen.get(key, -1) for key, queue in asked if queue.lock.has_mutex})
+
+    def _holder(self, key: int, queue: _Queue, tick: int, *, free: bool) -> Found:
+        """Who has the lock; `free`: nobody had it when the threads were looked at."""
+        of_object = queue.lock.lock is not None and queue.lock.lock.kind is LockKind.OBJECT
+        found = self._seen_with(key, queue, tick, free=free, of_object=of_object)
+        if found[0] == NO_HOLDER and not free and self._look_again(queue, tick):
+            # Of those that ran meanwhile one may be inside.
+            found = self._inside(self._sections_of(key), queue) if of_object else self._recorded(queue.lock)
+        return FREE if found[0] == NO_HOLDER and free else found
+
+    def _seen_with(self, key: int, queue: _Queue, tick: int, *, free: bool, of_object: bool) -> Found:
+        """The holder, by what this tick saw."""
+        if of_object:
             # Who gives a lock away still has it in its chain while it wakes the next thread.
+            if free:
+                return NOBODY
             inside = self._sections_of(key)
             found = self._handed_over(key, queue, inside, tick)
-            if found[0] == NO_HOLDER:
-                found = self._inside(key, inside, queue)
-        else:
-            found = self._recorded(lock)
-            if found[0] == NO_HOLDER and lock.owner:
-                found = self._handed_over(key, queue, {}, tick)
-        if found[0] == NO_HOLDER and self._look_again(queue, tick):
-            found = self._recorded(lock)
+            return found if found[0] != NO_HOLDER else self._inside(inside, queue)
+        found = self._recorded(queue.lock)
+        if found[0] == NO_HOLDER and queue.lock.owner and not free:
+            found = self._handed_over(key, queue, {}, tick)
         return found
 
     def _look_again(self, queue: _Queue, tick: int) -> bool:
@@ -236,17 +283,22 @@ class Holders:
     def _handed_over(self, key: int, queue: _Queue, inside: Mapping[SampledThread, int], tick: int) -> Found:
         """The thread that a lock was handed to but that has not left its wait yet.
 
-        A thread that was not on a core since it parked is surely still there; one that was may have come
-        round to the same lock again, so it is only inferred. Who is `inside` its critical section has left.
+        A thread that was not on a core since it parked is surely still there. One that was is only inferred:
+        it may have come round to the same place again, and its word about the last wait still stand where
+        that of the next will. Who is `inside` its critical section has left.
         """
         waking = [thread for thread in self._waking.get(key, ()) if thread not in inside]
         threads: list[SampledThread] = []
-        states: list[PythonThread] = []
-        for thread in (*queue.heads(), *waking):
+        words: list[int] = []
+        for thread in queue.heads():
             if thread.innermost is not None:
                 threads.append(thread)
-                states.append(thread.innermost)
-        given = [thread for thread, yes in zip(threads, self._locks.handed_over(states), strict=True) if yes]
+                words.append(thread.innermost.park_argument)
+        for thread in waking:
+            if thread.parked is not None:
+                threads.append(thread)
+                words.append(thread.parked.argument)
+        given = [thread for thread, yes in zip(threads, self._locks.handed_over(words), strict=True) if yes]
         if len(given) != 1:
             return NOBODY
         thread = given[0]
@@ -260,7 +312,7 @@ class Holders:
         thread.observe((int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN)), tick)
         return thread.info.index + 1, int(Confidence.KNOWN)
 
-    def _inside(self, key: int, inside: Mapping[SampledThread, int], queue: _Queue) -> Found:
+    def _inside(self, inside: Mapping[SampledThread, int], queue: _Queue) -> Found:
         """The holder of an object's lock, of the threads whose critical sections name it.
 
         There are two when one unlocked it and was taken off its core before it could leave its section, and
@@ -273,7 +325,7 @@ class Holders:
                 for thread, section in inside.items()
                 if thread.innermost is not None and calls_from(thread.innermost, section)
             }
-        if len(inside) != 1 or not self._locks.is_locked(key):
+        if len(inside) != 1:
             return NOBODY
         (holder,) = inside
         return holder.info.index + 1, int(Confidence.KNOWN)

@@ -5,6 +5,8 @@ In: the thread's files, and what each tick sees. Out: the runs of equal observat
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ftdiag.model import NO_STACK, ThreadInfo
 from ftdiag.sources import procfs
 from ftdiag.sources.interpreter import PythonThread
@@ -12,6 +14,14 @@ from ftdiag.sources.locks import LockWait
 
 Observation = tuple[int, int, int, int, int]
 """State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
+
+
+class Parked(NamedTuple):
+    """A thread's last wait for a mutex: the mutex, the stack, and where the word about it is (`park_arg`)."""
+
+    key: int
+    stack: int
+    argument: int
 
 
 class SampledThread:
@@ -29,6 +39,7 @@ class SampledThread:
         "innermost",
         "lock",
         "observation",
+        "parked",
         "previous_stack",
         "python",
         "ran",
@@ -61,6 +72,8 @@ class SampledThread:
         self.held: tuple[int, ...] = ()
         self.lock: LockWait | None = None
         """What it waits for, while it is parked there."""
+        self.parked: Parked | None = None
+        """How it was last parked, also when it no longer is."""
         self.sections: tuple[tuple[int, int], ...] | None = ()
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None

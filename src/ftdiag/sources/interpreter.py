@@ -368,15 +368,19 @@ class InterpreterReader:
 
     # --- stacks ---
 
-    def walk(self, threads: Sequence[PythonThread]) -> list[int]:
+    def walk(self, threads: Sequence[PythonThread], along: dict[int, int] | None = None) -> list[int]:
         """Stack ids of the threads, in their order: NO_STACK, TORN_STACK or a real one.
 
         A torn stack is read again a few times before it is given up, and one that took several reads once:
         they may be of different moments, and now it is known what to read at once.
+
+        `along`: addresses of bytes that are read in the same system call as the first stacks, if that works,
+        and get their values here.
         """
         results: list[int] = []
         for batch in _batches(threads):
-            stacks = self._walk_batch(batch)
+            stacks = self._walk_batch(batch, along)
+            along = None
             again = [
                 place
                 for place, stack in enumerate(stacks)
@@ -394,7 +398,7 @@ class InterpreterReader:
         self.walked += len(threads)
         return results
 
-    def _walk_batch(self, threads: Sequence[PythonThread]) -> list[int]:
+    def _walk_batch(self, threads: Sequence[PythonThread], along: dict[int, int] | None = None) -> list[int]:
         vectors = array("Q")
         add = vectors.append
         total = 0
@@ -418,10 +422,19 @@ class InterpreterReader:
                 add(frame_bytes)
             total += frame_bytes * len(thread.elsewhere)
             ends.append(total)
-        view = self.memory.read_scattered(vectors, len(vectors) // 2, total)
+        if along and len(vectors) // 2 + len(along) <= MAX_IOVECS:
+            for address in along:
+                add(address)
+                add(1)
+        else:
+            along = None
+        read = total + len(along or ())
+        view = self.memory.read_scattered(vectors, len(vectors) // 2, read)
         if view is None:
-            return self._walk_apart(threads)
+            return self._walk_apart(threads) if along is None else self._walk_batch(threads)
         data = bytes(view)
+        if along:
+            along.update(zip(along, data[total:read], strict=True))
         stacks = []
         position = 0
         for thread, end in zip(threads, ends, strict=True):

@@ -35,7 +35,9 @@ MAX_OWNER_DISTANCE: Final = 256
 MAX_LOCKS: Final = 20_000
 """Locks that are remembered; the table starts anew beyond."""
 MAX_SEARCHES: Final = 5
-"""Times in a second that a name is looked for; the frames of some waiters do not have one."""
+"""Waiters whose frames are searched for a lock's name when it is first waited for; some do not have one."""
+MAX_FURTHER_SEARCHES: Final = 2
+"""And in each of the seconds in which that is tried again."""
 MAX_SEARCH_PAUSE_S: Final = 32
 """Seconds between the seconds in which a name is looked for that was never found."""
 MAX_CRITICAL_SECTIONS: Final = 16
@@ -77,6 +79,17 @@ class LockWait:
     owner_type: int = 0
     suspended: bool = False
     event: bool = False
+
+    @property
+    def has_mutex(self) -> bool:
+        """Whether `key` is the address of a PyMutex: of an object, or inside a lock.
+
+        3.13's RLock has a semaphore instead; what an event waits for is held by nobody.
+        """
+        if self.event or self.lock is None or self.lock.kind not in (LockKind.OBJECT, LockKind.USER):
+            return False
+        # Locks that Condition.wait makes for one wait have no owner here.
+        return 0 < self.key - self.owner < MAX_OWNER_DISTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +133,7 @@ class _Searches:
         if not self.left:
             if second < self.again:
                 return False
-            self.left = MAX_SEARCHES
+            self.left = MAX_FURTHER_SEARCHES
         self.left -= 1
         if not self.left:
             self.again = second + self.pause
@@ -159,6 +172,7 @@ class LockReader:
         `waited_for`: keys of the locks that threads wait for now; these locks live.
         """
         layout = self._layout
+        self._objects.forget_names()
         self._exit_keys.clear()
         self._semaphore_owners.clear()
         self._runtime_ranges = [
@@ -425,22 +439,28 @@ class LockReader:
             tagged = previous
         return tuple(held)
 
-    def is_locked(self, mutex: int) -> bool:
-        """Whether somebody has a mutex. Nobody may while its next owner is being woken."""
-        try:
-            return bool(self._memory.read(mutex, 1)[0] & _MUTEX_LOCKED)
-        except MemoryReadError:
-            return False
+    def are_free(self, mutexes: dict[int, int]) -> set[int]:
+        """Those that nobody has, of mutexes by address with their first byte (negative: not read yet).
 
-    def handed_over(self, threads: Sequence[PythonThread]) -> list[bool]:
-        """Which of these threads, parked on a mutex when last seen, were given it by whoever released it.
+        So it is between one holder and the next while a thread that was woken is on its way.
+        """
+        unread = [address for address, byte in mutexes.items() if byte < 0]
+        for address, data in zip(unread, self._memory.read_many([(a, 1) for a in unread]), strict=True):
+            if data is not None:
+                mutexes[address] = data[0]
+        return {address for address, byte in mutexes.items() if byte >= 0 and not byte & _MUTEX_LOCKED}
+
+    def handed_over(self, arguments: Sequence[int]) -> list[bool]:
+        """Which of the threads with these `park_arg` were given the mutex by whoever released it.
 
         After a millisecond of waiting a mutex is not unlocked but handed to the next in line (`handed_off`
         behind `time_to_be_fair` in struct mutex_entry, Python/lock.c, where `park_arg` points). Until that
         thread gets a core it holds the lock without running.
         """
-        addresses = [(thread.park_argument + 8, 4) for thread in threads]
-        return [data == b"\x01\0\0\0" for data in self._memory.read_many(addresses)]
+        return [
+            data == b"\x01\0\0\0"
+            for data in self._memory.read_many([(argument + 8, 4) for argument in arguments])
+        ]
 
     def rlock_owner(self, wait: LockWait) -> int | None:
         """`threading.get_ident()` of an RLock's owner as the lock records it; `None` if it is no RLock."""

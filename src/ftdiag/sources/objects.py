@@ -20,6 +20,8 @@ MAX_BYTES_OBJECT: Final = 1 << 22
 """Longest bytes object that is read (line and exception tables of generated code can be long)."""
 MAX_DICT_ENTRIES: Final = 1 << 17
 """Entries of a dict that are read."""
+MAX_ATTRIBUTE_NAMES: Final = 20_000
+"""Names of attributes that are remembered."""
 MAX_SEARCHED_ENTRIES: Final = 20_000
 """Entries of a dict that is searched for one key."""
 MAX_TYPE_NAMES: Final = 20_000
@@ -60,6 +62,7 @@ class ObjectReader:
         self._layout = layout
         self._type_names: dict[int, str] = {}
         self._type_flags: dict[int, int] = {}
+        self._attribute_names: dict[int, str] = {}
 
     def type_of(self, address: int) -> int:
         """Address of the type of the object at `address`. Raises MemoryReadError."""
@@ -86,6 +89,10 @@ class ObjectReader:
         """Drop the caches: heap types can be freed and their addresses reused."""
         self._type_names.clear()
         self._type_flags.clear()
+
+    def forget_names(self) -> None:
+        """Drop the names of attributes: strings can be freed and their addresses reused."""
+        self._attribute_names.clear()
 
     def flags_of(self, type_address: int) -> int:
         """`tp_flags` of a type. Raises MemoryReadError."""
@@ -293,8 +300,14 @@ class ObjectReader:
     def _named(self, items: list[tuple[int, int]]) -> dict[str, int]:
         named = {}
         for key, value in items:
-            try:
-                named[self.string(key)] = value
-            except (NotAnObject, MemoryReadError):
-                continue
+            name = self._attribute_names.get(key)
+            if name is None:
+                try:
+                    name = self.string(key)
+                except (NotAnObject, MemoryReadError):
+                    continue
+                if len(self._attribute_names) >= MAX_ATTRIBUTE_NAMES:
+                    self._attribute_names.clear()
+                self._attribute_names[key] = name
+            named[name] = value
         return named

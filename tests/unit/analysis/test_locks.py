@@ -68,6 +68,31 @@ def test_unknown_holders_stay_unknown(tmp_path: Path) -> None:
     assert gone.blame_ns + nobody.blame_ns == pytest.approx(lock.wait_ns)
 
 
+def test_a_lock_that_was_free_is_not_one_with_an_unknown_holder(tmp_path: Path) -> None:
+    # GIVEN one wait, in which a thread had the lock, then nobody, then it is not known who
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(
+        {
+            "w": [
+                spent(3, "lock", lock="l", holder="one"),
+                spent(4, "lock", lock="l", free=True),
+                spent(2, "lock", lock="l"),
+            ],
+            "one": [spent(9, "on_cpu")],
+        }
+    )
+    # WHEN asked
+    session = builder.session()
+    (lock,) = session.snapshot().locks
+    # THEN the three are told apart, and it is one wait
+    free, held, unknown = lock.holders
+    assert [round(each.blame_ns / MS) for each in (free, held, unknown)] == [400, 300, 200]
+    assert (free.free, held.free, unknown.free) == (True, False, False)
+    assert lock.longest_wait_ns == pytest.approx(900 * MS)
+    # AND at the last tick it is not known who has it
+    (edge,) = session.wait_graph()
+    assert (edge.holder, edge.confidence) == (None, Confidence.UNKNOWN)
+
+
 def test_critical_wait_is_that_with_fewer_working_threads_than_cores(tmp_path: Path) -> None:
     # GIVEN two cores: both busy for 4 ticks, one for 6
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10, target=a_target(capacity_cores=2.0)).window(

@@ -122,6 +122,27 @@ def test_many_frames_elsewhere(process: FakeProcess) -> None:
             assert len(sink.stacks[stack]) == 200
 
 
+def test_bytes_are_read_along_with_stacks(process: FakeProcess) -> None:
+    # GIVEN a thread, and two bytes elsewhere in memory
+    interpreter, sink = reader(process)
+    chunk = process.chunk()
+    thread = python_thread(process.thread(process.frame(chunk + 64, process.code("work")), chunk))
+    one, two = process.put(b"\x01"), process.put(b"\x83")
+    assert sink.names(interpreter.walk([thread])[0]) == ["work"]
+    calls = process.memory.calls
+
+    # WHEN they are to be read along, THEN they are, in the one system call that reads the stack
+    along = {one: -1, two: -1}
+    assert sink.names(interpreter.walk([thread], along)[0]) == ["work"]
+    assert along == {one: 0x01, two: 0x83}
+    assert process.memory.calls == calls + 1
+
+    # AND where one of them cannot be read, the stack still is
+    along = {one: -1, NOWHERE: -1}
+    assert sink.names(interpreter.walk([thread], along)[0]) == ["work"]
+    assert along == {one: -1, NOWHERE: -1}
+
+
 def test_thread_without_frames(process: FakeProcess) -> None:
     # GIVEN a thread that runs no Python, one whose state is gone, one that is another's by now
     interpreter, _ = reader(process)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fake_process import PAGE, FakeProcess, Sink
 from ftdiag.errors import TargetGone
-from ftdiag.model import LockKind
+from ftdiag.model import LockKind, LockRef
 from ftdiag.sources import locks as locks_module
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
@@ -422,11 +422,8 @@ def test_code_called_from_a_section(target: Target) -> None:
 def test_handed_over(target: Target) -> None:
     # GIVEN three parked threads; the second was given the lock, the third's stack cannot be read
     entries = [target.process.put(struct.pack("<qi", 5, handed)) for handed in (0, 1)] + [0xDEAD_0000_0000]
-    threads = [target.thread() for _ in entries]
-    for thread, entry in zip(threads, entries, strict=True):
-        thread.park_argument = entry
     # WHEN they are asked, THEN it is the second
-    assert target.locks.handed_over(threads) == [False, True, False]
+    assert target.locks.handed_over(entries) == [False, True, False]
 
 
 def test_owners_of_rlocks(target: Target) -> None:
@@ -451,12 +448,27 @@ def test_owners_of_rlocks(target: Target) -> None:
     assert target.locks.rlock_owner(lock) is None
 
 
-def test_is_locked(target: Target) -> None:
-    # GIVEN mutexes: free with waiters, held with waiters, unreadable
+def test_locks_that_nobody_has(target: Target) -> None:
+    # GIVEN mutexes: free with waiters, held with waiters, unreadable; and two that were read before
     free, held = target.process.put(b"\x02"), target.process.put(b"\x03")
-    # WHEN they are asked, THEN only one is locked
-    assert [target.locks.is_locked(mutex) for mutex in (free, held, 0xDEAD_0000_0000)] == [
-        False,
-        True,
-        False,
-    ]
+    was_free, was_held = target.process.put(b"\x01"), target.process.put(b"\x00")
+    # WHEN they are asked, THEN what was read stands, and what cannot be read is not said to be free
+    mutexes = {free: -1, held: -1, 0xDEAD_0000_0000: -1, was_free: 2, was_held: 3}
+    assert target.locks.are_free(mutexes) == {free, was_free}
+
+
+def test_which_locks_have_a_mutex(target: Target) -> None:
+    # GIVEN a lock, an object's lock, an event, the lock that a Condition made for one wait, and an RLock
+    lock = target.wait_for(target.object("_thread.lock", 40) + 32)
+    own = target.wait_for(target.object("list", 40) + 10)
+    assert lock is not None
+    assert own is not None
+    address = lock.key
+    rlock = target.object("_thread.RLock", 64)
+    semaphore = LockWait(rlock + 5000, LockRef(rlock + 5000, LockKind.USER, "_thread.RLock", None), rlock)
+    # THEN the first two are mutexes where their key says
+    assert lock.has_mutex
+    assert own.has_mutex
+    assert not LockWait(address, None, event=True).has_mutex
+    assert not LockWait(address, LockRef(address, LockKind.USER, "_thread.lock", None)).has_mutex
+    assert not semaphore.has_mutex

@@ -14,7 +14,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
-from ftdiag.model import Confidence, LockMetrics, LockRef, LockWaiter, Pauses, Stack, ThreadInfo
+from ftdiag.model import Confidence, LockHolder, LockMetrics, LockRef, LockWaiter, Pauses, Stack, ThreadInfo
 from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
 from ftdiag.tui.panes.stacks import place_and_function, stack_lines
@@ -33,6 +33,8 @@ MAX_GRAPH = 60
 MAX_DEPTH = 6
 """Waits behind waits that are set in further."""
 MAX_PAUSES = 8
+_NOBODY = -1
+"""In the tree of waits: the holder of locks that are known to be free."""
 LEAST_TABLE = 6
 
 
@@ -47,14 +49,16 @@ def thread_words(thread: ThreadInfo | None) -> str:
     return "unknown" if thread is None else thread.name or str(thread.tid)
 
 
+def holder_words(holder: LockHolder) -> str:
+    """A holder's name, that it is not known, or that nobody had the lock."""
+    return "nobody, it was free" if holder.free else thread_words(holder.thread)
+
+
 def _holder(row: LockMetrics) -> str:
     if not row.holders:
         return "unknown"
     holder = row.holders[0]
-    sure = (
-        "" if holder.confidence.label == "known" or holder.thread is None else f" ({holder.confidence.label})"
-    )
-    return thread_words(holder.thread) + sure
+    return holder_words(holder) + ("" if holder.thread is None else _sure(holder.confidence))
 
 
 COLUMNS: tuple[Column[LockMetrics], ...] = (
@@ -146,13 +150,10 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     lines: Lines = [[Segment(look.cut(" Held by", width), look.strong)]]
     for holder in row.holders[:MAX_PARTIES]:
         share = percent(holder.blame_ns / row.wait_ns) if row.wait_ns > 0 else ""
-        name = look.cut(thread_words(holder.thread), max(8, width - 22))
+        name = look.cut(holder_words(holder), max(8, width - 22))
+        sure = "" if holder.free else f" ({holder.confidence.label})"
         lines.append(
-            [
-                Segment(f" {share} ", look.accent),
-                Segment(name, look.text),
-                Segment(f" ({holder.confidence.label})", look.muted),
-            ]
+            [Segment(f" {share} ", look.accent), Segment(name, look.text), Segment(sure, look.muted)]
         )
         lines += stack_lines(holder.stack, width, look, indent="   ")
     if not row.holders:
@@ -219,10 +220,11 @@ def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines
         return lines
     below: dict[int | None, list[WaitEdge]] = {}
     for edge in sorted(edges, key=lambda edge: -edge.since_ns):
-        below.setdefault(None if edge.holder is None else edge.holder.index, []).append(edge)
+        nobody = _NOBODY if edge.confidence is Confidence.KNOWN else None
+        below.setdefault(nobody if edge.holder is None else edge.holder.index, []).append(edge)
     waiting = {edge.waiter.index for edge in edges}
     # From those that do not wait themselves; what is left then is circles.
-    roots = [holder for holder in below if holder is None or holder not in waiting]
+    roots = [holder for holder in below if holder not in waiting]
     roots += [holder for holder in below if holder not in roots]
     shown: set[int | None] = set()
 
@@ -252,9 +254,13 @@ def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines
         if root in shown or len(lines) > MAX_GRAPH:
             continue
         holding = below[root][0]
-        name = "nobody knows who" if holding.holder is None else thread_words(holding.holder)
-        where = _at(holding.holder_stack)
-        lines.append([Segment(look.cut(f" {name} holds{where}", width), look.text)])
+        if root == _NOBODY:
+            words = "nobody holds (free, the next thread is on its way)"
+        elif holding.holder is None:
+            words = "nobody knows who holds"
+        else:
+            words = f"{thread_words(holding.holder)} holds{_at(holding.holder_stack)}"
+        lines.append([Segment(look.cut(f" {words}", width), look.text)])
         branch(root, 0)
     listed = sum(len(below.get(holder, ())) for holder in shown)
     if listed < len(edges) or len(lines) > MAX_GRAPH:
