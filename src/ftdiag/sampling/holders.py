@@ -93,6 +93,8 @@ class Holders:
         self._inside_sections: set[SampledThread] = set()
         self._woken_in_sections: set[SampledThread] = set()
         self._waking: dict[int, list[SampledThread]] = {}
+        self._back_again: dict[int, list[SampledThread]] = {}
+        """Threads parked some time ago that run at that place now: they may have been parked since."""
         self._mutexes: dict[int, int] = {}
         self._contended: dict[int, int] = {}
         """Mutexes that are waited for, with the tick of the last wait for them, the latest last."""
@@ -121,7 +123,8 @@ class Holders:
             if thread.observation is not None and thread.innermost is not None:
                 thread.parked = Parked(lock.key, thread.observation[1], thread.innermost.park_argument)
         if not blocked and thread.parked is not None and thread.parked.stack == stack:
-            self._waking.setdefault(thread.parked.key, []).append(thread)
+            waking = self._waking if lock is not None else self._back_again
+            waking.setdefault(thread.parked.key, []).append(thread)
         self._note_held(thread, stack)
         self._note_sections(thread, blocked=blocked)
 
@@ -229,6 +232,7 @@ class Holders:
                     thread.observe((state, stack, wait, *found), tick)
             queue.fresh = []
         self._waking.clear()
+        self._back_again.clear()
         self._ticks += 1
 
     def _free(self, asked: Sequence[tuple[int, _Queue]]) -> set[int]:
@@ -247,21 +251,28 @@ class Holders:
         found = self._seen_with(key, queue, tick, free=free, of_object=of_object)
         if found[0] == NO_HOLDER and not free and self._look_again(queue, tick):
             # Of those that ran meanwhile one may be inside.
-            found = self._inside(self._sections_of(key), queue) if of_object else self._recorded(queue.lock)
+            if not of_object:
+                found = self._recorded(queue.lock)
+            elif not self._locks.are_free({key: -1}):
+                found = self._inside(self._sections_of(key), queue)
         return FREE if found[0] == NO_HOLDER and free else found
 
     def _seen_with(self, key: int, queue: _Queue, tick: int, *, free: bool, of_object: bool) -> Found:
         """The holder, by what this tick saw."""
         if of_object:
-            # Who gives a lock away still has it in its chain while it wakes the next thread.
             if free:
                 return NOBODY
             inside = self._sections_of(key)
-            found = self._handed_over(key, queue, inside, tick)
+            found = self._computing(inside)
+            if found[0] == NO_HOLDER:
+                # Who gives a lock away still has it in its chain while it wakes the next thread.
+                waking = [thread for thread in self._waking.get(key, ()) if thread not in inside]
+                found = self._handed_over(key, queue, waking, tick)
             return found if found[0] != NO_HOLDER else self._inside(inside, queue)
         found = self._recorded(queue.lock)
         if found[0] == NO_HOLDER and queue.lock.owner and not free:
-            found = self._handed_over(key, queue, {}, tick)
+            waking = [*self._waking.get(key, ()), *self._back_again.get(key, ())]
+            found = self._handed_over(key, queue, waking, tick)
         return found
 
     def _look_again(self, queue: _Queue, tick: int) -> bool:
@@ -280,14 +291,13 @@ class Holders:
             self._look(ran, tick)
         return bool(ran)
 
-    def _handed_over(self, key: int, queue: _Queue, inside: Mapping[SampledThread, int], tick: int) -> Found:
+    def _handed_over(self, key: int, queue: _Queue, waking: Sequence[SampledThread], tick: int) -> Found:
         """The thread that a lock was handed to but that has not left its wait yet.
 
-        A thread that was not on a core since it parked is surely still there. One that was is only inferred:
-        it may have come round to the same place again, and its word about the last wait still stand where
-        that of the next will. Who is `inside` its critical section has left.
+        A thread that was not on a core since it parked is surely still there. One that was (`waking`) is only
+        inferred: it may have come round to the same place again, and its word about the last wait still
+        stand where that of the next will.
         """
-        waking = [thread for thread in self._waking.get(key, ()) if thread not in inside]
         threads: list[SampledThread] = []
         words: list[int] = []
         for thread in queue.heads():
@@ -310,25 +320,27 @@ class Holders:
         thread.settled = False
         stack = NO_STACK if thread.observation is None else thread.observation[1]
         thread.observe((int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN)), tick)
-        return thread.info.index + 1, int(Confidence.KNOWN)
+        return _known(thread)
+
+    def _computing(self, inside: Mapping[SampledThread, int]) -> Found:
+        """The one thread that runs Python code inside its section (the key function of a sort): it has it."""
+        computing = [
+            thread
+            for thread, section in inside.items()
+            if thread.innermost is not None and calls_from(thread.innermost, section)
+        ]
+        return _known(computing[0]) if len(computing) == 1 else NOBODY
 
     def _inside(self, inside: Mapping[SampledThread, int], queue: _Queue) -> Found:
         """The holder of an object's lock, of the threads whose critical sections name it.
 
         There are two when one unlocked it and was taken off its core before it could leave its section, and
         the other has it now; or only the former, while the other is being woken. Surely not leaving is who
-        runs Python code inside (a key function of a sort).
+        computes inside.
         """
         if len(inside) > 1 or (inside and self._is_waking(queue)):
-            inside = {
-                thread: section
-                for thread, section in inside.items()
-                if thread.innermost is not None and calls_from(thread.innermost, section)
-            }
-        if len(inside) != 1:
-            return NOBODY
-        (holder,) = inside
-        return holder.info.index + 1, int(Confidence.KNOWN)
+            return self._computing(inside)
+        return next((_known(thread) for thread in inside), NOBODY)
 
     def _is_waking(self, queue: _Queue) -> bool:
         """Whether a thread that parked where these waiters are was woken, and has not gone on yet."""
@@ -339,19 +351,20 @@ class Holders:
 
     def _sections_of(self, key: int) -> dict[SampledThread, int]:
         """Threads whose active critical section names the mutex (holder or leaving) -> the section."""
-        found: dict[SampledThread, int] = {}
-        for thread in self._inside_sections:
-            if thread.sections is None:
-                thread.sections = tuple(
-                    one
-                    for python in thread.python
-                    if python.critical_section
-                    for one in self._locks.held_by_critical_sections(python)
-                )
-            for mutex, section in thread.sections:
-                if mutex == key:
-                    found[thread] = section
-        return found
+        unread = [thread for thread in self._inside_sections if thread.sections is None]
+        if unread:
+            owners = [(thread, python) for thread in unread for python in thread.python]
+            held = self._locks.held_by_critical_sections([python for _, python in owners])
+            for thread in unread:
+                thread.sections = ()
+            for (thread, _), sections in zip(owners, held, strict=True):
+                thread.sections = (*(thread.sections or ()), *sections)
+        return {
+            thread: section
+            for thread in self._inside_sections
+            for mutex, section in thread.sections or ()
+            if mutex == key
+        }
 
     def _recorded(self, lock: LockWait) -> Found:
         """The holder by `with` blocks or by the lock's own record; two that both seem to hold it: nobody."""
@@ -366,7 +379,7 @@ class Holders:
             holder = self._owner(lock)
         if holder is None or (holder.lock is not None and holder.lock.key == lock.key):
             return NOBODY
-        return holder.info.index + 1, int(Confidence.KNOWN)
+        return _known(holder)
 
     def _owner(self, lock: LockWait) -> SampledThread | None:
         """The thread that an RLock or the GIL names as its owner."""
@@ -378,3 +391,7 @@ class Holders:
 
     def _thread_with(self, fits: Callable[[PythonThread], bool]) -> SampledThread | None:
         return next((t for t in self._threads.values() for p in t.python if fits(p)), None)
+
+
+def _known(thread: SampledThread) -> Found:
+    return thread.info.index + 1, int(Confidence.KNOWN)

@@ -34,10 +34,11 @@ MAX_OWNER_DISTANCE: Final = 256
 """How far into an object a mutex or event of its own may lie."""
 MAX_LOCKS: Final = 20_000
 """Locks that are remembered; the table starts anew beyond."""
-MAX_SEARCHES: Final = 5
-"""Waiters whose frames are searched for a lock's name when it is first waited for; some do not have one."""
-MAX_FURTHER_SEARCHES: Final = 2
-"""And in each of the seconds in which that is tried again."""
+MAX_SEARCHES: Final = 3
+"""Waiters whose frames are searched for a lock's name when it is first waited for; some do not have one.
+
+After that it is one in each of the seconds in which it is tried again.
+"""
 MAX_SEARCH_PAUSE_S: Final = 32
 """Seconds between the seconds in which a name is looked for that was never found."""
 MAX_CRITICAL_SECTIONS: Final = 16
@@ -133,7 +134,7 @@ class _Searches:
         if not self.left:
             if second < self.again:
                 return False
-            self.left = MAX_FURTHER_SEARCHES
+            self.left = 1
         self.left -= 1
         if not self.left:
             self.again = second + self.pause
@@ -419,25 +420,31 @@ class LockReader:
         condition = next((value for name, value in variables if name == "self"), None)
         return None if condition is None else self._key_of_manager(condition)
 
-    def held_by_critical_sections(self, thread: PythonThread) -> tuple[tuple[int, int], ...]:
-        """The object mutexes that the thread's active critical sections hold: (mutex, section) addresses."""
-        held: list[tuple[int, int]] = []
-        tagged = thread.critical_section
+    def held_by_critical_sections(self, threads: Sequence[PythonThread]) -> list[tuple[tuple[int, int], ...]]:
+        """(mutex, section) addresses of the objects' locks that each thread's active critical sections hold.
+
+        The sections of all threads are read together, one system call for each that any of them is inside of.
+        """
+        held: list[list[tuple[int, int]]] = [[] for _ in threads]
+        active = [(place, thread.critical_section) for place, thread in enumerate(threads)]
         for _ in range(MAX_CRITICAL_SECTIONS):
             # An inactive section on top means that all below it are suspended, too.
-            if not tagged or tagged & _INACTIVE:
+            active = [(place, tagged) for place, tagged in active if tagged and not tagged & _INACTIVE]
+            if not active:
                 break
-            section = tagged & ~_CRITICAL_SECTION_TAGS
-            try:
-                data = self._memory.read(section, 24)
-            except MemoryReadError:
-                break
-            previous, first, second = struct.unpack("<QQQ", data)
-            held.append((first, section))
-            if tagged & _TWO_MUTEXES:
-                held.append((second, section))
-            tagged = previous
-        return tuple(held)
+            read = self._memory.read_many([(tagged & ~_CRITICAL_SECTION_TAGS, 24) for _, tagged in active])
+            below = []
+            for (place, tagged), data in zip(active, read, strict=True):
+                if data is None:
+                    continue
+                section = tagged & ~_CRITICAL_SECTION_TAGS
+                previous, first, second = struct.unpack("<QQQ", data)
+                held[place].append((first, section))
+                if tagged & _TWO_MUTEXES:
+                    held[place].append((second, section))
+                below.append((place, previous))
+            active = below
+        return [tuple(each) for each in held]
 
     def are_free(self, mutexes: dict[int, int]) -> set[int]:
         """Those that nobody has, of mutexes by address with their first byte (negative: not read yet).
@@ -614,7 +621,18 @@ class LockReader:
 
     def _name_in_frame(self, thread: PythonThread, number: int, targets: set[int]) -> _Name | None:
         """A name for one of the targets in a frame."""
+        self._objects.look_ahead(tuple(self._words_of_frame(thread, number)))
         variables = self._interpreter.local_variables(thread, number)[:MAX_NAMED_VALUES]
+        self._objects.look_ahead([value for _, value in variables])
+        try:
+            return self._name_among(variables, thread, number, targets)
+        finally:
+            self._objects.look_ahead(())
+
+    def _name_among(
+        self, variables: Sequence[tuple[str, int]], thread: PythonThread, number: int, targets: set[int]
+    ) -> _Name | None:
+        """A name for one of the targets: a variable of a frame, an attribute of one, or a global."""
         for name, value in variables:
             if name == "self" and value not in targets:
                 attribute = self._attribute_that_is(value, targets)
@@ -640,7 +658,9 @@ class LockReader:
         for name, value in variables:
             if name != "self":
                 continue
-            for attribute, inner in list(self._attributes(value).items())[:MAX_NAMED_VALUES]:
+            inside = list(self._attributes(value).items())[:MAX_NAMED_VALUES]
+            self._objects.look_ahead([inner for _, inner in inside])
+            for attribute, inner in inside:
                 deeper = self._attribute_that_is(inner, targets)
                 if deeper is not None:
                     return _Name(f"{self._type_name(value) or name}.{attribute}.{deeper}", inner, deeper)
@@ -653,10 +673,10 @@ class LockReader:
             return {}
 
     def _attribute_that_is(self, instance: int, targets: set[int]) -> str | None:
-        for name, value in self._attributes(instance).items():
-            if value in targets:
-                return name
-        return None
+        try:
+            return self._objects.attribute_that_is(instance, targets)
+        except (MemoryReadError, NotAnObject):
+            return None
 
     def _global_that_is(self, thread: PythonThread, number: int, targets: set[int]) -> _Name | None:
         address = self._interpreter.globals_of(thread, number)

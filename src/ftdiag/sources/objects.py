@@ -8,6 +8,7 @@ expected object raises `NotAnObject` (or gives `None` where the docstring says s
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from typing import Final
 
 from ftdiag.errors import FtdiagError, MemoryReadError
@@ -32,6 +33,8 @@ TYPE_NAME_BYTES: Final = 256
 # free-threaded builds sits in what is padding elsewhere).
 _KEYS_HEADER: Final = struct.Struct("<q B B B x I q q")
 _KEYS_HEADER_BYTES: Final = 32
+_MAX_INLINE_VALUES: Final = 255
+"""Their number is a byte."""
 _DICT_KEYS_GENERAL: Final = 0
 _DICT_KEYS_UNICODE: Final = 1
 _DICT_KEYS_SPLIT: Final = 2
@@ -62,10 +65,28 @@ class ObjectReader:
         self._layout = layout
         self._type_names: dict[int, str] = {}
         self._type_flags: dict[int, int] = {}
+        self._ahead: dict[int, tuple[int, int]] = {}
+        """Object -> its type, and the dict of its attributes if it is of a type that has one."""
         self._attribute_names: dict[int, str] = {}
+        self._inline: dict[int, tuple[int, int]] = {}
+        """Type -> the size of its instances and its shared keys."""
+
+    def look_ahead(self, addresses: Collection[int]) -> None:
+        """Read the heads of many objects in one system call; they stand until the next call."""
+        before, behind = self._layout.managed_dict, self._layout.object_type
+        size = behind + 8 - before
+        read = self._memory.read_many([(address + before, size) for address in addresses])
+        self._ahead = {
+            address: (_WORD.unpack_from(data, behind - before)[0], _WORD.unpack_from(data)[0])
+            for address, data in zip(addresses, read, strict=True)
+            if data is not None
+        }
 
     def type_of(self, address: int) -> int:
         """Address of the type of the object at `address`. Raises MemoryReadError."""
+        ahead = self._ahead.get(address)
+        if ahead is not None:
+            return ahead[0]
         return self._memory.read_word(address + self._layout.object_type)
 
     def type_name(self, type_address: int) -> str:
@@ -91,8 +112,9 @@ class ObjectReader:
         self._type_flags.clear()
 
     def forget_names(self) -> None:
-        """Drop the names of attributes: strings can be freed and their addresses reused."""
+        """Drop the names of attributes: strings and types can be freed and their addresses reused."""
         self._attribute_names.clear()
+        self._inline.clear()
 
     def flags_of(self, type_address: int) -> int:
         """`tp_flags` of a type. Raises MemoryReadError."""
@@ -258,16 +280,32 @@ class ObjectReader:
 
     def attributes(self, instance: int) -> dict[str, int]:
         """Name -> address of value for all instance attributes. Raises NotAnObject, MemoryReadError."""
-        dictionary, keys, values = self._attribute_tables(instance)
+        return self._named(self._attribute_items(*self._attribute_tables(instance)))
+
+    def _attribute_items(self, dictionary: int, keys: int, values: int) -> list[tuple[int, int]]:
+        """(address of name, address of value) of all attributes in these tables of an instance."""
         if dictionary:
-            return self._named(self.dict_items(dictionary))
+            return self.dict_items(dictionary)
         if not values:
-            return {}
+            return []
         entries = self._key_entries(keys)
         slots = self._values(values, len(entries))
-        return self._named(
-            [(key, value) for (key, _), value in zip(entries, slots, strict=False) if key and value]
-        )
+        return [(key, value) for (key, _), value in zip(entries, slots, strict=False) if key and value]
+
+    def attribute_that_is(self, instance: int, targets: Collection[int]) -> str | None:
+        """Name of the first instance attribute whose value is at one of these addresses.
+
+        Raises NotAnObject, MemoryReadError.
+        """
+        tables = self._attribute_tables(instance)
+        _, _, values = tables
+        if values and not any(value in targets for value in self._values(values, _MAX_INLINE_VALUES)):
+            return None  # nearly always, and known without reading the names
+        for key, value in self._attribute_items(*tables):
+            if value in targets:
+                for name in self._named([(key, value)]):
+                    return name
+        return None
 
     def attribute_value(self, instance: int, key: int) -> int | None:
         """Address of the instance attribute whose name is the object at `key`; like `dict_value`."""
@@ -283,13 +321,20 @@ class ObjectReader:
         flags = self.flags_of(type_address)
         if not flags & _TPFLAGS_MANAGED_DICT:
             return 0, 0, 0
-        dictionary = self._memory.read_word(instance + layout.managed_dict)
+        ahead = self._ahead.get(instance)
+        dictionary = self._memory.read_word(instance + layout.managed_dict) if ahead is None else ahead[1]
         if dictionary:
             return dictionary, 0, 0
         if not flags & _TPFLAGS_INLINE_VALUES or not flags & _TPFLAGS_HEAPTYPE:
             return 0, 0, 0
-        (basic_size,) = _WORD.unpack(self._memory.read(type_address + layout.type_basic_size, 8))
-        keys = self._memory.read_word(type_address + layout.type_cached_keys)
+        known = self._inline.get(type_address)
+        if known is None:
+            basic_size = self._memory.read_word(type_address + layout.type_basic_size)
+            known = basic_size, self._memory.read_word(type_address + layout.type_cached_keys)
+            if len(self._inline) >= MAX_TYPE_NAMES:
+                self._inline.clear()
+            self._inline[type_address] = known
+        basic_size, keys = known
         if basic_size > 1 << 16 or not keys:
             return 0, 0, 0
         values = instance + basic_size
