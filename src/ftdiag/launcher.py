@@ -107,19 +107,29 @@ class SamplerProcess:
     # --- beginning ---------------------------------------------------------------------------------
 
     def spawn(self) -> None:
-        """Start the process; it waits for the request. Does nothing when it was started before."""
+        """Start the process; it waits for the request. Does nothing when it was started before.
+
+        Raises SamplerFailed when it cannot be started.
+        """
         if self._process is not None:
             return
-        self._stderr = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed by `close`
-        self._process = subprocess.Popen(
-            # -P: the current directory may hold anything, also a json.py.
-            [sys.executable, "-P", "-m", "ftdiag.sampler"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            # Ctrl-C on the terminal is for us; we end the sampler in order.
-            process_group=0,
-        )
+        try:
+            self._stderr = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed by `close`
+            self._process = subprocess.Popen(
+                # -P: the current directory may hold anything, also a json.py.
+                [sys.executable, "-P", "-m", "ftdiag.sampler"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                # Ctrl-C on the terminal is for us; we end the sampler in order.
+                process_group=0,
+            )
+        except OSError as error:
+            raise SamplerFailed(
+                f"the sampler, which is a process of its own, cannot be started: {error}",
+                f"{sys.executable} -P -m ftdiag.sampler   must run for this user: install ftdiag where it"
+                " can be read and executed, or run it as the user that installed it",
+            ) from error
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 
@@ -189,6 +199,8 @@ class SamplerProcess:
         """End the process if it is there: in order if it can, by force if not. Never raises."""
         process = self._process
         if process is None:
+            if self._stderr is not None:
+                self._stderr.close()
             return
         try:
             self._let_go()

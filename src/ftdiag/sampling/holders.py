@@ -166,6 +166,8 @@ class Holders:
         """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
         held: tuple[int, ...] = ()
         python = thread.innermost
+        if not thread.held and (python is None or not python.with_exits):
+            return  # nearly always
         if python is not None and python.with_exits and stack != TORN_STACK:
             # An RLock that was entered twice is held once.
             held = tuple(dict.fromkeys(self._locks.held_by_with_blocks(python)))
@@ -193,17 +195,22 @@ class Holders:
 
     def _note_sections(self, thread: SampledThread, *, blocked: bool) -> None:
         """Keep the index of threads in critical sections, and of those that are about to go on with one."""
-        active = any(p.critical_section and not p.critical_section & 1 for p in thread.python)
-        thread.sections = None if active else ()
+        active = suspended = False
+        for python in thread.python:
+            if python.critical_section & 1:
+                suspended = suspended or python is thread.innermost
+            elif python.critical_section:
+                active = True
         if active:
+            thread.sections = None
             self._inside_sections.add(thread)
-        else:
+        elif thread.sections != ():
+            thread.sections = ()
             self._inside_sections.discard(thread)
-        python = thread.innermost
         # Parking suspends a thread's critical sections; it goes on with them when it has a core.
-        if not blocked and python is not None and python.critical_section & 1:
+        if suspended and not blocked:
             self._woken_in_sections.add(thread)
-        else:
+        elif self._woken_in_sections:
             self._woken_in_sections.discard(thread)
 
     # --- a tick ---

@@ -231,9 +231,12 @@ class LockReader:
         return owns
 
     def _reads_as_owner(self, wait: LockWait) -> bool:
-        try:
-            data = self._memory.read(wait.owner, self._layout.object_size + 8)
-        except MemoryReadError:
+        (data,) = self._memory.read_many([(wait.owner, self._layout.object_size + 8)])
+        return self._is_owner(wait, data)
+
+    def _is_owner(self, wait: LockWait, data: bytes | None) -> bool:
+        """Whether what was read of a lock's owner, its head and the word behind, still is what it was."""
+        if data is None:
             return False
         if _WORD.unpack_from(data, self._layout.object_type)[0] != wait.owner_type:
             return False
@@ -244,14 +247,18 @@ class LockReader:
     # --- waiters ---
 
     def look_ahead(self, calls: Iterable[BlockedCall]) -> None:
-        """Read the wait entries of all threads that are about to be identified in one system call.
+        """Read the wait entries of all threads that are about to be identified in one system call, and the
+        owners of the locks among them that are known in another one.
 
         What was read stands until the next call. Raises TargetGone, PermissionRefused.
         """
         words = list({call.arguments[0] for call in calls if _may_be_parked(call)})
         read = self._memory.read_many([(word - 16, 16) for word in words])
         self._entries = dict(zip(words, read, strict=True))
-        self._owning = {}
+        parked = {_WORD.unpack_from(data, 8)[0] for data in read if data is not None}
+        known = [wait for wait in map(self._waits.get, parked) if wait is not None and wait.owner]
+        heads = self._memory.read_many([(wait.owner, self._layout.object_size + 8) for wait in known])
+        self._owning = {wait.key: self._is_owner(wait, data) for wait, data in zip(known, heads, strict=True)}
 
     def identify(
         self, call: BlockedCall, thread: PythonThread | None, *, in_condition: bool = False
@@ -300,6 +307,9 @@ class LockReader:
         known = self._known(address, thread)
         if known is not None:
             return known
+        if self._memory.read_many([(address, 1)])[0] is None:
+            # The thread went on since the kernel was asked: what is read of its stack is of something else.
+            return LockWait(address, None, event=True)
         wait = self._object_lock(address, thread) or self._owned_lock(address, thread)
         if wait is None:
             for start, end, name in self._runtime_ranges:

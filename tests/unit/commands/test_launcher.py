@@ -161,3 +161,23 @@ def test_a_flood_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(SamplerFailed):
             sampler.wait_until_started()
         assert len(sampler._unread) <= 100_000
+
+
+@pytest.mark.parametrize("lacks", ["its Python", "room for what it says"])
+def test_a_sampler_that_cannot_be_started(
+    lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # GIVEN a Python that this user may not run, or nowhere to write
+    if lacks == "its Python":
+        unusable = tmp_path / "python"
+        unusable.write_text("")
+        monkeypatch.setattr(sys, "executable", str(unusable))
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+
+    # WHEN it is started, THEN that is said, and nothing is left
+    with SamplerProcess() as sampler, pytest.raises(SamplerFailed, match="cannot be started") as failed:
+        sampler.spawn()
+    assert failed.value.hint is not None
+    assert "ftdiag.sampler" in failed.value.hint
+    assert sampler.pid is None
