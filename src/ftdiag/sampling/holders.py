@@ -238,6 +238,7 @@ class Holders:
                     state, stack, wait, _, _ = thread.observation
                     thread.observe((state, stack, wait, *found), tick)
             queue.fresh = []
+        self._mutexes = {}
         self._waking.clear()
         self._back_again.clear()
         self._ticks += 1
@@ -247,10 +248,10 @@ class Holders:
 
         That is known best of those for which threads waited before. Of the others it is asked now.
         """
-        seen, self._mutexes = self._mutexes, {}
         for key in [key for key, tick in self._contended.items() if self._ticks - tick > CONTENDED_TICKS]:
             del self._contended[key]
-        return self._locks.are_free({key: seen.get(key, -1) for key, queue in asked if queue.lock.has_mutex})
+        mutexes = [key for key, queue in asked if queue.lock.has_mutex]
+        return self._locks.are_free({key: self._mutexes.get(key, -1) for key in mutexes})
 
     def _holder(self, key: int, queue: _Queue, tick: int, *, free: bool) -> Found:
         """Who has the lock; `free`: nobody had it when the threads were looked at."""

@@ -158,6 +158,10 @@ class LockReader:
         self._labels: dict[tuple[int, str], _Label] = {}
         self._former_labels: dict[tuple[int, str], _Label] = {}
         self._searches: dict[int, _Searches] = {}
+        self._searched: set[int] = set()
+        """Objects that have no name for what is looked for: outer frames have the same `self` and globals."""
+        self._searched_inside: set[int] = set()
+        """Those whose attributes have none either."""
         self._seconds = 0
         self._entries: dict[int, bytes | None] = {}
         self._owning: dict[int, bool] | None = None
@@ -609,6 +613,7 @@ class LockReader:
         the program calls that queue: the outermost name wins, the one before it is put in brackets.
         """
         targets = {owner}
+        self._search_anew()
         names: list[str] = []
         container, attribute = 0, ""
         for number in range(min(len(thread.frames), MAX_NAMED_FRAMES)):
@@ -624,10 +629,15 @@ class LockReader:
             if not found.goes_on:
                 break
             targets.add(found.container)
+            self._search_anew()
         if not names:
             return None
         text = names[0] if len(names) == 1 else f"{names[-1]} ({names[-2]})"
         return _Label(text[:MAX_LABEL_CHARACTERS], container, attribute)
+
+    def _search_anew(self) -> None:
+        self._searched.clear()
+        self._searched_inside.clear()
 
     def _name_in_frame(self, thread: PythonThread, number: int, targets: set[int]) -> _Name | None:
         """A name for one of the targets in a frame."""
@@ -666,8 +676,9 @@ class LockReader:
     def _nested_attribute(self, variables: Sequence[tuple[str, int]], targets: set[int]) -> _Name | None:
         """`self.cache.lock`: one level deeper than the attributes of `self`."""
         for name, value in variables:
-            if name != "self":
+            if name != "self" or value in self._searched_inside:
                 continue
+            self._searched_inside.add(value)
             inside = list(self._attributes(value).items())[:MAX_NAMED_VALUES]
             self._objects.look_ahead([inner for _, inner in inside])
             for attribute, inner in inside:
@@ -683,15 +694,21 @@ class LockReader:
             return {}
 
     def _attribute_that_is(self, instance: int, targets: set[int]) -> str | None:
-        try:
-            return self._objects.attribute_that_is(instance, targets)
-        except (MemoryReadError, NotAnObject):
+        if instance in self._searched:
             return None
+        try:
+            name = self._objects.attribute_that_is(instance, targets)
+        except (MemoryReadError, NotAnObject):
+            name = None
+        if name is None:
+            self._searched.add(instance)
+        return name
 
     def _global_that_is(self, thread: PythonThread, number: int, targets: set[int]) -> _Name | None:
         address = self._interpreter.globals_of(thread, number)
-        if address is None:
+        if address is None or address in self._searched:
             return None
+        self._searched.add(address)
         try:
             if address in targets:
                 return _Name("module globals")
