@@ -111,7 +111,10 @@ class RealTerminal:
         deadline = time.monotonic() + PATIENCE_S
         while not holds():
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited in vain for {what}; on the screen:\n{self.text}")
+                raise AssertionError(
+                    f"waited in vain for {what}; on the screen:\n{self.text}\n"
+                    f"the last that was written: {self.raw[-2000:]!r}"
+                )
             self._read(0.05)
 
     def shows(self, pattern: str) -> None:
