@@ -428,19 +428,6 @@ async def test_keys_are_not_kept_back_for_ever(monkeypatch: pytest.MonkeyPatch) 
         await until(pilot, lambda: app.focused is app.query_one(ThreadsPane))
 
 
-async def test_what_a_change_of_size_left_over_is_mended(monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a window made tiny, whose layout for that got lost among others
-    monkeypatch.setattr("ftdiag.tui.app.DRAW_AGAIN_S", 0.5)
-    async with driving() as (app, pilot):
-        await pilot.resize_terminal(20, 5)
-        app.screen.remove_class("-tiny", "-low")
-        await pilot.pause(0.05)
-        assert "too small" not in screen_text(app)
-
-        # WHEN it is at rest THEN it is drawn once more
-        await until(pilot, lambda: "terminal too small" in screen_text(app))
-
-
 async def test_zoom_shows_one_pane() -> None:
     async with driving(size=(200, 60)) as (app, pilot):
         app.query_one(ThreadsPane).focus()

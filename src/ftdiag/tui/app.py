@@ -24,8 +24,7 @@ from rich.segment import Segment
 from textual import work
 from textual.app import App, ComposeResult, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
-from textual.events import Event, Key, Resize
-from textual.geometry import Size
+from textual.events import Event, Key
 from textual.message import Message
 from textual.screen import Screen
 from textual.strip import Strip
@@ -71,9 +70,6 @@ LONG_NOTICE_S: Final = 12.0
 MEMRAY_POLL_S: Final = 0.3
 MAX_TRAIL: Final = 8
 """Pages that Esc goes back to."""
-DRAW_AGAIN_S: Final = 0.3
-"""After a change of the window's size all is laid out and drawn once more: of many that follow each other at
-once some part of the layout may have been left over."""
 KEYS_KEPT_BACK_S: Final = 1.0
 """At most this long keys wait for one before them that may never arrive: its widget may be gone."""
 ENDING_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP)
@@ -227,8 +223,6 @@ class CockpitApp(App[None]):
         self._followed = selection
         self._painted: Request | None = None
         self._trail: list[str] = []
-        self._size_drawn: Size | None = None
-        self._draws_again: Timer | None = None
         self._kept_back: list[Key] | None = None
         self._keeping_ends: Timer | None = None
         self._old_handlers: dict[signal.Signals, Any] = {}
@@ -757,20 +751,6 @@ class CockpitApp(App[None]):
             await self.mount(field)
             self.screen.set_focus(field)
         await self._hand_out_keys()
-
-    def on_resize(self, event: Resize) -> None:
-        """When the window is at rest again, draw it from scratch."""
-        if event.size == self._size_drawn:
-            return
-        self._size_drawn = event.size
-        if self._draws_again is not None:
-            self._draws_again.stop()
-        self._draws_again = self.set_timer(DRAW_AGAIN_S, self._draw_again)
-
-    def _draw_again(self) -> None:
-        self._draws_again = None
-        self.screen.post_message(Resize(self.size, self.size))
-        self.screen.refresh(layout=True)
 
     async def on_event(self, event: Event) -> None:
         """Keep keys back behind one that opens or closes the filter's field.
