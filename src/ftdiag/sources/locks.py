@@ -16,7 +16,7 @@ Everything is checked before it is believed; what does not fit is unknown, never
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -460,16 +460,17 @@ class LockReader:
             active = below
         return [tuple(each) for each in held]
 
-    def are_free(self, mutexes: dict[int, int]) -> set[int]:
+    def are_free(self, mutexes: Mapping[int, int]) -> set[int]:
         """Those that nobody has, of mutexes by address with their first byte (negative: not read yet).
 
         So it is between one holder and the next while a thread that was woken is on its way.
         """
         unread = [address for address, byte in mutexes.items() if byte < 0]
-        for address, data in zip(unread, self._memory.read_many([(a, 1) for a in unread]), strict=True):
-            if data is not None:
-                mutexes[address] = data[0]
-        return {address for address, byte in mutexes.items() if byte >= 0 and not byte & _MUTEX_LOCKED}
+        read = zip(unread, self._memory.read_many([(address, 1) for address in unread]), strict=True)
+        now = {address: data[0] for address, data in read if data is not None}
+        return {
+            address for address, byte in {**mutexes, **now}.items() if byte >= 0 and not byte & _MUTEX_LOCKED
+        }
 
     def handed_over(self, arguments: Sequence[int]) -> list[bool]:
         """Which of the threads with these `park_arg` were given the mutex by whoever released it.

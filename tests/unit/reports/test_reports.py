@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from builders import RecordingBuilder, Spent, a_stack, a_target, absent, counted, spent
 from ftdiag.model import EndReason, Evidence, Finding, Gap, Remedy, Severity, Snapshot, ThreadState
+from ftdiag.reports import html
 from ftdiag.reports.escaping import MAX_TEXT, visible
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import LineKind, headline, lines, render
@@ -157,6 +158,22 @@ def test_answers(tmp_path: Path, threads: Any, counters: Any, expected: str) -> 
     # GIVEN a program of one kind WHEN asked THEN the first line is its answer
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10, target=a_target(capacity_cores=2.0))
     assert headline(builder.window(threads, counters=counters).session().snapshot()).startswith(expected)
+
+
+def test_reports_tell_a_free_lock_from_an_unknown_holder(tmp_path: Path) -> None:
+    # GIVEN a wait in which nobody had the lock for 400 ms, and for 200 ms it is not known who had it
+    waits = [spent(4, "lock", lock="l", free=True), spent(2, "lock", lock="l")]
+    snapshot = RecordingBuilder(tmp_path / "a", rate_hz=10).window({"w": waits}).session().snapshot()
+
+    # WHEN reported THEN each report has both
+    text = "\n".join(render(snapshot))
+    assert "free, the next thread not back yet: 400 ms" in text
+    assert "holder not known: 200 ms" in text
+    holders = to_report(snapshot)["locks"][0]["holders"]
+    assert [(each["tid"], each["confidence"]) for each in holders] == [(None, "known"), (None, "unknown")]
+    document = html.render(snapshot)
+    assert "nobody, it was free" in document
+    assert "not known" in document
 
 
 @pytest.mark.parametrize("width", [1, 20, 40, 80, 200])

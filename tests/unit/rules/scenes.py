@@ -103,7 +103,14 @@ def workers(count: int, *parts: Spent, name: str = "worker") -> dict[str, Sequen
 
 
 def waiting_for(
-    lock: Any, state: str, at: str | Stack, *, share: int = 60, count: int = 4, holder: str | None = None
+    lock: Any,
+    state: str,
+    at: str | Stack,
+    *,
+    share: int = 60,
+    count: int = 4,
+    holder: str | None = None,
+    free: bool = False,
 ) -> dict[str, Sequence[Spent]]:
     """Workers that wait for a lock `share` % of the time and work the rest, each at another time."""
     threads: dict[str, Sequence[Spent]] = {}
@@ -111,7 +118,7 @@ def waiting_for(
         before = (100 - share) * number // max(1, count - 1)
         threads[f"worker-{number + 1}"] = [
             spent(before, "on_cpu", at=WORK),
-            spent(share, state, at=at, lock=lock, holder=holder),
+            spent(share, state, at=at, lock=lock, holder=holder, free=free),
             spent(100 - share - before, "on_cpu", at=WORK),
         ]
     return threads

@@ -58,6 +58,16 @@ def one(snapshot: Snapshot, rule: str) -> Finding:
     return found
 
 
+@pytest.mark.parametrize(
+    ("free", "words"), [(True, "100 % of it nobody has it"), (False, "who holds it is not known")]
+)
+def test_a_free_lock_is_not_one_with_an_unknown_holder(free: bool, words: str, tmp_path: Path) -> None:
+    # GIVEN a lock that nobody had while threads waited for it, or of which it is not known who had it
+    at = "/srv/cache.py:88 Cache.get < /srv/app.py:5 worker"
+    # WHEN judged THEN the finding says which
+    assert words in one(look(tmp_path, waiting_for("self._lock", "lock", at, free=free)), "hot-lock").summary
+
+
 # --- score, severity, order ------------------------------------------------------------------------------
 
 
