@@ -14,11 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ WRONG_GOAL = 0.01
 UNKNOWN_GOAL = 0.02
 COST_GOAL = 0.30
 TYPE_GOAL = 0.99
+COST_RUNS = 2
+"""The cost is measured in one more run, so much longer."""
 SPINNING_SHARE = 0.5
 """Where less of the wait than this was spent parked, the parked wait alone is not judged."""
 FEWEST_PARKED_S = 0.5
@@ -88,9 +91,20 @@ TYPES = {
 # --- the sampler, with a second clock ---------------------------------------------------------------------
 
 
+def reads_locks(window: int) -> bool:
+    """Whether the alternating sampler reads locks in a window of that number."""
+    return not window & 2
+
+
 def clocked_sampler() -> int:
-    """A sampler as it always is, but for a log of when its ticks ended; or one that reads no locks."""
+    """A sampler as it always is but for a log of when its ticks ended, or that reads locks by turns."""
     from ftdiag import sampler
+    from ftdiag.sampling.holders import Holders
+    from ftdiag.sampling.thread import SampledThread
+    from ftdiag.sources.interpreter import PythonThread
+    from ftdiag.sources.locks import LockReader
+    from ftdiag.sources.memory import ReadAlong
+    from ftdiag.sources.waits import Blocked
 
     options = json.loads(sys.stdin.readline())
     ends: list[int] = []
@@ -100,14 +114,48 @@ def clocked_sampler() -> int:
             super()._tick(now)
             ends.append(time.monotonic_ns())
 
-    class WithoutLocks(Clocked):
+    class NoLocks(LockReader):
+        def __init__(self) -> None:
+            self._moment = ReadAlong()
+
+        def look_anew(self) -> ReadAlong:
+            return self._moment
+
+        def want_beside(self, thread: PythonThread, entry: int) -> None:
+            pass
+
+        def refresh(self, waited_for: Collection[int] = ()) -> None:
+            pass
+
+    class NoHolders(Holders):
+        def want(self, changed: Collection[SampledThread]) -> None:
+            pass
+
+        def saw(self, thread: SampledThread, *_: object, **__: object) -> None:
+            pass
+
+        def tell(self, tick: int) -> None:
+            pass
+
+    class Alternating(Clocked):
+        """Reads locks in two windows, none in the next two, and so on."""
+
         def attach(self, sink: sampler.RecordingSink) -> None:
             super().attach(sink)
-            self._waits._locks = None
-            self._holders.saw = lambda *_, **__: None  # type: ignore[method-assign]
+            none = NoLocks()
+            nobody = NoHolders(none, self._waits, self._interpreter, self._threads, self._observe)
+            self._kinds = (self._locks, self._holders), (none, nobody)
 
-    log, with_locks = options.pop("log"), options.pop("with_locks")
-    sampler.Sampler = Clocked if with_locks else WithoutLocks  # type: ignore[misc]
+        def _flush(self, now: int) -> None:
+            super()._flush(now)
+            self._locks, self._holders = self._kinds[not reads_locks(self._windows)]
+            self._waits._locks = self._locks if reads_locks(self._windows) else None
+
+        def _as_of_stacks(self, thread: SampledThread, blocked: Blocked | None, *rest: Any) -> Blocked | None:
+            return super()._as_of_stacks(thread, blocked, *rest) if self._waits._locks else blocked
+
+    log, alternating = options.pop("log"), options.pop("alternating")
+    sampler.Sampler = Alternating if alternating else Clocked  # type: ignore[misc]
     sampler.sample(sampler.SamplerOptions(**options), wake_fd=sys.stdin.fileno())
     Path(log).write_text(json.dumps(ends))
     return 0
@@ -122,7 +170,7 @@ class Run:
     tick_ends: list[int]
 
 
-def run(python: Path, case: Case, seconds: float, scratch: Path, *, with_locks: bool = True) -> Run:
+def run(python: Path, case: Case, seconds: float, scratch: Path, *, alternating: bool = False) -> Run:
     """One case under one interpreter."""
     truth, recording, log = scratch / "truth", scratch / "recording", scratch / "ticks"
     recording.unlink(missing_ok=True)
@@ -138,7 +186,7 @@ def run(python: Path, case: Case, seconds: float, scratch: Path, *, with_locks: 
         assert target.stdin is not None
         assert target.stdout is not None
         target.stdout.readline()
-        options = {"pid": target.pid, "path": str(recording), "log": str(log), "with_locks": with_locks}
+        options = {"pid": target.pid, "path": str(recording), "log": str(log), "alternating": alternating}
         with subprocess.Popen(
             [sys.executable, __file__, "--sampler"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         ) as sampling:
@@ -393,6 +441,22 @@ def figures_of(recorded: Run, case: Case) -> Figures:
         )
 
 
+def cost_of(recorded: Run) -> float:
+    """CPU time of the sampler in windows with the reading of locks against that without, medians.
+
+    Of each two windows of a kind the second counts: what writing a window takes is in the next one's time.
+    """
+    from ftdiag.recording.reader import Recording
+
+    spent: dict[bool, list[float]] = {True: [], False: []}
+    with Recording.open(recorded.recording) as recording:
+        costs = recording.costs(0, len(recording)).sampler
+        for window, cost in enumerate(costs[:-2]):
+            if window & 1 and window > 1 and cost.ticks:
+                spent[reads_locks(window)].append(cost.cpu_ns / cost.ticks)
+    return statistics.median(spent[True]) / statistics.median(spent[False]) - 1
+
+
 # --- the table --------------------------------------------------------------------------------------------
 
 HEAD = (
@@ -446,7 +510,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few and short cases")
     parser.add_argument("--only", default="", help="cases with this in their name")
     parser.add_argument("--seconds", type=float, help="length of a run (10, quick 2)")
-    parser.add_argument("--no-cost", action="store_true", help="no second run without lock reading")
+    parser.add_argument("--no-cost", action="store_true", help="no second run, with locks by turns")
     arguments = parser.parse_args()
     seconds = arguments.seconds or (2.0 if arguments.quick else 10.0)
     interpreters = pythons()
@@ -460,8 +524,9 @@ def main() -> int:
                     continue
                 figures = figures_of(run(python, case, seconds, Path(name)), case)
                 if not arguments.no_cost:
-                    bare = run(python, case, seconds, Path(name), with_locks=False)
-                    figures.cost = figures.sampler / figures_of(bare, case).sampler - 1
+                    figures.cost = cost_of(
+                        run(python, case, COST_RUNS * seconds, Path(name), alternating=True)
+                    )
                 print(line(version, case, figures), flush=True)
                 missing = list(figures.misses())
                 missed += len(missing)

@@ -74,6 +74,7 @@ from ftdiag.sources.interpreter import MAX_STACK_DEPTH, InterpreterReader, Pytho
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.memorymap import MemoryWatch, Owner
 from ftdiag.sources.native import NativeSample, NativeSampler
+from ftdiag.sources.parkinglot import WaitEntry
 from ftdiag.sources.runtime import Runtime, find_runtime
 from ftdiag.sources.scheduling import go_first
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
@@ -390,7 +391,8 @@ class Sampler:
             for thread in gone:
                 self._thread_ended(thread, tick)
             self._thread_count = -1  # another may have taken its place in the count
-        self._holders.tell(tick)
+        if changed or gone:
+            self._holders.tell(tick)
         if self._stopped:
             self._find_requester(tick)
         return changed
@@ -398,10 +400,10 @@ class Sampler:
     def _observe(self, changed: list[SampledThread], tick: int) -> list[SampledThread]:
         """Look closely at the threads that ran since the last tick; return those that are gone."""
         gone: list[SampledThread] = []
-        calls: list[Blocked | None] = []
         walked: list[PythonThread] = []
-        looked: list[tuple[SampledThread, list[PythonThread]]] = []
+        looked: list[tuple[SampledThread, list[PythonThread], Blocked | None]] = []
         parse = self._waits.parse
+        along = self._locks.look_anew()
         for thread in changed:
             thread.ran = True
             line = self._syscall_line(thread)
@@ -409,14 +411,18 @@ class Sampler:
                 gone.append(thread)
                 continue
             blocked = parse(line)
-            thread.settled = blocked is not None
-            calls.append(blocked)
+            if blocked is not None and blocked.entry:
+                thread.entry = blocked.entry
+            place = thread.entry
+            for python in thread.python:
+                self._locks.want_beside(python, place)
+                place = 0
             # Matching threads anew, below, changes `thread.python`; these are what was walked.
-            looked.append((thread, thread.python))
+            looked.append((thread, thread.python, blocked))
             walked.extend(thread.python)
-        stacks = iter(self._interpreter.walk(walked, self._holders.mutexes())) if walked else iter(())
-        self._waits.look_ahead(calls)
-        for (thread, pythons), blocked in zip(looked, calls, strict=True):
+        self._holders.want(changed)
+        stacks = iter(self._interpreter.walk(walked, along))
+        for thread, pythons, blocked in looked:
             stack = NO_STACK
             innermost: PythonThread | None = None
             for python in pythons:
@@ -430,13 +436,33 @@ class Sampler:
                 self._match_later(thread)
             thread.innermost = innermost
             thread.previous_stack = thread.observation[1] if thread.observation is not None else stack
-            self._holders.saw(thread, stack, blocked=blocked is not None)
-            if blocked is None:
+            entry = self._locks.entry_at(thread.entry)
+            now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
+            thread.settled = now_blocked is not None and now_blocked is blocked
+            self._holders.saw(thread, stack, blocked=now_blocked is not None, entry=entry)
+            if now_blocked is None:
                 observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
             else:
-                observation = self._blocked(thread, blocked, stack, innermost)
+                observation = self._blocked(thread, now_blocked, stack, innermost)
             thread.observe(observation, tick)
         return gone
+
+    def _as_of_stacks(
+        self, thread: SampledThread, blocked: Blocked | None, stack: int, entry: WaitEntry | None
+    ) -> Blocked | None:
+        """What a thread waits for as of the moment at which stacks were read; `None` if it runs, or wants to.
+
+        The kernel was asked before; what changed since shows in the wait entry.
+        """
+        if blocked is None or not blocked.entry:
+            if entry is not None and entry.queued and self._holders.parks_at(stack, entry):
+                return self._waits.parked_at(thread.entry)
+            return blocked
+        if entry is not None and (entry.queued or self._holders.parks_at(stack, entry)):
+            return blocked if entry.queued else None
+        # It left the place where it waited, or did not wait as CPython does.
+        line = self._syscall_line(thread)
+        return None if line is None else self._waits.parse(line)
 
     def _syscall_line(self, thread: SampledThread) -> bytes | None:
         """What the kernel says of a thread's system call; empty if it does not say, `None` if it is gone."""
@@ -451,7 +477,7 @@ class Sampler:
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.lock is not None:
-            self._holders.waits(thread, found.lock)
+            self._holders.waits(thread, found.lock, stack)
         if found.state is ThreadState.STOPPED:
             self._stopped.append(thread)
         return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))

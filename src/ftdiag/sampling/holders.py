@@ -2,51 +2,55 @@
 
 In: threads as they are seen parked, woken or running. Out: the holder column of every parked thread.
 
+All of it is of one moment: the mutexes, the owners that they record, and what the threads at the heads of the
+queues left on their C stacks are read in the same system call as the stacks of the threads that ran. Who was
+off its core then can have been woken, or given the lock, by another thread all the same.
+
 What a tick costs. Waiters stand in one queue per lock. A lock whose holder is proven by a `with` block is
-looked at again only after its holder or its waiters ran; of a queue only the head is asked whether it was
-given the lock, because the interpreter's parking lot wakes in the order in which threads parked
+looked at again only after its holder or its waiters ran; of a queue only the heads are asked whether they
+were given the lock, because the interpreter's parking lot wakes in the order in which threads parked
 (Python/parking_lot.c: waiters are appended to a bucket and taken from its front); and the waiters' rows
 change only when the answer does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
-from ftdiag.sampling.thread import Parked, SampledThread
+from ftdiag.sampling.thread import SampledThread
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import LockReader, LockWait, calls_from
+from ftdiag.sources.parkinglot import WaitEntry
 from ftdiag.sources.waits import WaitReader
 
-HEADS: Final = 16
-"""Waiters at the head of a queue that can have been given the lock, and all that were first seen with them.
+HEADS: Final = 4
+"""Waiters at the head of a queue that may have been woken, and all that were first seen with the first one.
 
 The order among those that were first seen parked at the same tick is not known.
 """
 MAX_HEADS: Final = 64
 """Beyond so many the lock's holder stays unknown until the first of them ran."""
-
-MAX_MUTEXES: Final = 64
-"""Mutexes that are read together with stacks; those of further locks are read afterwards."""
+MAX_CONTENDED: Final = 64
+"""Locks that are read together with stacks; further ones are read afterwards."""
 CONTENDED_TICKS: Final = 100
-"""For so many ticks after a thread began to wait for a mutex it is likely that another one will."""
+"""For so many ticks after a thread began to wait for a lock it is likely that another one will."""
+MAX_PLACES: Final = 100_000
+"""Places of waiting that are remembered; it begins anew beyond."""
 
 Found = tuple[int, int]
 """Holder column and confidence."""
 NOBODY: Final[Found] = (NO_HOLDER, int(Confidence.UNKNOWN))
 """It is not known who."""
 FREE: Final[Found] = (NO_HOLDER, int(Confidence.KNOWN))
-"""Known to be nobody: the mutex is not locked, and whoever is to have it next has not come for it yet."""
+"""Known to be nobody: the lock is not locked, and whoever is to have it next has not come for it yet."""
 
 
 class _Queue:
     """The threads that wait for one lock, longest first, and what they were told of its holder."""
 
-    __slots__ = ("changed", "found", "fresh", "lock", "threads")
+    __slots__ = ("changed", "found", "fresh", "heads", "lock", "threads")
 
     def __init__(self, lock: LockWait) -> None:
         self.lock = lock
@@ -54,21 +58,24 @@ class _Queue:
         """With the tick (of the session) at which each was seen first."""
         self.fresh: list[SampledThread] = []
         """Those that came since the others were told."""
+        self.heads: list[SampledThread] = []
+        """Those whose wait entries were read together with the stacks of this tick."""
         self.found: Found = NOBODY
         self.changed = True
         """Whether waiters or proven holders came or went since the last tick."""
 
-    def heads(self) -> list[SampledThread]:
-        """Those of whom one may have been given the lock."""
-        heads: list[SampledThread] = []
-        oldest = -1
-        for thread, tick in islice(self.threads.items(), MAX_HEADS):
+    def oldest(self, ran: Collection[SampledThread]) -> Iterator[SampledThread]:
+        """Those of whom one may have been woken, of the threads that did not run since the last tick."""
+        count, oldest = 0, -1
+        for thread, tick in self.threads.items():
+            if thread in ran:
+                continue
             if oldest < 0:
                 oldest = tick
-            if tick != oldest and len(heads) >= HEADS:
+            if count >= (MAX_HEADS if tick == oldest else HEADS):
                 break
-            heads.append(thread)
-        return heads
+            count += 1
+            yield thread
 
 
 class Holders:
@@ -82,7 +89,7 @@ class Holders:
         threads: Mapping[int, SampledThread],
         look: Callable[[list[SampledThread], int], object],
     ) -> None:
-        """`threads` are all of the target, by id; `look` observes threads anew, as of a tick."""
+        """`threads` are all of the target, by id; `look` observes some anew, as of a tick."""
         self._locks = locks
         self._waits = waits
         self._interpreter = interpreter
@@ -92,21 +99,29 @@ class Holders:
         self._with_holders: dict[int, set[SampledThread]] = {}
         self._inside_sections: set[SampledThread] = set()
         self._woken_in_sections: set[SampledThread] = set()
-        self._waking: dict[int, list[SampledThread]] = {}
-        self._back_again: dict[int, list[SampledThread]] = {}
-        """Threads parked some time ago that run at that place now: they may have been parked since."""
-        self._mutexes: dict[int, int] = {}
-        self._contended: dict[int, int] = {}
-        """Mutexes that are waited for, with the tick of the last wait for them, the latest last."""
+        self._given: dict[int, list[SampledThread]] = {}
+        """Threads that ran, were handed a lock when they last parked, and have that place's stack still."""
+        self._places: set[tuple[int, int]] = set()
+        """(lock, stack) of which it is known that threads wait for the lock there."""
+        self._contended: dict[int, tuple[LockWait, int]] = {}
+        """Locks that are waited for, with the tick of the last wait for them, the latest last."""
         self._ticks = 0
 
-    def mutexes(self) -> dict[int, int]:
-        """Addresses of the mutexes for which threads wait or just did, to be read together with stacks.
-
-        The first byte of each is to be put here, and is asked for by the next `tell`.
-        """
-        self._mutexes = dict.fromkeys(self._contended, -1)
-        return self._mutexes
+    def want(self, changed: Collection[SampledThread]) -> None:
+        """Ask for what is to be read together with the stacks of these threads: locks, heads of queues."""
+        oldest = self._ticks - CONTENDED_TICKS
+        for key in [key for key, (_, tick) in self._contended.items() if tick < oldest]:
+            del self._contended[key]
+        for lock, _ in self._contended.values():
+            self._locks.want_lock(lock)
+        ran = set(changed)
+        for key, queue in self._queues.items():
+            holders = self._with_holders.get(key)
+            if holders is not None and holders.isdisjoint(ran):
+                continue  # proven to have it still
+            queue.heads = [thread for thread in queue.oldest(ran) if thread.entry]
+            for thread in queue.heads:
+                self._locks.want_entry(thread.entry)
 
     @property
     def waited_for(self) -> set[int]:
@@ -115,32 +130,41 @@ class Holders:
 
     # --- what is seen of the threads ---
 
-    def saw(self, thread: SampledThread, stack: int, *, blocked: bool) -> None:
-        """A thread ran and was looked at: it left its queue, and may hold other locks than before."""
+    def saw(
+        self, thread: SampledThread, stack: int, *, blocked: bool, entry: WaitEntry | None = None
+    ) -> None:
+        """A thread ran and was looked at: it left its queue, and may hold other locks than before.
+
+        `entry` is what its last wait left on its C stack.
+        """
         lock, thread.lock = thread.lock, None
         if lock is not None:
             self._leave(lock.key, thread)
-            if thread.observation is not None and thread.innermost is not None:
-                thread.parked = Parked(lock.key, thread.observation[1], thread.innermost.park_argument)
-        if not blocked and thread.parked is not None and thread.parked.stack == stack:
-            waking = self._waking if lock is not None else self._back_again
-            waking.setdefault(thread.parked.key, []).append(thread)
+        if entry is not None and entry.given and not blocked and self.parks_at(stack, entry):
+            self._given.setdefault(entry.key, []).append(thread)
         self._note_held(thread, stack)
         self._note_sections(thread, blocked=blocked)
 
-    def waits(self, thread: SampledThread, lock: LockWait) -> None:
+    def parks_at(self, stack: int, entry: WaitEntry) -> bool:
+        """Whether threads were seen waiting with that stack for what the entry says."""
+        return (entry.key, stack) in self._places
+
+    def waits(self, thread: SampledThread, lock: LockWait, stack: int) -> None:
         """A thread was seen parked on a lock. `saw` was told before."""
         thread.lock = lock
+        if len(self._places) >= MAX_PLACES:
+            self._places.clear()
+        self._places.add((lock.key, stack))
         queue = self._queues.get(lock.key)
         if queue is None:
             queue = self._queues[lock.key] = _Queue(lock)
         queue.threads[thread] = self._ticks
         queue.fresh.append(thread)
         queue.changed = True
-        if lock.has_mutex:
+        if lock.of_program:
             self._contended.pop(lock.key, None)
-            self._contended[lock.key] = self._ticks
-            if len(self._contended) > MAX_MUTEXES:
+            self._contended[lock.key] = lock, self._ticks
+            if len(self._contended) > MAX_CONTENDED:
                 self._contended.pop(next(iter(self._contended)))
 
     def forget(self, thread: SampledThread) -> None:
@@ -225,110 +249,104 @@ class Holders:
             for key, queue in self._queues.items()
             if queue.changed or queue.found[0] == NO_HOLDER or key not in self._with_holders
         ]
-        free = self._free(asked)
+        given, gone = self._woken(queue for _, queue in asked)
+        if gone:
+            # They ran since the kernel was asked who ran, and no longer wait.
+            self._look(gone, tick)
+            given, _ = self._woken(queue for _, queue in asked)
         for key, queue in asked:
             if not queue.threads or self._queues.get(key) is not queue:
-                continue  # all of them were found to run while another lock was looked at
+                continue  # all of them were found to be gone
+            found = self._holder(key, queue, given.get(key), tick)
             queue.changed = False
-            found = self._holder(key, queue, tick, free=key in free)
             told = queue.fresh if found == queue.found else queue.threads
             queue.found = found
             for thread in told:
                 if thread in queue.threads and thread.observation is not None:
                     state, stack, wait, _, _ = thread.observation
-                    thread.observe((state, stack, wait, *found), tick)
-            queue.fresh = []
-        self._mutexes = {}
-        self._waking.clear()
-        self._back_again.clear()
+                    mine = NOBODY if found[0] == thread.info.index + 1 else found
+                    thread.observe((state, stack, wait, *mine), tick)
+            queue.fresh, queue.heads = [], []
+        self._given.clear()
         self._ticks += 1
 
-    def _free(self, asked: Sequence[tuple[int, _Queue]]) -> set[int]:
-        """Keys of the locks that nobody had when the threads were looked at.
+    def _woken(self, queues: Iterable[_Queue]) -> tuple[dict[int, SampledThread], list[SampledThread]]:
+        """Of the waiters that did not run: who was given its lock, by key, and who no longer waits."""
+        given: dict[int, SampledThread] = {}
+        gone = []
+        for queue in queues:
+            for place, entry in self._locks.woken([thread.entry for thread in queue.heads]):
+                thread = queue.heads[place]
+                if thread not in queue.threads:
+                    continue
+                if entry.given and entry.key == queue.lock.key:
+                    given[entry.key] = thread
+                else:
+                    gone.append(thread)
+        return given, gone
 
-        That is known best of those for which threads waited before. Of the others it is asked now.
-        """
-        for key in [key for key, tick in self._contended.items() if self._ticks - tick > CONTENDED_TICKS]:
-            del self._contended[key]
-        mutexes = [key for key, queue in asked if queue.lock.has_mutex]
-        return self._locks.are_free({key: self._mutexes.get(key, -1) for key in mutexes})
+    def _holder(self, key: int, queue: _Queue, given: SampledThread | None, tick: int) -> Found:
+        """Who has the lock; `given`: the waiter that was handed it and was not on a core since."""
+        if queue.lock.of_program and self._locks.is_free(queue.lock):
+            return FREE
+        if given is not None and given in queue.threads:
+            return self._hold_off_core(key, given, tick)
+        found = self._seen(key, queue)
+        if found[0] == NO_HOLDER and queue.changed and not queue.lock.has_semaphore:
+            found = self._left(key, queue)
+        return found
 
-    def _holder(self, key: int, queue: _Queue, tick: int, *, free: bool) -> Found:
-        """Who has the lock; `free`: nobody had it when the threads were looked at."""
-        of_object = queue.lock.lock is not None and queue.lock.lock.kind is LockKind.OBJECT
-        found = self._seen_with(key, queue, tick, free=free, of_object=of_object)
-        if found[0] == NO_HOLDER and not free and self._look_again(queue, tick):
-            # Of those that ran meanwhile one may be inside.
-            if not of_object:
-                found = self._recorded(queue.lock)
-            elif not self._locks.are_free({key: -1}):
-                found = self._inside(self._sections_of(key), queue)
-        return FREE if found[0] == NO_HOLDER and free else found
-
-    def _seen_with(self, key: int, queue: _Queue, tick: int, *, free: bool, of_object: bool) -> Found:
-        """The holder, by what this tick saw."""
-        if of_object:
-            if free:
-                return NOBODY
+    def _seen(self, key: int, queue: _Queue) -> Found:
+        """The holder by what was read together with the stacks."""
+        if queue.lock.lock is not None and queue.lock.lock.kind is LockKind.OBJECT:
             inside = self._sections_of(key)
             found = self._computing(inside)
             if found[0] == NO_HOLDER:
                 # Who gives a lock away still has it in its chain while it wakes the next thread.
-                waking = [thread for thread in self._waking.get(key, ()) if thread not in inside]
-                found = self._handed_over(key, queue, waking, tick)
+                found = self._handed_over(key, leaving=inside)
             return found if found[0] != NO_HOLDER else self._inside(inside, queue)
         found = self._recorded(queue.lock)
-        if found[0] == NO_HOLDER and queue.lock.owner and not free:
-            waking = [*self._waking.get(key, ()), *self._back_again.get(key, ())]
-            found = self._handed_over(key, queue, waking, tick)
-        return found
+        return found if found[0] != NO_HOLDER else self._handed_over(key)
 
-    def _look_again(self, queue: _Queue, tick: int) -> bool:
-        """Observe waiters that ran since they were looked at in this tick: one of them may have the lock.
+    def _left(self, key: int, queue: _Queue) -> Found:
+        """The waiter that got the lock while the stacks were read, which takes as long as a short hold.
 
-        A tick takes a while; locks change hands meanwhile. Returns whether any had run.
+        Its stack was read too early, and that of who gave it the lock too late. It counts as a waiter of this
+        tick, who waited for it is not known.
         """
-        ran = []
-        for thread in queue.heads():
-            with suppress(OSError):
-                schedstat = thread.files.schedstat()
-                if schedstat != thread.schedstat:
-                    thread.schedstat = schedstat
-                    ran.append(thread)
-        if ran:
-            self._look(ran, tick)
-        return bool(ran)
-
-    def _handed_over(self, key: int, queue: _Queue, waking: Sequence[SampledThread], tick: int) -> Found:
-        """The thread that a lock was handed to but that has not left its wait yet.
-
-        A thread that was not on a core since it parked is surely still there. One that was (`waking`) is only
-        inferred: it may have come round to the same place again, and its word about the last wait still
-        stand where that of the next will.
-        """
-        threads: list[SampledThread] = []
-        words: list[int] = []
-        for thread in queue.heads():
-            if thread.innermost is not None:
-                threads.append(thread)
-                words.append(thread.innermost.park_argument)
-        for thread in waking:
-            if thread.parked is not None:
-                threads.append(thread)
-                words.append(thread.parked.argument)
-        given = [thread for thread, yes in zip(threads, self._locks.handed_over(words), strict=True) if yes]
-        if len(given) != 1:
+        threads = [thread for thread in queue.threads if thread.entry][:MAX_HEADS]
+        entries = self._locks.entries_now([thread.entry for thread in threads])
+        left = [
+            (thread, entry is not None and entry.key == key and entry.given)
+            for thread, entry in zip(threads, entries, strict=True)
+            if entry is None or entry.key != key or not entry.queued
+        ]
+        if len(left) > 1:
+            left = [(thread, given) for thread, given in left if given]
+        if len(left) != 1:
             return NOBODY
-        thread = given[0]
-        if thread in waking:
-            return thread.info.index + 1, int(Confidence.INFERRED)
-        # It no longer waits: it holds the lock and wants a core.
+        return left[0][0].info.index + 1, int(Confidence.KNOWN if left[0][1] else Confidence.INFERRED)
+
+    def _hold_off_core(self, key: int, thread: SampledThread, tick: int) -> Found:
+        """A thread that no longer waits: it was handed the lock and wants a core."""
         thread.lock = None
         self._leave(key, thread)
         thread.settled = False
         stack = NO_STACK if thread.observation is None else thread.observation[1]
         thread.observe((int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN)), tick)
         return _known(thread)
+
+    def _handed_over(self, key: int, leaving: Collection[SampledThread] = ()) -> Found:
+        """The thread that was handed the lock and ran since, but seems not to have left its wait yet.
+
+        That is sure while its critical sections are suspended, as they are while it parks. Else it may have
+        come round to the same place again, and what its last wait left on its stack still stand there.
+        """
+        given = [thread for thread in self._given.get(key, ()) if thread not in leaving]
+        if len(given) != 1:
+            return NOBODY
+        sure = given[0] in self._woken_in_sections
+        return given[0].info.index + 1, int(Confidence.KNOWN if sure else Confidence.INFERRED)
 
     def _computing(self, inside: Mapping[SampledThread, int]) -> Found:
         """The one thread that runs Python code inside its section (the key function of a sort): it has it."""

@@ -5,8 +5,6 @@ In: the thread's files, and what each tick sees. Out: the runs of equal observat
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ftdiag.model import NO_STACK, ThreadInfo
 from ftdiag.sources import procfs
 from ftdiag.sources.interpreter import PythonThread
@@ -14,14 +12,6 @@ from ftdiag.sources.locks import LockWait
 
 Observation = tuple[int, int, int, int, int]
 """State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
-
-
-class Parked(NamedTuple):
-    """A thread's last wait for a mutex: the mutex, the stack, and where the word about it is (`park_arg`)."""
-
-    key: int
-    stack: int
-    argument: int
 
 
 class SampledThread:
@@ -33,13 +23,13 @@ class SampledThread:
         "base_cpu_ns",
         "base_faults",
         "base_run_queue_ns",
+        "entry",
         "files",
         "held",
         "info",
         "innermost",
         "lock",
         "observation",
-        "parked",
         "previous_stack",
         "python",
         "ran",
@@ -72,8 +62,8 @@ class SampledThread:
         self.held: tuple[int, ...] = ()
         self.lock: LockWait | None = None
         """What it waits for, while it is parked there."""
-        self.parked: Parked | None = None
-        """How it was last parked, also when it no longer is."""
+        self.entry = 0
+        """Where its last wait entry lies; the next one will likely lie there, too."""
         self.sections: tuple[tuple[int, int], ...] | None = ()
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None

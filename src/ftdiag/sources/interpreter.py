@@ -24,7 +24,7 @@ from ftdiag.errors import MemoryReadError
 from ftdiag.model import NO_STACK, TORN_STACK, Frame
 from ftdiag.sources.layouts import Layout
 from ftdiag.sources.locations import LineTable
-from ftdiag.sources.memory import MAX_IOVECS, RemoteMemory
+from ftdiag.sources.memory import MAX_IOVECS, ReadAlong, RemoteMemory
 from ftdiag.sources.objects import NotAnObject, ObjectReader
 from ftdiag.sources.runtime import Runtime
 from ftdiag.sources.withblocks import HandlerRange, parse_exception_table, with_depths
@@ -45,6 +45,8 @@ MAX_CHUNK_BYTES: Final = 8 << 20
 """Part of a data stack chunk that is read."""
 MAX_FRAMES_ELSEWHERE: Final = 24
 """Frames outside the data stack that are fetched along with it."""
+_FORMER_FRAMES_ELSEWHERE: Final = 4
+"""Of those, how many that it was not in the last time: threads go back and forth between few places."""
 MAX_CODE_UNITS: Final = 1 << 24
 MAX_FRAME_WORDS: Final = 1024
 """Locals and stack slots of a frame that are looked at for names."""
@@ -68,6 +70,8 @@ _MAX_CHUNKS: Final = 512
 """Chunks that are followed to find a frame."""
 _MAX_ABSENCES: Final = 16
 """Times in a row that a chunk may be gone before it is forgotten: it often comes back at its address."""
+CRITICAL_SECTION_TAGS: Final = 3
+"""Low bits of a thread's pointer to its critical sections (Include/internal/pycore_critical_section.h)."""
 _ATTEMPTS: Final = 8
 """Times a torn stack is read in one walk."""
 
@@ -101,14 +105,19 @@ class PythonThread:
     late: bool = False
     """Whether the last walk had to read parts of the stack after the others."""
     elsewhere: tuple[int, ...] = ()
+    """Addresses of its frames outside the data stack, as of the last walk."""
+    elsewhere_ahead: tuple[int, ...] = ()
+    """Those that are read together with the data stack: the last ones, and a few that were seen before."""
+    beside: tuple[tuple[int, int], ...] = ()
+    """(address, size) of what a walk that takes things along is to read right beside the thread state."""
     frames: list[int] = field(default_factory=list)
     """Addresses of the Python frames of the last walk, leaf first."""
     chain: tuple[int, ...] = ()
     """(code object, instruction) words of the last walk, leaf first."""
     critical_section: int = 0
     """The tagged pointer to the object locks it holds (free-threaded builds)."""
-    park_argument: int = 0
-    """Argument of the wait entry it parked with when it last waited for a mutex; 0 if unknown."""
+    section: int = 0
+    """Where the last critical section that it was seen in lies."""
     with_exits: tuple[int, ...] = ()
     """Stack slots of the `with` blocks it is in, innermost first: managers or their bound `__exit__`."""
 
@@ -368,19 +377,22 @@ class InterpreterReader:
 
     # --- stacks ---
 
-    def walk(self, threads: Sequence[PythonThread], along: dict[int, int] | None = None) -> list[int]:
+    def walk(self, threads: Sequence[PythonThread], along: ReadAlong | None = None) -> list[int]:
         """Stack ids of the threads, in their order: NO_STACK, TORN_STACK or a real one.
 
         A torn stack is read again a few times before it is given up, and one that took several reads once:
         they may be of different moments, and now it is known what to read at once.
 
-        `along`: addresses of bytes that are read in the same system call as the first stacks, if that works,
-        and get their values here.
+        `along` is read in the same system call as the first stacks if that works, else right after it; what
+        is read beside the threads goes there, too.
         """
         results: list[int] = []
+        first = along if along is not None and along.wanted else None
         for batch in _batches(threads):
-            stacks = self._walk_batch(batch, along)
-            along = None
+            stacks = self._walk_batch(batch, along, whole=first is not None)
+            if first is not None:
+                self._read_along(first)
+                first = None
             again = [
                 place
                 for place, stack in enumerate(stacks)
@@ -389,16 +401,29 @@ class InterpreterReader:
             for _ in range(_ATTEMPTS - 1):
                 if not again:
                     break
-                anew = [self._walk_batch(part) for part in _batches([batch[place] for place in again])]
+                parts = _batches([batch[place] for place in again])
+                anew = [self._walk_batch(part, along) for part in parts]
                 for place, stack in zip(again, concatenated.from_iterable(anew), strict=True):
                     stacks[place] = stack
                 again = [place for place in again if stacks[place] == TORN_STACK]
             self.torn += len(again)
             results.extend(stacks)
+        if first is not None:
+            self._read_along(first)
         self.walked += len(threads)
         return results
 
-    def _walk_batch(self, threads: Sequence[PythonThread], along: dict[int, int] | None = None) -> list[int]:
+    def _read_along(self, along: ReadAlong) -> None:
+        """What was not read together with stacks."""
+        missing = [item for item in along.wanted.items() if item[0] not in along.found]
+        if missing:
+            addresses = [address for address, _ in missing]
+            along.found.update(zip(addresses, self.memory.read_many(missing), strict=True))
+
+    def _walk_batch(
+        self, threads: Sequence[PythonThread], along: ReadAlong | None = None, *, whole: bool = False
+    ) -> list[int]:
+        """Stack ids; `whole`: all that is wanted of `along` is read with them, else what lies beside them."""
         vectors = array("Q")
         add = vectors.append
         total = 0
@@ -408,6 +433,11 @@ class InterpreterReader:
             add(thread.address)
             add(thread_bytes)
             total += thread_bytes
+            if along is not None:
+                for address, size in thread.beside:
+                    add(address)
+                    add(size)
+                    total += size
             for chunk, size in thread.chunks:
                 if size <= _PIECE_BYTES:
                     add(chunk)
@@ -417,63 +447,79 @@ class InterpreterReader:
                         add(chunk + start)
                         add(length)
                 total += size
-            for address in thread.elsewhere:
+            for address in thread.elsewhere_ahead:
                 add(address)
                 add(frame_bytes)
-            total += frame_bytes * len(thread.elsewhere)
+            total += frame_bytes * len(thread.elsewhere_ahead)
             ends.append(total)
-        if along and len(vectors) // 2 + len(along) <= MAX_IOVECS:
-            for address in along:
+        read = total
+        whole = whole and along is not None and len(vectors) // 2 + len(along.wanted) <= MAX_IOVECS
+        if whole and along is not None:
+            for address, size in along.wanted.items():
                 add(address)
-                add(1)
-        else:
-            along = None
-        read = total + len(along or ())
+                add(size)
+                read += size
         view = self.memory.read_scattered(vectors, len(vectors) // 2, read)
         if view is None:
-            return self._walk_apart(threads) if along is None else self._walk_batch(threads)
+            return self._walk_batch(threads, along) if whole else self._walk_apart(threads, along)
         data = bytes(view)
-        if along:
-            along.update(zip(along, data[total:read], strict=True))
+        if whole and along is not None:
+            position = total
+            for address, size in along.wanted.items():
+                along.found[address] = data[position : position + size]
+                position += size
         stacks = []
         position = 0
         for thread, end in zip(threads, ends, strict=True):
             thread.absences = 0
-            stacks.append(self._stack_of(thread, data, position))
+            stacks.append(self._stack_of(thread, data, position, along))
             position = end
         return stacks
 
-    def _walk_apart(self, threads: Sequence[PythonThread]) -> list[int]:
+    def _walk_apart(self, threads: Sequence[PythonThread], along: ReadAlong | None) -> list[int]:
         """A prediction was wrong (memory was freed): forget those of the thread that it was."""
         if len(threads) > 1:
             middle = len(threads) // 2
-            return self._walk_batch(threads[:middle]) + self._walk_batch(threads[middle:])
+            return self._walk_batch(threads[:middle], along) + self._walk_batch(threads[middle:], along)
         (thread,) = threads
+        if along is not None and thread.beside:
+            read = self.memory.read_many(thread.beside)
+            for (address, _), data in zip(thread.beside, read, strict=True):
+                along.found[address] = data
+            return self._walk_batch(threads)
         if thread.chunks:
             # The top of the data stack comes and goes, what lies below it stays.
             absent, thread.chunks = thread.chunks[0], thread.chunks[1:]
             absences = thread.absences + 1
-            stacks = self._walk_batch(threads)
+            stacks = self._walk_batch(threads, along)
             thread.absences = absences
             if thread.absences <= _MAX_ABSENCES and absent[0] not in dict(thread.chunks):
                 thread.chunks = (absent, *thread.chunks)[:_MAX_CHUNKS_AHEAD]
             return stacks
-        if thread.elsewhere:
-            thread.elsewhere = ()
-            return self._walk_batch(threads)
+        if thread.elsewhere_ahead:
+            thread.elsewhere_ahead = ()
+            return self._walk_batch(threads, along)
         return [TORN_STACK]
 
-    def _stack_of(self, thread: PythonThread, data: bytes, position: int) -> int:
+    def _stack_of(
+        self, thread: PythonThread, data: bytes, position: int, along: ReadAlong | None = None
+    ) -> int:
         """Stack id of one thread whose ranges lie in `data` from `position` on; updates its predictions."""
         frame, native_id, critical_section, chunk = self._thread_fields.unpack_from(data, position)
+        position += self._thread_bytes
+        if along is not None:
+            for address, size in thread.beside:
+                along.found[address] = data[position : position + size]
+                position += size
         if native_id != thread.native_id:
             return TORN_STACK  # the thread state was freed, or reused by another thread
         thread.critical_section = critical_section
+        if critical_section:
+            thread.section = critical_section & ~CRITICAL_SECTION_TAGS
         thread.with_exits = ()
         thread.chain = ()
         if not frame:
             return NO_STACK
-        position += self._thread_bytes
         regions: list[tuple[int, int, bytes, int]] = []
         for start, size in thread.chunks:
             if size <= _PIECE_BYTES:
@@ -482,7 +528,8 @@ class InterpreterReader:
                 regions.append((start, start + size, _in_order(data, position, size), -start))
             position += size
         elsewhere = {
-            address: position + place * self._frame_bytes for place, address in enumerate(thread.elsewhere)
+            address: position + place * self._frame_bytes
+            for place, address in enumerate(thread.elsewhere_ahead)
         }
         before = self._late_reads
         chain = self._chain(thread, frame, chunk, regions, data, elsewhere)
@@ -588,7 +635,11 @@ class InterpreterReader:
         if popped and not chain:
             return None
         self._predict(thread, highest, regions)
-        thread.elsewhere = tuple(used[:MAX_FRAMES_ELSEWHERE])
+        now = tuple(used[:MAX_FRAMES_ELSEWHERE])
+        if now != thread.elsewhere or now != thread.elsewhere_ahead[: len(now)]:
+            former = [address for address in thread.elsewhere_ahead if address not in now]
+            thread.elsewhere = now
+            thread.elsewhere_ahead = (*now, *former[:_FORMER_FRAMES_ELSEWHERE])[:MAX_FRAMES_ELSEWHERE]
         return chain
 
     def _predict(
@@ -897,7 +948,8 @@ def _range_count(thread: PythonThread) -> int:
     return (
         1
         + sum(1 if size <= _PIECE_BYTES else _MAX_PIECES for _, size in thread.chunks)
-        + len(thread.elsewhere)
+        + len(thread.elsewhere_ahead)
+        + len(thread.beside)
     )
 
 

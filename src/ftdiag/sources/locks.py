@@ -4,26 +4,37 @@ In: a thread blocked in futex(2), its Python frames. Out: the lock as a `LockRef
 waiters and holders of the same lock meet.
 
 How it is known (Python/parking_lot.c, Python/lock.c, Python/critical_section.c, Modules/_threadmodule.c):
-- A thread parked by CPython waits on the semaphore of a `struct wait_entry {park_arg, addr, sema, ...}` on
-  its own C stack; the word before the semaphore is the address of what it waits for.
+- A thread parked by CPython waits on the semaphore of a wait entry on its own C stack, which has the address
+  of what it waits for (see `parkinglot`).
 - The byte 10 of every object of a free-threaded build is its per-object mutex; a `threading.Lock` has its
   mutex at the end of the object header, an `RLock` too (3.14 on), or a pointer to a semaphore (3.13).
 - Holders: the chain of critical sections of a thread names the object mutexes it holds; an RLock records
   its owner; a frame inside a `with` block holds the block's lock (see `withblocks`).
+What is wanted as of the moment at which stacks are read is read along with them (`look_anew`).
 Everything is checked before it is believed; what does not fit is unknown, never guessed.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import LockKind, LockRef
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import CRITICAL_SECTION_TAGS, InterpreterReader, PythonThread
+from ftdiag.sources.memory import ReadAlong
 from ftdiag.sources.objects import NotAnObject
+from ftdiag.sources.parkinglot import (
+    LINKS,
+    LOWEST_ADDRESS,
+    REACH_BYTES,
+    SEMAPHORE_OFFSET,
+    UNLINKED,
+    WaitEntry,
+    parse_wait_entry,
+)
 from ftdiag.sources.syscalls import BlockedCall
 
 OBJECT_MUTEX_OFFSET: Final = 10
@@ -50,7 +61,8 @@ MAX_LABEL_CHARACTERS: Final = 60
 _INACTIVE: Final = 1
 """Tag of a critical section that was suspended: its locks are released (_Py_CRITICAL_SECTION_INACTIVE)."""
 _TWO_MUTEXES: Final = 2
-_CRITICAL_SECTION_TAGS: Final = 3
+_SECTION_BYTES: Final = 24
+"""struct PyCriticalSection2 {prev, mutex, mutex2}; PyCriticalSection is the first 16 bytes of it."""
 _STACKREF_TAGS: Final = 7
 _TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
 _GIL_STATE_BYTES: Final = 256
@@ -59,6 +71,11 @@ _BOUND_METHODS: Final = frozenset({"builtin_function_or_method", "method"})
 _WORD: Final = struct.Struct("<Q")
 _MUTEX_LOCKED: Final = 1
 """_Py_LOCKED (Include/internal/pycore_lock.h)."""
+_LOCK_BYTES: Final = 8
+_RLOCK_BYTES: Final = 24
+"""What follows the head of a lock object: 3.14's _PyRecursiveMutex, or 3.13's pointer, owner and count."""
+_SEMAPHORE_VALUE: Final = struct.Struct("<i")
+"""Where a sem_t keeps its value (nptl/sem_waitcommon.c: the low half of `data`)."""
 _LOCK_TYPES: Final = frozenset({"_thread.lock", "_thread.RLock"})
 _MALLOC_HEAP_BYTES: Final = 64 << 20
 """HEAP_MAX_SIZE of glibc on 64-bit: arenas but the main one begin at multiples of it (malloc/arena.c)."""
@@ -82,15 +99,20 @@ class LockWait:
     event: bool = False
 
     @property
-    def has_mutex(self) -> bool:
-        """Whether `key` is the address of a PyMutex: of an object, or inside a lock.
+    def of_program(self) -> bool:
+        """Whether it is the lock of an object of the program, of which can be read whether anybody has it.
 
-        3.13's RLock has a semaphore instead; what an event waits for is held by nobody.
+        What an event waits for is held by nobody. Locks that Condition.wait makes for one wait have no owner
+        here.
         """
-        if self.event or self.lock is None or self.lock.kind not in (LockKind.OBJECT, LockKind.USER):
+        if self.event or self.lock is None or not self.owner:
             return False
-        # Locks that Condition.wait makes for one wait have no owner here.
-        return 0 < self.key - self.owner < MAX_OWNER_DISTANCE
+        return self.lock.kind in (LockKind.OBJECT, LockKind.USER)
+
+    @property
+    def has_semaphore(self) -> bool:
+        """Whether `key` is a semaphore elsewhere (3.13's RLock) and not a PyMutex inside the owner."""
+        return not 0 < self.key - self.owner < MAX_OWNER_DISTANCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +185,10 @@ class LockReader:
         self._searched_inside: set[int] = set()
         """Those whose attributes have none either."""
         self._seconds = 0
-        self._entries: dict[int, bytes | None] = {}
-        self._owning: dict[int, bool] | None = None
+        self._moment = ReadAlong()
+        self._unreadable: set[int] = set()
+        """What was wanted in this second and could not be read: it spoils the read that takes it along."""
+        self._owning: dict[int, bool] = {}
         self._asked: set[int] = set()
         self._exit_keys: dict[int, int] = {}
         self._runtime_ranges: list[tuple[int, int, str]] = []
@@ -178,6 +202,7 @@ class LockReader:
         """
         layout = self._layout
         self._objects.forget_names()
+        self._unreadable.clear()
         self._exit_keys.clear()
         self._semaphore_owners.clear()
         self._runtime_ranges = [
@@ -226,17 +251,11 @@ class LockReader:
         return wait
 
     def _still_owns(self, wait: LockWait) -> bool:
-        """Whether the owner of a remembered lock is what it was; read once for all that are looked at."""
-        if self._owning is None:
-            return self._reads_as_owner(wait)
+        """Whether the owner of a remembered lock is what it was; found out once for all waiters of a look."""
         owns = self._owning.get(wait.key)
         if owns is None:
-            owns = self._owning[wait.key] = self._reads_as_owner(wait)
+            owns = self._owning[wait.key] = self._is_owner(wait, self._owner_bytes(wait))
         return owns
-
-    def _reads_as_owner(self, wait: LockWait) -> bool:
-        (data,) = self._memory.read_many([(wait.owner, self._layout.object_size + 8)])
-        return self._is_owner(wait, data)
 
     def _is_owner(self, wait: LockWait, data: bytes | None) -> bool:
         """Whether what was read of a lock's owner, its head and the word behind, still is what it was."""
@@ -244,41 +263,106 @@ class LockReader:
             return False
         if _WORD.unpack_from(data, self._layout.object_type)[0] != wait.owner_type:
             return False
-        within = 0 <= wait.key - wait.owner < MAX_OWNER_DISTANCE
-        # Else it is the semaphore that 3.13's RLock points to.
-        return within or _WORD.unpack_from(data, self._layout.object_size)[0] == wait.key
+        # Of 3.13's RLock the key is the semaphore that it points to.
+        return not wait.has_semaphore or _WORD.unpack_from(data, self._layout.object_size)[0] == wait.key
+
+    # --- what is read as of one moment ---
+
+    def look_anew(self) -> ReadAlong:
+        """Begin a look at threads: forget what was read for the last one.
+
+        What is wanted of the moment at which their stacks are read goes into what is returned.
+        """
+        self._unreadable.update(address for address, data in self._moment.found.items() if data is None)
+        self._moment.clear()
+        self._owning.clear()
+        return self._moment
+
+    def want_beside(self, thread: PythonThread, entry: int) -> None:
+        """Take along, right beside a thread's state, its wait entry (0: none) and last critical section."""
+        unreadable = self._unreadable
+        wanted: tuple[tuple[int, int], ...] = ()
+        if entry and entry not in unreadable:
+            wanted = ((entry, REACH_BYTES),)
+        if thread.section and thread.section not in unreadable:
+            wanted = (*wanted, (thread.section, _SECTION_BYTES))
+        thread.beside = wanted
+
+    def want_entry(self, address: int) -> None:
+        """Take along what may be the wait entry of a thread that is not walked."""
+        if address not in self._unreadable:
+            self._moment.want(address, REACH_BYTES)
+
+    def want_lock(self, wait: LockWait) -> None:
+        """Take along what tells whether anybody has a lock of the program, and who."""
+        if wait.owner not in self._unreadable:
+            self._moment.want(wait.owner, self._owner_size(wait))
+        if wait.has_semaphore and wait.key not in self._unreadable:
+            self._moment.want(wait.key, _SEMAPHORE_VALUE.size)
+
+    def entry_at(self, address: int) -> WaitEntry | None:
+        """The wait entry that was taken along; `None` if there was none."""
+        data = self._moment.found.get(address)
+        return None if data is None else parse_wait_entry(address, data)
+
+    def woken(self, addresses: Sequence[int]) -> Iterator[tuple[int, WaitEntry]]:
+        """Of wait entries that were taken along, those that wait no longer: their place and what they say."""
+        found = self._moment.found
+        for place, address in enumerate(addresses):
+            data = found.get(address)
+            if data is not None and data[LINKS] == UNLINKED:  # nearly never
+                entry = parse_wait_entry(address, data)
+                if entry is not None:
+                    yield place, entry
+
+    def entries_now(self, addresses: Sequence[int]) -> list[WaitEntry | None]:
+        """The wait entries at addresses as they are by now."""
+        read = self._memory.read_many([(address, REACH_BYTES) for address in addresses])
+        return [
+            None if data is None else parse_wait_entry(address, data)
+            for address, data in zip(addresses, read, strict=True)
+        ]
+
+    def _owner_size(self, wait: LockWait) -> int:
+        recursive = wait.lock is not None and wait.lock.type_name == "_thread.RLock"
+        return self._layout.object_size + (_RLOCK_BYTES if recursive else _LOCK_BYTES)
+
+    def _owner_bytes(self, wait: LockWait) -> bytes | None:
+        """Head and lock of a lock's owner; as they were with the stacks, if they were taken along."""
+        return self._bytes_at(wait.owner, self._owner_size(wait))
+
+    def _bytes_at(self, address: int, size: int) -> bytes | None:
+        found = self._moment.found
+        if address in found:
+            data = found[address]
+            return data if data is None or len(data) >= size else None
+        return self._memory.read_many([(address, size)])[0]
+
+    def is_free(self, wait: LockWait) -> bool:
+        """Whether nobody has a lock of the program: so it is while the thread that was woken is on its way.
+
+        `False` where it cannot be read.
+        """
+        if wait.has_semaphore:
+            data = self._bytes_at(wait.key, _SEMAPHORE_VALUE.size)
+            return data is not None and _SEMAPHORE_VALUE.unpack_from(data)[0] > 0
+        data = self._owner_bytes(wait)
+        return data is not None and not data[wait.key - wait.owner] & _MUTEX_LOCKED
 
     # --- waiters ---
-
-    def look_ahead(self, calls: Iterable[BlockedCall]) -> None:
-        """Read the wait entries of all threads that are about to be identified in one system call, and the
-        owners of the locks among them that are known in another one.
-
-        What was read stands until the next call. Raises TargetGone, PermissionRefused.
-        """
-        words = list({call.arguments[0] for call in calls if _may_be_parked(call)})
-        read = self._memory.read_many([(word - 16, 16) for word in words])
-        self._entries = dict(zip(words, read, strict=True))
-        parked = {_WORD.unpack_from(data, 8)[0] for data in read if data is not None}
-        known = [wait for wait in map(self._waits.get, parked) if wait is not None and wait.owner]
-        heads = self._memory.read_many([(wait.owner, self._layout.object_size + 8) for wait in known])
-        self._owning = {wait.key: self._is_owner(wait, data) for wait, data in zip(known, heads, strict=True)}
 
     def identify(
         self, call: BlockedCall, thread: PythonThread | None, *, in_condition: bool = False
     ) -> LockWait | None:
         """What a thread blocked in futex(2) waits for; `None` if it cannot be told.
 
-        `thread` is its thread state with the frames of the last walk; `None` for native threads. Its
-        `park_argument` is set. `in_condition`: its innermost frame is Condition.wait, which makes a lock for
-        each wait; such locks are not remembered, because another one is soon made in their place.
+        `thread` is its thread state with the frames of the last walk; `None` for native threads.
+        `in_condition`: its innermost frame is Condition.wait, which makes a lock for each wait; such locks
+        are not remembered, because another one is soon made in their place.
         """
         word = call.arguments[0]
-        entry = self._wait_entry(call)
-        if thread is not None:
-            thread.park_argument = 0 if entry is None else entry[0]
-        if entry is not None:
-            parked = entry[1]
+        parked = self._parked_on(call)
+        if parked is not None:
             if thread is not None and parked == thread.address + self._layout.thread_state:
                 return LockWait(parked, None, suspended=True)
             if in_condition and self._type_name(parked - self._layout.object_size) == "_thread.lock":
@@ -296,16 +380,14 @@ class LockReader:
             self._remember(found)
         return found
 
-    def _wait_entry(self, call: BlockedCall) -> tuple[int, int] | None:
-        """(park_arg, address waited on) of a parked thread, from the wait entry on its stack."""
-        if not _may_be_parked(call):
-            return None
-        word = call.arguments[0]
-        data = self._entries[word] if word in self._entries else self._memory.read_many([(word - 16, 16)])[0]
+    def _parked_on(self, call: BlockedCall) -> int | None:
+        """The address that a parked thread waits on, from the wait entry on its stack."""
+        entry = entry_address(call)
+        data = self._bytes_at(entry, SEMAPHORE_OFFSET) if entry else None
         if data is None:
             return None
-        argument, address = struct.unpack("<QQ", data)
-        return (argument, address) if address > 4096 else None
+        key: int = _WORD.unpack_from(data, 8)[0]
+        return key if key > LOWEST_ADDRESS else None
 
     def _lock_at(self, address: int, thread: PythonThread | None) -> LockWait | None:
         known = self._known(address, thread)
@@ -437,7 +519,8 @@ class LockReader:
     def held_by_critical_sections(self, threads: Sequence[PythonThread]) -> list[tuple[tuple[int, int], ...]]:
         """(mutex, section) addresses of the objects' locks that each thread's active critical sections hold.
 
-        The sections of all threads are read together, one system call for each that any of them is inside of.
+        The innermost section is of the moment of the walk if it was taken along. The others of all threads
+        are read together, one system call for each that any of them is inside of.
         """
         held: list[list[tuple[int, int]]] = [[] for _ in threads]
         active = [(place, thread.critical_section) for place, thread in enumerate(threads)]
@@ -446,12 +529,13 @@ class LockReader:
             active = [(place, tagged) for place, tagged in active if tagged and not tagged & _INACTIVE]
             if not active:
                 break
-            read = self._memory.read_many([(tagged & ~_CRITICAL_SECTION_TAGS, 24) for _, tagged in active])
+            sections = [tagged & ~CRITICAL_SECTION_TAGS for _, tagged in active]
+            read = self._sections_at(sections)
             below = []
-            for (place, tagged), data in zip(active, read, strict=True):
+            for (place, tagged), section in zip(active, sections, strict=True):
+                data = read[section]
                 if data is None:
                     continue
-                section = tagged & ~_CRITICAL_SECTION_TAGS
                 previous, first, second = struct.unpack("<QQQ", data)
                 held[place].append((first, section))
                 if tagged & _TWO_MUTEXES:
@@ -460,41 +544,32 @@ class LockReader:
             active = below
         return [tuple(each) for each in held]
 
-    def are_free(self, mutexes: Mapping[int, int]) -> set[int]:
-        """Those that nobody has, of mutexes by address with their first byte (negative: not read yet).
-
-        So it is between one holder and the next while a thread that was woken is on its way.
-        """
-        unread = [address for address, byte in mutexes.items() if byte < 0]
-        read = zip(unread, self._memory.read_many([(address, 1) for address in unread]), strict=True)
-        now = {address: data[0] for address, data in read if data is not None}
-        return {
-            address for address, byte in {**mutexes, **now}.items() if byte >= 0 and not byte & _MUTEX_LOCKED
-        }
-
-    def handed_over(self, arguments: Sequence[int]) -> list[bool]:
-        """Which of the threads with these `park_arg` were given the mutex by whoever released it.
-
-        After a millisecond of waiting a mutex is not unlocked but handed to the next in line (`handed_off`
-        behind `time_to_be_fair` in struct mutex_entry, Python/lock.c, where `park_arg` points). Until that
-        thread gets a core it holds the lock without running.
-        """
-        return [
-            data == b"\x01\0\0\0"
-            for data in self._memory.read_many([(argument + 8, 4) for argument in arguments])
-        ]
+    def _sections_at(self, addresses: Sequence[int]) -> dict[int, bytes | None]:
+        found = self._moment.found
+        unread = [address for address in addresses if address not in found]
+        read = dict(
+            zip(
+                unread,
+                self._memory.read_many([(address, _SECTION_BYTES) for address in unread]),
+                strict=True,
+            )
+        )
+        for address in addresses:
+            if address in found:
+                data = found[address]
+                read[address] = data if data is None or len(data) == _SECTION_BYTES else None
+        return read
 
     def rlock_owner(self, wait: LockWait) -> int | None:
         """`threading.get_ident()` of an RLock's owner as the lock records it; `None` if it is no RLock."""
         if wait.lock is None or wait.lock.type_name != "_thread.RLock" or not wait.owner:
             return None
-        try:
-            # 3.14: _PyRecursiveMutex {mutex, thread, level}; 3.13: {rlock_lock, rlock_owner, rlock_count}
-            ident, level = struct.unpack(
-                "<QQ", self._memory.read(wait.owner + self._layout.object_size + 8, 16)
-            )
-        except MemoryReadError:
+        data = self._owner_bytes(wait)
+        if data is None:
             return None
+        # 3.14: _PyRecursiveMutex {mutex, thread, level}; 3.13: {rlock_lock, rlock_owner, rlock_count}
+        ident: int
+        ident, level = struct.unpack_from("<QQ", data, self._layout.object_size + 8)
         # 3.13 counts from 1 while it is held; 3.14 counts further acquisitions only.
         if self._layout.version.minor == 13 and not level:
             return None
@@ -722,11 +797,12 @@ class LockReader:
         return None
 
 
-def _may_be_parked(call: BlockedCall) -> bool:
-    """Whether the futex lies where a parked thread's wait entry does: on its own stack."""
-    return (
-        call.stack_pointer is not None and 16 <= call.arguments[0] - call.stack_pointer < MAX_STACK_DISTANCE
-    )
+def entry_address(call: BlockedCall) -> int:
+    """Where a thread blocked in futex(2) has its wait entry; 0 if the futex is not on its own stack."""
+    word = call.arguments[0]
+    if call.stack_pointer is None or not 16 <= word - call.stack_pointer < MAX_STACK_DISTANCE:
+        return 0
+    return word - SEMAPHORE_OFFSET
 
 
 def calls_from(thread: PythonThread, section: int) -> bool:

@@ -64,6 +64,31 @@ class Mapping:
         return self.inode != 0 and self.path.startswith("/")
 
 
+class ReadAlong:
+    """Small ranges of memory that are wanted as of the very moment at which something else is read.
+
+    Asked for with `want`; a reader that takes them along puts their bytes into `found`, `None` for those that
+    cannot be read.
+    """
+
+    __slots__ = ("found", "wanted")
+
+    def __init__(self) -> None:
+        self.wanted: dict[int, int] = {}
+        """Address -> size."""
+        self.found: dict[int, bytes | None] = {}
+
+    def want(self, address: int, size: int) -> None:
+        """Ask for a range; of several that begin at one address the longest counts."""
+        if self.wanted.get(address, 0) < size:
+            self.wanted[address] = size
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.wanted.clear()
+        self.found.clear()
+
+
 class RemoteMemory:
     """The memory of one process, read only.
 

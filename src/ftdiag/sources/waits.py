@@ -7,15 +7,16 @@ set, a `Wait` for people, and for locks what is needed to find the holder.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Frame, LockKind, ThreadState, Wait
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
-from ftdiag.sources.locks import LockReader, LockWait
+from ftdiag.sources.locks import LockReader, LockWait, entry_address
 from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.parkinglot import SEMAPHORE_OFFSET
 from ftdiag.sources.procfs import DescriptorNames, wait_channel
 from ftdiag.sources.syscalls import (
     BlockedCall,
@@ -39,10 +40,14 @@ MAX_STACK_FACTS: Final = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A blocked thread: the call and what kind it is (`None`: not in the table)."""
+    """A blocked thread: the call and what kind it is (`None`: not in the table).
+
+    `entry` is where its wait entry would lie if CPython parked it; 0 if that cannot be.
+    """
 
     call: BlockedCall
     info: SyscallInfo | None
+    entry: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,7 @@ class WaitReader:
         self._pid = pid
         self._memory = memory
         self._table = syscall_table()
+        self._futex_number = next((n for n, info in self._table.items() if info.name == "futex"), -1)
         self._descriptors = DescriptorNames(pid)
         self._parsed: dict[bytes, Blocked | None] = {}
         self._facts: dict[int, StackFacts] = {}
@@ -109,20 +115,20 @@ class WaitReader:
             call = parse_syscall_line(line)
         except (ValueError, IndexError):
             call = BlockedCall(-1, ())
-        blocked = None if call is None else Blocked(call, self._table.get(call.number))
+        blocked = None if call is None else self._blocked_in(call)
         if len(self._parsed) >= MAX_PARSED_LINES:
             self._parsed.clear()
         self._parsed[line] = blocked
         return blocked
 
-    def look_ahead(self, blocked: Iterable[Blocked | None]) -> None:
-        """Told of all threads that are about to be classified, so that their locks are read together."""
-        if self._locks is not None:
-            self._locks.look_ahead(
-                one.call
-                for one in blocked
-                if one is not None and one.info is not None and one.info.blocking is Blocking.FUTEX
-            )
+    def _blocked_in(self, call: BlockedCall) -> Blocked:
+        info = self._table.get(call.number)
+        waits = info is not None and info.blocking is Blocking.FUTEX
+        return Blocked(call, info, entry_address(call) if waits else 0)
+
+    def parked_at(self, entry: int) -> Blocked:
+        """A thread that waits with a wait entry at that address."""
+        return self._blocked_in(BlockedCall(self._futex_number, (entry + SEMAPHORE_OFFSET,), entry))
 
     def classify(self, blocked: Blocked, stack: int, thread: PythonThread | None, tid: int) -> Classified:
         """State and wait of a blocked thread with the given Python stack and thread state (if any)."""

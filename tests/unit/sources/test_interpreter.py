@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from ftdiag.sources.interpreter import (
     InterpreterReader,
     PythonThread,
 )
+from ftdiag.sources.memory import ReadAlong
 
 BUILDS = ["3.13.0", "3.13.5t", "3.14.0t"]
 NOWHERE = 0xDEAD_0000_0000
@@ -35,6 +37,14 @@ def reader(process: FakeProcess) -> tuple[InterpreterReader, Sink]:
     """A reader of it, and where its frames go."""
     sink = Sink()
     return InterpreterReader(process.memory, process.runtime, sink), sink
+
+
+def wanting(*ranges: tuple[int, int]) -> ReadAlong:
+    """What is to be read along."""
+    along = ReadAlong()
+    for address, size in ranges:
+        along.want(address, size)
+    return along
 
 
 def python_thread(address: int, native_id: int = 1000) -> PythonThread:
@@ -122,25 +132,82 @@ def test_many_frames_elsewhere(process: FakeProcess) -> None:
             assert len(sink.stacks[stack]) == 200
 
 
-def test_bytes_are_read_along_with_stacks(process: FakeProcess) -> None:
-    # GIVEN a thread, and two bytes elsewhere in memory
+def test_ranges_are_read_along_with_stacks(process: FakeProcess) -> None:
+    # GIVEN a thread, and two ranges elsewhere in memory, one of which belongs to the thread
     interpreter, sink = reader(process)
     chunk = process.chunk()
     thread = python_thread(process.thread(process.frame(chunk + 64, process.code("work")), chunk))
-    one, two = process.put(b"\x01"), process.put(b"\x83")
+    one, two = process.put(b"first"), process.put(b"second")
     assert sink.names(interpreter.walk([thread])[0]) == ["work"]
     calls = process.memory.calls
 
     # WHEN they are to be read along, THEN they are, in the one system call that reads the stack
-    along = {one: -1, two: -1}
+    thread.beside = ((two, 6),)
+    along = wanting((one, 5))
     assert sink.names(interpreter.walk([thread], along)[0]) == ["work"]
-    assert along == {one: 0x01, two: 0x83}
+    assert along.found == {one: b"first", two: b"second"}
     assert process.memory.calls == calls + 1
 
-    # AND where one of them cannot be read, the stack still is
-    along = {one: -1, NOWHERE: -1}
-    assert sink.names(interpreter.walk([thread], along)[0]) == ["work"]
-    assert along == {one: -1, NOWHERE: -1}
+    # AND where one of them cannot be read, the stack and the other one still are
+    thread.beside = ((two, 6), (NOWHERE, 8))
+    assert sink.names(interpreter.walk([thread], along := wanting((one, 5), (NOWHERE + PAGE, 4)))[0]) == [
+        "work"
+    ]
+    assert along.found == {one: b"first", two: b"second", NOWHERE: None, NOWHERE + PAGE: None}
+
+    # AND without threads, they are read alone
+    along = wanting((one, 2), (one, 5))
+    interpreter.walk([], along)
+    assert along.found == {one: b"first"}
+
+    # AND nothing is where nothing is to be taken along
+    assert sink.names(interpreter.walk([thread])[0]) == ["work"]
+
+
+def test_what_lies_beside_a_thread_is_of_the_moment_of_its_stack(
+    process: FakeProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a thread whose frames must be read twice, because they lie where they did not before
+    interpreter, sink = reader(process)
+    entry = process.put(b"\x01")
+    frame = process.frame(process.allocate(256), process.code("produce"), owner=1)
+    thread = python_thread(process.thread(frame, process.chunk()))
+    thread.beside = ((entry, 1),)
+    transfer = process.memory._transfer
+    reads = []
+
+    def changing(*arguments: Any) -> int:
+        reads.append(transfer(*arguments))
+        process.memory.write(entry, bytes([len(reads) + 1]))  # the target goes on
+        return reads[-1]
+
+    monkeypatch.setattr(process.memory, "_transfer", changing)
+    # WHEN it is walked, THEN what lies beside it is what was read with the stack that counts
+    along = ReadAlong()
+    assert sink.names(interpreter.walk([thread], along)[0]) == ["produce"]
+    read_at = along.found[entry]
+    assert read_at is not None
+    assert read_at[0] > 1
+    assert not thread.late
+
+
+def test_frames_elsewhere_are_expected_back(process: FakeProcess) -> None:
+    # GIVEN a thread that goes back and forth between two generators
+    interpreter, sink = reader(process)
+    code = process.code("produce")
+    frames = [process.frame(process.allocate(256), code, owner=1) for _ in range(2)]
+    thread = python_thread(process.thread(frames[0], process.chunk()))
+    current = thread.address + process.layout.thread_current_frame
+    late = []
+    for number in range(6):
+        process.memory.write_word(current, frames[number % 2])
+        calls = process.memory.calls
+        # WHEN it is walked, THEN it is where it is
+        assert sink.names(interpreter.walk([thread])[0]) == ["produce"]
+        assert thread.elsewhere == (frames[number % 2],)
+        late.append(process.memory.calls - calls > 1)
+    # AND only the first time in each took more than one read
+    assert late == [True, True, False, False, False, False]
 
 
 def test_thread_without_frames(process: FakeProcess) -> None:

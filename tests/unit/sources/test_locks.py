@@ -15,6 +15,7 @@ from ftdiag.model import LockKind, LockRef
 from ftdiag.sources import locks as locks_module
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
+from ftdiag.sources.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.syscalls import BlockedCall
 
 FUTEX = 202
@@ -56,9 +57,10 @@ class Target:
         self.memory.write_word(address + self.layout.object_type, type_address)
 
     def parked(self, address: int, argument: int = 0) -> BlockedCall:
-        """A thread in futex(2) with a wait entry for the address."""
+        """A new look finds a thread in futex(2) with a wait entry for the address."""
         entry = self.stack + 256
         self.memory.write(entry, struct.pack("<QQ", argument, address))
+        self.locks.look_anew()
         return BlockedCall(FUTEX, (entry + 16, 0, 0, 0, 0, 0), self.stack + 64)
 
     def thread(self, names: dict[str, int] | None = None) -> PythonThread:
@@ -144,6 +146,7 @@ def test_semaphore_of_an_old_rlock() -> None:
     assert named(target.locks.identify(call, None)) == (LockKind.USER, "_thread.RLock", "guard")
     # THEN it is the RLock; AND no longer when the RLock is gone and the semaphore is another's
     target.memory.write_word(rlock + 32, semaphore + 4096)
+    target.locks.look_anew()
     assert target.locks.identify(call, None) is None
 
 
@@ -419,13 +422,6 @@ def test_code_called_from_a_section(target: Target) -> None:
     assert not calls_from(thread, 0x7000_1000_0000)
 
 
-def test_handed_over(target: Target) -> None:
-    # GIVEN three parked threads; the second was given the lock, the third's stack cannot be read
-    entries = [target.process.put(struct.pack("<qi", 5, handed)) for handed in (0, 1)] + [0xDEAD_0000_0000]
-    # WHEN they are asked, THEN it is the second
-    assert target.locks.handed_over(entries) == [False, True, False]
-
-
 def test_owners_of_rlocks(target: Target) -> None:
     # GIVEN an RLock that a thread took once
     rlock = target.object("_thread.RLock", 64)
@@ -448,27 +444,122 @@ def test_owners_of_rlocks(target: Target) -> None:
     assert target.locks.rlock_owner(lock) is None
 
 
+def free_or_held(target: Target, lock: LockWait, mutex: bytes) -> bool:
+    """Whether a lock is said to be free when its mutex, or semaphore, is that."""
+    target.memory.write(lock.key, mutex)
+    target.locks.look_anew()
+    return target.locks.is_free(lock)
+
+
 def test_locks_that_nobody_has(target: Target) -> None:
-    # GIVEN mutexes: free with waiters, held with waiters, unreadable; and two that were read before
-    free, held = target.process.put(b"\x02"), target.process.put(b"\x03")
-    was_free, was_held = target.process.put(b"\x01"), target.process.put(b"\x00")
-    # WHEN they are asked, THEN what was read stands, and what cannot be read is not said to be free
-    mutexes = {free: -1, held: -1, 0xDEAD_0000_0000: -1, was_free: 2, was_held: 3}
-    assert target.locks.are_free(mutexes) == {free, was_free}
-
-
-def test_which_locks_have_a_mutex(target: Target) -> None:
-    # GIVEN a lock, an object's lock, an event, the lock that a Condition made for one wait, and an RLock
+    # GIVEN a lock and the lock of a list
     lock = target.wait_for(target.object("_thread.lock", 40) + 32)
-    own = target.wait_for(target.object("list", 40) + 10)
+    own = target.wait_for(target.object("list", 40) + MUTEX)
+    for each in (lock, own):
+        assert each is not None
+        assert each.of_program
+        assert not each.has_semaphore
+        # WHEN their mutexes are locked or not, with waiters or without, THEN that is what is said
+        assert [free_or_held(target, each, bytes([bits])) for bits in range(4)] == [True, False, True, False]
+
+
+def test_a_semaphore_that_nobody_has(target: Target) -> None:
+    # GIVEN 3.13's RLock, which has a semaphore elsewhere
+    rlock, semaphore = target.object("_thread.RLock", 64), target.process.allocate(64)
+    reference = LockRef(semaphore, LockKind.USER, "_thread.RLock", None)
+    lock = LockWait(semaphore, reference, rlock)
+    assert lock.of_program
+    assert lock.has_semaphore
+    # WHEN its value is 0, with three waiters, or 1, THEN it is held, or free
+    assert not free_or_held(target, lock, struct.pack("<iI", 0, 3))
+    assert free_or_held(target, lock, struct.pack("<iI", 1, 3))
+
+
+def test_a_lock_that_cannot_be_read_is_not_called_free(target: Target) -> None:
+    # GIVEN a lock whose page goes
+    lock = target.wait_for(target.object("_thread.lock", 40) + 32)
     assert lock is not None
-    assert own is not None
-    address = lock.key
+    assert free_or_held(target, lock, b"\0")
+    target.memory.pages.clear()
+    target.locks.look_anew()
+    # THEN nobody says that it is free, AND it is not asked for again in this second
+    along = target.locks.look_anew()
+    target.locks.want_lock(lock)
+    target.interpreter.walk([], along)
+    assert not target.locks.is_free(lock)
+    along = target.locks.look_anew()
+    target.locks.want_lock(lock)
+    assert not along.wanted
+
+
+def test_locks_as_they_were_with_the_stacks(target: Target) -> None:
+    # GIVEN a lock that is held, and an RLock with an owner, read together with the stacks
+    lock = target.wait_for(target.object("_thread.lock", 40) + 32)
+    assert lock is not None
     rlock = target.object("_thread.RLock", 64)
-    semaphore = LockWait(rlock + 5000, LockRef(rlock + 5000, LockKind.USER, "_thread.RLock", None), rlock)
-    # THEN the first two are mutexes where their key says
-    assert lock.has_mutex
-    assert own.has_mutex
-    assert not LockWait(address, None, event=True).has_mutex
-    assert not LockWait(address, LockRef(address, LockKind.USER, "_thread.lock", None)).has_mutex
-    assert not semaphore.has_mutex
+    owned = LockWait(rlock + 32, LockRef(rlock + 32, LockKind.USER, "_thread.RLock", None), rlock)
+    target.memory.write(lock.key, b"\x03")
+    target.memory.write(rlock + 40, struct.pack("<QQ", 0x7F01_0000_0000, 1))
+    along = target.locks.look_anew()
+    target.locks.want_lock(lock)
+    target.locks.want_lock(owned)
+    target.interpreter.walk([target.thread()], along)
+    # WHEN both are released afterwards, THEN what was read stands
+    target.memory.write(lock.key, b"\0")
+    target.memory.write(rlock + 40, bytes(16))
+    assert not target.locks.is_free(lock)
+    assert target.locks.rlock_owner(owned) == 0x7F01_0000_0000
+    # AND the next look sees it
+    target.locks.look_anew()
+    assert target.locks.is_free(lock)
+    assert target.locks.rlock_owner(owned) is None
+
+
+def test_wait_entries_taken_along(target: Target) -> None:
+    # GIVEN a thread that was handed its lock, one that waits, and one whose stack is gone
+    def entry(links: int, handed_off: int) -> int:
+        place = target.process.allocate(REACH_BYTES)
+        target.memory.write(place, struct.pack("<QQ32xQQB", place + 160, 0x5000_0020, links, links, 0))
+        target.memory.write(place + 160, struct.pack("<qi", 5, handed_off))
+        return place
+
+    places = [entry(0, 1), entry(0x7F00_0000_5000, 0), 0xDEAD_0000_0000]
+    along = target.locks.look_anew()
+    thread = target.thread()
+    target.locks.want_beside(thread, places[0])
+    for place in places[1:]:
+        target.locks.want_entry(place)
+    target.interpreter.walk([thread], along)
+    # THEN each is what it was then
+    target.memory.write(places[0], bytes(REACH_BYTES))
+    handed, waiting = WaitEntry(0x5000_0020, queued=False, given=True), WaitEntry(0x5000_0020, True, False)
+    assert [target.locks.entry_at(place) for place in places] == [handed, waiting, None]
+    assert list(target.locks.woken(places)) == [(0, handed)]
+    # AND by now the first is no entry any more
+    assert target.locks.entries_now(places) == [None, waiting, None]
+
+
+def test_a_section_taken_along(target: Target) -> None:
+    # GIVEN a thread that was seen in a critical section, and is in it again
+    section = target.process.put(struct.pack("<QQQ", 0, 0x5000_000A, 0))
+    thread = target.thread()
+    thread.section = section
+    target.memory.write_word(thread.address + target.layout.thread_critical_section, section)
+    along = target.locks.look_anew()
+    target.locks.want_beside(thread, 0)
+    target.interpreter.walk([thread], along)
+    # WHEN it leaves afterwards, THEN it is said to have been inside
+    target.memory.write(section, bytes(24))
+    assert target.locks.held_by_critical_sections([thread]) == [((0x5000_000A, section),)]
+    target.locks.look_anew()
+    assert target.locks.held_by_critical_sections([thread]) == [((0, section),)]
+
+
+def test_what_is_no_lock_of_the_program(target: Target) -> None:
+    # GIVEN an event, the lock that a Condition made for one wait, and a lock of the interpreter
+    reference = LockRef(0x5000_0020, LockKind.USER, "_thread.lock", None)
+    inside = LockRef(0x5000_0020, LockKind.RUNTIME, None, "interpreter lock")
+    # THEN nobody asks whether anybody has it
+    assert not LockWait(0x5000_0020, None, event=True).of_program
+    assert not LockWait(0x5000_0020, reference).of_program
+    assert not LockWait(0x5000_0020, inside, 0x5000_0000).of_program
