@@ -36,7 +36,7 @@ MAX_CONTENDED: Final = 64
 """Locks that are read together with stacks; further ones are read afterwards."""
 CONTENDED_TICKS: Final = 100
 """For so many ticks after a thread began to wait for a lock it is likely that another one will."""
-MAX_PLACES: Final = 100_000
+MAX_PLACES: Final = 20_000
 """Places of waiting that are remembered; it begins anew beyond."""
 
 Found = tuple[int, int]
@@ -117,8 +117,8 @@ class Holders:
         ran = set(changed)
         for key, queue in self._queues.items():
             holders = self._with_holders.get(key)
-            if holders is not None and holders.isdisjoint(ran):
-                continue  # proven to have it still
+            if not queue.lock.has_mutex or (holders is not None and holders.isdisjoint(ran)):
+                continue  # no entries, or proven to have it still
             queue.heads = [thread for thread in queue.oldest(ran) if thread.entry]
             for thread in queue.heads:
                 self._locks.want_entry(thread.entry)
@@ -292,7 +292,7 @@ class Holders:
         if given is not None and given in queue.threads:
             return self._hold_off_core(key, given, tick)
         found = self._seen(key, queue)
-        if found[0] == NO_HOLDER and queue.changed and not queue.lock.has_semaphore:
+        if found[0] == NO_HOLDER and queue.changed and queue.lock.has_mutex:
             found = self._left(key, queue)
         return found
 
@@ -312,7 +312,7 @@ class Holders:
         """The waiter that got the lock while the stacks were read, which takes as long as a short hold.
 
         Its stack was read too early, and that of who gave it the lock too late. It counts as a waiter of this
-        tick, who waited for it is not known.
+        tick; whom it waited for is not known.
         """
         threads = [thread for thread in queue.threads if thread.entry][:MAX_HEADS]
         entries = self._locks.entries_now([thread.entry for thread in threads])

@@ -110,9 +110,14 @@ class LockWait:
         return self.lock.kind in (LockKind.OBJECT, LockKind.USER)
 
     @property
+    def has_mutex(self) -> bool:
+        """Whether it is a lock of the program and `key` a PyMutex inside its owner: its waiters park."""
+        return self.of_program and 0 < self.key - self.owner < MAX_OWNER_DISTANCE
+
+    @property
     def has_semaphore(self) -> bool:
-        """Whether `key` is a semaphore elsewhere (3.13's RLock) and not a PyMutex inside the owner."""
-        return not 0 < self.key - self.owner < MAX_OWNER_DISTANCE
+        """Whether it is a lock of the program and `key` a semaphore elsewhere (3.13's RLock)."""
+        return self.of_program and not 0 < self.key - self.owner < MAX_OWNER_DISTANCE
 
 
 @dataclass(frozen=True, slots=True)

@@ -318,6 +318,9 @@ def test_a_semaphore_has_no_wait_entries() -> None:
     scene.tick()
     # THEN it says nothing
     assert told(*waiters) == {NOBODY}
+    scene.holders.want([])
+    assert not scene.locks.wanted
+    assert not scene.locks.asked_again
 
 
 # --- locks of objects ---

@@ -457,7 +457,7 @@ def test_locks_that_nobody_has(target: Target) -> None:
     own = target.wait_for(target.object("list", 40) + MUTEX)
     for each in (lock, own):
         assert each is not None
-        assert each.of_program
+        assert each.has_mutex
         assert not each.has_semaphore
         # WHEN their mutexes are locked or not, with waiters or without, THEN that is what is said
         assert [free_or_held(target, each, bytes([bits])) for bits in range(4)] == [True, False, True, False]
@@ -468,7 +468,7 @@ def test_a_semaphore_that_nobody_has(target: Target) -> None:
     rlock, semaphore = target.object("_thread.RLock", 64), target.process.allocate(64)
     reference = LockRef(semaphore, LockKind.USER, "_thread.RLock", None)
     lock = LockWait(semaphore, reference, rlock)
-    assert lock.of_program
+    assert not lock.has_mutex
     assert lock.has_semaphore
     # WHEN its value is 0, with three waiters, or 1, THEN it is held, or free
     assert not free_or_held(target, lock, struct.pack("<iI", 0, 3))
@@ -560,6 +560,11 @@ def test_what_is_no_lock_of_the_program(target: Target) -> None:
     reference = LockRef(0x5000_0020, LockKind.USER, "_thread.lock", None)
     inside = LockRef(0x5000_0020, LockKind.RUNTIME, None, "interpreter lock")
     # THEN nobody asks whether anybody has it
-    assert not LockWait(0x5000_0020, None, event=True).of_program
-    assert not LockWait(0x5000_0020, reference).of_program
-    assert not LockWait(0x5000_0020, inside, 0x5000_0000).of_program
+    for wait in (
+        LockWait(0x5000_0020, None, 0x5000_0000, event=True),
+        LockWait(0x5000_0020, reference),
+        LockWait(0x5000_0020, inside, 0x5000_0000),
+    ):
+        assert not wait.of_program
+        assert not wait.has_mutex
+        assert not wait.has_semaphore
