@@ -71,6 +71,7 @@ from ftdiag.sampling.thread import Observation, SampledThread
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.interpreter import MAX_STACK_DEPTH, InterpreterReader, PythonThread
+from ftdiag.sources.locks import MAX_LOCKS
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.memorymap import MemoryWatch, Owner
 from ftdiag.sources.native import NativeSample, NativeSampler
@@ -79,7 +80,7 @@ from ftdiag.sources.runtime import Runtime, find_runtime
 from ftdiag.sources.scheduling import go_first
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
 from ftdiag.sources.stoptheworld import StopTheWorldReader
-from ftdiag.sources.waits import Blocked, WaitReader
+from ftdiag.sources.waits import Blocked, Classified, WaitReader
 
 SOURCES: Final = ("auto", "native", "py-spy")
 MIN_RATE_HZ: Final = 1.0
@@ -237,6 +238,7 @@ class Sampler:
         self._windows = 0
         self._names_wanted = True
         self._stopped: list[SampledThread] = []
+        self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
         self._totals: dict[str, int | None] = {
             "machine": procfs.machine_busy_ns(),
             "throttled": procfs.throttled_ns(options.pid),
@@ -475,12 +477,24 @@ class Sampler:
         self, thread: SampledThread, blocked: Blocked, stack: int, innermost: PythonThread | None
     ) -> Observation:
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
-        wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.lock is not None:
+            wait_id = self._lock_wait_id(found, found.lock.key)
             self._holders.waits(thread, found.lock, stack)
+        else:
+            wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.state is ThreadState.STOPPED:
             self._stopped.append(thread)
         return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+
+    def _lock_wait_id(self, found: Classified, key: int) -> int:
+        """The recording's id of a wait for a lock; most are what the last one for that lock was."""
+        last, wait_id = self._lock_wait_ids.get(key, (None, NO_WAIT))
+        if last is not found:
+            wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
+            if len(self._lock_wait_ids) >= MAX_LOCKS:
+                self._lock_wait_ids.clear()
+            self._lock_wait_ids[key] = found, wait_id
+        return wait_id
 
     def _find_requester(self, tick: int) -> None:
         """Give the threads that were found stopped at this tick the one that asked for it as holder."""

@@ -50,10 +50,23 @@ FREE: Final[Found] = (NO_HOLDER, int(Confidence.KNOWN))
 class _Queue:
     """The threads that wait for one lock, longest first, and what they were told of its holder."""
 
-    __slots__ = ("changed", "found", "fresh", "heads", "lock", "threads")
+    __slots__ = (
+        "changed",
+        "found",
+        "fresh",
+        "has_mutex",
+        "heads",
+        "lock",
+        "of_object",
+        "of_program",
+        "threads",
+    )
 
     def __init__(self, lock: LockWait) -> None:
         self.lock = lock
+        self.of_program = lock.of_program
+        self.has_mutex = lock.has_mutex
+        self.of_object = lock.lock is not None and lock.lock.kind is LockKind.OBJECT
         self.threads: dict[SampledThread, int] = {}
         """With the tick (of the session) at which each was seen first."""
         self.fresh: list[SampledThread] = []
@@ -99,6 +112,8 @@ class Holders:
         self._with_holders: dict[int, set[SampledThread]] = {}
         self._inside_sections: set[SampledThread] = set()
         self._woken_in_sections: set[SampledThread] = set()
+        self._sections: dict[int, dict[SampledThread, int]] | None = None
+        """Mutex -> threads whose active critical sections name it, and the section; `None`: not found out."""
         self._given: dict[int, list[SampledThread]] = {}
         """Threads that ran, were handed a lock when they last parked, and have that place's stack still."""
         self._places: set[tuple[int, int]] = set()
@@ -112,16 +127,14 @@ class Holders:
         oldest = self._ticks - CONTENDED_TICKS
         for key in [key for key, (_, tick) in self._contended.items() if tick < oldest]:
             del self._contended[key]
-        for lock, _ in self._contended.values():
-            self._locks.want_lock(lock)
+        self._locks.want_locks([lock for lock, _ in self._contended.values()])
         ran = set(changed)
         for key, queue in self._queues.items():
             holders = self._with_holders.get(key)
-            if not queue.lock.has_mutex or (holders is not None and holders.isdisjoint(ran)):
+            if not queue.has_mutex or (holders is not None and holders.isdisjoint(ran)):
                 continue  # no entries, or proven to have it still
             queue.heads = [thread for thread in queue.oldest(ran) if thread.entry]
-            for thread in queue.heads:
-                self._locks.want_entry(thread.entry)
+            self._locks.want_entries([thread.entry for thread in queue.heads])
 
     @property
     def waited_for(self) -> set[int]:
@@ -161,7 +174,7 @@ class Holders:
         queue.threads[thread] = self._ticks
         queue.fresh.append(thread)
         queue.changed = True
-        if lock.of_program:
+        if queue.of_program and self._contended.get(lock.key) != (lock, self._ticks):
             self._contended.pop(lock.key, None)
             self._contended[lock.key] = lock, self._ticks
             if len(self._contended) > MAX_CONTENDED:
@@ -173,6 +186,7 @@ class Holders:
             self._leave(thread.lock.key, thread)
             thread.lock = None
         thread.innermost = None
+        self._sections = None
         self._note_held(thread, NO_STACK)
         self._inside_sections.discard(thread)
         self._woken_in_sections.discard(thread)
@@ -219,6 +233,7 @@ class Holders:
 
     def _note_sections(self, thread: SampledThread, *, blocked: bool) -> None:
         """Keep the index of threads in critical sections, and of those that are about to go on with one."""
+        self._sections = None
         active = suspended = False
         for python in thread.python:
             if python.critical_section & 1:
@@ -287,18 +302,18 @@ class Holders:
 
     def _holder(self, key: int, queue: _Queue, given: SampledThread | None, tick: int) -> Found:
         """Who has the lock; `given`: the waiter that was handed it and was not on a core since."""
-        if queue.lock.of_program and self._locks.is_free(queue.lock):
+        if queue.of_program and self._locks.is_free(queue.lock):
             return FREE
         if given is not None and given in queue.threads:
             return self._hold_off_core(key, given, tick)
         found = self._seen(key, queue)
-        if found[0] == NO_HOLDER and queue.changed and queue.lock.has_mutex:
+        if found[0] == NO_HOLDER and queue.changed and queue.has_mutex:
             found = self._left(key, queue)
         return found
 
     def _seen(self, key: int, queue: _Queue) -> Found:
         """The holder by what was read together with the stacks."""
-        if queue.lock.lock is not None and queue.lock.lock.kind is LockKind.OBJECT:
+        if queue.of_object:
             inside = self._sections_of(key)
             found = self._computing(inside)
             if found[0] == NO_HOLDER:
@@ -375,22 +390,21 @@ class Holders:
             thread.observation is not None and thread.observation[1] in woken for thread in queue.threads
         )
 
-    def _sections_of(self, key: int) -> dict[SampledThread, int]:
+    def _sections_of(self, key: int) -> Mapping[SampledThread, int]:
         """Threads whose active critical section names the mutex (holder or leaving) -> the section."""
-        unread = [thread for thread in self._inside_sections if thread.sections is None]
-        if unread:
+        if self._sections is None:
+            unread = [thread for thread in self._inside_sections if thread.sections is None]
             owners = [(thread, python) for thread in unread for python in thread.python]
             held = self._locks.held_by_critical_sections([python for _, python in owners])
             for thread in unread:
                 thread.sections = ()
             for (thread, _), sections in zip(owners, held, strict=True):
                 thread.sections = (*(thread.sections or ()), *sections)
-        return {
-            thread: section
-            for thread in self._inside_sections
-            for mutex, section in thread.sections or ()
-            if mutex == key
-        }
+            self._sections = {}
+            for thread in self._inside_sections:
+                for mutex, section in thread.sections or ():
+                    self._sections.setdefault(mutex, {})[thread] = section
+        return self._sections.get(key, {})
 
     def _recorded(self, lock: LockWait) -> Found:
         """The holder by `with` blocks or by the lock's own record; two that both seem to hold it: nobody."""

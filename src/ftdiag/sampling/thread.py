@@ -71,16 +71,21 @@ class SampledThread:
 
     def observe(self, observation: Observation, tick: int) -> None:
         """What is seen of it as of this tick of the window; an equal observation goes on with its run."""
-        if observation == self.observation:
+        before = self.observation
+        if observation == before:
             return
-        self.close_run(tick)
-        if self.runs:
-            start, ticks, last = self.runs[-1]
+        start, runs = self.run_start, self.runs
+        self.observation = observation
+        if tick > start:
+            if before is not None:
+                runs.append((start, tick - start, before))
+            self.run_start = tick
+        elif runs:
+            start, ticks, last = runs[-1]
             if last == observation and start + ticks == tick:
                 # Seen otherwise for no whole tick: the same run goes on.
-                self.runs.pop()
+                runs.pop()
                 self.run_start = start
-        self.observation = observation
 
     def close_run(self, tick: int) -> None:
         """Its run ends before this tick of the window."""

@@ -61,7 +61,8 @@ MAX_LABEL_CHARACTERS: Final = 60
 _INACTIVE: Final = 1
 """Tag of a critical section that was suspended: its locks are released (_Py_CRITICAL_SECTION_INACTIVE)."""
 _TWO_MUTEXES: Final = 2
-_SECTION_BYTES: Final = 24
+_SECTION: Final = struct.Struct("<QQQ")
+_SECTION_BYTES: Final = _SECTION.size
 """struct PyCriticalSection2 {prev, mutex, mutex2}; PyCriticalSection is the first 16 bytes of it."""
 _STACKREF_TAGS: Final = 7
 _TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
@@ -293,17 +294,21 @@ class LockReader:
             wanted = (*wanted, (thread.section, _SECTION_BYTES))
         thread.beside = wanted
 
-    def want_entry(self, address: int) -> None:
-        """Take along what may be the wait entry of a thread that is not walked."""
-        if address not in self._unreadable:
-            self._moment.want(address, REACH_BYTES)
+    def want_entries(self, addresses: Iterable[int]) -> None:
+        """Take along what may be the wait entries of threads that are not walked."""
+        wanted, unreadable = self._moment.wanted, self._unreadable
+        for address in addresses:
+            if address not in unreadable:
+                wanted[address] = REACH_BYTES
 
-    def want_lock(self, wait: LockWait) -> None:
-        """Take along what tells whether anybody has a lock of the program, and who."""
-        if wait.owner not in self._unreadable:
-            self._moment.want(wait.owner, self._owner_size(wait))
-        if wait.has_semaphore and wait.key not in self._unreadable:
-            self._moment.want(wait.key, _SEMAPHORE_VALUE.size)
+    def want_locks(self, waits: Iterable[LockWait]) -> None:
+        """Take along what tells whether anybody has these locks of the program, and who."""
+        want, unreadable = self._moment.want, self._unreadable
+        for wait in waits:
+            if wait.owner not in unreadable:
+                want(wait.owner, self._owner_size(wait))
+            if wait.has_semaphore and wait.key not in unreadable:
+                want(wait.key, _SEMAPHORE_VALUE.size)
 
     def entry_at(self, address: int) -> WaitEntry | None:
         """The wait entry that was taken along; `None` if there was none."""
@@ -529,41 +534,29 @@ class LockReader:
         """
         held: list[list[tuple[int, int]]] = [[] for _ in threads]
         active = [(place, thread.critical_section) for place, thread in enumerate(threads)]
+        found = self._moment.found
         for _ in range(MAX_CRITICAL_SECTIONS):
-            # An inactive section on top means that all below it are suspended, too.
-            active = [(place, tagged) for place, tagged in active if tagged and not tagged & _INACTIVE]
-            if not active:
-                break
-            sections = [tagged & ~CRITICAL_SECTION_TAGS for _, tagged in active]
-            read = self._sections_at(sections)
             below = []
-            for (place, tagged), section in zip(active, sections, strict=True):
-                data = read[section]
-                if data is None:
+            unread = []
+            for place, tagged in active:
+                # An inactive section on top means that all below it are suspended, too.
+                if not tagged or tagged & _INACTIVE:
                     continue
-                previous, first, second = struct.unpack("<QQQ", data)
-                held[place].append((first, section))
-                if tagged & _TWO_MUTEXES:
-                    held[place].append((second, section))
-                below.append((place, previous))
+                section = tagged & ~CRITICAL_SECTION_TAGS
+                data = found.get(section)
+                if data is None or len(data) != _SECTION_BYTES:
+                    unread.append((place, tagged, section))
+                else:
+                    below.append((place, _held_by(data, tagged, section, held[place])))
+            if unread:
+                read = self._memory.read_many([(section, _SECTION_BYTES) for _, _, section in unread])
+                for (place, tagged, section), data in zip(unread, read, strict=True):
+                    if data is not None:
+                        below.append((place, _held_by(data, tagged, section, held[place])))
+            if not below:
+                break
             active = below
         return [tuple(each) for each in held]
-
-    def _sections_at(self, addresses: Sequence[int]) -> dict[int, bytes | None]:
-        found = self._moment.found
-        unread = [address for address in addresses if address not in found]
-        read = dict(
-            zip(
-                unread,
-                self._memory.read_many([(address, _SECTION_BYTES) for address in unread]),
-                strict=True,
-            )
-        )
-        for address in addresses:
-            if address in found:
-                data = found[address]
-                read[address] = data if data is None or len(data) == _SECTION_BYTES else None
-        return read
 
     def rlock_owner(self, wait: LockWait) -> int | None:
         """`threading.get_ident()` of an RLock's owner as the lock records it; `None` if it is no RLock."""
@@ -800,6 +793,16 @@ class LockReader:
         except (MemoryReadError, NotAnObject):
             return None
         return None
+
+
+def _held_by(data: bytes, tagged: int, section: int, held: list[tuple[int, int]]) -> int:
+    """Note what a critical section holds; the tagged pointer to the one below it."""
+    previous: int
+    previous, first, second = _SECTION.unpack(data)
+    held.append((first, section))
+    if tagged & _TWO_MUTEXES:
+        held.append((second, section))
+    return previous
 
 
 def entry_address(call: BlockedCall) -> int:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
-from ftdiag.model import Frame, LockKind, ThreadState, Wait
+from ftdiag.model import Frame, LockKind, LockRef, ThreadState, Wait
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
-from ftdiag.sources.locks import LockReader, LockWait, entry_address
+from ftdiag.sources.locks import MAX_LOCKS, LockReader, LockWait, entry_address
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.parkinglot import SEMAPHORE_OFFSET
 from ftdiag.sources.procfs import DescriptorNames, wait_channel
@@ -86,6 +86,8 @@ class WaitReader:
         self._descriptors = DescriptorNames(pid)
         self._parsed: dict[bytes, Blocked | None] = {}
         self._facts: dict[int, StackFacts] = {}
+        self._lock_waits: dict[int, Classified] = {}
+        """The last waits by the key of their lock: the next waiter's is the same."""
         self._locks: LockReader | None = None
 
     def use(self, interpreter: InterpreterReader) -> LockReader:
@@ -197,7 +199,17 @@ class WaitReader:
             return Classified(ThreadState.STOPPED, Wait(name, "a stop-the-world pause"))
         if found.event or found.lock is None:
             return self._event(name, found, facts)
-        lock = found.lock
+        if facts is not NO_FACTS:
+            return self._lock_wait(name, found, found.lock, facts)
+        known = self._lock_waits.get(found.key)
+        if known is None or known.lock is not found or known.wait is None or known.wait.syscall != name:
+            if len(self._lock_waits) >= MAX_LOCKS:
+                self._lock_waits.clear()
+            known = self._lock_waits[found.key] = self._lock_wait(name, found, found.lock, facts)
+        return known
+
+    def _lock_wait(self, name: str, found: LockWait, lock: LockRef, facts: StackFacts) -> Classified:
+        """The wait for a lock that somebody holds, or that the library waits on without work."""
         if lock.kind is LockKind.GIL:
             return Classified(ThreadState.GIL, Wait(name, None, lock), found)
         if lock.kind is LockKind.OBJECT:

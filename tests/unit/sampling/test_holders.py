@@ -6,7 +6,7 @@ tests/integration/test_holders.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,11 +54,11 @@ class Locks(LockReader):
     with_blocks: dict[int, tuple[int, ...]] = field(default_factory=dict)
     sections: dict[int, tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
-    def want_entry(self, address: int) -> None:
-        self.wanted.append(address)
+    def want_entries(self, addresses: Iterable[int]) -> None:
+        self.wanted.extend(addresses)
 
-    def want_lock(self, wait: LockWait) -> None:
-        self.wanted_locks.append(wait.key)
+    def want_locks(self, waits: Iterable[LockWait]) -> None:
+        self.wanted_locks.extend(wait.key for wait in waits)
 
     def is_free(self, wait: LockWait) -> bool:
         return self.free

@@ -484,11 +484,11 @@ def test_a_lock_that_cannot_be_read_is_not_called_free(target: Target) -> None:
     target.locks.look_anew()
     # THEN nobody says that it is free, AND it is not asked for again in this second
     along = target.locks.look_anew()
-    target.locks.want_lock(lock)
+    target.locks.want_locks([lock])
     target.interpreter.walk([], along)
     assert not target.locks.is_free(lock)
     along = target.locks.look_anew()
-    target.locks.want_lock(lock)
+    target.locks.want_locks([lock])
     assert not along.wanted
 
 
@@ -501,8 +501,7 @@ def test_locks_as_they_were_with_the_stacks(target: Target) -> None:
     target.memory.write(lock.key, b"\x03")
     target.memory.write(rlock + 40, struct.pack("<QQ", 0x7F01_0000_0000, 1))
     along = target.locks.look_anew()
-    target.locks.want_lock(lock)
-    target.locks.want_lock(owned)
+    target.locks.want_locks([lock, owned])
     target.interpreter.walk([target.thread()], along)
     # WHEN both are released afterwards, THEN what was read stands
     target.memory.write(lock.key, b"\0")
@@ -527,8 +526,7 @@ def test_wait_entries_taken_along(target: Target) -> None:
     along = target.locks.look_anew()
     thread = target.thread()
     target.locks.want_beside(thread, places[0])
-    for place in places[1:]:
-        target.locks.want_entry(place)
+    target.locks.want_entries(places[1:])
     target.interpreter.walk([thread], along)
     # THEN each is what it was then
     target.memory.write(places[0], bytes(REACH_BYTES))
