@@ -25,7 +25,7 @@ from ftdiag.sources.locks import LockReader, LockWait, calls_from
 from ftdiag.sources.parkinglot import WaitEntry
 from ftdiag.sources.waits import WaitReader
 
-HEADS: Final = 4
+HEADS: Final = 2
 """Waiters at the head of a queue that may have been woken, and all that were first seen with the first one.
 
 The order among those that were first seen parked at the same tick is not known.
@@ -274,13 +274,19 @@ class Holders:
                 continue  # all of them were found to be gone
             found = self._holder(key, queue, given.get(key), tick)
             queue.changed = False
-            told = queue.fresh if found == queue.found else queue.threads
+            told: Iterable[SampledThread] = queue.threads
+            if found == queue.found:
+                told = [thread for thread in queue.fresh if thread in queue.threads]
             queue.found = found
+            holder, confidence = found
             for thread in told:
-                if thread in queue.threads and thread.observation is not None:
-                    state, stack, wait, _, _ = thread.observation
-                    mine = NOBODY if found[0] == thread.info.index + 1 else found
-                    thread.observe((state, stack, wait, *mine), tick)
+                if thread.observation is None:
+                    continue
+                state, stack, wait, _, _ = thread.observation
+                if thread.info.index + 1 == holder:  # it waited until just now, for whom is not known
+                    thread.observe((state, stack, wait, *NOBODY), tick)
+                else:
+                    thread.observe((state, stack, wait, holder, confidence), tick)
             queue.fresh, queue.heads = [], []
         self._given.clear()
         self._ticks += 1
