@@ -562,7 +562,8 @@ def _total(rows: Sequence[_Row]) -> _Row:
 def _is_cut_short(about: dict[str, Any]) -> bool:
     """Whether the capture ends before its writer was done: it crashed, or the file was cut off later."""
     begin, end, last = about["begin_ms"], about["end_ms"], about["last_ms"]
-    return bool(about["cut_short"] or end <= begin or (last and end - last > LAG_MS))
+    # Until its writer is done, the header has the time at which it was begun, or a little later, as its end.
+    return bool(about["cut_short"] or end <= begin or last > end or (last and end - last > LAG_MS))
 
 
 def _about(value: Any) -> dict[str, Any]:

@@ -167,10 +167,11 @@ class Begun:
             about = self.reader.metadata
             if about.file_format == FileFormat.AGGREGATED_ALLOCATIONS:
                 raise ValueError("small enough")
-            begin, end = (milliseconds(moment) for moment in (about.start_time, about.end_time))
-            if end <= begin:
+            if about.end_time <= about.start_time:
                 raise ValueError("cut short")
-            self.records = records_said(head, begin, end)
+            self.records = records_said(head, about)
+            if self.records == 0:
+                raise ValueError("cut short")
             put_without_tail(file, self._descriptor)
 
     def is_read_on(self) -> bool:
@@ -219,12 +220,14 @@ def is_ended(path: str, head: bytes) -> bool:
         return file.read(4) == bytes(4)
 
 
-def records_said(head: bytes, begin_ms: int, end_ms: int) -> int | None:
+def records_said(head: bytes, about: Any) -> int | None:
     """How many records the header says that there are; `None` where it is not found, as in compressed files.
 
-    memray's TrackerStats (records.h) has four numbers of 64 bits: allocations, frames, begin and end.
+    memray's TrackerStats (records.h) has four numbers of 64 bits: allocations, frames, begin and end. They
+    are written at the beginning, with 0 allocations and the same begin and end, or nearly so, and once more
+    by a writer that comes to its end.
     """
-    at = head[:256].find(struct.pack("<qq", begin_ms, end_ms))
+    at = head[:256].find(struct.pack("<qq", milliseconds(about.start_time), milliseconds(about.end_time)))
     return int(struct.unpack_from("<Q", head, at - 16)[0]) if at >= 16 else None
 
 
@@ -245,7 +248,12 @@ def read(path: str) -> None:
         return
     with FileReader(path) as reader:
         aggregated = reader.metadata.file_format == FileFormat.AGGREGATED_ALLOCATIONS
-        send_json(b"M", {**facts(reader), **times(reader), "aggregated": bool(aggregated)})
+        message = {**facts(reader), **times(reader), "aggregated": bool(aggregated)}
+        if not aggregated:
+            with open(path, "rb") as file:
+                said = records_said(file.read(256), reader.metadata)
+            message["cut_short"] = said == 0 and int(reader.metadata.total_allocations) > 0
+        send_json(b"M", message)
         stacks = Stacks()
         if aggregated:
             summed(b"H", reader.get_high_watermark_allocation_records(merge_threads=False), stacks)

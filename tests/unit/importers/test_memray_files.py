@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,36 @@ def test_the_largest_heap_is_memrays(large_captures: dict[str, Path], name: str)
         assert capture.peak_bytes == reader.metadata.peak_memory
     assert capture.cut_short is (name == "cut")
     assert said
+
+
+@pytest.mark.parametrize("end_after_ms", [0, 1, 5])
+@pytest.mark.parametrize("name", ["plain", "full"])
+def test_a_writer_that_was_killed(
+    large_captures: dict[str, Path], captures: dict[str, Path], name: str, end_after_ms: int, tmp_path: Path
+) -> None:
+    # GIVEN a capture whose writer did not come back to its header, which has the beginning or so as its end
+    whole = {**captures, **large_captures}[name]
+    from memray import FileReader
+
+    with FileReader(whole) as reader:
+        begin, end = (
+            memray_child.milliseconds(moment)
+            for moment in (reader.metadata.start_time, reader.metadata.end_time)
+        )
+    data = bytearray(whole.read_bytes())
+    place = data.find(struct.pack("<qq", begin, end))
+    assert place > 0
+    data[place - 16 : place + 16] = struct.pack("<QQqq", 0, 0, begin, begin + end_after_ms)
+    killed = tmp_path / "killed.bin"
+    killed.write_bytes(data)
+
+    # WHEN it is read THEN it counts as cut short, and lasts as long as its records do
+    found, complete = read_capture(killed, quiet), read_capture(whole, quiet)
+    assert found.cut_short
+    assert not complete.cut_short
+    assert found.count == complete.count
+    assert 0 <= found.duration_ns <= complete.duration_ns
+    assert found.duration_ns > complete.duration_ns - 1e9
 
 
 def test_another_memray_reads_what_ours_does_not(captures: dict[str, Path], tmp_path: Path) -> None:
