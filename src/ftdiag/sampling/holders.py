@@ -55,7 +55,6 @@ class _Queue:
         "found",
         "fresh",
         "has_mutex",
-        "has_semaphore",
         "heads",
         "lock",
         "of_object",
@@ -67,7 +66,6 @@ class _Queue:
         self.lock = lock
         self.of_program = lock.of_program
         self.has_mutex = lock.has_mutex
-        self.has_semaphore = lock.has_semaphore
         self.of_object = lock.lock is not None and lock.lock.kind is LockKind.OBJECT
         self.threads: dict[SampledThread, int] = {}
         """With the tick (of the session) at which each was seen first."""
@@ -118,8 +116,6 @@ class Holders:
         """Mutex -> threads whose active critical sections name it, and the section; `None`: not found out."""
         self._given: dict[int, list[SampledThread]] = {}
         """Threads that ran, were handed a lock when they last parked, and have that place's stack still."""
-        self._running: list[tuple[SampledThread, int]] = []
-        """Threads that were seen on a core, or wanting one, in this tick, with their stacks."""
         self._places: set[tuple[int, int]] = set()
         """(lock, stack) of which it is known that threads wait for the lock there."""
         self._contended: dict[int, tuple[LockWait, int]] = {}
@@ -157,10 +153,8 @@ class Holders:
         lock, thread.lock = thread.lock, None
         if lock is not None:
             self._leave(lock.key, thread)
-        if not blocked:
-            self._running.append((thread, stack))
-            if entry is not None and entry.given and self.parks_at(stack, entry):
-                self._given.setdefault(entry.key, []).append(thread)
+        if entry is not None and entry.given and not blocked and self.parks_at(stack, entry):
+            self._given.setdefault(entry.key, []).append(thread)
         self._note_held(thread, stack)
         self._note_sections(thread, blocked=blocked)
 
@@ -295,7 +289,6 @@ class Holders:
                     thread.observe((state, stack, wait, holder, confidence), tick)
             queue.fresh, queue.heads = [], []
         self._given.clear()
-        self._running.clear()
         self._ticks += 1
 
     def _woken(self, queues: Iterable[_Queue]) -> tuple[dict[int, SampledThread], list[SampledThread]]:
@@ -322,8 +315,6 @@ class Holders:
         found = self._seen(key, queue)
         if found[0] == NO_HOLDER and queue.changed and queue.has_mutex:
             found = self._left(key, queue)
-        elif found[0] == NO_HOLDER and queue.has_semaphore:
-            found = self._taking(key)
         return found
 
     def _seen(self, key: int, queue: _Queue) -> Found:
@@ -337,16 +328,6 @@ class Holders:
             return found if found[0] != NO_HOLDER else self._inside(inside, queue)
         found = self._recorded(queue.lock)
         return found if found[0] != NO_HOLDER else self._handed_over(key)
-
-    def _taking(self, key: int) -> Found:
-        """The thread that took a semaphore but did not write down yet that it owns the lock.
-
-        It is where threads wait for it, and so is nobody else of those that run; who releases a lock is not.
-        """
-        taking = [thread for thread, stack in self._running if (key, stack) in self._places]
-        if len(taking) != 1:
-            return NOBODY
-        return taking[0].info.index + 1, int(Confidence.INFERRED)
 
     def _left(self, key: int, queue: _Queue) -> Found:
         """The waiter that got the lock while the stacks were read, which takes as long as a short hold.

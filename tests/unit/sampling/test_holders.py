@@ -323,24 +323,6 @@ def test_a_semaphore_has_no_wait_entries() -> None:
     assert not scene.locks.asked_again
 
 
-def test_a_thread_that_took_a_semaphore_and_has_not_said_so() -> None:
-    # GIVEN 3.13's RLock that is taken and names no owner, and one thread that runs where others wait for it
-    scene = Scene(OLD_RLOCK)
-    waiters = scene.waiters(3)
-    taker, other = scene.runs(waiters[0], WAITING), scene.runs(scene.thread(), GOING_ON)
-    scene.tick(taker, other)
-    # THEN it is inferred to be that one; AND not if there are two, or the lock is free
-    assert told(*waiters[1:]) == named(taker, Confidence.INFERRED)
-    scene.runs(taker, WAITING)
-    scene.runs(other, WAITING)
-    scene.tick(taker, other)
-    assert told(*waiters[1:]) == {NOBODY}
-    scene.runs(taker, WAITING)
-    scene.locks.free = True
-    scene.tick(taker)
-    assert told(*waiters[1:]) == {FREE}
-
-
 # --- locks of objects ---
 
 
