@@ -420,12 +420,9 @@ class Holders:
             for thread in self._with_holders.get(lock.key, ())
             if thread.lock is None or thread.lock.key != lock.key
         ]
-        holder = holders[0] if len(holders) == 1 else None
-        if holder is None:
-            holder = self._owner(lock)
-        if holder is None or (holder.lock is not None and holder.lock.key == lock.key):
-            return NOBODY
-        return _known(holder)
+        # The lock's own record is newer than what the kernel said: its owner may seem to wait for it.
+        holder = holders[0] if len(holders) == 1 else self._owner(lock)
+        return NOBODY if holder is None else _known(holder)
 
     def _owner(self, lock: LockWait) -> SampledThread | None:
         """The thread that an RLock or the GIL names as its owner."""

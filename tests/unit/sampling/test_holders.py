@@ -212,7 +212,14 @@ def test_the_owner_that_an_rlock_records() -> None:
     scene = Scene(OLD_RLOCK)
     holder = scene.runs(scene.thread(), HOLDING)
     scene.locks.owner = holder.python[0].ident
-    assert told(*scene.waiters(2)) == named(holder)
+    waiters = scene.waiters(2)
+    assert told(*waiters) == named(holder)
+    # AND also one that waited when the kernel was asked; whom it waited for is not known
+    scene.locks.owner = waiters[0].python[0].ident
+    scene.waits(scene.thread())
+    scene.tick()
+    assert told(waiters[1]) == named(waiters[0])
+    assert told(waiters[0]) == {NOBODY}
 
 
 def test_a_lock_handed_to_a_thread_without_a_core() -> None:
