@@ -147,6 +147,13 @@ class Scene:
         self.holders.want(changed)
         self.holders.tell(0)
 
+    def in_with_block(self) -> SampledThread:
+        """One more thread, inside `with guard:`."""
+        thread = self.thread()
+        thread.python[0].with_exits = (1,)
+        self.locks.with_blocks[thread.python[0].address] = (LOCK.key,)
+        return self.runs(thread, HOLDING)
+
     def inside(self, thread: SampledThread, *, suspended: bool = False) -> SampledThread:
         """It is in a critical section of the object."""
         thread.python[0].critical_section = SECTION | suspended
@@ -180,10 +187,7 @@ def test_a_lock_that_is_free() -> None:
     scene.locks.free = True
     waiters = scene.waiters(3)
     assert told(*waiters) == {FREE}
-    holder = scene.thread()
-    holder.python[0].with_exits = (1,)
-    scene.locks.with_blocks[holder.python[0].address] = (LOCK.key,)
-    scene.runs(holder, HOLDING)
+    holder = scene.in_with_block()
     scene.tick(holder)
     assert told(*waiters) == {FREE}
 
@@ -191,10 +195,7 @@ def test_a_lock_that_is_free() -> None:
 def test_a_thread_in_the_with_block() -> None:
     # GIVEN a thread inside `with guard:`, THEN it is the holder, and of those that come later, too
     scene = Scene()
-    holder = scene.thread()
-    holder.python[0].with_exits = (1,)
-    scene.locks.with_blocks[holder.python[0].address] = (LOCK.key,)
-    scene.runs(holder, HOLDING)
+    holder = scene.in_with_block()
     waiters = scene.waiters(2)
     assert told(*waiters) == named(holder)
     late = scene.waits(scene.thread())
@@ -399,10 +400,7 @@ def test_the_heads_of_a_long_queue() -> None:
 def test_a_proven_holder_that_did_not_run() -> None:
     # GIVEN a holder proven by its `with` block
     scene = Scene()
-    holder = scene.thread()
-    holder.python[0].with_exits = (1,)
-    scene.locks.with_blocks[holder.python[0].address] = (LOCK.key,)
-    scene.runs(holder, HOLDING)
+    holder = scene.in_with_block()
     waiters = scene.waiters(3)
     # WHEN it did not run, THEN no waiter can have been woken; else any of them can
     scene.locks.wanted.clear()
@@ -436,10 +434,7 @@ def test_locks_that_are_read_with_the_stacks_are_bounded() -> None:
 def test_a_waiter_that_ends() -> None:
     # GIVEN waiters, one of which ends, and the holder, too
     scene = Scene()
-    holder = scene.thread()
-    holder.python[0].with_exits = (1,)
-    scene.locks.with_blocks[holder.python[0].address] = (LOCK.key,)
-    scene.runs(holder, HOLDING)
+    holder = scene.in_with_block()
     waiters = scene.waiters(2)
     for thread in (holder, waiters[0]):
         scene.holders.forget(thread)
