@@ -69,6 +69,7 @@ _LOCK_KINDS: Final[Mapping[ThreadState, LockKind]] = {
     ThreadState.LOCK: LockKind.USER,
     ThreadState.OBJECT_LOCK: LockKind.OBJECT,
     ThreadState.RUNTIME_LOCK: LockKind.RUNTIME,
+    ThreadState.NATIVE_LOCK: LockKind.NATIVE,
     ThreadState.GIL: LockKind.GIL,
 }
 

@@ -32,6 +32,7 @@ _LOCK_STATES: Final = (
     ThreadState.LOCK,
     ThreadState.OBJECT_LOCK,
     ThreadState.RUNTIME_LOCK,
+    ThreadState.NATIVE_LOCK,
     ThreadState.STOPPED,
     ThreadState.GIL,
 )
@@ -39,6 +40,7 @@ _APART: Final[Mapping[ThreadState, str]] = {
     ThreadState.IDLE: "idle",
     ThreadState.SLEEP: "asleep",
     ThreadState.IO: "in I/O",
+    ThreadState.HALTED: "halted",
 }
 _LIBRARY: Final = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.[0-9]+t?)/(?=.)")
 

@@ -40,6 +40,10 @@ class ThreadState(enum.IntEnum):
     SLEEP = 14
     IDLE = 15
     UNKNOWN = 16
+    HALTED = 17
+    """Kept from running: a stop signal, a debugger, a frozen cgroup. No finding is made of it."""
+    NATIVE_LOCK = 18
+    """Parked on a lock of a C library (a pthread mutex or condition, a barrier of OpenMP)."""
 
     @property
     def label(self) -> str:

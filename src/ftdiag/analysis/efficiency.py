@@ -11,7 +11,7 @@ Lost cores: a waiting thread costs a core only while there is one that the progr
 tick with r threads running, at most max(0, P - r) of the waiting ones are lost cores; where more wait,
 the loss is shared among the waiting states in proportion, which keeps the sum order-free. Spinning and
 contended atomics waste the cores they run on, so they count in full. The sum of all lost cores and the
-cores that worked never exceeds P. `idle`, `sleep` and `io` are no loss; they show in `states_ns`.
+cores that worked never exceeds P. `idle`, `sleep`, `io` and `halted` are no loss; they show in `states_ns`.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ LOCK_STATES: Final = (
     ThreadState.LOCK,
     ThreadState.OBJECT_LOCK,
     ThreadState.RUNTIME_LOCK,
+    ThreadState.NATIVE_LOCK,
     ThreadState.STOPPED,
     ThreadState.GIL,
 )
 """Off-CPU states in which a thread that had work was kept from it."""
 WASTED_STATES: Final = (ThreadState.ATOMIC, ThreadState.SPIN)
 """On-CPU states that occupy a core without work."""
-APART_STATES: Final = (ThreadState.IO, ThreadState.SLEEP, ThreadState.IDLE)
-"""Waits that are the program's own business: shown, not lost."""
+APART_STATES: Final = (ThreadState.IO, ThreadState.SLEEP, ThreadState.IDLE, ThreadState.HALTED)
+"""Waits that are the program's own business, or that of who halted it: shown, not lost."""
 
 
 NOT_RECORDED: Final = "needs native samples of the threads on a core (not recorded)"

@@ -39,7 +39,8 @@ def chain(metrics: Metrics) -> tuple[tuple[str, float | None], ...]:
     level += metrics.unseen_threads_cores or 0.0
     off_cpu: Mapping[str, float] = {
         "runnable": metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0),
-        "lock": metrics.lost_cores.get(ThreadState.LOCK, 0.0),
+        "lock": metrics.lost_cores.get(ThreadState.LOCK, 0.0)
+        + metrics.lost_cores.get(ThreadState.NATIVE_LOCK, 0.0),
         "object_runtime_lock": metrics.lost_cores.get(ThreadState.OBJECT_LOCK, 0.0)
         + metrics.lost_cores.get(ThreadState.RUNTIME_LOCK, 0.0),
         "stopped": metrics.lost_cores.get(ThreadState.STOPPED, 0.0),

@@ -73,9 +73,11 @@ _COLOURS: Final[Mapping[ThreadState, str]] = {
     ThreadState.LOCK: "#9c2f2f",
     ThreadState.OBJECT_LOCK: "#b5533c",
     ThreadState.RUNTIME_LOCK: "#7a4a8c",
+    ThreadState.NATIVE_LOCK: "#a0703a",
     ThreadState.IO: "#3a78c2",
     ThreadState.SLEEP: "#7fa3c7",
     ThreadState.IDLE: "#a9b4bf",
+    ThreadState.HALTED: "#c9c3b4",
     ThreadState.UNKNOWN: "#7d7d7d",
 }
 _CONFIDENCE: Final = {

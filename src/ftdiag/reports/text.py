@@ -72,11 +72,13 @@ STATE_NAMES: Final[Mapping[ThreadState, str]] = {
     ThreadState.LOCK: "lock",
     ThreadState.OBJECT_LOCK: "object lock",
     ThreadState.RUNTIME_LOCK: "runtime lock",
+    ThreadState.NATIVE_LOCK: "lock of a C library",
     ThreadState.STOPPED: "stopped",
     ThreadState.GIL: "GIL",
     ThreadState.IO: "I/O",
     ThreadState.SLEEP: "sleep",
     ThreadState.IDLE: "idle",
+    ThreadState.HALTED: "halted from outside",
     ThreadState.UNKNOWN: "unknown",
 }
 _UNIT: Final = re.compile(r"(?<=[0-9]) (?=(?:%|h|min|s|ms|us|ns)(?![a-z]))")

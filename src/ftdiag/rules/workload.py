@@ -25,6 +25,7 @@ _LOCKS: Final = (
     ThreadState.LOCK,
     ThreadState.OBJECT_LOCK,
     ThreadState.RUNTIME_LOCK,
+    ThreadState.NATIVE_LOCK,
     ThreadState.STOPPED,
     ThreadState.GIL,
 )
@@ -53,7 +54,7 @@ def _kind(state: ThreadState) -> str:
         return "waiting"
     if state is ThreadState.IO:
         return "io"
-    return "idle" if state in (ThreadState.IDLE, ThreadState.SLEEP) else "unknown"
+    return "idle" if state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.HALTED) else "unknown"
 
 
 def _verdict(facts: Facts, spent: dict[str, float]) -> str:

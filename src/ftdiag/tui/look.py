@@ -41,9 +41,11 @@ BAR_ORDER: Final[tuple[ThreadState, ...]] = (
     ThreadState.LOCK,
     ThreadState.OBJECT_LOCK,
     ThreadState.RUNTIME_LOCK,
+    ThreadState.NATIVE_LOCK,
     ThreadState.IO,
     ThreadState.SLEEP,
     ThreadState.IDLE,
+    ThreadState.HALTED,
     ThreadState.UNKNOWN,
 )
 """From left to right: useful, wasted on a core, kept from a core, waiting by choice, not known."""
@@ -59,11 +61,13 @@ STATE_WORDS: Final[Mapping[ThreadState, tuple[str, str]]] = {
     ThreadState.LOCK: ("lock", "parked on a lock the program made"),
     ThreadState.OBJECT_LOCK: ("object lock", "parked on the lock of a list, dict, set ..."),
     ThreadState.RUNTIME_LOCK: ("runtime lock", "parked on a lock inside the interpreter"),
+    ThreadState.NATIVE_LOCK: ("C lock", "parked on a lock of a C library"),
     ThreadState.STOPPED: ("stopped", "held by a stop-the-world pause"),
     ThreadState.GIL: ("GIL", "waits for the GIL"),
     ThreadState.IO: ("I/O", "in a blocking system call"),
     ThreadState.SLEEP: ("sleep", "in a timed sleep"),
     ThreadState.IDLE: ("idle", "waits for work"),
+    ThreadState.HALTED: ("halted", "by a stop signal, a debugger or a frozen cgroup"),
     ThreadState.UNKNOWN: ("unknown", "could not be classified"),
 }
 """Of each state, the word on the screen and what it means."""
@@ -89,11 +93,13 @@ _ASCII_SIGNS: Final[Mapping[ThreadState, str]] = {
     ThreadState.LOCK: "L",
     ThreadState.OBJECT_LOCK: "O",
     ThreadState.RUNTIME_LOCK: "R",
+    ThreadState.NATIVE_LOCK: "N",
     ThreadState.STOPPED: "S",
     ThreadState.GIL: "G",
     ThreadState.IO: "I",
     ThreadState.SLEEP: "z",
     ThreadState.IDLE: ".",
+    ThreadState.HALTED: "H",
     ThreadState.UNKNOWN: "?",
 }
 
@@ -112,9 +118,11 @@ _STATE_COLOURS: Final[Mapping[ThreadState, tuple[str, str, str]]] = {
     ThreadState.LOCK: ("#d55e00", "#e8863b", "red"),
     ThreadState.OBJECT_LOCK: ("#e69f00", "#e8a92b", "yellow"),
     ThreadState.RUNTIME_LOCK: ("#c4a35a", "#cdb06f", "bright_red"),
+    ThreadState.NATIVE_LOCK: ("#a8743c", "#c98f52", "red"),
     ThreadState.IO: ("#5f87af", "#8fb2d6", "cyan"),
     ThreadState.SLEEP: ("#6c7680", "#b9c0c7", "bright_black"),
     ThreadState.IDLE: ("#78828c", "#7a838c", "bright_black"),
+    ThreadState.HALTED: ("#b3ada0", "#8f8a7e", "bright_black"),
     ThreadState.UNKNOWN: ("#9aa3ab", "#a5adb5", "white"),
 }
 # These are drawn as a sign in their colour; the others are letters on a ground of their colour.

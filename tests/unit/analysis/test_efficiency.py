@@ -147,3 +147,20 @@ def test_empty_windows_measure_nothing(tmp_path: Path) -> None:
     assert metrics.concurrency == ()
     assert metrics.serial_share_ratio is None
     assert metrics.duration_ns == 1000 * MS
+
+
+def test_halted_time_is_a_state_of_its_own_and_no_loss(tmp_path: Path) -> None:
+    # GIVEN a worker, one that was stopped from outside, and one that waits for a lock of a C library
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(
+        {
+            "a": [spent(10, "on_cpu")],
+            "b": [spent(4, "on_cpu"), spent(6, "halted")],
+            "c": [spent(5, "on_cpu"), spent(5, "native_lock")],
+        }
+    )
+    # WHEN summed up
+    metrics = builder.session().snapshot().metrics
+    # THEN halted time is shown and not lost; the wait for a lock is both
+    assert metrics.states_ns[ThreadState.HALTED] == 600 * MS
+    assert ThreadState.HALTED not in metrics.lost_cores
+    assert metrics.lost_cores[ThreadState.NATIVE_LOCK] == pytest.approx(0.5)

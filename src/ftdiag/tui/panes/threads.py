@@ -112,6 +112,7 @@ def _waiting_share(row: ThreadRow) -> float:
         ThreadState.LOCK,
         ThreadState.OBJECT_LOCK,
         ThreadState.RUNTIME_LOCK,
+        ThreadState.NATIVE_LOCK,
         ThreadState.STOPPED,
         ThreadState.GIL,
         ThreadState.RUNNABLE,
