@@ -21,6 +21,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from ftdiag.errors import MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
+from ftdiag.opening import open_plain
 
 MAX_IOVECS: Final = 1024
 """IOV_MAX of Linux: remote ranges in one process_vm_readv call."""
@@ -248,7 +249,7 @@ def open_mapped_file(pid: int, mapping: Mapping) -> int:
     """Open the file behind a mapping, as the target sees it, and return a descriptor.
 
     Works across mount namespaces (/proc/PID/root), for the executable even when it was deleted, and for
-    deleted libraries where the kernel permits /proc/PID/map_files. Raises OSError.
+    deleted libraries where the kernel permits /proc/PID/map_files. Always a regular file. Raises OSError.
     """
     candidates = [f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"]
     if not mapping.path.endswith(DELETED_SUFFIX):
@@ -261,8 +262,8 @@ def open_mapped_file(pid: int, mapping: Mapping) -> int:
     error: OSError | None = None
     for candidate in candidates:
         try:
-            # O_NONBLOCK: a path of a hostile target may be a FIFO by now.
-            return os.open(candidate, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            # A path of a hostile target may be a FIFO or a link to anywhere by now.
+            return open_plain(candidate)
         except OSError as problem:
             error = problem
     assert error is not None

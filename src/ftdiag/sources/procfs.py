@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.errors import NoSuchProcess, PermissionRefused
+from ftdiag.opening import read_in_root
 
 MAX_STAT_BYTES: Final = 4096
 SCHEDSTAT_BYTES: Final = 96
@@ -133,16 +134,9 @@ def read_distribution(pid: int) -> tuple[str, ...]:
     """ID and ID_LIKE of the os-release (os-release(5)) that the process sees; () if there is none."""
     for path in ("etc/os-release", "usr/lib/os-release"):
         try:
-            # O_NONBLOCK: what a target's file system has there may be a FIFO.
-            descriptor = os.open(f"/proc/{pid}/root/{path}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            text = read_in_root(pid, path, MAX_RELEASE_BYTES).decode("utf-8", "replace")
         except OSError:
             continue
-        try:
-            text = os.read(descriptor, MAX_RELEASE_BYTES).decode("utf-8", "replace")
-        except OSError:
-            continue
-        finally:
-            os.close(descriptor)
         found = dict(re.findall(r"^(ID|ID_LIKE)=[\"']?([a-z0-9._ -]{1,200}?)[\"']?$", text, re.MULTILINE))
         names = (found.get("ID", "") + " " + found.get("ID_LIKE", "")).split()
         return tuple(dict.fromkeys(names))[:MAX_DISTRIBUTIONS]

@@ -14,7 +14,6 @@ import io
 import lzma
 import os
 import re
-import stat
 import struct
 import zlib
 from array import array
@@ -28,6 +27,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from ftdiag.errors import FtdiagError
+from ftdiag.opening import open_plain
 from ftdiag.sources.memory import Mapping, open_mapped_file, read_mappings
 
 MAX_SECTIONS: Final = 4096
@@ -421,13 +421,9 @@ def _build_id(elf: ELFFile) -> str | None:
 def _open_plain(path: str) -> int | None:
     """A descriptor of a regular file; `None` for anything else."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except (OSError, ValueError):
+        return open_plain(path)
+    except OSError:
         return None
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    return None
 
 
 # --- a process ---------------------------------------------------------------------------------------
@@ -515,8 +511,7 @@ class CodeMap:
             descriptor = -1
         if descriptor >= 0:
             with os.fdopen(descriptor, "rb") as stream:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    image = read_image(stream, *self._debug_directories(mapping.path), self._store)
+                image = read_image(stream, *self._debug_directories(mapping.path), self._store)
         self._images[key] = image
         if len(self._images) > MAX_IMAGES:
             self._images.popitem(last=False)

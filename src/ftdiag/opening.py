@@ -1,0 +1,341 @@
+"""Opens files that somebody else chose: a target's user names them, puts links in the way, swaps them.
+
+In: a path, for which process it holds, and who has to be allowed to read it. Out: a descriptor of a regular
+file of bounded size that can be read without waiting; OSError for everything else.
+
+A file is first taken hold of without being opened (O_PATH), then looked at, and only then opened, through
+/proc/self/fd: what was looked at is what is opened. So a device or a FIFO, of which opening alone may do
+something or wait for ever, is never opened. Nor is a file of the kernel's own (procfs, sysfs, tracefs):
+reading some of them takes away what they have, or never ends. Nothing waits for a lease that the file's owner
+holds.
+
+Below a process's root every link is followed as the process itself would: absolute ones begin at its root,
+and no number of `..` leads out of it (openat2(2), RESOLVE_IN_ROOT; where the kernel has no openat2, the same,
+step by step).
+
+Who reads with more rights than the one who named the file can be made to show what only the former may see.
+`Reader` is whose rights count then: the kernel is asked to open the file as that user, with ACLs and all, in
+a thread of its own (setfsuid(2)), whose rights nobody else in this process gets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import re
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+MAX_LINKS: Final = 40
+"""Symbolic links in one path, as in the kernel (MAXSYMLINKS)."""
+MAX_DEPTH: Final = 128
+"""Directories below each other; one descriptor is open for each while a path is walked without openat2."""
+MAX_GROUPS: Final = 65_536
+"""NGROUPS_MAX of Linux."""
+MAX_STATUS_BYTES: Final = 1 << 20
+NOBODY: Final = 65_534
+"""The user that the kernel itself takes for nobody (kernel.overflowuid)."""
+TRIES: Final = 8
+"""The kernel gives a path up (EAGAIN) when a directory is moved meanwhile."""
+
+_BELOW_ROOT: Final = re.compile(r"/proc/(\d+)/root(/.*|)", re.DOTALL)
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+_OPENAT2: Final = 437
+"""On all architectures (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_IN_ROOT: Final = 0x10
+_SETGROUPS, _SETFSUID, _SETFSGID = {
+    "x86_64": (116, 122, 123),
+    "aarch64": (159, 151, 152),
+}.get(platform.machine(), (-1, -1, -1))
+_UNCHANGED: Final = (1 << 32) - 1
+
+_KERNELS_OWN: Final = frozenset(
+    {
+        0x9FA0,  # PROC_SUPER_MAGIC
+        0x62656572,  # SYSFS_MAGIC
+        0x64626720,  # DEBUGFS_MAGIC
+        0x74726163,  # TRACEFS_MAGIC
+        0x73636673,  # SECURITYFS_MAGIC
+        0x27E0EB,  # CGROUP_SUPER_MAGIC
+        0x63677270,  # CGROUP2_SUPER_MAGIC
+        0xCAFE4A11,  # BPF_FS_MAGIC
+        0x62656570,  # CONFIGFS_MAGIC
+        0x65735543,  # FUSE_CTL_SUPER_MAGIC
+        0x6165676C,  # PSTOREFS_MAGIC
+        0xDE5E81E4,  # EFIVARFS_MAGIC
+        0xF97CFF8C,  # SELINUX_MAGIC
+        0x43415D53,  # SMACK_MAGIC
+        0x42494E4D,  # BINFMTFS_MAGIC
+    }
+)
+"""Types of file systems (include/uapi/linux/magic.h) whose files do something when they are read."""
+
+
+class NotPlain(OSError):
+    """What the path names is not a regular file of bounded size; `strerror` says what it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Whose rights count: a user's id as the kernel outside of any container has it."""
+
+    user: int
+    group: int
+    groups: tuple[int, ...] = ()
+
+    @property
+    def is_us(self) -> bool:
+        """Whether we have these rights and no others."""
+        return self.user == os.geteuid() and self.group == os.getegid()
+
+
+EVERYBODY: Final = Reader(NOBODY, NOBODY)
+"""Who may read what everybody may read."""
+
+
+def reader_of(pid: int) -> Reader:
+    """The rights with which a process opens files. Raises OSError when it is gone."""
+    with open(f"/proc/{pid}/status", "rb") as stream:
+        fields = dict(line.partition(b":")[::2] for line in stream.read(MAX_STATUS_BYTES).splitlines())
+    try:
+        # Real, effective, saved, of the file system (proc_pid_status(5)).
+        user, group = int(fields[b"Uid"].split()[3]), int(fields[b"Gid"].split()[3])
+        groups = tuple(int(word) for word in fields[b"Groups"].split()[:MAX_GROUPS])
+    except (KeyError, IndexError, ValueError):
+        raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+    return Reader(user, group, groups)
+
+
+def open_plain(
+    path: str | os.PathLike[str], *, max_bytes: int | None = None, reader: Reader | None = None
+) -> int:
+    """A descriptor (to read, no waiting) of the regular file that a path names.
+
+    A path that begins with /proc/PID/root is one below the root of that process. `reader` (`None`: us) must
+    be allowed to read the file. Raises NotPlain, OSError.
+    """
+    name = os.fspath(path)
+    below = _BELOW_ROOT.fullmatch(name)
+    if below is not None:
+        return open_in_root(int(below[1]), below[2], max_bytes=max_bytes, reader=reader)
+    known = _as_bytes(name)
+
+    def opened() -> int:
+        return _opened(lambda: os.open(known, os.O_PATH | os.O_CLOEXEC), max_bytes)
+
+    return _as_reader(reader, opened)
+
+
+def open_in_root(
+    pid: int | str, path: str, *, max_bytes: int | None = None, reader: Reader | None = None
+) -> int:
+    """The same of a path as the process `pid` has it. Raises NotPlain, OSError."""
+    known = _as_bytes(path)
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def opened() -> int:
+        return _opened(lambda: _in_root(root, known), max_bytes)
+
+    try:
+        return _as_reader(reader, opened)
+    finally:
+        os.close(root)
+
+
+def _as_bytes(path: str) -> bytes:
+    """As the kernel takes it. Raises FileNotFoundError for what no file can be called."""
+    with suppress(UnicodeEncodeError):
+        if "\0" not in path:
+            return os.fsencode(path)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+
+def read_from(descriptor: int, limit: int) -> bytes:
+    """Read and close: at most `limit` bytes from the beginning. Raises OSError."""
+    try:
+        parts = []
+        while limit > 0 and (part := os.read(descriptor, min(limit, 1 << 24))):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
+
+
+def read_plain(path: str | os.PathLike[str], limit: int, *, reader: Reader | None = None) -> bytes:
+    """The first `limit` bytes of the regular file that a path names from here. Raises NotPlain, OSError."""
+    return read_from(open_plain(path, reader=reader), limit)
+
+
+def read_in_root(pid: int, path: str, limit: int, *, reader: Reader | None = None) -> bytes:
+    """The first `limit` bytes of a regular file of a process. Raises NotPlain, OSError."""
+    return read_from(open_in_root(pid, path, reader=reader), limit)
+
+
+# --- how ------------------------------------------------------------------------------------------------
+
+
+def _opened(take_hold: Callable[[], int], max_bytes: int | None) -> int:
+    held = take_hold()
+    try:
+        found = os.fstat(held)
+        if not stat.S_ISREG(found.st_mode):
+            what = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
+            raise NotPlain(errno.EINVAL, what)
+        if _file_system(held) in _KERNELS_OWN:
+            raise NotPlain(errno.EINVAL, "a file of the kernel")
+        if max_bytes is not None and found.st_size > max_bytes:
+            raise NotPlain(errno.EFBIG, f"more than {max_bytes >> 20} MiB")
+        return os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    finally:
+        os.close(held)
+
+
+def _file_system(descriptor: int) -> int:
+    """Type of the file system (statfs(2)); its first field, as wide as a machine word."""
+    answer = (ctypes.c_long * 32)()
+    if _libc.fstatfs(descriptor, answer):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return int(answer[0]) & 0xFFFFFFFF
+
+
+class _OpenHow(ctypes.Structure):
+    """struct open_how (include/uapi/linux/openat2.h)."""
+
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def _in_root(root: int, path: bytes) -> int:
+    """An O_PATH descriptor of what a path is below a directory. Raises OSError."""
+    for _ in range(TRIES):
+        try:
+            return _openat2(root, path)
+        except OSError as error:
+            # No such call, or a filter of system calls (a container's, an old one) knows none of this number.
+            if error.errno in (errno.ENOSYS, errno.EPERM):
+                break
+            if error.errno != errno.EAGAIN:
+                raise
+    return walk_in_root(root, path)
+
+
+def _openat2(root: int, path: bytes) -> int:
+    how = _OpenHow(os.O_PATH | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+    # An empty one is the root itself.
+    descriptor = int(_libc.syscall(_OPENAT2, root, path or b".", ctypes.byref(how), ctypes.sizeof(how)))
+    if descriptor < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return descriptor
+
+
+def walk_in_root(root: int, path: bytes) -> int:
+    """What openat2 does, step by step: no step follows a link, `..` goes back to what was come from.
+
+    Raises OSError.
+    """
+    steps = _steps(path)
+    way = [os.dup(root)]
+    links = 0
+    try:
+        while steps:
+            step = steps.pop()
+            if step == b"..":
+                if len(way) > 1:
+                    os.close(way.pop())
+                continue
+            found = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1])
+            if not stat.S_ISLNK(os.fstat(found).st_mode):
+                way.append(found)
+                if len(way) > MAX_DEPTH:
+                    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+                continue
+            try:
+                target = os.readlink(b"", dir_fd=found)
+            finally:
+                os.close(found)
+            links += 1
+            if links > MAX_LINKS:
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+            if target.startswith(b"/"):
+                while len(way) > 1:
+                    os.close(way.pop())
+            steps += _steps(target)
+        return way.pop()
+    finally:
+        for descriptor in way:
+            os.close(descriptor)
+
+
+def _steps(path: bytes) -> list[bytes]:
+    """The names of a path, the first one last."""
+    return [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
+
+
+# --- with whose rights -----------------------------------------------------------------------------------
+
+
+def _as_reader(reader: Reader | None, opened: Callable[[], int]) -> int:
+    """Call with the rights of somebody else, in a thread that has no others."""
+    if reader is None or (reader.is_us and os.geteuid() != 0):
+        return opened()
+    result: list[int] = []
+    failure: list[OSError] = []
+
+    def as_somebody_else() -> None:
+        try:
+            _take_rights(reader)
+            result.append(opened())
+        except OSError as error:
+            failure.append(error)
+
+    dumpable = _dumpable()
+    thread = threading.Thread(target=as_somebody_else, name="ftdiag-reader", daemon=True)
+    thread.start()
+    thread.join()
+    _set_dumpable(dumpable)
+    if result:
+        return result[0]
+    raise failure[0] if failure else OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _take_rights(reader: Reader) -> None:
+    """Give this thread the rights of a user for files, and none beyond. Raises PermissionError.
+
+    The C library's own functions would do so for all threads; the kernel does it for one. User and group for
+    signals and tracing stay ours, so that this user gets no hold of the thread.
+    """
+    if _SETFSUID < 0:
+        raise PermissionError(errno.ENOSYS, f"rights of users are not known on {platform.machine()}")
+    groups = (ctypes.c_uint32 * len(reader.groups))(*reader.groups)
+    if reader.groups != tuple(os.getgroups()) and _libc.syscall(_SETGROUPS, len(reader.groups), groups):
+        raise PermissionError(errno.EPERM, "whether the program's user may read it cannot be asked")
+    _libc.syscall(_SETFSGID, reader.group)
+    _libc.syscall(_SETFSUID, reader.user)
+    # These two tell no failure; called with an id that there is none of they tell what holds.
+    now = _libc.syscall(_SETFSGID, _UNCHANGED), _libc.syscall(_SETFSUID, _UNCHANGED)
+    if tuple(value & _UNCHANGED for value in now) != (reader.group, reader.user):
+        raise PermissionError(errno.EPERM, "whether the program's user may read it cannot be asked")
+
+
+_PR_GET_DUMPABLE: Final = 3
+_PR_SET_DUMPABLE: Final = 4
+
+
+def _dumpable() -> int:
+    return int(_libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0))
+
+
+def _set_dumpable(value: int) -> None:
+    """A thread that changes its rights makes the whole process one that must not be looked at."""
+    with suppress(OSError):
+        if value == 1:
+            _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)
