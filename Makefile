@@ -12,12 +12,12 @@ TESTS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test install pythons lint format types imports unit integration bench clean
+.PHONY: help demo test install newest pythons lint format types imports unit integration bench clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: install pythons ## start a contended program and look at it (a text report without a terminal)
+demo: install newest ## start a contended program and look at it (a text report without a terminal)
 	@$(BIN)/python -m tools.demo
 
 test: install pythons lint types imports ## all checks and all tests
@@ -25,9 +25,12 @@ test: install pythons lint types imports ## all checks and all tests
 
 install: $(INSTALLED) ## the virtual environment with ftdiag and the development tools
 
-# The interpreter is made sure of each time: it is run, so that a broken one is noticed here.
-pythons: ## find or build a free-threaded interpreter
-	@$(PYTHON) -m tools.provision ensure > /dev/null
+# Interpreters are made sure of each time: they are run, so that a broken one is noticed here.
+newest: install
+	@$(BIN)/python -m tools.provision ensure > /dev/null
+
+pythons: install ## find or get a free-threaded interpreter of each version that tests run on
+	@$(BIN)/python -m tools.provision ensure --all > /dev/null
 
 lint: install ## ruff: rules and formatting
 	$(BIN)/ruff check .

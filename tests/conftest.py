@@ -28,7 +28,7 @@ settings.load_profile("ftdiag")
 
 NO_INTERPRETER = (
     "there is no free-threaded interpreter, and this test needs one. Get one:\n"
-    "    python3 -m tools.provision ensure\n"
+    "    make pythons\n"
     "or name yours:\n"
     f"    export {NAMED_VARIABLE}=/path/to/python3.13t{os.pathsep}/path/to/python3.14t"
 )
@@ -36,7 +36,7 @@ NO_INTERPRETER = (
 
 @functools.cache
 def interpreters_at_hand() -> tuple[Interpreter, ...]:
-    """All named interpreters, and of the others one of each version."""
+    """The named interpreters; where none is named one of each series, the newest first."""
     return chosen(find_interpreters())
 
 
@@ -45,12 +45,7 @@ def chosen(found: Found) -> tuple[Interpreter, ...]:
     if found.named_refusals:
         told = "; ".join(f"{refusal.path} {refusal.reason}" for refusal in found.named_refusals)
         raise pytest.UsageError(f"{NAMED_VARIABLE}: {told}")
-    kept: list[Interpreter] = []
-    for interpreter in found.interpreters:
-        versions = {other.version for other in kept}
-        if interpreter.origin == NAMED_VARIABLE or interpreter.version not in versions:
-            kept.append(interpreter)
-    return tuple(kept)
+    return found.chosen
 
 
 def pytest_configure() -> None:

@@ -21,7 +21,7 @@ REPORT_SECONDS: Final = "5"
 
 def main() -> int:
     """Runs the demo; returns the exit status."""
-    found = find_interpreters().interpreters
+    found = find_interpreters().chosen
     if not found:
         print("error: no free-threaded interpreter. Get one: make pythons", file=sys.stderr)
         return 1

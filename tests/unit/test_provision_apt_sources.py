@@ -78,7 +78,7 @@ def test_embedded_key_survives() -> None:
     )
 
     # WHEN it is turned into an entry of another suite and read again
-    written = to_deb822(for_suite(parse_deb822(text), "bookworm", "trixie"))
+    written = to_deb822(for_suite(parse_deb822(text), "bookworm", "trixie"), "deb")
     (again,) = parse_deb822(written)
 
     # THEN the key is the same, line by line
@@ -126,7 +126,7 @@ def test_codename_is_replaced_and_pockets_kept(wanted: str, suites: set[str]) ->
 def test_addresses_and_keyring_stay_and_architectures_go() -> None:
     # GIVEN one-line entries that name architectures and a keyring
     # WHEN they are turned to another suite
-    text = to_deb822(for_suite(parse_one_line(ONE_LINE), "bookworm", "trixie"))
+    text = to_deb822(for_suite(parse_one_line(ONE_LINE), "bookworm", "trixie"), "deb-src")
 
     # THEN the mirror and the keyring are the machine's own, for source packages
     assert "Types: deb-src\n" in text

@@ -15,19 +15,20 @@ import pytest
 
 from reading import PATIENCE_S, eventually
 from tools.provision import build
-from tools.provision.build import Toolchain, Workshop, build_lock, build_tree, check_toolchain, choose
-from tools.provision.commands import run_logged
-from tools.provision.failures import ProvisioningFailure
-from tools.provision.progress import Progress
-from tools.provision.source_packages import (
+from tools.provision.apt_mirror import (
     AptMirror,
     Candidate,
     apt_configuration,
     candidate_order,
     machine_distribution,
     machine_sources,
-    parse_showsrc,
+    parse_stanzas,
 )
+from tools.provision.build import Toolchain, Workshop, build_tree, check_toolchain, choose
+from tools.provision.cache import series_lock
+from tools.provision.commands import run_logged
+from tools.provision.failures import ProvisioningFailure
+from tools.provision.progress import Progress
 from tools.provision.verification import Interpreter, Refusal
 
 SHOWSRC = """\
@@ -77,7 +78,7 @@ class Bench:
         self.verdict: Callable[[Path], Interpreter | Refusal] = lambda home: Interpreter(
             home / "bin/python3.13t", "3.13.5", str(home), "cache"
         )
-        monkeypatch.setattr(build, "_verify_home", self.verify_home)
+        monkeypatch.setattr(build, "verify_home", self.verify_home)
         self.shop = Workshop(root / "cache", "3.13.5", 1, Progress(io.StringIO()), log, log.fileno())
         self.tarball = source_tarball(root / "python3.13_3.13.5.orig.tar.xz")
 
@@ -279,7 +280,7 @@ def test_options_of_a_calling_make_do_not_reach_the_build(
 def test_listed_source_packages_become_candidates_newest_first() -> None:
     # GIVEN what apt lists, with another package and a version that no package has
     # WHEN it is parsed
-    candidates = parse_showsrc(SHOWSRC, "python3.13", "trixie")
+    candidates = parse_stanzas(SHOWSRC, "python3.13", "trixie")
 
     # THEN only proper versions of the package are candidates
     assert [candidate.version for candidate in candidates] == ["3.13.15-1", "3.13.5-2+deb13u5"]
@@ -464,8 +465,8 @@ def test_second_build_waits_for_the_first(tmp_path: Path) -> None:
         shown = Shown(holder.stdin.close)
 
         # WHEN a second one starts, THEN it says that it waits, and goes on once the first has ended
-        with build_lock(tmp_path, Progress(shown)):
-            assert "waiting for another build" in shown.getvalue()
+        with series_lock(tmp_path, "3.15", Progress(shown)):
+            assert "waiting for another run that gets 3.15t" in shown.getvalue()
 
 
 class Shown(io.StringIO):
@@ -484,9 +485,9 @@ class Shown(io.StringIO):
 HOLD_LOCK = """
 import io, sys
 from pathlib import Path
-from tools.provision.build import build_lock
+from tools.provision.cache import series_lock
 from tools.provision.progress import Progress
-with build_lock(Path(sys.argv[1]), Progress(io.StringIO())):
+with series_lock(Path(sys.argv[1]), "3.15", Progress(io.StringIO())):
     print("held", flush=True)
     sys.stdin.read()
 """

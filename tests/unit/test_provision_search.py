@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.provision.search import cache_directory, find_cached, find_interpreters
+from tools.provision.cache import cache_directory, find_cached
+from tools.provision.search import find_interpreters
 from tools.provision.verification import Interpreter, Refusal, has_section, verify
 
 FREE_THREADED_FACTS = {

@@ -13,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from types import FrameType
 
-from tools.provision.build import build_from_source_package
+from tools.provision.cache import cache_directory
 from tools.provision.failures import ProvisioningFailure
 from tools.provision.progress import Progress
-from tools.provision.search import SERIES, Found, cache_directory, find_interpreters, find_with_uv
-from tools.provision.verification import Interpreter, verify
+from tools.provision.routes import BUILD_ONLY, provide, routes
+from tools.provision.search import NEWEST, SERIES, Found, find_interpreters
+from tools.provision.verification import Interpreter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,9 +28,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show every interpreter that is at hand, and why others are refused")
-    ensure = commands.add_parser("ensure", help="print paths of interpreters, getting one if there is none")
+    ensure = commands.add_parser("ensure", help="print paths of interpreters, getting those that are missing")
+    ensure.add_argument(
+        "--series",
+        action="append",
+        choices=SERIES,
+        help=f"what there shall be; may be given several times ({NEWEST})",
+    )
+    ensure.add_argument(
+        "--all", dest="series", action="store_const", const=list(SERIES), help="one of each series"
+    )
     ensure.add_argument("--build", action="store_true", help="build from the source package in any case")
-    ensure.add_argument("--series", choices=SERIES, default="3.13", help="what to build (%(default)s)")
     ensure.add_argument(
         "--jobs", type=int, default=len(os.sched_getaffinity(0)), help="parallel compilations (%(default)s)"
     )
@@ -42,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return list_interpreters()
         if options.jobs < 1:
             parser.error("--jobs must be at least 1")
-        for interpreter in ensure_interpreters(progress, options.series, options.jobs, build=options.build):
+        wanted = tuple(dict.fromkeys(options.series or ()))
+        for interpreter in ensure_interpreters(progress, wanted, options.jobs, build=options.build):
             print(interpreter.path)
         return 0
     except ProvisioningFailure as failure:
@@ -75,23 +85,36 @@ def list_interpreters() -> int:
 
 
 def ensure_interpreters(
-    progress: Progress, series: str, jobs: int, *, build: bool
+    progress: Progress, wanted: Sequence[str], jobs: int, *, build: bool
 ) -> tuple[Interpreter, ...]:
-    """Verified interpreters: those at hand, else one from uv, else one built."""
+    """Verified interpreters: those that the user named, else one of each wanted series.
+
+    If no series is wanted in particular it is one of the newest, else what is at hand, else of the newest
+    that can be had. Raises ProvisioningFailure once, after all were tried, for those that could not be had.
+    """
     found = find_interpreters()
     _warn(found, progress)
-    cache = cache_directory()
-    if build:
-        built = build_from_source_package(cache, series=series, jobs=jobs, progress=progress, rebuild=True)
-        return (built, *(other for other in found.interpreters if other.path != built.path))
-    if found.interpreters:
-        return found.interpreters
-    progress.step("no free-threaded interpreter at hand, looking for a way to get one")
-    for path in find_with_uv(install=True):
-        verdict = verify(path, "uv")
-        if isinstance(verdict, Interpreter):
-            return (verdict,)
-    return (build_from_source_package(cache, series=series, jobs=jobs, progress=progress),)
+    if found.named and not build:
+        return found.named
+    at_hand = {} if build else {one.series: one for one in reversed(found.interpreters)}
+    ways = routes(jobs)[BUILD_ONLY if build else slice(None)]
+    got: list[Interpreter] = []
+    failures: list[ProvisioningFailure] = []
+    for series in wanted or tuple(reversed(SERIES)):
+        if series not in at_hand:
+            if not build:
+                progress.step(f"no free-threaded {series} at hand, looking for a way to get one")
+            try:
+                at_hand[series] = provide(cache_directory(), series, progress, ways, anew=build)
+            except ProvisioningFailure as failure:
+                failures.append(failure)
+        if series in at_hand:
+            got.append(at_hand[series])
+        if at_hand and not wanted:
+            return (max(at_hand.values(), key=lambda one: SERIES.index(one.series)),)
+    if failures:
+        raise ProvisioningFailure("\n".join(one.what for one in failures), failures[-1].remedy)
+    return tuple(got)
 
 
 def _warn(found: Found, progress: Progress) -> None:

@@ -1,7 +1,7 @@
-"""The machine's apt sources, turned into source-package entries of another suite.
+"""The machine's apt sources, turned into entries of another suite.
 
 In: the text of `.list` files (one line an entry) and `.sources` files (deb822). Out: `Source` entries,
-and the deb822 text of a `deb-src` entry for a wanted suite with the same address and keyring.
+and the deb822 text of an entry for a wanted suite with the same address and keyring.
 """
 
 from __future__ import annotations
@@ -125,12 +125,12 @@ def for_suite(sources: Iterable[Source], codename: str, wanted: str) -> tuple[So
     return tuple(changed)
 
 
-def to_deb822(sources: Iterable[Source]) -> str:
-    """The entries as the text of a `.sources` file for source packages."""
+def to_deb822(sources: Iterable[Source], types: str) -> str:
+    """The entries as the text of a `.sources` file; `types` is "deb" or "deb-src"."""
     stanzas: list[str] = []
     for source in sources:
         fields: Mapping[str, str] = {
-            "Types": "deb-src",
+            "Types": types,
             "URIs": " ".join(source.uris),
             "Suites": " ".join(source.suites),
             "Components": " ".join(source.components),

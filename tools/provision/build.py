@@ -5,30 +5,23 @@ In: source packages of the machine's mirror. Out: a verified interpreter under t
     <cache>/<version>t/          a finished interpreter; appears by one rename, or not at all
     <cache>/.work/<version>/     the source tree of an unfinished build, with a stamp for each step done
     <cache>/.logs/               one log a version, kept
-    <cache>/.lock                held by the one build that runs
 
 A build that was interrupted goes on at the step it was in; if that fails it starts clean, once.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from tools.provision.commands import Ended, run_logged
-from tools.provision.failures import ProvisioningFailure
-from tools.provision.progress import Progress
-from tools.provision.search import find_cached
-from tools.provision.source_packages import (
+from tools.provision.apt_mirror import (
     SUITES,
     AptMirror,
     Candidate,
@@ -37,7 +30,11 @@ from tools.provision.source_packages import (
     machine_sources,
     require_apt,
 )
-from tools.provision.verification import Interpreter, Refusal, verify
+from tools.provision.cache import log_path, verify_home
+from tools.provision.commands import Ended, run_logged
+from tools.provision.failures import ProvisioningFailure
+from tools.provision.progress import Progress
+from tools.provision.verification import Interpreter, Refusal
 
 CONFIGURE: Final = (
     "--disable-gil",
@@ -92,19 +89,6 @@ def _has_header(compiler: str, header: str) -> bool:
         check=False,
     )
     return run.returncode == 0
-
-
-@contextmanager
-def build_lock(cache: Path, progress: Progress) -> Iterator[int]:
-    """Holds the cache's lock; waits for a build that runs. Yields the descriptor that holds it."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.step("waiting for another build to end")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file.fileno()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,20 +205,13 @@ def compile_and_install(shop: Workshop) -> None:
     ended = shop.run(["make", "install", f"DESTDIR={staging}"], "install")
     _must(shop, ended, "install")
     staged = staging / shop.home.relative_to("/")
-    verdict = _verify_home(staged)
+    verdict = verify_home(staged)
     if isinstance(verdict, Refusal):
         raise ProvisioningFailure(f"the interpreter that was built {verdict.reason}", _log_hint(shop))
     if shop.home.exists():
         # A broken one, or a rebuild that was asked for. Moved aside whole: nobody finds half of it.
         shop.home.rename(shop.work / "replaced")
     staged.rename(shop.home)
-
-
-def _verify_home(home: Path) -> Interpreter | Refusal:
-    executables = sorted((home / "bin").glob("python3.[0-9]*t"))
-    if not executables:
-        return Refusal(home, "has no bin/python3.*t", "cache")
-    return verify(executables[0], "cache")
 
 
 def _must(shop: Workshop, ended: Ended, step: str) -> None:
@@ -247,11 +224,6 @@ def _must(shop: Workshop, ended: Ended, step: str) -> None:
 
 def _log_hint(shop: Workshop) -> str:
     return f"The whole log: {log_path(shop.cache, shop.version)}"
-
-
-def log_path(cache: Path, name: str) -> Path:
-    """Where the log of a version (or of apt) is kept."""
-    return cache / ".logs" / f"{name}.log"
 
 
 def build_tree(tarball: Path, shop: Workshop) -> None:
@@ -284,9 +256,9 @@ def _start_clean(shop: Workshop, settings: str) -> None:
 
 
 def build_from_source_package(
-    cache: Path, *, series: str, jobs: int, progress: Progress, rebuild: bool = False
+    cache: Path, series: str, *, jobs: int, progress: Progress, lock_fd: int
 ) -> Interpreter:
-    """A verified interpreter of the series, built unless another run just did."""
+    """A verified interpreter of the series, built; the caller holds the lock of the series."""
     require_apt()
     distribution, codename = machine_distribution()
     toolchain = check_toolchain()
@@ -298,33 +270,29 @@ def build_from_source_package(
     for header, (package, _, lost) in _HEADERS.items():
         if package in toolchain.optional:
             progress.note(f"{header} is missing: the interpreter will have no {lost} (package {package})")
-    with build_lock(cache, progress) as lock_fd:
-        if not rebuild:
-            ready = _ready(cache, series)
-            if ready is not None:
-                return ready
-        (cache / ".logs").mkdir(exist_ok=True)
-        downloads = cache / ".work" / "downloads" / series
-        with log_path(cache, f"apt-{series}").open("wb") as log:
-            mirror = AptMirror(
-                cache / ".work" / "apt",
-                sources=machine_sources(),
-                codename=codename,
-                log=log,
-                progress=progress,
-                kept_fds=(lock_fd,),
-            )
-            candidate, tarball = choose(mirror, series, SUITES[distribution], downloads, progress)
-        with log_path(cache, candidate.upstream_version).open("ab") as log:
-            shop = Workshop(cache, candidate.upstream_version, jobs, progress, log, lock_fd)
-            build_tree(tarball, shop)
-        verdict = _verify_home(shop.home)
-        if isinstance(verdict, Refusal):
-            raise ProvisioningFailure(f"{verdict.path} {verdict.reason}", _log_hint(shop))
-        for leftover in (downloads, cache / ".work" / "apt"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        progress.step(f"built {verdict.version}")
-        return verdict
+    (cache / ".logs").mkdir(exist_ok=True)
+    downloads, apt = cache / ".work/downloads" / series, cache / ".work" / f"apt-{series}"
+    with log_path(cache, f"apt-{series}").open("wb") as log:
+        mirror = AptMirror(
+            apt,
+            types="deb-src",
+            sources=machine_sources(),
+            codename=codename,
+            log=log,
+            progress=progress,
+            kept_fds=(lock_fd,),
+        )
+        candidate, tarball = choose(mirror, series, SUITES[distribution], downloads, progress)
+    with log_path(cache, candidate.upstream_version).open("ab") as log:
+        shop = Workshop(cache, candidate.upstream_version, jobs, progress, log, lock_fd)
+        build_tree(tarball, shop)
+    verdict = verify_home(shop.home)
+    if isinstance(verdict, Refusal):
+        raise ProvisioningFailure(f"{verdict.path} {verdict.reason}", _log_hint(shop))
+    for leftover in (downloads, apt):
+        shutil.rmtree(leftover, ignore_errors=True)
+    progress.step(f"built {verdict.version}")
+    return verdict
 
 
 def choose(
@@ -347,11 +315,3 @@ def choose(
         "Check the network and apt's configuration (apt-get update), or name an interpreter you have: "
         "FTDIAG_PYTHONS=/path/to/python3.13t",
     )
-
-
-def _ready(cache: Path, series: str) -> Interpreter | None:
-    for path in find_cached(cache):
-        verdict = verify(path, "cache")
-        if isinstance(verdict, Interpreter) and verdict.version.startswith(series + "."):
-            return verdict
-    return None

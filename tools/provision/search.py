@@ -7,21 +7,19 @@ each interpreter once, in order.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tools.provision.verification import Interpreter, Refusal, probe_environment, verify
+from tools.provision.cache import cache_directory, find_cached
+from tools.provision.verification import Interpreter, Refusal, verify
+from tools.provision.with_uv import find_with_uv
 
 SERIES: Final = ("3.13", "3.14", "3.15")
 """The CPython series that have free-threaded builds and that ftdiag knows."""
+NEWEST: Final = SERIES[-1]
 NAMED_VARIABLE: Final = "FTDIAG_PYTHONS"
-UV_FIND_TIMEOUT_S: Final = 30.0
-UV_INSTALL_TIMEOUT_S: Final = 180.0
 
 PATH_NAMES: Final = (
     *(f"python{series}t" for series in SERIES),
@@ -38,17 +36,24 @@ class Found:
     refusals: tuple[Refusal, ...]
 
     @property
+    def named(self) -> tuple[Interpreter, ...]:
+        """The interpreters of FTDIAG_PYTHONS."""
+        return tuple(one for one in self.interpreters if one.origin == NAMED_VARIABLE)
+
+    @property
+    def chosen(self) -> tuple[Interpreter, ...]:
+        """What is worked with: the named ones, else the first of each series, newest series first."""
+        if self.named:
+            return self.named
+        first: dict[str, Interpreter] = {}
+        for one in self.interpreters:
+            first.setdefault(one.series, one)
+        return tuple(first[series] for series in sorted(first, key=_numbers, reverse=True))
+
+    @property
     def named_refusals(self) -> tuple[Refusal, ...]:
         """Refused entries of FTDIAG_PYTHONS: a person should hear of them."""
         return tuple(refusal for refusal in self.refusals if refusal.origin == NAMED_VARIABLE)
-
-
-def cache_directory(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where interpreters are kept: $XDG_CACHE_HOME/ftdiag/pythons, else ~/.cache/ftdiag/pythons."""
-    configured = environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a relative path is to be ignored.
-    base = Path(configured) if os.path.isabs(configured) else Path.home() / ".cache"
-    return base / "ftdiag" / "pythons"
 
 
 def find_interpreters(environ: Mapping[str, str] = os.environ, *, ask_uv: bool = True) -> Found:
@@ -74,49 +79,6 @@ def find_interpreters(environ: Mapping[str, str] = os.environ, *, ask_uv: bool =
     return Found(tuple(interpreters), tuple(refusals))
 
 
-def find_cached(cache: Path) -> Iterator[Path]:
-    """Executables of the interpreters in the cache, newest version first."""
-    if not cache.is_dir():
-        return
-    # Names with a dot in front are work in progress, logs and the lock.
-    homes = [home for home in cache.iterdir() if not home.name.startswith(".") and home.is_dir()]
-    for home in sorted(homes, key=_version_key, reverse=True):
-        yield from sorted((home / "bin").glob("python3.[0-9]*t"))
-
-
-def find_with_uv(*, install: bool, series: tuple[str, ...] = SERIES[:2]) -> Iterator[Path]:
-    """Interpreters of uv; with `install` it may download them. Silent when uv is not there or fails."""
-    uv = shutil.which("uv")
-    if uv is None:
-        return
-    if install:
-        _run_uv([uv, "python", "install", *(f"{one}t" for one in series)], UV_INSTALL_TIMEOUT_S)
-    for one in series:
-        path = _run_uv([uv, "python", "find", "--managed-python", f"{one}t"], UV_FIND_TIMEOUT_S)
-        if path:
-            yield Path(path)
-
-
-def _run_uv(command: list[str], timeout_s: float) -> str | None:
-    environment = probe_environment()
-    if "install" not in command:
-        environment["UV_PYTHON_DOWNLOADS"] = "never"
-    try:
-        run = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            env=environment,
-            cwd="/",
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return run.stdout.strip() if run.returncode == 0 else None
-
-
 def _candidates(environ: Mapping[str, str], *, ask_uv: bool) -> Iterator[tuple[str, Path]]:
     for entry in environ.get(NAMED_VARIABLE, "").split(os.pathsep):
         if entry:
@@ -131,9 +93,9 @@ def _candidates(environ: Mapping[str, str], *, ask_uv: bool) -> Iterator[tuple[s
     for path in find_cached(cache_directory(environ)):
         yield "cache", path
     if ask_uv:
-        for path in find_with_uv(install=False):
+        for path in find_with_uv(SERIES):
             yield "uv", path
 
 
-def _version_key(home: Path) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", home.name))
+def _numbers(series: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in series.split("."))

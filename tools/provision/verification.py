@@ -57,6 +57,11 @@ class Interpreter:
     prefix: str
     origin: str
 
+    @property
+    def series(self) -> str:
+        """Like "3.15"."""
+        return ".".join(self.version.split(".")[:2])
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:

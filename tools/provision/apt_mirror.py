@@ -1,6 +1,7 @@
-"""Source packages of CPython from the machine's own Debian or Ubuntu mirror.
+"""Packages of CPython from the machine's own Debian or Ubuntu mirror.
 
-In: the machine's apt configuration, the wanted series. Out: a verified `.orig.tar` in a directory.
+In: the machine's apt configuration, the wanted series. Out: a verified `.orig.tar` in a directory, or the
+files of binary packages, unpacked.
 
 Everything happens in a private apt state, so that nothing of the system changes: its own lists, caches
 and (empty) package status. The machine's proxies, credentials and keyrings stay in force. apt checks the
@@ -36,7 +37,7 @@ _ANOTHER_WAY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A source package that an index lists. Whether its files are still there is seen when they are taken."""
+    """A package that an index lists. Whether its files are still there is seen when they are taken."""
 
     package: str
     version: str
@@ -49,8 +50,8 @@ class Candidate:
         return re.split(r"[+-]", without_epoch, maxsplit=1)[0].replace("~", "")
 
 
-def parse_showsrc(text: str, package: str, suite: str) -> tuple[Candidate, ...]:
-    """The candidates in the output of `apt-cache showsrc`, newest version first."""
+def parse_stanzas(text: str, package: str, suite: str) -> tuple[Candidate, ...]:
+    """The candidates in the output of `apt-cache showsrc` or `apt-cache show`, newest version first."""
     candidates: list[Candidate] = []
     for stanza in re.split(r"\n\s*\n", text):
         fields = dict(re.findall(r"^(Package|Version):\s*(\S+)\s*$", stanza, re.MULTILINE))
@@ -82,17 +83,19 @@ def machine_distribution(os_release: Path = Path("/etc/os-release")) -> tuple[st
         if name in SUITES:
             return name, codename
     raise ProvisioningFailure(
-        "an interpreter can be built from source packages only on Debian and Ubuntu", _ANOTHER_WAY
+        "packages of CPython are taken from mirrors of Debian and Ubuntu only, and this is neither",
+        _ANOTHER_WAY,
     )
 
 
 class AptMirror:
-    """A private apt state under `home`, for one suite after the other."""
+    """A private apt state under `home`, for one suite after the other and one type of packages."""
 
     def __init__(
         self,
         home: Path,
         *,
+        types: str,
         sources: Iterable[Source],
         codename: str,
         log: BinaryIO,
@@ -102,18 +105,32 @@ class AptMirror:
         if '"' in str(home):
             raise ProvisioningFailure(f"apt cannot work in {home}: its name has a quotation mark")
         self._home = home
+        self._types = types
         self._sources = tuple(sources)
         self._codename = codename
         self._log = log
         self._progress = progress
         self._kept_fds = kept_fds
+        self.trouble: list[str] = []
+        """What apt complained of while it read indexes: why a suite may have listed nothing."""
         for part in ("state/lists/partial", "cache/archives/partial", "sources", "empty"):
             (home / part).mkdir(parents=True, exist_ok=True)
         (home / "state/status").touch()
         (home / "apt.conf").write_text(apt_configuration(home, as_root=os.geteuid() == 0))
 
     def candidates(self, package: str, suite: str) -> tuple[Candidate, ...]:
-        """What the suite lists of a package; empty where the suite or the package is not there."""
+        """What the suite lists of a source package; empty where the suite or the package is not there."""
+        self._read_index(suite)
+        listed = self._run(["apt-cache", "showsrc", "--only-source", package])
+        return parse_stanzas("\n".join(listed), package, suite)
+
+    def binary_candidates(self, package: str, suite: str) -> tuple[Candidate, ...]:
+        """What the suite lists of a binary package; empty where the suite or the package is not there."""
+        self._read_index(suite)
+        listed = self._run(["apt-cache", "show", package])
+        return parse_stanzas("\n".join(listed), package, suite)
+
+    def _read_index(self, suite: str) -> None:
         entries = for_suite(self._sources, self._codename, suite)
         if not entries:
             raise ProvisioningFailure(
@@ -121,12 +138,12 @@ class AptMirror:
                 "component main)",
                 "Look at /etc/apt/sources.list and /etc/apt/sources.list.d.\n" + _ANOTHER_WAY,
             )
-        (self._home / "sources/wanted.sources").write_text(to_deb822(entries))
+        (self._home / "sources/wanted.sources").write_text(to_deb822(entries, self._types))
         self._progress.step(f"reading the package index of {suite}")
-        # A failing pocket is no failure: what the others list may do.
-        self._run(["apt-get", "update"])
-        listed = self._run(["apt-cache", "showsrc", "--only-source", package])
-        return parse_showsrc("\n".join(listed), package, suite)
+        # A failing pocket is no failure: what the others list may do. An index whose signature the machine's
+        # keyrings cannot verify is left out by apt itself.
+        said = self._run(["apt-get", "update"])
+        self.trouble.extend(line for line in said if line.startswith(("E:", "W:", "Err:")))
 
     def download(self, candidate: Candidate, directory: Path) -> Path:
         """The upstream tarball of a candidate, checked by apt; raises ProvisioningFailure if it is gone."""
@@ -143,6 +160,28 @@ class AptMirror:
                 f"{wanted} came without an upstream tarball: {tail[-1] if tail else '?'}"
             )
         return tarballs[0]
+
+    def unpack_binaries(self, packages: Iterable[Candidate], root: Path) -> None:
+        """The files of binary packages of the index that was read last, checked by apt, below `root`."""
+        wanted = [f"{candidate.package}={candidate.version}" for candidate in packages]
+        debs = root.with_name(root.name + "-debs")
+        debs.mkdir(parents=True)
+        self._progress.step(f"downloading {' '.join(wanted)}")
+        self._run(["apt-get", "download", *wanted], cwd=debs, must=True)
+        files = sorted(debs.glob("*.deb"))
+        if len(files) != len(wanted):
+            raise ProvisioningFailure(f"apt-get download gave {len(files)} of {len(wanted)} packages")
+        for file in files:
+            unpacked = run_logged(
+                ["dpkg-deb", "--extract", os.fspath(file), os.fspath(root)],
+                cwd=debs,
+                log=self._log,
+                progress=self._progress,
+                timeout_s=APT_TIMEOUT_S,
+                kept_fds=self._kept_fds,
+            )
+            if unpacked.status != 0:
+                raise ProvisioningFailure(f"{file.name} cannot be unpacked: {' '.join(unpacked.tail[-1:])}")
 
     def _run(self, command: list[str], *, cwd: Path | None = None, must: bool = False) -> tuple[str, ...]:
         program, *arguments = command
@@ -183,8 +222,14 @@ def apt_configuration(home: Path, *, as_root: bool) -> str:
         "#clear APT::Update::Pre-Invoke;",
         "#clear APT::Update::Post-Invoke;",
         "#clear APT::Update::Post-Invoke-Success;",
-        # Indexes for software centres: not wanted here.
+        # Indexes for software centres and of file names: not wanted here, only the packages themselves.
         "#clear Acquire::IndexTargets::deb;",
+        'Acquire::IndexTargets::deb::Packages::MetaKey "$(COMPONENT)/binary-$(ARCHITECTURE)/Packages";',
+        'Acquire::IndexTargets::deb::Packages::flatMetaKey "Packages";',
+        'Acquire::IndexTargets::deb::Packages::ShortDescription "Packages";',
+        'Acquire::IndexTargets::deb::Packages::Description "$(RELEASE) $(ARCHITECTURE) Packages";',
+        'Acquire::IndexTargets::deb::Packages::flatDescription "$(RELEASE) Packages";',
+        'Acquire::IndexTargets::deb::Packages::Optional "false";',
     ]
     if as_root:
         # apt would drop to the user _apt, who may not enter root's cache directory.
@@ -213,4 +258,4 @@ def candidate_order(mirror: AptMirror, series: str, suites: Iterable[str]) -> It
 def require_apt() -> None:
     """Raises ProvisioningFailure where apt is not there."""
     if shutil.which("apt-get") is None or shutil.which("apt-cache") is None:
-        raise ProvisioningFailure("apt-get is not on PATH, so no source package can be had", _ANOTHER_WAY)
+        raise ProvisioningFailure("apt-get is not on PATH, so no package can be had", _ANOTHER_WAY)
