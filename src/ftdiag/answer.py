@@ -7,12 +7,22 @@ why there are no more of them. Also the words for lines, locks and shares that t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from ftdiag import units
-from ftdiag.model import Confidence, Finding, Frame, LockMetrics, Severity, Snapshot, Stack, ThreadState
+from ftdiag.model import (
+    Confidence,
+    Finding,
+    Frame,
+    LockMetrics,
+    Severity,
+    Snapshot,
+    Stack,
+    ThreadMetrics,
+    ThreadState,
+)
 
 Shown = Callable[[str], str]
 """What a text that the target chose is shown as: escaped and bounded, or itself if the painter does that."""
@@ -77,6 +87,9 @@ def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
     scope = f"{metrics.on_cpu_cores:.1f} cores on CPU"
     if metrics.capacity_cores is not None:
         scope = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
+    halted = _halted_now(snapshot, shown)
+    if halted is not None:
+        return Answer(scope, halted)
     # A finding that matters is the answer: it knows more than the sums of states do.
     finding = costliest(snapshot)
     if finding is not None:
@@ -152,6 +165,29 @@ def _by(names: Mapping[str, float]) -> str:
     if names[most] >= MOSTLY_SHARE * sum(names.values()):
         return f"mostly by {most}"
     return f"by {len(names)} threads in turn"
+
+
+# --- who keeps it from running ---------------------------------------------------------------------------
+
+
+def _halted_now(snapshot: Snapshot, shown: Shown) -> str | None:
+    """What keeps the whole program from running at the end of the range; `None` if nothing does."""
+    seen = [thread for thread in snapshot.threads if thread.latest_state is not None]
+    if not seen or any(thread.latest_state is not ThreadState.HALTED for thread in seen):
+        return None
+    halted_ns = sum(thread.states_ns.get(ThreadState.HALTED, 0.0) for thread in seen)
+    share = share_words(halted_ns, _alive_ns(snapshot))
+    return f"the program is {shown(halt_words(seen))}: {share} of all thread-time."
+
+
+def halt_words(threads: Iterable[ThreadMetrics]) -> str:
+    """What kept these threads from running for longest: "stopped by a signal (T; kill -CONT 4711)"."""
+    spent: dict[str, float] = {}
+    for thread in threads:
+        for wait, time in thread.waits:
+            if wait.syscall is None and wait.lock is None and wait.detail is not None:
+                spent[wait.detail] = spent.get(wait.detail, 0.0) + time
+    return max(spent, key=lambda words: spent[words], default="halted from outside")
 
 
 # --- causes without a finding --------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from ftdiag.analysis import (
     accounting,
     allocations,
     efficiency,
+    halts,
     hotspots,
     locks,
     memory,
@@ -32,7 +33,7 @@ from ftdiag.analysis import (
     timeline,
 )
 from ftdiag.analysis.accounting import ThreadTime
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
+from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, largest_first
 from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.standing import StandingLook
@@ -182,7 +183,8 @@ class Session:
         first, last = self._positions(t0_ns, t1_ns)
         self._looks += 1
         self._forget_unused()
-        return self._diagnosed(self._assembled(first, last, self._usable_digests(first, last)), last)
+        digests = self._usable_digests(first, last)
+        return self._diagnosed(self._assembled(first, last, digests), first, last, digests)
 
     def last(self, length_ns: int) -> Snapshot:
         """The last `length_ns` of the recording."""
@@ -522,8 +524,43 @@ class Session:
             each for each in self._recording.intrusions if each.begin_ns < end and each.end_ns > begin
         )
 
-    def _diagnosed(self, snapshot: Snapshot, last: int) -> Snapshot:
-        """The snapshot with what the rules say of it."""
+    def _diagnosed(self, snapshot: Snapshot, first: int, last: int, digests: list[_Digest]) -> Snapshot:
+        """The snapshot with what the rules say of it; they see the windows in which the program could run."""
+        halted = self._halted(first, last)
+        if halted.any():
+            running = self._running_digests(halted, first, last)
+            why = halts.halted_words(self._recording, self._merged_time(digests))
+            snapshot = _with_gap(snapshot, f"{why}; no finding is made of them", int(halted.sum()))
+            if not running:
+                self._found = _Found(snapshot.t0_ns, snapshot.t1_ns, {})
+                return replace(snapshot, not_applicable=_silent(f"the program was {why} all the time"))
+            judged = self._judged(self._assembled(first, last, running), last)
+            return replace(
+                snapshot,
+                findings=judged.findings,
+                not_applicable=judged.not_applicable,
+                workload=judged.workload,
+            )
+        return self._judged(snapshot, last)
+
+    def _halted(self, first: int, last: int) -> Bools:
+        """Of the windows at [first, last), those in which somebody kept the program from running."""
+        if first >= last:
+            return np.zeros(0, dtype=np.bool_)
+        return np.concatenate(
+            [halts.halted_windows(digest.course.states_ns) for digest in self._digests_of(first, last)]
+        )
+
+    def _running_digests(self, halted: Bools, first: int, last: int) -> list[_Digest]:
+        """The usable digests of a range without its halted windows."""
+        return [
+            digest
+            for begin, end in halts.ranges_without(halted.tolist(), first)
+            for digest in self._usable_digests(begin, end)
+        ]
+
+    def _judged(self, snapshot: Snapshot, last: int) -> Snapshot:
+        """The snapshot with what the rules say of all of it."""
         before = self._found
         # What was found a moment ago stays a little below its threshold; a look at another time does not.
         follows = before.t0_ns <= snapshot.t1_ns and snapshot.t0_ns < before.t1_ns <= snapshot.t1_ns
@@ -639,6 +676,16 @@ _OF_EFFICIENCY: Final = (
 """Figures that a range with an instrument attached all the time does not have."""
 _LOOKS_AT_ALLOCATIONS: Final = ("allocation-churn",)
 """Rules that a capture is made for."""
+
+
+def _with_gap(snapshot: Snapshot, why: str, windows: int) -> Snapshot:
+    gaps = (*snapshot.quality.gaps, Gap("windows", why, windows))
+    return replace(snapshot, quality=replace(snapshot.quality, gaps=gaps))
+
+
+def _silent(why: str) -> tuple[tuple[str, str], ...]:
+    """Every rule with the reason why none has anything to say."""
+    return tuple((rule.id, why) for rule in RULES)
 
 
 def _attached(intrusions: tuple[Intrusion, ...]) -> str:

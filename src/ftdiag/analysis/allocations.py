@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from ftdiag.analysis.grouping import Ints
+from ftdiag.analysis.halts import ranges_without
 from ftdiag.model import Allocations, Frame, HotLine, Intrusion, LineAllocations, Snapshot
 
 MORE_LINES: Final = 40
@@ -59,15 +60,7 @@ def quiet_ranges(
         inside = (t0_ns[first:last] < intrusion.end_ns) & (t1_ns[first:last] > intrusion.begin_ns)
         for offset in inside.nonzero()[0].tolist():
             touched[offset] = True
-    ranges: list[tuple[int, int]] = []
-    begin: int | None = None
-    for offset, loud in enumerate([*touched, True]):
-        if loud and begin is not None:
-            ranges.append((first + begin, first + offset))
-            begin = None
-        elif not loud and begin is None:
-            begin = offset
-    return ranges
+    return ranges_without(touched, first)
 
 
 def _key(frame: Frame) -> _Key:

@@ -182,7 +182,7 @@ class WaitReader:
         if function.startswith(("folio_", "filemap_", "io_schedule", "swap_", "wait_on_page")):
             return Classified(ThreadState.IO, Wait("page fault", "a page of a file or of swap"))
         if "signal_stop" in function or function.startswith(("do_freezer", "ptrace_stop")):
-            return Classified(ThreadState.UNKNOWN, Wait(None, "stopped by a signal"))
+            return Classified(ThreadState.HALTED, Wait(None, "halted from outside"))
         return Classified(ThreadState.UNKNOWN, Wait(None, f"the kernel's {function}"))
 
     def _futex(
