@@ -56,6 +56,14 @@ class TargetGone(AttachError):
     """The target ended or replaced itself (exec) while it was read."""
 
 
+class PythonNotRunning(NotPython):
+    """There is a CPython in the process, but no interpreter: not started yet, or finalised."""
+
+
+class BudgetSpent(AttachError):
+    """Reading the target would cost more than a look may: it is damaged, or made to be."""
+
+
 class MemoryReadError(FtdiagError):
     """A read of the target's memory failed: the address is not mapped (any more)."""
 

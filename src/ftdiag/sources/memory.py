@@ -1,8 +1,9 @@
 """Reading another process's memory and the files mapped into it, without stopping it.
 
-In: a pid, addresses. Out: bytes, mappings, addresses of ELF sections.
+In: a pid, addresses. Out: bytes, mappings, open files.
 Reads go through process_vm_readv(2), many at a time; nothing is ever written. What is read is hostile:
-sizes are bounded here, contents are validated by the callers.
+sizes are bounded here and, where a `Budget` is given, all of them together; contents are validated by the
+callers.
 """
 
 from __future__ import annotations
@@ -10,25 +11,33 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import SymbolTableSection
-
-from ftdiag.errors import MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
+from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.opening import open_plain
+from ftdiag.sources.budget import Budget
 
 MAX_IOVECS: Final = 1024
 """IOV_MAX of Linux: remote ranges in one process_vm_readv call."""
 MAX_READ_BYTES: Final = 16 << 20
 """Longest single read that is ever attempted; a hostile length never allocates more."""
-MAX_MAPPINGS: Final = 1_000_000
-"""Lines of /proc/PID/maps that are read."""
+MAX_MAPS_BYTES: Final = 128 << 20
+"""Longest /proc/PID/maps that is read: more than a million mappings."""
+_MAPS_PIECE_BYTES: Final = 1 << 20
+# fs/proc/task_mmu.c, show_map_vma: a file's name follows as it is, with only line feeds escaped.
+_ANY_MAPPING: Final = re.compile(
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) (\S{4}) ([0-9a-f]{1,16}) (\S{1,20}) (\d{1,20}) *([^\n]*)$",
+    re.MULTILINE,
+)
+_FILE_MAPPING: Final = re.compile(
+    rb"^([0-9a-f]{1,16})-([0-9a-f]{1,16}) (\S{4}) ([0-9a-f]{1,16}) (\S{1,20}) ([1-9]\d{0,19}) +(/[^\n]*)$",
+    re.MULTILINE,
+)
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _process_vm_readv: Final = _libc.process_vm_readv
@@ -45,7 +54,8 @@ _process_vm_readv.argtypes = [
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One line of /proc/PID/maps. `path` is "" for anonymous memory."""
+    """One line of /proc/PID/maps. `path` is "" for anonymous memory; of a file it is whatever that is called:
+    any byte but a line feed, as surrogate escapes where it is not UTF-8. `device` as the kernel writes it."""
 
     start: int
     end: int
@@ -53,6 +63,7 @@ class Mapping:
     offset: int
     inode: int
     path: str
+    device: str = ""
 
     @property
     def size(self) -> int:
@@ -93,11 +104,13 @@ class ReadAlong:
 class RemoteMemory:
     """The memory of one process, read only.
 
-    Not thread-safe: the buffers of batched reads are reused.
+    Not thread-safe: the buffers of batched reads are reused. With a `budget` every read counts, and raises
+    BudgetSpent when there was enough.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, budget: Budget | None = None) -> None:
         self.pid = pid
+        self.budget = budget
         self._buffer = bytearray(1 << 16)
         self._buffer_address = _address_of(self._buffer)
 
@@ -109,6 +122,8 @@ class RemoteMemory:
         """
         if size <= 0 or size > MAX_READ_BYTES or address <= 0 or address + size > 1 << 63:
             raise MemoryReadError(f"refusing to read {size} bytes at {address:#x}")
+        if self.budget is not None:
+            self.budget.take(size)
         self._reserve(size)
         if self._transfer(array("Q", (address, size)), 1, size) != size:
             raise MemoryReadError(f"cannot read {size} bytes at {address:#x} of process {self.pid}")
@@ -152,6 +167,8 @@ class RemoteMemory:
             for index in usable:
                 vectors.extend(ranges[index])
                 total += ranges[index][1]
+            if self.budget is not None:
+                self.budget.take(total)
             self._reserve(total)
             got = self._transfer(vectors, len(usable), total)
             view = memoryview(self._buffer)
@@ -175,6 +192,8 @@ class RemoteMemory:
         """
         if count > MAX_IOVECS:
             raise ValueError("too many ranges for one call")
+        if self.budget is not None:
+            self.budget.take(total)
         self._reserve(total)
         if self._transfer(vectors, count, total) != total:
             return None
@@ -207,30 +226,43 @@ def _address_of(buffer: bytearray) -> int:
     return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
 
 
-def read_mappings(pid: int) -> list[Mapping]:
-    """Return the memory mappings of `pid`, in address order.
+def read_mappings(pid: int, budget: Budget | None = None, *, files_only: bool = False) -> list[Mapping]:
+    """Return the memory mappings of `pid`, in address order; `files_only` leaves out anonymous ones.
 
-    Raises NoSuchProcess, PermissionRefused. A zombie or kernel thread has none.
+    Raises NoSuchProcess, PermissionRefused, BudgetSpent. A zombie or kernel thread has none.
     """
-    return list(_iterate_mappings(pid))
+    return parse_mappings(_maps_of(pid, budget), files_only=files_only)
 
 
-def _iterate_mappings(pid: int) -> Iterator[Mapping]:
+def parse_mappings(text: bytes, *, files_only: bool = False) -> list[Mapping]:
+    """The mappings of a /proc/PID/maps text. A line of another form is left out."""
+    pattern = _FILE_MAPPING if files_only else _ANY_MAPPING
+    return [
+        Mapping(
+            int(start, 16),
+            int(end, 16),
+            permissions.decode("ascii", "replace"),
+            int(offset, 16),
+            int(inode),
+            os.fsdecode(path),
+            device.decode("ascii", "replace"),
+        )
+        for start, end, permissions, offset, device, inode, path in pattern.findall(text)
+    ]
+
+
+def _maps_of(pid: int, budget: Budget | None) -> bytes:
+    text = bytearray()
     try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
-            for number, line in enumerate(lines):
-                if number >= MAX_MAPPINGS:
-                    return
-                fields = line.rstrip("\n").split(None, 5)
-                start, end = fields[0].split("-")
-                yield Mapping(
-                    int(start, 16),
-                    int(end, 16),
-                    fields[1],
-                    int(fields[2], 16),
-                    int(fields[4]),
-                    fields[5] if len(fields) > 5 else "",
-                )
+        with open(f"/proc/{pid}/maps", "rb", buffering=0) as stream:
+            while piece := stream.read(_MAPS_PIECE_BYTES):
+                text += piece
+                if budget is not None:
+                    budget.take(len(piece))
+                if len(text) > MAX_MAPS_BYTES:
+                    raise BudgetSpent(
+                        f"process {pid} has more mappings than are read ({MAX_MAPS_BYTES >> 20} MiB of text)"
+                    )
     except (FileNotFoundError, ProcessLookupError):
         raise NoSuchProcess(
             f"there is no process {pid}", "ftdiag list   shows the Python processes"
@@ -240,6 +272,9 @@ def _iterate_mappings(pid: int) -> Iterator[Mapping]:
             f"the kernel refuses to show the memory map of process {pid}",
             f"ftdiag doctor {pid}   says which permission is missing and how to give it",
         ) from None
+    except OSError as error:
+        raise MemoryReadError(f"cannot read the memory map of process {pid}: {error.strerror}") from None
+    return bytes(text)
 
 
 DELETED_SUFFIX: Final = " (deleted)"
@@ -268,64 +303,6 @@ def open_mapped_file(pid: int, mapping: Mapping) -> int:
             error = problem
     assert error is not None
     raise error
-
-
-@dataclass(frozen=True, slots=True)
-class ElfImage:
-    """What is needed of an ELF file to find things of it in memory. Addresses are virtual (unrelocated)."""
-
-    machine: str
-    first_load_address: int
-    sections: dict[str, tuple[int, int]]
-    """Section name -> (virtual address, size)."""
-
-
-_ELF_ERRORS: Final = (
-    ELFError,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    UnicodeDecodeError,
-    AttributeError,
-    TypeError,
-)
-"""What pyelftools raises on truncated or hostile headers."""
-
-
-def exported_symbol(descriptor: int, name: str) -> tuple[int, int] | None:
-    """Offset from the file's first load address, and size, of a symbol in `.dynsym`; `None` if not there."""
-    try:
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
-            elf = ELFFile(stream)
-            first = min(segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")) & ~0xFFF
-            section = elf.get_section_by_name(".dynsym")
-            if not isinstance(section, SymbolTableSection):
-                return None
-            found = section.get_symbol_by_name(name)
-            if not found:
-                return None
-            return int(found[0]["st_value"]) - first, int(found[0]["st_size"])
-    except _ELF_ERRORS:
-        return None
-
-
-def read_elf_image(descriptor: int) -> ElfImage | None:
-    """Read the ELF headers of an open file; `None` if it is not a usable ELF file."""
-    try:
-        with os.fdopen(os.dup(descriptor), "rb") as stream:
-            elf = ELFFile(stream)
-            loads = [segment["p_vaddr"] for segment in elf.iter_segments("PT_LOAD")]
-            sections = {
-                section.name: (int(section["sh_addr"]), int(section["sh_size"]))
-                for section in elf.iter_sections()
-                if section["sh_addr"]
-            }
-            if not loads:
-                return None
-            return ElfImage(str(elf["e_machine"]), min(loads) & ~0xFFF, sections)
-    except _ELF_ERRORS:
-        return None
 
 
 def path_in_target(pid: int, path: str) -> Path:

@@ -543,11 +543,11 @@ def _read_error(path: str) -> int:
 def _try_reading(pid: int) -> int:
     """Read eight bytes of the process; 0 if that works, else the errno (ENODATA: it has no memory)."""
     try:
-        with open(f"/proc/{pid}/maps", encoding="utf-8", errors="surrogateescape") as lines:
+        with open(f"/proc/{pid}/maps", "rb") as lines:  # a name may have any byte but a line feed
             starts = [
-                int(line.split("-", 1)[0], 16)
+                int(line.split(b"-", 1)[0], 16)
                 for line, _ in zip(lines, range(64), strict=False)
-                if " r" in line[:64]
+                if b" r" in line[:64]
             ]
     except OSError as error:
         return errno.EPERM if error.errno == errno.EACCES else error.errno or errno.EIO

@@ -1,18 +1,31 @@
 """Finding the CPython runtime in a process: which Python it is and where `_PyRuntime` lies.
 
 In: a pid. Out: a `Runtime` (address, layout, which file), or an error that says what the process is instead.
-Works for executables and libpython builds, stripped or not, deleted files, other mount namespaces.
+Works for executables of any name and libpython builds, stripped or not, deleted files, other mount
+namespaces, programs that embed Python or are started through the dynamic loader. Where a process has several
+`_PyRuntime`s (a libpython that was loaded beside the running one), the one whose interpreters have threads
+is taken. All that is read counts against one `Budget`.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import re
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from ftdiag.errors import MemoryReadError, NotPython, UnsupportedPython
+from ftdiag.errors import (
+    MemoryReadError,
+    NotPython,
+    PythonNotRunning,
+    UnsupportedPython,
+)
+from ftdiag.sources.budget import Budget
+from ftdiag.sources.elf import FileSource, exported, read_elf
 from ftdiag.sources.layouts import (
     COOKIE,
     DEBUG_OFFSETS_BYTES,
@@ -26,9 +39,7 @@ from ftdiag.sources.memory import (
     DELETED_SUFFIX,
     Mapping,
     RemoteMemory,
-    exported_symbol,
     open_mapped_file,
-    read_elf_image,
     read_mappings,
 )
 
@@ -36,9 +47,31 @@ RUNTIME_SECTION: Final = ".PyRuntime"
 """ELF section that holds `_PyRuntime` (GENERATE_DEBUG_SECTION in CPython)."""
 RUNTIME_SYMBOL: Final = "_PyRuntime"
 MAX_SCANNED_BYTES: Final = 256 << 20
-"""Writable file mappings searched for the cookie when no section names it."""
+"""Writable file mappings of one process that are searched for the cookie when no section names it."""
+SCANNED_PIECE_BYTES: Final = 1 << 20
+MAX_COOKIES: Final = 64
+"""Places of one process that look like the beginning of `_Py_DebugOffsets` and are looked at."""
+MAX_IMAGES: Final = 4096
+"""Mapped files of one process whose sections are looked at."""
+MAX_INTERPRETERS: Final = 256
+"""Interpreters that are asked whether they have a thread."""
 _PYTHON_FILE: Final = re.compile(r"(?:lib)?python(\d)\.(\d+)([a-z]*)(?:\.so[.\d]*|-[\w.-]+)?$")
 _LIBPYTHON: Final = re.compile(r"libpython3[\w.]*\.so[.\d]*$")
+_HEADER: Final = re.compile(re.escape(COOKIE) + rb".{4}\0{4}[\0\1]\0{7}", re.DOTALL)
+"""Cookie, version, free_threaded: so a mapping full of cookies costs no more than one without."""
+_BEFORE_HEAD: Final = 24
+"""struct _PyRuntimeState has `_finalizing`, `_finalizing_id`, then struct pyinterpreters {mutex, head, main,
+next_id} (Include/internal/pycore_runtime.h in 3.13, pycore_runtime_structs.h from 3.14)."""
+_AFTER_HEAD: Final = 24
+_IS_UNKNOWN, _IS_KNOWN, _HAS_INTERPRETER, _HAS_THREAD = range(4)
+
+
+class RuntimeState(enum.Enum):
+    """Whether there is a Python to look at. The values are the words for it."""
+
+    RUNNING = "running"
+    NOT_STARTED = "not started yet"
+    FINALIZED = "finalised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,46 +95,150 @@ class RuntimeHeader:
     image_base: int
 
 
-def find_runtime(pid: int, memory: RemoteMemory) -> Runtime:
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """A mapped file: its first mapping, and those that are writable."""
+
+    first: Mapping
+    writable: tuple[Mapping, ...]
+
+    @property
+    def name(self) -> str:
+        return self.first.path.removesuffix(DELETED_SUFFIX).rsplit("/", 1)[-1]
+
+
+class KnownImages:
+    """Where the runtime lies in files that were looked at, for looks at many processes in one go.
+
+    A file is known by the device and inode that the kernel shows in maps, so this is for a moment only.
+    """
+
+    MAX: Final = 65_536
+
+    def __init__(self) -> None:
+        self._offsets: dict[tuple[str, int, str], int | None] = {}
+
+    def key(self, mapping: Mapping) -> tuple[str, int, str]:
+        """What a mapped file is known by."""
+        return mapping.device, mapping.inode, mapping.path
+
+    def get(self, mapping: Mapping) -> int | None:
+        """Offset of the section from the file's first load address, `None` without one. Raises KeyError."""
+        return self._offsets[self.key(mapping)]
+
+    def put(self, mapping: Mapping, offset: int | None) -> None:
+        """Remember it."""
+        if len(self._offsets) >= self.MAX:
+            self._offsets.clear()
+        self._offsets[self.key(mapping)] = offset
+
+
+def find_runtime(pid: int, memory: RemoteMemory, known: KnownImages | None = None) -> Runtime:
     """Find the runtime of `pid` and its layout.
 
-    Raises NotPython, UnsupportedPython, NoSuchProcess, PermissionRefused, TargetGone.
+    Raises NotPython, PythonNotRunning, UnsupportedPython, NoSuchProcess, PermissionRefused, TargetGone,
+    BudgetSpent, MemoryReadError.
     """
-    header = find_runtime_header(pid, memory)
-    layout = parse_layout(memory.read_up_to(header.address, DEBUG_OFFSETS_BYTES))
-    return Runtime(header.address, layout, header.image, header.image_base)
+    with _budgeted(pid, memory):
+        runtime = runtime_of(find_runtime_header(pid, memory, known), memory)
+        state = runtime_state(memory, runtime)
+    if state is not RuntimeState.RUNNING:
+        raise not_running(pid, str(runtime.layout.version), state)
+    return runtime
 
 
-def find_runtime_header(pid: int, memory: RemoteMemory) -> RuntimeHeader:
-    """Find `_PyRuntime` without judging its version. Raises like `find_runtime`."""
-    mappings = read_mappings(pid)
-    executable = _link(f"/proc/{pid}/exe")
-    if not mappings:
-        raise NotPython(f"process {pid} has no memory of its own: a kernel thread or a zombie")
-    images = _candidate_images(mappings, executable)
-    for image in images:
-        header = _from_section(pid, memory, image) or _from_cookie(memory, mappings, image)
-        if header is not None:
-            return header
-    old = _old_python(mappings, executable)
-    if old is not None:
-        raise UnsupportedPython(
-            f"process {pid} runs Python {old}; ftdiag reads CPython 3.13 and later",
-            f"py-spy dump --pid {pid}   shows its stacks",
+def not_running(pid: int, version: str, state: RuntimeState) -> PythonNotRunning:
+    """The error for a process whose Python is there, but not running."""
+    if state is RuntimeState.NOT_STARTED:
+        return PythonNotRunning(
+            f"process {pid} has CPython {version} in it, which is not started yet: no interpreter was made",
+            f"ftdiag attach {pid}   once it runs Python code",
         )
-    for image in _writable_images(mappings, images):
-        header = _from_cookie(memory, mappings, image)
-        if header is not None:
-            return header
-    raise NotPython(
-        f"process {pid} ({executable or 'unknown executable'}) is not a CPython process",
+    return PythonNotRunning(
+        f"process {pid} has CPython {version} in it, which was finalised: no interpreter is left",
         "ftdiag list   shows the Python processes",
     )
 
 
+def runtime_of(header: RuntimeHeader, memory: RemoteMemory) -> Runtime:
+    """The runtime with its layout. Raises UnsupportedPython, MemoryReadError, TargetGone, BudgetSpent."""
+    layout = parse_layout(memory.read_up_to(header.address, DEBUG_OFFSETS_BYTES))
+    return Runtime(header.address, layout, header.image, header.image_base)
+
+
+def runtime_state(memory: RemoteMemory, runtime: Runtime) -> RuntimeState:
+    """Whether the runtime has an interpreter, or why not.
+
+    Before Py_Initialize `next_id` is -1 (_PyRuntimeState_INIT) or 0 and no finalising thread is named; after
+    Py_FinalizeEx the one that finalised stays named, and `next_id` was counted up. Raises MemoryReadError,
+    TargetGone.
+    """
+    head_at = runtime.address + runtime.layout.runtime_interpreters_head
+    data = memory.read(head_at - _BEFORE_HEAD, _BEFORE_HEAD + _AFTER_HEAD)
+    finalizing, _, _, head, _, next_id = struct.unpack("<QQQQQq", data)
+    if head:
+        return RuntimeState.RUNNING
+    return RuntimeState.FINALIZED if finalizing or next_id > 0 else RuntimeState.NOT_STARTED
+
+
+def find_runtime_header(pid: int, memory: RemoteMemory, known: KnownImages | None = None) -> RuntimeHeader:
+    """Find `_PyRuntime` without judging its version. Raises like `find_runtime`."""
+    with _budgeted(pid, memory) as budget:
+        return _find_header(pid, memory, budget, known or KnownImages())
+
+
+def _find_header(pid: int, memory: RemoteMemory, budget: Budget, known: KnownImages) -> RuntimeHeader:
+    mappings = read_mappings(pid, budget, files_only=True)
+    executable = _link(f"/proc/{pid}/exe")
+    if not mappings and not read_mappings(pid, budget):
+        raise NotPython(f"process {pid} has no memory of its own: a kernel thread or a zombie")
+    images = _images(mappings, executable)
+    found = _by_section(pid, memory, images, budget, known)
+    likely = [image for image in images if _is_likely(image, executable)]
+    if not found:
+        found = list(_by_cookie(memory, likely))
+    best = max(found, key=lambda header: _liveliness(memory, header), default=None)
+    old = _old_python(mappings, executable)
+    if old is not None and (best is None or _liveliness(memory, best) < _HAS_INTERPRETER):
+        raise UnsupportedPython(
+            f"process {pid} runs Python {old}; ftdiag reads CPython 3.13 and later",
+            f"py-spy dump --pid {pid}   shows its stacks",
+        )
+    if best is None:
+        best = next(_by_cookie(memory, [image for image in images if image not in likely]), None)
+    if best is None:
+        raise NotPython(
+            f"process {pid} ({executable or 'unknown executable'}) is not a CPython process",
+            "ftdiag list   shows the Python processes",
+        )
+    return best
+
+
+def has_runtime_section(pid: int, budget: Budget, known: KnownImages) -> bool:
+    """Whether a file of the process has a `.PyRuntime`, whatever it is called: without reading its memory.
+
+    Raises NoSuchProcess, PermissionRefused, BudgetSpent.
+    """
+    images = _images(read_mappings(pid, budget, files_only=True), _link(f"/proc/{pid}/exe"))
+    return any(_section_offset(pid, image, budget, known) is not None for image in images)
+
+
+@contextmanager
+def _budgeted(pid: int, memory: RemoteMemory) -> Iterator[Budget]:
+    """Have the memory's reads count; with a budget of a look's size where the caller set none."""
+    if memory.budget is not None:
+        yield memory.budget
+        return
+    memory.budget = Budget(pid)
+    try:
+        yield memory.budget
+    finally:
+        memory.budget = None
+
+
 def old_python(pid: int) -> str | None:
     """ "3.11" for a process that runs a Python without _Py_DebugOffsets, by the names of its files."""
-    return _old_python(read_mappings(pid), _link(f"/proc/{pid}/exe"))
+    return _old_python(read_mappings(pid, Budget(pid), files_only=True), _link(f"/proc/{pid}/exe"))
 
 
 def static_memory(pid: int) -> tuple[int, int]:
@@ -109,18 +246,22 @@ def static_memory(pid: int) -> tuple[int, int]:
 
     Every CPython from 3.7 on exports the symbol; its size is in the table of symbols.
     """
-    mappings = read_mappings(pid)
-    for image in _candidate_images(mappings, _link(f"/proc/{pid}/exe")):
-        try:
-            descriptor = open_mapped_file(pid, image)
-        except OSError:
+    budget = Budget(pid)
+    executable = _link(f"/proc/{pid}/exe")
+    for image in _images(read_mappings(pid, budget, files_only=True), executable):
+        if not _is_likely(image, executable):
+            continue
+        descriptor = _opened(pid, image.first)
+        if descriptor is None:
             continue
         try:
-            found = exported_symbol(descriptor, RUNTIME_SYMBOL)
+            source = FileSource(descriptor, budget)
+            elf = read_elf(source)
+            found = None if elf is None else exported(source, elf, RUNTIME_SYMBOL)
         finally:
             os.close(descriptor)
         if found is not None:
-            begin = image.start - image.offset + found[0]
+            begin = image.first.start - image.first.offset + found[0]
             return begin, begin + found[1]
     return 0, 0
 
@@ -132,70 +273,95 @@ def _link(path: str) -> str | None:
         return None
 
 
-def _candidate_images(mappings: list[Mapping], executable: str | None) -> list[Mapping]:
-    """First mapping of each file that usually holds the runtime: libpython, then the executable."""
-    first: dict[str, Mapping] = {}
+def _images(mappings: list[Mapping], executable: str | None) -> list[_Image]:
+    """The mapped files that have writable memory, as a runtime must; the likeliest first."""
+    first: dict[tuple[str, int], Mapping] = {}
+    writable: dict[tuple[str, int], list[Mapping]] = {}
     for mapping in mappings:
-        if mapping.is_file and mapping.path not in first:
-            first[mapping.path] = mapping
-    libraries = [
-        mapping
-        for path, mapping in first.items()
-        if _LIBPYTHON.search(path.removesuffix(DELETED_SUFFIX).rsplit("/", 1)[-1])
+        key = (mapping.path, mapping.inode)
+        first.setdefault(key, mapping)
+        if "w" in mapping.permissions:
+            writable.setdefault(key, []).append(mapping)
+    images = [
+        _Image(mapping, tuple(writable.get(key, ())))
+        for key, mapping in first.items()
+        if key in writable or mapping.path == executable
     ]
-    program = first.get(executable) if executable else None
-    return libraries + ([program] if program is not None else [])
+    images.sort(key=lambda image: (not _LIBPYTHON.search(image.name), image.first.path != executable))
+    return images[:MAX_IMAGES]
 
 
-def _writable_images(mappings: list[Mapping], done: list[Mapping]) -> Iterator[Mapping]:
-    """First mapping of every other file with a writable mapping, as long as they are not too big."""
-    seen = {mapping.path for mapping in done}
-    budget = MAX_SCANNED_BYTES
-    first: dict[str, Mapping] = {}
-    for mapping in mappings:
-        if not mapping.is_file:
-            continue
-        first.setdefault(mapping.path, mapping)
-        if "w" in mapping.permissions and mapping.path not in seen:
-            seen.add(mapping.path)
-            budget -= mapping.size
-            if budget < 0:
-                return
-            yield first[mapping.path]
+def _is_likely(image: _Image, executable: str | None) -> bool:
+    """Whether this is where a runtime usually is: the executable, a libpython."""
+    return image.first.path == executable or _LIBPYTHON.search(image.name) is not None
 
 
-def _from_section(pid: int, memory: RemoteMemory, image: Mapping) -> RuntimeHeader | None:
+def _opened(pid: int, mapping: Mapping) -> int | None:
+    """A descriptor of the regular file that is mapped; `None` if there is none that can be opened."""
     try:
-        descriptor = open_mapped_file(pid, image)
+        return open_mapped_file(pid, mapping)
     except OSError:
         return None
+
+
+def _section_offset(pid: int, image: _Image, budget: Budget, known: KnownImages) -> int | None:
+    """How far behind the file's first load address its runtime section lies; `None` if it has none."""
     try:
-        elf = read_elf_image(descriptor)
+        return known.get(image.first)
+    except KeyError:
+        pass
+    descriptor = _opened(pid, image.first)
+    if descriptor is None:
+        return None  # another process may be let
+    try:
+        elf = read_elf(FileSource(descriptor, budget))
     finally:
         os.close(descriptor)
-    if elf is None or RUNTIME_SECTION not in elf.sections:
-        return None
-    address = image.start - image.offset - elf.first_load_address + elf.sections[RUNTIME_SECTION][0]
-    return _header_at(memory, address, image)
+    section = None if elf is None else elf.section(RUNTIME_SECTION)
+    offset = None if elf is None or section is None else section.address - elf.first_load_address
+    known.put(image.first, offset)
+    return offset
 
 
-def _from_cookie(memory: RemoteMemory, mappings: list[Mapping], image: Mapping) -> RuntimeHeader | None:
-    """Search the writable data for the cookie: for files that cannot be opened or have no sections."""
-    for mapping in mappings:
-        if mapping.path != image.path or "w" not in mapping.permissions or mapping.size > MAX_SCANNED_BYTES:
+def _by_section(
+    pid: int, memory: RemoteMemory, images: list[_Image], budget: Budget, known: KnownImages
+) -> list[RuntimeHeader]:
+    """The runtimes that sections name."""
+    found = []
+    for image in images:
+        offset = _section_offset(pid, image, budget, known)
+        if offset is None:
             continue
-        for start in range(mapping.start, mapping.end, 1 << 20):
-            try:
-                data = memory.read(start, min(1 << 20, mapping.end - start))
-            except MemoryReadError:
-                continue
-            place = data.find(COOKIE)
-            while place >= 0:
-                header = _header_at(memory, start + place, image) if place % 8 == 0 else None
-                if header is not None:
-                    return header
-                place = data.find(COOKIE, place + 1)
-    return None
+        header = _header_at(memory, image.first.start - image.first.offset + offset, image.first)
+        if header is not None:
+            found.append(header)
+    return found
+
+
+def _by_cookie(memory: RemoteMemory, images: list[_Image]) -> Iterator[RuntimeHeader]:
+    """Runtimes found by their first bytes in writable data: for files that cannot be opened, or have no
+    sections. The bounds are of all files together."""
+    left_bytes, left_places = MAX_SCANNED_BYTES, MAX_COOKIES
+    for image in images:
+        for mapping in image.writable:
+            for start in range(mapping.start, mapping.end, SCANNED_PIECE_BYTES):
+                size = min(SCANNED_PIECE_BYTES, mapping.end - start)
+                left_bytes -= size
+                if left_bytes < 0:
+                    return
+                try:
+                    data = memory.read(start, size)
+                except MemoryReadError:
+                    continue
+                for place in _HEADER.finditer(data):
+                    if place.start() % 8:
+                        continue
+                    left_places -= 1
+                    if left_places < 0:
+                        return
+                    header = _header_at(memory, start + place.start(), image.first)
+                    if header is not None:
+                        yield header
 
 
 def _header_at(memory: RemoteMemory, address: int, image: Mapping) -> RuntimeHeader | None:
@@ -206,6 +372,28 @@ def _header_at(memory: RemoteMemory, address: int, image: Mapping) -> RuntimeHea
     if parsed is None:
         return None
     return RuntimeHeader(address, parsed[0], parsed[1], image.path, image.start)
+
+
+def _liveliness(memory: RemoteMemory, header: RuntimeHeader) -> int:
+    """Of several runtimes of a process the greatest is taken: one with a thread, with an interpreter, of a
+    known layout."""
+    try:
+        runtime = runtime_of(header, memory)
+        layout = runtime.layout
+        address = memory.read_word(runtime.address + layout.runtime_interpreters_head)
+        if not address:
+            return _IS_KNOWN
+        for _ in range(MAX_INTERPRETERS):
+            if memory.read_word(address + layout.interpreter_threads_head):
+                return _HAS_THREAD
+            address = memory.read_word(address + layout.interpreter_next)
+            if not address:
+                break
+    except UnsupportedPython:
+        return _IS_UNKNOWN
+    except MemoryReadError:
+        return _IS_KNOWN
+    return _HAS_INTERPRETER
 
 
 def _old_python(mappings: list[Mapping], executable: str | None) -> str | None:

@@ -23,7 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from ftdiag.sources.symbols import MAX_SEGMENTS, MAX_SYMBOLS, Image, SymbolTable
+from ftdiag.sources.elf import MAX_SEGMENTS
+from ftdiag.sources.symbols import MAX_SYMBOLS, Image, SymbolTable
 
 LEAST_SYMBOLS: Final = 20_000
 """Images with fewer functions are read again as fast."""

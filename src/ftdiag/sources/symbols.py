@@ -5,36 +5,44 @@ Files are read as the target sees them (other mount namespaces, deleted files). 
 it was stripped from the compressed .gnu_debugdata or a separate debug file (by build id, .gnu_debuglink), and
 always from .dynsym. An address beyond the extent of the symbol before it has no name: in a stripped file the
 functions between two exported ones must not be taken for the first.
-ELF files are hostile: every size, count and offset is bounded, and what is damaged is left out.
+ELF files are hostile: every size, count and offset is bounded, what is damaged is left out, and all files of
+a process together cost a bounded share of time and memory.
 """
 
 from __future__ import annotations
 
-import io
 import lzma
 import os
 import re
 import struct
+import time
 import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
-
-from ftdiag.errors import FtdiagError
+from ftdiag.errors import BudgetSpent, FtdiagError
 from ftdiag.opening import open_plain
+from ftdiag.sources.budget import Budget
+from ftdiag.sources.elf import (
+    SHF_EXECINSTR,
+    SYMBOL_BYTES,
+    BytesSource,
+    Elf,
+    FileSource,
+    Source,
+    contents,
+    read_elf,
+)
 from ftdiag.sources.memory import Mapping, open_mapped_file, read_mappings
 
-MAX_SECTIONS: Final = 4096
-MAX_SEGMENTS: Final = 256
 MAX_SYMBOLS: Final = 2_000_000
 """Entries of one symbol table that are read; python3.14t has 25,000, libtorch 500,000."""
-MAX_NAME_TABLE_BYTES: Final = 256 << 20
+MAX_NAME_TABLE_BYTES: Final = 128 << 20
 MAX_NAME_BYTES: Final = 512
 MAX_DEBUG_DATA_BYTES: Final = 64 << 20
 """Decompressed .gnu_debugdata."""
@@ -45,30 +53,23 @@ MAX_IMAGES: Final = 512
 MAX_SIZELESS_BYTES: Final = 4096
 """How far a symbol reaches that has no size (assembly) and no successor."""
 MAX_PERF_MAP_BYTES: Final = 32 << 20
+"""Of a perf map, what is read in all; it is read on where it grew, not again."""
+PERF_MAP_TAIL_BYTES: Final = 256
+"""The end of what was read: if it is still there, the file has only grown."""
 MAX_KALLSYMS_BYTES: Final = 64 << 20
+MAX_ALL_SYMBOLS: Final = 6_000_000
+"""Functions of all files of a process that are kept."""
+MAX_ALL_NAMES_BYTES: Final = 384 << 20
+IMAGE_BYTES: Final = 1 << 30
+"""Read for one file, with its debug files and their checksums."""
+IMAGE_S: Final = 5.0
+READING_CREDIT_S: Final = 10.0
+"""Time for reading files of a process that may be spent at once, as at the beginning."""
+READING_SHARE: Final = 0.02
+"""Part of a core that reading files may take in the long run; what comes too soon is read later."""
 
-_SYMBOL_BYTES: Final = 24  # Elf64_Sym: name u32, info u8, other u8, section u16, value u64, size u64
 _KERNEL_SYMBOL: Final = re.compile(rb"^([89a-f][0-9a-f]{15}) [tTwW] ([^\t\n]{1,512})", re.MULTILINE)
 _KINDS_OF_CODE: Final = frozenset({0, 2, 10})  # STT_NOTYPE (assembly), STT_FUNC, STT_GNU_IFUNC
-_SHT_NOBITS: Final = 8
-_EXECUTABLE: Final = 4  # SHF_EXECINSTR
-_ELF_ERRORS: Final = (
-    ELFError,
-    OSError,
-    ValueError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    TypeError,
-    OverflowError,
-    MemoryError,
-    AssertionError,
-    RecursionError,
-    UnicodeDecodeError,
-    struct.error,
-    lzma.LZMAError,
-)
-"""All that pyelftools and the standard library raise on damaged files."""
 
 
 class Symbol(NamedTuple):
@@ -134,6 +135,11 @@ class SymbolTable:
     def columns(self) -> tuple[array[int], array[int], array[int], bytes]:
         """Starts in order, ends, offsets of the names (one of each for a function), and the names."""
         return self._starts, self._ends, self._offsets, self._names
+
+    @property
+    def names_bytes(self) -> int:
+        """Length of the names."""
+        return len(self._names)
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -202,56 +208,53 @@ def read_image(
     debug_directories: Sequence[str] = (),
     linked_directories: Sequence[str] = (),
     store: ImageStore | None = None,
+    budget: Budget | None = None,
 ) -> Image | None:
     """Read the functions of an ELF file; `None` if it is none, or too damaged to be used.
 
     If the file has no .symtab, a separate debug file is looked for by build id in `debug_directories`, then
     by the name in its .gnu_debuglink in `linked_directories`. The `store` keeps what was
-    read for the next session.
+    read for the next session. Raises BudgetSpent.
     """
-    try:
-        elf = ELFFile(stream)
-        if elf.elfclass != 64 or not elf.little_endian or elf.num_sections() > MAX_SECTIONS:
-            return None
-        if elf.num_segments() > MAX_SEGMENTS:
-            return None
-        segments = tuple(
-            (int(segment["p_offset"]), int(segment["p_vaddr"]), int(segment["p_filesz"]))
-            for segment in elf.iter_segments("PT_LOAD")
-        )
-        machine = str(elf["e_machine"])
-    except _ELF_ERRORS:
+    source = _source_of(stream, budget)
+    elf = read_elf(source)
+    if elf is None:
         return None
-    if not segments:
-        return None
-    build_id = None if store is None else _build_id(elf)
+    build_id = None if store is None else _build_id(elf, source)
     kept = None if store is None else store.get(build_id, stream)
     if kept is not None and not kept.stripped:
         return kept
     tables = []
     complete = False
-    own = _table_of(elf, stream, ".symtab")
+    own = _table_of(elf, source, ".symtab")
     if own is not None:
         tables.append(own)
         complete = True
     else:
         found = (
-            _debug_data(elf, stream)
-            or _debug_file(elf, debug_directories)
-            or _linked_file(elf, linked_directories)
+            _debug_data(elf, source)
+            or _debug_file(elf, source, debug_directories, budget)
+            or _linked_file(elf, source, linked_directories, budget)
         )
         if found is not None:
             tables.append(found)
             complete = True
         elif kept is not None:
             return kept
-    exported = _table_of(elf, stream, ".dynsym")
+    exported = _table_of(elf, source, ".dynsym")
     if exported is not None:
         tables.append(exported)
-    image = Image(machine, _merged(tables), segments, not complete)
+    image = Image(elf.machine, _merged(tables), elf.segments, not complete)
     if store is not None:
         store.put(build_id, stream, image)
     return image
+
+
+def _source_of(stream: BinaryIO, budget: Budget | None) -> Source:
+    try:
+        return FileSource(stream.fileno(), budget)
+    except OSError:  # it has no descriptor: bytes in memory
+        return BytesSource(stream.read())
 
 
 _Table = tuple[list[tuple[int, int, int]], bytes]
@@ -271,23 +274,17 @@ def _merged(tables: list[_Table]) -> SymbolTable:
     return SymbolTable(entries, names)
 
 
-def _table_of(elf: ELFFile, stream: BinaryIO, name: str) -> _Table | None:
+def _table_of(elf: Elf, source: Source, name: str) -> _Table | None:
     """(entries, names) of a symbol section; `None` if there is none that can be read."""
-    try:
-        section = elf.get_section_by_name(name)
-        if section is None or section["sh_type"] == "SHT_NOBITS":
-            return None
-        strings = elf.get_section(section["sh_link"])
-        symbols = _bytes_of(
-            stream, section["sh_offset"], min(section["sh_size"], MAX_SYMBOLS * _SYMBOL_BYTES)
-        )
-        names = _bytes_of(stream, strings["sh_offset"], min(strings["sh_size"], MAX_NAME_TABLE_BYTES))
-        code = bytearray(0x10000)
-        for index, one in enumerate(elf.iter_sections()):
-            if one["sh_flags"] & _EXECUTABLE:
-                code[index] = 1
-    except _ELF_ERRORS:
+    section = elf.section(name)
+    if section is None or not section.in_file or section.link >= len(elf.sections):
         return None
+    symbols = contents(source, section, MAX_SYMBOLS * SYMBOL_BYTES)
+    names = contents(source, elf.sections[section.link], MAX_NAME_TABLE_BYTES)
+    code = bytearray(0x10000)
+    for index, one in enumerate(elf.sections):
+        if one.flags & SHF_EXECINSTR:
+            code[index] = 1
     return functions_in(symbols, len(names), code), names
 
 
@@ -297,10 +294,10 @@ def functions_in(
     """(address, size, offset of the name) of all functions of a symbol section's bytes.
 
     `code_sections[i]` is true if section i holds code. Works on whole columns: a Python object for each
-    symbol, as pyelftools makes it, takes a second for a Python executable.
+    symbol takes a second for a Python executable.
     """
     words = array("Q")
-    words.frombytes(symbols[: len(symbols) // _SYMBOL_BYTES * _SYMBOL_BYTES])
+    words.frombytes(symbols[: len(symbols) // SYMBOL_BYTES * SYMBOL_BYTES])
     entries = []
     for first, value, size in zip(words[0::3], words[1::3], words[2::3], strict=True):
         kind = first >> 32 & 0xF
@@ -316,105 +313,100 @@ def functions_in(
     return entries
 
 
-def _bytes_of(stream: BinaryIO, offset: int, size: int) -> bytes:
-    stream.seek(offset)
-    return stream.read(size)
-
-
-def _debug_data(elf: ELFFile, stream: BinaryIO) -> _Table | None:
+def _debug_data(elf: Elf, source: Source) -> _Table | None:
     """The compressed symbols that Fedora leaves in stripped files (.gnu_debugdata)."""
-    try:
-        section = elf.get_section_by_name(".gnu_debugdata")
-        if section is None:
-            return None
-        packed = _bytes_of(stream, section["sh_offset"], min(section["sh_size"], MAX_DEBUG_DATA_BYTES))
-        data = lzma.LZMADecompressor(memlimit=MAX_DEBUG_DATA_BYTES).decompress(packed, MAX_DEBUG_DATA_BYTES)
-        inner = io.BytesIO(data)
-        return _table_of(ELFFile(inner), inner, ".symtab")
-    except _ELF_ERRORS:
+    section = elf.section(".gnu_debugdata")
+    if section is None:
         return None
+    packed = contents(source, section, MAX_DEBUG_DATA_BYTES)
+    try:
+        data = lzma.LZMADecompressor(memlimit=MAX_DEBUG_DATA_BYTES).decompress(packed, MAX_DEBUG_DATA_BYTES)
+    except (lzma.LZMAError, MemoryError, EOFError):
+        return None
+    inner = BytesSource(data)
+    debug = read_elf(inner)
+    return None if debug is None else _table_of(debug, inner, ".symtab")
 
 
-def _debug_file(elf: ELFFile, directories: Sequence[str]) -> _Table | None:
+def _debug_file(elf: Elf, source: Source, directories: Sequence[str], budget: Budget | None) -> _Table | None:
     """The symbols of a separate debug file (packages *-dbg, *-debuginfo), found by build id."""
-    build_id = _build_id(elf)
+    build_id = _build_id(elf, source)
     if build_id is None:
         return None
     for directory in directories:
         descriptor = _open_plain(f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug")
         if descriptor is None:
             continue
-        with os.fdopen(descriptor, "rb") as stream:
-            try:
-                debug = ELFFile(stream)
-                if debug.num_sections() > MAX_SECTIONS or _build_id(debug) != build_id:
-                    continue
-            except _ELF_ERRORS:
+        try:
+            other = FileSource(descriptor, budget)
+            debug = read_elf(other)
+            if debug is None or _build_id(debug, other) != build_id:
                 continue
-            table = _table_of(debug, stream, ".symtab")
-            if table is not None:
-                return table
+            table = _table_of(debug, other, ".symtab")
+        finally:
+            os.close(descriptor)
+        if table is not None:
+            return table
     return None
 
 
-def _linked_file(elf: ELFFile, directories: Sequence[str]) -> _Table | None:
+def _linked_file(
+    elf: Elf, source: Source, directories: Sequence[str], budget: Budget | None
+) -> _Table | None:
     """The symbols of a separate debug file that .gnu_debuglink names, if it has the checksum given there.
 
     The section has a file name, padded to four bytes, and the CRC-32 of the whole file (GDB manual,
     "Debugging Information in Separate Files").
     """
-    try:
-        section = elf.get_section_by_name(".gnu_debuglink")
-        if section is None:
-            return None
-        data: bytes = section.data()[: MAX_NAME_BYTES + 8]
-        name = os.fsdecode(data[: data.index(b"\0")])
-        (checksum,) = struct.unpack_from("<I", data, len(os.fsencode(name)) + 4 & ~3)
-    except (*_ELF_ERRORS, struct.error):
+    section = elf.section(".gnu_debuglink")
+    if section is None:
         return None
-    if not name or "/" in name or name in (".", ".."):
+    data = contents(source, section, MAX_NAME_BYTES + 8)
+    end = data.find(b"\0")
+    checksum_at = end + 4 & ~3
+    if end <= 0 or len(data) < checksum_at + 4:
+        return None
+    name = os.fsdecode(data[:end])
+    (checksum,) = struct.unpack_from("<I", data, checksum_at)
+    if "/" in name or name in (".", ".."):
         return None
     for directory in directories:
         descriptor = _open_plain(f"{directory}/{name}")
         if descriptor is None:
             continue
-        with os.fdopen(descriptor, "rb") as stream:
-            if _checksum(stream) != checksum:
+        try:
+            other = FileSource(descriptor, budget)
+            if os.fstat(descriptor).st_size > MAX_LINKED_BYTES or _checksum(other) != checksum:
                 continue
-            try:
-                debug = ELFFile(stream)
-                if debug.num_sections() > MAX_SECTIONS:
-                    continue
-            except _ELF_ERRORS:
-                continue
-            table = _table_of(debug, stream, ".symtab")
-            if table is not None:
-                return table
+            debug = read_elf(other)
+            table = None if debug is None else _table_of(debug, other, ".symtab")
+        finally:
+            os.close(descriptor)
+        if table is not None:
+            return table
     return None
 
 
-def _checksum(stream: BinaryIO) -> int | None:
-    """CRC-32 of a file; `None` if it is too large to be read for that."""
-    if os.fstat(stream.fileno()).st_size > MAX_LINKED_BYTES:
-        return None
+def _checksum(source: Source) -> int:
+    """CRC-32 of a file, or of its first MAX_LINKED_BYTES."""
     value = 0
-    while chunk := stream.read(1 << 20):
-        value = zlib.crc32(chunk, value)
-    stream.seek(0)
+    for offset in range(0, MAX_LINKED_BYTES, 1 << 20):
+        piece = source.at(offset, 1 << 20)
+        if not piece:
+            break
+        value = zlib.crc32(piece, value)
     return value
 
 
-def _build_id(elf: ELFFile) -> str | None:
-    try:
-        section = elf.get_section_by_name(".note.gnu.build-id")
-        if section is None:
-            return None
-        data: bytes = section.data()[:64]
-        name_size, size, _ = struct.unpack_from("<III", data)
-        begin = 12 + (name_size + 3 & ~3)
-        value = data[begin : begin + size].hex()
-    except _ELF_ERRORS:
+def _build_id(elf: Elf, source: Source) -> str | None:
+    """The build id in hexadecimal (Elf64_Nhdr: sizes of name and description, type, both padded to 4)."""
+    section = elf.section(".note.gnu.build-id")
+    data = b"" if section is None else contents(source, section, 64)
+    if len(data) < 12:
         return None
+    name_size, size, _ = struct.unpack_from("<III", data)
+    begin = 12 + (name_size + 3 & ~3)
+    value = data[begin : begin + size].hex()
     return value if len(value) >= 8 else None
 
 
@@ -435,24 +427,28 @@ class CodeMap:
     `changes` grows by one each time the mappings turn out to be different.
     """
 
-    def __init__(self, pid: int, store: ImageStore | None = None) -> None:
+    def __init__(
+        self, pid: int, store: ImageStore | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._pid = pid
         self._store = store
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         self._images: OrderedDict[tuple[str, int], Image | None] = OrderedDict()
-        self._perf_map: SymbolTable | None = None
-        self._perf_map_stamp: tuple[int, int] | None = None
+        self._credit = ReadingCredit(clock)
+        self._perf_map = PerfMap(self._credit)
+        self._perf_map_is_old = True
         self.changes = 0
         self.reload()
 
     def reload(self) -> bool:
         """Read the mappings again; whether code was mapped or unmapped since."""
         try:
-            mappings = [mapping for mapping in read_mappings(self._pid) if "x" in mapping.permissions]
-        except (FtdiagError, OSError, ValueError, IndexError):
+            budget = Budget(self._pid)
+            mappings = [one for one in read_mappings(self._pid, budget) if "x" in one.permissions]
+        except FtdiagError:
             return False  # ended: what was known stays
-        self._perf_map = None
+        self._perf_map_is_old = True
         if not mappings or mappings == self._mappings:
             return False
         self._mappings = mappings
@@ -504,18 +500,33 @@ class CodeMap:
         if key in self._images:
             self._images.move_to_end(key)
             return self._images[key]
+        if not self._credit.left:
+            return None  # not now: it is asked for again
         image: Image | None = None
         try:
             descriptor = open_mapped_file(self._pid, mapping)
         except (OSError, ValueError):
             descriptor = -1
         if descriptor >= 0:
-            with os.fdopen(descriptor, "rb") as stream:
-                image = read_image(stream, *self._debug_directories(mapping.path), self._store)
+            with self._credit, os.fdopen(descriptor, "rb") as stream, suppress(BudgetSpent):
+                budget = Budget(self._pid, size_bytes=IMAGE_BYTES, seconds=IMAGE_S)
+                image = read_image(stream, *self._debug_directories(mapping.path), self._store, budget)
         self._images[key] = image
-        if len(self._images) > MAX_IMAGES:
-            self._images.popitem(last=False)
+        self._forget_some()
         return image
+
+    def _forget_some(self) -> None:
+        """Keep the bounds of all images together; the least recently used go first."""
+        kept = [image.symbols for image in self._images.values() if image is not None]
+        functions = sum(map(len, kept))
+        names = sum(table.names_bytes for table in kept)
+        while self._images and (
+            len(self._images) > MAX_IMAGES or functions > MAX_ALL_SYMBOLS or names > MAX_ALL_NAMES_BYTES
+        ):
+            _, image = self._images.popitem(last=False)
+            if image is not None:
+                functions -= len(image.symbols)
+                names -= image.symbols.names_bytes
 
     def _debug_directories(self, path: str) -> tuple[list[str], list[str]]:
         """Where separate debug files may lie: by build id, and by the name in a .gnu_debuglink."""
@@ -531,25 +542,100 @@ class CodeMap:
         return by_id, by_name
 
     def _jit_symbols(self) -> SymbolTable:
-        if self._perf_map is None:
-            self._perf_map = self._read_perf_map()
-        return self._perf_map
+        if self._perf_map_is_old:
+            self._perf_map_is_old = False
+            self._read_perf_map()
+        return self._perf_map.symbols
 
-    def _read_perf_map(self) -> SymbolTable:
+    def _read_perf_map(self) -> None:
         """/tmp/perf-PID.map as the target wrote it; it may have another pid in its own namespace."""
         for pid in dict.fromkeys((_namespace_pid(self._pid), self._pid)):
             descriptor = _open_plain(f"/proc/{self._pid}/root/tmp/perf-{pid}.map")
             if descriptor is not None:
-                with os.fdopen(descriptor, "rb") as stream:
-                    return parse_perf_map(stream.read(MAX_PERF_MAP_BYTES))
-        return EMPTY
+                try:
+                    self._perf_map.read_on(descriptor)
+                finally:
+                    os.close(descriptor)
+                return
+
+
+class ReadingCredit:
+    """Time that reading a target's files may take: some at once, then a share of what goes by.
+
+    A context manager that counts the time spent in it. `clock` gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._left_s = READING_CREDIT_S
+        self._seen = clock()
+        self._began = 0.0
+
+    @property
+    def left(self) -> bool:
+        """Whether something may be read now."""
+        now = self._clock()
+        self._left_s = min(READING_CREDIT_S, self._left_s + READING_SHARE * (now - self._seen))
+        self._seen = now
+        return self._left_s > 0
+
+    def __enter__(self) -> None:
+        self._began = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self._left_s -= self._clock() - self._began
+
+
+class PerfMap:
+    """The functions of a perf map, which its writer appends to: what was read is not read again."""
+
+    def __init__(self, credit: ReadingCredit) -> None:
+        self._credit = credit
+        self._file: tuple[int, int] | None = None
+        self._read_bytes = 0
+        self._tail = b""
+        self._entries: list[tuple[int, int, int]] = []
+        self._names = bytearray(b"\0")
+        self.symbols = EMPTY
+
+    def read_on(self, descriptor: int) -> None:
+        """Read what was appended to the open file; all of it if it is another, or was cut."""
+        at = os.fstat(descriptor)
+        file = (at.st_dev, at.st_ino)
+        if file != self._file or at.st_size < self._read_bytes:
+            self._file = file
+            self._begin_anew()
+        wanted = min(at.st_size, MAX_PERF_MAP_BYTES) - self._read_bytes
+        if wanted <= 0 or not self._credit.left:
+            return
+        with self._credit:
+            source = FileSource(descriptor)
+            if source.at(self._read_bytes - len(self._tail), len(self._tail)) != self._tail:
+                self._begin_anew()  # written anew, and longer than before
+                wanted = min(at.st_size, MAX_PERF_MAP_BYTES)
+            data = source.at(self._read_bytes, wanted)
+            whole_lines = data[: data.rfind(b"\n") + 1]
+            if whole_lines:
+                self._read_bytes += len(whole_lines)
+                self._tail = whole_lines[-PERF_MAP_TAIL_BYTES:]
+                _add_perf_lines(whole_lines, self._entries, self._names)
+                self.symbols = SymbolTable(self._entries, bytes(self._names))
+
+    def _begin_anew(self) -> None:
+        self._read_bytes, self._tail = 0, b""
+        self._entries, self._names, self.symbols = [], bytearray(b"\0"), EMPTY
 
 
 def parse_perf_map(data: bytes) -> SymbolTable:
     """Lines of "START SIZE name" in hexadecimal; what does not look so is left out."""
-    entries = []
+    entries: list[tuple[int, int, int]] = []
     names = bytearray(b"\0")
-    for line in data.splitlines()[:MAX_SYMBOLS]:
+    _add_perf_lines(data, entries, names)
+    return SymbolTable(entries, bytes(names))
+
+
+def _add_perf_lines(data: bytes, entries: list[tuple[int, int, int]], names: bytearray) -> None:
+    for line in data.split(b"\n"):
         fields = line.split(None, 2)
         if len(fields) != 3:
             continue
@@ -557,10 +643,9 @@ def parse_perf_map(data: bytes) -> SymbolTable:
             start, size = int(fields[0], 16), int(fields[1], 16)
         except ValueError:
             continue
-        if start > 0 and size > 0 and start + size < 1 << 63:
+        if start > 0 and size > 0 and start + size < 1 << 63 and len(entries) < MAX_SYMBOLS:
             entries.append((start, size, len(names)))
             names += fields[2][:MAX_NAME_BYTES] + b"\0"
-    return SymbolTable(entries, bytes(names))
 
 
 def _namespace_pid(pid: int) -> int:

@@ -61,7 +61,7 @@ class TestHelp:
     def test_overview_imports_no_command_and_nothing_heavy(self) -> None:
         code = (
             "import sys; from ftdiag.commands.main import main; status = main(['--help'])\n"
-            "heavy = {'numpy', 'textual', 'rich', 'elftools', 'sqlite3', 'ftdiag.commands.attach'}\n"
+            "heavy = {'numpy', 'textual', 'rich', 'sqlite3', 'ftdiag.commands.attach'}\n"
             "sys.exit(f'imported: {heavy & set(sys.modules)}' if heavy & set(sys.modules) else status)"
         )
         done = subprocess.run(

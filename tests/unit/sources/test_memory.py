@@ -5,15 +5,12 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import struct
 import subprocess
 import sys
 from array import array
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fake_process import PAGE, FakeMemory
 from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
@@ -22,7 +19,6 @@ from ftdiag.sources.memory import (
     MAX_READ_BYTES,
     RemoteMemory,
     open_mapped_file,
-    read_elf_image,
     read_mappings,
 )
 
@@ -207,80 +203,6 @@ def test_mappings_with_spaces_and_deleted_files(tmp_path: Path) -> None:
     os.close(descriptor)
     for one in maps:
         one.close()
-
-
-def test_own_executable_is_an_elf_image() -> None:
-    # GIVEN the running interpreter
-    with open("/proc/self/exe", "rb") as stream:
-        # WHEN its headers are read
-        image = read_elf_image(stream.fileno())
-
-    # THEN its sections have addresses
-    assert image is not None
-    assert ".text" in image.sections
-    assert image.machine.startswith("EM_")
-
-
-@pytest.fixture(scope="module")
-def small_elf() -> bytes:
-    """The headers of a real ELF file: its beginning with the section table moved behind it."""
-    data = Path("/proc/self/exe").resolve().read_bytes()
-    (table,) = struct.unpack_from("<Q", data, 0x28)
-    entry, count, names = struct.unpack_from("<HHH", data, 0x3A)
-    head = bytearray(data[:PAGE])
-    sections = bytearray(data[table : table + entry * count])
-    offset, size = struct.unpack_from("<QQ", sections, entry * names + 0x18)
-    head += data[offset : offset + size]
-    struct.pack_into("<Q", sections, entry * names + 0x18, PAGE)
-    struct.pack_into("<Q", head, 0x28, len(head))
-    return bytes(head + sections)
-
-
-def image_of(data: bytes, path: Path) -> object:
-    """Read it from a file."""
-    path.write_bytes(data)
-    with path.open("rb") as stream:
-        return read_elf_image(stream.fileno())
-
-
-def test_cut_and_foreign_files_are_no_images(small_elf: bytes, tmp_path: Path) -> None:
-    # GIVEN a good small image
-    assert image_of(small_elf, tmp_path / "f") is not None
-
-    # WHEN it is cut, or is something else, THEN it is refused or has fewer sections, without an error
-    for size in (0, 3, 16, 40, 63, 64, 100, 500, PAGE, len(small_elf) - 1):
-        image_of(small_elf[:size], tmp_path / "f")
-    assert image_of(b"#!/bin/sh\n", tmp_path / "f") is None
-    assert image_of(b"\x7fELF" + b"\xff" * 1000, tmp_path / "f") is None
-    os.mkfifo(tmp_path / "pipe")
-
-
-@given(damage=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=6))
-def test_damaged_headers_never_raise(
-    small_elf: bytes, tmp_path_factory: pytest.TempPathFactory, damage: list[tuple[int, int]]
-) -> None:
-    # GIVEN an ELF file with some bytes of its header and section table overwritten
-    data = bytearray(small_elf)
-    (table,) = struct.unpack_from("<Q", data, 0x28)
-    places = [*range(64), *range(table, len(data))]
-    for place, value in damage:
-        data[places[place % len(places)]] = value
-
-    # WHEN it is read, THEN it is an image or refused
-    image_of(bytes(data), tmp_path_factory.getbasetemp() / "damaged-elf")
-
-
-@pytest.mark.parametrize("entry_bytes", [0, 1, 64, 65535])
-@pytest.mark.parametrize("count", [0, 1, 65535])
-def test_endless_section_table_ends(small_elf: bytes, tmp_path: Path, entry_bytes: int, count: int) -> None:
-    # GIVEN a header that claims many sections, all at one place, and a first one of endless size
-    data = bytearray(small_elf)
-    (table,) = struct.unpack_from("<Q", data, 0x28)
-    struct.pack_into("<HH", data, 0x3A, entry_bytes, count)
-    struct.pack_into("<Q", data, table + 0x20, (1 << 63) - 1)
-
-    # WHEN it is read, THEN it ends
-    image_of(bytes(data), tmp_path / "f")
 
 
 def test_fake_memory_answers_like_the_kernel(pages: Pages, memory: RemoteMemory) -> None:

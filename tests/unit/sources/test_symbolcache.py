@@ -14,10 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elf_files import elf
 from ftdiag.sources import symbolcache
 from ftdiag.sources.symbolcache import LEAST_SYMBOLS, SymbolCache, default_directory, packed, unpacked
 from ftdiag.sources.symbols import CodeMap, Image, SymbolTable, read_image
-from unit.sources.test_symbols import ALPHA, c_library, elf, entry
+from unit.sources.test_symbols import ALPHA, c_library, entry
 from unit.sources.test_symbols import NAMES as ALPHABET
 
 NAMES = b"\0" + b"".join(b"function_%05d\0" % number for number in range(LEAST_SYMBOLS))

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import io
+import lzma
 import os
 import struct
+import tracemalloc
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elf_files import COMPRESSED, Made, elf
+from ftdiag.errors import BudgetSpent
+from ftdiag.sources import symbols
+from ftdiag.sources.budget import Budget
 from ftdiag.sources.symbols import (
+    MAX_DEBUG_DATA_BYTES,
+    READING_CREDIT_S,
+    READING_SHARE,
     CodeMap,
     KernelSymbols,
+    PerfMap,
+    ReadingCredit,
     SymbolTable,
     functions_in,
     parse_perf_map,
@@ -140,6 +152,66 @@ def test_perf_maps() -> None:
     assert len(table) == 2
 
 
+class Clock:
+    """Seconds that pass when they are told to; as many with each look as `each`."""
+
+    def __init__(self, each: float = 0.0) -> None:
+        self.now = 0.0
+        self.each = each
+
+    def __call__(self) -> float:
+        self.now += self.each
+        return self.now
+
+
+def read_on(table: PerfMap, path: Path) -> SymbolTable:
+    """Have the map read what was appended."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        table.read_on(descriptor)
+    finally:
+        os.close(descriptor)
+    return table.symbols
+
+
+def test_a_perf_map_that_grows_is_read_on(tmp_path: Path) -> None:
+    # GIVEN a map that was read, the end of whose last line was not written yet
+    path = tmp_path / "perf-1.map"
+    path.write_bytes(b"1000 10 first\n2000 10 seco")
+    table = PerfMap(ReadingCredit(Clock()))
+    assert len(read_on(table, path)) == 1
+
+    # WHEN more is appended THEN the line is whole, and what was read stays
+    with path.open("ab") as file:
+        file.write(b"nd\n3000 10 third\n")
+    known = read_on(table, path)
+    assert [known.find(at).name for at in (0x1000, 0x2000, 0x3000)] == ["first", "second", "third"]  # type: ignore[union-attr]
+    # AND nothing is done where nothing was appended
+    assert read_on(table, path) is known
+    # AND a map that was written anew is read anew, be it shorter or longer
+    for other in (b"4000 10 other\n", b"4000 10 another\n" * 10):
+        path.write_bytes(other)
+        assert [read_on(table, path).find(at) is None for at in (0x1000, 0x4000)] == [True, False]
+
+
+def test_perf_maps_cost_a_share_of_the_time(tmp_path: Path) -> None:
+    # GIVEN a map that takes longer to read than may be spent at once
+    path = tmp_path / "perf-1.map"
+    path.write_bytes(b"1000 10 first\n")
+    clock = Clock(each=1.5 * READING_CREDIT_S)
+    table = PerfMap(ReadingCredit(clock))
+    assert len(read_on(table, path)) == 1
+    clock.each = 0.0
+
+    # WHEN it is written anew at once, THEN it is not read again until the time was saved
+    path.write_bytes(b"1 1 a\n2 1 b\n3 1 c\n")
+    assert len(read_on(table, path)) == 1
+    clock.now += 0.4 * READING_CREDIT_S / READING_SHARE
+    assert len(read_on(table, path)) == 1
+    clock.now += 0.2 * READING_CREDIT_S / READING_SHARE
+    assert len(read_on(table, path)) == 3
+
+
 KALLSYMS = b"""0000000000000000 A fixed_percpu_data
 ffffffff81000000 T _text
 ffffffff81000010 t first
@@ -153,12 +225,12 @@ ffffffffc0201000 t alpha\t[mod]
 
 def test_kernel_symbols() -> None:
     # GIVEN a short kallsyms
-    symbols = KernelSymbols(KALLSYMS)
-    assert symbols.shown
+    kernel = KernelSymbols(KALLSYMS)
+    assert kernel.shown
 
     # WHEN addresses are looked up
     def name(address: int) -> str | None:
-        found = symbols.find(address)
+        found = kernel.find(address)
         return found.name if found else None
 
     # THEN functions are found, data is not one, and modules need no order
@@ -173,9 +245,9 @@ def test_kernel_symbols() -> None:
 
 def test_hidden_kernel_addresses() -> None:
     # GIVEN what kptr_restrict leaves WHEN asked THEN there are no names
-    symbols = KernelSymbols(b"0000000000000000 T _text\n0000000000000000 t first\n")
-    assert not symbols.shown
-    assert symbols.find(0xFFFFFFFF81000010) is None
+    kernel = KernelSymbols(b"0000000000000000 T _text\n0000000000000000 t first\n")
+    assert not kernel.shown
+    assert kernel.find(0xFFFFFFFF81000010) is None
 
 
 def test_our_own_process() -> None:
@@ -203,33 +275,6 @@ def test_our_own_process() -> None:
     assert code.reload() is False
 
 
-def elf(sections: dict[str, tuple[int, int, bytes]]) -> bytes:
-    """An ELF file of x86-64 with one loaded segment and sections: name -> (type, link, content)."""
-    names = b"\0" + b"".join(name.encode() + b"\0" for name in (*sections, ".text", ".shstrtab"))
-    everything = {
-        "": (0, 0, b""),
-        ".text": (1, 0, b"\x90" * 16),
-        **sections,
-        ".shstrtab": (3, 0, names),
-    }
-    at = 64 + 56
-    headers, contents = b"", b""
-    for name, (kind, link, content) in everything.items():
-        flags, entry_size = (6 if name == ".text" else 0), (24 if kind == 2 else 0)
-        offset = at + len(contents)
-        place = names.index(b"\0" + name.encode() + b"\0") + 1 if name else 0
-        headers += struct.pack(
-            "<IIQQQQIIQQ", place, kind, flags, 0, offset, len(content), link, 1, 1, entry_size
-        )
-        contents += content
-    segment = struct.pack("<IIQQQQQQ", 1, 5, 0, 0, 0, 4096, 4096, 4096)
-    header = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack(
-        "<HHIQQQIHHHHHH", 3, 62, 1, 0, 64, at + len(contents), 0, 64, 56, 1, 64, len(everything),
-        len(everything) - 1,
-    )  # fmt: skip
-    return header + segment + contents + headers
-
-
 @pytest.mark.parametrize(
     ("name", "damage", "found"),
     [
@@ -242,8 +287,8 @@ def elf(sections: dict[str, tuple[int, int, bytes]]) -> bytes:
 )
 def test_a_debug_file_that_is_named(tmp_path: Path, name: str, damage: int, found: bool) -> None:
     # GIVEN a file without functions, and one beside it that has them and whose name and checksum it gives
-    symbols = bytes(24) + entry(ALPHA, 0x12, 1, 100, 10)
-    debug = elf({".symtab": (2, 3, symbols), ".strtab": (3, 0, NAMES)})
+    functions = bytes(24) + entry(ALPHA, 0x12, 1, 100, 10)
+    debug = elf({".symtab": (2, 3, functions), ".strtab": (3, 0, NAMES)})
     (tmp_path / ".debug").mkdir()
     (tmp_path / ".debug" / "program.debug").write_bytes(debug)
     (tmp_path / "program.debug").write_bytes(b"something else")
@@ -256,3 +301,61 @@ def test_a_debug_file_that_is_named(tmp_path: Path, name: str, damage: int, foun
     assert image is not None
     assert image.stripped is not found
     assert (image.symbols.find(105) is not None) is found
+
+
+class NothingKept:
+    """A store that knows nothing, so that build ids are asked for."""
+
+    def get(self, build_id: str | None, stream: object) -> None:
+        """Nothing."""
+
+    def put(self, build_id: str | None, stream: object, image: object) -> None:
+        """Not."""
+
+
+BOMB = struct.pack("<IIQQ", 1, 0, 1 << 34, 1) + zlib.compress(bytes(64 << 20), 9)
+
+PACKED = lzma.compress(bytes(4 * MAX_DEBUG_DATA_BYTES), preset=0)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        pytest.param({".note.gnu.build-id": Made(7, 0, BOMB, COMPRESSED)}, id="build id, compressed"),
+        pytest.param({".gnu_debuglink": Made(1, 0, BOMB, COMPRESSED)}, id="debug link, compressed"),
+        pytest.param(
+            {".symtab": Made(2, 3, BOMB, COMPRESSED), ".strtab": (3, 0, NAMES)}, id="symbols, compressed"
+        ),
+        pytest.param({".note.gnu.build-id": Made(7, 0, b"", size=20 << 30)}, id="build id of 20 GiB"),
+        pytest.param({".gnu_debuglink": Made(1, 0, b"", size=20 << 30)}, id="debug link of 20 GiB"),
+        pytest.param(
+            {".symtab": Made(2, 3, b"", size=20 << 30), ".strtab": Made(3, 0, b"", size=20 << 30)},
+            id="symbols of 20 GiB",
+        ),
+        pytest.param(
+            {".gnu_debugdata": (1, 0, lzma.compress(bytes(4 * MAX_DEBUG_DATA_BYTES), preset=0))}, id="xz"
+        ),
+    ],
+)
+def test_sections_that_become_large(
+    tmp_path: Path, sections: dict[str, Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a small or sparse file with a section that would take gigabytes
+    monkeypatch.setattr(symbols, "MAX_SYMBOLS", 100_000)
+    path = tmp_path / "library.so"
+    path.write_bytes(elf(sections))
+    os.truncate(path, 40 << 30)
+
+    # WHEN it is read
+    tracemalloc.start()
+    try:
+        with path.open("rb") as stream, suppress(BudgetSpent):
+            read_image(
+                stream, [str(tmp_path)], [str(tmp_path)], NothingKept(), Budget(1, size_bytes=256 << 20)
+            )
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # THEN it takes no more memory than its bounds say
+    assert most < 400 << 20

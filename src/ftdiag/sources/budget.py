@@ -1,0 +1,72 @@
+"""What looking at one process may cost: bytes, calls of the kernel, seconds, for all its readers together.
+
+In: the limits, and whose process it is. Out: `Budget`, which readers ask before they read; what goes beyond
+it is `BudgetSpent`. A bound for each item (a mapping, a section, a name) bounds nothing: a process chooses
+how many items it has.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from ftdiag.errors import BudgetSpent
+
+LOOK_BYTES: Final = 512 << 20
+"""Memory and files read to find and identify the interpreter of a process; 2 MB are usual."""
+LOOK_CALLS: Final = 200_000
+LOOK_S: Final = 10.0
+"""A look takes some milliseconds; seconds on a machine that is short of memory."""
+
+
+class Budget:
+    """Counts down while a process is read. Not thread-safe.
+
+    `clock` gives seconds, as time.monotonic does.
+    """
+
+    __slots__ = ("_bytes", "_calls", "_clock", "_ends", "_limits", "_pid")
+
+    def __init__(
+        self,
+        pid: int,
+        *,
+        size_bytes: int = LOOK_BYTES,
+        calls: int = LOOK_CALLS,
+        seconds: float = LOOK_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._pid = pid
+        self._bytes = size_bytes
+        self._calls = calls
+        self._clock = clock
+        self._ends = clock() + seconds
+        self._limits = (size_bytes, calls, seconds)
+
+    @property
+    def bytes_left(self) -> int:
+        """Bytes that may still be read."""
+        return max(0, self._bytes)
+
+    @property
+    def calls_left(self) -> int:
+        """Reads that may still be made."""
+        return max(0, self._calls)
+
+    def take(self, size_bytes: int, calls: int = 1) -> None:
+        """Account for a read before it is made. Raises BudgetSpent."""
+        self._bytes -= size_bytes
+        self._calls -= calls
+        if self._bytes < 0:
+            raise self._spent(f"{self._limits[0] >> 20} MiB of its memory and files are not enough")
+        if self._calls < 0:
+            raise self._spent(f"{self._limits[1]:,} reads of its memory and files are not enough")
+        if self._clock() > self._ends:
+            raise self._spent(f"it takes more than {self._limits[2]:g} s")
+
+    def _spent(self, why: str) -> BudgetSpent:
+        return BudgetSpent(
+            f"reading process {self._pid} was given up: {why}",
+            f"ftdiag attach {self._pid} --source py-spy   shows what the kernel knows of its threads",
+        )
