@@ -86,6 +86,8 @@ LEAST_TO_KEEP: Final = 4
 """From so many digests of a range on, the merged times of all but the outermost two are kept."""
 LOOKS_KEPT: Final = 60
 """Looks after which a digest that none of them used is let go: a view that follows takes one a second."""
+MAX_CHUNK_ROWS: Final = 1 << 19
+"""Rows of runs and counters of the windows digested together (some 200 bytes each while it is done)."""
 MAX_THREADS: Final = 1000
 """Threads listed one by one in a snapshot, those with the most active time; totals cover all."""
 GRAPH_NS: Final = 30_000_000_000
@@ -216,6 +218,7 @@ class Session:
             courses,
             slices,
             accounting.NATIVE_STATES,
+            self._lengths(first, last),
         )
 
     def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
@@ -224,9 +227,8 @@ class Session:
         courses = [digest.course for digest in self._digests_of(first, last)]
         if not courses:
             return NoCurve("nothing was recorded in this range")
-        recording = self._recording
         return scaling.curve(
-            np.maximum(recording.t1_ns[first:last] - recording.t0_ns[first:last], 0),
+            self._lengths(first, last),
             np.concatenate([course.states_ns for course in courses]),
             np.concatenate([course.cpu_ns for course in courses]),
         )
@@ -243,7 +245,7 @@ class Session:
                 recording.t0_ns[first:last], recording.t1_ns[first:last], courses, slices
             )
         runs = tick_runs(recording, first, last, self._periods(first, last))
-        ticks = [recording.samples(position).tick_ns for position in range(first, last)]
+        ticks = [columns.tick_ns for columns in recording.all_samples(first, last)]
         bounds = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
         return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), courses, slices)
 
@@ -313,6 +315,12 @@ class Session:
         np.divide(length, ticks, out=periods, where=ticks > 0)
         return periods
 
+    def _lengths(self, first: int, last: int) -> Ints:
+        """How much time of every window counts: none of one that is left out, or it would dilute the rest."""
+        recording = self._recording
+        length: Ints = recording.t1_ns[first:last] - recording.t0_ns[first:last]
+        return np.where(recording.left_out(first, last), 0, length)
+
     def _locks_known(self) -> Ints:
         waits = self._recording.wait_count
         if len(self._lock_of_wait) < waits:
@@ -361,7 +369,8 @@ class Session:
             whole = end < last or int(ids[end - 1]) == edge - 1
             if whole and (first == 0 or begin % size == 0):
                 break
-        return end
+        rows = np.cumsum(self._recording.row_counts(first, end))
+        return first + max(1, int(np.searchsorted(rows, MAX_CHUNK_ROWS, side="right")))
 
     def _digest(self, first: int, last: int) -> _Digest:
         capacity = efficiency.capacity_of(self._recording.target)
@@ -391,9 +400,18 @@ class Session:
         del self._used[key]
 
     def _digested(self, first: int, last: int, capacity: float | None) -> _Digest:
+        """What the windows at positions [first, last) add, of all of them or of those that are whole."""
+        while True:
+            known_damage = self._recording.left_out_count
+            digest = self._digested_as_known(first, last, capacity)
+            # Damage is found while it is read. What was read of the same window before must not count then.
+            if self._recording.left_out_count == known_damage:
+                return digest
+
+    def _digested_as_known(self, first: int, last: int, capacity: float | None) -> _Digest:
         recording = self._recording
         periods = self._periods(first, last)
-        length = np.maximum(recording.t1_ns[first:last] - recording.t0_ns[first:last], 0)
+        length = self._lengths(first, last)
         runs = tick_runs(recording, first, last, periods)
         accounts = accounting.account(recording, first, last, runs, periods)
         joined = first > 0 and bool(recording.t0_ns[first] - recording.t1_ns[first - 1] < 2 * periods[0])
@@ -489,6 +507,8 @@ class Session:
             major_faults=int(threads.totals[:, 6].sum()),
         )
         missing.update(held.not_measured)
+        if first < last and not duration and recording.left_out(first, last).all():
+            missing.update(dict.fromkeys(_OF_TIME, "every window of this range is damaged"))
         return Snapshot(
             target=recording.target,
             settings=recording.settings,
@@ -665,6 +685,7 @@ _UNSEEN: Final = (
     "threads that ended before they could be looked at used more than a tenth of the CPU time: what of it was"
     " work is not known"
 )
+_OF_TIME: Final = ("useful_cores", "speedup_now", "efficiency", "lost_cores", "torn_ratio", "unknown_ratio")
 _OF_EFFICIENCY: Final = (
     "useful_cores",
     "ideal_speedup",

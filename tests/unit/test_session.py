@@ -9,8 +9,10 @@ import pytest
 
 import ftdiag.recording.interned
 import ftdiag.session
-from builders import START_NS, RecordingBuilder, absent, counted, spent
+from builders import START_NS, RecordingBuilder, a_target, absent, counted, spent
 from ftdiag.model import FIRST_STACK_ID, Gap, ThreadState
+from ftdiag.recording.reader import Recording, RunColumns
+from ftdiag.recording.schema import row_checksum
 from ftdiag.session import Session
 
 S = 1_000_000_000
@@ -183,19 +185,89 @@ def test_roles(tmp_path: Path) -> None:
     assert "17 % of thread-time waited in futex" in snapshot.quality.not_measured["locks"]
 
 
-def test_a_damaged_window_is_left_out_and_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", ["runs", "counters", "native"])
+def test_a_damaged_window_is_in_no_figure_and_said(tmp_path: Path, group: str) -> None:
     # GIVEN a recording with one damaged blob
-    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 5).end()
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10)
+    for _ in range(5):
+        builder.window(
+            {name: [spent(10, "on_cpu", at="a.py:1 work")] for name in "abcdefgh"},
+            counters={name: counted(cpu_ns=S // 4, run_queue_ns=3 * S // 4) for name in "abcdefgh"},
+            native=[(name, "a.py:1 work", "work", "eval", 25) for name in "abcdefgh"],
+        )
+    whole = builder.end().session().snapshot()
     with sqlite3.connect(tmp_path / "a") as database:
-        database.execute("UPDATE column_data SET data = x'00' WHERE window = 3 AND name = 'runs'")
+        database.execute("UPDATE column_data SET data = x'00' WHERE window = 3 AND name = ?", (group,))
+    database.close()
+    # WHEN looked at, in whatever order
+    with Recording.open(tmp_path / "a") as recording:
+        session = Session(recording)
+        recording.counters(0, 5)
+        snapshot = session.snapshot()
+        timeline = session.timeline(None, None, 5)
+    # THEN what runs, waits and lasts comes from the other four, and the damage shows
+    assert snapshot.metrics.duration_ns == 4 * S
+    assert snapshot.threads[0].alive_ns == 4 * S
+    assert sum(line.total_ns for line in snapshot.hot) == pytest.approx(4 * 8 * S)
+    assert snapshot.metrics.efficiency_ratio == pytest.approx(whole.metrics.efficiency_ratio)
+    assert snapshot.metrics.useful_cores == pytest.approx(2.0)
+    assert {gap.what: gap.count for gap in snapshot.quality.gaps} == {group: 1, "windows": 1}
+    assert timeline is not None
+    assert timeline.on_cpu_cores == (2.0, 2.0, None, 2.0, 2.0)
+
+
+def test_a_recording_whose_counters_are_all_lost_has_no_figures(tmp_path: Path) -> None:
+    # GIVEN eight threads for two cores, of whom samples say that they were on a core or wanted one
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10, target=a_target(capacity_cores=2.0))
+    for _ in range(3):
+        builder.window(
+            {name: [spent(10, "on_cpu", at="a.py:1 work")] for name in "abcdefgh"},
+            native=[(name, "a.py:1 work", "work", "eval", 25) for name in "abcdefgh"],
+        )
+    builder.end()
+    with sqlite3.connect(tmp_path / "a") as database:
+        database.execute("UPDATE column_data SET data = x'00' WHERE name = 'counters'")
     database.close()
     # WHEN looked at
     snapshot = builder.session().snapshot()
-    # THEN the rest is there, the counters still count, and the damage shows
-    assert snapshot.metrics.duration_ns == 5 * S
-    assert snapshot.threads[0].states_ns == {ThreadState.ON_CPU: 5 * S}
-    assert sum(line.total_ns for line in snapshot.hot) == pytest.approx(4 * S)
-    assert any(gap.what == "runs" for gap in snapshot.quality.gaps)
+    # THEN nothing is made of the samples alone, and why is said
+    assert snapshot.metrics.efficiency_ratio is None
+    assert snapshot.metrics.duration_ns == 0
+    assert snapshot.quality.not_measured["efficiency"] == "every window of this range is damaged"
+
+
+@pytest.mark.parametrize("window_id", [2**63 - 1, 2**62, 2**32 + 1])
+def test_window_ids_at_the_end_of_their_range(tmp_path: Path, window_id: int) -> None:
+    # GIVEN a recording whose last window has an id that no recording reaches, and the checksum for it
+    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 3).end()
+    with sqlite3.connect(tmp_path / "a") as database:
+        row = list(database.execute("SELECT * FROM window WHERE id = 3").fetchone())
+        row[0] = window_id
+        row[8] = row_checksum(*row[:8])
+        database.execute("DELETE FROM window WHERE id = 3")
+        database.execute(f"INSERT INTO window VALUES ({','.join('?' * 9)})", row)
+    database.close()
+    # WHEN looked at THEN that window is missing, the others are there
+    snapshot = builder.session().snapshot()
+    assert snapshot.metrics.duration_ns == 2 * S
+    assert any(gap.what == "window" for gap in snapshot.quality.gaps)
+
+
+def test_many_rows_are_not_taken_in_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a recording, and room for the rows of two windows
+    builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 8).end()
+    monkeypatch.setattr(ftdiag.session, "MAX_CHUNK_ROWS", 4)
+    read: list[int] = []
+    original = Recording.all_samples
+
+    def counted_reads(self: Recording, first: int, last: int) -> list[RunColumns]:
+        read.append(last - first)
+        return original(self, first, last)
+
+    monkeypatch.setattr(Recording, "all_samples", counted_reads)
+    # WHEN looked at THEN it is read two windows at a time
+    assert builder.session().snapshot().metrics.duration_ns == 8 * S
+    assert read[:4] == [2, 2, 2, 2]
 
 
 def test_the_sum_over_parts_is_the_whole(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ range's first tick.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from ftdiag.analysis.grouping import Bools, Floats, Ints
 from ftdiag.model import ThreadState
-from ftdiag.recording.reader import Recording, RunColumns
+from ftdiag.recording.reader import Recording
 
 STATES: Final = max(ThreadState) + 1
 """Length of arrays that are indexed by state."""
@@ -57,16 +56,9 @@ class TickRuns:
         return np.cumsum(change)[:-1]
 
 
-def tick_runs(
-    recording: Recording,
-    first: int,
-    last: int,
-    tick_period_ns: Floats,
-    read: Callable[[int], RunColumns] | None = None,
-) -> TickRuns:
-    """The runs of the windows at positions [first, last). `read` may be a cached `recording.samples`."""
-    read = read or recording.samples
-    parts = [read(position) for position in range(first, last)]
+def tick_runs(recording: Recording, first: int, last: int, tick_period_ns: Floats) -> TickRuns:
+    """The runs of the windows at positions [first, last)."""
+    parts = recording.all_samples(first, last)
     lengths = np.array([len(part.tick_ns) for part in parts], dtype=np.int64)
     window_start = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
     rows = np.array([len(part.thread) for part in parts], dtype=np.int64)

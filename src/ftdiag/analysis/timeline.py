@@ -185,15 +185,23 @@ def bounded_slices(wanted: int, windows: int) -> int:
 
 
 def timeline(
-    begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int, native: tuple[ThreadState, ...]
+    begin_ns: Ints,
+    end_ns: Ints,
+    courses: list[Course],
+    wanted: int,
+    native: tuple[ThreadState, ...],
+    counted_ns: Ints,
 ) -> Timeline | None:
-    """The timeline of consecutive windows in at most `wanted` slices."""
+    """The timeline of consecutive windows in at most `wanted` slices.
+
+    `counted_ns` is the length of every window, 0 where it is damaged and tells nothing.
+    """
     if not len(begin_ns):
         return None
     t0, t1 = int(begin_ns[0]), int(end_ns[-1])
     slices = bounded_slices(wanted, len(begin_ns))
     spread = _Spread(begin_ns, end_ns, slices)
-    length = spread.over_slices(np.maximum(end_ns - begin_ns, 0))
+    length = spread.over_slices(counted_ns)
     cpu = spread.over_slices(np.concatenate([course.cpu_ns for course in courses]))
     states_ns = np.concatenate([course.states_ns for course in courses])
     by_slice = np.stack([spread.over_slices(states_ns[:, code]) for code in range(STATES)], axis=1)

@@ -61,18 +61,24 @@ def _known_codes(codes: Iterable[int], unknown: int) -> UInt8Array:
     return table
 
 
+_OPTIONAL_COLUMNS: Final = (*schema.OPTIONAL_COUNTER_COLUMNS, "gaps", "reasons")
+
 # Codes that a newer minor version adds read as unknown.
 _STATES: Final = _known_codes((state.value for state in ThreadState), ThreadState.UNKNOWN.value)
 _CONFIDENCES: Final = _known_codes((item.value for item in Confidence), Confidence.UNKNOWN.value)
 
 
 def decode_columns(blob: object, key: int, name: str, required: Sequence[str]) -> dict[str, Column]:
-    """The columns of a group, decoded; columns that are not `required` too. Raises DamagedBlob."""
+    """The columns of a group, decoded: the `required` and the optional ones that are there.
+
+    Raises DamagedBlob.
+    """
     content, layout = schema.decode_group(blob, key, name)
     missing = [column for column in required if column not in layout]
     if missing:
         raise schema.DamagedBlob(f"the columns {', '.join(missing)} are missing")
-    return {column: _decoded(content, where) for column, where in layout.items()}
+    wanted = (*required, *_OPTIONAL_COLUMNS)
+    return {column: _decoded(content, where) for column, where in layout.items() if column in wanted}
 
 
 def _decoded(content: bytes, where: schema.EncodedColumn) -> Column:
@@ -135,7 +141,10 @@ def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
 
 
 def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Column]:
-    """Columns of a window's runs and `tick_ns`, checked to lie within each other. Raises DamagedBlob."""
+    """Columns of a window's runs and `tick_ns`, checked to lie within each other and not to overlap.
+
+    Raises DamagedBlob.
+    """
     columns = decode_columns(blob, key, name, (*schema.RUN_COLUMNS, "stacks", "tick_ns"))
     _equal_lengths(columns, schema.RUN_COLUMNS, schema.MAX_WINDOW_ROWS)
     stacks = columns["stacks"]
@@ -152,9 +161,13 @@ def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Colu
     bounded(columns["confidence"], 0, 255, "a confidence")
     columns["state"] = _STATES[columns["state"]]
     columns["confidence"] = _CONFIDENCES[columns["confidence"]]
-    columns["tick_ns"] = bounded(columns["tick_ns"], -(2**62), 2**62, "a tick's time") + t0_ns
-    decoded = {column: columns[column].astype(dtype) for column, dtype in RUN_TYPES.items()}
-    return _in_order(decoded)
+    largest = schema.MAX_TIME_NS
+    columns["tick_ns"] = bounded(columns["tick_ns"], -largest, largest, "a tick's time") + t0_ns
+    decoded = _in_order({column: columns[column].astype(dtype) for column, dtype in RUN_TYPES.items()})
+    thread, begin = decoded["thread"], decoded["first_tick"]
+    if np.any((thread[1:] == thread[:-1]) & (begin[1:] < (begin + decoded["ticks"])[:-1])):
+        raise schema.DamagedBlob("a thread is in two states at one tick")
+    return decoded
 
 
 def decode_native(blob: object, key: int, name: str) -> dict[str, Column]:
@@ -166,8 +179,11 @@ def decode_native(blob: object, key: int, name: str) -> dict[str, Column]:
     bounded(columns["stack"], 0, MAX_INT32, "a stack's id")
     bounded(columns["frame"], 0, schema.MAX_FRAMES - 1, "a frame's id")
     bounded(columns["samples"], 0, MAX_INT32, "a number of samples")
-    if len(bounded(columns["facts"], 0, 2**62, "a fact of native sampling")) < 2:
+    facts = bounded(columns["facts"], 0, 2**62, "a fact of native sampling").tolist()
+    if len(facts) < 2:
         raise schema.DamagedBlob("the facts of native sampling are missing")
+    if facts[1] > 1_000_000:
+        raise schema.DamagedBlob("more than all threads were sampled")
     columns["state"] = _STATES[columns["state"]]
     return columns
 
@@ -275,17 +291,27 @@ class WindowFacts:
     gaps: tuple[Gap, ...]
 
 
-def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dict[str, Column]]:
-    """The facts and the counter columns of a window. Raises DamagedBlob."""
+def decode_counters(
+    blob: object, key: int, name: str, length_ns: int
+) -> tuple[WindowFacts, dict[str, Column]]:
+    """The facts and the counter columns of a window of this length. Raises DamagedBlob.
+
+    A thread cannot run for longer than its window, nor a machine for longer than all its cores: what says so
+    is damaged, however right its checksum is.
+    """
     required = [one for one in schema.COUNTER_COLUMNS if one not in schema.OPTIONAL_COUNTER_COLUMNS]
     columns = decode_columns(blob, key, name, (*required, "cost", "process"))
     for column in schema.OPTIONAL_COUNTER_COLUMNS:
         columns.setdefault(column, np.full(len(columns["thread"]), -1, np.int64))
     _equal_lengths(columns, schema.COUNTER_COLUMNS, schema.MAX_WINDOW_ROWS)
-    bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
+    thread = bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
+    if len(np.unique(thread)) < len(thread):
+        raise schema.DamagedBlob("a thread is counted twice")
+    longest = schema.largest_counter(length_ns)
     for column in schema.COUNTER_COLUMNS[1:]:
-        bounded(columns[column], -(2**62), 2**62, "a counter")
-    cost = bounded(columns["cost"], -(2**62), 2**62, "a cost").tolist()
+        # In a nanosecond at most one thing happens: what is counted is bounded like what is timed.
+        bounded(columns[column], -1, longest, f"the counter {column}")
+    cost = bounded(columns["cost"], 0, longest, "a cost").tolist()
     process = bounded(columns["process"], 0, 2**62, "a reading of the process").tolist()
     # Later minor versions may append.
     if len(cost) < len(schema.COST_FIELDS) or len(process) < schema.REQUIRED_PROCESS_FIELDS:
@@ -294,6 +320,8 @@ def decode_counters(blob: object, key: int, name: str) -> tuple[WindowFacts, dic
     readings = [None if value == 0 else value - 1 for value in known]
     readings += [None] * (len(schema.PROCESS_FIELDS) - len(readings))
     rss, threads, gil, machine_busy, throttled, cpu = readings
+    if max(machine_busy or 0, throttled or 0, cpu or 0) > schema.MAX_CORES * longest:
+        raise schema.DamagedBlob("more time was used than a machine has")
     facts = WindowFacts(
         key,
         SamplerCost(*cost[: len(schema.COST_FIELDS)]),
@@ -314,7 +342,7 @@ def _gaps(column: Column | None) -> tuple[Gap, ...]:
     gaps = []
     for row in rows:
         match row:
-            case [str(what), str(why), int(count)]:
+            case [str(what), str(why), int(count)] if type(count) is int and 0 <= count < 2**53:
                 gaps.append(Gap(schema.bounded_text(what), schema.bounded_text(why), count))
             case _:
                 raise schema.DamagedBlob("the gaps of a window cannot be read")

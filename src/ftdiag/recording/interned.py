@@ -29,6 +29,8 @@ _WAIT_COLUMNS: Final = (
     "wait.lock_label",
 )
 _LOST: Final = -1
+MAX_TEXT_BYTES: Final = 1 << 27
+"""All texts together, in UTF-8: what a file repeats it could have said once."""
 MAX_KEPT_FRAMES: Final = 1_000_000
 """Frames in the stacks that are kept once they were put together: 8 bytes each."""
 
@@ -50,6 +52,7 @@ class InternedTables:
         self._frame_values: dict[int, Frame] = {}
         self._stack_values: dict[int, Stack] = {}
         self._frames_kept = 0
+        self._text_bytes = 0
         self._incomplete = False
 
     @property
@@ -84,9 +87,13 @@ class InternedTables:
         for start, count, limit in zip(first, added, schema.ID_LIMITS.values(), strict=True):
             if start + count > limit:
                 raise schema.DamagedBlob("a dictionary has more entries than a recording can hold")
+        text_bytes = self._text_bytes + len(columns["string.data"])
+        if text_bytes > MAX_TEXT_BYTES:
+            raise schema.DamagedBlob("the dictionary has more text than a recording can hold")
         _check_frames(frames, first[0] + len(strings))
         _check_stacks(parents, leaves, first[2], first[1] + len(frames))
         self._lose_up_to(first)
+        self._text_bytes = text_bytes
         self._strings.extend(strings)
         self._new_frames.append(frames)
         self._frame_count += len(frames)
@@ -126,11 +133,11 @@ class InternedTables:
     def _give_up_lost_stacks(self) -> None:
         lost = self._leaves < 0
         lost[:FIRST_STACK_ID] = False
-        while True:
-            spread = lost | lost[self._parents]
-            if np.array_equal(spread, lost):
-                break
-            lost = spread
+        # Twice as far out each time: stacks may be as deep as there are stacks.
+        outer = self._parents
+        while outer.any():
+            lost = lost | lost[outer]
+            outer = outer[outer]
         self._leaves[lost] = _LOST
         self._parents[lost] = NO_STACK
 

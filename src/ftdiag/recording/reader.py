@@ -8,7 +8,8 @@ what makes the file useless is a RecordingError. A recording is never written to
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -53,11 +54,24 @@ from ftdiag.recording.columns import (
     joined,
 )
 from ftdiag.recording.interned import InternedTables
-from ftdiag.recording.source import READ_ERRORS, RecordingFile, check_schema, damaged_file, read_meta
+from ftdiag.recording.source import (
+    READ_ERRORS,
+    RecordingFile,
+    check_schema,
+    damaged_file,
+    raise_for_memory,
+    read_meta,
+)
 
+LEAST_CORES: Final = 0.001
+"""The smallest quota that the kernel takes: a millisecond a second."""
+_LARGEST_ID: Final = 2**32
+"""Of processes and threads; Linux stays below 2**22."""
 MAX_CACHED_COUNTERS: Final = 1 << 20
 """Rows of counters kept decoded between calls (some 70 bytes each)."""
-MAX_TIME_NS: Final = 2**62
+FIGURE_GROUPS: Final = (schema.GROUP_RUNS, schema.GROUP_COUNTERS, schema.GROUP_NATIVE)
+"""What figures are made of. A window lacks all of these where one is damaged: figures that are compared come
+from the same windows."""
 
 # One cheap look at everything that a writer changes.
 _FINGERPRINT: Final = (
@@ -65,6 +79,7 @@ _FINGERPRINT: Final = (
     " (SELECT group_concat(checksum) FROM meta)"
 )
 
+BoolArray = np.ndarray[Any, np.dtype[np.bool_]]
 Decoded = TypeVar("Decoded")
 
 
@@ -259,6 +274,9 @@ class Recording:
         self.threads = ThreadTable({})
         self.window_ids = self.t0_ns = self.t1_ns = self.tick_counts = np.empty(0, np.int64)
         self._groups: dict[int, frozenset[str]] = {}
+        self._group_sets: dict[str, frozenset[str]] = {}
+        self._left_out: set[int] = set()
+        self._row_counts: Int64Array = np.empty((0, 2), np.int64)
         self._interned = InternedTables()
         self._last_delta = 0
         self._promised_delta = 0
@@ -325,6 +343,9 @@ class Recording:
         counts: dict[tuple[str, str], int] = {}
         for (what, _), (why, count) in self._damage.items():
             counts[what, why] = counts.get((what, why), 0) + count
+        if self._left_out:
+            why = "a part of them is damaged; they are left out of every figure"
+            counts["windows", why] = len(self._left_out)
         return tuple(Gap(what, why, count) for (what, why), count in sorted(counts.items()))
 
     def verify(self) -> tuple[Gap, ...]:
@@ -338,6 +359,27 @@ class Recording:
         self.shared(0, len(self))
         self.memory(0, len(self))
         return self.damaged
+
+    def left_out(self, first: int, last: int) -> BoolArray:
+        """Which of the windows at positions [first, last) lack runs and counters, because some are damaged.
+
+        Known of what was read so far: a window's damage is found when its runs, counters or native samples
+        are first read, and from then on it has none of the three.
+        """
+        first, last = self._clipped(first, last)
+        if not self._left_out:
+            return np.zeros(last - first, np.bool_)
+        return np.isin(self.window_ids[first:last], np.fromiter(self._left_out, np.int64))
+
+    @property
+    def left_out_count(self) -> int:
+        """How many windows are left out so far."""
+        return len(self._left_out)
+
+    def row_counts(self, first: int, last: int) -> Int64Array:
+        """How many rows of runs and counters together each of the windows at [first, last) says to have."""
+        rows: Int64Array = self._row_counts[slice(*self._clipped(first, last))].sum(axis=1)
+        return rows
 
     def thread(self, index: int) -> ThreadInfo:
         """The thread with this index; made up (tid 0) where the file does not describe it."""
@@ -440,24 +482,28 @@ class Recording:
     def samples(self, position: int) -> RunColumns:
         """All runs of the window at `position`, ordered by thread, then time; none if it is damaged.
 
-        Runs lie within `tick_ns`. Unknown states read as UNKNOWN; ids that are not in the dictionary as
-        UNKEPT_STACK and NO_WAIT. Raises IndexError if there is no such window.
+        Runs lie within `tick_ns`, those of one thread do not overlap. Unknown states read as UNKNOWN; ids
+        that are not in the dictionary as UNKEPT_STACK and NO_WAIT. Raises IndexError without such a window.
         """
         if not 0 <= position < len(self):
             raise IndexError(f"window {position} of {len(self)}")
+        return self.all_samples(position, position + 1)[0]
+
+    def all_samples(self, first: int, last: int) -> list[RunColumns]:
+        """`samples` of every window at positions [first, last), read in one go."""
+        first, last = self._clipped(first, last)
         # To the end: an iterator left half-way keeps its connection until some thread, perhaps another one,
         # throws it away, and SQLite's connections can be closed in their own thread only.
-        columns = dict(self._runs(position, position + 1)).get(position)
-        if columns is None:
-            columns = {name: np.empty(0, dtype) for name, dtype in RUN_TYPES.items()}
-        return RunColumns(**columns)
+        found = dict(self._runs(first, last))
+        none = {name: np.empty(0, dtype) for name, dtype in RUN_TYPES.items()}
+        return [RunColumns(**found.get(position, none)) for position in range(first, last)]
 
     def native(self, first: int, last: int) -> NativeColumns:
         """Native samples of the windows at positions [first, last); damaged ones count as not measured."""
         first, last = self._clipped(first, last)
         # Several analyses ask for the same range, one after the other.
         ends = self.window_ids[first:last][[0, -1]].tolist() if first < last else ()
-        key = (self.frame_count, first, *ends)
+        key = (self.frame_count, len(self._left_out), first, *ends)
         if self._native_cache is None or self._native_cache[0] != key:
             self._native_cache = key, self._read_native(first, last)
         return self._native_cache[1]
@@ -537,7 +583,11 @@ class Recording:
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
         def decode(blob: object, window_id: int, name: str) -> dict[str, Column]:
             position = int(np.searchsorted(self.window_ids, window_id))
-            return decode_runs(blob, window_id, name, int(self.t0_ns[position]))
+            columns = decode_runs(blob, window_id, name, int(self.t0_ns[position]))
+            promised = int(self.tick_counts[position]), int(self._row_counts[position, 0])
+            if (len(columns["tick_ns"]), len(columns["thread"])) != promised:
+                raise schema.DamagedBlob("it has another number of rows than its entry in the index says")
+            return columns
 
         for position, columns in self._groups_between(schema.GROUP_RUNS, first, last, decode):
             yield position, self._with_known_ids(columns)
@@ -570,7 +620,15 @@ class Recording:
         return cached.between(first_id, last_id)
 
     def _decoded_counters(self, first: int, last: int) -> _CountedWindows:
-        decoded = self._groups_between(schema.GROUP_COUNTERS, first, last, decode_counters)
+        def decode(blob: object, window_id: int, name: str) -> tuple[WindowFacts, dict[str, Column]]:
+            position = int(np.searchsorted(self.window_ids, window_id))
+            length = int(self.t1_ns[position]) - int(self.t0_ns[position])
+            facts, columns = decode_counters(blob, window_id, name, length)
+            if len(columns["thread"]) != self._row_counts[position, 1]:
+                raise schema.DamagedBlob("it has another number of rows than its entry in the index says")
+            return facts, columns
+
+        decoded = self._groups_between(schema.GROUP_COUNTERS, first, last, decode)
         first_id, last_id = int(self.window_ids[first]), int(self.window_ids[last - 1])
         return _joined_counters(first_id, last_id, [each for _, each in decoded])
 
@@ -584,29 +642,39 @@ class Recording:
         wanted = {
             window_id: first + offset
             for offset, window_id in enumerate(ids)
-            if name in self._groups[window_id] and (name, window_id) not in self._damage
+            if name in self._groups[window_id]
+            and (name, window_id) not in self._damage
+            and not (name in FIGURE_GROUPS and window_id in self._left_out)
         }
         if not wanted:
             return
+        most_bytes = self._file.size_bytes()
         with self._file.reading() as database:
-            for window_id, blob in _blobs(database, name, ids[0], ids[-1]):
+            for window_id, blob in _blobs(database, name, ids, most_bytes):
                 position = wanted.pop(window_id, None)
                 if position is None:
                     continue
                 try:
                     decoded = decode(blob, window_id, name)
                 except schema.DamagedBlob as error:
-                    self._damage[name, window_id] = (str(error), 1)
+                    self._note_damaged_group(name, window_id, str(error))
                 else:
                     yield position, decoded
             self._note_missing(database, name, wanted)
+
+    def _note_damaged_group(self, name: str, window_id: int, why: str) -> None:
+        self._damage[name, window_id] = (why, 1)
+        if name in FIGURE_GROUPS:
+            self._left_out.add(window_id)
+            # What was decoded of the window before does not count either.
+            self._counted_cache = None
 
     def _note_missing(self, database: sqlite3.Connection, name: str, wanted: Mapping[int, int]) -> None:
         oldest = database.execute("SELECT min(id) FROM window").fetchone()[0] if self._is_ring else 0
         for window_id in wanted:
             # A ring may have dropped the window since the last refresh.
-            if oldest is not None and window_id >= oldest:
-                self._damage[name, window_id] = ("it is missing or unreadable", 1)
+            if isinstance(oldest, int) and window_id >= oldest:
+                self._note_damaged_group(name, window_id, "it is missing or unreadable")
 
     # --- loading -----------------------------------------------------------------------------------
 
@@ -659,39 +727,47 @@ class Recording:
 
     def _take_end(self, fields: _Fields) -> None:
         end = _end(fields)
-        self._promised_window = fields.required("last_window", int)
-        self._promised_delta = fields.required("last_dictionary", int)
-        self._promised_threads = fields.required("threads", int)
+        promised = (
+            fields.number("last_window", 0, schema.MAX_WINDOW_ID),
+            fields.number("last_dictionary", 0, schema.MAX_WINDOW_ID),
+            fields.number("threads", 0, schema.MAX_THREADS),
+        )
+        self._promised_window, self._promised_delta, self._promised_threads = promised
         self.end = end
 
     def _load_index(self, database: sqlite3.Connection) -> None:
         known = int(self.window_ids[-1]) if len(self) else 0
         query = f"SELECT * FROM window WHERE id > ? ORDER BY id LIMIT {schema.MAX_WINDOWS}"
-        rows: list[tuple[int, int, int, int]] = []
+        rows = array("q")
         expected, unreadable = known + 1, 0
+        ended_ns = int(self.t1_ns[-1]) if len(self) else -schema.MAX_TIME_NS
         for row in self._rows(database, "windows", query, known):
             try:
-                window_id, times, groups, last_delta = _window_row(row, expected)
+                numbers, groups, last_delta = _window_row(row, expected, ended_ns)
             except schema.DamagedBlob:
                 unreadable += 1
                 continue
+            window_id, _, ended_ns = numbers[:3]
             # A ring's first window may have any id.
             if expected > 1 or not self._is_ring:
                 self._note_lost_windows(expected, window_id)
             expected, unreadable = window_id + 1, 0
-            rows.append((window_id, *times))
-            self._groups[window_id] = groups
+            rows.extend(numbers)
+            if groups not in self._group_sets:
+                self._group_sets[groups] = frozenset(groups.split(","))
+            self._groups[window_id] = self._group_sets[groups]
             self._promised_delta = max(self._promised_delta, last_delta)
         if expected <= self._promised_window:
             self._note_lost_windows(expected, self._promised_window + 1)
         elif unreadable:
             self._damage["window", "last"] = ("its entry in the index is damaged", unreadable)
         if rows:
-            added = np.array(rows, np.int64).T
+            added = np.array(rows, np.int64).reshape(-1, 6).T
             self.window_ids = np.concatenate((self.window_ids, added[0]))
             self.t0_ns = np.concatenate((self.t0_ns, added[1]))
             self.t1_ns = np.concatenate((self.t1_ns, added[2]))
             self.tick_counts = np.concatenate((self.tick_counts, added[3]))
+            self._row_counts = np.concatenate((self._row_counts, added[4:].T))
         if self._is_ring:
             self._forget_dropped(database)
 
@@ -711,6 +787,8 @@ class Recording:
         self.t0_ns = self.t0_ns[start:]
         self.t1_ns = self.t1_ns[start:]
         self.tick_counts = self.tick_counts[start:]
+        self._row_counts = self._row_counts[start:]
+        self._left_out = {each for each in self._left_out if each >= oldest}
 
     def _load_dictionary(self, database: sqlite3.Connection) -> None:
         query = "SELECT seq, data FROM dictionary WHERE seq > ? ORDER BY seq"
@@ -718,8 +796,8 @@ class Recording:
         for seq, blob in self._rows(database, "dictionary", query, self._last_delta):
             if not isinstance(seq, int) or seq > self._promised_delta:
                 break
-            for lost in range(found + 1, seq):
-                self._damage["dictionary", lost] = ("a part of it is missing", 1)
+            if seq > found + 1:
+                self._damage["dictionary", found + 1] = ("a part of it is missing", seq - found - 1)
             found = seq
             try:
                 self._interned.add(seq, blob)
@@ -755,28 +833,41 @@ class Recording:
     ) -> Iterator[tuple[Any, ...]]:
         """The rows up to the first that cannot be read, which is noted."""
         try:
-            yield from database.execute(query, (after,))
+            yield from _held(database.execute(query, (after,)), self._file.size_bytes())
         except READ_ERRORS as error:
+            raise_for_memory(error)
             self._damage[what, "unreadable"] = (f"the rest cannot be read: {error}", 1)
 
 
 # --- rows ---------------------------------------------------------------------------------------------
 
 
+def _held(rows: Iterable[tuple[Any, ...]], most_bytes: int) -> Iterator[tuple[Any, ...]]:
+    """The rows as long as their texts and blobs fit the file: in a damaged one they may share its pages."""
+    for row in rows:
+        most_bytes -= sum(len(value) for value in row if isinstance(value, str | bytes))
+        if most_bytes < 0:
+            raise sqlite3.DatabaseError("it holds more than its size")
+        yield row
+
+
 def _blobs(
-    database: sqlite3.Connection, name: str, first_id: int, last_id: int
+    database: sqlite3.Connection, name: str, window_ids: Sequence[int], most_bytes: int
 ) -> Iterator[tuple[int, object]]:
     """(window id, blob) of a group. What follows an unreadable page is looked for window by window."""
-    reached = first_id - 1
+    reached = window_ids[0] - 1
     query = "SELECT window, data FROM column_data WHERE window BETWEEN ? AND ? AND name = ? ORDER BY window"
     try:
-        for window_id, blob in database.execute(query, (first_id, last_id, name)):
+        found = database.execute(query, (window_ids[0], window_ids[-1], name))
+        for window_id, blob in _held(found, most_bytes):
             yield window_id, blob
             reached = window_id if isinstance(window_id, int) else reached
         return
-    except READ_ERRORS:
-        pass
-    for window_id in range(max(reached, first_id - 1) + 1, last_id + 1):
+    except READ_ERRORS as error:
+        raise_for_memory(error)
+    for window_id in window_ids:
+        if window_id <= reached:
+            continue
         try:
             row = database.execute(query, (window_id, window_id, name)).fetchone()
         except READ_ERRORS:
@@ -785,34 +876,52 @@ def _blobs(
             yield row
 
 
-def _window_row(row: tuple[Any, ...], expected: int) -> tuple[int, tuple[int, int, int], frozenset[str], int]:
-    """(id, (t0_ns, t1_ns, ticks), names of groups, last delta of the dictionary). Raises DamagedBlob."""
+_RUNS_AND_COUNTERS: Final = {schema.GROUP_RUNS, schema.GROUP_COUNTERS}
+
+
+def _window_row(
+    row: tuple[Any, ...], expected: int, ended_ns: int
+) -> tuple[tuple[int, int, int, int, int, int], str, int]:
+    """((id, t0_ns, t1_ns, ticks, rows of runs, rows of counters), names of groups, last delta).
+
+    `expected` is the least id it can have, `ended_ns` when the window before it ended. Raises DamagedBlob.
+    """
     if not all(isinstance(value, int) for value in (*row[:7], row[8])) or not isinstance(row[7], str):
         raise schema.DamagedBlob("its entry in the index is damaged")
-    window_id, t0_ns, t1_ns, ticks, _, _, last_delta, groups, checksum = row
+    window_id, t0_ns, t1_ns, ticks, threads, runs, last_delta, groups, checksum = row
     if schema.row_checksum(*row[:8]) != checksum:
         raise schema.DamagedBlob("the checksum of its entry in the index does not match")
-    if window_id < expected or not -MAX_TIME_NS <= t0_ns <= t1_ns <= MAX_TIME_NS or len(groups) > 4096:
+    rows = schema.MAX_WINDOW_ROWS
+    if (
+        not expected <= window_id <= schema.MAX_WINDOW_ID
+        or not max(ended_ns, -schema.MAX_TIME_NS) <= t0_ns <= t1_ns <= schema.MAX_TIME_NS
+        or not all(0 <= count <= rows for count in (ticks, threads, runs))
+        or not 0 <= last_delta <= schema.MAX_WINDOW_ID
+        or len(groups) > 4096
+        or not set(groups.split(",")) >= _RUNS_AND_COUNTERS
+    ):
         raise schema.DamagedBlob("its entry in the index is out of range")
-    return window_id, (t0_ns, t1_ns, ticks), frozenset(groups.split(",")), last_delta
+    return (window_id, t0_ns, t1_ns, ticks, runs, threads), groups, last_delta
 
 
 def _thread_row(row: tuple[Any, ...]) -> ThreadInfo:
     number, changed, text, checksum = row
-    if not isinstance(text, str) or schema.row_checksum(number, changed, text) != checksum:
+    if not isinstance(number, int) or not isinstance(changed, int) or not isinstance(text, str):
+        raise schema.DamagedBlob("a value of its description is missing")
+    if schema.row_checksum(number, changed, text) != checksum:
         raise schema.DamagedBlob("the checksum of its description does not match")
-    if not isinstance(number, int) or not 0 <= number < schema.MAX_THREADS:
+    if not 0 <= number < schema.MAX_THREADS:
         raise schema.DamagedBlob("its index is out of range")
     fields = _Fields(schema.from_json(text), "a thread")
     return ThreadInfo(
         index=number,
-        tid=fields.required("tid", int),
+        tid=fields.number("tid", 0, _LARGEST_ID),
         name=schema.bounded_text(fields.required("name", str)),
         python=fields.required("python", bool),
         main=fields.required("main", bool),
-        interpreter=fields.required("interpreter", int),
-        started_ns=fields.optional("started_ns", int),
-        ended_ns=fields.optional("ended_ns", int),
+        interpreter=fields.number("interpreter", 0, 2**63),
+        started_ns=fields.optional_number("started_ns", -schema.MAX_TIME_NS, schema.MAX_TIME_NS),
+        ended_ns=fields.optional_number("ended_ns", -schema.MAX_TIME_NS, schema.MAX_TIME_NS),
     )
 
 
@@ -827,7 +936,7 @@ class _Fields:
 
     def optional(self, name: str, kind: type[Decoded]) -> Decoded | None:
         value = self._fields.get(name)
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 2**53:
             value = float(value)
         # bool is an int to Python; here it is not.
         if value is None or type(value) is kind:
@@ -840,6 +949,20 @@ class _Fields:
             raise schema.DamagedBlob(f"the description of {self._what} lacks its {name}")
         return value
 
+    def number(self, name: str, low: int, high: int) -> int:
+        """A whole number that is there and in low .. high."""
+        return self._in_range(name, self.required(name, int), low, high)
+
+    def optional_number(self, name: str, low: int, high: int) -> int | None:
+        """The same, where it may be missing."""
+        value = self.optional(name, int)
+        return None if value is None else self._in_range(name, value, low, high)
+
+    def _in_range(self, name: str, value: int, low: int, high: int) -> int:
+        if not low <= value <= high:
+            raise schema.DamagedBlob(f"the description of {self._what} has a {name} out of range")
+        return value
+
 
 def _target(value: object) -> Target:
     fields = _Fields(value, "the process")
@@ -848,16 +971,19 @@ def _target(value: object) -> Target:
     distribution = fields.optional("distribution", list) or []
     machine = fields.optional("machine", str)
     capacity_reason = fields.optional("capacity_reason", str)
+    capacity = fields.optional("capacity_cores", float)
+    if capacity is not None and not (capacity <= 0 or LEAST_CORES <= capacity <= schema.MAX_CORES):
+        capacity, capacity_reason = None, f"the recording says {capacity:g} cores, which makes no sense"
     return Target(
-        pid=fields.required("pid", int),
-        start_ticks=fields.required("start_ticks", int),
+        pid=fields.number("pid", 0, _LARGEST_ID),
+        start_ticks=fields.number("start_ticks", 0, 2**63),
         executable=schema.bounded_text(fields.required("executable", str)),
         command=schema.bounded_text(fields.required("command", str)),
         python_version=schema.bounded_text(fields.required("python_version", str)),
         free_threaded=fields.required("free_threaded", bool),
         gil_enabled=fields.optional("gil_enabled", bool),
         gil_culprits=tuple(schema.bounded_text(str(each)) for each in culprits[: schema.MAX_CULPRITS]),
-        capacity_cores=fields.optional("capacity_cores", float),
+        capacity_cores=capacity,
         capacity_reason=None if capacity_reason is None else schema.bounded_text(capacity_reason),
         environment=tuple(schema.bounded_text(str(each)) for each in environment[: schema.MAX_ENVIRONMENT]),
         distribution=tuple(
@@ -872,8 +998,8 @@ def _settings(value: object) -> RecordingSettings:
     native = fields.optional("native", str)
     return RecordingSettings(
         rate_hz=fields.required("rate_hz", float),
-        started_ns=fields.required("started_ns", int),
-        started_unix_ns=fields.required("started_unix_ns", int),
+        started_ns=fields.number("started_ns", -schema.MAX_TIME_NS, schema.MAX_TIME_NS),
+        started_unix_ns=fields.number("started_unix_ns", 0, 2**63),
         ftdiag_version=schema.bounded_text(fields.required("ftdiag_version", str)),
         host=schema.bounded_text(fields.required("host", str)),
         source=schema.bounded_text(fields.required("source", str)),
@@ -889,7 +1015,8 @@ def _end(fields: _Fields) -> End:
             raise
         # A reason of a newer minor version: its sentence still says it.
         reason = EndReason.STOPPED
-    return End(reason, schema.bounded_text(fields.required("detail", str)), fields.required("at_ns", int))
+    at_ns = fields.number("at_ns", -schema.MAX_TIME_NS, schema.MAX_TIME_NS)
+    return End(reason, schema.bounded_text(fields.required("detail", str)), at_ns)
 
 
 # --- arrays -------------------------------------------------------------------------------------------

@@ -56,6 +56,14 @@ MAX_ROLLUP_ROWS: Final = 1 << 18
 """A minute with more distinct profile rows gets no rollup; readers add its windows up instead."""
 MAX_WINDOWS: Final = 1 << 22
 """Most windows of a recording: 48 days of one-second windows."""
+MAX_WINDOW_ID: Final = 1 << 32
+"""Window ids are up to this: a ring that drops its windows has room for 136 years."""
+MAX_TIME_NS: Final = 1 << 60
+"""Times are within this of 0 (36 years), so that sums and differences of a few of them fit 64 bits."""
+COUNTER_SLACK_NS: Final = 2_000_000_000
+"""A counter of a thread may exceed twice its window's length by this: a sampler without a core reads late."""
+MAX_CORES: Final = 1 << 16
+"""Most cores of a machine: what a second of all of them adds up to is below this."""
 MAX_GAPS: Final = 256
 """Most distinct gaps of one window; the rest are counted in one more."""
 MAX_SHARED: Final = 256
@@ -81,6 +89,9 @@ MAX_GROUP_BYTES: Final = 1 << 26
 """Largest blob after decompression."""
 MAX_BLOB_BYTES: Final = 1 << 26
 """Largest value of a row as stored."""
+MAX_EXPANSION: Final = 1 << 10
+"""A blob unpacks to at most so many times its size, or to FREE_EXPANSION_BYTES: a small file stays small."""
+FREE_EXPANSION_BYTES: Final = 1 << 22
 MAX_ZSTD_WINDOW_LOG: Final = 26
 """zstd frames that ask for a larger window (memory) are refused; 2**26 = MAX_GROUP_BYTES."""
 
@@ -165,6 +176,11 @@ INDEXES: Final = {"thread_changed": "CREATE INDEX thread_changed ON thread (chan
 
 class DamagedBlob(ValueError):
     """A blob or row is not what its checksum, bounds or layout say it must be."""
+
+
+def largest_counter(length_ns: int) -> int:
+    """What a thread can have used, or done, at most in a window of this length; -1 stands for not read."""
+    return 2 * length_ns + COUNTER_SLACK_NS
 
 
 # --- rows ---------------------------------------------------------------------------------------------
@@ -296,8 +312,9 @@ def decompress(blob: object) -> bytes:
     if blob[:4] != _ZSTD_MAGIC or len(blob) < 6 or not blob[4] & _ZSTD_CHECKSUM_FLAG:
         raise DamagedBlob("a blob is not a checked zstd frame")
     decompressor = zstd.ZstdDecompressor(options=_DECOMPRESSION)
+    most = min(MAX_GROUP_BYTES, max(FREE_EXPANSION_BYTES, MAX_EXPANSION * len(blob)))
     try:
-        content = decompressor.decompress(blob, MAX_GROUP_BYTES)
+        content = decompressor.decompress(blob, most)
     except (zstd.ZstdError, EOFError, MemoryError) as error:
         raise DamagedBlob(f"a blob cannot be decompressed: {error}") from None
     if not decompressor.eof or decompressor.unused_data:
@@ -335,6 +352,9 @@ def _column_layout(content: bytes, key: int, name: str) -> dict[str, EncodedColu
         position += label_bytes
         if chr(typecode) not in ITEM_BYTES or flags & ~KNOWN_FLAGS or label_bytes > MAX_NAME_BYTES:
             raise DamagedBlob("a column's header is damaged")
+        # Only plain bytes (texts) may be longer: they stay as they are, numbers grow when they are decoded.
+        if count > MAX_WINDOW_ROWS and (flags or ITEM_BYTES[chr(typecode)] > 1):
+            raise DamagedBlob("a column is too long")
         described.append((label, chr(typecode), flags, count))
     layout: dict[str, EncodedColumn] = {}
     for label, code, flags, count in described:

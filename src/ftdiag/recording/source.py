@@ -26,6 +26,13 @@ MAX_META_ROWS: Final = 1024
 """Most rows of the table `meta`."""
 READ_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
 """What a damaged file makes the sqlite3 module raise; the second where damage is in an error's own text."""
+MAX_META_BYTES: Final = 1 << 26
+"""All values of the table `meta` together."""
+STEPS_A_BYTE: Final = 4
+"""Steps of SQLite's machine that one read may take for each byte of the file: a row of a recording takes some
+15 and 20 bytes. A file whose pages refer to each other in circles takes them without an end."""
+LEAST_STEPS: Final = 1_000_000
+_STEPS_AT_A_TIME: Final = 100_000
 _COMPANIONS: Final = ("-wal", "-journal")
 """Endings of the files that SQLite keeps beside a database with changes not yet folded in."""
 
@@ -68,6 +75,14 @@ class RecordingFile:
                 database.close()
         except READ_ERRORS as error:
             raise self._error(error) from error
+
+    def size_bytes(self) -> int:
+        """What the file and its log have by now."""
+        total = 0
+        for ending in ("", *_COMPANIONS):
+            with suppress(OSError):
+                total += Path(f"{self.path}{ending}").stat().st_size
+        return total
 
     # --- parts -------------------------------------------------------------------------------------
 
@@ -147,6 +162,13 @@ class RecordingFile:
     def _connect(self, uri: str) -> sqlite3.Connection:
         database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_WAIT_S)
         database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, schema.MAX_BLOB_BYTES)
+        left = [(LEAST_STEPS + STEPS_A_BYTE * self.size_bytes()) // _STEPS_AT_A_TIME]
+
+        def one_less() -> bool:
+            left[0] -= 1
+            return left[0] < 0
+
+        database.set_progress_handler(one_less, _STEPS_AT_A_TIME)
         # The file may be hostile: its schema gets no functions, its cells are checked, nothing is mapped.
         database.execute("PRAGMA trusted_schema=OFF")
         database.execute("PRAGMA cell_size_check=ON")
@@ -156,9 +178,12 @@ class RecordingFile:
         return database
 
     def _error(self, error: Exception) -> RecordingError:
+        raise_for_memory(error)
         code = _primary_code(error)
         if code == sqlite3.SQLITE_NOTADB:
             return not_a_recording(self.path)
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return damaged_file(self.path, "its pages refer to each other without an end")
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return RecordingError(f"{self.path} is locked by another program.", "Try again in a moment.")
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
@@ -167,6 +192,12 @@ class RecordingFile:
                 "Check its permissions; a recording belongs to the user who made it.",
             )
         return damaged_file(self.path, str(error))
+
+
+def raise_for_memory(error: Exception) -> None:
+    """Raise MemoryError where SQLite had no memory: the file is not to blame."""
+    if _primary_code(error) == sqlite3.SQLITE_NOMEM:
+        raise MemoryError("SQLite") from error
 
 
 def _primary_code(error: Exception) -> int:
@@ -209,7 +240,11 @@ def check_schema(database: sqlite3.Connection, path: Path) -> None:
 def read_meta(database: sqlite3.Connection) -> dict[str, object]:
     """The values of the table `meta` by key; None where a value is damaged."""
     meta: dict[str, object] = {}
+    left_bytes = MAX_META_BYTES
     for key, text, checksum in database.execute(f"SELECT * FROM meta LIMIT {MAX_META_ROWS}"):
+        left_bytes -= sum(len(value) for value in (key, text) if isinstance(value, str | bytes))
+        if left_bytes < 0:
+            break
         try:
             if not isinstance(key, str) or not isinstance(text, str):
                 raise schema.DamagedBlob("a text is missing")

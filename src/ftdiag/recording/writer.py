@@ -576,15 +576,25 @@ def _encode_rollup(window_id: int, rollup: Mapping[ProfileKey, int]) -> bytes:
 
 
 def _encode_counters(window_id: int, window: Window) -> bytes:
-    columns: list[tuple[str, Sequence[int], bool]] = [
-        (name, getattr(window.counters, name), name == "thread") for name in schema.COUNTER_COLUMNS
+    most = schema.largest_counter(window.t1_ns - window.t0_ns)
+    columns: list[tuple[str, Sequence[int], bool]] = [("thread", window.counters.thread, True)]
+    columns += [
+        (name, _possible(getattr(window.counters, name), most), False) for name in schema.COUNTER_COLUMNS[1:]
     ]
-    columns.append(("cost", [getattr(window.cost, name) for name in schema.COST_FIELDS], False))
+    costs = [getattr(window.cost, name) for name in schema.COST_FIELDS]
+    columns.append(("cost", [min(max(0, cost), most) for cost in costs], False))
     readings = [getattr(window.process, name) for name in schema.PROCESS_FIELDS]
     columns.append(("process", [0 if value is None else 1 + int(value) for value in readings], False))
     if window.gaps:
         columns.append(("gaps", array("B", _gaps_json(window.gaps).encode("ascii")), False))
     return schema.encode_group(window_id, schema.GROUP_COUNTERS, columns)
+
+
+def _possible(values: Sequence[int], most: int) -> Sequence[int]:
+    """The values; not read (-1) in place of those that nothing can have done in the window."""
+    if not values or (min(values) >= -1 and max(values) <= most):
+        return values
+    return [value if -1 <= value <= most else -1 for value in values]
 
 
 def _encode_native(window_id: int, native: NativeSamples) -> bytes:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import random
 import sqlite3
+import struct
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from ftdiag.errors import RecordingError
 from ftdiag.model import Confidence, ThreadState
 from ftdiag.recording import schema
+from ftdiag.recording.interned import InternedTables
 from ftdiag.recording.reader import Recording
+from ftdiag.recording.source import RecordingFile
 from unit.recording.windows import Content, content, create, window, write
 
 if sys.version_info >= (3, 14):
@@ -235,6 +239,27 @@ def stored(path: Path, window_id: int, blob: bytes, name: str = schema.GROUP_RUN
     changed(path, ("UPDATE column_data SET data = ? WHERE window = ? AND name = ?", (blob, window_id, name)))
 
 
+def indexed(path: Path, window_id: int, **values: int | str) -> None:
+    """Change columns of a window's entry in the index, its checksum with them."""
+    database = sqlite3.connect(path)
+    row = dict(
+        zip(
+            INDEX, database.execute("SELECT * FROM window WHERE id = ?", (window_id,)).fetchone(), strict=True
+        )
+    )
+    database.close()
+    row |= values
+    row["checksum"] = schema.row_checksum(*list(row.values())[:-1])
+    changed(
+        path,
+        ("DELETE FROM window WHERE id = ?", (window_id,)),
+        (f"INSERT INTO window VALUES ({','.join('?' * len(row))})", tuple(row.values())),
+    )
+
+
+INDEX = ("id", "t0_ns", "t1_ns", "ticks", "threads", "runs", "dictionary", "groups", "checksum")
+
+
 RUN = {
     "thread": [0],
     "first_tick": [0],
@@ -274,6 +299,7 @@ def encoded_run(**changes: list[int]) -> bytes:
         {"tick_ns": [2**63]},
         {"state": [2, 2]},
         {"state": []},
+        {"tick_ns": [1, 2]},
     ],
 )
 def test_columns_out_of_bounds_are_damage(tmp_path: Path, changes: dict[str, list[int]]) -> None:
@@ -281,6 +307,7 @@ def test_columns_out_of_bounds_are_damage(tmp_path: Path, changes: dict[str, lis
     path = tmp_path / "a.ftdiag"
     write(path, 2)
     stored(path, 1, encoded_run(**changes))
+    indexed(path, 1, runs=1, ticks=1)
 
     # WHEN it is read THEN it is skipped and told, and the next one is there
     with Recording.open(path) as recording:
@@ -294,6 +321,7 @@ def test_ids_that_were_never_interned(tmp_path: Path) -> None:
     path = tmp_path / "a.ftdiag"
     write(path, 1)
     stored(path, 1, encoded_run(stacks=[400_000], wait=[60_000]))
+    indexed(path, 1, runs=1, ticks=1)
 
     # WHEN it is read THEN they are unkept, and that is told
     with Recording.open(path) as recording:
@@ -314,11 +342,193 @@ def test_runs_out_of_order_are_put_in_order(tmp_path: Path) -> None:
             | {"thread": [1, 0, 0], "first_tick": [0, 2, 1], "tick_ns": [0, 1, 2]}
         ),
     )
+    indexed(path, 1, runs=3, ticks=3)
 
     # WHEN they are read THEN they are by thread and time
     with Recording.open(path) as recording:
         runs = recording.samples(0)
         assert (runs.thread.tolist(), runs.first_tick.tolist()) == ([0, 0, 1], [1, 2, 0])
+
+
+def test_a_thread_in_two_states_at_one_tick_is_damage(tmp_path: Path) -> None:
+    # GIVEN two runs of one thread that overlap
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    twice = {name: values * 2 for name, values in RUN.items() if name not in ("stacks", "tick_ns")}
+    stored(path, 1, encoded_run(**twice))
+    indexed(path, 1, runs=2, ticks=1)
+
+    # WHEN they are read THEN the window is skipped and told
+    with Recording.open(path) as recording:
+        assert len(recording.samples(0)) == 0
+        assert recording.damaged[0].why == "a thread is in two states at one tick"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"runs": 5},
+        {"ticks": 19},
+        {"threads": 2},
+        {"t1_ns": 2**62},
+        {"t0_ns": -(2**62)},
+        {"t0_ns": 500_000_000},
+        {"ticks": -1},
+        {"ticks": 2**40},
+        {"id": 2**63 - 1},
+        {"id": 2**40},
+        {"dictionary": 2**62},
+        {"dictionary": -1},
+        {"groups": ""},
+        {"groups": "runs"},
+        {"groups": "counters"},
+    ],
+)
+def test_an_index_that_says_something_else_is_damage(tmp_path: Path, values: dict[str, int | str]) -> None:
+    # GIVEN three windows, the second of which has an entry in the index that cannot be right
+    path = tmp_path / "a.ftdiag"
+    write(path, 3)
+    indexed(path, 2, **values)
+
+    # WHEN everything is read THEN the window is left out whole, and told; the other two are there
+    with Recording.open(path) as recording:
+        damaged = recording.verify()
+        positions = [p for p in range(len(recording)) if not recording.left_out(p, p + 1)[0]]
+        assert [int(recording.t0_ns[position]) // 10**9 for position in positions] == [0, 2]
+        assert {gap.what for gap in damaged} & {"window", "windows"}
+        for position in set(range(len(recording))) - set(positions):
+            assert len(recording.samples(position)) == 0
+            assert len(recording.counters(position, position + 1)) == 0
+            assert len(recording.costs(position, position + 1)) == 0
+
+
+COUNTED = {name: [0] for name in schema.COUNTER_COLUMNS} | {"cost": [0] * 6, "process": [0] * 6}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cpu_ns": [-2]},
+        {"cpu_ns": [2**62]},
+        {"cpu_ns": [4_000_000_001]},
+        {"run_queue_ns": [4_000_000_001]},
+        {"alive_ns": [4_000_000_001]},
+        {"voluntary_switches": [-(2**40)]},
+        {"minor_faults": [2**61]},
+        {"cost": [-1, 0, 0, 0, 0, 0]},
+        {"cost": [2**60, 0, 0, 0, 0, 0]},
+        {"process": [0, 0, 0, 2**61, 0, 0]},
+        {"process": [0, 0, 0, 0, 2**61, 0]},
+        {"process": [0, 0, 0, 0, 0, 2**61]},
+        {name: [0, 0] for name in schema.COUNTER_COLUMNS},
+    ],
+)
+def test_counters_that_no_thread_can_have_are_damage(tmp_path: Path, changes: dict[str, list[int]]) -> None:
+    # GIVEN a window of a second with the right checksum, in which a thread ran for hours, or less than 0
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    columns = COUNTED | changes
+    blob = schema.encode_group(1, schema.GROUP_COUNTERS, [(name, columns[name], False) for name in columns])
+    stored(path, 1, blob, schema.GROUP_COUNTERS)
+    indexed(path, 1, threads=len(columns["thread"]))
+
+    # WHEN it is read THEN it has no counters, that is told, and its runs do not count either
+    with Recording.open(path) as recording:
+        assert len(recording.counters(0, 1)) == 0
+        assert recording.damaged[0].what == schema.GROUP_COUNTERS
+        assert len(recording.samples(0)) == 0
+        assert recording.left_out(0, 1).tolist() == [True]
+
+
+def test_a_share_of_threads_above_all_is_damage(tmp_path: Path) -> None:
+    # GIVEN native samples of 1.016 times all threads
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    columns = {name: [0] for name in schema.NATIVE_COLUMNS} | {"facts": [0, 1_016_192]}
+    blob = schema.encode_group(1, schema.GROUP_NATIVE, [(name, columns[name], False) for name in columns])
+    changed(path, ("INSERT INTO column_data VALUES (1, 'native', ?)", (blob,)))
+    indexed(path, 1, groups="runs,counters,native")
+
+    # WHEN it is read THEN it is damage
+    with Recording.open(path) as recording:
+        assert recording.native(0, 1).sampled_ratio is None
+        assert recording.damaged[0].why == "more than all threads were sampled"
+
+
+def test_what_a_file_says_of_itself_is_bounded(tmp_path: Path) -> None:
+    # GIVEN a dictionary delta far behind the last one, and windows far apart
+    path = tmp_path / "a.ftdiag"
+    write(path, 2)
+    changed(path, (f"UPDATE dictionary SET seq = {2**31} WHERE seq = 2", ()))
+    indexed(path, 2, id=2**31, dictionary=2**31)
+    changed(path, ("UPDATE column_data SET window = ? WHERE window = 2", (2**31,)))
+
+    # WHEN it is read THEN what lies between is counted, not walked
+    with Recording.open(path) as recording:
+        damaged = {gap.what: gap.count for gap in recording.verify()}
+    assert damaged["window"] == 2**31 - 2
+    assert damaged["dictionary"] > 2**31 - 4
+
+
+def test_a_deep_stack_whose_root_is_lost_is_given_up_fast(tmp_path: Path) -> None:
+    # GIVEN a hundred thousand stacks, each the caller of the next, without the delta that has the first
+    tables = InternedTables()
+    count = 100_000
+    blob = dictionary_blob(
+        2,
+        first=[0, 1, 9, 1],
+        **{"stack.parent": [8, *range(9, 8 + count)], "stack.frame": [1] * count},
+    )
+    # WHEN they are taken in THEN all of them are lost, and that takes no time
+    tables.add(2, blob)
+    tables.settle()
+    assert set(tables.leaf_frames().tolist()) == {-1}
+
+
+def test_pages_that_are_used_again_and_again(tmp_path: Path) -> None:
+    # GIVEN a recording whose table of windows is a tree of six levels, all branches of which are the same
+    path = tmp_path / "a.ftdiag"
+    write(path, 400)
+    database = sqlite3.connect(path)
+    (root,) = database.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'window'").fetchone()
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    database.close()
+    size = schema.PAGE_BYTES
+    data = bytearray(path.read_bytes())
+    leaf = int.from_bytes(data[(root - 1) * size + 8 : (root - 1) * size + 12], "big")
+    branches = 400
+    for level in range(6):
+        below = leaf if level == 0 else pages + level
+        page = bytearray(size)
+        start = size - 5 * branches
+        page[:12] = struct.pack(">BHHHBI", 5, 0, branches, start, 0, below)
+        for branch in range(branches):
+            page[12 + 2 * branch : 14 + 2 * branch] = struct.pack(">H", start + 5 * branch)
+            page[start + 5 * branch : start + 5 * branch + 5] = struct.pack(">I", below) + bytes(
+                [1 + branch % 100]
+            )
+        if level == 5:
+            data[(root - 1) * size : root * size] = page
+        else:
+            data += page
+    data[28:32] = struct.pack(">I", pages + 5)
+    path.write_bytes(data)
+
+    # WHEN it is opened THEN that ends, in an error or as damage
+    assert outcome(path) in ("error", "gaps")
+
+
+def test_a_read_without_an_end_is_ended(tmp_path: Path) -> None:
+    # GIVEN a recording WHEN a read of it takes steps for ever THEN it is ended, with an error that says why
+    path = tmp_path / "a.ftdiag"
+    write(path, 1)
+    endless = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT max(x) FROM n"
+    with (
+        closing(RecordingFile(path)) as file,
+        pytest.raises(RecordingError, match="without an end"),
+        file.reading() as database,
+    ):
+        database.execute(endless).fetchone()
 
 
 def test_a_blob_that_grows_without_end_is_damage(tmp_path: Path) -> None:

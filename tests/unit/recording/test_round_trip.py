@@ -39,16 +39,16 @@ from ftdiag.recording.reader import Recording
 from unit.recording import windows
 from unit.recording.windows import END, SECOND_NS, SETTINGS, TARGET, create, rows, window, write
 
-COUNTS = st.integers(-1, 2**61)
+LENGTH_NS = 2**41
+COUNTS = st.integers(-1, 2 * LENGTH_NS)
 TEXTS = st.text(max_size=20)
 GAPS = st.builds(Gap, TEXTS, TEXTS, st.integers(1, 10**6))
 
 
 @st.composite
-def arbitrary_windows(draw: st.DrawFn) -> Window:
+def arbitrary_windows(draw: st.DrawFn, t0_ns: int) -> Window:
     """Any window that keeps to the model's rules, with stacks and waits that were never interned."""
     ticks = draw(st.integers(1, 30))
-    t0_ns = draw(st.integers(0, 2**60))
     tick_ns = array(
         "q",
         (
@@ -66,14 +66,25 @@ def arbitrary_windows(draw: st.DrawFn) -> Window:
     counters = ThreadCounters()
     for thread in draw(st.lists(st.integers(0, schema.MAX_THREADS - 1), max_size=4, unique=True)):
         windows.append(counters, (thread, *(draw(COUNTS) for _ in range(8))))
-    cost = SamplerCost(*(draw(st.integers(0, 2**61)) for _ in range(6)))
+    cost = SamplerCost(*(draw(st.integers(0, 2 * LENGTH_NS)) for _ in range(6)))
     optional = st.none() | st.integers(0, 2**60)
     process = ProcessCounters(draw(optional), draw(optional), draw(st.none() | st.booleans()))
     gaps = draw(st.lists(GAPS, max_size=3, unique_by=lambda gap: (gap.what, gap.why)))
-    return Window(t0_ns, t0_ns + 2**41, tick_ns, runs, counters, cost, process, tuple(gaps))
+    return Window(t0_ns, t0_ns + LENGTH_NS, tick_ns, runs, counters, cost, process, tuple(gaps))
 
 
-@given(st.lists(arbitrary_windows(), max_size=4))
+@st.composite
+def windows_in_order(draw: st.DrawFn) -> list[Window]:
+    """One after the other, with or without holes between them."""
+    found: list[Window] = []
+    t0_ns = draw(st.integers(0, 2**59))
+    for _ in range(draw(st.integers(0, 4))):
+        found.append(draw(arbitrary_windows(t0_ns)))
+        t0_ns = found[-1].t1_ns + draw(st.integers(0, LENGTH_NS))
+    return found
+
+
+@given(windows_in_order())
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_window_reads_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, given_windows: list[Window]
@@ -102,6 +113,25 @@ def test_any_window_reads_back_as_written(
             costs = recording.costs(position, position + 1)
             assert (costs.sampler, costs.process) == ((each.cost,), (each.process,))
             assert recording.gaps(position, position + 1)[: len(each.gaps)] == each.gaps
+        assert recording.verify() == ()
+
+
+def test_counters_that_cannot_be_are_not_read(tmp_path: Path) -> None:
+    # GIVEN a thread of which a second after its start hours of CPU time are counted, and less than nothing
+    path = tmp_path / "a.ftdiag"
+    writer = create(path)
+    impossible = window(writer, 0)
+    impossible.counters.cpu_ns[1] = 3600 * SECOND_NS
+    impossible.counters.run_queue_ns[2] = -5
+    writer.write_window(impossible)
+    writer.finish(END)
+    writer.close()
+
+    # WHEN it is read THEN these are not measured, everything else is as it was, and nothing is damaged
+    with Recording.open(path) as recording:
+        counters = recording.counters(0, 1)
+        assert counters.cpu_ns.tolist() == [0, -1, 2]
+        assert counters.run_queue_ns.tolist() == [0, 0, -1]
         assert recording.verify() == ()
 
 
