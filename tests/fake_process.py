@@ -59,19 +59,6 @@ _FREE_TYPES_3_14: Final[Published] = {
     "bytes_object": (56, 32, 48),
     "unicode_object": (80, 48, 32, 56),
 }
-_PLAIN_TYPES_3_14: Final[Published] = {
-    "pyobject": (16, 8),
-    "type_object": (416, 24, 88, 168),
-    "tuple_object": (40, 32, 16),
-    "list_object": (40, 24, 16),
-    "set_object": (200, 24, 40, 32),
-    "dict_object": (48, 32, 40),
-    "float_object": (24, 16),
-    "long_object": (32, 16, 24),
-    "bytes_object": (40, 16, 32),
-    "unicode_object": (64, 32, 16, 40),
-}
-
 PUBLISHED: Final[Mapping[str, tuple[int, bool, Published]]] = {
     "3.13.0": (
         0x30D00F0,
@@ -118,56 +105,32 @@ PUBLISHED: Final[Mapping[str, tuple[int, bool, Published]]] = {
             "gc": (288, 192),
         },
     ),
-    # The builds below were not at hand: the order is that of the headers, the numbers are made to fit.
-    "3.14.0": (
-        0x30E00F0,
-        False,
-        {
-            "runtime_state": (300000, 784, 808),
-            "interpreter_state": (
-                200000, 7280, 7272, 7344, 7360, 7408, 7712, 7696, 7704, 16, 7808, 0, 7832, 7824, 8024, 0,
-            ),
-            "thread_state": (824, 0, 8, 16, 72, 152, 160, 232, 32),
-            "interpreter_frame": (80, 8, 0, 56, 72, 70, 64, 0),
-            "code_object": (208, 112, 120, 128, 136, 68, 52, 96, 104, 200, 0),
-            **_PLAIN_TYPES_3_14,
-            "gc": (280, 192),
-        },
-    ),
-    "3.15.0t": (
-        0x30F00F0,
+    "3.15.1t": (
+        0x30F01F0,
         True,
         {
-            "runtime_state": (361664, 784, 808),
+            "runtime_state": (406016, 912, 936),
             "interpreter_state": (
-                246528, 7280, 7272, 7344, 7360, 7408, 7712, 7696, 7704, 16, 7808, 0, 7832, 7824, 8024, 17628,
+                247040, 7272, 7264, 7336, 7352, 7400, 7592, 7576, 7584, 16, 7736, 0, 7760, 7752, 7952, 17564,
             ),
             "thread_state": (
-                824, 0, 8, 16, 72, 80, 88, 168, 176, 248, 32, 44, 48, 120, 128,
+                888, 0, 8, 16, 72, 80, 88, 96, 176, 184, 256, 32, 36, 40, 136, 288,
             ),
             "err_stackitem": (0,),
             "interpreter_frame": (88, 8, 0, 56, 80, 78, 64, 72),
             "code_object": (240, 128, 136, 144, 152, 84, 68, 112, 120, 232, 224),
-            **_FREE_TYPES_3_14,
-            "gc": (288, 192, 200),
-        },
-    ),
-    "3.15.0": (
-        0x30F00F0,
-        False,
-        {
-            "runtime_state": (300000, 784, 808),
-            "interpreter_state": (
-                200000, 7280, 7272, 7344, 7360, 7408, 7712, 7696, 7704, 16, 7808, 0, 7832, 7824, 8024, 0,
-            ),
-            "thread_state": (
-                824, 0, 8, 16, 72, 80, 88, 168, 176, 248, 32, 44, 48, 120, 128,
-            ),
-            "err_stackitem": (0,),
-            "interpreter_frame": (80, 8, 0, 56, 72, 70, 64, 0),
-            "code_object": (208, 112, 120, 128, 136, 68, 52, 96, 104, 200, 0),
-            **_PLAIN_TYPES_3_14,
-            "gc": (280, 192, 200),
+            "pyobject": (32, 24),
+            "type_object": (440, 40, 104, 184, 48, 304),
+            "heap_type_object": (968, 904),
+            "tuple_object": (56, 48, 32),
+            "list_object": (56, 40, 32),
+            "set_object": (216, 40, 56, 48),
+            "dict_object": (64, 48, 56),
+            "float_object": (40, 32),
+            "long_object": (48, 32, 40),
+            "bytes_object": (56, 32, 48),
+            "unicode_object": (80, 48, 32, 56, 72),
+            "gc": (176, 112, 120, 224, 104),
         },
     ),
 }  # fmt: skip

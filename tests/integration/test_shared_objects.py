@@ -15,6 +15,7 @@ from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.sharedobjects import SharedObjectReader
 from reading import cores, eventually, prefer, recorded, recordings
+from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload
 
 Program = Callable[..., RunningWorkload]
@@ -100,9 +101,18 @@ def names_on(pid: int, line: int, enough: Callable[[Named], bool] = bool) -> Nam
     return found
 
 
+def version_of(python: Interpreter) -> tuple[int, int]:
+    major, minor = python.version.split(".")[:2]
+    return int(major), int(minor)
+
+
 def line_of(text: str, body: str) -> int:
     (number,) = [number for number, line in enumerate(text.splitlines(), 1) if line.strip() == body]
     return number
+
+
+DEFERRED_ON_3_15 = {"CONFIG", "ITEMS", "SLOTTED", "Colour.RED"}
+"""A specialised load of a global or of a class's attribute switches its object to deferred counting there."""
 
 
 @pytest.mark.parametrize(
@@ -118,10 +128,19 @@ def line_of(text: str, body: str) -> int:
         ("argument.value", {"argument.value": "object"}),
     ],
 )
-def test_shared_objects_are_named(program: Program, body: str, expected: dict[str, str]) -> None:
+def test_shared_objects_are_named(
+    program: Program, free_threaded_python: Interpreter, body: str, expected: dict[str, str]
+) -> None:
     # GIVEN two threads that do one thing with a shared object
     text = source(body)
     running = program(text)
+    if version_of(free_threaded_python) >= (3, 15):
+        # AND a version on which some of them are not counted: then they are not named, after a warm-up
+        line = line_of(text, body)
+        eventually(lambda: not DEFERRED_ON_3_15 & names_on(running.pid, line, lambda _: True).keys())
+        expected = {name: kind for name, kind in expected.items() if name not in DEFERRED_ON_3_15}
+        if not expected:
+            return
 
     # WHEN their line is looked at, THEN the object is named, and at last its header shows the sharing
     first = next(iter(expected))
@@ -156,10 +175,15 @@ def test_a_cell_is_named_inside_its_closure(program: Program) -> None:
     assert names_on(running.pid, line, lambda named: "cell limit" in named)
 
 
-def test_the_sampler_names_what_makes_a_line_slow(program: Program, tmp_path: Path) -> None:
+def test_the_sampler_names_what_makes_a_line_slow(
+    program: Program, free_threaded_python: Interpreter, tmp_path: Path
+) -> None:
     # GIVEN two threads that contend for one attribute
     running = program(source("CONFIG.value"))
     prefer(running.pid)
+    counted = {"CONFIG", "CONFIG.value"}
+    if version_of(free_threaded_python) >= (3, 15):
+        counted -= DEFERRED_ON_3_15
 
     # WHEN the process is sampled: again if they took turns instead of running at once, as on a busy machine
     hot: tuple[HotLine, ...] = ()
@@ -170,8 +194,9 @@ def test_the_sampler_names_what_makes_a_line_slow(program: Program, tmp_path: Pa
             # THEN only that line has the objects' names
             assert line.frame.function == "loop" or not line.shared
             assert {one.name for one in line.shared} <= {"CONFIG", "CONFIG.value"}
-            # AND at last it has both of them, and the machine code
-            if len(line.shared) == 2 and "_Py_DecRefShared" in dict(line.native):
+            # AND at last it has those that are counted, and the machine code
+            named = {one.name for one in line.shared}
+            if named >= counted and "_Py_DecRefShared" in dict(line.native):
                 return
         if (recording.settings.native or "").startswith(NOT_MEASURED_PREFIX):
             assert recording.shared(0, len(recording)) == {}

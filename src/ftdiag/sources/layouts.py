@@ -104,14 +104,19 @@ _OFFSETS_3_15: Final[_Fields] = (
     _INTERPRETER_3_14,
     (
         "thread_state",
-        "size prev next interp current_frame base_frame last_profiled_frame thread_id native_thread_id"
+        "size prev next interp current_frame base_frame last_profiled_frame"
+        " last_profiled_frame_seq thread_id native_thread_id"
         " datastack_chunk status holds_gil gil_requested current_exception exc_state",
     ),
     ("err_stackitem", "exc_value"),
     _FRAME_3_14,
     _CODE_3_14,
-    *_OBJECTS_3_14,
-    ("gc", "size collecting frame"),
+    ("pyobject", "size ob_type"),
+    ("type_object", "size tp_name tp_repr tp_flags tp_basicsize tp_dictoffset"),
+    ("heap_type_object", "size ht_cached_keys"),
+    *_OBJECTS_3_14[2:-1],
+    ("unicode_object", "size state length asciiobject_size compactunicodeobject_size"),
+    ("gc", "size collecting frame generation_stats_size generation_stats"),
 )
 _FIELDS: Final[Mapping[tuple[int, int], _Fields]] = {
     (3, 13): _OFFSETS_3_13,
@@ -268,7 +273,7 @@ class Layout:
     """`tp_mro`: 22 words behind tp_flags."""
     type_cached_keys: int
     """`PyHeapTypeObject.ht_cached_keys`, behind ht_type, the slot tables, ht_name, ht_slots and
-    ht_qualname (Include/cpython/object.h). The slot tables take 440 bytes in every version."""
+    ht_qualname (Include/cpython/object.h). 3.15 publishes it."""
 
 
 def parse_header(data: bytes) -> tuple[Version, bool] | None:
@@ -356,7 +361,7 @@ def parse_layout(data: bytes) -> Layout:
         code_stack_size=first_line - 4,
         code_local_count=first_line + 4,
         code_local_names=offsets["code_object_localsplusnames"],
-        with_handler=bytes((33, 44)) if version.minor == 13 else bytes((32, 43)),
+        with_handler=bytes({13: (33, 44), 14: (32, 43), 15: (30, 41)}[version.minor]),
         with_keeps_exit_method=version.minor == 13,
         frame_globals=offsets["interpreter_frame_previous"] + 16,
         object_size=offsets["pyobject_size"],
@@ -384,12 +389,14 @@ def parse_layout(data: bytes) -> Layout:
         type_basic_size=offsets["type_object_tp_name"] + 8,
         type_dict=offsets["type_object_tp_flags"] + 12 * 8,
         type_mro=offsets["type_object_tp_flags"] + 22 * 8,
-        type_cached_keys=offsets["type_object_size"] + _SLOT_TABLES_BYTES + 3 * 8,
+        type_cached_keys=offsets.get(
+            "heap_type_object_ht_cached_keys", offsets["type_object_size"] + _SLOT_TABLES_BYTES + 3 * 8
+        ),
     )
 
 
 _SLOT_TABLES_BYTES: Final = 32 + 288 + 24 + 80 + 16
-"""as_async, as_number, as_mapping, as_sequence, as_buffer of PyHeapTypeObject (same from 3.13 to 3.15)."""
+"""as_async, as_number, as_mapping, as_sequence, as_buffer of PyHeapTypeObject in 3.13 and 3.14."""
 
 _MAX_PLAUSIBLE_OFFSET: Final = 1 << 24
 

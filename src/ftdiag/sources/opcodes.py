@@ -1,4 +1,4 @@
-"""Bytecode of CPython 3.13 and 3.14 taken apart, as far as naming what a line touches needs it.
+"""Bytecode of CPython 3.13 to 3.15 taken apart, as far as naming what a line touches needs it.
 
 In: code units as they lie in memory, specialised or not. Out: `Instruction`s with the opcode of their family
 and their whole argument.
@@ -117,14 +117,15 @@ _3_14: Final = OpcodeTable(
             70: ((171, 174),),  # FOR_ITER
             75: ((175, 176),),  # JUMP_BACKWARD
             80: ((177, 189),),  # LOAD_ATTR
-            92: ((190, 191),),  # LOAD_GLOBAL
-            96: ((192, 193),),  # LOAD_SUPER_ATTR
-            128: ((194, 194),),  # RESUME
-            106: ((195, 195),),  # SEND
-            110: ((196, 198),),  # STORE_ATTR
-            38: ((199, 200),),  # STORE_SUBSCR
-            39: ((201, 206),),  # TO_BOOL
-            119: ((207, 209),),  # UNPACK_SEQUENCE
+            82: ((190, 191),),  # LOAD_CONST
+            92: ((192, 193),),  # LOAD_GLOBAL
+            96: ((194, 195),),  # LOAD_SUPER_ATTR
+            128: ((196, 196),),  # RESUME
+            106: ((197, 197),),  # SEND
+            110: ((198, 200),),  # STORE_ATTR
+            38: ((201, 202),),  # STORE_SUBSCR
+            39: ((203, 208),),  # TO_BOOL
+            119: ((209, 211),),  # UNPACK_SEQUENCE
         }
     ),
     caches={
@@ -135,5 +136,42 @@ _3_14: Final = OpcodeTable(
     first_opaque=234,
 )  # fmt: skip
 
-OPCODES: Final[Mapping[tuple[int, int], OpcodeTable]] = {(3, 13): _3_13, (3, 14): _3_14}
+_3_15: Final = OpcodeTable(
+    names={
+        70: "GET_ITER", 25: "NOP", 26: "NOP", 31: "PUSH_NULL", 33: "RETURN_VALUE", 57: "COPY",
+        58: "COPY_FREE_VARS", 79: "LOAD_ATTR", 81: "LOAD_CONST", 82: "LOAD_DEREF", 83: "LOAD_FAST",
+        85: "LOAD_FAST_BORROW", 86: "LOAD_FAST_BORROW_LOAD_FAST_BORROW", 87: "LOAD_FAST",
+        88: "LOAD_FAST_LOAD_FAST", 91: "LOAD_GLOBAL", 92: "LOAD_NAME", 112: "STORE_FAST_LOAD_FAST",
+    },
+    specialised=_specialised(
+        {
+            42: ((3, 3), (129, 143)),  # BINARY_OP
+            50: ((144, 150), (153, 153), (157, 168)),  # CALL
+            4: ((151, 152),),  # CALL_FUNCTION_EX
+            53: ((154, 156),),  # CALL_KW
+            54: ((169, 171),),  # COMPARE_OP
+            55: ((172, 173),),  # CONTAINS_OP
+            68: ((174, 178),),  # FOR_ITER
+            70: ((179, 180),),  # GET_ITER
+            74: ((181, 182),),  # JUMP_BACKWARD
+            79: ((183, 195),),  # LOAD_ATTR
+            91: ((196, 197),),  # LOAD_GLOBAL
+            95: ((198, 199),),  # LOAD_SUPER_ATTR
+            128: ((200, 201),),  # RESUME
+            105: ((202, 204),),  # SEND
+            109: ((205, 207),),  # STORE_ATTR
+            36: ((208, 209),),  # STORE_SUBSCR
+            37: ((210, 215),),  # TO_BOOL
+            118: ((216, 218),),  # UNPACK_SEQUENCE
+        }
+    ),
+    caches={
+        91: 4, 42: 5, 118: 1, 54: 1, 55: 1, 68: 1, 70: 1, 95: 1, 79: 9, 109: 4, 50: 3, 53: 3, 4: 1, 36: 1,
+        105: 1, 74: 1, 37: 3, 102: 1, 99: 1, 100: 1, 101: 1, 128: 1,
+    },
+    extended=67,
+    first_opaque=233,
+)  # fmt: skip
+
+OPCODES: Final[Mapping[tuple[int, int], OpcodeTable]] = {(3, 13): _3_13, (3, 14): _3_14, (3, 15): _3_15}
 """(major, minor) -> the table. A version without one gets no names."""

@@ -37,8 +37,8 @@ def test_every_field_is_read_from_its_place(build: str) -> None:
     assert layout.runtime_interpreters_head == groups["runtime_state"][2]
     assert layout.interpreter_threads_head == groups["interpreter_state"][3]
     assert layout.thread_current_frame == 72
-    assert layout.thread_native_id == {13: 160, 14: 160, 15: 176}[layout.version.minor]
-    assert layout.thread_datastack_chunk == {13: 232, 14: 232, 15: 248}[layout.version.minor]
+    assert layout.thread_native_id == {13: 160, 14: 160, 15: 184}[layout.version.minor]
+    assert layout.thread_datastack_chunk == {13: 232, 14: 232, 15: 256}[layout.version.minor]
     assert layout.frame_size == groups["interpreter_frame"][0]
     assert layout.frame_owner == groups["interpreter_frame"][5]
     assert layout.code_bytecode == groups["code_object"][9]

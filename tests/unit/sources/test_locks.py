@@ -78,7 +78,7 @@ class Target:
         return self.locks.identify(self.parked(address), thread)
 
 
-@pytest.fixture(params=["3.13.5t", "3.14.0t", "3.15.0t"])
+@pytest.fixture(params=["3.13.5t", "3.14.0t", "3.15.1t"])
 def target(request: pytest.FixtureRequest) -> Target:
     """A process of each free-threaded layout."""
     return Target(request.param)
