@@ -98,9 +98,14 @@ def reads_locks(window: int) -> bool:
 
 def clocked_sampler() -> int:
     """A sampler as it always is but for a log of when its ticks ended, or that reads locks by turns."""
-    from ftdiag import sampler
+    from ftdiag.model import Window
+    from ftdiag.sampling import process
+    from ftdiag.sampling.clock import Tell
     from ftdiag.sampling.holders import Holders
-    from ftdiag.sampling.thread import SampledThread
+    from ftdiag.sampling.observers.interpreter import InterpreterObserver
+    from ftdiag.sampling.options import SamplerOptions
+    from ftdiag.sampling.sink import RecordingSink
+    from ftdiag.sampling.threads import SampledThread, Threads, Tick
     from ftdiag.sources.interpreter import PythonThread
     from ftdiag.sources.locks import LockReader
     from ftdiag.sources.memory import ReadAlong
@@ -109,9 +114,9 @@ def clocked_sampler() -> int:
     options = json.loads(sys.stdin.readline())
     ends: list[int] = []
 
-    class Clocked(sampler.Sampler):
-        def _tick(self, now: int) -> None:
-            super()._tick(now)
+    class Clocked(InterpreterObserver):
+        def observe(self, changed: Sequence[SampledThread], tick: Tick) -> None:
+            super().observe(changed, tick)
             ends.append(time.monotonic_ns())
 
     class NoLocks(LockReader):
@@ -140,14 +145,14 @@ def clocked_sampler() -> int:
     class Alternating(Clocked):
         """Reads locks in two windows, none in the next two, and so on."""
 
-        def attach(self, sink: sampler.RecordingSink) -> None:
-            super().attach(sink)
+        def attach(self, sink: RecordingSink, threads: Threads, tell: Tell) -> None:
+            super().attach(sink, threads, tell)
             none = NoLocks()
-            nobody = NoHolders(none, self._waits, self._interpreter, self._threads, self._observe)
+            nobody = NoHolders(none, self._waits, self._interpreter, threads.alive, self._look_again)
             self._kinds = (self._locks, self._holders), (none, nobody)
 
-        def _flush(self, now: int) -> None:
-            super()._flush(now)
+        def complete(self, window: Window) -> None:
+            super().complete(window)
             self._locks, self._holders = self._kinds[not reads_locks(self._windows)]
             self._waits._locks = self._locks if reads_locks(self._windows) else None
 
@@ -155,8 +160,8 @@ def clocked_sampler() -> int:
             return super()._as_of_stacks(thread, blocked, *rest) if self._waits._locks else blocked
 
     log, alternating = options.pop("log"), options.pop("alternating")
-    sampler.Sampler = Alternating if alternating else Clocked  # type: ignore[misc]
-    sampler.sample(sampler.SamplerOptions(**options), wake_fd=sys.stdin.fileno())
+    process.InterpreterObserver = Alternating if alternating else Clocked  # type: ignore[attr-defined]
+    process.sample(SamplerOptions(**options), wake_fd=sys.stdin.fileno())
     Path(log).write_text(json.dumps(ends))
     return 0
 

@@ -25,8 +25,12 @@ from typing import Any
 
 from measuring import interpreters, sampled, table, target
 
+from ftdiag.model import RecordingSettings
 from ftdiag.recording.writer import RecordingWriter
-from ftdiag.sampler import RecordingSettings, Sampler, SamplerOptions
+from ftdiag.sampling.clock import Clock
+from ftdiag.sampling.observers.interpreter import InterpreterObserver
+from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.target import TargetProcess
 from ftdiag.sources.scheduling import go_first
 
 LOADS = ((8, 56, 1.0), (8, 0, 3.0))
@@ -85,22 +89,29 @@ def breakdown(pid: int) -> dict[str, float]:
     parts: Counter[str] = Counter()
     calls.clear()
     with tempfile.TemporaryDirectory() as scratch:
-        sampler: Any = Sampler(SamplerOptions(pid, scratch, duration_s=SECONDS))
+        process = TargetProcess(pid)
+        options = SamplerOptions(pid, scratch, duration_s=SECONDS)
+        observer: Any = InterpreterObserver(options, process, 1000)
+        clock: Any = Clock(options, process, observer, 1000)
         settings = RecordingSettings(100.0, time.monotonic_ns(), time.time_ns(), "bench", "bench")
-        writer = RecordingWriter(Path(scratch) / "recording", sampler.target, settings)
-        sampler.attach(writer)
-        if sampler._native is not None:
-            sampler._native.read = timed(parts, "native", sampler._native.read)
-        for name in ("_tick", "_look", "_observe", "_flush", "_join_native"):
-            setattr(sampler, name, timed(parts, name, getattr(sampler, name)))
-        sampler._holders.tell = timed(parts, "holders", sampler._holders.tell)
-        interpreter, memory = sampler._interpreter, sampler._memory
-        interpreter.walk = timed(parts, "walk", interpreter.walk)
-        interpreter._resolve = timed(parts, "resolve", interpreter._resolve)
-        memory.read_scattered = timed(parts, "readv", memory.read_scattered)
+        writer = RecordingWriter(Path(scratch) / "recording", process.target, settings)
+        clock.attach(writer)
+        for owner, name, part in (
+            (clock, "_tick", "_tick"),
+            (clock, "_end_window", "_flush"),
+            (clock._threads, "who_ran", "who_ran"),
+            (observer, "_look", "_look"),
+            (observer._holders, "tell", "holders"),
+            (observer._interpreter, "walk", "walk"),
+            (observer._interpreter, "_resolve", "resolve"),
+            (observer._memory, "read_scattered", "readv"),
+        ):
+            setattr(owner, name, timed(parts, part, getattr(owner, name)))
+        if observer._on_core is not None:
+            observer._on_core.gather = timed(parts, "native", observer._on_core.gather)
         go_first()
         start = time.thread_time_ns()
-        end = sampler.run()
+        end = clock.run()
         parts["all"] = time.thread_time_ns() - start
         writer.finish(end)
         writer.close()
@@ -108,14 +119,15 @@ def breakdown(pid: int) -> dict[str, float]:
     part = {name: value / ticks / 1000 for name, value in parts.items()}
     return {
         "clock, sleep, poll": part["all"] - part["_tick"] - part["_flush"],
-        "native samples": part.get("native", 0.0) + part.get("_join_native", 0.0),
+        "native samples": part.get("native", 0.0),
         "list of threads": part["_tick"]
+        - part["who_ran"]
         - part["_look"]
-        - part.get("native", 0.0)
-        - part.get("_join_native", 0.0),
-        "schedstat of every thread": part["_look"] - part["_observe"] - part["holders"],
+        - part["holders"]
+        - part.get("native", 0.0),
+        "schedstat of every thread": part["who_ran"],
         "who holds which lock": part["holders"],
-        "syscall line, state, wait": part["_observe"] - part["walk"],
+        "syscall line, state, wait": part["_look"] - part["walk"],
         "process_vm_readv": part["readv"],
         "frames of new stacks": part.get("resolve", 0.0),
         "following the frames": part["walk"] - part["readv"] - part.get("resolve", 0.0),

@@ -80,7 +80,10 @@ def target(python: Path, busy: int, idle: int) -> Iterator[Target]:
 def sampler(pid: int, path: Path, **options: object) -> Iterator[subprocess.Popen[str]]:
     """A sampler's process at work; ended in order when the context is left."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "ftdiag.sampler"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "ftdiag.sampling.process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdin is not None
     assert process.stdout is not None

@@ -202,6 +202,6 @@ def samplers_of(directory: Path) -> list[int]:
             variables = Path(f"/proc/{name}/environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if b"ftdiag.sampler" in command and f"TMPDIR={directory}".encode() in variables:
+        if b"ftdiag.sampling.process" in command and f"TMPDIR={directory}".encode() in variables:
             found.append(int(name))
     return found

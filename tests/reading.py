@@ -72,7 +72,7 @@ class Said:
 class SamplerRun:
     """A sampler's process at work, spoken to by its protocol."""
 
-    command: Sequence[str] = (sys.executable, "-m", "ftdiag.sampler")
+    command: Sequence[str] = (sys.executable, "-m", "ftdiag.sampling.process")
 
     def __init__(self, **options: object) -> None:
         self.path = Path(str(options["path"]))

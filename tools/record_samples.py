@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.errors import AttachError, FtdiagError
-from ftdiag.launcher import SamplerProcess, SamplingRequest
+from ftdiag.launcher import SamplerProcess
 from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording
+from ftdiag.sampling.options import SamplerOptions
 from ftdiag.session import Session
 from ftdiag.sources.memray import plan
 from ftdiag.tracker import Tracking, TrackingRequest
@@ -138,7 +139,7 @@ def record(sample: Sample, python: Path, workloads: Path, path: Path) -> None:
     ):
         sampler.spawn()
         time.sleep(WARM_UP_S)
-        sampler.start(SamplingRequest(pid=running.pid, path=str(path), duration_s=sample.seconds))
+        sampler.start(SamplerOptions(pid=running.pid, path=str(path), duration_s=sample.seconds))
         sampler.wait_until_started()
         sampler.wait(sample.seconds + 30.0)
         sampler.stop()

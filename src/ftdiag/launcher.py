@@ -1,7 +1,7 @@
 """Starts the sampler's process, follows what it says, and ends it in every case.
 
-In: a `SamplingRequest`. Out: a running sampler that writes a recording, its end, or the error it met, as
-the exception of the same name. The protocol is that of `sampler.main`: one JSON line on its standard
+In: `SamplerOptions`. Out: a running sampler that writes a recording, its end, or the error it met, as
+the exception of the same name. The protocol is that of `sampling.process`: one JSON line on its standard
 input, which stays open as long as it shall sample; JSON lines on its standard output.
 
 The process is started before it is told what to do, so that its imports overlap with ours.
@@ -26,6 +26,7 @@ from typing import IO, Final, Self
 from ftdiag import errors
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
+from ftdiag.sampling.options import SamplerOptions
 
 START_TIMEOUT_S: Final = 60.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
@@ -50,20 +51,6 @@ class SamplerFailed(FtdiagError):
     def __init__(self, what: str, hint: str | None = None, details: str = "") -> None:
         super().__init__(what, hint)
         self.details = details
-
-
-@dataclass(frozen=True, slots=True)
-class SamplingRequest:
-    """What to sample and where to write: fields of `sampler.SamplerOptions`; its others have defaults."""
-
-    pid: int
-    path: str
-    rate_hz: float = 100.0
-    duration_s: float | None = None
-    keep_ns: int | None = None
-    keep_bytes: int | None = None
-    source: str = "auto"
-    blocking: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +104,7 @@ class SamplerProcess:
             self._stderr = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed by `close`
             self._process = subprocess.Popen(
                 # -P: the current directory may hold anything, also a json.py.
-                [sys.executable, "-P", "-m", "ftdiag.sampler"],
+                [sys.executable, "-P", "-m", "ftdiag.sampling.process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
@@ -127,13 +114,13 @@ class SamplerProcess:
         except OSError as error:
             raise SamplerFailed(
                 f"the sampler, which is a process of its own, cannot be started: {error}",
-                f"{sys.executable} -P -m ftdiag.sampler   must run for this user: install ftdiag where it"
-                " can be read and executed, or run it as the user that installed it",
+                f"{sys.executable} -P -m ftdiag.sampling.process   must run for this user: install ftdiag"
+                " where it can be read and executed, or run it as the user that installed it",
             ) from error
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 
-    def start(self, request: SamplingRequest) -> None:
+    def start(self, request: SamplerOptions) -> None:
         """Say what to do, without waiting for it."""
         self.spawn()
         assert self._process is not None

@@ -166,7 +166,7 @@ pyspy.find_program = find_program
 pyspy.PROBE_TIMEOUT_S = {probe_s}
 pyspy.probe.__defaults__ = (None, {probe_s})
 pyspy.LATEST_S = {latest_s}
-from ftdiag.sampler import main
+from ftdiag.sampling.process import main
 sys.exit(main())
 """
 GOOD_DUMP = 'if [ "$1" = dump ]; then echo "Python v3.11.2 (/usr/bin/python3)"; exit 0; fi\n'

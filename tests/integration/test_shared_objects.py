@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftdiag.model import Confidence, HotLine, Pauses
-from ftdiag.sampler import NOT_MEASURED_PREFIX
+from ftdiag.sampling.sink import NOT_MEASURED_PREFIX
 from ftdiag.session import Session
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import RemoteMemory

@@ -9,7 +9,6 @@ import click
 
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
-    DEFAULT_RATE_HZ,
     FILE,
     duration_option,
     examples,
@@ -29,6 +28,7 @@ from ftdiag.commands.tracking import (
 )
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.model import EndReason
+from ftdiag.sampling.options import DEFAULT_RATE_HZ
 
 if TYPE_CHECKING:
     from ftdiag.launcher import SamplingEnd

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.commands import terminal
-from ftdiag.commands.parameters import DEFAULT_RATE_HZ
 from ftdiag.commands.sampling import explained
 from ftdiag.commands.scratch import private_directory
 from ftdiag.errors import AttachError, FtdiagError
-from ftdiag.launcher import SamplerProcess, SamplingRequest
+from ftdiag.launcher import SamplerProcess
+from ftdiag.sampling.options import DEFAULT_RATE_HZ, SamplerOptions
 
 SCHEMA: Final = "ftdiag-cross-check/1"
 AGREEMENT_POINTS: Final = 3.0
@@ -119,7 +119,7 @@ def _record(pid: int, duration_s: float, paths: Sequence[Path]) -> None:
         samplers = [stack.enter_context(SamplerProcess()) for _ in paths]
         for sampler, path, source in zip(samplers, paths, ("native", "py-spy"), strict=True):
             sampler.start(
-                SamplingRequest(
+                SamplerOptions(
                     pid, os.fspath(path), rate_hz=DEFAULT_RATE_HZ, duration_s=duration_s, source=source
                 )
             )

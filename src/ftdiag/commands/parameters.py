@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-MIN_RATE_HZ: Final = 1.0
-MAX_RATE_HZ: Final = 1000.0
-"""The sampler's own limits (a test compares them): checked here before a program is started for it."""
-SOURCES: Final = ("auto", "native", "py-spy")
-DEFAULT_RATE_HZ: Final = 100.0
-MAX_DURATION_S: Final = 31_536_000.0
+from ftdiag.sampling.options import (
+    DEFAULT_RATE_HZ,
+    LONGEST_DURATION_S,
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+    SOURCES,
+)
+
 MAX_PID: Final = 1 << 22
 """PID_MAX_LIMIT of Linux on 64-bit machines."""
 
@@ -102,7 +104,7 @@ class Number(_NumberType):
 
 PID: Final = Pid()
 RATE: Final = Number("hz", MIN_RATE_HZ, MAX_RATE_HZ)
-DURATION: Final = Number("seconds", 0.0, MAX_DURATION_S, above=True)
+DURATION: Final = Number("seconds", 0.0, LONGEST_DURATION_S, above=True)
 FILE: Final = click.Path(path_type=Path)
 
 

@@ -24,7 +24,8 @@ from ftdiag.errors import (
     PermissionRefused,
     RecordingError,
 )
-from ftdiag.launcher import SamplerProcess, SamplingEnd, SamplingRequest
+from ftdiag.launcher import SamplerProcess, SamplingEnd
+from ftdiag.sampling.options import SamplerOptions
 
 RING_NS: Final = 30 * 60 * 1_000_000_000
 """What is kept of a look without --record: the last 30 minutes ..."""
@@ -110,7 +111,7 @@ def sampling(
         assert path is not None
         started_unix_ns = time.time_ns()
         process.start(
-            SamplingRequest(
+            SamplerOptions(
                 pid=pid,
                 path=os.fspath(path),
                 rate_hz=rate_hz,

@@ -1,1 +1,1 @@
-"""Parts of the sampler's process: its threads, and who holds what they wait for."""
+"""Looks at every thread of a target at a fixed rate and writes what it saw: who does what is in each module."""

@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
-from ftdiag.sampling.thread import SampledThread
+from ftdiag.sampling.threads import SampledThread
 from ftdiag.sources.interpreter import InterpreterReader, PythonThread
 from ftdiag.sources.locks import LockReader, LockWait, calls_from
 from ftdiag.sources.parkinglot import WaitEntry

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from command_line import FTDIAG, environment, ftdiag
-from ftdiag.commands import main, parameters, terminal
+from ftdiag.commands import main, terminal
 from ftdiag.commands.main import COMMANDS, cli
 from ftdiag.errors import (
     DiskFull,
@@ -111,14 +111,6 @@ class TestUsage:
         assert ran.message.startswith("ftdiag: error: ")
         assert words in ran.message
         assert len(ran.err.splitlines()) == 2 or "Did you mean" in ran.err
-
-    def test_limits_of_the_rate_are_those_of_the_sampler(self) -> None:
-        from ftdiag import sampler
-
-        assert (parameters.MIN_RATE_HZ, parameters.MAX_RATE_HZ) == (
-            sampler.MIN_RATE_HZ,
-            sampler.MAX_RATE_HZ,
-        )
 
 
 class TestErrors:

@@ -14,7 +14,7 @@ import pytest
 
 from ftdiag.model import NO_HOLDER, NO_WAIT, Confidence, LockKind, LockRef, ThreadInfo, ThreadState
 from ftdiag.sampling.holders import CONTENDED_TICKS, HEADS, MAX_CONTENDED, MAX_HEADS, Holders
-from ftdiag.sampling.thread import SampledThread
+from ftdiag.sampling.threads import SampledThread
 from ftdiag.sources.interpreter import PythonThread
 from ftdiag.sources.locks import LockReader, LockWait
 from ftdiag.sources.parkinglot import WaitEntry

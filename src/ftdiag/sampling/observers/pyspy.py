@@ -1,8 +1,9 @@
-"""The sampler for a target whose interpreter we do not read: the kernel's side is ours, stacks are py-spy's.
+"""Sees threads of a target whose interpreter we do not read: states are the kernel's, stacks are py-spy's.
 
-In: a pid, and `SamplerOptions`. Out: the same recording, a second or two later: a window is written when
-py-spy's take of that time has come. States by system call, the run queue and CPU time are exact as always.
-Without py-spy (not installed, refused, hanging, of another kind) the kernel's side goes on alone.
+In: the threads that ran since the tick before, and what py-spy writes. Out: the same recording, a second or
+two later: a window is written when py-spy's take of that time has come. States by system call, the run queue
+and CPU time are exact as always. Without py-spy (not installed, refused, hanging, of another kind) the
+kernel's side goes on alone.
 
 How stacks and states are joined. py-spy looks at moments of its own. A thread that has not been on a core
 since has the stack of the last look; a thread that ran gets the look that is nearest in time, which is on
@@ -32,32 +33,26 @@ from ftdiag.model import (
     NO_WAIT,
     TORN_STACK,
     Confidence,
-    End,
-    Frame,
     Gap,
     LockKind,
     LockRef,
     Runs,
-    SharedObject,
     Stack,
-    Target,
-    ThreadInfo,
     ThreadState,
     Wait,
     Window,
 )
-from ftdiag.sampler import NOT_MEASURED_PREFIX, RecordingSink, Sampler, SamplerOptions
-from ftdiag.sampling.holders import Holders
-from ftdiag.sampling.thread import Observation, SampledThread
+from ftdiag.sampling.clock import Tell
+from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
+from ftdiag.sampling.target import TargetProcess
+from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
 from ftdiag.sources import pyspy
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.native import NativeSampler
 from ftdiag.sources.pyspy import PySpy, PySpyFailed, Take, TakenThread, ThreadIds
-from ftdiag.sources.runtime import Runtime, find_runtime, find_runtime_header, old_python, static_memory
-from ftdiag.sources.sharedobjects import AtomicLines
+from ftdiag.sources.runtime import find_runtime, find_runtime_header, old_python, static_memory
 from ftdiag.sources.syscalls import Blocking
 from ftdiag.sources.waitpoints import library_wait
-from ftdiag.sources.waits import Blocked
+from ftdiag.sources.waits import Blocked, WaitReader
 
 HOLD_NS: Final = 15_000_000_000
 """A window waits so long at most for its stacks."""
@@ -74,14 +69,8 @@ NOT_TOLD: Final = "a lock, a condition or an event"
 FIRST_QUALIFIED: Final = (3, 11)
 """From this version on code objects know their qualified name (co_qualname), which is what py-spy tells."""
 
-# What the stack still decides about a wait, kept in the holder's column until the stack is there.
-_SETTLED, _FUTEX, _READINESS, _SLEEP, _SIGNAL = range(5)
-_OPEN_KINDS: Final = {
-    Blocking.FUTEX: _FUTEX,
-    Blocking.READINESS: _READINESS,
-    Blocking.SLEEP: _SLEEP,
-    Blocking.SIGNAL_OR_CHILD: _SIGNAL,
-}
+_DECIDED_BY_STACK: Final = (Blocking.FUTEX, Blocking.READINESS, Blocking.SLEEP, Blocking.SIGNAL_OR_CHILD)
+"""System calls of which the standard library's frames say what they wait for."""
 
 
 @dataclass(slots=True)
@@ -110,92 +99,36 @@ class _Course:
             del self.times_ns[:place], self.stacks[:place]
 
 
-class _Windows:
-    """The recording, but for windows: they are kept back until their stacks are there."""
+class PySpyObserver:
+    """Observes a target with the kernel's accounting and, where it can be had, py-spy's stacks."""
 
-    def __init__(self, sink: RecordingSink) -> None:
-        self._sink = sink
-        self.kept: deque[Window] = deque()
-        self.waits: dict[int, Wait] = {NO_WAIT: Wait(None)}
-
-    def intern_frame(self, frame: Frame) -> int:
-        return self._sink.intern_frame(frame)
-
-    def intern_stack(self, frame_ids: Sequence[int]) -> int:
-        return self._sink.intern_stack(frame_ids)
-
-    def intern_wait(self, wait: Wait) -> int:
-        wait_id = self._sink.intern_wait(wait)
-        self.waits[wait_id] = wait
-        return wait_id
-
-    def put_thread(self, info: ThreadInfo) -> None:
-        self._sink.put_thread(info)
-
-    def update_target(self, target: Target) -> None:
-        self._sink.update_target(target)
-
-    def write_window(self, window: Window) -> None:
-        self.kept.append(window)
-
-    def release(self, window: Window) -> None:
-        """Write a window whose stacks are there."""
-        self._sink.write_window(window)
-
-
-class _NoInterpreter(InterpreterReader):
-    """Stands for the reader of an interpreter that we do not read."""
-
-    def __init__(self) -> None:
-        self.walked = self.torn = self.cut = 0
-
-
-class _NoHolders(Holders):
-    """Stands for the knowledge of who holds what, of which there is none."""
-
-    def __init__(self) -> None:
-        pass
-
-    def forget(self, thread: SampledThread) -> None:
-        pass
-
-    def tell(self, tick: int) -> None:
-        pass
-
-
-class _NoAtomicLines(AtomicLines):
-    """Stands for the names of shared objects, which are not looked for."""
-
-    def __init__(self) -> None:
-        pass
-
-    def due(self, now_ns: int) -> bool:
-        return False
-
-    def window(self, counts: object, now_ns: int) -> tuple[tuple[int, SharedObject], ...]:
-        return ()
-
-
-class ExternalSampler(Sampler):
-    """Samples a target with the kernel's accounting and, where it can be had, py-spy's stacks."""
-
-    def __init__(self, options: SamplerOptions) -> None:
+    def __init__(self, options: SamplerOptions, process: TargetProcess) -> None:
+        self._options = options
+        self._process = process
+        self._pid = process.pid
         self._spy: PySpy | None = None
-        self._problem: str | None = None
-        self._remedy: str | None = None
-        super().__init__(options)
-        self._ids = ThreadIds(self._memory)
-        self._static = static_memory(options.pid)
+        failure = self._identify_python()
+        self._problem = None if failure is None else failure.what
+        self._remedy = None if failure is None else failure.hint
+        self._look_lag_ns = 0
+        self._waits = WaitReader(process.pid, process.memory)
+        self._ids = ThreadIds(process.memory)
+        self._static = static_memory(process.pid)
+        self._gaps: Gaps = Gaps()
+        self._kept: deque[Window] = deque()
+        """Windows whose stacks are not there yet."""
+        self._open_waits: dict[int, tuple[str | None, ThreadState]] = {}
+        """Waits that the stack decides, by id: the system call, and the state if it decides."""
         self._courses: dict[int, _Course] = {}
         self._left: dict[int, int] = {}
-        self._serial = 0
         self._covered_ns = 0
         self._stack_ids: dict[Stack, int] = {}
         self._library_waits: dict[int, str] = {}
         self._child_cpu_ns = 0
-        self._look_lag_ns = 0
         self._period_ns = int(1e9 / options.rate_hz)
         self.source = self._open_spy()
+        who = "py-spy reads its stacks" if self._problem is None else "its stacks are not read"
+        self.native_state = f"{NOT_MEASURED_PREFIX}machine code is not joined to Python lines where {who}"
 
     def _open_spy(self) -> str:
         """Begin with py-spy, unless it has been found that it cannot; who reads the stacks."""
@@ -206,84 +139,103 @@ class ExternalSampler(Sampler):
         self._spy = PySpy(self._pid, rate_hz, blocking=self._options.blocking)
         return "py-spy"
 
-    # --- what is set up otherwise ---
-
-    def _open_python(self) -> tuple[str, bool]:
+    def _identify_python(self) -> PySpyFailed | None:
+        """Find out which Python it is, and where its memory lies if we know; why py-spy cannot read it."""
+        failure: PySpyFailed | None = None
+        process = self._process
         version, free_threaded = old_python(self._pid) or "?", False
         try:
-            header = find_runtime_header(self._pid, self._memory)
+            header = find_runtime_header(self._pid, process.memory)
             version, free_threaded = str(header.version), header.free_threaded
         except UnsupportedPython:
             pass  # py-spy may read it nevertheless
         try:
             version = pyspy.probe(self._pid).python_version
-        except PySpyFailed as failure:
-            self._problem = failure.what
-            self._remedy = failure.hint
-        return version, free_threaded
+        except PySpyFailed as failed:
+            failure = failed
+        with suppress(FtdiagError):
+            process.runtime = find_runtime(self._pid, process.memory)
+        gil_enabled = None if free_threaded else True
+        process.target = replace(
+            process.target, python_version=version, free_threaded=free_threaded, gil_enabled=gil_enabled
+        )
+        return failure
 
-    def _known_runtime(self) -> Runtime | None:
-        try:
-            return find_runtime(self._pid, self._memory)
-        except FtdiagError:
-            return None
-
-    def _open_native(self, most: int) -> tuple[NativeSampler | None, str]:
-        who = "py-spy reads its stacks" if self._problem is None else "its stacks are not read"
-        return None, f"{NOT_MEASURED_PREFIX}machine code is not joined to Python lines where {who}"
-
-    def attach(self, sink: RecordingSink) -> None:
+    def attach(self, sink: RecordingSink, threads: Threads, tell: Tell) -> None:
         """Begin to use a recording."""
-        self._windows_kept = _Windows(sink)
-        self._sink = self._windows_kept
-        self._interpreter = _NoInterpreter()
-        self._atomic_lines = _NoAtomicLines()
-        self._holders = _NoHolders()
+        self._sink = sink
+        self._threads = threads
+        self._tell = tell
+        self._child_cpu_ns = _children_cpu_ns()
+        self._covered_ns = time.monotonic_ns()
         self._gil_wait = Wait("futex", None, LockRef(self._static[0], LockKind.GIL, None, "the GIL"))
-        if not self.target.free_threaded:
-            self.target = replace(self.target, gil_enabled=True)
-            sink.update_target(self.target)
         if self._problem is not None:
-            self.tell(
+            tell(
                 f"stacks are not measured: {self._problem}. What the kernel knows of its threads is recorded."
                 + (f"\n{self._remedy}" if self._remedy else "")
             )
         elif self._options.blocking:
-            self.tell(
+            tell(
                 "py-spy stops the process for each of its looks (--blocking): it runs slower meanwhile, the"
                 " more so the more threads it has"
             )
 
     def close(self) -> None:
         """End py-spy."""
-        super().close()
         if self._spy is not None:
             self._spy.close()
 
-    # --- the loop ---
+    # --- one tick ---
 
-    def run(self, wake_fd: int | None = None) -> End:
-        """As `Sampler.run`; ends when the last stacks are there."""
-        self._child_cpu_ns = _children_cpu_ns()
-        self._covered_ns = time.monotonic_ns()
-        end = super().run(wake_fd)
-        self._drain()
-        return end
+    def observe(self, changed: Sequence[SampledThread], tick: Tick) -> None:
+        """What the kernel says of the threads that ran since the tick before; what py-spy has seen by now."""
+        for thread in changed:
+            line = thread.syscall_line()
+            if line is None:
+                self._threads.end(thread, tick)
+                continue
+            blocked = self._waits.parse(line)
+            thread.settled = blocked is not None
+            # Each look at a thread that ran is a run of its own: its stack may have changed.
+            thread.begin_run(self._seen(blocked, thread.info.tid), tick.number)
+        for thread in tick.ended:
+            self._forget(thread)
+        if self._spy is not None:
+            self._go_on(self._spy, tick.now_ns)
+        self._release(tick.now_ns)
 
-    def _tick(self, now: int) -> None:
-        super()._tick(now)
-        if self._spy is not None and self._end is None:
-            self._go_on(self._spy, now)
-        self._release(now)
+    def _seen(self, blocked: Blocked | None, tid: int) -> Observation:
+        """State and wait as far as the kernel knows them; the stack comes later, and may decide them."""
+        unknown = int(Confidence.UNKNOWN)
+        if blocked is None:
+            return int(ThreadState.ON_CPU), NO_STACK, NO_WAIT, NO_HOLDER, unknown
+        blocking = None if blocked.info is None else blocked.info.blocking
+        if blocking is Blocking.FUTEX and self._is_static(blocked.call.arguments[0]):
+            state, wait, blocking = ThreadState.GIL, self._gil_wait, None
+        elif blocking is Blocking.FUTEX:
+            assert blocked.info is not None
+            state, wait = ThreadState.UNKNOWN, Wait(blocked.info.name, NOT_TOLD)
+        else:
+            found = self._waits.classify(blocked, NO_STACK, None, tid)
+            state, wait = found.state, found.wait or Wait(None)
+        wait_id = self._sink.intern_wait(wait)
+        if blocking in _DECIDED_BY_STACK:
+            settled = ThreadState.SLEEP if blocking is Blocking.SLEEP else ThreadState.IDLE
+            self._open_waits[wait_id] = wait.syscall, settled
+        return int(state), NO_STACK, wait_id, NO_HOLDER, unknown
+
+    def _is_static(self, address: int) -> bool:
+        begin, end = self._static
+        return begin <= address < end and self._process.target.gil_enabled is True
 
     def _go_on(self, spy: PySpy, now: int) -> None:
         for take in spy.step(now):
             self._accept(take)
         if spy.given_up and self._problem is None:
             self._problem = spy.problem or "py-spy failed"
-            self.tell(f"stacks are not measured any more: {self._problem}. The kernel's side goes on.")
+            self._tell(f"stacks are not measured any more: {self._problem}. The kernel's side goes on.")
 
-    def _drain(self) -> None:
+    def finish(self) -> None:
         """Wait for the takes that are under way, then write what was kept back."""
         spy = self._spy
         if spy is not None:
@@ -295,43 +247,6 @@ class ExternalSampler(Sampler):
                 time.sleep(0.005)
             spy.close()
         self._release(None)
-
-    # --- one tick ---
-
-    def _observe(self, changed: list[SampledThread], tick: int) -> list[SampledThread]:
-        """What the kernel says of the threads that ran since the last tick; those that are gone."""
-        gone: list[SampledThread] = []
-        for thread in changed:
-            thread.ran = True
-            line = self._syscall_line(thread)
-            if line is None:
-                gone.append(thread)
-                continue
-            blocked = self._waits.parse(line)
-            thread.settled = blocked is not None
-            # Each look at a thread that ran is a run of its own: its stack may have changed.
-            self._serial = (self._serial + 1) & 0xFFFF_FFFF
-            thread.observe(self._seen(blocked, thread.info.tid), tick)
-        return gone
-
-    def _seen(self, blocked: Blocked | None, tid: int) -> Observation:
-        """State, number of the look, wait, what the stack still decides, 0."""
-        if blocked is None:
-            return int(ThreadState.ON_CPU), self._serial, NO_WAIT, _SETTLED, 0
-        kind = _SETTLED if blocked.info is None else _OPEN_KINDS.get(blocked.info.blocking, _SETTLED)
-        if kind == _FUTEX and self._is_static(blocked.call.arguments[0]):
-            state, wait, kind = ThreadState.GIL, self._gil_wait, _SETTLED
-        elif kind == _FUTEX:
-            assert blocked.info is not None
-            state, wait = ThreadState.UNKNOWN, Wait(blocked.info.name, NOT_TOLD)
-        else:
-            found = self._waits.classify(blocked, NO_STACK, None, tid)
-            state, wait = found.state, found.wait or Wait(None)
-        return int(state), self._serial, self._sink.intern_wait(wait), kind, 0
-
-    def _is_static(self, address: int) -> bool:
-        begin, end = self._static
-        return begin <= address < end and self.target.gil_enabled is True
 
     # --- stacks ---
 
@@ -362,18 +277,19 @@ class ExternalSampler(Sampler):
         """The kernel's ids as we see them, by Python's."""
         tids: dict[int, int] = {}
         spaces: dict[int, int] = {}
-        if not self._same_namespace:
-            for thread in self._threads.values():
+        if not self._process.same_namespace:
+            for thread in self._threads.alive.values():
                 inner = thread.files.namespace_tid()
                 if inner is not None:
                     spaces[inner] = thread.info.tid
         for taken in threads:
             if taken.kernel:
-                tids[taken.ident] = taken.number if self._same_namespace else spaces.get(taken.number, -1)
+                seen_alike = self._process.same_namespace
+                tids[taken.ident] = taken.number if seen_alike else spaces.get(taken.number, -1)
         idents = [taken.ident for taken in threads if not taken.kernel]
         if idents:
-            present = self._threads if self._same_namespace else spaces
-            main = self._pid if self._same_namespace else 1
+            present = self._threads.alive if self._process.same_namespace else spaces
+            main = self._pid if self._process.same_namespace else 1
             with suppress(TargetGone, NoSuchProcess, MemoryReadError):
                 known = self._ids.learn(idents, present, main)
                 tids.update((ident, spaces.get(tid, tid)) for ident, tid in known.items())
@@ -382,17 +298,16 @@ class ExternalSampler(Sampler):
     def _index_of(self, tid: int | None) -> int | None:
         if tid is None:
             return None
-        thread = self._threads.get(tid)
+        thread = self._threads.alive.get(tid)
         return self._left.get(tid) if thread is None else thread.info.index
 
     def _name(self, tid: int, taken: TakenThread) -> None:
-        thread = self._threads.get(tid)
+        thread = self._threads.alive.get(tid)
         if thread is None:
             return
         name = taken.name if taken.name and not taken.name.startswith("thread ") else thread.info.name
         if not thread.info.python or name != thread.info.name:
-            thread.info = replace(thread.info, name=name, python=True)
-            self._sink.put_thread(thread.info)
+            self._threads.put(thread, replace(thread.info, name=name, python=True))
 
     def _stack_id(self, stack: Stack) -> int:
         known = self._stack_ids.get(stack)
@@ -409,7 +324,7 @@ class ExternalSampler(Sampler):
 
     @property
     def _qualified(self) -> bool:
-        parts = self.target.python_version.split(".")[:2]
+        parts = self._process.target.python_version.split(".")[:2]
         known = len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts)
         return not known or (int(parts[0]), int(parts[1])) >= FIRST_QUALIFIED
 
@@ -417,9 +332,9 @@ class ExternalSampler(Sampler):
 
     def _release(self, now: int | None) -> None:
         """Write the windows whose stacks are there, or will not come; with `now` None all."""
-        kept = self._windows_kept
-        while kept.kept:
-            window = kept.kept[0]
+        kept = self._kept
+        while kept:
+            window = kept[0]
             if (
                 now is not None
                 and self._problem is None
@@ -427,8 +342,8 @@ class ExternalSampler(Sampler):
                 and now - window.t1_ns <= HOLD_NS
             ):
                 return
-            kept.kept.popleft()
-            kept.release(self._completed(window))
+            kept.popleft()
+            self._sink.write_window(self._completed(window))
 
     def _completed(self, window: Window) -> Window:
         """The window with stacks, and the states that they decide."""
@@ -437,10 +352,10 @@ class ExternalSampler(Sampler):
         ticks = window.tick_ns
         holes = 0
         last: tuple[int, int, int, int] | None = None
-        python = {thread.info.index for thread in self._threads.values() if thread.info.python}
+        python = {thread.info.index for thread in self._threads.alive.values() if thread.info.python}
         python.update(self._courses)
-        for index, first, length, state, wait, kind in zip(
-            raw.thread, raw.first_tick, raw.ticks, raw.state, raw.wait, raw.holder, strict=True
+        for index, first, length, state, wait in zip(
+            raw.thread, raw.first_tick, raw.ticks, raw.state, raw.wait, strict=True
         ):
             stack = NO_STACK
             course = self._courses.get(index)
@@ -454,7 +369,7 @@ class ExternalSampler(Sampler):
             elif index in python and self._spy is not None:
                 stack = TORN_STACK
                 holes += length
-            state, wait = self._decided(state, wait, kind, stack)
+            state, wait = self._decided(state, wait, stack)
             what = index, state, stack, wait
             if what == last and runs.first_tick[-1] + runs.ticks[-1] == first:
                 runs.ticks[-1] += length
@@ -473,14 +388,14 @@ class ExternalSampler(Sampler):
         cost = replace(window.cost, torn_stacks=holes)
         return replace(window, runs=runs, cost=cost, gaps=self._told(window, holes))
 
-    def _decided(self, state: int, wait_id: int, kind: int, stack: int) -> tuple[int, int]:
+    def _decided(self, state: int, wait_id: int, stack: int) -> tuple[int, int]:
         """State and wait as the stack decides them."""
-        words = self._library_waits.get(stack) if kind != _SETTLED else None
-        if words is None:
+        words = self._library_waits.get(stack)
+        undecided = self._open_waits.get(wait_id)
+        if words is None or undecided is None:
             return state, wait_id
-        syscall = self._windows_kept.waits.get(wait_id, Wait(None)).syscall
-        settled = int(ThreadState.SLEEP if kind == _SLEEP else ThreadState.IDLE)
-        return settled, self._sink.intern_wait(Wait(syscall, words))
+        syscall, settled = undecided
+        return int(settled), self._sink.intern_wait(Wait(syscall, words))
 
     def _told(self, window: Window, holes: int) -> tuple[Gap, ...]:
         gaps = list(window.gaps)
@@ -493,37 +408,26 @@ class ExternalSampler(Sampler):
             gaps.append(Gap("stacks", why, holes))
         return tuple(gaps)
 
-    def _flush(self, now: int) -> None:
-        before = len(self._windows_kept.kept)
-        super()._flush(now)
-        spent = _children_cpu_ns()
-        if len(self._windows_kept.kept) > before:
-            window = self._windows_kept.kept.pop()
-            cost = replace(window.cost, cpu_ns=window.cost.cpu_ns + spent - self._child_cpu_ns)
-            self._windows_kept.kept.append(replace(window, cost=cost))
-            self._child_cpu_ns = spent
+    def refresh(self, now_ns: int) -> None:
+        """Nothing changes slowly: py-spy says which threads are Python's, and their names."""
 
-    def _once_a_window(self, now: int) -> None:
-        self._check_identity(now)
+    def complete(self, window: Window) -> None:
+        """Keep a window back until its stacks are there."""
+        spent = _children_cpu_ns()
+        cost = replace(window.cost, cpu_ns=window.cost.cpu_ns + spent - self._child_cpu_ns)
+        self._child_cpu_ns = spent
+        gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()))
+        self._gaps.clear()
+        self._kept.append(replace(window, cost=cost, gaps=gaps))
 
     # --- threads ---
 
-    def _thread_ended(self, thread: SampledThread, tick: int) -> None:
-        if len(self._left) > len(self._threads) + 10_000:
+    def _forget(self, thread: SampledThread) -> None:
+        if len(self._left) > len(self._threads.alive) + 10_000:
             self._left.clear()
-            self._courses = {
-                index: course
-                for index, course in self._courses.items()
-                if any(other.info.index == index for other in self._threads.values())
-            }
+            present = {other.info.index for other in self._threads.alive.values()}
+            self._courses = {index: self._courses[index] for index in present & self._courses.keys()}
         self._left[thread.info.tid] = thread.info.index
-        super()._thread_ended(thread, tick)
-
-    def _match_threads(self) -> None:
-        """Nothing: py-spy says which threads are Python's."""
-
-    def _read_gil(self) -> None:
-        """Nothing: a build with the GIL has it."""
 
 
 def _children_cpu_ns() -> int:

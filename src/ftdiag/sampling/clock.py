@@ -1,0 +1,237 @@
+"""The clock: ticks at a fixed rate, windows once a second, until the target ends or somebody says so.
+
+In: a target, and an `Observer`, who knows what the threads do. Out: windows, through the observer, and an
+`End`.
+
+What happens in a tick: threads that came or went are noticed (`Threads.follow`), those that ran since the
+tick before are told by their schedstat lines (`Threads.who_ran`), and the observer looks at these. Once a
+window it is asked to read what changes slowly (`refresh`), and given the window to complete and to write.
+"""
+
+from __future__ import annotations
+
+import gc
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
+from ftdiag.model import End, EndReason, Window
+from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sampling.target import TargetProcess
+from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
+from ftdiag.sampling.windows import Windows
+from ftdiag.sources.memorymap import MemoryWatch, Owner
+
+WINDOW_NS: Final = 1_000_000_000
+FIRST_WINDOW_NS: Final = 250_000_000
+"""The first window is short, so that a view has something to show at once."""
+LATE_RATIO: Final = 0.25
+"""A tick that begins later than this part of the period counts as late."""
+LAST_READING_S: Final = 0.2
+"""How long the end of a recording waits for a reading of the memory that is under way."""
+COLLECT_EVERY_WINDOWS: Final = 30
+
+Tell = Callable[[str], None]
+"""Told what a person should know about how the target is read: a sentence or two, now and then."""
+
+
+class Observer(Protocol):
+    """Sees what the threads of one target do. One of them serves one clock, from one thread.
+
+    `attach` comes first and `close` last, in every case. `attach`, `observe` and `refresh` raise TargetGone
+    or NoSuchProcess of a target that is gone, and MemoryReadError where something that is needed could not be
+    read: the clock then finds out whether the target is still the same. What cannot be read of one thread is
+    a torn stack or a gap, and raises nothing. Writing raises DiskFull and RecordingError.
+    """
+
+    @property
+    def source(self) -> str:
+        """Who reads the stacks, as `RecordingSettings.source` says it."""
+        ...
+
+    @property
+    def native_state(self) -> str:
+        """How machine code is sampled, or why it is not, as `RecordingSettings.native` says it."""
+        ...
+
+    def attach(self, sink: RecordingSink, threads: Threads, tell: Tell) -> None:
+        """Begin to use a recording; reads what does not change often for the first time."""
+        ...
+
+    def observe(self, changed: Sequence[SampledThread], tick: Tick) -> None:
+        """See what the threads do that ran since they were last observed (`SampledThread.observe`).
+
+        Called at every tick, also with none. A thread stays in `changed` at every tick until the observer
+        sets its `settled`: then it is known to be off its core, and is looked at when it ran. `tick` has the
+        threads that came and went since the call before; one that is found to be gone is ended by the
+        observer (`Threads.end`).
+        """
+        ...
+
+    def refresh(self, now_ns: int) -> None:
+        """Once a window, before it is put together: read what changes slowly, decode what has gathered."""
+        ...
+
+    def complete(self, window: Window) -> None:
+        """Add to a window what was seen in it, and write it: at once, or when the rest of it is known."""
+        ...
+
+    def finish(self) -> None:
+        """The last window was completed: write what is still held back."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what outlives a look: processes, files."""
+        ...
+
+
+class Clock:
+    """Samples one target into a recording until told to stop."""
+
+    def __init__(
+        self, options: SamplerOptions, process: TargetProcess, observer: Observer, descriptors: int
+    ) -> None:
+        """`descriptors` is how many files of threads may stay open."""
+        self._options = options
+        self._process = process
+        self._observer = observer
+        self._descriptors = descriptors
+        self._windows = Windows(process.pid)
+        self._end: End | None = None
+        runtime = process.runtime if process.target.free_threaded else None
+        self._memory_watch = MemoryWatch(process.pid, runtime)
+        self._threads: Threads | None = None
+
+    def attach(self, sink: RecordingSink, tell: Tell = lambda text: None) -> None:
+        """Begin to use a recording."""
+        self._threads = Threads(self._process.pid, sink, self._gaps, self._descriptors)
+        self._observer.attach(sink, self._threads, tell)
+
+    def close(self) -> None:
+        """Let go of what outlives a look."""
+        self._memory_watch.close()
+        self._observer.close()
+        if self._threads is not None:
+            self._threads.close()
+
+    @property
+    def _gaps(self) -> Gaps:
+        return self._windows.gaps
+
+    def run(self, wake_fd: int | None = None) -> End:
+        """Sample until the target ends, the time is over, or `wake_fd` becomes readable or closes.
+
+        Raises DiskFull and RecordingError from writing.
+        """
+        threads, windows = self._threads, self._windows
+        assert threads is not None, "`attach` comes first"
+        period_ns = int(1e9 / self._options.rate_hz)
+        poll = select.poll()
+        poll.register(self._process.pidfd, select.POLLIN)
+        if wake_fd is not None:
+            poll.register(wake_fd, select.POLLIN | select.POLLHUP)
+        clock = time.monotonic_ns
+        start = due = clock()
+        windows.begin(start)
+        window_end = start + FIRST_WINDOW_NS
+        stop_at = None if self._options.duration_s is None else start + int(self._options.duration_s * 1e9)
+        while self._end is None:
+            now = clock()
+            if now < due:
+                time.sleep((due - now) / 1e9)
+                now = clock()
+            if now - due > LATE_RATIO * period_ns:
+                windows.late_ticks += 1
+                if now - due > period_ns:
+                    missed = (now - due) // period_ns
+                    windows.missed_ticks += missed
+                    due += missed * period_ns
+            due += period_ns
+            for descriptor, _ in poll.poll(0):
+                self._on_event(descriptor, now)
+            if self._end is None:
+                self._tick(threads, now)
+            if stop_at is not None and now >= stop_at and self._end is None:
+                self._end = End(EndReason.DURATION, "the asked duration is over", now)
+            if now >= window_end or self._end is not None:
+                self._end_window(threads, now)
+                window_end = max(window_end, now - WINDOW_NS) + (
+                    WINDOW_NS if windows.count > 1 else WINDOW_NS - FIRST_WINDOW_NS
+                )
+        self._observer.finish()
+        return self._end
+
+    def stop(self, reason: EndReason, detail: str) -> None:
+        """Ask the loop to end after the tick it is in."""
+        if self._end is None:
+            self._end = End(reason, detail, time.monotonic_ns())
+
+    def _on_event(self, descriptor: int, now: int) -> None:
+        if descriptor == self._process.pidfd:
+            self._end = self._process.how_it_ended(now)
+        else:
+            self.stop(EndReason.STOPPED, "stopped on request")
+
+    def _tick(self, threads: Threads, now: int) -> None:
+        windows = self._windows
+        number = len(windows.ticks_ns)
+        tick = Tick(number, now, windows.last_tick_ns, first=not (number or windows.count))
+        windows.ticks_ns.append(now)
+        try:
+            threads.follow(tick)
+            self._observer.observe(threads.who_ran(tick), tick)
+            if now >= self._memory_watch.due_ns:
+                self._memory_watch.begin(owners(threads), now)
+        except (TargetGone, NoSuchProcess):
+            self._target_gone(now)
+        except MemoryReadError:
+            self._gaps["stacks", "the interpreter's memory could not be read"] += 1
+            self._check_identity(now)
+
+    def _end_window(self, threads: Threads, now: int) -> None:
+        """Complete the window that ends now and begin the next."""
+        if self._end is None:
+            self._refresh(now)
+        window = self._windows.end(
+            threads,
+            gil_enabled=self._process.target.gil_enabled,
+            memory=self._memory_watch.take(0.0 if self._end is None else LAST_READING_S),
+        )
+        if window.tick_ns:
+            self._observer.complete(window)
+        if self._windows.count % COLLECT_EVERY_WINDOWS == 1:
+            gc.collect()  # automatic collection is off: it would make ticks late
+
+    def _refresh(self, now: int) -> None:
+        try:
+            self._observer.refresh(now)
+        except (TargetGone, NoSuchProcess):
+            self._target_gone(now)
+            return
+        except MemoryReadError:
+            self._gaps["interpreter", "its memory could not be read"] += 1
+        self._check_identity(now)
+
+    def _check_identity(self, now: int) -> None:
+        if self._end is None:
+            self._end = self._process.changed(now)
+
+    def _target_gone(self, now: int) -> None:
+        if self._end is None:
+            self._end = self._process.gone(now)
+
+
+def owners(threads: Threads) -> list[Owner]:
+    """The threads, as the memory that is theirs is looked for."""
+    return [
+        Owner(
+            thread.info.index,
+            tid,
+            thread.python[0].ident if thread.python else None,
+            thread.info.main,
+        )
+        for tid, thread in threads.alive.items()
+    ]

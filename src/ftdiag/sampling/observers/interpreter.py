@@ -1,0 +1,370 @@
+"""Sees threads by reading the interpreter's memory: their stacks, what they wait for, who holds it.
+
+In: the threads that ran since the tick before. Out: what each of them does, as of one moment, and with the
+window what was sampled of the machine code in between.
+
+What a tick costs: of the threads that ran the system call is read and the stack walked, all stacks in one
+system call, together with what must be of the same moment: mutexes, owners, wait entries.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from ftdiag.errors import MemoryReadError
+from ftdiag.model import (
+    FIRST_STACK_ID,
+    NO_HOLDER,
+    NO_STACK,
+    NO_WAIT,
+    TORN_STACK,
+    Confidence,
+    Frame,
+    Gap,
+    ThreadState,
+    Window,
+)
+from ftdiag.sampling.clock import Tell
+from ftdiag.sampling.holders import Holders
+from ftdiag.sampling.oncore import OnCore, open_native
+from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sampling.target import TargetProcess
+from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sources.interpreter import MAX_STACK_DEPTH, InterpreterReader, PythonThread
+from ftdiag.sources.locks import MAX_LOCKS
+from ftdiag.sources.parkinglot import WaitEntry
+from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
+from ftdiag.sources.stoptheworld import StopTheWorldReader
+from ftdiag.sources.waits import Blocked, Classified, WaitReader
+
+NAMES_EVERY_WINDOWS: Final = 10
+"""Names can be changed by the program; apart from new threads they are read again this rarely."""
+MATCH_ATTEMPTS: Final = 50
+"""Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
+
+
+class _Stacks:
+    """The recording's table of stacks, which also tells the wait reader what new stacks look like."""
+
+    def __init__(self, sink: RecordingSink, waits: WaitReader) -> None:
+        self._sink = sink
+        self._waits = waits
+        self._frames: dict[int, Frame] = {}
+        self.leaves = array("I")
+        """Id of the innermost frame by stack id; 0 where there is none."""
+
+    def intern_frame(self, frame: Frame) -> int:
+        frame_id = self._sink.intern_frame(frame)
+        self._frames[frame_id] = frame
+        return frame_id
+
+    def intern_stack(self, frame_ids: Sequence[int]) -> int:
+        stack = self._sink.intern_stack(frame_ids)
+        self._waits.learn_stack(stack, [self._frames[frame_id] for frame_id in reversed(frame_ids[-12:])])
+        if stack >= FIRST_STACK_ID:
+            if stack >= len(self.leaves):
+                self.leaves.extend(bytes(stack + 1 - len(self.leaves)))
+            self.leaves[stack] = frame_ids[-1]
+        return stack
+
+
+class InterpreterObserver:
+    """Observes a target whose interpreter's layout is known.
+
+    Raises AttachError (of the fitting kind) on construction when the target cannot be read.
+    """
+
+    source = "native"
+
+    def __init__(self, options: SamplerOptions, process: TargetProcess, descriptors: int) -> None:
+        """`descriptors` is how many events of native samples may be open."""
+        self._process = process
+        self._memory = process.memory
+        self._runtime = process.runtime = find_runtime(process.pid, process.memory)
+        layout = self._runtime.layout
+        process.target = replace(
+            process.target, python_version=str(layout.version), free_threaded=layout.free_threaded
+        )
+        self._waits = WaitReader(process.pid, process.memory)
+        self._native, self.native_state = open_native(options, process.pid, self._runtime, descriptors)
+        self._gaps: Gaps = Gaps()
+        self._names_wanted = True
+        self._match_wanted = False
+        self._windows = 0
+        self._stopped: list[SampledThread] = []
+        self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
+
+    def attach(self, sink: RecordingSink, threads: Threads, tell: Tell) -> None:
+        """Begin to use a recording; reads what does not change often for the first time."""
+        self._sink = sink
+        self._threads = threads
+        stacks = _Stacks(sink, self._waits)
+        self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
+        self._on_core = None if self._native is None else OnCore(self._native, sink, threads.alive)
+        self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
+        self._pauses = StopTheWorldReader(self._interpreter)
+        self._locks = self._waits.use(self._interpreter)
+        self._locks.refresh()
+        self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
+        self._read_gil()
+
+    def finish(self) -> None:
+        """Nothing was held back."""
+
+    def close(self) -> None:
+        """End sampling of machine code."""
+        if self._native is not None:
+            self._native.close()
+
+    # --- one tick ---
+
+    def observe(self, changed: Sequence[SampledThread], tick: Tick) -> None:
+        """See what the threads do that ran since the tick before."""
+        if tick.started or tick.ended:
+            self._follow(tick)
+        if self._match_wanted:
+            self._match_threads()
+            self._match_wanted = False
+        gone = self._look(changed, tick.number) if changed else []
+        for thread in gone:
+            self._threads.end(thread, tick)
+            self._forget(thread)
+        if changed or tick.ended:
+            self._holders.tell(tick.number)
+        if self._stopped:
+            self._find_requester(tick.number)
+        if changed and self._on_core is not None:
+            self._on_core.gather(changed, tick)
+        if self._atomic_lines.due(tick.now_ns):
+            self._name_shared(changed, tick.now_ns)
+
+    def _follow(self, tick: Tick) -> None:
+        """Take note of threads that came and went."""
+        for thread in tick.started:
+            self._names_wanted = self._match_wanted = True
+            if self._on_core is not None:
+                self._on_core.add(thread)
+        for thread in tick.ended:
+            self._forget(thread)
+
+    def _forget(self, thread: SampledThread) -> None:
+        self._holders.forget(thread)
+        if self._on_core is not None:
+            self._on_core.remove(thread)
+
+    def _look_again(self, threads: Sequence[SampledThread], tick: int) -> None:
+        """Look at threads that ran since the kernel was asked who ran."""
+        for thread in threads:
+            thread.ran = True
+        self._look(threads, tick)  # those that are gone are found to be so at the next tick
+
+    def _look(self, changed: Sequence[SampledThread], tick: int) -> list[SampledThread]:
+        """Look closely at the threads that ran since the last tick; return those that are gone."""
+        gone: list[SampledThread] = []
+        walked: list[PythonThread] = []
+        looked: list[tuple[SampledThread, list[PythonThread], Blocked | None]] = []
+        parse = self._waits.parse
+        along = self._locks.look_anew()
+        for thread in changed:
+            line = thread.syscall_line()
+            if line is None:
+                gone.append(thread)
+                continue
+            blocked = parse(line)
+            if blocked is not None and blocked.entry:
+                thread.entry = blocked.entry
+            place = thread.entry
+            for python in thread.python:
+                self._locks.want_beside(python, place)
+                place = 0
+            # Matching threads anew, below, changes `thread.python`; these are what was walked.
+            looked.append((thread, thread.python, blocked))
+            walked.extend(thread.python)
+        self._holders.want(changed)
+        stacks = iter(self._interpreter.walk(walked, along))
+        for thread, pythons, blocked in looked:
+            stack = NO_STACK
+            innermost: PythonThread | None = None
+            for python in pythons:
+                one = next(stacks)
+                # A thread can be in several interpreters; the newest that runs anything is the innermost.
+                if stack == NO_STACK:
+                    stack, innermost = one, python
+                if one == TORN_STACK:
+                    self._check_python(thread, python)
+            if not thread.python and thread.attempts < MATCH_ATTEMPTS:
+                self._match_later(thread)
+            thread.innermost = innermost
+            thread.previous_stack = thread.observation[1] if thread.observation is not None else stack
+            entry = self._locks.entry_at(thread.entry)
+            now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
+            thread.settled = now_blocked is not None and now_blocked is blocked
+            self._holders.saw(thread, stack, blocked=now_blocked is not None, entry=entry)
+            if now_blocked is None:
+                observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
+            else:
+                observation = self._blocked(thread, now_blocked, stack, innermost)
+            thread.observe(observation, tick)
+        return gone
+
+    def _as_of_stacks(
+        self, thread: SampledThread, blocked: Blocked | None, stack: int, entry: WaitEntry | None
+    ) -> Blocked | None:
+        """What a thread waits for as of the moment at which stacks were read; `None` if it runs, or wants to.
+
+        The kernel was asked before; what changed since shows in the wait entry.
+        """
+        if blocked is None or not blocked.entry:
+            if entry is not None and entry.queued and self._holders.parks_at(stack, entry):
+                return self._waits.parked_at(thread.entry)
+            return blocked
+        if entry is not None and (entry.queued or self._holders.parks_at(stack, entry)):
+            return blocked if entry.queued else None
+        # It left the place where it waited, or did not wait as CPython does.
+        line = thread.syscall_line()
+        return None if line is None else self._waits.parse(line)
+
+    def _blocked(
+        self, thread: SampledThread, blocked: Blocked, stack: int, innermost: PythonThread | None
+    ) -> Observation:
+        found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
+        if found.lock is not None:
+            wait_id = self._lock_wait_id(found, found.lock.key)
+            self._holders.waits(thread, found.lock, stack)
+        else:
+            wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
+        if found.state is ThreadState.STOPPED:
+            self._stopped.append(thread)
+        return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+
+    def _lock_wait_id(self, found: Classified, key: int) -> int:
+        """The recording's id of a wait for a lock; most are what the last one for that lock was."""
+        last, wait_id = self._lock_wait_ids.get(key, (None, NO_WAIT))
+        if last is not found:
+            wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
+            if len(self._lock_wait_ids) >= MAX_LOCKS:
+                self._lock_wait_ids.clear()
+            self._lock_wait_ids[key] = found, wait_id
+        return wait_id
+
+    def _find_requester(self, tick: int) -> None:
+        """Give the threads that were found stopped at this tick the one that asked for it as holder."""
+        stopped = [thread for thread in self._stopped if thread.observation is not None]
+        self._stopped.clear()
+        by_state = {id(python): thread for thread in self._threads.alive.values() for python in thread.python}
+        states = [python for thread in self._threads.alive.values() for python in thread.python]
+        python = self._pauses.requester(states)
+        if python is None:
+            return
+        holder = by_state[id(python)].info.index + 1
+        for thread in stopped:
+            assert thread.observation is not None
+            state, stack, wait, before, _ = thread.observation
+            if state == ThreadState.STOPPED and before != holder and thread.info.index + 1 != holder:
+                thread.observe((state, stack, wait, holder, int(Confidence.KNOWN)), tick)
+
+    def _name_shared(self, ran: Iterable[SampledThread], now: int) -> None:
+        """Name what threads contend for on the line that one of these is in."""
+        on_cpu = int(ThreadState.ON_CPU)
+        self._atomic_lines.look(
+            (
+                (thread.observation[1], thread.innermost)
+                for thread in ran
+                if thread.innermost is not None
+                and thread.observation is not None
+                and thread.observation[0] == on_cpu
+            ),
+            now,
+        )
+
+    # --- which threads are Python's ---
+
+    def _match_threads(self) -> None:
+        """Join the interpreter's thread states to the kernel's threads by their native id."""
+        states: dict[int, list[PythonThread]] = {}
+        for python in self._interpreter.threads():
+            states.setdefault(python.native_id, []).append(python)
+        for thread in self._threads.alive.values():
+            native_id = thread.info.tid
+            if not self._process.same_namespace:
+                native_id = thread.files.namespace_tid() or -1
+            found = states.get(native_id, [])
+            known = {(python.address, python.native_id) for python in thread.python}
+            if {(python.address, python.native_id) for python in found} != known:
+                thread.python = found
+                thread.settled = False
+                interpreter = found[-1].interpreter if found else 0
+                self._threads.put(thread, replace(thread.info, python=True, interpreter=interpreter))
+                self._names_wanted = True
+
+    def _match_later(self, thread: SampledThread) -> None:
+        """A thread that is not Python's yet: it may be just starting, so look again for a while."""
+        thread.attempts += 1
+        if thread.attempts in (1, 2, 5, 10, 20, MATCH_ATTEMPTS):
+            self._match_threads()
+
+    def _check_python(self, thread: SampledThread, python: PythonThread) -> None:
+        """A torn stack may mean that the thread state is no longer this thread's."""
+        try:
+            data = self._memory.read_word(python.address + self._runtime.layout.thread_native_id)
+        except MemoryReadError:
+            data = 0
+        if data != python.native_id:
+            thread.python = [other for other in thread.python if other is not python]
+            thread.attempts = 0
+
+    def _read_names(self) -> None:
+        names = self._interpreter.thread_names()
+        for thread in self._threads.alive.values():
+            name = next((names[p.ident] for p in thread.python if p.ident in names), None)
+            if name is None and not thread.python:
+                name = thread.files.name()
+            if name is not None and name != thread.info.name:
+                self._threads.put(thread, replace(thread.info, name=name))
+
+    # --- windows ---
+
+    def refresh(self, now_ns: int) -> None:
+        """Read what changes slowly."""
+        self._locks.refresh(self._holders.waited_for)
+        if self._on_core is not None:
+            self._on_core.refresh()
+        stale = self._interpreter.recheck_codes()
+        if stale:
+            self._gaps["code", "code objects were freed; lines seen between may be wrong"] += stale
+        if any(not thread.python and thread.ran for thread in self._threads.alive.values()):
+            self._match_threads()
+        if self._names_wanted or self._windows % NAMES_EVERY_WINDOWS == 0:
+            self._names_wanted = False
+            self._read_names()
+        self._read_gil()
+
+    def _read_gil(self) -> None:
+        enabled = self._interpreter.gil_enabled()
+        if enabled != self._process.target.gil_enabled:
+            culprits = self._interpreter.gil_culprits() if enabled else ()
+            self._process.target = replace(self._process.target, gil_enabled=enabled, gil_culprits=culprits)
+            self._sink.update_target(self._process.target)
+
+    def complete(self, window: Window) -> None:
+        """Write a window with what was seen of cores, shared objects, and of stacks that were not read."""
+        interpreter = self._interpreter
+        if interpreter.cut:
+            why = f"deeper than {MAX_STACK_DEPTH:,} frames; the outermost ones are left out"
+            self._gaps["stacks", why] += interpreter.cut
+        counts: Mapping[tuple[int, int, int, int], int] = (
+            {} if self._on_core is None else self._on_core.counts
+        )
+        shared = self._atomic_lines.window(counts, window.t1_ns)
+        native, lost = (None, ()) if self._on_core is None else self._on_core.take()
+        gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()), *lost)
+        cost = replace(window.cost, walked_stacks=interpreter.walked, torn_stacks=interpreter.torn)
+        self._sink.write_window(replace(window, cost=cost, gaps=gaps, native=native, shared=shared))
+        self._windows += 1
+        interpreter.walked = interpreter.torn = interpreter.cut = 0
+        self._gaps.clear()

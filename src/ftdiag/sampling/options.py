@@ -1,0 +1,56 @@
+"""What a sampler is asked to do: one definition for who asks, who passes it on and who does it.
+
+In: values that a person or a program chose. Out: `SamplerOptions`, or a UsageError that names the limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from ftdiag.errors import UsageError
+
+SOURCES: Final = ("auto", "native", "py-spy")
+MIN_RATE_HZ: Final = 1.0
+MAX_RATE_HZ: Final = 1000.0
+DEFAULT_RATE_HZ: Final = 100.0
+LONGEST_DURATION_S: Final = 31_536_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerOptions:
+    """What to sample and where to write. `keep_*` make the recording a ring."""
+
+    pid: int
+    path: str
+    rate_hz: float = DEFAULT_RATE_HZ
+    duration_s: float | None = None
+    keep_ns: int | None = None
+    keep_bytes: int | None = None
+    native_rate_hz: float = 199.0
+    """Samples a second of machine code while a thread is on a core; 0 switches it off."""
+    source: str = "auto"
+    """Who reads the stacks: "native" (we), "py-spy", or "auto": py-spy for what we cannot read."""
+    blocking: bool = False
+    """py-spy may stop the target for each of its looks."""
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a rate or duration that makes no sense."""
+        if not MIN_RATE_HZ <= self.rate_hz <= MAX_RATE_HZ:  # also false for NaN
+            raise UsageError(
+                f"a rate of {self.rate_hz:g} Hz is not possible",
+                f"--rate takes {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}; {DEFAULT_RATE_HZ:g} is usual",
+            )
+        if self.source not in SOURCES:
+            raise UsageError(
+                f"there is no source {self.source!r}", f"--source takes one of {', '.join(SOURCES)}"
+            )
+        if not 0 <= self.native_rate_hz <= MAX_RATE_HZ:
+            raise UsageError(
+                f"a native rate of {self.native_rate_hz:g} Hz is not possible",
+                f"--native-rate takes 0 (off) to {MAX_RATE_HZ:g}; 199 is usual",
+            )
+        if self.duration_s is not None and not 0 < self.duration_s <= LONGEST_DURATION_S:
+            raise UsageError(
+                f"a duration of {self.duration_s:g} s is not possible", "--duration takes seconds above 0"
+            )

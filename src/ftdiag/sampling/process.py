@@ -1,0 +1,128 @@
+"""The sampler's process: told what to do on standard input, says how it goes on standard output.
+
+In: `SamplerOptions` as one line of JSON on standard input, which stays open: when it closes (the parent is
+gone), sampling ends. Out: a recording that grows by one window a second, and lines of JSON on standard
+output: `started`, `note`, `error`, `ended`. Run as `python -m ftdiag.sampling.process`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from ftdiag import __version__
+from ftdiag.errors import DiskFull, FtdiagError, RecordingError, UnsupportedPython
+from ftdiag.model import End, EndReason, RecordingSettings
+from ftdiag.sampling.clock import Clock, Observer
+from ftdiag.sampling.observers.interpreter import InterpreterObserver
+from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.target import TargetProcess
+from ftdiag.sources import procfs
+from ftdiag.sources.scheduling import go_first
+
+THREADS_SHARE: Final = 2 / 3
+"""Part of the descriptors that may be kept open which are for the files of threads, the rest is for native
+samples."""
+
+
+def open_observer(options: SamplerOptions, process: TargetProcess, descriptors: int) -> Observer:
+    """Our reader of a target, or py-spy: if asked for, or if ours cannot read it.
+
+    `descriptors` is how many events of native samples may be open. Raises AttachError.
+    """
+    if options.source != "py-spy":
+        try:
+            return InterpreterObserver(options, process, descriptors)
+        except UnsupportedPython:
+            if options.source == "native":
+                raise
+    from ftdiag.sampling.observers.pyspy import PySpyObserver
+
+    return PySpyObserver(options, process)
+
+
+def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
+    """Attach, sample into `options.path` until the end, finish the recording.
+
+    Calls back on standard output as the module's docstring says. Raises AttachError, RecordingError,
+    DiskFull.
+    """
+    from ftdiag.recording.writer import RecordingWriter
+
+    procfs.raise_descriptor_limit()
+    free = procfs.free_descriptors()
+    for_threads = int(THREADS_SHARE * free)
+    process = TargetProcess(options.pid)
+    observer = open_observer(options, process, free - for_threads)
+    clock = Clock(options, process, observer, for_threads)
+    settings = RecordingSettings(
+        rate_hz=options.rate_hz,
+        started_ns=time.monotonic_ns(),
+        started_unix_ns=time.time_ns(),
+        ftdiag_version=__version__,
+        host=socket.gethostname(),
+        source=observer.source,
+        native=observer.native_state,
+    )
+    writer = RecordingWriter(
+        Path(options.path),
+        process.target,
+        settings,
+        keep_ns=options.keep_ns,
+        keep_bytes=options.keep_bytes,
+    )
+    try:
+        clock.attach(writer, lambda text: _say({"event": "note", "text": text}))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: clock.stop(EndReason.STOPPED, "stopped on request"))
+        _say({"event": "started", "target": asdict(process.target)})
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        go_first()
+        try:
+            end = clock.run(wake_fd)
+        except DiskFull as error:
+            end = End(EndReason.DISK_FULL, error.what, time.monotonic_ns())
+            with suppress(DiskFull, RecordingError):
+                writer.finish(end)
+            raise
+        writer.finish(end)
+    finally:
+        clock.close()
+        writer.close()
+        process.close()
+    return end
+
+
+def _say(message: Mapping[str, object]) -> None:
+    """One line of JSON for the parent. A parent that is gone is noticed elsewhere."""
+    with suppress(BrokenPipeError, OSError):
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """Entry point of the sampler's process: options as one line of JSON on standard input."""
+    try:
+        options = SamplerOptions(**json.loads(sys.stdin.readline()))
+        end = sample(options, wake_fd=sys.stdin.fileno())
+    except FtdiagError as error:
+        kind = type(error).__name__
+        _say({"event": "error", "kind": kind, "what": error.what, "hint": error.hint})
+        return error.exit_status
+    _say({"event": "ended", "reason": end.reason.value, "detail": end.detail})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

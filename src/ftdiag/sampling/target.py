@@ -1,0 +1,96 @@
+"""The process that is looked at: what it is, whether it still is the same, and how it ended.
+
+In: a pid. Out: its `Target`, and at the end an `End`.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from pathlib import Path
+from typing import Final
+
+from ftdiag.errors import NoSuchProcess
+from ftdiag.model import End, EndReason, Target
+from ftdiag.sources import procfs
+from ftdiag.sources.exits import how_it_ended
+from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.runtime import Runtime
+
+LAST_THREADS_S: Final = 0.5
+"""How long an exit is waited for when the threads are gone: the kernel takes them away first."""
+
+
+class TargetProcess:
+    """One process. `target` is what is known of it by now, `runtime` its interpreter, if that can be read.
+
+    Raises NoSuchProcess and PermissionRefused on construction.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.memory = RemoteMemory(pid)
+        stat = procfs.read_process_stat(pid)
+        if stat.state in "ZX":
+            raise NoSuchProcess(
+                f"process {pid} has ended; it is a zombie that waits for its parent {stat.parent}",
+                "ftdiag list   shows the Python processes",
+            )
+        self.pidfd = os.pidfd_open(pid)
+        """Becomes readable when the process has ended."""
+        self.same_namespace = procfs.shares_pid_namespace(pid)
+        """Whether the target's own thread ids are the kernel's as we see them."""
+        self.runtime: Runtime | None = None
+        self._identity = self._identify()
+        cores, reason = procfs.capacity(pid)
+        self.target = Target(
+            pid=pid,
+            start_ticks=stat.start_ticks,
+            executable=procfs.read_executable(pid) or "?",
+            command=procfs.read_command_line(pid),
+            python_version="?",
+            free_threaded=False,
+            gil_enabled=None,
+            capacity_cores=cores,
+            capacity_reason=reason,
+            environment=procfs.read_environment(pid),
+            distribution=procfs.read_distribution(pid),
+            machine=os.uname().machine,
+        )
+
+    def _identify(self) -> tuple[str | None, bytes]:
+        """What exec changes while pid and start time stay: the executable, and where things were loaded."""
+        try:
+            auxiliary = Path(f"/proc/{self.pid}/auxv").read_bytes()
+        except OSError:
+            auxiliary = b""
+        return procfs.read_executable(self.pid), auxiliary
+
+    def changed(self, now_ns: int) -> End | None:
+        """The end of what was attached to, if the process is gone or has replaced itself; else `None`."""
+        if self._identify() == self._identity:
+            return None
+        if self.exited(0.0):
+            return self.gone(now_ns)
+        command = procfs.read_new_command_line(self.pid)
+        return End(EndReason.EXECED, f"the process replaced itself (exec): {command}", now_ns)
+
+    def exited(self, wait_s: float) -> bool:
+        """Whether the kernel has reported the exit, waiting so long for it."""
+        return bool(select.select([self.pidfd], [], [], wait_s)[0])
+
+    def gone(self, now_ns: int) -> End:
+        """How a process ended whose threads or memory were found to be gone."""
+        self.exited(LAST_THREADS_S)
+        return self.how_it_ended(now_ns)
+
+    def how_it_ended(self, now_ns: int) -> End:
+        """Reason and sentence of a process that has ended."""
+        reason, detail = how_it_ended(self.pid, self.pidfd)
+        return End(reason, detail, now_ns)
+
+    def close(self) -> None:
+        """Let go of the process."""
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

@@ -1,0 +1,294 @@
+"""The threads of the target as the kernel has them: who came, who went, who ran.
+
+In: /proc/PID/task and the files of each thread, at each tick. Out: `SampledThread`s with the runs of equal
+observations of a window, and which of them ran since the tick before.
+
+What a tick costs. A thread that has not been on a core since the last tick cannot have changed in any way;
+its schedstat line says so, and is all that is read of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from itertools import repeat
+from typing import Final
+
+from ftdiag.model import NO_STACK, ThreadInfo
+from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sources import procfs
+from ftdiag.sources.interpreter import PythonThread
+from ftdiag.sources.locks import LockWait
+
+MAX_THREADS: Final = 20_000
+"""Threads that are looked at; further ones are counted as a gap."""
+GONE: Final = (errno.ESRCH, errno.ENOENT)
+"""What the files of a thread that has ended answer."""
+_SCHEDSTAT_SIZES: Final = repeat(procfs.SCHEDSTAT_BYTES)
+_STARTS: Final = repeat(0)
+
+Observation = tuple[int, int, int, int, int]
+"""State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
+Gaps = Counter[tuple[str, str]]
+"""What could not be read in this window: how often, by what it is and why."""
+
+
+class SampledThread:
+    """One thread of the target: its files, what was seen last, and the window's runs so far."""
+
+    __slots__ = (
+        "attempts",
+        "base_alive_ns",
+        "base_cpu_ns",
+        "base_faults",
+        "base_run_queue_ns",
+        "entry",
+        "files",
+        "held",
+        "info",
+        "innermost",
+        "lock",
+        "observation",
+        "previous_stack",
+        "python",
+        "ran",
+        "run_start",
+        "runs",
+        "schedstat",
+        "schedstat_fd",
+        "sections",
+        "seen_ns",
+        "settled",
+    )
+
+    def __init__(self, info: ThreadInfo, files: procfs.ThreadFiles, now_ns: int) -> None:
+        self.info = info
+        self.files = files
+        self.schedstat_fd = files.schedstat_fd
+        self.python: list[PythonThread] = []
+        self.attempts = 0
+        self.schedstat = b""
+        self.settled = False
+        self.ran = True
+        self.observation: Observation | None = None
+        self.run_start = 0
+        self.runs: list[tuple[int, int, Observation]] = []
+        self.base_alive_ns = now_ns
+        self.seen_ns = now_ns
+        self.base_cpu_ns = 0
+        self.base_run_queue_ns = 0
+        self.base_faults: procfs.SwitchesAndFaults | None = None
+        self.held: tuple[int, ...] = ()
+        self.lock: LockWait | None = None
+        """What it waits for, while it is parked there."""
+        self.entry = 0
+        """Where its last wait entry lies; the next one will likely lie there, too."""
+        self.sections: tuple[tuple[int, int], ...] | None = ()
+        """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
+        self.innermost: PythonThread | None = None
+        self.previous_stack = NO_STACK
+
+    def observe(self, observation: Observation, tick: int) -> None:
+        """What is seen of it as of this tick of the window; an equal observation goes on with its run."""
+        before = self.observation
+        if observation == before:
+            return
+        start, runs = self.run_start, self.runs
+        self.observation = observation
+        if tick > start:
+            if before is not None:
+                runs.append((start, tick - start, before))
+            self.run_start = tick
+        elif runs:
+            start, ticks, last = runs[-1]
+            if last == observation and start + ticks == tick:
+                # Seen otherwise for no whole tick: the same run goes on.
+                runs.pop()
+                self.run_start = start
+
+    def begin_run(self, observation: Observation, tick: int) -> None:
+        """As `observe`, but as a run of its own, also if what is seen equals what was seen before."""
+        if tick > self.run_start:
+            if self.observation is not None:
+                self.runs.append((self.run_start, tick - self.run_start, self.observation))
+            self.run_start = tick
+        self.observation = observation
+
+    def close_run(self, tick: int) -> None:
+        """Its run ends before this tick of the window."""
+        if self.observation is not None and tick > self.run_start:
+            self.runs.append((self.run_start, tick - self.run_start, self.observation))
+        self.run_start = tick
+
+    def syscall_line(self) -> bytes | None:
+        """What the kernel says of its system call; empty if it does not say, `None` if the thread is gone."""
+        try:
+            return self.files.syscall()
+        except OSError as error:
+            return None if error.errno in GONE else b""
+
+    def schedstat_line(self) -> bytes | None:
+        """A schedstat line; `None` when the thread is gone, the one before where it cannot be read."""
+        try:
+            return self.files.schedstat()
+        except OSError as error:
+            return None if error.errno in GONE else self.schedstat
+
+
+class Tick:
+    """One tick of a window: its number and time, the time of the one before, and who came and went at it."""
+
+    __slots__ = ("before_ns", "ended", "first", "now_ns", "number", "started")
+
+    def __init__(self, number: int, now_ns: int, before_ns: int, *, first: bool = False) -> None:
+        self.number = number
+        self.now_ns = now_ns
+        self.before_ns = before_ns
+        """When the tick before was; at the first of a window, when the window began."""
+        self.first = first
+        """Whether it is the first of the recording: who is there now was there before us."""
+        self.started: list[SampledThread] = []
+        self.ended: list[SampledThread] = []
+
+
+class Threads:
+    """All threads of one target that are alive, and those that ended in this window.
+
+    `descriptors` is how many files of theirs may stay open. While more than half of it is left, both files of
+    a thread stay open, then schedstat, then none.
+    """
+
+    def __init__(self, pid: int, sink: RecordingSink, gaps: Gaps, descriptors: int) -> None:
+        self._pid = pid
+        self._sink = sink
+        self._gaps = gaps
+        self._descriptors = self._descriptors_left = descriptors
+        self._directory = os.open(f"/proc/{pid}/task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._links = -1
+        """What the directory's link count was when it was last listed: its subdirectories + 2."""
+        self._next_index = 0
+        self.alive: dict[int, SampledThread] = {}
+        """By the kernel's id."""
+        self.ended: list[SampledThread] = []
+        """Those that ended in the window that is under way."""
+
+    def follow(self, tick: Tick) -> None:
+        """Notice who came and went since the tick before. Raises NoSuchProcess."""
+        if os.fstat(self._directory).st_nlink == self._links:
+            return
+        present = procfs.thread_ids(self._pid)
+        for tid in set(self.alive).difference(present):
+            self.end(self.alive[tid], tick)
+        for tid in present:
+            if tid not in self.alive:
+                self._begin(tid, tick)
+        self._links = len(present) + 2
+
+    def who_ran(self, tick: Tick) -> list[SampledThread]:
+        """Those that were on a core since they were last observed; those that are gone end."""
+        changed: list[SampledThread] = []
+        gone: list[SampledThread] = []
+        threads = list(self.alive.values())
+        lines: Iterable[bytes | None]
+        try:
+            # The bulk of a tick when most threads are idle: no bytecode runs between the reads.
+            lines = list(map(os.pread, [t.schedstat_fd for t in threads], _SCHEDSTAT_SIZES, _STARTS))
+        except OSError:
+            lines = [thread.schedstat_line() for thread in threads]
+        now = tick.now_ns
+        for thread, schedstat in zip(threads, lines, strict=True):
+            if schedstat is None:
+                gone.append(thread)
+                continue
+            thread.seen_ns = now
+            if schedstat == thread.schedstat and thread.settled:
+                continue
+            thread.schedstat = schedstat
+            thread.settled = False
+            thread.ran = True
+            changed.append(thread)
+        for thread in gone:
+            self.end(thread, tick)
+        return changed
+
+    def end(self, thread: SampledThread, tick: Tick) -> None:
+        """A thread was found to be gone."""
+        if self.alive.pop(thread.info.tid, None) is None:
+            return
+        thread.close_run(tick.number)
+        thread.observation = None
+        self._descriptors_left += thread.files.kept
+        thread.files.close()
+        self.put(thread, replace(thread.info, ended_ns=thread.seen_ns))
+        self.ended.append(thread)
+        tick.ended.append(thread)
+        self._links = -1  # another may have taken its place in the count
+
+    def of_window(self) -> list[SampledThread]:
+        """All that were there in this window, in the order in which they came."""
+        return sorted(self.ended + list(self.alive.values()), key=lambda thread: thread.info.index)
+
+    def put(self, thread: SampledThread, info: ThreadInfo) -> None:
+        """More is known of a thread."""
+        thread.info = info
+        self._sink.put_thread(info)
+
+    def close(self) -> None:
+        """Close all files."""
+        for thread in self.alive.values():
+            thread.files.close()
+        self.alive.clear()
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
+
+    def _begin(self, tid: int, tick: Tick) -> None:
+        if len(self.alive) >= MAX_THREADS:
+            self._gaps["threads", f"more than {MAX_THREADS} threads at once"] += 1
+            return
+        left = self._descriptors_left
+        keep = 2 if left > self._descriptors // 2 else int(left > 0)
+        try:
+            files = procfs.ThreadFiles(self._pid, tid, keep)
+        except (FileNotFoundError, ProcessLookupError):
+            self._gaps["threads", "ended before they could be looked at"] += 1
+            return
+        except OSError as error:
+            self._gaps["threads", f"files could not be opened: {os.strerror(error.errno or 0)}"] += 1
+            return
+        self._descriptors_left -= files.kept
+        if not keep:
+            why = "looked at with more effort: the limit of open files is low (ulimit -n)"
+            self._gaps["threads", why] += 1
+        info = ThreadInfo(
+            index=self._next_index,
+            tid=tid,
+            name=files.name() or f"thread {tid}",
+            python=False,
+            main=tid == self._pid,
+            started_ns=None if tick.first else tick.now_ns,
+        )
+        self._next_index += 1
+        thread = SampledThread(info, files, tick.now_ns)
+        thread.run_start = tick.number
+        with suppress(OSError, ValueError, IndexError):
+            thread.schedstat = files.schedstat()
+            cpu, run_queue, _ = thread.schedstat.split()
+            if tick.first:
+                # Was there before us: what it did earlier does not count.
+                thread.base_cpu_ns, thread.base_run_queue_ns = int(cpu), int(run_queue)
+            else:
+                # Began since the last look: all it did so far belongs to this window, and so does its time.
+                lived = min(int(cpu) + int(run_queue), max(0, tick.now_ns - tick.before_ns))
+                thread.base_alive_ns = tick.now_ns - lived
+        if tick.first:
+            thread.base_faults = files.switches_and_faults()
+        else:
+            thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0, 0)
+        self.alive[tid] = thread
+        self._sink.put_thread(info)
+        tick.started.append(thread)
