@@ -12,7 +12,7 @@ TESTS ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test install newest pythons lint format types imports unit integration bench clean
+.PHONY: help demo test install newest pythons lint format types imports unit integration sanitize bench clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,9 @@ unit: install ## the tests that need no free-threaded interpreter
 integration: install pythons ## the tests on real processes
 	$(BIN)/python -m pytest -m integration $(TESTS)
 
+sanitize: install ## the tests of the compiled sampler under AddressSanitizer and UndefinedBehaviorSanitizer
+	$(BIN)/python -m tools.sanitize $(TESTS)
+
 bench: install pythons ## measure the cost of looking
 	$(BIN)/python -m bench
 
@@ -71,7 +74,7 @@ $(MADE):
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(INSTALLED): pyproject.toml src/ftdiag/__init__.py | $(MADE)
+$(INSTALLED): pyproject.toml src/ftdiag/__init__.py hatch_build.py src/ftdiag/sources/_tick.c | $(MADE)
 	@echo "installing ftdiag and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -106,9 +106,9 @@ def clocked_sampler() -> int:
     from ftdiag.sampling.options import SamplerOptions
     from ftdiag.sampling.sink import RecordingSink
     from ftdiag.sampling.threads import SampledThread, Threads, Tick
-    from ftdiag.sources.interpreter import PythonThread
     from ftdiag.sources.locks import LockReader
     from ftdiag.sources.memory import ReadAlong
+    from ftdiag.sources.stackwalk import PythonThread
     from ftdiag.sources.waits import Blocked
 
     options = json.loads(sys.stdin.readline())

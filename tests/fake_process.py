@@ -235,6 +235,8 @@ class FakeProcess:
 
     def __init__(self, build: str = "3.13.5t") -> None:
         self.layout = layout_of(build)
+        self.compiled = True
+        """Whether the compiled walker is to follow its frames."""
         self.memory = FakeMemory()
         self._next = 0x7F00_0000_0000
         self._types: dict[str, int] = {}

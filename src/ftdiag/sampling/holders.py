@@ -20,9 +20,10 @@ from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
 from ftdiag.sampling.threads import SampledThread
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import LockReader, LockWait, calls_from
 from ftdiag.sources.parkinglot import WaitEntry
+from ftdiag.sources.stackwalk import PythonThread
 from ftdiag.sources.waits import WaitReader
 
 HEADS: Final = 2

@@ -21,8 +21,8 @@ from typing import Final
 from ftdiag.model import NO_STACK, ThreadInfo
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs
-from ftdiag.sources.interpreter import PythonThread
 from ftdiag.sources.locks import LockWait
+from ftdiag.sources.stackwalk import PythonThread
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""

@@ -23,7 +23,7 @@ from typing import Final
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import LockKind, LockRef
-from ftdiag.sources.interpreter import CRITICAL_SECTION_TAGS, InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import ReadAlong
 from ftdiag.sources.objects import NotAnObject
 from ftdiag.sources.parkinglot import (
@@ -35,6 +35,7 @@ from ftdiag.sources.parkinglot import (
     WaitEntry,
     parse_wait_entry,
 )
+from ftdiag.sources.stackwalk import CRITICAL_SECTION_TAGS, PythonThread
 from ftdiag.sources.syscalls import BlockedCall
 
 OBJECT_MUTEX_OFFSET: Final = 10

@@ -199,6 +199,21 @@ class RemoteMemory:
             return None
         return memoryview(self._buffer)[:total]
 
+    def read_prefix(self, vectors: bytes, count: int, total: int) -> memoryview:
+        """Read ranges like `read_scattered` up to the first that is not readable; what came of them."""
+        self._reserve(total)
+        return memoryview(self._buffer)[: self._transfer(array("Q", vectors), count, total)]
+
+    def refused(self, code: int) -> None:
+        """Raise TargetGone or PermissionRefused if that is what the error number of a read means."""
+        if code == errno.ESRCH:
+            raise TargetGone(f"process {self.pid} has ended", "ftdiag list   shows the Python processes")
+        if code in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            raise PermissionRefused(
+                f"the kernel refuses to read the memory of process {self.pid}: {os.strerror(code)}",
+                f"ftdiag doctor {self.pid}   says which permission is missing and how to give it",
+            )
+
     def _reserve(self, size: int) -> None:
         if size > len(self._buffer):
             self._buffer = bytearray(max(size, 2 * len(self._buffer)))
@@ -209,16 +224,7 @@ class RemoteMemory:
         got: int = _process_vm_readv(self.pid, local.buffer_info()[0], 1, vectors.buffer_info()[0], count, 0)
         if got >= 0:
             return got
-        code = ctypes.get_errno()
-        if code == errno.EFAULT:
-            return 0
-        if code == errno.ESRCH:
-            raise TargetGone(f"process {self.pid} has ended", "ftdiag list   shows the Python processes")
-        if code in (errno.EPERM, errno.EACCES, errno.ENOSYS):
-            raise PermissionRefused(
-                f"the kernel refuses to read the memory of process {self.pid}: {os.strerror(code)}",
-                f"ftdiag doctor {self.pid}   says which permission is missing and how to give it",
-            )
+        self.refused(ctypes.get_errno())
         return 0
 
 

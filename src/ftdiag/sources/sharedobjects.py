@@ -23,9 +23,10 @@ from typing import Final
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Confidence, SharedObject, ThreadState
-from ftdiag.sources.interpreter import CurrentLine, InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import CurrentLine, InterpreterReader
 from ftdiag.sources.objects import NotAnObject
 from ftdiag.sources.opcodes import OPCODES, Instruction
+from ftdiag.sources.stackwalk import PythonThread
 
 MAX_OBJECTS: Final = 8
 """Objects named on one line."""

@@ -18,7 +18,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
+from ftdiag.sources.stackwalk import PythonThread
 
 MAX_SEARCHES: Final = 20
 """Pauses in which the place is searched, until it is given up: a short pause may be over by then."""

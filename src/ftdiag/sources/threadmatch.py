@@ -18,9 +18,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from ftdiag.sources.interpreter import PythonThread
 from ftdiag.sources.layouts import Layout
 from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.stackwalk import PythonThread
 
 TID_OFFSETS: Final[Mapping[str, tuple[int, ...]]] = {
     "x86_64": (0x2D0, 0x30),

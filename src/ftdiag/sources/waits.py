@@ -13,11 +13,12 @@ from typing import Final
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Frame, LockKind, LockRef, ThreadState, Wait
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS, LockReader, LockWait, entry_address
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.parkinglot import SEMAPHORE_OFFSET
 from ftdiag.sources.procfs import DescriptorNames, wait_channel
+from ftdiag.sources.stackwalk import PythonThread
 from ftdiag.sources.syscalls import (
     BlockedCall,
     Blocking,

@@ -15,10 +15,10 @@ import pytest
 from ftdiag.model import NO_HOLDER, NO_WAIT, Confidence, LockKind, LockRef, ThreadInfo, ThreadState
 from ftdiag.sampling.holders import CONTENDED_TICKS, HEADS, MAX_CONTENDED, MAX_HEADS, Holders
 from ftdiag.sampling.threads import SampledThread
-from ftdiag.sources.interpreter import PythonThread
 from ftdiag.sources.locks import LockReader, LockWait
 from ftdiag.sources.parkinglot import WaitEntry
 from ftdiag.sources.procfs import ThreadFiles
+from ftdiag.sources.stackwalk import PlainThread, PythonThread
 from ftdiag.sources.waits import NO_FACTS, WaitReader
 
 WAITING, HOLDING, GOING_ON = 100, 101, 102
@@ -95,6 +95,13 @@ class Files(ThreadFiles):
         self.schedstat_fd = -1
 
 
+def plain(thread: SampledThread) -> PlainThread:
+    """Its Python thread, of which the tests say what a walk saw."""
+    python = thread.python[0]
+    assert isinstance(python, PlainThread)
+    return python
+
+
 class Scene:
     """Threads that wait for one lock, and who may hold it."""
 
@@ -116,7 +123,7 @@ class Scene:
         """One more of the target."""
         index = len(self.threads)
         thread = SampledThread(ThreadInfo(index, 1000 + index, f"worker {index}", True), Files(), 0)
-        thread.python = [PythonThread(0x7E00_0000_0000 + 4096 * index, 1000 + index, 70 + index, 0)]
+        thread.python = [PlainThread(0x7E00_0000_0000 + 4096 * index, 1000 + index, 70 + index, 0)]
         thread.innermost = thread.python[0]
         thread.entry = 0x7F00_0000_0000 + 65536 * index
         self.threads[thread.info.tid] = thread
@@ -150,13 +157,13 @@ class Scene:
     def in_with_block(self) -> SampledThread:
         """One more thread, inside `with guard:`."""
         thread = self.thread()
-        thread.python[0].with_exits = (1,)
+        plain(thread).with_exits = (1,)
         self.locks.with_blocks[thread.python[0].address] = (LOCK.key,)
         return self.runs(thread, HOLDING)
 
     def inside(self, thread: SampledThread, *, suspended: bool = False) -> SampledThread:
         """It is in a critical section of the object."""
-        thread.python[0].critical_section = SECTION | suspended
+        plain(thread).critical_section = SECTION | suspended
         self.locks.sections[thread.python[0].address] = ((self.lock.key, SECTION),)
         return thread
 
@@ -202,7 +209,7 @@ def test_a_thread_in_the_with_block() -> None:
     scene.tick(late)
     assert told(*waiters, late) == named(holder)
     # AND no longer when it left
-    holder.python[0].with_exits = ()
+    plain(holder).with_exits = ()
     scene.runs(holder, GOING_ON)
     scene.tick(holder)
     assert told(*waiters, late) == {NOBODY}
@@ -348,7 +355,7 @@ def test_two_threads_in_sections_of_one_object() -> None:
     waiters = scene.waiters(2)
     assert told(*waiters) == {NOBODY}
     # WHEN one runs Python code that was called from inside, THEN it is that one
-    inside[1].python[0].elsewhere = (SECTION - 512,)
+    plain(inside[1]).elsewhere = (SECTION - 512,)
     scene.runs(inside[1], HOLDING)
     scene.tick(inside[1])
     assert told(*waiters) == named(inside[1])
@@ -360,7 +367,7 @@ def test_an_object_handed_over_while_the_former_holder_leaves() -> None:
     waiters = scene.waiters(3)
     leaving = scene.runs(scene.inside(scene.thread()), HOLDING)
     next_one = waiters[0]
-    next_one.python[0].critical_section = SECTION | 1
+    plain(next_one).critical_section = SECTION | 1
     scene.runs(next_one, WAITING, GIVEN._replace(key=LIST.key))
     scene.tick(leaving, next_one)
     # THEN surely the latter has it

@@ -15,28 +15,29 @@ from fake_process import PAGE, FakeProcess, Sink
 from ftdiag.errors import MemoryReadError, TargetGone
 from ftdiag.model import NO_STACK, TORN_STACK, Frame
 from ftdiag.recording import schema
-from ftdiag.sources.interpreter import (
-    MAX_INTERPRETERS,
-    MAX_STACK_DEPTH,
-    InterpreterReader,
-    PythonThread,
-)
+from ftdiag.sources import _tick
+from ftdiag.sources.interpreter import MAX_INTERPRETERS, InterpreterReader
 from ftdiag.sources.memory import ReadAlong
+from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PlainThread, PythonThread
 
+WALKERS = ["plain", "compiled"]
 BUILDS = ["3.13.0", "3.13.5t", "3.14.0t"]
 NOWHERE = 0xDEAD_0000_0000
 
 
-@pytest.fixture(params=BUILDS)
+@pytest.fixture(params=[(build, walker) for build in BUILDS for walker in WALKERS], ids="-".join)
 def process(request: pytest.FixtureRequest) -> FakeProcess:
-    """A process of each layout."""
-    return FakeProcess(request.param)
+    """A process of each layout, for each of the walkers."""
+    build, walker = request.param
+    process = FakeProcess(build)
+    process.compiled = walker == "compiled"
+    return process
 
 
 def reader(process: FakeProcess) -> tuple[InterpreterReader, Sink]:
     """A reader of it, and where its frames go."""
     sink = Sink()
-    return InterpreterReader(process.memory, process.runtime, sink), sink
+    return InterpreterReader(process.memory, process.runtime, sink, compiled=process.compiled), sink
 
 
 def wanting(*ranges: tuple[int, int]) -> ReadAlong:
@@ -47,9 +48,11 @@ def wanting(*ranges: tuple[int, int]) -> ReadAlong:
     return along
 
 
-def python_thread(address: int, native_id: int = 1000) -> PythonThread:
+def python_thread(process: FakeProcess, address: int, native_id: int = 1000) -> PythonThread:
     """As the list of threads would give it."""
-    return PythonThread(address, native_id, 77, 0)
+    if process.compiled:
+        return _tick.Thread(address, native_id, 77, 0)
+    return PlainThread(address, native_id, 77, 0)
 
 
 # --- stacks ---
@@ -58,7 +61,7 @@ def python_thread(address: int, native_id: int = 1000) -> PythonThread:
 def test_stack_with_lines(process: FakeProcess) -> None:
     # GIVEN a thread in three functions, each at the sixth unit of code that begins at line 10
     leaf, chunk = process.stack(["main", "outer", "inner"])
-    thread = python_thread(process.thread(leaf, chunk))
+    thread = python_thread(process, process.thread(leaf, chunk))
     interpreter, sink = reader(process)
 
     # WHEN it is walked, also again with what the first walk learned
@@ -80,7 +83,7 @@ def test_frames_on_the_c_stack_are_no_frames(process: FakeProcess) -> None:
 
     # WHEN it is walked, THEN only the Python frame is there
     interpreter, sink = reader(process)
-    (stack,) = interpreter.walk([python_thread(process.thread(leaf, chunk))])
+    (stack,) = interpreter.walk([python_thread(process, process.thread(leaf, chunk))])
     assert sink.names(stack) == ["work"]
 
 
@@ -92,7 +95,7 @@ def test_tagged_code_references(process: FakeProcess, tag: int) -> None:
 
     # WHEN it is walked, THEN they are ignored
     interpreter, sink = reader(process)
-    (stack,) = interpreter.walk([python_thread(process.thread(leaf, chunk))])
+    (stack,) = interpreter.walk([python_thread(process, process.thread(leaf, chunk))])
     assert sink.names(stack) == ["work"]
 
 
@@ -106,7 +109,7 @@ def test_frames_over_several_chunks(process: FakeProcess) -> None:
             frame = process.frame(place, code, previous=frame, unit=3)
             expected += 1
         previous_chunk = chunk
-    thread = python_thread(process.thread(frame, previous_chunk))
+    thread = python_thread(process, process.thread(frame, previous_chunk))
 
     # WHEN it is walked twice, THEN all of it is there, and the memory read is not much more than it
     interpreter, sink = reader(process)
@@ -125,7 +128,7 @@ def test_many_frames_elsewhere(process: FakeProcess) -> None:
 
     # WHEN it is walked with many other threads, THEN all frames are there
     address = process.thread(frame, process.chunk())
-    threads = [python_thread(address) for _ in range(80)]
+    threads = [python_thread(process, address) for _ in range(80)]
     interpreter, sink = reader(process)
     for _ in range(2):
         for stack in interpreter.walk(threads):
@@ -136,7 +139,7 @@ def test_ranges_are_read_along_with_stacks(process: FakeProcess) -> None:
     # GIVEN a thread, and two ranges elsewhere in memory, one of which belongs to the thread
     interpreter, sink = reader(process)
     chunk = process.chunk()
-    thread = python_thread(process.thread(process.frame(chunk + 64, process.code("work")), chunk))
+    thread = python_thread(process, process.thread(process.frame(chunk + 64, process.code("work")), chunk))
     one, two = process.put(b"first"), process.put(b"second")
     assert sink.names(interpreter.walk([thread])[0]) == ["work"]
     calls = process.memory.calls
@@ -171,7 +174,7 @@ def test_what_lies_beside_a_thread_is_of_the_moment_of_its_stack(
     interpreter, sink = reader(process)
     entry = process.put(b"\x01")
     frame = process.frame(process.allocate(256), process.code("produce"), owner=1)
-    thread = python_thread(process.thread(frame, process.chunk()))
+    thread = python_thread(process, process.thread(frame, process.chunk()))
     thread.beside = ((entry, 1),)
     transfer = process.memory._transfer
     reads = []
@@ -196,7 +199,7 @@ def test_frames_elsewhere_are_expected_back(process: FakeProcess) -> None:
     interpreter, sink = reader(process)
     code = process.code("produce")
     frames = [process.frame(process.allocate(256), code, owner=1) for _ in range(2)]
-    thread = python_thread(process.thread(frames[0], process.chunk()))
+    thread = python_thread(process, process.thread(frames[0], process.chunk()))
     current = thread.address + process.layout.thread_current_frame
     late = []
     for number in range(6):
@@ -213,9 +216,9 @@ def test_frames_elsewhere_are_expected_back(process: FakeProcess) -> None:
 def test_thread_without_frames(process: FakeProcess) -> None:
     # GIVEN a thread that runs no Python, one whose state is gone, one that is another's by now
     interpreter, _ = reader(process)
-    idle = python_thread(process.thread())
-    gone = python_thread(NOWHERE)
-    other = python_thread(process.thread(native_id=2000))
+    idle = python_thread(process, process.thread())
+    gone = python_thread(process, NOWHERE)
+    other = python_thread(process, process.thread(native_id=2000))
 
     # WHEN they are walked, THEN the first has no stack, and the others are torn
     assert interpreter.walk([idle]) == [NO_STACK]
@@ -231,7 +234,7 @@ def test_cyclic_chain_is_torn(process: FakeProcess, length: int) -> None:
     places = [chunk + 64 + 160 * number for number in range(length)]
     for number, place in enumerate(places):
         process.frame(place, code, previous=places[number - 1])
-    thread = python_thread(process.thread(places[-1], chunk))
+    thread = python_thread(process, process.thread(places[-1], chunk))
 
     # WHEN it is walked, THEN it is torn, in bounded time
     interpreter, _ = reader(process)
@@ -249,7 +252,7 @@ def test_cycle_through_frames_elsewhere_is_torn(process: FakeProcess) -> None:
 
     # WHEN it is walked, THEN it is torn
     interpreter, _ = reader(process)
-    assert interpreter.walk([python_thread(process.thread(one, process.chunk()))]) == [TORN_STACK]
+    assert interpreter.walk([python_thread(process, process.thread(one, process.chunk()))]) == [TORN_STACK]
 
 
 def test_very_deep_stack_keeps_its_leaf(process: FakeProcess) -> None:
@@ -263,7 +266,7 @@ def test_very_deep_stack_keeps_its_leaf(process: FakeProcess) -> None:
 
     # WHEN it is walked, THEN the root is cut off, not the leaf
     interpreter, sink = reader(process)
-    (stack,) = interpreter.walk([python_thread(process.thread(frame, chunk))])
+    (stack,) = interpreter.walk([python_thread(process, process.thread(frame, chunk))])
     assert sink.names(stack)[-1] == "leaf"
     assert len(sink.stacks[stack]) == MAX_STACK_DEPTH <= schema.MAX_STACK_DEPTH
     assert interpreter.cut >= 1
@@ -291,7 +294,7 @@ def test_dangling_pointer_is_torn(process: FakeProcess, what: str) -> None:
 
     # WHEN it is walked, THEN it is torn; but frames can be read without their chunk
     interpreter, sink = reader(process)
-    (stack,) = interpreter.walk([python_thread(thread)])
+    (stack,) = interpreter.walk([python_thread(process, thread)])
     if what == "chunk":
         assert sink.names(stack) == ["main", "work"]
     else:
@@ -306,7 +309,7 @@ def test_code_of_another_type_is_torn(process: FakeProcess) -> None:
 
         # WHEN they are walked, THEN they are torn
         interpreter, _ = reader(process)
-        assert interpreter.walk([python_thread(process.thread(leaf, chunk))]) == [TORN_STACK]
+        assert interpreter.walk([python_thread(process, process.thread(leaf, chunk))]) == [TORN_STACK]
 
 
 @pytest.mark.parametrize("units", [0, 1 << 30, (1 << 64) - 1])
@@ -319,7 +322,7 @@ def test_code_of_impossible_size_is_torn(process: FakeProcess, units: int) -> No
 
     # WHEN it is walked, THEN it is torn
     interpreter, _ = reader(process)
-    assert interpreter.walk([python_thread(process.thread(leaf, chunk))]) == [TORN_STACK]
+    assert interpreter.walk([python_thread(process, process.thread(leaf, chunk))]) == [TORN_STACK]
 
 
 @pytest.mark.parametrize("size", [0, 23, 1 << 40, (1 << 64) - 1])
@@ -330,7 +333,7 @@ def test_chunk_of_impossible_size(process: FakeProcess, size: int) -> None:
 
     # WHEN it is walked, THEN the frames are read one by one, or it is torn, and no memory is wasted
     interpreter, sink = reader(process)
-    (stack,) = interpreter.walk([python_thread(process.thread(leaf, chunk))])
+    (stack,) = interpreter.walk([python_thread(process, process.thread(leaf, chunk))])
     assert stack == TORN_STACK or sink.names(stack) == ["main", "work"]
     assert process.memory.transferred < 1 << 20
 
@@ -343,7 +346,7 @@ def test_cyclic_chunks_end(process: FakeProcess) -> None:
     interpreter, _ = reader(process)
 
     # WHEN a thread there is walked, THEN it is torn
-    assert interpreter.walk([python_thread(process.thread(NOWHERE, two))]) == [TORN_STACK]
+    assert interpreter.walk([python_thread(process, process.thread(NOWHERE, two))]) == [TORN_STACK]
 
 
 def test_address_of_freed_code_is_used_again(process: FakeProcess) -> None:
@@ -351,7 +354,7 @@ def test_address_of_freed_code_is_used_again(process: FakeProcess) -> None:
     chunk = process.chunk()
     code = process.code("before", units=50)
     leaf = process.frame(chunk + 64, code, unit=5)
-    thread = python_thread(process.thread(leaf, chunk))
+    thread = python_thread(process, process.thread(leaf, chunk))
     interpreter, sink = reader(process)
     assert sink.names(interpreter.walk([thread])[0]) == ["before"]
     after = process.code("after", units=50)
@@ -379,7 +382,7 @@ def test_thread_local_bytecode() -> None:
         chunk = process.chunk()
         leaf = process.frame(chunk + 64, code)
         process.memory.write_word(leaf + layout.frame_instr_ptr, start + 2 * unit)
-        (stack,) = interpreter.walk([python_thread(process.thread(leaf, chunk))])
+        (stack,) = interpreter.walk([python_thread(process, process.thread(leaf, chunk))])
 
         # THEN its line is right
         assert sink.stacks[stack] == (Frame("/app/work.py", "work", 10 + unit),)
@@ -399,7 +402,7 @@ def test_thread_local_bytecode_of_impossible_size_is_torn(size: int) -> None:
 
     # WHEN it is walked, THEN it is torn
     interpreter, _ = reader(process)
-    assert interpreter.walk([python_thread(process.thread(leaf, chunk))]) == [TORN_STACK]
+    assert interpreter.walk([python_thread(process, process.thread(leaf, chunk))]) == [TORN_STACK]
 
 
 # --- threads, interpreters, names ---
@@ -522,7 +525,7 @@ def test_gil(process: FakeProcess) -> None:
 
 def test_process_that_ended(process: FakeProcess) -> None:
     # GIVEN a reader of a process that ends
-    thread = python_thread(process.thread(*process.stack(["main"])))
+    thread = python_thread(process, process.thread(*process.stack(["main"])))
     interpreter, _ = reader(process)
     process.memory.gone = True
 
@@ -542,12 +545,12 @@ def test_process_that_ended(process: FakeProcess) -> None:
 def read_everything(process: FakeProcess) -> None:
     """All that the sampler asks for, twice, as it would; raises what it would meet."""
     interpreter, sink = reader(process)
-    for _ in range(2):
+    for _ in range(2):  # the second time it is known where frames were
         try:
             threads = interpreter.threads()
         except MemoryReadError:
             threads = []
-        threads.append(python_thread(NOWHERE))
+        threads.append(python_thread(process, NOWHERE))
         stacks = interpreter.walk(threads[:200])
         assert all(stack in (NO_STACK, TORN_STACK) or stack in sink.stacks for stack in stacks)
         assert all(len(stack) <= MAX_STACK_DEPTH + 1 for stack in sink.stacks.values())
@@ -573,7 +576,8 @@ def test_overwritten_words_never_raise(build: str, data: st.DataObject) -> None:
         process.memory.write_word(0x7F00_0000_0000 + 8 * place, value)
 
     # WHEN everything is read, THEN nothing is raised, and not much is read
-    read_everything(process)
+    for process.compiled in (False, True):
+        read_everything(process)
     assert process.memory.transferred < 256 << 20
 
 
@@ -589,7 +593,8 @@ def test_memory_full_of_pointers_into_itself(seed: int) -> None:
 
     # WHEN everything is read, THEN it ends, soon
     start = time.process_time()
-    read_everything(process)
+    for process.compiled in (False, True):
+        read_everything(process)
     assert time.process_time() - start < 20
 
 
@@ -603,4 +608,5 @@ def test_missing_pages_never_raise(seed: int) -> None:
             del process.memory.pages[page]
 
     # WHEN everything is read, THEN nothing is raised
-    read_everything(process)
+    for process.compiled in (False, True):
+        read_everything(process)

@@ -13,9 +13,10 @@ from fake_process import PAGE, FakeProcess, Sink
 from ftdiag.errors import TargetGone
 from ftdiag.model import LockKind, LockRef
 from ftdiag.sources import locks as locks_module
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
 from ftdiag.sources.parkinglot import REACH_BYTES, WaitEntry
+from ftdiag.sources.stackwalk import PlainThread
 from ftdiag.sources.syscalls import BlockedCall
 
 FUTEX = 202
@@ -33,7 +34,7 @@ class Target:
         self.process._next += self.layout.runtime_size  # nothing else lies in these
         self.interpreter_state = self.process.interpreter()
         self.process._next += self.layout.interpreter_size
-        self.interpreter = InterpreterReader(self.memory, self.process.runtime, Sink())
+        self.interpreter = InterpreterReader(self.memory, self.process.runtime, Sink(), compiled=False)
         self.locks = LockReader(self.interpreter)
         self.locks.refresh()
         self.process._next = self.process._next + PAGE - 1 & -PAGE
@@ -63,17 +64,17 @@ class Target:
         self.locks.look_anew()
         return BlockedCall(FUTEX, (entry + 16, 0, 0, 0, 0, 0), self.stack + 64)
 
-    def thread(self, names: dict[str, int] | None = None) -> PythonThread:
+    def thread(self, names: dict[str, int] | None = None) -> PlainThread:
         """A walked thread in one function, with these global variables."""
         leaf, chunk = self.process.stack(["work"])
         variables = {self.process.string(name): value for name, value in (names or {}).items()}
         dictionary = self.process.dict(variables)
         self.memory.write_word(leaf + self.layout.frame_globals, dictionary)
-        thread = PythonThread(self.process.thread(leaf, chunk), 1000, 77, 0)
+        thread = PlainThread(self.process.thread(leaf, chunk), 1000, 77, 0)
         assert self.interpreter.walk([thread])[0] >= 100
         return thread
 
-    def wait_for(self, address: int, thread: PythonThread | None = None) -> LockWait | None:
+    def wait_for(self, address: int, thread: PlainThread | None = None) -> LockWait | None:
         """What a thread parked on the address is said to wait for."""
         return self.locks.identify(self.parked(address), thread)
 

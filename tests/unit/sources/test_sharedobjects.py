@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fake_process import FakeProcess, Sink
 from ftdiag.model import Confidence, SharedObject, ThreadState
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.opcodes import OPCODES
 from ftdiag.sources.sharedobjects import (
     LOOK_AGAIN_NS,
@@ -21,6 +21,7 @@ from ftdiag.sources.sharedobjects import (
     AtomicLines,
     SharedObjectReader,
 )
+from ftdiag.sources.stackwalk import PlainThread, PythonThread
 
 BUILDS = ["3.13.5t", "3.14.0t", "3.15.1t"]
 OWN, FOREIGN = 77, 99
@@ -67,8 +68,8 @@ class Program:
             self.memory.write_word(self.frame + layout.frame_localsplus + 8 * number, word)
         state = fake.thread(self.frame, self.chunk, ident=OWN)
         self.sink = Sink()
-        self.interpreter = InterpreterReader(self.memory, fake.runtime, self.sink)
-        self.thread = PythonThread(state, 1000, OWN, 0)
+        self.interpreter = InterpreterReader(self.memory, fake.runtime, self.sink, compiled=False)
+        self.thread = PlainThread(state, 1000, OWN, 0)
         self.reader = SharedObjectReader(self.interpreter)
 
     def tuple_of(self, items: list[int]) -> int:
@@ -226,7 +227,7 @@ def test_other_builds_have_no_names(build: str) -> None:
     fake = FakeProcess(build)
     reader = SharedObjectReader(InterpreterReader(fake.memory, fake.runtime, Sink()))
     assert not reader.able
-    assert reader.named(PythonThread(0, 1, 1, 0)) == ()
+    assert reader.named(PlainThread(0, 1, 1, 0)) == ()
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -305,7 +306,7 @@ def test_only_lines_with_much_atomic_time_are_looked_at_and_rarely() -> None:
         (0, 9, WORK, 5): 90,
         (0, 10, ATOMIC, 5): 2,
     }
-    threads = [(stack, PythonThread(leaves[stack], 1, 1, 0)) for stack in (10, 9, 8)]
+    threads = [(stack, PlainThread(leaves[stack], 1, 1, 0)) for stack in (10, 9, 8)]
     now = 10**12
     assert not lines.due(now)
     assert lines.window(samples, now) == ()

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from fake_process import FakeProcess, Sink
-from ftdiag.sources.interpreter import InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
+from ftdiag.sources.stackwalk import PlainThread
 from ftdiag.sources.stoptheworld import MAX_SEARCHES, StopTheWorldReader
 
 BUILDS = ["3.13.5t", "3.14.0t"]
@@ -22,7 +23,7 @@ class Paused:
         layout = fake.layout
         runtime, interpreter = fake.allocate(layout.runtime_size), fake.allocate(layout.interpreter_size)
         fake.memory.write_word(runtime + layout.runtime_interpreters_head, interpreter)
-        self.threads = [PythonThread(fake.thread(), number, number, 0) for number in range(1, 4)]
+        self.threads = [PlainThread(fake.thread(), number, number, 0) for number in range(1, 4)]
         # Thread states are also pointed to from elsewhere.
         fake.memory.write_word(interpreter + layout.interpreter_threads_head, self.threads[0].address)
         self.place = runtime + 0x800 if in_runtime else interpreter + 0x5008
@@ -93,4 +94,4 @@ def test_memory_that_cannot_be_read_names_nobody() -> None:
     runtime = replace(fake.runtime, address=0x1000_0000)
     reader = StopTheWorldReader(InterpreterReader(fake.memory, runtime, Sink()))
     # WHEN asked, THEN nobody is named
-    assert reader.requester([PythonThread(fake.thread(), 1, 1, 0)]) is None
+    assert reader.requester([PlainThread(fake.thread(), 1, 1, 0)]) is None

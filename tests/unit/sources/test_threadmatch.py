@@ -6,8 +6,8 @@ import platform
 import threading
 
 from fake_process import FakeMemory, layout_of
-from ftdiag.sources.interpreter import PythonThread
 from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.stackwalk import PlainThread, PythonThread
 from ftdiag.sources.threadmatch import TID_OFFSETS, match_threads
 
 LAYOUT = layout_of("3.14.0t")
@@ -22,7 +22,7 @@ def a_state(
     memory.write_word(address + LAYOUT.thread_current_frame, 0x5000 if runs else 0)
     memory.write(ident, bytes(1024))
     memory.write(ident + TID_OFFSETS["x86_64"][0], tid.to_bytes(4, "little"))
-    return PythonThread(address, native_id, ident, 0)
+    return PlainThread(address, native_id, ident, 0)
 
 
 def test_states_belong_to_the_thread_whose_id_they_have() -> None:

@@ -34,11 +34,12 @@ from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
-from ftdiag.sources.interpreter import MAX_STACK_DEPTH, InterpreterReader, PythonThread
+from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS
 from ftdiag.sources.parkinglot import WaitEntry
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
+from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
 from ftdiag.sources.stoptheworld import StopTheWorldReader
 from ftdiag.sources.waits import Blocked, Classified, WaitReader
 

@@ -1,0 +1,1314 @@
+/* The compiled part of a tick: lines of /proc that changed, and the walk over the stacks of many threads.
+
+   In: descriptors of /proc files; addresses of thread states and where their fields lie. Out: only what changed;
+   one number a stack. Nothing here knows a version of CPython: offsets come from the caller, and what a new
+   chain of frames means is asked of it, once a chain.
+
+   `sources/stackwalk.py` is the same in Python: it says why things are done so, takes over where this cannot be
+   built, and is the oracle in the tests. Everything that is read is hostile: lengths are checked before they are
+   used, chains and fetches are bounded, additions cannot overflow because addresses stay below 2^63.
+
+   The GIL is kept during system calls: each takes a few microseconds, and taking it back may take 5 ms. */
+
+#define PY_SSIZE_T_CLEAN
+#ifdef FTDIAG_STABLE_ABI
+#define Py_LIMITED_API 0x030B0000
+#endif
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <Python.h>
+#include <structmember.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+typedef uint64_t u64;
+typedef unsigned char byte;
+
+/* The same numbers as in stackwalk.py, where they are explained. */
+enum {
+    MAX_VECTORS = 1024,
+    MAX_DEPTH = 4096,
+    CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
+    MAX_CHUNK_BYTES = 8 << 20,
+    MAX_ELSEWHERE = 24,
+    FORMER_ELSEWHERE = 4,
+    CHUNK_HEADER_BYTES = 24,
+    CHUNK_SLACK_BYTES = 768,
+    FIRST_CHUNK_BYTES = 4096,
+    PIECE_BYTES = 4096,
+    MAX_PIECES = 4,
+    MAX_CHUNKS_AHEAD = 16,
+    MAX_CHUNKS = 512,
+    MAX_ABSENCES = 16,
+    ATTEMPTS = 8,
+    MAX_LATE_BYTES = 16 << 20,
+    MAX_BESIDE = 8,
+    MAX_BESIDE_BYTES = 1 << 16,
+    MAX_STATE_BYTES = 1 << 16,
+    MAX_KNOWN = 100000,
+    LINE_BYTES = 96,
+};
+#define CODE_WORDS (2 * MAX_DEPTH)
+#define TOP ((u64)1 << 63)
+#define SECTION_TAGS ((u64)3)
+
+/* Take the new value before the old one is let go of, which may run code. */
+#define REPLACE(member, value) \
+    do { \
+        PyObject *before_ = (member); \
+        (member) = (value); \
+        Py_XDECREF(before_); \
+    } while (0)
+
+static u64 word(const byte *at) {
+    u64 value;
+    memcpy(&value, at, 8);
+    return value;
+}
+
+static int readable(u64 address, u64 size) {
+    return address > 0 && address < TOP && size > 0 && size < TOP && address + size <= TOP;
+}
+
+/* --- types of the module ------------------------------------------------------------------------- */
+
+typedef struct {
+    u64 start, size;
+} Range;
+
+typedef struct {
+    u64 low, end;
+    const byte *data;
+    int order; /* place among the chunks that frames were found in; -1: none was */
+    u64 highest;
+} Region;
+
+typedef struct {
+    PyObject_HEAD
+    u64 address, native_id, ident, interpreter;
+    Range chunks[MAX_CHUNKS_AHEAD];
+    int chunk_count, absences;
+    u64 elsewhere[MAX_ELSEWHERE], ahead[MAX_ELSEWHERE];
+    int elsewhere_count, ahead_count;
+    int late;
+    u64 critical_section, section;
+    u64 *frames, *chain;
+    int depth, room;
+    PyObject *beside;     /* tuple of (address, size) */
+    PyObject *with_exits; /* tuple of words */
+    PyObject *known;      /* what the chain means: (stack, exits); NULL if that was not asked */
+    unsigned generation;  /* of `known` */
+} Thread;
+
+typedef struct {
+    PyObject_HEAD
+    int pid;
+    PyObject *reader, *resolve, *known;
+    unsigned generation;
+    /* where fields lie */
+    u64 current_frame, thread_native_id, thread_section, chunk, state_bytes;
+    u64 executable, previous, instruction, owner, frame_bytes;
+    int foreign;
+    long no_stack, torn_stack;
+    unsigned long long cut, late_reads;
+    /* scratch of a walk */
+    struct iovec local[MAX_VECTORS], remote[MAX_VECTORS];
+    int vectors;
+    byte *buffer;
+    size_t buffer_size;
+    u64 chain[CODE_WORDS], frames[MAX_DEPTH];
+    u64 visited[2 * MAX_DEPTH];
+    Region regions[MAX_CHUNKS + MAX_CHUNKS_AHEAD];
+    int region_count, order_count;
+    byte *late[MAX_CHUNKS + MAX_CHUNKS_AHEAD];
+    int late_count;
+    size_t late_bytes;
+    int busy;
+} Walker;
+
+typedef struct {
+    int used, tid, fd;
+    int length; /* -1: report at the next look, whatever it says */
+    char line[LINE_BYTES];
+} Slot;
+
+typedef struct {
+    PyObject_HEAD
+    int pid;
+    Slot *slots;
+    int count, room, first_free;
+} Lines;
+
+typedef struct {
+    PyTypeObject *thread, *walker, *lines;
+} State;
+
+/* --- a thread ------------------------------------------------------------------------------------ */
+
+static PyObject *words_tuple(const u64 *words, Py_ssize_t count, Py_ssize_t step) {
+    PyObject *result = PyTuple_New((count + step - 1) / step);
+    for (Py_ssize_t i = 0, at = 0; result != NULL && at < count; i++, at += step) {
+        PyObject *one = PyLong_FromUnsignedLongLong(words[at]);
+        if (one == NULL || PyTuple_SetItem(result, i, one) < 0) Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *thread_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    unsigned long long address, native_id, ident, interpreter;
+    static char *names[] = {"address", "native_id", "ident", "interpreter", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "KKKK", names, &address, &native_id, &ident, &interpreter))
+        return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Thread *self = (Thread *)allocate(type, 0);
+    if (self == NULL) return NULL;
+    self->address = address;
+    self->native_id = native_id;
+    self->ident = ident;
+    self->interpreter = interpreter;
+    self->beside = PyTuple_New(0);
+    self->with_exits = PyTuple_New(0);
+    if (self->beside == NULL || self->with_exits == NULL) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void thread_dealloc(PyObject *object) {
+    Thread *self = (Thread *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    free(self->frames);
+    free(self->chain);
+    Py_XDECREF(self->beside);
+    Py_XDECREF(self->with_exits);
+    Py_XDECREF(self->known);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyObject *thread_frames(PyObject *self, void *unused) {
+    (void)unused;
+    return words_tuple(((Thread *)self)->frames, ((Thread *)self)->depth, 1);
+}
+
+static PyObject *thread_chain(PyObject *self, void *unused) {
+    (void)unused;
+    return words_tuple(((Thread *)self)->chain, 2 * (Py_ssize_t)((Thread *)self)->depth, 1);
+}
+
+static PyObject *thread_elsewhere(PyObject *self, void *unused) {
+    (void)unused;
+    return words_tuple(((Thread *)self)->elsewhere, ((Thread *)self)->elsewhere_count, 1);
+}
+
+static PyObject *thread_with_exits(PyObject *self, void *unused) {
+    (void)unused;
+    return Py_NewRef(((Thread *)self)->with_exits);
+}
+
+static PyObject *thread_beside(PyObject *self, void *unused) {
+    (void)unused;
+    return Py_NewRef(((Thread *)self)->beside);
+}
+
+static int thread_set_beside(PyObject *object, PyObject *value, void *unused) {
+    Thread *self = (Thread *)object;
+    (void)unused;
+    if (value == NULL || !PyTuple_Check(value) || PyTuple_Size(value) > MAX_BESIDE) {
+        PyErr_SetString(PyExc_TypeError, "beside takes a tuple of at most eight (address, size)");
+        return -1;
+    }
+    REPLACE(self->beside, Py_NewRef(value));
+    return 0;
+}
+
+static PyMemberDef thread_members[] = {
+    {"address", T_ULONGLONG, offsetof(Thread, address), READONLY, NULL},
+    {"native_id", T_ULONGLONG, offsetof(Thread, native_id), READONLY, NULL},
+    {"ident", T_ULONGLONG, offsetof(Thread, ident), READONLY, NULL},
+    {"interpreter", T_ULONGLONG, offsetof(Thread, interpreter), READONLY, NULL},
+    {"critical_section", T_ULONGLONG, offsetof(Thread, critical_section), READONLY, NULL},
+    {"section", T_ULONGLONG, offsetof(Thread, section), READONLY, NULL},
+    {"late", T_INT, offsetof(Thread, late), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyGetSetDef thread_properties[] = {
+    {"frames", thread_frames, NULL, NULL, NULL},
+    {"chain", thread_chain, NULL, NULL, NULL},
+    {"elsewhere", thread_elsewhere, NULL, NULL, NULL},
+    {"with_exits", thread_with_exits, NULL, NULL, NULL},
+    {"beside", thread_beside, thread_set_beside, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot thread_slots[] = {
+    {Py_tp_new, thread_new},
+    {Py_tp_dealloc, thread_dealloc},
+    {Py_tp_members, thread_members},
+    {Py_tp_getset, thread_properties},
+    {0, NULL},
+};
+
+static PyType_Spec thread_spec = {
+    .name = "ftdiag.sources._tick.Thread",
+    .basicsize = sizeof(Thread),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = thread_slots,
+};
+
+/* --- reading ------------------------------------------------------------------------------------- */
+
+/* Bytes that came of the ranges in `remote`, one after the other; -1 with an exception set. */
+static Py_ssize_t transfer(Walker *self, size_t total) {
+    if (self->reader == Py_None) {
+        ssize_t got = process_vm_readv(self->pid, self->local, (unsigned long)self->vectors, self->remote,
+                                       (unsigned long)self->vectors, 0);
+        if (got >= 0) return got;
+        if (errno == ESRCH || errno == EPERM || errno == EACCES || errno == ENOSYS) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
+        }
+        return 0;
+    }
+    PyObject *vectors = PyBytes_FromStringAndSize(NULL, 16 * (Py_ssize_t)self->vectors);
+    if (vectors == NULL) return -1;
+    char *at = PyBytes_AsString(vectors);
+    for (int i = 0; i < self->vectors; i++, at += 16) {
+        u64 pair[2] = {(u64)(uintptr_t)self->remote[i].iov_base, self->remote[i].iov_len};
+        memcpy(at, pair, 16);
+    }
+    PyObject *answer = PyObject_CallFunction(self->reader, "Oin", vectors, self->vectors, (Py_ssize_t)total);
+    Py_DECREF(vectors);
+    if (answer == NULL) return -1;
+    Py_buffer view;
+    if (PyObject_GetBuffer(answer, &view, PyBUF_SIMPLE) < 0) {
+        Py_DECREF(answer);
+        return -1;
+    }
+    size_t left = (size_t)view.len < total ? (size_t)view.len : total, got = left;
+    const byte *from = view.buf;
+    for (int i = 0; i < self->vectors && left > 0; i++) {
+        size_t part = self->local[i].iov_len < left ? self->local[i].iov_len : left;
+        memcpy(self->local[i].iov_base, from, part);
+        from += part;
+        left -= part;
+    }
+    PyBuffer_Release(&view);
+    Py_DECREF(answer);
+    return (Py_ssize_t)got;
+}
+
+/* 1 if all `size` bytes came, 0 if not, -1 with an exception set. */
+static int read_one(Walker *self, u64 address, void *into, size_t size) {
+    if (!readable(address, size)) return 0;
+    self->local[0] = (struct iovec){into, size};
+    self->remote[0] = (struct iovec){(void *)(uintptr_t)address, size};
+    self->vectors = 1;
+    Py_ssize_t got = transfer(self, size);
+    return got < 0 ? -1 : got == (Py_ssize_t)size;
+}
+
+static void forget_late(Walker *self) {
+    while (self->late_count > 0) free(self->late[--self->late_count]);
+    self->late_bytes = 0;
+}
+
+/* The region of a chunk that was not read together with the others; 1, 0 or -1 like `read_one`. */
+static int fetch_chunk(Walker *self, u64 chunk, u64 wanted, Region *found) {
+    byte header[CHUNK_HEADER_BYTES];
+    self->late_reads++;
+    int came = read_one(self, chunk, header, sizeof header);
+    if (came <= 0) return came;
+    u64 size = word(header + 8);
+    if (size <= CHUNK_HEADER_BYTES || size > (u64)1 << 32) return 0;
+    if (size > wanted) size = wanted;
+    if (size > MAX_CHUNK_BYTES) size = MAX_CHUNK_BYTES;
+    if (self->late_count >= MAX_CHUNKS || self->late_bytes + size > MAX_LATE_BYTES) return 0;
+    byte *data = malloc(size);
+    if (data == NULL) return 0;
+    self->late[self->late_count++] = data;
+    self->late_bytes += size;
+    came = read_one(self, chunk, data, size);
+    if (came > 0) *found = (Region){chunk, chunk + size, data, -1, 0};
+    return came;
+}
+
+/* --- following the frames ------------------------------------------------------------------------- */
+
+static int holds(const Walker *self, const Region *region, u64 frame) {
+    return region->low < frame && frame < TOP && frame + self->frame_bytes <= region->end;
+}
+
+static Region *region_at(Walker *self, u64 low) {
+    for (int i = 0; i < self->region_count; i++)
+        if (self->regions[i].low == low) return &self->regions[i];
+    return NULL;
+}
+
+static int add_region(Walker *self, Region region) {
+    if (self->region_count >= (int)(sizeof self->regions / sizeof self->regions[0])) return 0;
+    self->regions[self->region_count++] = region;
+    return 1;
+}
+
+/* The region that holds a frame, fetched if need be: its place; -1 if there is none, -2 with an exception. */
+static int region_with(Walker *self, u64 frame, u64 top_chunk) {
+    for (int i = 0; i < self->region_count; i++)
+        if (holds(self, &self->regions[i], frame)) return i;
+    u64 chunk = top_chunk;
+    for (int hop = 0; chunk != 0 && hop < MAX_CHUNKS; hop++) {
+        Region fresh, *known = region_at(self, chunk);
+        if (known == NULL) {
+            int came = fetch_chunk(self, chunk, FIRST_CHUNK_BYTES, &fresh);
+            if (came <= 0) return came < 0 ? -2 : -1;
+            known = &fresh;
+            if (holds(self, known, frame)) return add_region(self, fresh) ? self->region_count - 1 : -1;
+        }
+        if (known->end - known->low < CHUNK_HEADER_BYTES) return -1;
+        u64 previous = word(known->data), size = word(known->data + 8);
+        if (chunk < frame && size < TOP && chunk < TOP && frame < chunk + size) {
+            /* In this chunk, behind the part that was read. */
+            int came = fetch_chunk(self, chunk, frame - chunk + self->frame_bytes, &fresh);
+            if (came < 0) return -2;
+            if (came == 0 || !holds(self, &fresh, frame)) return -1;
+            for (int i = 0; i < self->region_count; i++)
+                if (self->regions[i].low == chunk) {
+                    fresh.order = self->regions[i].order;
+                    fresh.highest = self->regions[i].highest;
+                    memmove(&self->regions[i], &self->regions[i + 1],
+                            (size_t)(self->region_count - i - 1) * sizeof(Region));
+                    self->region_count--;
+                    i--;
+                }
+            return add_region(self, fresh) ? self->region_count - 1 : -1;
+        }
+        chunk = previous;
+    }
+    return -1;
+}
+
+/* Whether a frame was seen already; notes it. */
+static int seen_before(Walker *self, u64 frame) {
+    size_t mask = sizeof self->visited / sizeof self->visited[0] - 1;
+    for (size_t at = (size_t)((frame >> 3) * 0x9E3779B97F4A7C15u >> 40) & mask;; at = (at + 1) & mask) {
+        if (self->visited[at] == frame) return 1;
+        if (self->visited[at] == 0) {
+            self->visited[at] = frame;
+            return 0;
+        }
+    }
+}
+
+/* Which parts of which chunks to read next time: see PythonWalker._predict. */
+static void predict(Walker *self, Thread *thread) {
+    if (self->order_count == 1 && thread->chunk_count == 1) {
+        Region *region = region_at(self, thread->chunks[0].start);
+        u64 highest = region == NULL || region->order < 0 ? 0 : region->highest;
+        u64 needed = highest - thread->chunks[0].start + self->frame_bytes + CHUNK_SLACK_BYTES;
+        u64 size = thread->chunks[0].size;
+        if (highest != 0 && needed <= size && size <= needed + 512) return;
+    }
+    Range next[MAX_CHUNKS_AHEAD];
+    int count = 0, above = 0;
+    for (int i = 0; i < thread->chunk_count; i++) {
+        Region *region = region_at(self, thread->chunks[i].start);
+        if (region != NULL && region->order >= 0) continue;
+        if (above < MAX_CHUNKS_AHEAD / 4) next[count++] = thread->chunks[i];
+        above++;
+    }
+    int room = MAX_CHUNKS_AHEAD - above;
+    for (int order = 0; order < self->order_count && room > 0 && count < MAX_CHUNKS_AHEAD; order++) {
+        Region *region = NULL;
+        for (int i = 0; i < self->region_count; i++)
+            if (self->regions[i].order == order) region = &self->regions[i];
+        if (region == NULL || region->end - region->low < 16) continue;
+        u64 wanted = region->highest - region->low + self->frame_bytes + CHUNK_SLACK_BYTES, old = 0;
+        for (int i = 0; i < thread->chunk_count; i++)
+            if (thread->chunks[i].start == region->low) old = thread->chunks[i].size;
+        if (old - (old >> 5) > wanted) wanted = old - (old >> 5);
+        wanted = (wanted + 255) & ~(u64)255;
+        u64 size = word(region->data + 8), read = region->end - region->low;
+        if (size < read) size = read;
+        if (wanted > size) wanted = size;
+        if (wanted > MAX_CHUNK_BYTES) wanted = MAX_CHUNK_BYTES;
+        next[count++] = (Range){region->low, wanted};
+        room--;
+    }
+    memcpy(thread->chunks, next, (size_t)count * sizeof(Range));
+    thread->chunk_count = count;
+}
+
+static void predict_elsewhere(Thread *thread, const u64 *used, int count) {
+    if (count > MAX_ELSEWHERE) count = MAX_ELSEWHERE;
+    size_t size = (size_t)count * sizeof(u64);
+    if (count == thread->elsewhere_count && memcmp(used, thread->elsewhere, size) == 0 &&
+        count <= thread->ahead_count && memcmp(used, thread->ahead, size) == 0)
+        return;
+    u64 next[MAX_ELSEWHERE];
+    int total = count;
+    memcpy(next, used, size);
+    for (int i = 0, former = 0; i < thread->ahead_count && former < FORMER_ELSEWHERE && total < MAX_ELSEWHERE; i++) {
+        int again = 0;
+        for (int j = 0; j < count; j++) again |= used[j] == thread->ahead[i];
+        if (!again) {
+            next[total++] = thread->ahead[i];
+            former++;
+        }
+    }
+    memcpy(thread->elsewhere, used, size);
+    thread->elsewhere_count = count;
+    memcpy(thread->ahead, next, (size_t)total * sizeof(u64));
+    thread->ahead_count = total;
+}
+
+enum { TORN = -1, FAILED = -2 };
+
+/* Follow the frames from `frame` on into chain and frames: how many there are, TORN, or FAILED (an exception). */
+static int follow(Walker *self, Thread *thread, u64 frame, u64 top_chunk, const byte *ahead) {
+    u64 used[MAX_ELSEWHERE];
+    int used_count = 0, depth = 0, popped = 0, steps = 0, region = -1;
+    byte alone[256];
+    while (frame != 0) {
+        const byte *at = NULL;
+        if (region >= 0 && holds(self, &self->regions[region], frame))
+            at = self->regions[region].data + (frame - self->regions[region].low);
+        else {
+            for (int i = 0; i < thread->ahead_count && at == NULL; i++)
+                if (thread->ahead[i] == frame) at = ahead + (size_t)i * self->frame_bytes;
+            if (at == NULL) {
+                int found = region_with(self, frame, top_chunk);
+                if (found == -2) return FAILED;
+                if (found >= 0) {
+                    region = found;
+                    if (self->regions[region].order < 0) {
+                        /* The first one is the highest: frames go down within a chunk. */
+                        self->regions[region].order = self->order_count++;
+                        self->regions[region].highest = frame;
+                    }
+                    at = self->regions[region].data + (frame - self->regions[region].low);
+                } else {
+                    self->late_reads++;
+                    int came = read_one(self, frame, alone, self->frame_bytes);
+                    if (came <= 0) return came < 0 ? FAILED : TORN;
+                    at = alone;
+                }
+            }
+            if (region < 0 || !holds(self, &self->regions[region], frame)) {
+                if (used_count < MAX_ELSEWHERE) used[used_count++] = frame;
+            }
+        }
+        u64 executable = word(at + self->executable), previous = word(at + self->previous);
+        u64 instruction = word(at + self->instruction);
+        int owner = at[self->owner];
+        if (owner < self->foreign && executable == 0 && depth == 0)
+            popped = 1; /* returned from since the thread state was read: its caller is the leaf */
+        else if (owner < self->foreign) {
+            self->chain[2 * depth] = executable;
+            self->chain[2 * depth + 1] = instruction;
+            self->frames[depth++] = frame;
+        } else if (owner > self->foreign + 1)
+            return TORN;
+        frame = previous;
+        steps++;
+        if (steps > CYCLE_CHECK_DEPTH) {
+            if (steps == CYCLE_CHECK_DEPTH + 1) memset(self->visited, 0, sizeof self->visited);
+            if (frame != 0 && seen_before(self, frame)) return TORN;
+            if (steps >= MAX_DEPTH) {
+                self->cut += frame != 0;
+                break;
+            }
+        }
+    }
+    if (popped && depth == 0) return TORN;
+    predict(self, thread);
+    predict_elsewhere(thread, used, used_count);
+    return depth;
+}
+
+/* --- a thread's stack ----------------------------------------------------------------------------- */
+
+static int keep(Thread *thread, const Walker *self, int depth) {
+    if (depth > thread->room) {
+        int room = depth + 16;
+        u64 *frames = realloc(thread->frames, (size_t)room * sizeof(u64));
+        if (frames != NULL) thread->frames = frames;
+        u64 *chain = realloc(thread->chain, 2 * (size_t)room * sizeof(u64));
+        if (chain != NULL) thread->chain = chain;
+        if (frames == NULL || chain == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        thread->room = room;
+    }
+    memcpy(thread->frames, self->frames, (size_t)depth * sizeof(u64));
+    memcpy(thread->chain, self->chain, 2 * (size_t)depth * sizeof(u64));
+    thread->depth = depth;
+    return 0;
+}
+
+/* What the thread's chain means, as the caller said of it: a borrowed (stack, exits), None, or NULL on error. */
+static PyObject *meaning(Walker *self, Thread *thread, int same) {
+    if (same && thread->known != NULL && thread->generation == self->generation) return thread->known;
+    Py_CLEAR(thread->known);
+    PyObject *key = PyBytes_FromStringAndSize((const char *)thread->chain, 16 * (Py_ssize_t)thread->depth);
+    if (key == NULL) return NULL;
+    PyObject *found = PyDict_GetItemWithError(self->known, key);
+    Py_XINCREF(found);
+    if (found == NULL && !PyErr_Occurred()) {
+        PyObject *chain = words_tuple(thread->chain, 2 * (Py_ssize_t)thread->depth, 1);
+        found = chain == NULL ? NULL : PyObject_CallFunctionObjArgs(self->resolve, chain, NULL);
+        Py_XDECREF(chain);
+        if (found != NULL && found != Py_None) {
+            if (!PyTuple_Check(found) || PyTuple_Size(found) != 2 || !PyTuple_Check(PyTuple_GetItem(found, 1))) {
+                PyErr_SetString(PyExc_TypeError, "resolve returns (stack, exits) or None");
+                Py_CLEAR(found);
+            } else {
+                if (PyDict_Size(self->known) >= MAX_KNOWN) PyDict_Clear(self->known);
+                if (PyDict_SetItem(self->known, key, found) < 0) Py_CLEAR(found);
+            }
+        }
+    }
+    Py_DECREF(key);
+    if (found == NULL) return NULL;
+    thread->known = found; /* the thread owns it; None as well, which is asked anew */
+    thread->generation = self->generation;
+    if (found == Py_None) {
+        Py_CLEAR(thread->known);
+        return Py_None;
+    }
+    return found;
+}
+
+/* The words in the (frame number, offset) stack slots, from the same read as the frames; -1 on error. */
+static int collect_exits(Walker *self, Thread *thread, PyObject *exits) {
+    Py_ssize_t count = PyTuple_Size(exits);
+    PyObject *words = PyList_New(0);
+    if (words == NULL) return -1;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *pair = PyTuple_GetItem(exits, i);
+        unsigned long long number, offset;
+        if (pair == NULL || !PyArg_ParseTuple(pair, "KK", &number, &offset)) goto failed;
+        if (number >= (u64)thread->depth) continue;
+        u64 address = thread->frames[number] + offset, value = 0;
+        int came = 0;
+        for (int j = 0; j < self->region_count && !came; j++) {
+            Region *region = &self->regions[j];
+            if (region->low < address && address < TOP && address + 8 <= region->end) {
+                value = word(region->data + (address - region->low));
+                came = 1;
+            }
+        }
+        if (!came) {
+            came = read_one(self, address, &value, 8);
+            if (came < 0) goto failed;
+        }
+        if (came) {
+            PyObject *one = PyLong_FromUnsignedLongLong(value);
+            if (one == NULL || PyList_Append(words, one) < 0) {
+                Py_XDECREF(one);
+                goto failed;
+            }
+            Py_DECREF(one);
+        }
+    }
+    PyObject *all = PyList_AsTuple(words);
+    Py_DECREF(words);
+    if (all == NULL) return -1;
+    REPLACE(thread->with_exits, all);
+    return 0;
+failed:
+    Py_DECREF(words);
+    return -1;
+}
+
+/* The stack of a thread whose ranges were read: `state` its thread state, `chunks` and `ahead` what lies behind.
+   The number of the stack goes to `stack`; -1 on error. */
+static int stack_of(Walker *self, Thread *thread, const byte *state, const byte *chunks, const byte *ahead,
+                    long *stack) {
+    *stack = self->torn_stack;
+    thread->late = 0;
+    int before = thread->depth;
+    thread->depth = 0;
+    if (word(state + self->thread_native_id) != thread->native_id)
+        return 0; /* the thread state was freed, or reused by another thread */
+    u64 frame = word(state + self->current_frame), section = word(state + self->thread_section);
+    thread->critical_section = section;
+    if (section != 0) thread->section = section & ~SECTION_TAGS;
+    if (PyTuple_Size(thread->with_exits) != 0) {
+        PyObject *none = PyTuple_New(0);
+        if (none == NULL) return -1;
+        REPLACE(thread->with_exits, none);
+    }
+    if (frame == 0) {
+        *stack = self->no_stack;
+        return 0;
+    }
+    self->region_count = self->order_count = 0;
+    for (int i = 0; i < thread->chunk_count; i++) {
+        Range chunk = thread->chunks[i];
+        add_region(self, (Region){chunk.start, chunk.start + chunk.size, chunks, -1, 0});
+        chunks += chunk.size;
+    }
+    unsigned long long late = self->late_reads;
+    int depth = follow(self, thread, frame, word(state + self->chunk), ahead);
+    thread->late = self->late_reads != late;
+    if (depth < 0) {
+        forget_late(self);
+        return depth == FAILED ? -1 : 0;
+    }
+    if (depth == 0) {
+        forget_late(self);
+        *stack = self->no_stack;
+        return 0;
+    }
+    int same = depth == before && memcmp(thread->chain, self->chain, 2 * (size_t)depth * sizeof(u64)) == 0;
+    PyObject *means = keep(thread, self, depth) < 0 ? NULL : meaning(self, thread, same);
+    int failed = means == NULL;
+    if (!failed && means != Py_None) {
+        long number = PyLong_AsLong(PyTuple_GetItem(means, 0));
+        PyObject *exits = PyTuple_GetItem(means, 1);
+        if (number == -1 && PyErr_Occurred())
+            failed = 1;
+        else if (PyTuple_Size(exits) != 0) {
+            Py_INCREF(exits); /* a reader that calls back must not take it away */
+            failed = collect_exits(self, thread, exits) < 0;
+            Py_DECREF(exits);
+        }
+        *stack = number;
+    }
+    forget_late(self);
+    return failed ? -1 : 0;
+}
+
+/* --- many threads in one call ---------------------------------------------------------------------- */
+
+enum { STATE, BESIDE, CHUNK, AHEAD, WANTED };
+
+typedef struct {
+    Thread *thread;
+    size_t state, chunks, ahead; /* where they lie in the buffer */
+    size_t beside[MAX_BESIDE];
+    u64 beside_address[MAX_BESIDE], beside_size[MAX_BESIDE];
+    int beside_count;
+    unsigned beside_absent; /* bits of those that could not be read */
+    int gone;
+    Range absent;
+    int place;
+    long stack;
+} Job;
+
+static int pieces_of(u64 size) {
+    if (size <= PIECE_BYTES) return 1;
+    u64 length = (size + MAX_PIECES - 1) / MAX_PIECES;
+    length = (length + 4095) & ~(u64)4095;
+    if (length < PIECE_BYTES) length = PIECE_BYTES;
+    return (int)((size + length - 1) / length);
+}
+
+static int vectors_of(const Job *job) {
+    const Thread *thread = job->thread;
+    int count = 1 + thread->ahead_count;
+    for (int i = 0; i < job->beside_count; i++) count += !(job->beside_absent >> i & 1);
+    for (int i = 0; i < thread->chunk_count; i++) count += pieces_of(thread->chunks[i].size);
+    return count;
+}
+
+static int take_beside(Job *job) {
+    PyObject *beside = job->thread->beside;
+    Py_ssize_t count = PyTuple_Size(beside);
+    job->beside_count = 0;
+    job->beside_absent = 0;
+    for (Py_ssize_t i = 0; i < count && i < MAX_BESIDE; i++) {
+        unsigned long long address, size;
+        PyObject *pair = PyTuple_GetItem(beside, i);
+        if (!PyTuple_Check(pair) || !PyArg_ParseTuple(pair, "KK", &address, &size)) {
+            if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "beside takes (address, size)");
+            return -1;
+        }
+        job->beside_address[i] = address;
+        job->beside_size[i] = size;
+        if (!readable(address, size) || size > MAX_BESIDE_BYTES) job->beside_absent |= 1u << i;
+        job->beside_count++;
+    }
+    return 0;
+}
+
+typedef struct {
+    int job, kind, index;
+} Origin;
+
+typedef struct {
+    u64 address, size;
+    size_t at;
+    int absent;
+} Wanted;
+
+static int tell(PyObject *found, u64 address, const byte *data, u64 size) {
+    PyObject *key = PyLong_FromUnsignedLongLong(address);
+    PyObject *value = data == NULL ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size);
+    int failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
+    Py_XDECREF(key);
+    Py_XDECREF(value);
+    return failed ? -1 : 0;
+}
+
+static void add_vector(Walker *self, Origin *origins, Origin origin, size_t at, u64 address, u64 size) {
+    /* The place in the buffer first: it may still move. */
+    self->local[self->vectors] = (struct iovec){(void *)(uintptr_t)at, size};
+    self->remote[self->vectors] = (struct iovec){(void *)(uintptr_t)address, size};
+    origins[self->vectors++] = origin;
+}
+
+/* Read what is known to be needed of all jobs, and of what is wanted beside, in one call. What cannot be read
+   is left out and the whole read again, so that all is of one moment. -1 on error. */
+static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wanted_count) {
+    Origin origins[MAX_VECTORS];
+    for (;;) {
+        size_t total = 0;
+        self->vectors = 0;
+        for (int j = 0; j < count; j++) {
+            Job *job = &jobs[j];
+            Thread *thread = job->thread;
+            if (!job->gone) {
+                job->state = total;
+                add_vector(self, origins, (Origin){j, STATE, 0}, total, thread->address, self->state_bytes);
+                total += self->state_bytes;
+            }
+            for (int i = 0; i < job->beside_count; i++) {
+                if (job->beside_absent >> i & 1) continue;
+                job->beside[i] = total;
+                add_vector(self, origins, (Origin){j, BESIDE, i}, total, job->beside_address[i], job->beside_size[i]);
+                total += job->beside_size[i];
+            }
+            if (job->gone) continue;
+            job->chunks = total;
+            for (int i = 0; i < thread->chunk_count; i++) {
+                Range chunk = thread->chunks[i];
+                u64 pieces = (u64)pieces_of(chunk.size), length = chunk.size;
+                if (pieces > 1) {
+                    length = (chunk.size + MAX_PIECES - 1) / MAX_PIECES;
+                    length = (length + 4095) & ~(u64)4095;
+                }
+                /* The leaf's frame lies highest: it is read first. */
+                for (u64 piece = pieces; piece-- > 0;) {
+                    u64 start = piece * length;
+                    u64 size = start + length > chunk.size ? chunk.size - start : length;
+                    add_vector(self, origins, (Origin){j, CHUNK, i}, total + start, chunk.start + start, size);
+                }
+                total += chunk.size;
+            }
+            job->ahead = total;
+            for (int i = 0; i < thread->ahead_count; i++) {
+                add_vector(self, origins, (Origin){j, AHEAD, i}, total, thread->ahead[i], self->frame_bytes);
+                total += self->frame_bytes;
+            }
+        }
+        for (int i = 0; i < wanted_count; i++) {
+            if (wanted[i].absent) continue;
+            wanted[i].at = total;
+            add_vector(self, origins, (Origin){0, WANTED, i}, total, wanted[i].address, wanted[i].size);
+            total += wanted[i].size;
+        }
+        if (self->vectors == 0) return 0;
+        if (total > self->buffer_size) {
+            size_t room = 2 * self->buffer_size > total ? 2 * self->buffer_size : total;
+            byte *buffer = realloc(self->buffer, room);
+            if (buffer == NULL) {
+                PyErr_NoMemory();
+                return -1;
+            }
+            self->buffer = buffer;
+            self->buffer_size = room;
+        }
+        for (int i = 0; i < self->vectors; i++)
+            self->local[i].iov_base = self->buffer + (size_t)(uintptr_t)self->local[i].iov_base;
+        Py_ssize_t got = transfer(self, total);
+        if (got < 0) return -1;
+        if ((size_t)got == total) return 0;
+        int bad = 0;
+        for (size_t sum = 0; bad < self->vectors - 1; bad++) {
+            sum += self->remote[bad].iov_len;
+            if (sum > (size_t)got) break;
+        }
+        Origin origin = origins[bad];
+        Job *job = &jobs[origin.job];
+        Thread *thread = job->thread;
+        if (origin.kind == WANTED)
+            wanted[origin.index].absent = 1;
+        else if (origin.kind == STATE)
+            job->gone = 1;
+        else if (origin.kind == BESIDE)
+            job->beside_absent |= 1u << origin.index;
+        else if (origin.kind == AHEAD)
+            thread->ahead_count = 0;
+        else {
+            /* The top of the data stack comes and goes, what lies below it stays. */
+            if (origin.index == 0 && job->absent.size == 0) job->absent = thread->chunks[0];
+            memmove(&thread->chunks[origin.index], &thread->chunks[origin.index + 1],
+                    (size_t)(thread->chunk_count - origin.index - 1) * sizeof(Range));
+            thread->chunk_count--;
+        }
+    }
+}
+
+static int follow_jobs(Walker *self, Job *jobs, int count, PyObject *found) {
+    for (int j = 0; j < count; j++) {
+        Job *job = &jobs[j];
+        Thread *thread = job->thread;
+        for (int i = 0; found != Py_None && i < job->beside_count; i++) {
+            const byte *data = job->beside_absent >> i & 1 ? NULL : self->buffer + job->beside[i];
+            if (tell(found, job->beside_address[i], data, job->beside_size[i]) < 0) return -1;
+        }
+        job->stack = self->torn_stack;
+        if (job->gone) {
+            thread->depth = 0;
+            continue;
+        }
+        if (stack_of(self, thread, self->buffer + job->state, self->buffer + job->chunks,
+                     self->buffer + job->ahead, &job->stack) < 0)
+            return -1;
+        if (job->absent.size == 0)
+            thread->absences = 0;
+        else if (++thread->absences <= MAX_ABSENCES) {
+            int there = 0;
+            for (int i = 0; i < thread->chunk_count; i++) there |= thread->chunks[i].start == job->absent.start;
+            if (!there) {
+                int moved = thread->chunk_count < MAX_CHUNKS_AHEAD ? thread->chunk_count : MAX_CHUNKS_AHEAD - 1;
+                memmove(&thread->chunks[1], &thread->chunks[0], (size_t)moved * sizeof(Range));
+                thread->chunks[0] = job->absent;
+                thread->chunk_count = moved + 1;
+            }
+        }
+    }
+    return 0;
+}
+
+/* Walk the jobs, as many at a time as fit into a call; -1 on error. */
+static int walk_jobs(Walker *self, Job *jobs, int count, PyObject *found, Wanted *wanted, int wanted_count) {
+    for (int first = 0; first < count;) {
+        int vectors = 0, last = first;
+        for (; last < count; last++) {
+            jobs[last].gone = 0;
+            jobs[last].absent = (Range){0, 0};
+            if (take_beside(&jobs[last]) < 0) return -1;
+            if (found == Py_None) jobs[last].beside_count = 0;
+            int needed = vectors_of(&jobs[last]);
+            if (vectors + needed > MAX_VECTORS) break;
+            vectors += needed;
+        }
+        int along = vectors + wanted_count <= MAX_VECTORS ? wanted_count : 0;
+        if (read_jobs(self, &jobs[first], last - first, wanted, along) < 0) return -1;
+        for (int i = 0; i < along; i++) {
+            const byte *data = wanted[i].absent ? NULL : self->buffer + wanted[i].at;
+            if (tell(found, wanted[i].address, data, wanted[i].size) < 0) return -1;
+        }
+        wanted_count = 0; /* what did not fit is the caller's to read */
+        if (follow_jobs(self, &jobs[first], last - first, found) < 0) return -1;
+        first = last;
+    }
+    return 0;
+}
+
+static int is_torn(const Walker *self, const Job *job, int late_too) {
+    return job->stack == self->torn_stack || (late_too && job->stack != self->no_stack && job->thread->late);
+}
+
+static int walk_all(Walker *self, Job *jobs, int count, PyObject *found, Wanted *wanted, int wanted_count) {
+    if (walk_jobs(self, jobs, count, found, wanted, wanted_count) < 0) return -1;
+    Job *again = NULL;
+    int left = 0, failed = 0;
+    for (int j = 0; j < count; j++) left += is_torn(self, &jobs[j], 1);
+    if (left == 0) return 0;
+    again = malloc((size_t)left * sizeof(Job));
+    if (again == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int attempt = 1; attempt < ATTEMPTS && left > 0 && !failed; attempt++) {
+        left = 0;
+        for (int j = 0; j < count; j++)
+            if (is_torn(self, &jobs[j], attempt == 1)) {
+                again[left] = jobs[j];
+                again[left++].place = j;
+            }
+        failed = walk_jobs(self, again, left, found, NULL, 0) < 0;
+        for (int i = 0; i < left && !failed; i++) jobs[again[i].place].stack = again[i].stack;
+        left = 0;
+        for (int j = 0; j < count; j++) left += is_torn(self, &jobs[j], 0);
+    }
+    free(again);
+    return failed ? -1 : 0;
+}
+
+static int take_wanted(PyObject *wanted, Wanted **into) {
+    Py_ssize_t count = PyDict_Size(wanted), place = 0;
+    if (count <= 0 || count > MAX_VECTORS) return 0;
+    *into = calloc((size_t)count, sizeof(Wanted));
+    if (*into == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    PyObject *key, *value;
+    for (int i = 0; PyDict_Next(wanted, &place, &key, &value) && i < count; i++) {
+        Wanted *one = &(*into)[i];
+        one->address = PyLong_AsUnsignedLongLong(key);
+        one->size = PyLong_AsUnsignedLongLong(value);
+        if (PyErr_Occurred()) return -1;
+        one->absent = !readable(one->address, one->size) || one->size > MAX_BESIDE_BYTES;
+    }
+    return (int)count;
+}
+
+static PyObject *walker_walk(PyObject *object, PyObject *args) {
+    Walker *self = (Walker *)object;
+    PyObject *threads, *wanted, *found, *result = NULL;
+    if (!PyArg_ParseTuple(args, "O!OO:walk", &PyList_Type, &threads, &wanted, &found)) return NULL;
+    if (found != Py_None && (!PyDict_Check(found) || !PyDict_Check(wanted))) {
+        PyErr_SetString(PyExc_TypeError, "wanted and found are dicts, or found is None");
+        return NULL;
+    }
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL) return NULL;
+    if (self->busy) {
+        PyErr_SetString(PyExc_RuntimeError, "a walk is under way");
+        return NULL;
+    }
+    Py_ssize_t count = PyList_Size(threads);
+    if (count > 1 << 20) {
+        PyErr_SetString(PyExc_ValueError, "too many threads");
+        return NULL;
+    }
+    Job *jobs = calloc((size_t)count + 1, sizeof(Job));
+    Wanted *ranges = NULL;
+    if (jobs == NULL) return PyErr_NoMemory();
+    self->busy = 1;
+    int range_count = found == Py_None ? 0 : take_wanted(wanted, &ranges);
+    int failed = range_count < 0, held = 0;
+    for (; held < count && !failed; held++) {
+        PyObject *thread = PyList_GetItem(threads, held);
+        if (!PyObject_TypeCheck(thread, state->thread)) {
+            PyErr_SetString(PyExc_TypeError, "walk takes threads of this module");
+            failed = 1;
+            break;
+        }
+        jobs[held].thread = (Thread *)Py_NewRef(thread);
+    }
+    if (!failed && count > 0) failed = walk_all(self, jobs, (int)count, found, ranges, range_count) < 0;
+    if (!failed) {
+        result = PyList_New(count);
+        for (Py_ssize_t j = 0; result != NULL && j < count; j++) {
+            PyObject *number = PyLong_FromLong(jobs[j].stack);
+            if (number == NULL || PyList_SetItem(result, j, number) < 0) Py_CLEAR(result);
+        }
+    }
+    for (int j = 0; j < held; j++) Py_DECREF(jobs[j].thread);
+    forget_late(self);
+    free(jobs);
+    free(ranges);
+    self->busy = 0;
+    return result;
+}
+
+static PyObject *walker_forget(PyObject *object, PyObject *unused) {
+    Walker *self = (Walker *)object;
+    (void)unused;
+    PyDict_Clear(self->known);
+    self->generation++;
+    Py_RETURN_NONE;
+}
+
+static PyObject *walker_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"pid", "reader", "resolve", "thread_fields", "frame_fields", "foreign_owner",
+                            "no_stack", "torn_stack", NULL};
+    int pid, foreign;
+    long no_stack, torn_stack;
+    PyObject *reader, *resolve;
+    unsigned long long t[4], f[4];
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "iOO(KKKK)(KKKK)ill", names, &pid, &reader, &resolve, &t[0],
+                                     &t[1], &t[2], &t[3], &f[0], &f[1], &f[2], &f[3], &foreign, &no_stack,
+                                     &torn_stack))
+        return NULL;
+    u64 state_bytes = 0, frame_bytes = 0;
+    for (int i = 0; i < 4; i++) {
+        if (t[i] > MAX_STATE_BYTES || f[i] > 200) {
+            PyErr_SetString(PyExc_ValueError, "an offset is out of all bounds");
+            return NULL;
+        }
+        if (t[i] + 8 > state_bytes) state_bytes = t[i] + 8;
+        u64 size = i == 3 ? 1 : 8; /* the owner is a byte */
+        if (f[i] + size > frame_bytes) frame_bytes = f[i] + size;
+    }
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Walker *self = (Walker *)allocate(type, 0);
+    if (self == NULL) return NULL;
+    self->pid = pid;
+    self->reader = Py_NewRef(reader);
+    self->resolve = Py_NewRef(resolve);
+    self->known = PyDict_New();
+    self->current_frame = t[0];
+    self->thread_native_id = t[1];
+    self->thread_section = t[2];
+    self->chunk = t[3];
+    self->state_bytes = state_bytes;
+    self->executable = f[0];
+    self->previous = f[1];
+    self->instruction = f[2];
+    self->owner = f[3];
+    self->frame_bytes = frame_bytes;
+    self->foreign = foreign;
+    self->no_stack = no_stack;
+    self->torn_stack = torn_stack;
+    self->buffer_size = 1 << 16;
+    self->buffer = malloc(self->buffer_size);
+    if (self->known == NULL || self->buffer == NULL) {
+        Py_DECREF(self);
+        return PyErr_NoMemory();
+    }
+    return (PyObject *)self;
+}
+
+static int walker_traverse(PyObject *object, visitproc visit, void *arg) {
+    Walker *self = (Walker *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->reader);
+    Py_VISIT(self->resolve);
+    Py_VISIT(self->known);
+    return 0;
+}
+
+static int walker_clear(PyObject *object) {
+    Walker *self = (Walker *)object;
+    Py_CLEAR(self->reader);
+    Py_CLEAR(self->resolve);
+    Py_CLEAR(self->known);
+    return 0;
+}
+
+static void walker_dealloc(PyObject *object) {
+    Walker *self = (Walker *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    walker_clear(object);
+    forget_late(self);
+    free(self->buffer);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyObject *walker_take_cut(PyObject *object, PyObject *unused) {
+    Walker *self = (Walker *)object;
+    unsigned long long cut = self->cut;
+    (void)unused;
+    self->cut = 0;
+    return PyLong_FromUnsignedLongLong(cut);
+}
+
+static PyMethodDef walker_methods[] = {
+    {"take_cut", walker_take_cut, METH_NOARGS, NULL},
+    {"walk", walker_walk, METH_VARARGS, NULL},
+    {"forget", walker_forget, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot walker_slots[] = {
+    {Py_tp_new, walker_new},
+    {Py_tp_dealloc, walker_dealloc},
+    {Py_tp_traverse, walker_traverse},
+    {Py_tp_clear, walker_clear},
+    {Py_tp_methods, walker_methods},
+    {0, NULL},
+};
+
+static PyType_Spec walker_spec = {
+    .name = "ftdiag.sources._tick.Walker",
+    .basicsize = sizeof(Walker),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = walker_slots,
+};
+
+/* --- lines of /proc -------------------------------------------------------------------------------- */
+
+static PyObject *lines_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"pid", NULL};
+    int pid;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "i", names, &pid)) return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Lines *self = (Lines *)allocate(type, 0);
+    if (self != NULL) self->pid = pid;
+    return (PyObject *)self;
+}
+
+static void lines_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    free(((Lines *)object)->slots);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyObject *lines_add(PyObject *object, PyObject *args) {
+    Lines *self = (Lines *)object;
+    int tid, fd;
+    if (!PyArg_ParseTuple(args, "ii:add", &tid, &fd)) return NULL;
+    int slot = self->first_free;
+    while (slot < self->count && self->slots[slot].used) slot++;
+    if (slot == self->room) {
+        int room = self->room == 0 ? 64 : 2 * self->room;
+        Slot *slots = realloc(self->slots, (size_t)room * sizeof(Slot));
+        if (slots == NULL) return PyErr_NoMemory();
+        self->slots = slots;
+        self->room = room;
+    }
+    if (slot == self->count) self->count++;
+    self->slots[slot].used = 1;
+    self->slots[slot].tid = tid;
+    self->slots[slot].fd = fd;
+    self->slots[slot].length = -1;
+    self->first_free = slot + 1;
+    return PyLong_FromLong(slot);
+}
+
+static Slot *slot_of(Lines *self, PyObject *number) {
+    long slot = PyLong_AsLong(number);
+    if (slot == -1 && PyErr_Occurred()) return NULL;
+    if (slot < 0 || slot >= self->count || !self->slots[slot].used) {
+        PyErr_SetString(PyExc_IndexError, "there is no such line");
+        return NULL;
+    }
+    return &self->slots[slot];
+}
+
+static PyObject *lines_remove(PyObject *object, PyObject *number) {
+    Slot *slot = slot_of((Lines *)object, number);
+    if (slot == NULL) return NULL;
+    slot->used = 0;
+    int place = (int)(slot - ((Lines *)object)->slots);
+    if (place < ((Lines *)object)->first_free) ((Lines *)object)->first_free = place;
+    Py_RETURN_NONE;
+}
+
+static PyObject *lines_report(PyObject *object, PyObject *number) {
+    Slot *slot = slot_of((Lines *)object, number);
+    if (slot == NULL) return NULL;
+    slot->length = -1;
+    Py_RETURN_NONE;
+}
+
+static ssize_t read_line(const Lines *self, const Slot *slot, char *into) {
+    if (slot->fd >= 0) return pread(slot->fd, into, LINE_BYTES, 0);
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", self->pid, slot->tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return -1;
+    ssize_t got = read(fd, into, LINE_BYTES);
+    int error = errno;
+    close(fd);
+    errno = error;
+    return got;
+}
+
+static PyObject *lines_changed(PyObject *object, PyObject *unused) {
+    Lines *self = (Lines *)object;
+    (void)unused;
+    PyObject *result = PyList_New(0);
+    for (int i = 0; result != NULL && i < self->count; i++) {
+        Slot *slot = &self->slots[i];
+        if (!slot->used) continue;
+        char line[LINE_BYTES];
+        ssize_t got = read_line(self, slot, line);
+        if (got > 0 && slot->length == got && memcmp(slot->line, line, (size_t)got) == 0) continue;
+        PyObject *one = NULL;
+        if (got > 0) {
+            slot->length = (int)got;
+            memcpy(slot->line, line, (size_t)got);
+            one = Py_BuildValue("(iy#)", i, line, (Py_ssize_t)got);
+        } else if (got == 0 || errno == ESRCH || errno == ENOENT) {
+            one = Py_BuildValue("(iO)", i, Py_None);
+        } else
+            PyErr_SetFromErrno(PyExc_OSError);
+        if (one == NULL || PyList_Append(result, one) < 0) Py_CLEAR(result);
+        Py_XDECREF(one);
+    }
+    return result;
+}
+
+static PyMethodDef lines_methods[] = {
+    {"add", lines_add, METH_VARARGS, NULL},
+    {"remove", lines_remove, METH_O, NULL},
+    {"report", lines_report, METH_O, NULL},
+    {"changed", lines_changed, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot lines_slots[] = {
+    {Py_tp_new, lines_new},
+    {Py_tp_dealloc, lines_dealloc},
+    {Py_tp_methods, lines_methods},
+    {0, NULL},
+};
+
+static PyType_Spec lines_spec = {
+    .name = "ftdiag.sources._tick.Lines",
+    .basicsize = sizeof(Lines),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = lines_slots,
+};
+
+/* --- the module ------------------------------------------------------------------------------------ */
+
+static int module_exec(PyObject *module) {
+    State *state = PyModule_GetState(module);
+    state->thread = (PyTypeObject *)PyType_FromModuleAndSpec(module, &thread_spec, NULL);
+    state->walker = (PyTypeObject *)PyType_FromModuleAndSpec(module, &walker_spec, NULL);
+    state->lines = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lines_spec, NULL);
+    if (state->thread == NULL || state->walker == NULL || state->lines == NULL) return -1;
+    if (PyModule_AddType(module, state->thread) < 0 || PyModule_AddType(module, state->walker) < 0 ||
+        PyModule_AddType(module, state->lines) < 0)
+        return -1;
+    return PyModule_AddIntConstant(module, "MAX_DEPTH", MAX_DEPTH);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg) {
+    State *state = PyModule_GetState(module);
+    Py_VISIT(state->thread);
+    Py_VISIT(state->walker);
+    Py_VISIT(state->lines);
+    return 0;
+}
+
+static int module_clear(PyObject *module) {
+    State *state = PyModule_GetState(module);
+    Py_CLEAR(state->thread);
+    Py_CLEAR(state->walker);
+    Py_CLEAR(state->lines);
+    return 0;
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#if !defined(Py_LIMITED_API) && PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "ftdiag.sources._tick",
+    .m_doc = "The compiled part of a tick; see stackwalk.py.",
+    .m_size = sizeof(State),
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC PyInit__tick(void) { return PyModuleDef_Init(&module_definition); }
