@@ -1,1 +1,1 @@
-"""Looks at every thread of a target at a fixed rate and writes what it saw: who does what is in each module."""
+"""Looks at every thread of a target at a fixed rate and writes what it saw."""

@@ -27,7 +27,7 @@ from ftdiag.sources.layouts import Layout
 from ftdiag.sources.memory import MAX_IOVECS, ReadAlong, RemoteMemory
 
 try:
-    from ftdiag.sources import _tick
+    import ftdiag.sources._tick as _tick
 except ImportError:  # built without a compiler, or for another Python
     _tick = None  # type: ignore[assignment]
 
