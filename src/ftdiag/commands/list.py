@@ -72,6 +72,11 @@ def table(
     if helped:
         yield ""
         yield f"Through py-spy, without locks, holders and what cores do: {', '.join(helped)}"
+    told = [process for process in processes if process.remark is not None]
+    if told:
+        yield ""
+        for process in told:
+            yield f"{process.pid}: {visible(process.remark or '', ascii_only=ascii_only)}"
     if refused:
         yield ""
         yield "Cannot be attached to:"

@@ -15,6 +15,8 @@ from typing import Final
 
 from ftdiag.errors import FtdiagError, NotPython, PermissionRefused, UnsupportedPython
 from ftdiag.sources import procfs
+from ftdiag.sources.halts import halt_of
+from ftdiag.sources.tasks import living_task, proc_folder
 
 CPU_INTERVAL_S: Final = 0.2
 """CPU use is measured over so long: the kernel counts it in ns, so this is enough."""
@@ -44,6 +46,8 @@ class PythonProcess:
     attachable: bool
     reason: str | None
     source: str | None = None
+    remark: str | None = None
+    """What a person should know of it besides: that it is stopped, that its main thread has ended."""
 
 
 def python_processes(interval_s: float = CPU_INTERVAL_S) -> list[PythonProcess]:
@@ -118,8 +122,9 @@ def identify(pid: int, *, ask_pyspy: bool = True) -> PythonProcess | None:
         gil_enabled=None,
         attachable=False,
         reason=None,
+        remark=_remark(pid),
     )
-    if stat.state in "ZX":
+    if living_task(pid) is None:
         return replace(plain, threads=None, reason="it has ended (a zombie)")
     memory = RemoteMemory(pid)
     try:
@@ -155,6 +160,14 @@ def through_pyspy(process: PythonProcess, refusal: str) -> PythonProcess:
         source="py-spy",
         reason=THROUGH_PYSPY,
     )
+
+
+def _remark(pid: int) -> str | None:
+    halt = halt_of(pid)
+    words = [] if halt is None else [halt.detail]
+    if procfs.main_thread_ended(pid):
+        words.append("its main thread has ended, others live on")
+    return "; ".join(words) or None
 
 
 class _NoFrames:
@@ -196,7 +209,7 @@ def _version_by_name(pid: int) -> str | None:
 
 def _library_version(pid: int) -> str | None:
     try:
-        with open(f"/proc/{pid}/maps", "rb") as stream:
+        with open(f"{proc_folder(pid)}/maps", "rb") as stream:
             match = _LIBRARY.search(stream.read(MAX_MAPS_BYTES))
     except OSError:
         return None

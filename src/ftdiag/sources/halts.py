@@ -132,8 +132,8 @@ class HaltWatch:
         self._unchanged = quiet
         self._checked_ns = now_ns
         found = self._found(tids, due)
-        new = {tid: halt for tid, halt in found.items() if self.halted.get(tid) != halt and tid not in ran}
-        self.halted = {tid: halt for tid, halt in found.items() if tid not in ran}
+        new = {tid: halt for tid, halt in found.items() if self.halted.get(tid) != halt}
+        self.halted = found
         return new
 
     def _found(self, tids: Collection[int], every: bool) -> dict[int, Halt]:

@@ -21,6 +21,7 @@ from typing import Final
 from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.opening import open_plain
 from ftdiag.sources.budget import Budget
+from ftdiag.sources.tasks import living_task, proc_folder
 
 MAX_IOVECS: Final = 1024
 """IOV_MAX of Linux: remote ranges in one process_vm_readv call."""
@@ -110,6 +111,8 @@ class RemoteMemory:
 
     def __init__(self, pid: int, budget: Budget | None = None) -> None:
         self.pid = pid
+        self.task = pid
+        """The thread that is read through: the main one, or another if that has ended."""
         self.budget = budget
         self._buffer = bytearray(1 << 16)
         self._buffer_address = _address_of(self._buffer)
@@ -204,6 +207,14 @@ class RemoteMemory:
         self._reserve(total)
         return memoryview(self._buffer)[: self._transfer(array("Q", vectors), count, total)]
 
+    def take_another_task(self) -> bool:
+        """Read through another thread if the one that was read through has ended and others live."""
+        task = living_task(self.pid)
+        if task is None or task == self.task:
+            return False
+        self.task = task
+        return True
+
     def refused(self, code: int) -> None:
         """Raise TargetGone or PermissionRefused if that is what the error number of a read means."""
         if code == errno.ESRCH:
@@ -221,10 +232,13 @@ class RemoteMemory:
 
     def _transfer(self, vectors: array[int], count: int, total: int) -> int:
         local = array("Q", (self._buffer_address, total))
-        got: int = _process_vm_readv(self.pid, local.buffer_info()[0], 1, vectors.buffer_info()[0], count, 0)
+        got: int = _process_vm_readv(self.task, local.buffer_info()[0], 1, vectors.buffer_info()[0], count, 0)
         if got >= 0:
             return got
-        self.refused(ctypes.get_errno())
+        code = ctypes.get_errno()
+        if code == errno.ESRCH and self.take_another_task():
+            return self._transfer(vectors, count, total)
+        self.refused(code)
         return 0
 
 
@@ -260,7 +274,7 @@ def parse_mappings(text: bytes, *, files_only: bool = False) -> list[Mapping]:
 def _maps_of(pid: int, budget: Budget | None) -> bytes:
     text = bytearray()
     try:
-        with open(f"/proc/{pid}/maps", "rb", buffering=0) as stream:
+        with open(f"{proc_folder(pid)}/maps", "rb", buffering=0) as stream:
             while piece := stream.read(_MAPS_PIECE_BYTES):
                 text += piece
                 if budget is not None:
@@ -292,12 +306,13 @@ def open_mapped_file(pid: int, mapping: Mapping) -> int:
     Works across mount namespaces (/proc/PID/root), for the executable even when it was deleted, and for
     deleted libraries where the kernel permits /proc/PID/map_files. Always a regular file. Raises OSError.
     """
-    candidates = [f"/proc/{pid}/map_files/{mapping.start:x}-{mapping.end:x}"]
+    folder = proc_folder(pid)
+    candidates = [f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}"]
     if not mapping.path.endswith(DELETED_SUFFIX):
-        candidates.insert(0, f"/proc/{pid}/root{mapping.path}")
+        candidates.insert(0, f"{folder}/root{mapping.path}")
     try:
-        if os.readlink(f"/proc/{pid}/exe") == mapping.path:
-            candidates.insert(0, f"/proc/{pid}/exe")
+        if os.readlink(f"{folder}/exe") == mapping.path:
+            candidates.insert(0, f"{folder}/exe")
     except OSError:
         pass
     error: OSError | None = None
@@ -313,4 +328,4 @@ def open_mapped_file(pid: int, mapping: Mapping) -> int:
 
 def path_in_target(pid: int, path: str) -> Path:
     """Where a path that the target knows is found from here, across mount namespaces."""
-    return Path(f"/proc/{pid}/root") / path.lstrip("/")
+    return Path(f"{proc_folder(pid)}/root") / path.lstrip("/")

@@ -39,6 +39,7 @@ from ftdiag.model import MemoryKind, MemoryReading, ThreadMemory
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.procfs import status_fields
 from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.tasks import proc_folder
 
 PERIOD_NS: Final = 5_000_000_000
 """The memory is read at most this often."""
@@ -204,8 +205,8 @@ class ProcessMemory:
         """Heaps, arenas and stacks; fills the columns of threads and the reasons of what is missing."""
         found = _Anonymous()
         try:
-            maps = _read(f"/proc/{self._pid}/maps", MAX_MAP_BYTES)
-            pagemap = os.open(f"/proc/{self._pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
+            maps = _read(f"{proc_folder(self._pid)}/maps", MAX_MAP_BYTES)
+            pagemap = os.open(f"{proc_folder(self._pid)}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             missing["kinds"] = f"the map of its memory cannot be read: {error.strerror}"
             return found
@@ -424,7 +425,7 @@ class ProcessMemory:
             return None, None
         began_ns = time.thread_time_ns()
         try:
-            text = _read(f"/proc/{self._pid}/smaps_rollup", 4096)
+            text = _read(f"{proc_folder(self._pid)}/smaps_rollup", 4096)
         except OSError as error:
             missing["pss_bytes"] = missing["uss_bytes"] = f"smaps_rollup cannot be read: {error.strerror}"
             return None, None
@@ -506,7 +507,7 @@ def _read(path: str, most: int) -> bytes:
 def _kilobytes(pid: int) -> dict[bytes, int]:
     """Figures of /proc/PID/status: sizes in bytes, and the number of threads; {} if the process is gone."""
     found: dict[bytes, int] = {}
-    for name, value in status_fields(f"/proc/{pid}/status", _STATUS).items():
+    for name, value in status_fields(f"{proc_folder(pid)}/status", _STATUS).items():
         number, _, unit = value.strip().partition(b" ")
         with suppress(ValueError):
             found[name] = int(number) << 10 if unit == b"kB" else int(number)

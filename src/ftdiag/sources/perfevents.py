@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from ftdiag.errors import PermissionRefused, TargetGone
+from ftdiag.sources.tasks import living_task
 
 PAGE_BYTES: Final = mmap.PAGESIZE
 MAX_BUFFER_PAGES: Final = 16
@@ -256,7 +257,7 @@ def kernel_permitted(pid: int, opener: Callable[..., int] = open_event) -> bool:
     code = errno.EACCES
     for kernel in (True, False):
         try:
-            os.close(opener(pid, 1_000_000_000, kernel=kernel))
+            os.close(opener(living_task(pid) or pid, 1_000_000_000, kernel=kernel))
         except Refused as refused:
             code = refused.code
             if code == errno.ESRCH:

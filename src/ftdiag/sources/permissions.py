@@ -15,6 +15,7 @@ import errno
 import os
 import pwd
 import resource
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from typing import Final
 
 from ftdiag.errors import PermissionRefused, TargetGone
 from ftdiag.sources import perfevents
+from ftdiag.sources.halts import halt_of
+from ftdiag.sources.tasks import has_ended, living_task, proc_folder
 
 CAP_SYS_PTRACE: Final = 19
 CAP_SYS_ADMIN: Final = 21
@@ -104,7 +107,7 @@ def check_target(pid: int) -> tuple[Check, ...]:
     present = _presence(pid)
     if present.verdict is Verdict.MISSING:
         return (present,)
-    return (present, _memory(pid), *_kernel_counters(pid), _perf_of(pid), _early_turns())
+    return (present, *_halts(pid), _memory(pid), *_kernel_counters(pid), _perf_of(pid), _early_turns())
 
 
 def check_machine() -> tuple[Check, ...]:
@@ -159,11 +162,21 @@ def _presence(pid: int) -> Check:
         option = _hidepid()
         sentence = f"/proc/{pid} may not be read" + (f" (mount option {option})" if option else "")
         return Check("process", Verdict.MISSING, sentence, f"{AGAIN} attach {pid}")
-    if fields.get("State", "?")[0] in "ZX":
+    if living_task(pid) is None:
         parent = fields.get("PPid", "?")
         sentence = f"process {pid} has ended; it is a zombie that waits for its parent {parent}"
         return Check("process", Verdict.MISSING, sentence, "ftdiag list")
-    return Check("process", Verdict.OK, f"process {pid} is there, of user {_user(_first(fields['Uid']))}")
+    there = f"process {pid} is there, of user {_user(_first(fields['Uid']))}"
+    if has_ended(pid, pid):
+        there += "; its main thread has ended, so it is read through another one"
+    return Check("process", Verdict.OK, there)
+
+
+def _halts(pid: int) -> Iterator[Check]:
+    """What keeps it from running: it can be read, but nothing will be seen to happen."""
+    halt = halt_of(pid)
+    if halt is not None:
+        yield Check("running", Verdict.LIMITED, f"it does not run: {halt.words}", halt.remedy)
 
 
 def _memory(pid: int) -> Check:
@@ -181,7 +194,7 @@ def _memory(pid: int) -> Check:
 
 def _kernel_counters(pid: int) -> tuple[Check, ...]:
     checks = []
-    call = _read_error(f"/proc/{pid}/task/{pid}/syscall")
+    call = _read_error(f"/proc/{pid}/task/{living_task(pid) or pid}/syscall")
     if call in (0, errno.ESRCH):
         checks.append(Check("system calls", Verdict.OK, "what a blocked thread waits in can be read"))
     elif call == errno.ENOENT:
@@ -543,7 +556,7 @@ def _read_error(path: str) -> int:
 def _try_reading(pid: int) -> int:
     """Read eight bytes of the process; 0 if that works, else the errno (ENODATA: it has no memory)."""
     try:
-        with open(f"/proc/{pid}/maps", "rb") as lines:  # a name may have any byte but a line feed
+        with open(f"{proc_folder(pid)}/maps", "rb") as lines:  # a name may have any byte but a line feed
             starts = [
                 int(line.split(b"-", 1)[0], 16)
                 for line, _ in zip(lines, range(64), strict=False)
@@ -554,11 +567,12 @@ def _try_reading(pid: int) -> int:
     if not starts:
         return errno.ENODATA
     local = ctypes.create_string_buffer(8)
+    task = living_task(pid) or pid
     code = errno.EFAULT
     for start in starts[:MAX_MAPPINGS_TRIED]:
         ours = (ctypes.c_ulong * 2)(ctypes.addressof(local), 8)
         theirs = (ctypes.c_ulong * 2)(start, 8)
-        if _libc.process_vm_readv(pid, ours, 1, theirs, 1, 0) == 8:
+        if _libc.process_vm_readv(task, ours, 1, theirs, 1, 0) == 8:
             return 0
         code = ctypes.get_errno()
         if code != errno.EFAULT:

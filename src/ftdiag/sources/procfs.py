@@ -20,6 +20,7 @@ from typing import Final
 
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 from ftdiag.opening import read_in_root
+from ftdiag.sources.tasks import has_ended, living_task, proc_folder
 
 MAX_STAT_BYTES: Final = 4096
 SCHEDSTAT_BYTES: Final = 96
@@ -82,7 +83,7 @@ def read_process_stat(pid: int) -> ProcessStat:
 def read_command_line(pid: int) -> str:
     """The command line with spaces between arguments; the name in brackets where there is none."""
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as stream:
+        with open(f"{proc_folder(pid)}/cmdline", "rb") as stream:
             raw = stream.read(MAX_COMMAND_BYTES)
     except OSError:
         return "?"
@@ -116,7 +117,7 @@ MAX_ENVIRONMENT_BYTES: Final = 1 << 20
 def read_environment(pid: int) -> tuple[str, ...]:
     """The TELLING_VARIABLES of the process as it was started, "NAME=value"; () if they may not be read."""
     try:
-        with open(f"/proc/{pid}/environ", "rb") as stream:
+        with open(f"{proc_folder(pid)}/environ", "rb") as stream:
             raw = stream.read(MAX_ENVIRONMENT_BYTES)
     except OSError:
         return ()
@@ -134,7 +135,7 @@ def read_distribution(pid: int) -> tuple[str, ...]:
     """ID and ID_LIKE of the os-release (os-release(5)) that the process sees; () if there is none."""
     for path in ("etc/os-release", "usr/lib/os-release"):
         try:
-            text = read_in_root(pid, path, MAX_RELEASE_BYTES).decode("utf-8", "replace")
+            text = read_in_root(living_task(pid) or pid, path, MAX_RELEASE_BYTES).decode("utf-8", "replace")
         except OSError:
             continue
         found = dict(re.findall(r"^(ID|ID_LIKE)=[\"']?([a-z0-9._ -]{1,200}?)[\"']?$", text, re.MULTILINE))
@@ -146,7 +147,7 @@ def read_distribution(pid: int) -> tuple[str, ...]:
 def read_executable(pid: int) -> str | None:
     """Path of the executable as the target knows it; `None` if it may not be read."""
     try:
-        return os.readlink(f"/proc/{pid}/exe")
+        return os.readlink(f"{proc_folder(pid)}/exe")
     except OSError:
         return None
 
@@ -321,11 +322,19 @@ def wait_channel(pid: int, tid: int) -> str | None:
 
 
 def thread_ids(pid: int) -> list[int]:
-    """Ids of the threads now alive, unordered. Raises NoSuchProcess."""
+    """Ids of the threads that /proc lists, unordered. Raises NoSuchProcess.
+
+    All are alive but for a main thread that has ended while others go on: see `main_thread_ended`.
+    """
     try:
         return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
     except (FileNotFoundError, ProcessLookupError):
         raise NoSuchProcess(f"there is no process {pid}") from None
+
+
+def main_thread_ended(pid: int) -> bool:
+    """Whether the main thread has ended (pthread_exit) while other threads of the process live."""
+    return has_ended(pid, pid) and living_task(pid) is not None
 
 
 def raise_descriptor_limit() -> int:
@@ -347,7 +356,7 @@ def free_descriptors() -> int:
 def rss_bytes(pid: int) -> int | None:
     """Resident memory from statm; `None` if the process is gone."""
     try:
-        with open(f"/proc/{pid}/statm", "rb") as stream:
+        with open(f"{proc_folder(pid)}/statm", "rb") as stream:
             return int(stream.read(256).split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):
         return None
@@ -482,6 +491,7 @@ class DescriptorNames:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._folder = proc_folder(pid)
         self._by_link: dict[str, str] = {}
         self._peers: dict[str, str] = {}
         self._credit_s = SOCKET_CREDIT_S
@@ -490,8 +500,10 @@ class DescriptorNames:
     def describe(self, descriptor: int) -> str | None:
         """A few words about descriptor number `descriptor`; `None` if it is closed or may not be read."""
         try:
-            link = os.readlink(f"/proc/{self._pid}/fd/{descriptor}")
+            link = os.readlink(f"{self._folder}/fd/{descriptor}")
         except OSError:
+            # Closed, mostly; or the thread that the folder is of has ended.
+            self._folder = proc_folder(self._pid)
             return None
         known = self._by_link.get(link)
         if known is None:
@@ -528,7 +540,7 @@ class DescriptorNames:
             deadline = time.monotonic() + MAX_SOCKET_LOOK_S
             with (
                 suppress(OSError, ValueError),
-                open(f"/proc/{self._pid}/net/{family}", encoding="utf-8", errors="replace") as lines,
+                open(f"{self._folder}/net/{family}", encoding="utf-8", errors="replace") as lines,
             ):
                 for number, line in enumerate(lines):
                     if number > MAX_SOCKET_LINES or time.monotonic() > deadline:

@@ -42,6 +42,7 @@ from ftdiag.sources.memory import (
     open_mapped_file,
     read_mappings,
 )
+from ftdiag.sources.tasks import proc_folder
 
 RUNTIME_SECTION: Final = ".PyRuntime"
 """ELF section that holds `_PyRuntime` (GENERATE_DEBUG_SECTION in CPython)."""
@@ -189,7 +190,7 @@ def find_runtime_header(pid: int, memory: RemoteMemory, known: KnownImages | Non
 
 def _find_header(pid: int, memory: RemoteMemory, budget: Budget, known: KnownImages) -> RuntimeHeader:
     mappings = read_mappings(pid, budget, files_only=True)
-    executable = _link(f"/proc/{pid}/exe")
+    executable = _link(f"{proc_folder(pid)}/exe")
     if not mappings and not read_mappings(pid, budget):
         raise NotPython(f"process {pid} has no memory of its own: a kernel thread or a zombie")
     images = _images(mappings, executable)
@@ -219,7 +220,7 @@ def has_runtime_section(pid: int, budget: Budget, known: KnownImages) -> bool:
 
     Raises NoSuchProcess, PermissionRefused, BudgetSpent.
     """
-    images = _images(read_mappings(pid, budget, files_only=True), _link(f"/proc/{pid}/exe"))
+    images = _images(read_mappings(pid, budget, files_only=True), _link(f"{proc_folder(pid)}/exe"))
     return any(_section_offset(pid, image, budget, known) is not None for image in images)
 
 
@@ -238,7 +239,7 @@ def _budgeted(pid: int, memory: RemoteMemory) -> Iterator[Budget]:
 
 def old_python(pid: int) -> str | None:
     """ "3.11" for a process that runs a Python without _Py_DebugOffsets, by the names of its files."""
-    return _old_python(read_mappings(pid, Budget(pid), files_only=True), _link(f"/proc/{pid}/exe"))
+    return _old_python(read_mappings(pid, Budget(pid), files_only=True), _link(f"{proc_folder(pid)}/exe"))
 
 
 def static_memory(pid: int) -> tuple[int, int]:
@@ -247,7 +248,7 @@ def static_memory(pid: int) -> tuple[int, int]:
     Every CPython from 3.7 on exports the symbol; its size is in the table of symbols.
     """
     budget = Budget(pid)
-    executable = _link(f"/proc/{pid}/exe")
+    executable = _link(f"{proc_folder(pid)}/exe")
     for image in _images(read_mappings(pid, budget, files_only=True), executable):
         if not _is_likely(image, executable):
             continue

@@ -14,6 +14,7 @@ last time (entry frames on the C stack, generators).
 
 from __future__ import annotations
 
+import errno
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -181,10 +182,16 @@ class CompiledWalker:
         if _tick is None:
             raise ImportError("ftdiag.sources._tick was not built for this Python")
         self._memory = memory
-        self._walker = _tick.Walker(
-            memory.pid,
+        self._layout = layout
+        self._resolve = resolve
+        self._walker = self._made()
+
+    def _made(self) -> _tick.Walker:
+        memory, layout = self._memory, self._layout
+        return _tick.Walker(
+            memory.task,
             memory.read_prefix if type(memory) is not RemoteMemory else None,
-            resolve,
+            self._resolve,
             (
                 layout.thread_current_frame,
                 layout.thread_native_id,
@@ -211,6 +218,9 @@ class CompiledWalker:
         try:
             stacks = self._walker.walk(list(threads), wanted, found)  # type: ignore[arg-type]
         except OSError as error:
+            if error.errno == errno.ESRCH and self._memory.take_another_task():
+                self._walker = self._made()
+                return self.walk(threads, along)
             self._memory.refused(error.errno or 0)
             raise
         if along is not None and wanted:

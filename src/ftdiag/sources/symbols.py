@@ -39,6 +39,7 @@ from ftdiag.sources.elf import (
     read_elf,
 )
 from ftdiag.sources.memory import Mapping, open_mapped_file, read_mappings
+from ftdiag.sources.tasks import proc_folder
 
 MAX_SYMBOLS: Final = 2_000_000
 """Entries of one symbol table that are read; python3.14t has 25,000, libtorch 500,000."""
@@ -532,7 +533,7 @@ class CodeMap:
         """Where separate debug files may lie: by build id, and by the name in a .gnu_debuglink."""
         directory = os.path.dirname(path)
         by_id, by_name = [], []
-        for root in (f"/proc/{self._pid}/root", ""):
+        for root in (f"{proc_folder(self._pid)}/root", ""):
             by_id.append(f"{root}/usr/lib/debug")
             by_name += [
                 f"{root}{directory}",
@@ -550,7 +551,7 @@ class CodeMap:
     def _read_perf_map(self) -> None:
         """/tmp/perf-PID.map as the target wrote it; it may have another pid in its own namespace."""
         for pid in dict.fromkeys((_namespace_pid(self._pid), self._pid)):
-            descriptor = _open_plain(f"/proc/{self._pid}/root/tmp/perf-{pid}.map")
+            descriptor = _open_plain(f"{proc_folder(self._pid)}/root/tmp/perf-{pid}.map")
             if descriptor is not None:
                 try:
                     self._perf_map.read_on(descriptor)
