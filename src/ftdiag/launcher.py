@@ -164,6 +164,11 @@ class SamplerProcess:
             self._raise_error()
         return self._end
 
+    @property
+    def has_notes(self) -> bool:
+        """Whether the sampler said something for people that was not taken yet."""
+        return bool(self._notes)
+
     def take_notes(self) -> list[str]:
         """What the sampler said for people since this was last asked."""
         notes, self._notes = self._notes, []

@@ -77,6 +77,9 @@ class Sampling:
                 if end is not None:
                     self.sampler.stop()
                     return end, 0
+                if self.sampler.has_notes:
+                    line.clear()
+                    self.say_notes()
                 line.show(progress(time.monotonic() - begin))
         except KeyboardInterrupt:
             line.clear()

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 
 from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Window
+from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
@@ -104,10 +105,12 @@ class Clock:
         runtime = process.runtime if process.target.free_threaded else None
         self._memory_watch = MemoryWatch(process.pid, runtime)
         self._threads: Threads | None = None
+        self._halted: Halted | None = None
 
     def attach(self, sink: RecordingSink, tell: Tell = lambda text: None) -> None:
         """Begin to use a recording."""
         self._threads = Threads(self._process.pid, sink, self._gaps, self._descriptors)
+        self._halted = Halted(self._process.pid, sink, tell)
         self._observer.attach(sink, self._threads, tell)
 
     def close(self) -> None:
@@ -182,7 +185,10 @@ class Clock:
         windows.ticks_ns.append(now)
         try:
             threads.follow(tick)
-            self._observer.observe(threads.who_ran(tick), tick)
+            changed = threads.who_ran(tick)
+            self._observer.observe(changed, tick)
+            if self._halted is not None:
+                self._halted.mark(threads.alive, changed, tick)
             if now >= self._memory_watch.due_ns:
                 self._memory_watch.begin(owners(threads), now)
         except (TargetGone, NoSuchProcess):

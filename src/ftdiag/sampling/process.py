@@ -23,6 +23,7 @@ from ftdiag import __version__
 from ftdiag.errors import DiskFull, FtdiagError, RecordingError, UnsupportedPython
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer
+from ftdiag.sampling.lifeline import end_with_parent
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
@@ -113,6 +114,7 @@ def _say(message: Mapping[str, object]) -> None:
 
 def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
+    end_with_parent(sys.stdin.fileno())
     try:
         options = SamplerOptions(**json.loads(sys.stdin.readline()))
         end = sample(options, wake_fd=sys.stdin.fileno())

@@ -10,12 +10,13 @@ import select
 from pathlib import Path
 from typing import Final
 
-from ftdiag.errors import NoSuchProcess
+from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Target
 from ftdiag.sources import procfs
 from ftdiag.sources.exits import how_it_ended
 from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.runtime import Runtime, RuntimeState, runtime_state
+from ftdiag.sources.tasks import living_task, proc_folder
 
 LAST_THREADS_S: Final = 0.5
 """How long an exit is waited for when the threads are gone: the kernel takes them away first."""
@@ -31,7 +32,7 @@ class TargetProcess:
         self.pid = pid
         self.memory = RemoteMemory(pid)
         stat = procfs.read_process_stat(pid)
-        if stat.state in "ZX":
+        if living_task(pid) is None:
             raise NoSuchProcess(
                 f"process {pid} has ended; it is a zombie that waits for its parent {stat.parent}",
                 "ftdiag list   shows the Python processes",
@@ -41,6 +42,8 @@ class TargetProcess:
         self.same_namespace = procfs.shares_pid_namespace(pid)
         """Whether the target's own thread ids are the kernel's as we see them."""
         self.runtime: Runtime | None = None
+        self._finalized = False
+        """Whether its Python was found to be finalised at the last look."""
         self._identity = self._identify()
         cores, reason = procfs.capacity(pid)
         self.target = Target(
@@ -61,19 +64,40 @@ class TargetProcess:
     def _identify(self) -> tuple[str | None, bytes]:
         """What exec changes while pid and start time stay: the executable, and where things were loaded."""
         try:
-            auxiliary = Path(f"/proc/{self.pid}/auxv").read_bytes()
+            auxiliary = Path(f"{proc_folder(self.pid)}/auxv").read_bytes()
         except OSError:
             auxiliary = b""
         return procfs.read_executable(self.pid), auxiliary
 
     def changed(self, now_ns: int) -> End | None:
         """The end of what was attached to, if the process is gone or has replaced itself; else `None`."""
-        if self._identify() == self._identity:
-            return None
+        # Asked twice: a main thread that ends between two reads is no other program.
+        if self._identify() == self._identity or self._identify() == self._identity:
+            return self._without_python(now_ns)
         if self.exited(0.0):
             return self.gone(now_ns)
         command = procfs.read_new_command_line(self.pid)
         return End(EndReason.EXECED, f"the process replaced itself (exec): {command}", now_ns)
+
+    def _without_python(self, now_ns: int) -> End | None:
+        """The end of the look when the interpreter is not there any more, although the process is.
+
+        A process that exits finalises its Python first: that must be so at two looks.
+        """
+        if self.runtime is None:
+            return None
+        try:
+            state = runtime_state(self.memory, self.runtime)
+        except (MemoryReadError, TargetGone):
+            if self.exited(LAST_THREADS_S):
+                return self.how_it_ended(now_ns)
+            words = f"its library was unloaded ({self.runtime.image})"
+            return End(EndReason.VANISHED, f"process {self.pid} has no Python any more: {words}", now_ns)
+        before, self._finalized = self._finalized, state is RuntimeState.FINALIZED
+        if not (before and self._finalized) or self.exited(0.0):
+            return None
+        words = "it was finalised (Py_FinalizeEx)"
+        return End(EndReason.VANISHED, f"process {self.pid} has no Python any more: {words}", now_ns)
 
     def exited(self, wait_s: float) -> bool:
         """Whether the kernel has reported the exit, waiting so long for it."""

@@ -31,6 +31,8 @@ GONE: Final = (errno.ESRCH, errno.ENOENT)
 _SCHEDSTAT_SIZES: Final = repeat(procfs.SCHEDSTAT_BYTES)
 _STARTS: Final = repeat(0)
 
+WITHOUT_STACK: Final = b"-1 0x0 0x0"
+"""The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
 Observation = tuple[int, int, int, int, int]
 """State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
 Gaps = Counter[tuple[str, str]]
@@ -127,9 +129,11 @@ class SampledThread:
     def syscall_line(self) -> bytes | None:
         """What the kernel says of its system call; empty if it does not say, `None` if the thread is gone."""
         try:
-            return self.files.syscall()
+            line = self.files.syscall()
         except OSError as error:
             return None if error.errno in GONE else b""
+        # A main thread that has ended stays in /proc as long as others live.
+        return None if line.startswith(WITHOUT_STACK) else line
 
     def schedstat_line(self) -> bytes | None:
         """A schedstat line; `None` when the thread is gone, the one before where it cannot be read."""
@@ -250,6 +254,8 @@ class Threads:
         if len(self.alive) >= MAX_THREADS:
             self._gaps["threads", f"more than {MAX_THREADS} threads at once"] += 1
             return
+        if tid == self._pid and procfs.main_thread_ended(tid):
+            return  # it is listed as long as others live
         left = self._descriptors_left
         keep = 2 if left > self._descriptors // 2 else int(left > 0)
         try:

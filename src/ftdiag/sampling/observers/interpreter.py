@@ -41,10 +41,13 @@ from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
 from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
 from ftdiag.sources.stoptheworld import StopTheWorldReader
+from ftdiag.sources.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.waits import Blocked, Classified, WaitReader
 
 NAMES_EVERY_WINDOWS: Final = 10
 """Names can be changed by the program; apart from new threads they are read again this rarely."""
+MATCHED_WINDOWS: Final = 2
+"""Windows at whose end all threads are matched anew: what belongs to no thread must be seen twice."""
 MATCH_ATTEMPTS: Final = 50
 """Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
 
@@ -96,6 +99,10 @@ class InterpreterObserver:
         self._gaps: Gaps = Gaps()
         self._names_wanted = True
         self._match_wanted = False
+        self._left: set[int] = set()
+        """Addresses of thread states that no thread belonged to at the last match."""
+        self._left_told: set[int] = set()
+        """Those of them that were counted."""
         self._windows = 0
         self._stopped: list[SampledThread] = []
         self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
@@ -286,15 +293,20 @@ class InterpreterObserver:
     # --- which threads are Python's ---
 
     def _match_threads(self) -> None:
-        """Join the interpreter's thread states to the kernel's threads by their native id."""
-        states: dict[int, list[PythonThread]] = {}
-        for python in self._interpreter.threads():
-            states.setdefault(python.native_id, []).append(python)
-        for thread in self._threads.alive.values():
-            native_id = thread.info.tid
-            if not self._process.same_namespace:
-                native_id = thread.files.namespace_tid() or -1
-            found = states.get(native_id, [])
+        """Join the interpreter's thread states to the kernel's threads."""
+        native_ids = {}
+        for tid, thread in self._threads.alive.items():
+            native_ids[tid] = tid if self._process.same_namespace else thread.files.namespace_tid() or -1
+        matched = match_threads(
+            self._interpreter.threads(),
+            native_ids,
+            self._process.pid,
+            self._memory,
+            self._runtime.layout,
+            self._process.target.machine or "",
+        )
+        for tid, thread in self._threads.alive.items():
+            found = matched.by_thread.get(tid, [])
             known = {(python.address, python.native_id) for python in thread.python}
             if {(python.address, python.native_id) for python in found} != known:
                 thread.python = found
@@ -302,6 +314,15 @@ class InterpreterObserver:
                 interpreter = found[-1].interpreter if found else 0
                 self._threads.put(thread, replace(thread.info, python=True, interpreter=interpreter))
                 self._names_wanted = True
+        self._count_left({state.address for state in matched.left})
+
+    def _count_left(self, left: set[int]) -> None:
+        """Count the states without a thread that were without one before: others are about to come or go."""
+        stay = left & self._left
+        new = stay - self._left_told
+        self._left, self._left_told = left, stay
+        if new:
+            self._gaps["threads", UNMATCHED] += len(new)
 
     def _match_later(self, thread: SampledThread) -> None:
         """A thread that is not Python's yet: it may be just starting, so look again for a while."""
@@ -338,7 +359,8 @@ class InterpreterObserver:
         stale = self._interpreter.recheck_codes()
         if stale:
             self._gaps["code", "code objects were freed; lines seen between may be wrong"] += stale
-        if any(not thread.python and thread.ran for thread in self._threads.alive.values()):
+        unknown = any(not thread.python and thread.ran for thread in self._threads.alive.values())
+        if unknown or self._windows < MATCHED_WINDOWS or self._left - self._left_told:
             self._match_threads()
         if self._names_wanted or self._windows % NAMES_EVERY_WINDOWS == 0:
             self._names_wanted = False
