@@ -21,7 +21,7 @@ from typing import Any, Final
 import click
 
 from ftdiag import __version__
-from ftdiag.commands import terminal
+from ftdiag.commands import shortage, terminal
 from ftdiag.commands.parameters import PROCESSES_HINT, BadValue
 from ftdiag.commands.terminal import Terminated
 from ftdiag.errors import FtdiagError
@@ -47,6 +47,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "Show a recording of a program that does not scale."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
+ANALYSING: Final = frozenset({"attach", "run", "open", "report", "import", "demo"})
+"""Commands that read recordings."""
 
 
 class LazyGroup(click.Group):
@@ -78,6 +80,8 @@ class LazyGroup(click.Group):
                 close = difflib.get_close_matches(name, COMMANDS, n=1)
                 meant = f"Did you mean `{PROGRAM} {close[0]}`?" if close else ""
             raise click.UsageError(f"There is no command {name!r}. {meant}".rstrip(), ctx)
+        if name in ANALYSING and not {"-h", "--help"} & set(args):
+            shortage.prepare_analysis()
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -162,6 +166,10 @@ def _in_words(error: BaseException) -> int:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
         terminal.complain(f"cannot write: {error.strerror}", "df -h   shows which disk is full")
         return 3
+    short = shortage.in_words(error)
+    if short is not None and not _debugging():
+        terminal.complain(short.what, short.hint)
+        return short.exit_status
     if _debugging():
         import traceback
 

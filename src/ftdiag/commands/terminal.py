@@ -82,8 +82,11 @@ def width_of_table() -> int | None:
 
 def harmless(text: str) -> str:
     """Text for one message, with what could move a cursor escaped; its line breaks stay."""
-    from ftdiag.reports.escaping import visible
-
+    try:
+        from ftdiag.reports.escaping import visible
+    except (ImportError, MemoryError):
+        # Where that is the message: too little memory to load the table of characters.
+        return "\n".join(ascii(line)[1:-1] for line in text.split("\n"))
     ascii_text = ascii_only()
     return "\n".join(visible(line, ascii_only=ascii_text, limit=2000) for line in text.split("\n"))
 
