@@ -28,7 +28,7 @@ from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.session import Session
-from ftdiag.sources.memray import plan
+from ftdiag.sources.memray import outline, plan
 from ftdiag.tracker import Tracking, TrackingRequest
 from tools.provision.search import find_interpreters
 from tools.samples import SAMPLES, Sample
@@ -150,7 +150,7 @@ def record(sample: Sample, python: Path, workloads: Path, path: Path) -> None:
 def record_memory(pid: int, seconds: int, path: Path) -> None:
     """Adds a capture of memray, where the interpreter has one (none is released for free-threaded 3.13)."""
     try:
-        how = plan(pid)
+        how = plan(outline(pid))
     except AttachError as error:
         print(f"{path.name}: without memray: {error.what}", file=sys.stderr, flush=True)
         return

@@ -179,6 +179,60 @@ def read_in_root(pid: int, path: str, limit: int, *, reader: Reader | None = Non
     return read_from(open_in_root(pid, path, reader=reader), limit)
 
 
+# --- what is ours alone ----------------------------------------------------------------------------------
+
+
+def open_own_directory(path: str | os.PathLike[str], *, make: bool = False) -> int:
+    """A descriptor (O_PATH) of a directory in which only we (or root) can put anything, or swap it.
+
+    So every directory and link on the way has to be ours or root's, and none writable by others, but for
+    those like /tmp in which everybody has their own alone. `make`: what is missing is made. Raises OSError.
+    """
+    descriptor = _walk_ours(path, _made if make else None)
+    status = os.fstat(descriptor)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        os.close(descriptor)
+        raise PermissionError(errno.EPERM, "it is not ours alone")
+    return descriptor
+
+
+def is_ours_alone(path: str | os.PathLike[str]) -> bool:
+    """Whether only we (or root) can have written a file, or could put another in its place."""
+    try:
+        descriptor = _walk_ours(path, None)
+    except OSError:
+        return False
+    try:
+        # Also not writable where that takes another name of the same file.
+        status = os.fstat(descriptor)
+        return status.st_uid in (0, os.geteuid()) and not status.st_mode & 0o022
+    finally:
+        os.close(descriptor)
+
+
+def _walk_ours(path: str | os.PathLike[str], make: Callable[[bytes, int], None] | None) -> int:
+    name = os.fspath(path)
+    if not name.startswith("/"):
+        raise PermissionError(errno.EPERM, "it is not named from the root on")
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check_ours(os.fstat(root))
+        return walk_in_root(root, _as_bytes(name), _check_ours, make)
+    finally:
+        os.close(root)
+
+
+def _check_ours(found: os.stat_result) -> None:
+    writable = found.st_mode & 0o022 and not found.st_mode & stat.S_ISVTX
+    if found.st_uid not in (0, os.geteuid()) or (writable and not stat.S_ISLNK(found.st_mode)):
+        raise PermissionError(errno.EPERM, "somebody else may have put it there")
+
+
+def _made(name: bytes, parent: int) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=parent)
+
+
 # --- how ------------------------------------------------------------------------------------------------
 
 
@@ -237,10 +291,16 @@ def _openat2(root: int, path: bytes) -> int:
     return descriptor
 
 
-def walk_in_root(root: int, path: bytes) -> int:
+def walk_in_root(
+    root: int,
+    path: bytes,
+    look: Callable[[os.stat_result], None] = lambda found: None,
+    make: Callable[[bytes, int], None] | None = None,
+) -> int:
     """What openat2 does, step by step: no step follows a link, `..` goes back to what was come from.
 
-    Raises OSError.
+    `look` sees each step, links too, and may raise; `make` makes a directory that is missing, by its name and
+    the one that it shall be in. Raises OSError.
     """
     steps = _steps(path)
     way = [os.dup(root)]
@@ -252,16 +312,22 @@ def walk_in_root(root: int, path: bytes) -> int:
                 if len(way) > 1:
                     os.close(way.pop())
                 continue
-            found = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1])
-            if not stat.S_ISLNK(os.fstat(found).st_mode):
-                way.append(found)
-                if len(way) > MAX_DEPTH:
-                    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
-                continue
             try:
-                target = os.readlink(b"", dir_fd=found)
-            finally:
-                os.close(found)
+                found = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1])
+            except FileNotFoundError:
+                if make is None:
+                    raise
+                make(step, way[-1])
+                found = os.open(step, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=way[-1])
+            way.append(found)
+            if len(way) > MAX_DEPTH:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), path)
+            status = os.fstat(found)
+            look(status)
+            if not stat.S_ISLNK(status.st_mode):
+                continue
+            target = os.readlink(b"", dir_fd=found)
+            os.close(way.pop())
             links += 1
             if links > MAX_LINKS:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)

@@ -15,20 +15,24 @@ import os
 import select
 import shutil
 import signal
-import subprocess
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from types import FrameType
-from typing import IO, Final
+from typing import Final
 
+from ftdiag import confined
+from ftdiag.confined import Child, Tail
 from ftdiag.errors import AttachError, FtdiagError, TargetGone, UsageError
 from ftdiag.importers.memray import read_capture
 from ftdiag.model import Intrusion
+from ftdiag.opening import Reader, open_plain
 from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
 from ftdiag.sources import memray
 from ftdiag.sources.memray import Plan, Traces
@@ -57,6 +61,10 @@ READING_NICENESS: Final = 5
 POLL_S: Final = 0.1
 MAX_REQUEST_BYTES: Final = 1 << 20
 PREFIX: Final = "ftdiag-memray-"
+INNER: Final = "capture"
+"""The directory that is the target's user's, in one that is ours."""
+MAX_LEFT: Final = 1000
+"""Files of the target's user that are removed from there; memray makes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,9 @@ class Tracking:
         self._plan = request.plan
         self._say = say
         self._wanted = wanted
+        self._rights = confined.rights_of(self._plan.owner)
         self._directory = Path(tempfile.mkdtemp(prefix=PREFIX))
-        self.capture = self._directory / "capture.bin"
+        self.capture = self._directory / INNER / "capture.bin"
         self._suspects: frozenset[int] = frozenset()
         self._mark = -1
         self._begin_ns = 0
@@ -109,15 +118,21 @@ class Tracking:
     def run(self) -> None:
         """Attach, wait, detach, read. Raises FtdiagError."""
         try:
-            if self._plan.user is not None:
-                os.chown(
-                    self._directory, self._plan.user, -1 if self._plan.group is None else self._plan.group
-                )
+            self._make_place()
             self._track()
             if self._wanted(0.0):
                 self._read()
         finally:
             self._put_away()
+
+    def _make_place(self) -> None:
+        """Where the target, as its user, can make a file, in a directory that nobody can put another for."""
+        os.mkdir(self._directory / INNER, 0o700)
+        if self._rights is None:
+            return
+        os.chown(self._directory / INNER, self._rights.user, self._rights.group, follow_symlinks=False)
+        # Others may go through it, not look into it.
+        os.chmod(self._directory, 0o711)
 
     # --- while it is attached ------------------------------------------------------------------------
 
@@ -247,7 +262,7 @@ class Tracking:
 
         try:
             allocations = read_capture(
-                self.capture, progress, fallback=self._plan.python, as_user=self._plan.user
+                self.capture, progress, fallback=self._plan.python, rights=self._rights
             )
         except KeyboardInterrupt:
             return
@@ -256,16 +271,42 @@ class Tracking:
         self._say({"event": "done", "seconds": allocations.duration_ns / 1e9, "count": allocations.count})
 
     def _keep(self, path: Path) -> None:
+        rights = self._rights
+        reader = None if rights is None else Reader(rights.user, rights.group)
         try:
             # Never over a file that is there.
-            with open(path, "xb") as target, open(self.capture, "rb") as source:
+            with (
+                os.fdopen(open_plain(self.capture, reader=reader), "rb") as source,
+                open(path, "xb") as target,
+            ):
                 shutil.copyfileobj(source, target)
         except OSError as error:
             self._say({"event": "note", "words": f"the capture is not kept in {path}: {error.strerror}"})
 
     def _put_away(self) -> None:
-        """Remove the capture, unless the target still writes it: it goes when that ends."""
-        shutil.rmtree(self._directory, ignore_errors=True)
+        """Remove the capture. If the target still writes it, its blocks go when that ends.
+
+        What else its user has put beside it is removed as far as it is a few files.
+        """
+        with suppress(OSError):
+            inner = os.open(
+                self._directory / INNER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            )
+            try:
+                with os.scandir(inner) as entries:
+                    names = [entry.name for entry in islice(entries, MAX_LEFT)]
+                for name in names:
+                    with suppress(OSError):
+                        is_directory = stat.S_ISDIR(os.lstat(name, dir_fd=inner).st_mode)
+                        (os.rmdir if is_directory else os.unlink)(name, dir_fd=inner)
+            finally:
+                os.close(inner)
+        try:
+            for directory in (self._directory / INNER, self._directory):
+                if directory.exists():
+                    os.rmdir(directory)
+        except OSError as error:
+            self._say({"event": "note", "words": f"{self._directory} is left: {error.strerror}"})
 
     # --- parts -----------------------------------------------------------------------------------------
 
@@ -292,6 +333,8 @@ class Tracking:
                 f"process {self._plan.pid} ended while memray was to be attached",
                 "ftdiag run --memory -- python script.py   looks at a program from its beginning",
             )
+        # It may have become another program since it was agreed to, and another user's.
+        confined.check_still(self._plan.owner)
         if self._is_stopped():
             raise AttachError(
                 f"process {self._plan.pid} was stopped by a signal before memray was attached",
@@ -313,54 +356,50 @@ class Tracking:
         It is never interrupted midway because somebody wants to stop: a debugger that is killed leaves the
         target with breakpoints that kill it.
         """
-        with tempfile.TemporaryFile(prefix="ftdiag-") as output:
+        output = Tail(memray.MAX_SAID)
+        try:
             try:
-                process = subprocess.Popen(
+                child = Child(
                     command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                    **self._plan.run_as(),
+                    memray.DRIVE_LIMITS,
+                    self._rights,
+                    stdout=output.writer,
+                    stderr=output.writer,
+                    environment=self._plan.environment,
+                    ends_with_us=False,
                 )
-            except OSError as error:
-                return 1, f"{command[0]} does not start: {error.strerror}"
-            status: int | None = None
+            finally:
+                output.begun()
+        except OSError as error:
+            return 1, f"{command[0]} does not start: {error.strerror}"
+        with child:
             deadline = time.monotonic() + timeout_s
-            while status is None and time.monotonic() < deadline:
-                with suppress(subprocess.TimeoutExpired):
-                    status = process.wait(POLL_S)
+            while child.wait(POLL_S) is None and time.monotonic() < deadline:
                 if not self._alive():
                     deadline = min(deadline, time.monotonic() + DEBUGGER_TIMEOUT_S)
+            status = child.status
             if status is None:
-                self._let_go(process)
-            return status, _end_of(output)
+                self._let_go(child)
+            failure = child.failure()
+            if failure is not None:
+                return 1, f"{command[0]} does not start: {failure}"
+            return status, output.text()
 
-    def _let_go(self, process: subprocess.Popen[bytes]) -> None:
+    def _let_go(self, child: Child) -> None:
         """End memray's command: its debugger first, by request, so that it takes its breakpoints out."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            debuggers = memray.debuggers_below(process.pid)
+            debuggers = memray.debuggers_below(child.pid)
             if not debuggers:
                 break
             for debugger in debuggers:
                 with suppress(OSError):
                     os.kill(debugger, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(DEBUGGER_TIMEOUT_S)
+            if child.wait(DEBUGGER_TIMEOUT_S) is not None:
                 return
-        if not memray.debuggers_below(process.pid):
-            process.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(DEBUGGER_TIMEOUT_S)
-                return
-            process.kill()
-            process.wait()
-
-
-def _end_of(output: IO[bytes]) -> str:
-    size = output.seek(0, os.SEEK_END)
-    output.seek(max(0, size - memray.MAX_SAID))
-    return output.read(memray.MAX_SAID).decode("utf-8", "replace")
+        if not memray.debuggers_below(child.pid):
+            child.send(signal.SIGTERM)
+            if child.wait(DEBUGGER_TIMEOUT_S) is None:
+                child.close()
 
 
 # --- the process --------------------------------------------------------------------------------------

@@ -154,7 +154,7 @@ class TestRefusals:
 
         monkeypatch.setattr(procfs, "status_fields", fields)
         with pytest.raises(AttachError, match=r"being debugged \(by process 77\)"):
-            memray.plan(tracked.pid)
+            memray.outline(tracked.pid)
 
     def test_no_method_is_left(self, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
         # GIVEN no debugger, and a main thread that waits
@@ -162,19 +162,19 @@ class TestRefusals:
 
         # WHEN planned THEN it says why nothing works, where the main thread is, and what to install
         with pytest.raises(AttachError, match="there is no debugger") as caught:
-            memray.plan(tracked.pid)
+            memray.outline(tracked.pid)
         assert "gdb" in (caught.value.hint or "")
 
     def test_another_users_process(self, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
         with pytest.raises(PermissionRefused, match="another user"):
-            memray.plan(tracked.pid)
+            memray.outline(tracked.pid)
 
     def test_memray_tracks_it_already(self, tracked: Tracked, tmp_path: Path) -> None:
         # GIVEN a program that memray is attached to by somebody else
         with attached_by_hand(tracked, tmp_path / "capture.bin"), pytest.raises(AttachError, match="already"):
             # WHEN planned THEN that is left alone
-            memray.plan(tracked.pid)
+            memray.outline(tracked.pid)
 
 
 @contextmanager
@@ -273,7 +273,7 @@ class TestWaysOut:
 
     def test_killing_the_tracker_leaves_it_to_the_timer(self, tracked: Tracked, tmp_path: Path) -> None:
         # GIVEN a tracker that has memray attached for three seconds
-        request = TrackingRequest(memray.plan(tracked.pid), 3)
+        request = TrackingRequest(memray.plan(memray.outline(tracked.pid)), 3)
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ftdiag.tracker"],
             stdin=subprocess.PIPE,
@@ -331,7 +331,7 @@ class TestWaysOut:
             assert "is stopped by a signal, with memray attached" in err
             assert f"kill -CONT {tracked.pid}" in err
             with pytest.raises(AttachError, match="is stopped"):
-                memray.plan(tracked.pid)
+                memray.outline(tracked.pid)
         finally:
             os.kill(tracked.pid, signal.SIGCONT)
             process.kill()
@@ -347,7 +347,7 @@ class TestWaysOut:
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
         # WHEN it is to be attached THEN that ends after a while, with what to do, and leaves nothing behind
-        request = TrackingRequest(memray.plan(tracked.pid), 3)
+        request = TrackingRequest(memray.plan(memray.outline(tracked.pid)), 3)
         with pytest.raises(AttachError, match="all of them wait") as caught:
             Tracking(request, lambda message: None, pausing).run()
         assert "while the program is at work" in (caught.value.hint or "")
@@ -360,7 +360,7 @@ class TestWaysOut:
         monkeypatch.setattr(tracker, "LOW_DISK_BYTES", 1 << 62)
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
         said: list[Mapping[str, object]] = []
-        Tracking(TrackingRequest(memray.plan(tracked.pid), 600), said.append, pausing).run()
+        Tracking(TrackingRequest(memray.plan(memray.outline(tracked.pid)), 600), said.append, pausing).run()
 
         # THEN it is detached at once, that is said, and what was written is read
         (detached,) = [message for message in said if message["event"] == "detached"]
@@ -458,7 +458,9 @@ class TestRealMemray:
                 found = Tracked(running.pid, program.parent)
                 until(lambda: found.attached or process.poll() is not None)
                 folder = Path(str(scratch["TMPDIR"]))
-                until(lambda: any(map(is_large, folder.glob("*/capture.bin"))) or process.poll() is not None)
+                until(
+                    lambda: any(map(is_large, folder.glob("*/*/capture.bin"))) or process.poll() is not None
+                )
 
                 # WHEN it is killed
                 os.kill(running.pid, signal.SIGKILL)

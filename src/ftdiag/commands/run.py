@@ -157,7 +157,7 @@ class _Look:
     def attach_memray(self, program: Program, work: Sampling, wait: Callable[[float], None]) -> None:
         """The look is over: attach memray as was agreed. Raises AttachError: it cannot be, and why."""
         from ftdiag.errors import AttachError
-        from ftdiag.sources.memray import plan
+        from ftdiag.sources.memray import outline, plan
 
         assert self.memory is not None
         if program.status is not None:
@@ -165,7 +165,7 @@ class _Look:
                 "memray was not attached: the program ended before the first look was over",
                 "ftdiag run --duration 1 --memory -- ...   looks for a shorter time before",
             )
-        track(plan(program.pid), self.memory.duration_s, work.path, wait)
+        track(plan(outline(program.pid)), self.memory.duration_s, work.path, wait)
 
     def fail(self, error: FtdiagError, program: Program) -> None:
         """Say what went wrong with looking; the program goes on."""

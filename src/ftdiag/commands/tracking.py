@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
@@ -29,7 +29,7 @@ from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.sources.memray import GENERAL_PRICE
 
 if TYPE_CHECKING:
-    from ftdiag.sources.memray import Plan
+    from ftdiag.sources.memray import Outline, Plan
 
 DEFAULT_DURATION_S: Final = 10.0
 MAX_DURATION_S: Final = 3600.0
@@ -88,24 +88,32 @@ class MemoryWish:
 
 
 def agreed_plan(pid: int, wish: MemoryWish) -> Plan:
-    """How memray will be attached, after its price was said and agreed to.
+    """How memray will be attached, after its price was said and agreed to; only then is anything run.
 
     Raises AttachError: it cannot be, UsageError: nobody can be asked, click.Abort: no.
     """
     may_ask(wish.yes)
+    from ftdiag.sources.memray import outline as outline_of
     from ftdiag.sources.memray import plan as plan_for
 
-    line = terminal.Progress()
-    line.show(f"checking whether memray can be attached to process {pid}")
-    try:
-        plan = plan_for(pid)
-    finally:
-        line.clear()
-    for sentence in plan.price:
+    with _checking(pid):
+        outline = outline_of(pid)
+    for sentence in outline.price:
         terminal.note(sentence)
     if not wish.yes:
         click.confirm(f"Attach memray for {wish.duration_s:g} s?", default=False, abort=True, err=True)
-    return plan
+    with _checking(pid):
+        return plan_for(outline)
+
+
+@contextmanager
+def _checking(pid: int) -> Iterator[None]:
+    line = terminal.Progress()
+    line.show(f"checking whether memray can be attached to process {pid}")
+    try:
+        yield
+    finally:
+        line.clear()
 
 
 def agree_to_memray(wish: MemoryWish) -> None:
@@ -336,7 +344,7 @@ class MemoryTool:
     def __init__(self, pid: int, recording: Path) -> None:
         self._pid = pid
         self._recording = recording
-        self._plan: Plan | None = None
+        self._agreed: Outline | Plan | None = None
         self._tracker: Tracker | None = None
         self._due: float | None = None
         self.duration_s = DEFAULT_DURATION_S
@@ -362,21 +370,29 @@ class MemoryTool:
 
     def price(self) -> tuple[str, ...]:
         """What it would cost now, in sentences. Raises AttachError: it cannot be attached, and why."""
-        from ftdiag.sources.memray import plan
+        from ftdiag.sources.memray import outline
 
-        self._plan = plan(self._pid)
-        return self._plan.price
+        self._agreed = outline(self._pid)
+        return self._agreed.price
 
     def attach(self) -> None:
-        """Begin, as the price said."""
-        if self._plan is not None and not self.busy:
-            self._tracker = Tracker(self._plan, self.duration_s, self._recording)
+        """Begin, as the price said: whoever calls this was asked. Raises AttachError."""
+        from ftdiag.sources.memray import Outline, plan
+
+        if self._agreed is None or self.busy:
+            return
+        if isinstance(self._agreed, Outline):
+            self._agreed = plan(self._agreed)
+        self._tracker = Tracker(self._agreed, self.duration_s, self._recording)
 
     def attach_later(
         self, duration_s: float, plan: Plan | None = None, delay_s: float = FIRST_LOOK_S
     ) -> None:
-        """Begin after the cockpit has seen the program alone for a while; a plan is made then if need be."""
-        self._plan = plan
+        """Begin after the cockpit has seen the program alone for a while; a plan is made then if need be.
+
+        The person has agreed to it.
+        """
+        self._agreed = plan
         self.duration_s = duration_s
         self._due = time.monotonic() + delay_s
 
@@ -387,12 +403,12 @@ class MemoryTool:
             if left > 0:
                 return f"memray is attached in {left:.0f} s"
             self._due = None
-            if self._plan is None:
-                try:
+            try:
+                if self._agreed is None:
                     self.price()
-                except FtdiagError as error:
-                    return f"memray: {error.what}"
-            self.attach()
+                self.attach()
+            except FtdiagError as error:
+                return f"memray: {error.what}"
         if self._tracker is None:
             return None
         state = self._tracker.poll()

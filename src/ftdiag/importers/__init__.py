@@ -10,13 +10,12 @@ imported only when a file is looked at.
 from __future__ import annotations
 
 import importlib
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from ftdiag.errors import RecordingError, UsageError
+from ftdiag.opening import NotPlain, read_plain
 
 HEAD_BYTES: Final = 65_536
 """So much of a file is looked at to tell what it is."""
@@ -96,12 +95,11 @@ def how_far(path: Path, done_bytes: int, all_bytes: int) -> str:
 def read_head(path: Path) -> bytes:
     """The first HEAD_BYTES of a regular file. Raises RecordingError."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise RecordingError(f"{path} is {what}", "Name a file that memray or py-spy wrote.")
-        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-            head = file.read(HEAD_BYTES)
+        head = read_plain(path, HEAD_BYTES)
+    except NotPlain as error:
+        raise RecordingError(
+            f"{path} is {error.strerror}", "Name a file that memray or py-spy wrote."
+        ) from None
     except FileNotFoundError:
         raise RecordingError(f"{path} does not exist", "Check the name.") from None
     except OSError as error:

@@ -4,32 +4,35 @@ In: the path of a capture (full or aggregated, whole or cut short). Out: the mod
 recording with nothing else in it. Every failure is a RecordingError that says what to do.
 
 memray's own reader runs in a process of its own (`memray_child`), with any Python that has memray: a capture
-may be damaged or hostile, and that reader is C++. What it passes on is checked and bounded here.
+may be damaged or hostile, and that reader is C++. So it has the rights of the user whose program wrote the
+capture, never root's: where that is not known, nobody's. What it passes on is checked and bounded here.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
 import select
+import shutil
 import signal
 import stat
 import struct
-import subprocess
-import sys
 import tempfile
 import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
 import numpy as np
 
 from ftdiag import __version__
+from ftdiag.confined import MIB, Child, Limits, Rights, Tail
 from ftdiag.errors import RecordingError
 from ftdiag.importers import memray_child, memray_sums
 from ftdiag.importers.memray_sums import OTHER_STACK, Ints, Sums
@@ -49,6 +52,7 @@ from ftdiag.model import (
     ThreadCounters,
     Window,
 )
+from ftdiag.opening import NOBODY, Reader, open_plain
 
 KIND: Final = "a capture of memray"
 MAGIC: Final = b"memray\0"
@@ -66,6 +70,13 @@ SILENCE_S: Final = 120.0
 """How long the reader may say nothing ..."""
 SILENCE_S_A_GB: Final = 900.0
 """... and for each GB of the file, which it first goes through as a whole where it was cut short (200 s)."""
+READER_MEMORY_BYTES: Final = 4096 * MIB
+"""Addresses of the reader's process. What it may fill of them it bounds itself (memray_child)."""
+READER_PROCESSES: Final = 16
+SPARE_BYTES: Final = 64 * MIB
+"""What a copy of the capture must leave free on the disk."""
+MAX_SAID: Final = 65_536
+DIES_S: Final = 5.0
 PROGRESS_S: Final = 0.25
 HOOK_FILE: Final = "_memray_attach_hook.py"
 """The file that memray's own code has in the process it was attached to ..."""
@@ -103,12 +114,12 @@ def read_capture(
     progress: Callable[[str], None],
     *,
     fallback: str | None = None,
-    as_user: int | None = None,
+    rights: Rights | None = None,
 ) -> Allocations:
     """What is in a capture, read with our own memray.
 
-    Where there is none, or one that does not know the format, with that of the interpreter `fallback`, run as
-    the user `as_user` (`None`: us).
+    Where there is none, or one that does not know the format, with that of the interpreter `fallback`. Read
+    with the `rights` of whose program wrote it (`None`: that is not known, or it is us).
 
     Raises RecordingError: no such file, another format, damaged, too large, no memray to read it with.
     """
@@ -119,31 +130,95 @@ def read_capture(
         raise RecordingError(
             f"{path} is not a capture of memray", "memray attach -o FILE PID   makes one, ftdiag reads FILE"
         )
-    readers: list[tuple[str, int | None]] = []
+    readers: list[_Reader] = []
     if importlib.util.find_spec("memray") is not None:
-        readers.append((sys.executable, None))
+        readers.append(_Reader(None, _rights_to_read(rights)))
     if fallback is not None:
-        readers.append((fallback, as_user))
+        readers.append(_Reader(fallback, rights))
     if not readers:
         raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
-    for python, user in readers[:-1]:
+    for reader in readers[:-1]:
         with suppress(_OtherVersion):
-            return _read(path, progress, python, user)
-    return _read(path, progress, *readers[-1])
+            return _read(path, progress, reader)
+    return _read(path, progress, readers[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Which Python's memray reads (`None`: ours), and with whose rights."""
+
+    python: str | None
+    rights: Rights | None
+
+
+def _rights_to_read(rights: Rights | None) -> Rights | None:
+    """Never root's: of a program of root's, or where it is not known whose it was, nobody's."""
+    if os.geteuid() != 0 or (rights is not None and rights.user != 0):
+        return rights
+    return Rights(NOBODY, NOBODY)
 
 
 class _OtherVersion(RecordingError):
     """This memray does not read what that of another version wrote."""
 
 
-def _read(path: Path, progress: Callable[[str], None], python: str, user: int | None) -> Allocations:
-    silence_s = SILENCE_S + SILENCE_S_A_GB * path.stat().st_size / 1e9
+def _read(path: Path, progress: Callable[[str], None], reader: _Reader) -> Allocations:
     reading = _Reading(path, progress)
-    with _Child(python, user, path, silence_s) as child:
+    with _handed_over(path, reader.rights) as capture, _Child(reader, path, capture) as child:
         child.while_waiting = lambda: reading.tell(child.position_ratio())
         for kind, payload in child.messages():
             reading.take(kind, payload)
     return reading.result()
+
+
+@contextmanager
+def _handed_over(path: Path, rights: Rights | None) -> Iterator[int]:
+    """A descriptor of the capture, which the reader can open anew: of a copy, if its user may not read it.
+
+    memray opens its file several times. Raises RecordingError.
+    """
+    try:
+        capture = open_plain(path)
+    except OSError as error:
+        raise RecordingError(
+            f"{path} cannot be read: {error.strerror}", "Check the name and the permissions."
+        ) from None
+    with os.fdopen(capture, "rb") as file:
+        if rights is None or _may_open(capture, rights):
+            yield capture
+            return
+        with _copied(path, file, rights) as copy:
+            yield copy.fileno()
+
+
+def _may_open(capture: int, rights: Rights) -> bool:
+    try:
+        os.close(open_plain(f"/proc/self/fd/{capture}", reader=Reader(rights.user, rights.group)))
+    except OSError:
+        return False
+    return True
+
+
+def _copied(path: Path, file: IO[bytes], rights: Rights) -> IO[bytes]:
+    """A copy without a name that belongs to a user. Raises RecordingError."""
+    try:
+        place = tempfile.gettempdir()
+        if shutil.disk_usage(place).free < os.fstat(file.fileno()).st_size + SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        copy = tempfile.TemporaryFile(prefix="ftdiag-", dir=place)  # noqa: SIM115 - closed by the caller
+        try:
+            shutil.copyfileobj(file, copy, MIB)
+            copy.flush()
+            os.fchown(copy.fileno(), rights.user, rights.group)
+        except OSError:
+            copy.close()
+            raise
+    except OSError as error:
+        raise RecordingError(
+            f"{path} cannot be copied for its reader, which is not root: {error.strerror}",
+            "TMPDIR=/some/directory ftdiag ...   takes another place",
+        ) from None
+    return copy
 
 
 # --- the reader's process -----------------------------------------------------------------------------
@@ -152,39 +227,60 @@ def _read(path: Path, progress: Callable[[str], None], python: str, user: int | 
 class _Child:
     """The process that reads; gone when the context is left."""
 
-    def __init__(self, python: str, user: int | None, path: Path, silence_s: float) -> None:
+    def __init__(self, reader: _Reader, path: Path, capture: int) -> None:
         self._path = path
-        self._silence_s = silence_s
+        size = os.fstat(capture).st_size
+        self._silence_s = SILENCE_S + SILENCE_S_A_GB * size / 1e9
         self.while_waiting: Callable[[], None] = lambda: None
         """Called every PROGRESS_S while it says nothing."""
-        self._stderr: IO[bytes] = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed below
-        try:
-            self._process = subprocess.Popen(
+        cpu_s = memray_child.cpu_seconds(size)
+        limits = Limits(
+            seconds=0.0,
+            cpu_s=cpu_s + 5,
+            memory_bytes=READER_MEMORY_BYTES,
+            # A copy without its tail of zeros, where it has one.
+            file_bytes=size + SPARE_BYTES,
+            processes=READER_PROCESSES,
+        )
+        script = Path(memray_child.__file__)
+        # Under that name each opening of it begins at its beginning.
+        name = f"/proc/self/fd/{capture}"
+        self._said = Tail(MAX_SAID)
+        self._output, output = os.pipe()
+        with ExitStack() as stack:
+            stack.callback(os.close, output)
+            stack.callback(self._said.begun)
+            if reader.python is None:
+                command, kept = [os.fspath(script), name], [capture]
+            else:
+                # That user may have no way to where we are installed.
+                code = os.memfd_create("ftdiag-reader")
+                stack.callback(os.close, code)
+                os.write(code, script.read_bytes())
                 # -I: neither the current directory nor the environment have a say in what is imported.
-                [python, "-I", str(Path(memray_child.__file__)), str(path.absolute())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                process_group=0,
-                user=user,
-                cwd="/",
-            )
-        except OSError as error:
-            self._stderr.close()
-            raise RecordingError(
-                f"{path} cannot be read: {python} does not start: {error.strerror}", INSTALL
-            ) from None
+                command, kept = [reader.python, "-I", f"/proc/self/fd/{code}", name], [capture, code]
+            try:
+                self._process = Child(
+                    command,
+                    limits,
+                    reader.rights,
+                    stdout=output,
+                    stderr=self._said.writer,
+                    kept=kept,
+                    script=script if reader.python is None else None,
+                )
+            except OSError as error:
+                os.close(self._output)
+                raise RecordingError(
+                    f"{path} cannot be read: its reader does not start: {error.strerror}", INSTALL
+                ) from None
 
     def __enter__(self) -> _Child:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-        self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._stderr.close()
+        self._process.close()
+        os.close(self._output)
 
     def messages(self) -> Iterator[tuple[bytes, bytes]]:
         """What it says, until it is done. Raises RecordingError when it says that it cannot, or dies."""
@@ -206,13 +302,11 @@ class _Child:
             self.while_waiting()
 
     def _read(self, length: int) -> bytes:
-        assert self._process.stdout is not None
         parts: list[bytes] = []
         missing = length
         while missing:
             self._wait()
-            # One system call: a buffered read would wait for all of it, without a time limit.
-            data = self._process.stdout.read1(missing)  # type: ignore[attr-defined]
+            data = os.read(self._output, min(missing, MIB))
             if not data:
                 break
             parts.append(data)
@@ -222,8 +316,7 @@ class _Child:
     def _wait(self) -> None:
         """Until it says something. Raises RecordingError when that takes too long."""
         deadline = time.monotonic() + self._silence_s
-        assert self._process.stdout is not None
-        while not select.select([self._process.stdout], [], [], PROGRESS_S)[0]:
+        while not select.select([self._output], [], [], PROGRESS_S)[0]:
             if time.monotonic() > deadline:
                 raise RecordingError(
                     f"{self._path} cannot be read: nothing came of it for {self._silence_s:.0f} s", _AGAIN
@@ -273,11 +366,13 @@ class _Child:
 
     def _died(self) -> RecordingError:
         """The error for a reader that ended without a last word."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(5)
-        status = self._process.returncode
-        self._stderr.seek(0)
-        said = self._stderr.read(65_536).decode("utf-8", "replace")
+        status = self._process.wait(DIES_S)
+        failure = self._process.failure() if status is not None else None
+        if failure is not None:
+            return RecordingError(
+                f"{self._path} cannot be read: its reader does not start: {failure}", INSTALL
+            )
+        said = self._said.text()
         if "bad_alloc" in said or "MemoryError" in said:
             return self._too_large()
         if status is not None and status < 0:

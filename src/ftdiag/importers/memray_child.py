@@ -301,6 +301,17 @@ def times(reader: Any) -> dict[str, object]:
     return {"last_ms": max(ends, default=0), "peak_bytes": int(reader.metadata.peak_memory)}
 
 
+def cpu_seconds(size_bytes: int) -> int:
+    """How long a file of this size may take."""
+    return CPU_SECONDS + CPU_SECONDS_A_GB * size_bytes // 1_000_000_000
+
+
+def prepare() -> None:
+    """Import memray, while this process still has the rights to read where it is installed."""
+    with suppress(ImportError):
+        import memray  # noqa: F401 - for `read`
+
+
 def main() -> int:
     """Read the file that is named on the command line."""
     path = sys.argv[1]
@@ -309,7 +320,7 @@ def main() -> int:
     # Records come by the million, and none is part of a cycle.
     gc.disable()
     try:
-        seconds = CPU_SECONDS + CPU_SECONDS_A_GB * os.stat(path).st_size // 1_000_000_000
+        seconds = cpu_seconds(os.stat(path).st_size)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
         read(path)
     except ImportError as error:

@@ -1,7 +1,9 @@
 """memray in a running process: whether and how it can be attached, its commands, and what it left behind.
 
-In: a pid. Out: a `Plan` that says which interpreter's memray attaches by which method and what that costs, or
-AttachError with what to do; the command lines; what of memray is still in the process.
+In: a pid. Out: first an `Outline`, for which nothing of the program's is run: which interpreter's memray
+would attach, by which method, and what that costs, for whoever is asked. When that was agreed to, a `Plan`:
+the interpreter has been asked for its memray. Both or AttachError with what to do; the command lines; what of
+memray is still in the process.
 
 `memray attach` runs with the target's own interpreter, whose memray is the one that is imported there: the
 injected library has to be of the same build. Facts about memray are those of its version 1.20
@@ -15,8 +17,6 @@ import json
 import os
 import re
 import shutil
-import stat
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,8 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ftdiag import confined
+from ftdiag.confined import MIB, Limits, Owner
 from ftdiag.errors import AttachError, FtdiagError, NoSuchProcess, PermissionRefused
 from ftdiag.model import FIRST_STACK_ID, Frame
+from ftdiag.opening import open_plain, read_from
 from ftdiag.sources import procfs
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import RemoteMemory
@@ -37,7 +40,10 @@ OLDEST_MEMRAY: Final = (1, 17)
 REMOTE_EXEC: Final = "sys.remote_exec"
 GDB: Final = "gdb"
 LLDB: Final = "lldb"
-PROBE_TIMEOUT_S: Final = 30.0
+PROBE_LIMITS: Final = Limits(30.0, cpu_s=20, memory_bytes=8192 * MIB, file_bytes=16 * MIB, processes=64)
+"""For the interpreter that is asked for its memray: importing it takes a second and some 100 MB."""
+DRIVE_LIMITS: Final = Limits(0.0, cpu_s=600, memory_bytes=32_768 * MIB, file_bytes=64 * MIB, processes=256)
+"""For memray's commands. A debugger maps the symbols of all libraries; it must not be ended by force."""
 SAFE_POINT_WAIT_S: Final = 1.0
 """A main thread that was on no core for so long is taken for one that stays where it is."""
 POLL_S: Final = 0.05
@@ -48,6 +54,8 @@ MAX_MAPS_BYTES: Final = 8 << 20
 MAX_SAID: Final = 65_536
 REFUSED: Final = "the debugger may not attach to the program"
 CAPTURE_MAGIC: Final = b"memray\0"
+FIRST_REMOTE_EXEC: Final = (3, 14)
+"""The first version of Python that has sys.remote_exec (PEP 768)."""
 _KEPT_VARIABLES: Final = (
     "PATH",
     "HOME",
@@ -62,7 +70,11 @@ _KEPT_VARIABLES: Final = (
     "TMPDIR",
     "VIRTUAL_ENV",
 )
-"""What decides which modules an interpreter finds, and nothing that makes it run something."""
+"""Of the program's own environment: what decides which modules its interpreter finds.
+
+Whoever started the program chose them as they chose the interpreter, and they are seen by nothing but a child
+that has that user's rights. Nothing of our own environment is among them.
+"""
 
 GENERAL_PRICE: Final = (
     "While memray is attached, every allocation takes one lock for the whole process and is written to a"
@@ -78,7 +90,7 @@ _PROBE: Final = """
 import json, sys, sysconfig
 said = {"version": list(sys.version_info[:3]), "memray": None, "error": None,
         "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
-        "remote_exec": hasattr(sys, "remote_exec"), "executable": sys.executable}
+        "remote_exec": hasattr(sys, "remote_exec")}
 try:
     import memray
     said["memray"] = str(memray.__version__)
@@ -90,23 +102,19 @@ print(json.dumps(said))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """How memray gets into a process. JSON-able. `methods` are tried in this order; `why` is about the first.
+class Outline:
+    """How memray would get into a process, as far as it is known without running anything of it.
 
-    `user` and `group` are whom to run memray as, where that is not us.
+    `methods` are tried in this order; `why` is about the first.
     """
 
-    pid: int
-    start_ticks: int
+    owner: Owner
     python: str
-    python_version: str
+    python_version: tuple[int, int]
     free_threaded: bool
-    memray_version: str
     methods: tuple[str, ...]
     why: str
     environment: Mapping[str, str] = field(default_factory=dict)
-    user: int | None = None
-    group: int | None = None
 
     @property
     def price(self) -> tuple[str, ...]:
@@ -116,10 +124,38 @@ class Plan:
             GDB: "gdb stops it for a moment (about a second) and calls into it",
             LLDB: "lldb stops it for some seconds and calls into it",
         }[self.methods[0]]
+        whose = "" if self.owner.user == os.geteuid() else f" as its user ({self.owner.user})"
         return (
-            f"memray {self.memray_version} gets into process {self.pid}: {how} ({self.why}).",
+            f"memray gets into process {self.owner.pid}: {how} ({self.why}).",
+            f"Its own interpreter is run for that{whose}, without a terminal: {self.python}",
             *GENERAL_PRICE,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How memray gets into a process. JSON-able. `methods` are tried in this order.
+
+    `owner` is the process that was agreed to, and whom to run memray as.
+    """
+
+    owner: Owner
+    python: str
+    python_version: str
+    free_threaded: bool
+    memray_version: str
+    methods: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self.owner.pid
+
+    @property
+    def start_ticks(self) -> int:
+        """When it began."""
+        return self.owner.start_ticks
 
     def attach_command(self, method: str, duration_s: int, capture: Path) -> list[str]:
         """The command line that attaches; memray itself ends it after `duration_s`."""
@@ -143,24 +179,21 @@ class Plan:
     def _memray(self, command: str, method: str) -> list[str]:
         return [self.python, "-P", "-m", "memray", command, "--method", method]
 
-    def run_as(self) -> dict[str, Any]:
-        """Arguments of subprocess.Popen: environment, user."""
-        as_user: dict[str, Any] = {"env": dict(self.environment), "cwd": "/"}
-        if self.user is not None:
-            as_user.update(user=self.user, group=self.group, extra_groups=[])
-        return as_user
-
 
 def plan_from_json(value: Any) -> Plan:
     """The inverse of dataclasses.asdict after a way through JSON."""
-    return Plan(**{**value, "methods": tuple(value["methods"])})
+    owner = Owner(**{**value["owner"], "executable": tuple(value["owner"]["executable"])})
+    return Plan(**{**value, "owner": owner, "methods": tuple(value["methods"])})
 
 
 # --- before -------------------------------------------------------------------------------------------
 
 
-def plan(pid: int) -> Plan:
-    """How memray can be attached to a process. Raises AttachError of the fitting kind, with what to do."""
+def outline(pid: int) -> Outline:
+    """How memray could be attached to a process. Runs nothing of the program's.
+
+    Raises AttachError of the fitting kind, with what to do.
+    """
     process = procfs.read_process_stat(pid)
     if process.state in "ZX":
         raise NoSuchProcess(f"process {pid} has ended", "ftdiag list   shows the Python processes")
@@ -169,36 +202,52 @@ def plan(pid: int) -> Plan:
             f"process {pid} is stopped (SIGSTOP, or Ctrl-Z): nothing can be run in it",
             f"kill -CONT {pid}   lets it go on",
         )
-    user, group = _user(pid)
+    _check_ours_to_run(pid)
     _check_readable(pid)
+    owner = confined.owner_of(pid)
     _check_namespaces(pid)
     _check_not_traced(pid)
     running, free_threaded = _running_build(pid)
     python = interpreter_path(pid)
     environment = _environment(pid)
-    said = _probe(pid, python, environment, user, group)
+    _check_not_tracking(pid)
+    methods, why = _methods(pid, running >= FIRST_REMOTE_EXEC, environment, owner)
+    confined.check_still(owner)
+    return Outline(owner, python, running, free_threaded, methods, why, environment)
+
+
+def plan(agreed: Outline) -> Plan:
+    """Ask the program's interpreter for its memray, which runs it: only after it was agreed to.
+
+    Raises AttachError of the fitting kind, with what to do.
+    """
+    confined.check_still(agreed.owner)
+    pid, python = agreed.owner.pid, agreed.python
+    said = _probe(agreed)
     version = tuple(said["version"])
-    if version[:2] != running or said["free_threaded"] is not free_threaded:
+    if version[:2] != agreed.python_version or said["free_threaded"] is not agreed.free_threaded:
+        running = _build(".".join(map(str, agreed.python_version)), agreed.free_threaded)
         raise AttachError(
-            f"process {pid} runs {_build('.'.join(map(str, running)), free_threaded)}, but {python} is now"
+            f"process {pid} runs {running}, but {python} is now"
             f" {_build('.'.join(map(str, version)), said['free_threaded'])}",
             "Restart the program with the interpreter that is there now, then attach memray.",
         )
     memray_version = _checked_memray(pid, python, said)
-    _check_not_tracking(pid)
-    methods, why = _methods(pid, said["remote_exec"], environment, user)
+    confined.check_still(agreed.owner)
+    methods = tuple(name for name in agreed.methods if name != REMOTE_EXEC or said["remote_exec"])
+    if not methods:
+        raise AttachError(
+            f"memray cannot be attached to process {pid}: {python} was built without sys.remote_exec",
+            "apt install gdb   (or dnf install gdb): gdb reaches it all the same",
+        )
     return Plan(
-        pid=pid,
-        start_ticks=process.start_ticks,
+        owner=agreed.owner,
         python=python,
         python_version=".".join(map(str, version)),
-        free_threaded=free_threaded,
+        free_threaded=agreed.free_threaded,
         memray_version=memray_version,
         methods=methods,
-        why=why,
-        environment=environment,
-        user=user,
-        group=group,
+        environment=agreed.environment,
     )
 
 
@@ -212,19 +261,14 @@ def _running_build(pid: int) -> tuple[tuple[int, int], bool]:
     return (layout.version.major, layout.version.minor), layout.free_threaded
 
 
-def _user(pid: int) -> tuple[int | None, int | None]:
-    """Whom to run as: ourselves, or as root the process's owner."""
+def _check_ours_to_run(pid: int) -> None:
+    """Memray runs as the process's owner: ourselves, or whoever it is where we are root."""
     owner = procfs.owner_uid(pid)
-    if owner is None or owner == os.geteuid():
-        return None, None
-    if os.geteuid() != 0:
+    if owner is not None and os.geteuid() not in (0, owner):
         raise PermissionRefused(
             f"process {pid} belongs to another user: memray has to run as that user",
             f"sudo ftdiag attach {pid} --memory",
         )
-    fields = procfs.status_fields(f"/proc/{pid}/status", (b"Gid",))
-    group = fields.get(b"Gid", b"").split()
-    return owner, int(group[0]) if group else owner
 
 
 def _check_readable(pid: int) -> None:
@@ -240,7 +284,7 @@ def _check_readable(pid: int) -> None:
 
 def _check_namespaces(pid: int) -> None:
     """The two ends of memray meet at a port of localhost, and both read the same files."""
-    for kind, what in (("mnt", "file systems"), ("net", "network")):
+    for kind, what in (("mnt", "file systems"), ("net", "network"), ("user", "users")):
         with suppress(OSError):
             if os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}"):
                 inner = procfs.namespace_tid(f"/proc/{pid}") or pid
@@ -319,39 +363,43 @@ def _all_variables(pid: int) -> dict[str, str]:
 def _environment(pid: int) -> dict[str, str]:
     variables = _all_variables(pid)
     kept: dict[str, str] = {name: variables[name] for name in _KEPT_VARIABLES if name in variables}
-    # gdb may be on our path only.
-    path = [*kept.get("PATH", "").split(os.pathsep), *os.environ.get("PATH", os.defpath).split(os.pathsep)]
+    path = [*kept.get("PATH", "").split(os.pathsep), *confined.ENVIRONMENT["PATH"].split(os.pathsep)]
+    # A debugger may be on our path only; that is all that anybody gets to know of ours.
+    path += [os.path.dirname(found) for name in (GDB, LLDB) if (found := shutil.which(name))]
     kept["PATH"] = os.pathsep.join(dict.fromkeys(part for part in path if part.startswith("/")))
     return kept
 
 
-def _probe(
-    pid: int, python: str, environment: Mapping[str, str], user: int | None, group: int | None
-) -> dict[str, Any]:
+def _probe(agreed: Outline) -> dict[str, Any]:
     """What the target's interpreter says of itself and of its memray."""
-    as_user: dict[str, Any] = {}
-    if user is not None:
-        as_user = {"user": user, "group": group, "extra_groups": []}
+    pid, python = agreed.owner.pid, agreed.python
+    why = "it does not answer"
     try:
-        ran = subprocess.run(
+        ran = confined.run(
             [python, "-P", "-c", _PROBE],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PROBE_TIMEOUT_S,
-            env=dict(environment),
-            cwd="/",
-            check=False,
-            **as_user,
+            PROBE_LIMITS,
+            confined.rights_of(agreed.owner),
+            environment=agreed.environment,
+            output_bytes=MAX_SAID,
         )
-        said = json.loads(ran.stdout[-MAX_SAID:].splitlines()[-1])
-        if not isinstance(said, dict) or len(said["version"]) != 3:
+        why = ran.failure or why
+        said = json.loads(ran.output.splitlines()[-1])
+        version, free_threaded, remote_exec = said["version"], said["free_threaded"], said["remote_exec"]
+        if (
+            not all(isinstance(number, int) for number in version)
+            or len(version) != 3
+            or not isinstance(free_threaded, bool)
+            or not isinstance(remote_exec, bool)
+        ):
             raise ValueError("no answer")
-    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError, KeyError) as error:
+    except (OSError, ValueError, IndexError, KeyError, TypeError, RecursionError) as error:
+        if isinstance(error, OSError):
+            why = error.strerror or type(error).__name__
         raise AttachError(
-            f"the interpreter of process {pid} does not answer: {python}: {type(error).__name__}",
+            f"the interpreter of process {pid} does not answer: {python}: {why}",
             f"{python} -c 'import memray'   shows why",
         ) from None
-    return said
+    return {str(name): value for name, value in said.items()}
 
 
 def _checked_memray(pid: int, python: str, said: Mapping[str, Any]) -> str:
@@ -379,15 +427,11 @@ def _check_not_tracking(pid: int) -> None:
     """Raise AttachError where memray writes a capture of this process already: only one can."""
     for path in _open_files(pid):
         with suppress(OSError):
-            # A FIFO or a device would block or worse.
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                continue
-            with open(path, "rb") as file:
-                if file.read(len(CAPTURE_MAGIC)) == CAPTURE_MAGIC:
-                    raise AttachError(
-                        f"memray tracks process {pid} already, into {os.readlink(path)}",
-                        f"memray detach {pid}   ends that",
-                    )
+            if read_from(open_plain(path), len(CAPTURE_MAGIC)) == CAPTURE_MAGIC:
+                raise AttachError(
+                    f"memray tracks process {pid} already, into {os.readlink(path)}",
+                    f"memray detach {pid}   ends that",
+                )
 
 
 def _open_files(pid: int) -> Iterator[str]:
@@ -400,11 +444,11 @@ def _open_files(pid: int) -> Iterator[str]:
 
 
 def _methods(
-    pid: int, remote_exec: bool, environment: Mapping[str, str], user: int | None
+    pid: int, remote_exec: bool, environment: Mapping[str, str], owner: Owner
 ) -> tuple[tuple[str, ...], str]:
     """The methods that will work, the best first, and why it is that one. Raises AttachError if none does."""
     debuggers = [name for name in (GDB, LLDB) if shutil.which(name, path=environment.get("PATH"))]
-    refused = _debugger_refused(user)
+    refused = _debugger_refused(owner)
     install = (
         "apt install gdb   (or dnf install gdb): gdb reaches a process whose main thread waits"
         if not debuggers
@@ -431,9 +475,9 @@ def _methods(
     )
 
 
-def _debugger_refused(user: int | None) -> str | None:
+def _debugger_refused(owner: Owner) -> str | None:
     """Why a debugger that runs as the target's owner may not attach although we may; None: it may."""
-    if user is None:
+    if owner.user == os.geteuid():
         return None
     with suppress(OSError, ValueError):
         scope = int(Path("/proc/sys/kernel/yama/ptrace_scope").read_text())

@@ -8,33 +8,36 @@ before has ended: of py-spy's outputs it alone keeps times with the stacks, name
 at 100 looks a second against 4 %. Raw and speedscope files keep no times. Idle flags are not in a trace
 (--idle keeps all threads); the kernel, asked at every tick, says more than they do.
 
-py-spy runs as a child: with --nonblocking, so that it never stops the target (unless that is asked for), in
-memory that has no name in the file system, with a bound on its output, and killed by the kernel if we die. It
-is never asked for local variables.
+py-spy runs as a child that is confined (`confined`), because it reads the files that the target maps: as the
+target's user where the kernel lets that user look, else as root with the two capabilities that looking takes.
+With --nonblocking, so that it never stops the target (unless that is asked for), into memory that has no name
+in the file system, with a bound on its output, and killed by the kernel if we die. It is never asked for
+local variables.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
-import resource
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from ftdiag.errors import FtdiagError, MemoryReadError
+from ftdiag import confined
+from ftdiag.confined import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, MIB, Child, Limits, Rights
+from ftdiag.errors import AttachError, FtdiagError, MemoryReadError
 from ftdiag.model import Stack
+from ftdiag.opening import Reader, open_plain
 from ftdiag.pyspy_format import TracedThread, UnknownOutput, stays
+from ftdiag.sources import procfs
 from ftdiag.sources.memory import RemoteMemory
 
 PROGRAM: Final = "py-spy"
@@ -49,16 +52,19 @@ MAX_OUTPUT_BYTES: Final = 128 << 20
 MAX_MESSAGE_BYTES: Final = 4096
 MAX_FAILURES: Final = 3
 """After so many takes in a row that gave nothing py-spy is not asked again."""
-LEAD_NS: Final = 60_000_000
-"""So long before a take should end the next is begun, for py-spy's own start (20 to 40 ms were measured)."""
+LEAD_NS: Final = 100_000_000
+"""So long before a take should end the next is begun: 40 to 70 ms until py-spy looks were measured."""
 MAX_LEAD_NS: Final = 500_000_000
 EVENTS_AT_ONCE: Final = 64
 """Events decoded between two looks at the clock."""
 UNKNOWN: Final = "py-spy wrote what ftdiag does not know"
 PTHREAD_BYTES: Final = 4096
 """Of a thread's control block, the part that is searched for its id."""
-_PR_SET_PDEATHSIG: Final = 1
-_libc: Final = ctypes.CDLL(None, use_errno=True)
+LIMITS: Final = Limits(
+    seconds=60.0, cpu_s=60, memory_bytes=16_384 * MIB, file_bytes=MAX_OUTPUT_BYTES, processes=64
+)
+"""Of each process. Twice the patience that we have ourselves; it maps all libraries of the target."""
+ENVIRONMENT: Final = {**confined.ENVIRONMENT, "NO_COLOR": "1", "CLICOLOR": "0", "RUST_BACKTRACE": "0"}
 _VERSION: Final = re.compile(r"^Python v?(\d{1,3}\.\d{1,3}\.\d{1,3}[0-9a-z.+-]{0,20})", re.MULTILINE)
 _COLOURS: Final = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -115,11 +121,14 @@ def find_program(search: str | None = None) -> Path:
 def probe(pid: int, program: Path | None = None, timeout_s: float = PROBE_TIMEOUT_S) -> Probe:
     """Have py-spy look at a process once. Raises PySpyFailed with the reason in py-spy's words."""
     command = [os.fspath(program or find_program()), "dump", "--nonblocking", "--pid", str(pid)]
-    with _Run(command) as run:
+    with _Run(command, rights_to_look(pid)) as run:
         if run.wait(timeout_s) is None:
             raise PySpyFailed(
                 f"py-spy did not answer within {timeout_s:g} s", f"{' '.join(command)}   shows why"
             )
+        failure = run.failure()
+        if failure is not None:
+            raise _not_started(failure)
         text = run.messages()
         if run.status:
             raise PySpyFailed(f"py-spy cannot read process {pid}: {reason_in(text)}", f"ftdiag doctor {pid}")
@@ -138,32 +147,71 @@ def reason_in(text: str) -> str:
     return "; ".join(line.split(": ", 1)[-1] for line in said)[:300] or "it does not say why"
 
 
+def rights_to_look(pid: int) -> Rights | None:
+    """Whose rights py-spy gets for a process; `None`: ours. Raises PySpyFailed.
+
+    The target's user may look where nothing sets the target apart from that user's other processes
+    (__ptrace_may_access in kernel/ptrace.c, and Yama). Else it takes root, with no more of it than that.
+    """
+    if os.geteuid() != 0:
+        return None
+    try:
+        owner = confined.owner_of(pid)
+    except AttachError as error:
+        raise PySpyFailed(f"py-spy is not asked: {error.what}", error.hint) from None
+    if owner.user != 0 and _is_open_to_its_user(pid, owner.user):
+        return Rights(owner.user, owner.group)
+    return Rights(0, 0, (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH))
+
+
+def _is_open_to_its_user(pid: int, user: int) -> bool:
+    with suppress(OSError, ValueError):
+        # As long as a process may be looked at, its directory is its user's.
+        if os.stat(f"/proc/{pid}").st_uid != user:
+            return False
+        if procfs.status_fields(f"/proc/{pid}/status", (b"CapPrm",))[b"CapPrm"].strip(b"0"):
+            return False
+        if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
+            return False
+        try:
+            with open("/proc/sys/kernel/yama/ptrace_scope", "rb") as stream:
+                return int(stream.read(16)) == 0
+        except FileNotFoundError:
+            return True
+    return False
+
+
 class _Run:
     """One py-spy process whose output goes to memory. A context manager: it is gone when that is left."""
 
-    def __init__(self, command: Sequence[str], *, output: bool = False) -> None:
+    def __init__(self, command: Sequence[str], rights: Rights | None, *, output: bool = False) -> None:
         self._messages = os.memfd_create("ftdiag-py-spy-messages")
         self._output = os.memfd_create("ftdiag-py-spy") if output else None
-        kept = () if self._output is None else (self._output,)
+        kept = [] if self._output is None else [self._output]
         arguments = [*command, *(("--output", f"/proc/self/fd/{self._output}") if output else ())]
+        program = _in_reach(arguments[0], rights)
+        if program is not None:
+            kept.append(program)
+            arguments[0] = f"/proc/self/fd/{program}"
         self.status: int | None = None
+        self.asked_ns = self.begun_ns = time.monotonic_ns()
+        """When it was asked for; and when it began, which is known when it has ended."""
         try:
-            self._process = subprocess.Popen(
+            self._process = Child(
                 arguments,
-                stdin=subprocess.DEVNULL,
+                LIMITS,
+                rights,
                 stdout=self._messages,
                 stderr=self._messages,
-                pass_fds=kept,
-                process_group=0,
-                preexec_fn=_prepare_child(os.getpid()),  # noqa: PLW1509 - the sampler has one thread
-                env={**os.environ, "NO_COLOR": "1", "CLICOLOR": "0", "RUST_BACKTRACE": "0"},
+                environment=ENVIRONMENT,
+                kept=kept,
             )
         except OSError as error:
             self._close_files()
-            raise PySpyFailed(
-                f"py-spy cannot be started: {error.strerror}", "pip install --force-reinstall py-spy"
-            ) from None
-        self.begun_ns = time.monotonic_ns()
+            raise _not_started(error.strerror) from None
+        finally:
+            if program is not None:
+                os.close(program)
 
     def __enter__(self) -> _Run:
         return self
@@ -174,19 +222,29 @@ class _Run:
     def poll(self) -> int | None:
         """The exit status, `None` while it runs."""
         if self.status is None:
-            self.status = self._process.poll()
+            self._ended(self._process.poll())
         return self.status
 
     def wait(self, timeout_s: float) -> int | None:
         """The exit status, `None` if it still runs after so long."""
-        with suppress(subprocess.TimeoutExpired):
-            self.status = self._process.wait(timeout_s)
+        if self.status is None:
+            self._ended(self._process.wait(timeout_s))
         return self.status
+
+    def _ended(self, status: int | None) -> None:
+        if status is None:
+            return
+        self.status = status
+        # Its times count from its own beginning.
+        self.begun_ns = self._process.begun_ns() or self.begun_ns
+
+    def failure(self) -> str | None:
+        """Why it was not begun, once it has ended."""
+        return self._process.failure() if self.status == confined.FAILED_STATUS else None
 
     def interrupt(self) -> None:
         """Ask it to write what it has: py-spy does that at Ctrl-C."""
-        if self.poll() is None:
-            self._process.send_signal(signal.SIGINT)
+        self._process.send(signal.SIGINT)
 
     def messages(self) -> str:
         """What it printed."""
@@ -202,9 +260,7 @@ class _Run:
 
     def close(self) -> None:
         """End it if it still runs."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        self._process.close()
         self._close_files()
 
     def _close_files(self) -> None:
@@ -214,18 +270,20 @@ class _Run:
                     os.close(descriptor)
 
 
-def _prepare_child(parent: int) -> Callable[[], None]:
-    """What the child does before it becomes py-spy: it ends with us, and has a bound on what it writes."""
+def _not_started(why: str | None) -> PySpyFailed:
+    return PySpyFailed(f"py-spy cannot be started: {why}", "pip install --force-reinstall py-spy")
 
-    def prepare() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_OUTPUT_BYTES, MAX_OUTPUT_BYTES))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
-    return prepare
+def _in_reach(program: str, rights: Rights | None) -> int | None:
+    """A descriptor by which a user can run a program that lies where only we have a way to; else `None`."""
+    if rights is None or rights.user == 0:
+        return None
+    try:
+        os.close(open_plain(program, reader=Reader(rights.user, rights.group)))
+    except OSError:
+        with suppress(OSError):
+            return open_plain(program)
+    return None
 
 
 # --- takes --------------------------------------------------------------------------------------------
@@ -246,9 +304,11 @@ class PySpy:
             "--rate", str(max(1, round(rate_hz))), "--duration", str(TAKE_S),
             "--idle", "--threads", "--full-filenames", *(() if blocking else ("--nonblocking",)),
         ]  # fmt: skip
+        self._rights = rights_to_look(pid)
         self._runs: list[_Run] = []
         self._decoding: Iterator[Take | None] | None = None
         self._lead_ns = LEAD_NS
+        self._begin_lag_ns = 0
         self._failures = 0
         self._stopping = False
         self._next_ns = 0
@@ -264,7 +324,7 @@ class PySpy:
     @property
     def begun_ns(self) -> int | None:
         """When the oldest take that is still to come was begun."""
-        return self._runs[0].begun_ns if self._runs else None
+        return self._runs[0].asked_ns if self._runs else None
 
     def step(self, now_ns: int, budget_ns: int = 2_000_000) -> list[Take]:
         """Go on for about `budget_ns`; the takes that became complete."""
@@ -293,12 +353,12 @@ class PySpy:
 
     def _begin(self, now_ns: int) -> None:
         try:
-            run = _Run(self._command, output=True)
+            run = _Run(self._command, self._rights, output=True)
         except PySpyFailed as failure:
             self._failed(failure.what, now_ns)
             return
         self._runs.append(run)
-        self._next_ns = run.begun_ns + TAKE_S * 1_000_000_000 - self._lead_ns
+        self._next_ns = run.asked_ns + TAKE_S * 1_000_000_000 - self._lead_ns
 
     def _collect(self, now_ns: int) -> None:
         """Take what the oldest process wrote, if it has ended."""
@@ -307,7 +367,7 @@ class PySpy:
         run = self._runs[0]
         status = run.poll()
         if status is None:
-            if now_ns - run.begun_ns > (TAKE_S + LATEST_S) * 1e9:
+            if now_ns - run.asked_ns > (TAKE_S + LATEST_S) * 1e9:
                 self._runs.pop(0)
                 run.close()
                 self._failed(
@@ -316,10 +376,17 @@ class PySpy:
             return
         self._runs.pop(0)
         try:
+            failure = run.failure()
+            if failure is not None:
+                self._failed(_not_started(failure).what, now_ns)
+                return
+            if status and self._stopping and status == -signal.SIGINT:
+                return  # it was stopped before it had begun to look
             if status:
                 how = f"signal {-status}" if status < 0 else f"status {status}"
                 self._failed(f"py-spy failed ({how}): {reason_in(run.messages())}", now_ns)
                 return
+            self._begin_lag_ns = run.begun_ns - run.asked_ns
             self._decoding = decoded(run.output(), run.begun_ns, now_ns, errors_in(run.messages()))
         except UnknownOutput as error:
             self._failed(f"{UNKNOWN}: {error}", now_ns)
@@ -337,7 +404,8 @@ class PySpy:
                     self._failures, self.problem = 0, None
                     started = min((t.times_ns[0] for t in take.threads if t.times_ns), default=take.begin_ns)
                     # Half a period of sampling is in it as well; that does no harm.
-                    self._lead_ns = max(LEAD_NS, min(MAX_LEAD_NS, 2 * (started - take.begin_ns)))
+                    lag_ns = started - take.begin_ns + self._begin_lag_ns
+                    self._lead_ns = max(LEAD_NS, min(MAX_LEAD_NS, 2 * lag_ns))
                     return [take]
                 if not self._stopping and time.monotonic_ns() >= deadline:
                     return []

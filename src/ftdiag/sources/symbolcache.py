@@ -5,8 +5,11 @@ library with 145,000 of them takes the sampler 268 ms, out of the cache 42 ms. A
 and takes 8 ms, which is not worth a file.
 
 A file is known by its build id, if it has one, and by what stat says of it, so that what was rebuilt or only
-looks alike is read anew. Whatever else lies in the directory is hostile: files of others, links, and what is
-damaged are left alone. Nothing here fails: without a directory that can be written there is no cache.
+looks alike is read anew. The directory has to be ours alone, and so has every one on the way to it
+(`opening.open_own_directory`); it is held open, and files in it are reached by name from there, never through
+a link. Whatever else lies in it is hostile or somebody's: files of others, links, what is damaged and what is
+not called as we call ours are neither read nor removed. Nothing here fails: without such a directory there is
+no cache.
 """
 
 from __future__ import annotations
@@ -14,15 +17,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pwd
+import re
+import secrets
 import stat
 import sys
-import tempfile
+import time
 import zlib
 from array import array
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from ftdiag.opening import open_own_directory
 from ftdiag.sources.elf import MAX_SEGMENTS
 from ftdiag.sources.symbols import MAX_SYMBOLS, Image, SymbolTable
 
@@ -33,13 +41,25 @@ MAX_BYTES: Final = 256 << 20
 """All files together; those that were not used for longest go first."""
 MAX_HEADER_BYTES: Final = 64 << 10
 MAX_WORD: Final = 1 << 63
+MAX_FILES: Final = 10_000
+"""Files of the directory that are looked at."""
 SUFFIX: Final = ".symbols"
+ABANDONED_S: Final = 3600.0
+"""A file that was begun so long ago and has no name yet is one whose writer was killed."""
+_OURS: Final = re.compile(r"(?P<name>\.[0-9a-f]{16}|[0-9A-Za-z]{1,64}-[0-9a-f]{16})\.symbols", re.ASCII)
 _MAGIC: Final = "ftdiag symbols 1"
 
 
-def default_directory() -> Path | None:
-    """Where the user's caches are; `None` if there is no such place."""
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+def default_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
+    """Where the user's caches are; `None` if there is no such place.
+
+    Under sudo, which may leave the user's HOME and XDG_CACHE_HOME as they are, it is where root's are.
+    """
+    if os.geteuid() == 0 and "SUDO_UID" in environment:
+        with suppress(KeyError):
+            return Path(pwd.getpwuid(0).pw_dir) / ".cache" / "ftdiag" / "symbols"
+        return None
+    home = environment.get("XDG_CACHE_HOME") or os.path.join(environment.get("HOME") or "", ".cache")
     return Path(home) / "ftdiag" / "symbols" if os.path.isabs(home) else None
 
 
@@ -51,77 +71,102 @@ class SymbolCache:
 
     def get(self, build_id: str | None, stream: BinaryIO) -> Image | None:
         """The image of an open file; `None` if it is not known."""
-        path = self._path(build_id, stream)
-        data = None if path is None else _read_own(path)
-        image = None if data is None else unpacked(data)
-        if image is not None and path is not None:
-            with suppress(OSError):
-                os.utime(path)
-        return image
+        name = _name(build_id, stream)
+        with suppress(OSError), self._opened(make=False) as directory:
+            data = None if name is None else _read_own(directory, name)
+            return None if data is None else unpacked(data)
+        return None
 
     def put(self, build_id: str | None, stream: BinaryIO, image: Image) -> None:
         """Keep the image of an open file, if that is worth it."""
-        path = self._path(build_id, stream)
-        if path is None or len(image.symbols) < LEAST_SYMBOLS:
+        name = _name(build_id, stream)
+        if name is None or len(image.symbols) < LEAST_SYMBOLS:
             return
         data = packed(image)
         if len(data) > MAX_FILE_BYTES:
             return
-        with suppress(OSError):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_room(path.parent, MAX_BYTES - len(data))
-            descriptor, name = tempfile.mkstemp(dir=path.parent)
+        with suppress(OSError), self._opened(make=True) as directory:
+            _make_room(directory, MAX_BYTES - len(data))
+            begun = f".{secrets.token_hex(8)}{SUFFIX}"
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(begun, flags, 0o600, dir_fd=directory)
             try:
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(data)
-                os.replace(name, path)
+                os.replace(begun, name, src_dir_fd=directory, dst_dir_fd=directory)
             except OSError:
-                os.unlink(name)
+                os.unlink(begun, dir_fd=directory)
                 raise
 
-    def _path(self, build_id: str | None, stream: BinaryIO) -> Path | None:
-        build_id = build_id or "none"
-        if self._directory is None or not build_id.isalnum():
-            return None
+    @contextmanager
+    def _opened(self, *, make: bool) -> Iterator[int]:
+        """The directory. Raises OSError where there is none that is ours alone."""
+        if self._directory is None:
+            raise FileNotFoundError
+        directory = open_own_directory(self._directory, make=make)
         try:
-            at = os.fstat(stream.fileno())
-        except (OSError, ValueError):
-            return None
-        identity = f"{at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}"
-        known = hashlib.sha256(identity.encode()).hexdigest()[:16]
-        return self._directory / f"{build_id[:64]}-{known}{SUFFIX}"
+            yield directory
+        finally:
+            os.close(directory)
 
 
-def _read_own(path: Path) -> bytes | None:
-    """The bytes of a file that this user wrote and nobody else can."""
+def _name(build_id: str | None, stream: BinaryIO) -> str | None:
+    """What the image of an open file is called."""
+    build_id = build_id or "none"
+    if not (build_id.isascii() and build_id.isalnum()):
+        return None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
+        at = os.fstat(stream.fileno())
+    except (OSError, ValueError):
         return None
-    at = os.fstat(descriptor)
-    ours = stat.S_ISREG(at.st_mode) and at.st_uid == os.geteuid() and not at.st_mode & 0o022
-    if not ours or at.st_size > MAX_FILE_BYTES:
-        os.close(descriptor)
+    identity = f"{at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}"
+    known = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    return f"{build_id[:64]}-{known}{SUFFIX}"
+
+
+def _is_own(at: os.stat_result) -> bool:
+    """Whether it is a file that this user wrote and nobody else can."""
+    return stat.S_ISREG(at.st_mode) and at.st_uid == os.geteuid() and not at.st_mode & 0o022
+
+
+def _read_own(directory: int, name: str) -> bytes | None:
+    """The bytes of a file of ours, which is then one that was just used. Raises OSError."""
+    if not _is_own(os.stat(name, dir_fd=directory, follow_symlinks=False)):
         return None
-    with os.fdopen(descriptor, "rb") as file:
-        try:
-            return file.read(MAX_FILE_BYTES)
-        except OSError:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(name, flags, dir_fd=directory), "rb") as file:
+        at = os.fstat(file.fileno())
+        if not _is_own(at) or at.st_size > MAX_FILE_BYTES:
             return None
+        os.utime(file.fileno())
+        return file.read(MAX_FILE_BYTES)
 
 
-def _make_room(directory: Path, allowed: int) -> None:
-    """Remove what was not used for longest until the rest is small enough."""
-    kept = [
-        (entry.stat().st_mtime_ns, entry.stat().st_size, entry.path)
-        for entry in os.scandir(directory)
-        if entry.is_file(follow_symlinks=False)
-    ]
+def _make_room(directory: int, allowed: int) -> None:
+    """Remove what was not used for longest, of ours, until the rest is small enough. Raises OSError."""
+    kept: list[tuple[int, int, str]] = []
+    # The descriptor of the listing: that of the directory cannot be read from.
+    listing = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        with os.scandir(listing) as entries:
+            for _, entry in zip(range(MAX_FILES), entries, strict=False):
+                ours = _OURS.fullmatch(entry.name)
+                if ours is None:
+                    continue
+                at = os.stat(entry.name, dir_fd=directory, follow_symlinks=False)
+                if not _is_own(at):
+                    continue
+                if not ours["name"].startswith("."):
+                    kept.append((at.st_mtime_ns, at.st_size, entry.name))
+                elif at.st_mtime < time.time() - ABANDONED_S:
+                    os.unlink(entry.name, dir_fd=directory)
+    finally:
+        os.close(listing)
     total = sum(size for _, size, _ in kept)
-    for _, size, path in sorted(kept):
+    for _, size, name in sorted(kept):
         if total <= allowed:
             break
-        os.unlink(path)
+        os.unlink(name, dir_fd=directory)
         total -= size
 
 

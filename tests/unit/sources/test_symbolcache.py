@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pwd
 import struct
 import zlib
 from array import array
@@ -16,11 +17,20 @@ from hypothesis import strategies as st
 
 from elf_files import elf
 from ftdiag.sources import symbolcache
-from ftdiag.sources.symbolcache import LEAST_SYMBOLS, SymbolCache, default_directory, packed, unpacked
+from ftdiag.sources.symbolcache import (
+    LEAST_SYMBOLS,
+    SUFFIX,
+    SymbolCache,
+    default_directory,
+    packed,
+    unpacked,
+)
 from ftdiag.sources.symbols import CodeMap, Image, SymbolTable, read_image
 from unit.sources.test_symbols import ALPHA, c_library, entry
 from unit.sources.test_symbols import NAMES as ALPHABET
 
+AS_ROOT = os.geteuid() == 0
+SOMEBODY = (54_321, 54_321)
 NAMES = b"\0" + b"".join(b"function_%05d\0" % number for number in range(LEAST_SYMBOLS))
 
 
@@ -183,11 +193,118 @@ def test_a_process_is_read_through_the_cache(directory: Path, monkeypatch: pytes
     assert [second.place(address + offset) for offset in range(0, 4096, 64)] == places
 
 
-def test_the_directory_is_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_directory() == Path("/somewhere/ftdiag/symbols")
-    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    assert default_directory() is None
+def test_the_directory_is_the_users() -> None:
+    assert default_directory({"XDG_CACHE_HOME": "/somewhere"}) == Path("/somewhere/ftdiag/symbols")
+    assert default_directory({"HOME": "/home/me"}) == Path("/home/me/.cache/ftdiag/symbols")
+    assert default_directory({"XDG_CACHE_HOME": "not/absolute"}) is None
+    assert default_directory({}) is None
+
+
+def test_under_sudo_it_is_roots(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN root by way of sudo, which left HOME and XDG_CACHE_HOME as they were
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    left = {"SUDO_UID": "1000", "HOME": "/home/me", "XDG_CACHE_HOME": "/home/me/.cache"}
+    # WHEN the directory is asked for THEN it is below root's own home
+    home = pwd.getpwuid(0).pw_dir
+    assert default_directory(left) == Path(home) / ".cache/ftdiag/symbols"
+
+
+# --- a directory that somebody else has a hand in --------------------------------------------------------
+
+
+def filled(directory: Path, *names: str) -> None:
+    """Files of 4 MiB, of which the disk has nothing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        with open(directory / name, "wb") as file:
+            file.truncate(4 << 20)
+
+
+def test_a_link_where_the_directory_should_be_removes_nothing_elsewhere(
+    library: io.BufferedReader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a cache of somebody else's, whose folder is a link to a folder with a file `passwd` that is too
+    # large to be kept, and one that is called like ours
+    monkeypatch.setattr(symbolcache, "MAX_BYTES", 1 << 20)
+    victim = tmp_path / "etc"
+    filled(victim, "passwd", f"abcd-0123456789abcdef{SUFFIX}")
+    theirs = tmp_path / "home" / ".cache" / "ftdiag"
+    theirs.mkdir(parents=True)
+    (theirs / "symbols").symlink_to(victim)
+    os.chown(theirs / "symbols", *SOMEBODY, follow_symlinks=False) if AS_ROOT else theirs.chmod(0o777)
+
+    # WHEN an image is to be kept there
+    SymbolCache(theirs / "symbols").put("abcd1234", library, an_image())
+
+    # THEN nothing of that folder has changed
+    assert sorted(os.listdir(victim)) == [f"abcd-0123456789abcdef{SUFFIX}", "passwd"]
+
+
+def test_only_files_that_are_called_like_ours_are_removed(
+    library: io.BufferedReader, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a folder of ours with files that are called otherwise, and one of ours; too much in all
+    monkeypatch.setattr(symbolcache, "MAX_BYTES", 1 << 20)
+    others = ["passwd", "x.symbols", "abcd-0123.symbols", "tmpab12cd", "abcd-0123456789abcdef.symbols.gz"]
+    filled(directory, *others, f"abcd-0123456789abcdef{SUFFIX}")
+    directory.chmod(0o700)
+    (directory / f"link-0123456789abcdef{SUFFIX}").symlink_to(directory / "passwd")
+
+    # WHEN an image is kept
+    SymbolCache(directory).put("dcba4321", library, an_image())
+
+    # THEN only ours had to go
+    left = set(os.listdir(directory))
+    assert {*others, f"link-0123456789abcdef{SUFFIX}"} <= left
+    assert f"abcd-0123456789abcdef{SUFFIX}" not in left
+    assert sum(name.startswith("dcba4321-") for name in left) == 1
+
+
+def test_a_file_whose_writer_was_killed_goes_in_time(library: io.BufferedReader, directory: Path) -> None:
+    # GIVEN two files that were begun, one long ago
+    filled(directory, f".0123456789abcdef{SUFFIX}", f".fedcba9876543210{SUFFIX}")
+    directory.chmod(0o700)
+    os.utime(directory / f".0123456789abcdef{SUFFIX}", (1000, 1000))
+    # WHEN an image is kept THEN the old one is gone, and the other, which may still be written, is not
+    SymbolCache(directory).put("abcd1234", library, an_image())
+    assert not (directory / f".0123456789abcdef{SUFFIX}").exists()
+    assert (directory / f".fedcba9876543210{SUFFIX}").exists()
+
+
+@pytest.mark.parametrize("level", ["cache", "cache/symbols"])
+@pytest.mark.parametrize("how", ["writable by all", "writable by a group", "of somebody else"])
+def test_a_directory_that_others_can_write_is_not_used(
+    library: io.BufferedReader, tmp_path: Path, level: str, how: str
+) -> None:
+    # GIVEN a directory on the way, or the last, that somebody else could put something into
+    directory = tmp_path / "cache" / "symbols"
+    cache = SymbolCache(directory)
+    cache.put("abcd1234", library, an_image())
+    assert cache.get("abcd1234", library) is not None
+    if how == "of somebody else":
+        if not AS_ROOT:
+            pytest.skip("only root gives a directory to somebody else; not being ours is tested by mode")
+        os.chown(tmp_path / level, *SOMEBODY)
+    else:
+        (tmp_path / level).chmod(0o777 if how == "writable by all" else 0o770)
+
+    # WHEN an image is asked for, or to be kept
+    # THEN what is there is not read, and nothing comes
+    assert cache.get("abcd1234", library) is None
+    cache.put("dcba4321", library, an_image())
+    assert len(list(directory.iterdir())) == 1
+
+
+def test_a_directory_of_all_in_which_everybody_has_their_own_is_on_the_way(
+    library: io.BufferedReader, tmp_path: Path
+) -> None:
+    # GIVEN a directory like /tmp
+    (tmp_path / "tmp").mkdir()
+    (tmp_path / "tmp").chmod(0o1777)
+    cache = SymbolCache(tmp_path / "tmp" / "mine")
+    # WHEN an image is kept below it THEN it is there
+    cache.put("abcd1234", library, an_image())
+    assert cache.get("abcd1234", library) is not None
 
 
 def test_columns_are_a_table() -> None:
