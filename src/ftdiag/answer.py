@@ -14,9 +14,11 @@ from typing import Final
 from ftdiag import units
 from ftdiag.model import (
     Confidence,
+    CorePart,
     Finding,
     Frame,
     LockMetrics,
+    Metrics,
     Severity,
     Snapshot,
     Stack,
@@ -38,6 +40,34 @@ CONFIDENCE_WORDS: Final[Mapping[Confidence, str]] = {
     Confidence.INFERRED: "inferred",
     Confidence.UNKNOWN: "not certain",
 }
+PART_NAMES: Final[Mapping[CorePart, str]] = {
+    CorePart.USEFUL: "useful",
+    CorePart.ON_CPU: "on a core, not told apart",
+    CorePart.UNSEEN_THREADS: "threads gone unseen",
+    CorePart.ATOMIC: "contended atomics",
+    CorePart.SPIN: "spinning",
+    CorePart.LOCK: "locks",
+    CorePart.OBJECT_LOCK: "object locks",
+    CorePart.RUNTIME_LOCK: "runtime locks",
+    CorePart.NATIVE_LOCK: "locks of C libraries",
+    CorePart.STOPPED: "stopped",
+    CorePart.GIL: "GIL",
+    CorePart.CPU_QUOTA: "kept off by the CPU quota",
+    CorePart.OTHER_PROGRAMS: "wanted, had by other programs",
+    CorePart.FTDIAG: "wanted, had by ftdiag",
+    CorePart.OWN_THREADS: "changes between too many threads",
+    CorePart.RUNNABLE: "wanted, had by others",
+    CorePart.IO: "I/O",
+    CorePart.UNKNOWN: "unknown",
+    CorePart.NO_DEMAND: "no demand",
+}
+"""What each part of the account of cores is called."""
+SAID_CORES: Final = 0.005
+"""Parts of the account below this are left out of sentences."""
+UNCLEAR_SHARE: Final = 0.05
+"""Where more of the time on a core than this could not be told apart, useful cores are given as a range."""
+CONTEXT_CORES: Final = 0.05
+"""Cores that others took are named beside the answer from here on."""
 _LOCK_STATES: Final = (
     ThreadState.LOCK,
     ThreadState.OBJECT_LOCK,
@@ -87,6 +117,7 @@ def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
     scope = f"{metrics.on_cpu_cores:.1f} cores on CPU"
     if metrics.capacity_cores is not None:
         scope = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
+    scope += context_words(metrics)
     halted = _halted_now(snapshot, shown)
     if halted is not None:
         return Answer(scope, halted)
@@ -107,6 +138,54 @@ def costliest(snapshot: Snapshot) -> Finding | None:
 
 
 # --- words that reports share --------------------------------------------------------------------------
+
+
+def useful_words(metrics: Metrics) -> str | None:
+    """The useful cores: "1.67", or "0.90 to 1.35" where time on a core was not told apart."""
+    if metrics.useful_cores is None:
+        return None
+    if _is_clear(metrics) or metrics.useful_most_cores is None:
+        return units.cores(metrics.useful_cores)
+    return f"{units.cores(metrics.useful_cores)} to {units.cores(metrics.useful_most_cores)}"
+
+
+def efficiency_words(metrics: Metrics) -> str | None:
+    """The efficiency: "98 %", or "45 to 68 %"."""
+    if metrics.efficiency_ratio is None:
+        return None
+    if _is_clear(metrics) or metrics.efficiency_most_ratio is None:
+        return units.percent(metrics.efficiency_ratio)
+    least = units.percent(metrics.efficiency_ratio).removesuffix(" %")
+    return f"{least} to {units.percent(metrics.efficiency_most_ratio)}"
+
+
+def _is_clear(metrics: Metrics) -> bool:
+    """Whether so little of the time on a core was not told apart that one figure says it."""
+    unclear = (metrics.useful_most_cores or 0.0) - (metrics.useful_cores or 0.0)
+    return unclear <= UNCLEAR_SHARE * metrics.on_cpu_cores
+
+
+def account_words(metrics: Metrics) -> str:
+    """Where the cores of the capacity went, in the order of `CorePart`; "" where that is not known.
+
+    For example "useful 1.67, contended atomics 0.20, no demand 0.13".
+    """
+    return ", ".join(
+        f"{part_name(part, metrics)} {units.cores(cores)}"
+        for part, cores in metrics.account.items()
+        if cores >= SAID_CORES
+    )
+
+
+def part_name(part: CorePart, metrics: Metrics) -> str:
+    """What a part of the account is called: where nothing is told apart, time on a core is just that."""
+    return "on a core" if part is CorePart.ON_CPU and not metrics.on_cpu_is_split else PART_NAMES[part]
+
+
+def context_words(metrics: Metrics) -> str:
+    """What the rest of the machine takes of the cores that the program wants, to stand beside the answer."""
+    taken = metrics.account.get(CorePart.OTHER_PROGRAMS, 0.0)
+    return f", {units.cores(taken)} wanted and taken by other programs" if taken >= CONTEXT_CORES else ""
 
 
 def share_words(part: float, whole: float) -> str:

@@ -742,12 +742,79 @@ class MemoryMetrics:
         return self.growth_bytes * 60e9 / self.growth_ns
 
 
+class CorePart(enum.Enum):
+    """What a core of the capacity was there for. The parts of a range add up to the capacity.
+
+    The values are the names used in reports and JSON; those of states are their labels.
+    """
+
+    USEFUL = "useful"
+    """Work, allocation and collection of the program's threads: a run with one thread pays for them, too."""
+    ON_CPU = "on_cpu"
+    """On a core, and not known what for: no native sample, or none that could be classified."""
+    UNSEEN_THREADS = "unseen_threads"
+    """On a core: threads that began and ended between two looks."""
+    ATOMIC = "atomic"
+    SPIN = "spin"
+    LOCK = "lock"
+    OBJECT_LOCK = "object_lock"
+    RUNTIME_LOCK = "runtime_lock"
+    NATIVE_LOCK = "native_lock"
+    STOPPED = "stopped"
+    GIL = "gil"
+    CPU_QUOTA = "runnable_quota"
+    """A thread wanted a core, and the cgroup's quota kept it off."""
+    OTHER_PROGRAMS = "runnable_other_programs"
+    """A thread wanted a core, and another program had it."""
+    FTDIAG = "runnable_ftdiag"
+    """A thread wanted a core, and the sampler had it."""
+    OWN_THREADS = "runnable_too_many_threads"
+    """A thread wanted a core while there were more such threads than cores: changing between them."""
+    RUNNABLE = "runnable"
+    """A thread wanted a core, and it is not known who had it."""
+    IO = "io"
+    UNKNOWN = "unknown"
+    """A thread waited there, and it is not known for what."""
+    NO_DEMAND = "no_demand"
+    """Nobody wanted it: threads were idle or asleep, or there were not enough of them."""
+
+    @property
+    def label(self) -> str:
+        """The name used in reports and JSON."""
+        return self.value
+
+
+ON_CPU_PARTS: Final = (
+    CorePart.USEFUL,
+    CorePart.ATOMIC,
+    CorePart.SPIN,
+    CorePart.ON_CPU,
+    CorePart.UNSEEN_THREADS,
+)
+"""The parts in which a core was in use; together they are `Metrics.on_cpu_cores`."""
+RUNNABLE_PARTS: Final = (
+    CorePart.CPU_QUOTA,
+    CorePart.OTHER_PROGRAMS,
+    CorePart.FTDIAG,
+    CorePart.OWN_THREADS,
+    CorePart.RUNNABLE,
+)
+"""The parts in which a thread wanted a core that somebody else had."""
+USEFUL_STATES: Final = (ThreadState.WORK, ThreadState.ALLOC, ThreadState.GC)
+"""The states that are useful."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """The whole program over a range. `None` means not measured; `Quality.not_measured` says why.
 
+    `account` says where the cores of the capacity went: no part is negative, and together they are
+    `capacity_cores`; it is empty where that is not known. All other figures in cores are parts of it.
+    `useful_cores` is what is known to be useful; where time on a core could not be told apart, the truth lies
+    between it and `useful_most_cores`, and that of the efficiency between `efficiency_ratio` and
+    `efficiency_most_ratio`. `useful_parts_cores` splits it by state.
     `on_cpu_cores` is all CPU time of the process per second (of the threads that were seen where its clock
-    was not read), an upper bound of `useful_cores`. Of an imported
+    was not read). Of an imported
     recording it, `run_queue_cores` and `threads_with_work` are 0 and mean nothing: ask `Snapshot.imported`.
     `lost_cores` maps a state to the cores it cost. `concurrency[k]` is the share of ticks with exactly k
     threads on a core or wanting one.
@@ -776,6 +843,10 @@ class Metrics:
     """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
     unseen_threads_cores: float | None = None
     """Cores of `on_cpu_cores` that threads used which ended before, or began and ended between, two looks."""
+    account: Mapping[CorePart, float] = field(default_factory=dict)
+    useful_most_cores: float | None = None
+    efficiency_most_ratio: float | None = None
+    useful_parts_cores: Mapping[ThreadState, float] = field(default_factory=dict)
 
     @property
     def on_cpu_is_split(self) -> bool:

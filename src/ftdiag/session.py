@@ -21,6 +21,7 @@ import numpy as np
 from ftdiag.analysis import (
     accounting,
     allocations,
+    cores,
     efficiency,
     halts,
     hotspots,
@@ -230,7 +231,7 @@ class Session:
         return scaling.curve(
             self._lengths(first, last),
             np.concatenate([course.states_ns for course in courses]),
-            np.concatenate([course.cpu_ns for course in courses]),
+            np.concatenate([np.maximum(course.cpu_ns, course.process_cpu_ns) for course in courses]),
         )
 
     def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes | None:
@@ -459,6 +460,14 @@ class Session:
         threads = _merged_threads(digests)
         details = oncpu.merge_on_cpu([digest.on_cpu for digest in digests])
         time = self._merged_time(digests)
+        process = [reading for digest in digests for reading in digest.process]
+        use = cores.use_of(
+            process,
+            duration_ns=duration,
+            seen_ns=int(threads.totals[:, 1].sum()),
+            last_seen_ns=int(digests[-1].course.cpu_ns[-1]) if digests else 0,
+            sampler_ns=sum(cost.cpu_ns for digest in digests for cost in digest.costs),
+        )
         metrics, missing = efficiency.metrics_of(
             recording.target,
             duration_ns=duration,
@@ -468,17 +477,11 @@ class Session:
             states_ns=threads.states_ns,
             voluntary_switches=threads.totals[:, 3],
             shares=efficiency.merge_shares([digest.shares for digest in digests]),
+            use=use,
             native_missing=efficiency.why_no_native(recording.settings),
         )
         if recording.settings.imported is not None:
             metrics, missing = efficiency.samples_only(metrics, recording.settings.imported)
-        process = [reading for digest in digests for reading in digest.process]
-        sampler_ns = sum(cost.cpu_ns for digest in digests for cost in digest.costs)
-        last_ns = int(digests[-1].course.cpu_ns[-1]) if process and process[-1].cpu_ns is None else 0
-        metrics = _with_machine(metrics, process, int(threads.totals[:, 1].sum()), last_ns, sampler_ns)
-        if _too_much_unseen(metrics):
-            metrics = replace(metrics, useful_cores=None, efficiency_ratio=None)
-            missing.update(dict.fromkeys(("useful_cores", "speedup_now", "efficiency"), _UNSEEN))
         start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
         listed, left_out = self._thread_metrics(last, threads, time)
         gaps = _merged_gaps(
@@ -679,18 +682,13 @@ class Session:
         }
 
 
-UNSEEN_SHARE: Final = 0.1
-"""With more than this share of the CPU time used by threads that were not seen, efficiency is not known."""
-_UNSEEN: Final = (
-    "threads that ended before they could be looked at used more than a tenth of the CPU time: what of it was"
-    " work is not known"
-)
 _OF_TIME: Final = ("useful_cores", "speedup_now", "efficiency", "lost_cores", "torn_ratio", "unknown_ratio")
 _OF_EFFICIENCY: Final = (
     "useful_cores",
     "ideal_speedup",
     "efficiency_ratio",
     "lost_cores",
+    "account",
     "load_balance_ratio",
     "serial_share_ratio",
 )
@@ -720,7 +718,11 @@ def _without_efficiency(metrics: Metrics) -> Metrics:
         useful_cores=None,
         ideal_speedup=None,
         efficiency_ratio=None,
+        useful_most_cores=None,
+        efficiency_most_ratio=None,
+        useful_parts_cores={},
         lost_cores={},
+        account={},
         load_balance_ratio=None,
         serial_share_ratio=None,
     )
@@ -734,49 +736,6 @@ def _only_of_allocations(diagnosis: Diagnosis, why: str) -> Diagnosis:
         tuple(finding for finding in diagnosis.findings if finding.rule_id in _LOOKS_AT_ALLOCATIONS),
         (*diagnosis.not_applicable, *((rule, f"{why} all the time") for rule in silenced)),
     )
-
-
-def _with_machine(
-    metrics: Metrics, process: list[ProcessCounters], cpu_ns: int, last_ns: int, sampler_ns: int
-) -> Metrics:
-    """The metrics of the whole process, threads that were not seen among it, with what the rest of the
-    machine and the CPU quota took; `None` where not read.
-
-    `cpu_ns` is the CPU time of the threads that were seen, `last_ns` the part of it in a last window that has
-    no reading, `sampler_ns` what looking at them took.
-    """
-    whole = [reading.cpu_ns for reading in process if reading.cpu_ns is not None]
-    # The window in which a program ends has no reading: there, what was seen counts.
-    but_last = bool(process) and process[-1].cpu_ns is None
-    own_ns = max(cpu_ns, sum(whole) + last_ns) if whole and len(whole) == len(process) - but_last else None
-    # What others used is only known of windows with a reading.
-    compared = process[:-1] if but_last and own_ns is not None else process
-    uncompared_ns = last_ns if len(compared) < len(process) else 0
-    busy = [reading.machine_busy_ns for reading in compared if reading.machine_busy_ns is not None]
-    throttled = [reading.throttled_ns for reading in process if reading.throttled_ns is not None]
-    if metrics.duration_ns <= 0:
-        return metrics
-    on_cpu_ns = cpu_ns if own_ns is None else own_ns
-    on_cpu_cores = on_cpu_ns / metrics.duration_ns
-    return replace(
-        metrics,
-        on_cpu_cores=on_cpu_cores,
-        lost_cores=efficiency.within_capacity(metrics.lost_cores, metrics.capacity_cores, on_cpu_cores),
-        # Where some windows lack the reading the sum would be too small: then it is not known.
-        other_programs_cores=(
-            max(0.0, sum(busy) - (on_cpu_ns - uncompared_ns) - sampler_ns) / metrics.duration_ns
-            if len(busy) == len(compared) and busy
-            else None
-        ),
-        throttled_cores=sum(throttled) / metrics.duration_ns if throttled else None,
-        unseen_threads_cores=None if own_ns is None else (own_ns - cpu_ns) / metrics.duration_ns,
-    )
-
-
-def _too_much_unseen(metrics: Metrics) -> bool:
-    """Whether threads nobody could look at used so much that what was useful is not known."""
-    unseen = metrics.unseen_threads_cores or 0.0
-    return metrics.useful_cores is not None and unseen > UNSEEN_SHARE * metrics.on_cpu_cores
 
 
 def _merged_threads(digests: list[_Digest]) -> _Threads:

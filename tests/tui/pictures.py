@@ -10,6 +10,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ftdiag.analysis.cores import Use, account_of, on_cpu_states
 from ftdiag.analysis.locks import deadlocks
 from ftdiag.model import (
     AllocatorLine,
@@ -154,6 +155,13 @@ def snapshot(
             serial_share_ratio=None,
             concurrency=(),
             work_per_wakeup_ns=None,
+            account=account_of(
+                2.0,
+                Use(),
+                running={state: time / duration_ns for state, time in on_cpu_states(totals).items()},
+                waiting={ThreadState.IO: totals.get(ThreadState.IO, 0.0) / duration_ns},
+                wanted_cores=on_cpu,
+            ),
         ),
         threads=tuple(threads),
         hot=tuple(hot if hot is not None else [line for one in threads for line in one.hot]),

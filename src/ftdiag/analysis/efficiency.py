@@ -1,31 +1,43 @@
 """How much of the machine the program used, and which causes kept cores from it.
 
-In: accounts and tick-level runs of a range, the target's capacity. Out: `TickShares` (what each range of
-windows adds) and the model's `Metrics`.
+In: accounts and tick-level runs of a range, the target's capacity, readings of the process. Out:
+`TickShares` (what each range of windows adds) and the model's `Metrics`. This is the only place where useful
+cores, efficiency and lost cores are made: all of them are parts of the account of cores (`analysis.cores`).
 
 Without native samples a tick cannot tell useful work from spinning or waiting for a core. Then
 `concurrency` counts threads that were *on a core or wanted one* at a tick, `load_balance_ratio` and
-`work_per_wakeup_ns` use CPU time, and `useful_cores` and `efficiency_ratio` are not measured.
+`work_per_wakeup_ns` use CPU time, and `useful_cores` and `efficiency_ratio` are not measured. Useful are
+work, allocation and collection: a run with one thread pays for them, too. With native samples, time on a core
+that they could not tell apart leaves a bound: the truth is between `useful_cores` and `useful_most_cores`.
 
 Lost cores: a waiting thread costs a core only while there is one that the program could have used. At a
 tick with r threads running, at most max(0, P - r) of the waiting ones are lost cores; where more wait,
 the loss is shared among the waiting states in proportion, which keeps the sum order-free. Spinning and
-contended atomics waste the cores they run on, so they count in full. The sum of all lost cores and the
-cores that worked never exceeds P. `idle`, `sleep`, `io` and `halted` are no loss; they show in `states_ns`.
+contended atomics waste the cores they run on, so they count in full. Threads in I/O, and those that wait
+for what is not known, share what these waits leave in the same way. The sum of all that and the cores in use
+never exceeds P. `idle`, `sleep`, `io` and `halted` are no loss; they show in `states_ns`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
 from ftdiag.analysis.accounting import NATIVE_STATES, ON_CPU_STATES, Accounts
+from ftdiag.analysis.cores import (
+    LATER_STATES,
+    Use,
+    account_of,
+    capacity_beside,
+    lost_of,
+    on_cpu_states,
+)
 from ftdiag.analysis.grouping import Bools, Floats, Ints, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
-from ftdiag.model import Metrics, RecordingSettings, Target, ThreadState
+from ftdiag.model import USEFUL_STATES, CorePart, Metrics, RecordingSettings, Target, ThreadState
 
 WORK_SHARE: Final = 0.05
 """A thread had work if it ran, wanted to run or waited for a lock for this share of its life or more.
@@ -46,6 +58,8 @@ WASTED_STATES: Final = (ThreadState.ATOMIC, ThreadState.SPIN)
 """On-CPU states that occupy a core without work."""
 APART_STATES: Final = (ThreadState.IO, ThreadState.SLEEP, ThreadState.IDLE, ThreadState.HALTED)
 """Waits that are the program's own business, or that of who halted it: shown, not lost."""
+LOCKED_OR_WASTED: Final = (*WASTED_STATES, ThreadState.RUNNABLE, *LOCK_STATES)
+"""The states whose cores are lost."""
 
 
 NOT_RECORDED: Final = "needs native samples of the threads on a core (not recorded)"
@@ -89,11 +103,12 @@ def samples_only(metrics: Metrics, kind: str) -> tuple[Metrics, dict[str, str]]:
     """The metrics of an imported recording, and why there is hardly any."""
     names = (
         "capacity_cores on_cpu_cores run_queue_cores useful_cores speedup_now ideal_speedup efficiency"
-        " lost_cores load_balance serial_share concurrency work_per_wakeup_us threads_with_work"
+        " lost_cores account load_balance serial_share concurrency work_per_wakeup_us threads_with_work"
     ).split()
     measured = replace(
         metrics,
         lost_cores={},
+        account={},
         load_balance_ratio=None,
         serial_share_ratio=None,
         concurrency=(),
@@ -142,38 +157,30 @@ def _lost_ns(runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity: floa
     cpu = summed(cell_window, accounts.cells.cpu_ns, windows)
     queue = summed(cell_window, accounts.cells.run_queue_ns, windows)
     by_window[:, ThreadState.RUNNABLE] = queue
-    wasted = by_window[:, [int(state) for state in WASTED_STATES]]
 
     running_share = np.divide(cpu, cpu + queue, out=np.ones(windows), where=cpu + queue > 0)[runs.tick_window]
     wanting = runs.present(is_in(runs.state, (*ON_CPU_STATES, ThreadState.RUNNABLE)))
     waiting = {state: runs.present(runs.state == state).astype(np.float64) for state in LOCK_STATES}
     waiting[ThreadState.RUNNABLE] = wanting * (1.0 - running_share)
-    all_waiting = np.sum(list(waiting.values()), axis=0)
+    later = {state: runs.present(runs.state == state).astype(np.float64) for state in LATER_STATES}
     free = np.maximum(capacity - wanting * running_share, 0.0)
-    part = np.minimum(1.0, np.divide(free, all_waiting, out=np.zeros(len(free)), where=all_waiting > 0))
-
     lost = np.zeros((windows, STATES), dtype=np.float64)
     spare = np.maximum(capacity * length_ns - cpu, 0.0)
-    for state, threads in waiting.items():
-        seen = summed(runs.tick_window, threads, windows)
-        counted = summed(runs.tick_window, threads * part, windows)
-        lost[:, state] = by_window[:, state] * np.divide(counted, seen, out=np.ones(windows), where=seen > 0)
-    total = lost.sum(axis=1)
-    lost *= np.minimum(1.0, np.divide(spare, total, out=np.ones(windows), where=total > 0))[:, None]
-    lost[:, [int(state) for state in WASTED_STATES]] = wasted
+    for waits in (waiting, later):
+        all_waiting = np.sum(list(waits.values()), axis=0)
+        part = np.minimum(1.0, np.divide(free, all_waiting, out=np.zeros(len(free)), where=all_waiting > 0))
+        free = free - all_waiting * part
+        these = np.zeros((windows, STATES), dtype=np.float64)
+        for state, threads in waits.items():
+            seen = summed(runs.tick_window, threads, windows)
+            counted = summed(runs.tick_window, threads * part, windows)
+            share = np.divide(counted, seen, out=np.ones(windows), where=seen > 0)
+            these[:, state] = by_window[:, state] * share
+        total = these.sum(axis=1)
+        these *= np.minimum(1.0, np.divide(spare, total, out=np.ones(windows), where=total > 0))[:, None]
+        spare = np.maximum(spare - these.sum(axis=1), 0.0)
+        lost += these
     return np.asarray(lost.sum(axis=0), dtype=np.float64)
-
-
-def within_capacity(
-    lost: Mapping[ThreadState, float], capacity: float | None, on_cpu_cores: float
-) -> dict[ThreadState, float]:
-    """Lost cores when `on_cpu_cores` were in use, threads among them that were not seen: together they are
-    not more than the capacity. What runs in vain (`WASTED_STATES`) is part of the cores in use."""
-    waiting = sum(cores for state, cores in lost.items() if state not in WASTED_STATES)
-    if capacity is None or waiting <= 0 or capacity - on_cpu_cores >= waiting * (1 - 1e-9):
-        return dict(lost)
-    part = max(0.0, capacity - on_cpu_cores) / waiting
-    return {state: cores if state in WASTED_STATES else cores * part for state, cores in lost.items()}
 
 
 def merge_shares(parts: list[TickShares]) -> TickShares:
@@ -211,37 +218,74 @@ def metrics_of(
     states_ns: Ints,
     voluntary_switches: Ints,
     shares: TickShares,
+    use: Use | None = None,
     native_missing: str = NOT_RECORDED,
 ) -> tuple[Metrics, dict[str, str]]:
     """The program's metrics from per-thread columns, and why those that are None are not measured.
 
+    `use` has the cores in use as the process's own clock says; without it those of the threads count.
     `native_missing` says why there are no native samples, if there are none.
     """
     missing: dict[str, str] = {}
-    capacity = capacity_of(target)
-    if capacity is None:
-        missing["capacity_cores"] = (
-            target.capacity_reason or "the recording does not say how many cores there are"
-        )
-        missing["lost_cores"] = missing["ideal_speedup"] = "needs the capacity in cores"
+    seconds = float(duration_ns) if duration_ns > 0 else math.inf
     workers = had_work(alive_ns, states_ns)
     totals = states_ns.sum(axis=0) if len(states_ns) else np.zeros(STATES, dtype=np.int64)
-    native = any(int(totals[state]) > 0 for state in NATIVE_STATES)
-    useful_ns = states_ns[:, ThreadState.WORK] if native else cpu_ns
+    states = {state: int(totals[state]) for state in ThreadState if int(totals[state]) > 0}
+    native = any(state in states for state in NATIVE_STATES)
+    use = use or Use(on_cpu_cores=float(cpu_ns.sum()) / seconds)
+    capacity = capacity_of(target)
+    reason = target.capacity_reason
+    if capacity is None:
+        missing["capacity_cores"] = reason or "the recording does not say how many cores there are"
+        missing["lost_cores"] = missing["ideal_speedup"] = missing["account"] = "needs the capacity in cores"
+    elif capacity_beside(capacity, use.on_cpu_cores) > capacity:
+        capacity = use.on_cpu_cores
+        reason = f"{reason or 'capacity'}, but more was in use"
 
-    useful_cores = efficiency = None
-    ideal = None if capacity is None else min(capacity, float(workers.sum()))
-    if not native:
-        missing["useful_cores"] = missing["speedup_now"] = missing["efficiency"] = native_missing
-    elif duration_ns > 0:
-        useful_cores = float(useful_ns[workers].sum()) / duration_ns
-        efficiency = useful_cores / ideal if ideal else None
-    if native and efficiency is None:
-        missing["efficiency"] = "needs the capacity in cores and a thread that had work"
+    run_queue_cores = float(run_queue_ns.sum()) / seconds
+    running = {state: spent / seconds for state, spent in on_cpu_states(states).items()}
+    on_cpu_cores = use.on_cpu_cores if capacity is None else min(capacity, use.on_cpu_cores)
+    account: dict[CorePart, float] = {}
+    lost: dict[ThreadState, float] = {}
     if duration_ns <= 0:
-        for name in ("useful_cores", "speedup_now", "efficiency", "lost_cores"):
+        for name in ("useful_cores", "speedup_now", "efficiency", "lost_cores", "account"):
             missing[name] = "the range has no length"
+    elif capacity is not None and shares.lost_ns is not None:
+        waits = (ThreadState.RUNNABLE, *LOCK_STATES, *LATER_STATES)
+        account = account_of(
+            capacity,
+            use,
+            running=running,
+            waiting={state: float(shares.lost_ns[state]) / seconds for state in waits},
+            wanted_cores=use.on_cpu_cores + run_queue_cores,
+        )
+        kept = [state for state in LOCKED_OR_WASTED if state is ThreadState.RUNNABLE or state in states]
+        lost = lost_of(account, kept)
 
+    useful_cores = most = efficiency = efficiency_most = None
+    parts: dict[ThreadState, float] = {state: running[state] for state in USEFUL_STATES if state in running}
+    if duration_ns <= 0:
+        pass
+    elif not native:
+        missing["useful_cores"] = missing["speedup_now"] = missing["efficiency"] = native_missing
+    else:
+        seen = sum(parts.values())
+        useful_cores = account.get(CorePart.USEFUL, seen)
+        parts = {state: cores * useful_cores / seen if seen else 0.0 for state, cores in parts.items()}
+        unclear = running.get(ThreadState.ON_CPU, 0.0) + (use.unseen_cores or 0.0)
+        if account:
+            unclear = account[CorePart.ON_CPU] + account[CorePart.UNSEEN_THREADS]
+        most = useful_cores + unclear
+    ideal = None
+    if capacity is not None:
+        # Many threads that each did a little may have been useful together, none of which counts as working.
+        ideal = min(capacity, max(float(workers.sum()), most or 0.0))
+    if useful_cores is not None and most is not None and ideal:
+        efficiency, efficiency_most = min(1.0, useful_cores / ideal), min(1.0, most / ideal)
+    if native and efficiency is None:
+        missing.setdefault("efficiency", "needs the capacity in cores and a thread that had work")
+
+    useful_ns = states_ns[:, [int(state) for state in USEFUL_STATES]].sum(axis=1) if native else cpu_ns
     balance = None
     if workers.any() and int(useful_ns[workers].max()) > 0:
         balance = float(useful_ns[workers].mean() / useful_ns[workers].max())
@@ -261,31 +305,32 @@ def metrics_of(
         serial = min(1.0, sum(concurrency[:2]))
     else:
         missing["concurrency"] = missing["serial_share"] = "no tick was taken in this range"
-
-    lost: dict[ThreadState, float] = {}
-    if shares.lost_ns is not None and duration_ns > 0:
-        for state in (*WASTED_STATES, ThreadState.RUNNABLE, *LOCK_STATES):
-            if state is ThreadState.RUNNABLE or int(totals[state]) > 0:
-                lost[state] = float(shares.lost_ns[state]) / duration_ns
     return (
         Metrics(
             duration_ns=duration_ns,
             ticks=shares.ticks,
             capacity_cores=capacity,
-            capacity_reason=target.capacity_reason,
+            capacity_reason=reason,
             threads=len(alive_ns),
             threads_with_work=int(workers.sum()),
-            on_cpu_cores=float(cpu_ns.sum()) / duration_ns if duration_ns > 0 else 0.0,
-            run_queue_cores=float(run_queue_ns.sum()) / duration_ns if duration_ns > 0 else 0.0,
+            on_cpu_cores=on_cpu_cores,
+            run_queue_cores=run_queue_cores,
             useful_cores=useful_cores,
             ideal_speedup=ideal,
             efficiency_ratio=efficiency,
             lost_cores=lost,
-            states_ns={state: int(totals[state]) for state in ThreadState if int(totals[state]) > 0},
+            states_ns=states,
             load_balance_ratio=balance,
             serial_share_ratio=serial,
             concurrency=concurrency,
             work_per_wakeup_ns=wakeup,
+            other_programs_cores=use.other_cores,
+            throttled_cores=use.throttled_cores,
+            unseen_threads_cores=use.unseen_cores,
+            account=account,
+            useful_most_cores=most,
+            efficiency_most_ratio=efficiency_most,
+            useful_parts_cores=parts,
         ),
         missing,
     )

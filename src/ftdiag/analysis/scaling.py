@@ -18,7 +18,7 @@ import numpy as np
 from ftdiag.analysis.accounting import NATIVE_STATES, ON_CPU_STATES
 from ftdiag.analysis.efficiency import LOCK_STATES
 from ftdiag.analysis.grouping import Floats, Ints
-from ftdiag.model import ThreadState
+from ftdiag.model import USEFUL_STATES, ThreadState
 
 LEAST_NUMBERS: Final = 4
 """Different numbers of threads that a curve is fitted to: it has three unknowns."""
@@ -35,7 +35,7 @@ MAX_THREADS: Final = 4096
 FARTHEST: Final = 4.0
 """The best number of threads is not told beyond so many times the largest that was seen."""
 _ACTIVE: Final = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE, *LOCK_STATES)]
-_USEFUL: Final = [int(state) for state in (ThreadState.WORK, ThreadState.ALLOC, ThreadState.GC)]
+_USEFUL: Final = [int(state) for state in USEFUL_STATES]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
-from ftdiag.model import Frame, ProcessCounters, Stack, ThreadState
+from ftdiag.model import USEFUL_STATES, Frame, ProcessCounters, Stack, ThreadState
 from ftdiag.recording.reader import Recording
 
 MAX_SLICES: Final = 400
@@ -39,12 +39,14 @@ _RUNNING: Final = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE
 class Course:
     """One digest's share of a timeline: what each of its windows adds.
 
-    `cpu_ns` is exact. `states_ns` has a row per window. `thread`, `window`, `state`, `running` are columns:
+    `cpu_ns` is exact, of the threads that were seen; `process_cpu_ns` is what the process's own clock says,
+    where that was read. `states_ns` has a row per window. `thread`, `window`, `state`, `running` are columns:
     the state in which a thread spent most of a window, and the one in which it spent most of its time on a
     core or wanting one (0: none), which is what a tick that found it there stands for.
     """
 
     cpu_ns: Ints
+    process_cpu_ns: Ints
     states_ns: Floats
     thread: npt.NDArray[np.int32]
     window: npt.NDArray[np.int32]
@@ -101,10 +103,7 @@ class CallNode:
 
 
 def course_of(accounts: Accounts, windows: int, process: Sequence[ProcessCounters]) -> Course:
-    """What the windows of an account add to a timeline; `process` has a reading for each of them, or none.
-
-    Where the process has its own CPU clock, threads that were not seen count with it.
-    """
+    """What the windows of an account add to a timeline; `process` has a reading for each of them, or none."""
     time = accounts.time
     states = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
     groups = group_by(time.thread, time.window, time.state)
@@ -120,10 +119,13 @@ def course_of(accounts: Accounts, windows: int, process: Sequence[ProcessCounter
     cpu = np.zeros(windows, dtype=np.int64)
     if len(cells.key):
         cpu = summed(cells.window, cells.cpu_ns, windows).astype(np.int64)
+    whole = cpu
     if len(process) == windows:
-        cpu = np.maximum(cpu, np.array([reading.cpu_ns or 0 for reading in process], dtype=np.int64))
+        read = [reading.cpu_ns for reading in process]
+        whole = np.array([seen if ns is None else ns for ns, seen in zip(read, cpu.tolist(), strict=True)])
     return Course(
         cpu_ns=cpu,
+        process_cpu_ns=whole.astype(np.int64),
         states_ns=states.reshape(windows, STATES),
         thread=thread[chosen].astype(np.int32),
         window=window[chosen].astype(np.int32),
@@ -202,7 +204,9 @@ def timeline(
     slices = bounded_slices(wanted, len(begin_ns))
     spread = _Spread(begin_ns, end_ns, slices)
     length = spread.over_slices(counted_ns)
-    cpu = spread.over_slices(np.concatenate([course.cpu_ns for course in courses]))
+    seen = spread.over_slices(np.concatenate([course.cpu_ns for course in courses]))
+    whole = spread.over_slices(np.concatenate([course.process_cpu_ns for course in courses]))
+    cpu = np.maximum(seen, whole)
     states_ns = np.concatenate([course.states_ns for course in courses])
     by_slice = np.stack([spread.over_slices(states_ns[:, code]) for code in range(STATES)], axis=1)
 
@@ -213,7 +217,7 @@ def timeline(
         )
 
     split = bool(by_slice[:, [int(state) for state in native]].sum() > 0)
-    useful = [int(state) for state in (ThreadState.WORK, ThreadState.ALLOC, ThreadState.GC)]
+    useful = [int(state) for state in USEFUL_STATES]
     return Timeline(
         t0_ns=t0,
         t1_ns=t1,

@@ -5,56 +5,41 @@ In: the model's `Metrics`. Out: (factor, value) in the order of the definition; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Final
 
-from ftdiag.model import Metrics, ThreadState
+from ftdiag.model import RUNNABLE_PARTS, CorePart, Metrics
+
+_STEPS: Final[tuple[tuple[str, tuple[CorePart, ...]], ...]] = (
+    ("atomic", (CorePart.ATOMIC,)),
+    ("spin", (CorePart.SPIN,)),
+    ("runnable", RUNNABLE_PARTS),
+    ("lock", (CorePart.LOCK, CorePart.NATIVE_LOCK)),
+    ("object_runtime_lock", (CorePart.OBJECT_LOCK, CorePart.RUNTIME_LOCK)),
+    ("stopped", (CorePart.STOPPED,)),
+    ("gil", (CorePart.GIL,)),
+    ("io", (CorePart.IO,)),
+    ("unknown", (CorePart.UNKNOWN,)),
+    ("idle_absent", (CorePart.NO_DEMAND,)),
+)
+_SPLIT: Final = ("atomic", "spin")
+"""Factors that need native samples."""
 
 
 def chain(metrics: Metrics) -> tuple[tuple[str, float | None], ...]:
-    """The multiplicative view: factors whose product is the share of the capacity that was useful.
+    """The account of cores as factors whose product is the share of the capacity that was useful.
 
-    On-CPU time that native samples did not classify counts with the work.
+    Time on a core that could not be told apart counts as useful here: the product is the most that it can be.
     Factors that need native samples are None without them; the product of the others is then the share of
-    the capacity that was on a core. Waits enter as lost cores (capped by the capacity), `io` with what room
-    is left, and `idle_absent` closes to the capacity. Empty without capacity.
+    the capacity that was on a core. Empty without capacity.
     """
-    capacity = metrics.capacity_cores
-    if capacity is None or metrics.duration_ns <= 0:
+    account = metrics.account
+    if not account:
         return ()
-
-    def cores(*states: ThreadState) -> float:
-        return sum(metrics.states_ns.get(state, 0.0) for state in states) / metrics.duration_ns
-
-    native = metrics.useful_cores is not None
+    level = account[CorePart.USEFUL] + account[CorePart.ON_CPU] + account[CorePart.UNSEEN_THREADS]
     steps: list[tuple[str, float | None]] = []
-    level = cores(ThreadState.WORK, ThreadState.ON_CPU)
-    on_cpu: Mapping[str, float] = {
-        "alloc_gc": cores(ThreadState.ALLOC, ThreadState.GC),
-        "atomic": cores(ThreadState.ATOMIC),
-        "spin": cores(ThreadState.SPIN),
-    }
-    for factor, added in on_cpu.items():
-        steps.append((factor, _factor(level, level + added) if native else None))
-        level += added
-    level += metrics.unseen_threads_cores or 0.0
-    off_cpu: Mapping[str, float] = {
-        "runnable": metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0),
-        "lock": metrics.lost_cores.get(ThreadState.LOCK, 0.0)
-        + metrics.lost_cores.get(ThreadState.NATIVE_LOCK, 0.0),
-        "object_runtime_lock": metrics.lost_cores.get(ThreadState.OBJECT_LOCK, 0.0)
-        + metrics.lost_cores.get(ThreadState.RUNTIME_LOCK, 0.0),
-        "stopped": metrics.lost_cores.get(ThreadState.STOPPED, 0.0),
-        "gil": metrics.lost_cores.get(ThreadState.GIL, 0.0),
-    }
-    for factor, added in off_cpu.items():
-        steps.append((factor, _factor(level, level + added)))
-        level += added
-    io = min(cores(ThreadState.IO), max(capacity - level, 0.0))
-    steps.append(("io", _factor(level, level + io)))
-    level += io
-    steps.append(("idle_absent", min(1.0, level / capacity)))
+    for factor, parts in _STEPS:
+        after = level + sum(account[part] for part in parts)
+        unknown = factor in _SPLIT and metrics.useful_cores is None
+        steps.append((factor, None if unknown else level / after if after > 0 else 1.0))
+        level = after
     return tuple(steps)
-
-
-def _factor(before: float, after: float) -> float:
-    return before / after if after > 0 else 1.0

@@ -14,15 +14,19 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ftdiag import units
+from ftdiag.answer import SAID_CORES, efficiency_words, part_name, useful_words
 from ftdiag.model import (
+    RUNNABLE_PARTS,
     Allocations,
     Confidence,
+    CorePart,
     Finding,
     Frame,
     LineAllocations,
     LockHolder,
     LockMetrics,
     LockWaiter,
+    Metrics,
     Pauses,
     SharedObject,
     Snapshot,
@@ -79,6 +83,14 @@ _COLOURS: Final[Mapping[ThreadState, str]] = {
     ThreadState.IDLE: "#a9b4bf",
     ThreadState.HALTED: "#c9c3b4",
     ThreadState.UNKNOWN: "#7d7d7d",
+}
+_PART_COLOURS: Final[Mapping[CorePart, str]] = {
+    **{part: _COLOURS[ThreadState[part.name]] for part in CorePart if part.name in ThreadState.__members__},
+    **dict.fromkeys(RUNNABLE_PARTS, _COLOURS[ThreadState.RUNNABLE]),
+    CorePart.USEFUL: _COLOURS[ThreadState.WORK],
+    CorePart.ON_CPU: "#6fb58a",
+    CorePart.UNSEEN_THREADS: "#9fcfb1",
+    CorePart.NO_DEMAND: _COLOURS[ThreadState.IDLE],
 }
 _CONFIDENCE: Final = {
     Confidence.KNOWN: "known",
@@ -250,21 +262,11 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
     if capacity is not None and capacity > 0:
         reason = f" ({_safe(metrics.capacity_reason)})" if metrics.capacity_reason else ""
         yield f"<p>capacity: {units.cores(capacity)} cores{reason}</p>"
-        wasted = sum(metrics.lost_cores.get(state, 0.0) for state in (ThreadState.ATOMIC, ThreadState.SPIN))
-        parts = {ThreadState.WORK: max(0.0, metrics.on_cpu_cores - wasted), **metrics.lost_cores}
-        label = "on a core, not wasted" if metrics.on_cpu_is_split else "on a core"
-        yield _bar(parts, max(capacity, sum(parts.values())), big=True)
-        yield _legend(
-            ((state, f"{cores:.2f} cores") for state, cores in _longest(parts) if cores >= 0.005),
-            {
-                ThreadState.WORK: label,
-                **{state: f"lost to: {STATE_NAMES[state]}" for state in metrics.lost_cores},
-            },
-        )
+        yield _account(metrics)
     facts = [
-        ("useful", _cores_words(metrics.useful_cores)),
+        ("useful", None if (useful := useful_words(metrics)) is None else f"{useful} cores"),
         ("ideal", _cores_words(metrics.ideal_speedup)),
-        ("efficiency", None if metrics.efficiency_ratio is None else units.percent(metrics.efficiency_ratio)),
+        ("efficiency", efficiency_words(metrics)),
         ("on CPU", f"{metrics.on_cpu_cores:.2f} cores"),
         ("of that by threads gone unseen", _cores_words(metrics.unseen_threads_cores)),
         ("wanting a core", f"{metrics.run_queue_cores:.2f} cores"),
@@ -282,6 +284,27 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
     if metrics.concurrency:
         yield "<p>Threads at once on a core or wanting one, share of the ticks:</p>"
         yield _histogram(metrics.concurrency)
+
+
+def _account(metrics: Metrics) -> str:
+    """The account of cores as a bar as long as the capacity, with its legend."""
+    parts = [(part, cores) for part, cores in metrics.account.items() if cores >= SAID_CORES]
+    whole = sum(metrics.account.values())
+    named = [(part, f"{_escape(part_name(part, metrics))}: {cores:.2f} cores") for part, cores in parts]
+    pieces = "".join(
+        f'<span style="width:{_width(cores, whole):.2f}%;background:{_PART_COLOURS[part]}"'
+        f' title="{text}"></span>'
+        for (part, cores), (_, text) in zip(parts, named, strict=True)
+    )
+    entries = "".join(
+        f'<li><span class="key" style="background:{_PART_COLOURS[part]}"></span>{text}</li>'
+        for part, text in named
+    )
+    label = "; ".join(text for _, text in named)
+    return (
+        f'<div class="bar big" role="img" aria-label="{label}">{pieces}</div>'
+        f'<ul class="legend">{entries}</ul>'
+    )
 
 
 def _cores_words(cores: float | None) -> str | None:

@@ -119,9 +119,17 @@ def _metrics(
         "run_queue_cores": _number(metrics.run_queue_cores) if counted else None,
         "unseen_threads_cores": _number(metrics.unseen_threads_cores),
         "useful_cores": _number(metrics.useful_cores),
+        "useful_most_cores": _number(metrics.useful_most_cores),
+        "useful_parts_cores": None
+        if metrics.useful_cores is None
+        else {state.label: _number(cores) for state, cores in metrics.useful_parts_cores.items()},
         "speedup_now": _number(metrics.useful_cores),
         "ideal_speedup": _number(metrics.ideal_speedup),
         "efficiency": _number(metrics.efficiency_ratio),
+        "efficiency_most": _number(metrics.efficiency_most_ratio),
+        "account": {part.label: _number(cores) for part, cores in metrics.account.items()}
+        if metrics.account
+        else None,
         "lost_cores": {state.label: _number(lost) for state, lost in metrics.lost_cores.items()}
         if measured_losses
         else None,

@@ -19,13 +19,16 @@ from rich.cells import cell_len, set_cell_size
 from ftdiag import units
 from ftdiag.answer import (
     CONFIDENCE_WORDS,
-    NOTEWORTHY_SHARE,
+    SAID_CORES,
+    account_words,
     answer,
     at_words,
+    efficiency_words,
     frame_words,
     holding,
     lock_words,
     share_words,
+    useful_words,
 )
 from ftdiag.model import (
     Confidence,
@@ -222,22 +225,24 @@ class _Report:
             yield _item(f"capacity: {units.cores(metrics.capacity_cores)}{reason}")
         wanting = units.cores(metrics.run_queue_cores)
         yield _item(f"on CPU: {units.cores(metrics.on_cpu_cores)}; wanting a core: {wanting}")
-        if metrics.useful_cores is not None:
-            ideal = (
+        useful, efficiency = useful_words(metrics), efficiency_words(metrics)
+        if useful is not None:
+            possible = (
                 "" if metrics.ideal_speedup is None else f" of {units.cores(metrics.ideal_speedup)} possible"
             )
-            efficiency = (
-                ""
-                if metrics.efficiency_ratio is None
-                else f"; efficiency {units.percent(metrics.efficiency_ratio)}"
+            parts = ", ".join(
+                f"{STATE_NAMES[state]} {units.cores(cores)}"
+                for state, cores in _longest(metrics.useful_parts_cores)
+                if cores >= SAID_CORES
             )
-            yield _item(f"useful: {units.cores(metrics.useful_cores)}{ideal}{efficiency}")
-        if metrics.unseen_threads_cores is not None and metrics.unseen_threads_cores >= NOTEWORTHY_SHARE:
-            unseen = units.cores(metrics.unseen_threads_cores)
-            yield _item(f"threads that were gone before they could be looked at used {unseen} of that")
-        lost = [(state, cores) for state, cores in _longest(metrics.lost_cores) if cores >= 0.005]
-        if lost:
-            yield _item("lost: " + ", ".join(f"{cores:.2f} to {STATE_NAMES[state]}" for state, cores in lost))
+            yield _item(
+                f"useful: {useful}{possible}"
+                + (f"; efficiency {efficiency}" if efficiency is not None else "")
+                + (f" ({parts})" if parts else "")
+            )
+        account = account_words(metrics)
+        if account:
+            yield _item(f"where they go: {account}")
         yield _item(
             f"{units.plural(metrics.threads_with_work, 'thread')} of {metrics.threads:,} had work"
             + (

@@ -13,7 +13,7 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ftdiag.answer import Answer, answer
+from ftdiag.answer import Answer, answer, useful_words
 from ftdiag.model import Snapshot
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.safetext import width_of
@@ -171,10 +171,10 @@ def _capacity(snapshot: Snapshot, look: Look) -> Part:
 
 
 def _useful(snapshot: Snapshot, look: Look) -> Part:
-    useful = snapshot.metrics.useful_cores
+    useful = useful_words(snapshot.metrics)
     if useful is None:
         return Part("useful not measured", look.muted)
-    return Part(f"useful {cores(useful)}", look.accent)
+    return Part(f"useful {useful}", look.accent)
 
 
 def _ratio(ratio: float | None) -> str:

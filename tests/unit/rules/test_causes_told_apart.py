@@ -11,7 +11,7 @@ import pytest
 
 from builders import RecordingBuilder, a_lock, counted, spent
 from ftdiag.analysis.pauses import reason_of_symbol
-from ftdiag.answer import answer
+from ftdiag.answer import answer, efficiency_words, useful_words
 from ftdiag.model import (
     Confidence,
     Finding,
@@ -286,17 +286,18 @@ def test_what_ended_threads_used_is_the_programs(tmp_path: Path) -> None:
     assert snapshot.workload is not None
 
 
-def test_efficiency_is_not_known_of_threads_that_nobody_saw(tmp_path: Path) -> None:
+def test_efficiency_is_a_range_with_threads_that_nobody_saw(tmp_path: Path) -> None:
     # GIVEN workers of which one waits for a lock while threads that were not seen use 0.8 cores
     builder = RecordingBuilder(tmp_path / "r", target=target())
     spans = {"one": [spent(100, "work", at=WORK)], "two": [spent(100, "lock", at=WORK)]}
     builder.window(spans, process=ProcessCounters(cpu_ns=1_800_000_000))
     snapshot = builder.end().session().snapshot()
 
-    # THEN what was useful is not known, why is said, and no more is lost than what nobody used
-    assert snapshot.metrics.useful_cores is None
-    assert snapshot.metrics.efficiency_ratio is None
-    assert "ended before they could be looked at" in dict(snapshot.quality.not_measured)["efficiency"]
+    # THEN what was useful is known to a range, and no more is lost than what nobody used
+    assert snapshot.metrics.useful_cores == pytest.approx(1.0)
+    assert snapshot.metrics.useful_most_cores == pytest.approx(1.8)
+    assert useful_words(snapshot.metrics) == "1.00 to 1.80"
+    assert efficiency_words(snapshot.metrics) == "50 to 90 %"
     assert sum(snapshot.metrics.lost_cores.values()) == pytest.approx(0.2)
     # AND the plot of cores over time is of the whole program
     timeline = builder.session().timeline(None, None, 1)

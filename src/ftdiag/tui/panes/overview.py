@@ -18,7 +18,7 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ftdiag.answer import answer
+from ftdiag.answer import answer, efficiency_words, useful_words
 from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look, look_of
@@ -28,7 +28,7 @@ from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import shares
 from ftdiag.tui.table import Column, Table, text_column
 from ftdiag.tui.verdict import whole_or_cores
-from ftdiag.units import cores, percent
+from ftdiag.units import cores
 
 NEW_NS: Final = 10_000_000_000
 """How long a finding counts as new."""
@@ -182,7 +182,7 @@ def ideal_of(metrics: Metrics) -> float | None:
     return metrics.ideal_speedup if metrics.ideal_speedup is not None else metrics.capacity_cores
 
 
-def useful_words(snapshot: Snapshot) -> str:
+def useful_line(snapshot: Snapshot) -> str:
     """The cores that were useful against the ideal, and what is not measured."""
     metrics = snapshot.metrics
     ideal = ideal_of(metrics)
@@ -193,10 +193,8 @@ def useful_words(snapshot: Snapshot) -> str:
         unseen = metrics.unseen_threads_cores or 0.0
         by = f" ({cores(unseen)} unseen threads)" if unseen >= SAID_UNSEEN_CORES else ""
         return f"{cores(metrics.on_cpu_cores)}{of} on CPU{by}; useful not measured"
-    efficiency = (
-        "" if metrics.efficiency_ratio is None else f"; efficiency {percent(metrics.efficiency_ratio)}"
-    )
-    return f"{cores(metrics.useful_cores)}{of} useful{efficiency}"
+    efficiency = efficiency_words(metrics)
+    return f"{useful_words(metrics)}{of} useful" + (f"; efficiency {efficiency}" if efficiency else "")
 
 
 def lost_words(snapshot: Snapshot) -> str:
@@ -235,7 +233,7 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
     on_cpu = {state: metrics.states_ns.get(state, 0.0) / seconds for state in _ON_CPU}
     on_cpu[ThreadState.ON_CPU] += metrics.unseen_threads_cores or 0.0
     lines.append(
-        cores_line("cores", scaled_bar(on_cpu, whole, room, look, ideal), useful_words(snapshot), width, look)
+        cores_line("cores", scaled_bar(on_cpu, whole, room, look, ideal), useful_line(snapshot), width, look)
     )
     lost_bar = scaled_bar(metrics.lost_cores, whole, room, look)
     lines.append(cores_line("lost", lost_bar, lost_words(snapshot), width, look))

@@ -13,7 +13,7 @@ from ftdiag.model import Snapshot, ThreadState
 from ftdiag.reports.chain import chain
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.tui.panes.overview import ONLY_SAMPLES, cores_line, ideal_of, lost_words, scaled_bar, useful_words
+from ftdiag.tui.panes.overview import ONLY_SAMPLES, cores_line, ideal_of, lost_words, scaled_bar, useful_line
 from ftdiag.tui.verdict import whole_or_cores
 from ftdiag.units import cores, percent, seconds
 
@@ -29,7 +29,6 @@ SHOWN_UNSEEN_CORES: Final = 0.05
 """Less than this is what threads used that ended between two looks, and no news."""
 
 FACTOR_WORDS: Final = {
-    "alloc_gc": "allocation and collection",
     "atomic": "contended atomics",
     "spin": "spinning",
     "runnable": "waiting for a core",
@@ -38,6 +37,7 @@ FACTOR_WORDS: Final = {
     "stopped": "stop-the-world pauses",
     "gil": "the GIL",
     "io": "I/O",
+    "unknown": "waits of unknown kind",
     "idle_absent": "idle, or no thread at all",
 }
 
@@ -59,7 +59,7 @@ def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, widt
     shown = ThreadState.ON_CPU if metrics.useful_cores is None else ThreadState.WORK
     lines.append(
         cores_line(
-            "actual", scaled_bar({shown: actual}, whole, room, look), useful_words(snapshot), width, look
+            "actual", scaled_bar({shown: actual}, whole, room, look), useful_line(snapshot), width, look
         )
     )
     lines.append(
