@@ -66,7 +66,7 @@ SAID_CORES: Final = 0.005
 """Parts of the account below this are left out of sentences."""
 UNCLEAR_SHARE: Final = 0.05
 """Where more of the time on a core than this could not be told apart, useful cores are given as a range."""
-CONTEXT_CORES: Final = 0.05
+CONTEXT_CORES: Final = 0.1
 """Cores that others took are named beside the answer from here on."""
 _LOCK_STATES: Final = (
     ThreadState.LOCK,
@@ -117,21 +117,30 @@ def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
     scope = f"{metrics.on_cpu_cores:.1f} cores on CPU"
     if metrics.capacity_cores is not None:
         scope = f"{metrics.on_cpu_cores:.1f} of {metrics.capacity_cores:g} cores on CPU"
-    scope += context_words(metrics)
+    finding = costliest(snapshot)
+    if finding is None or not finding.context:
+        scope += context_words(metrics)
     halted = _halted_now(snapshot, shown)
     if halted is not None:
         return Answer(scope, halted)
     # A finding that matters is the answer: it knows more than the sums of states do.
-    finding = costliest(snapshot)
     if finding is not None:
         return Answer(scope, shown(finding.summary), finding.severity)
     return Answer(scope, _cause(snapshot, shown))
 
 
 def costliest(snapshot: Snapshot) -> Finding | None:
-    """The finding that costs most of those that are a warning or worse; notes are no answer."""
+    """The finding that is the answer: of the program's own the one that costs most.
+
+    Notes are no answer, unless they cost something and the only finding that matters is what the rest of the
+    machine took: a program beside a busy machine is judged by what it does itself.
+    """
+    matter = [finding for finding in snapshot.findings if finding.severity is not Severity.INFO]
+    own = [finding for finding in matter if not finding.context] or [
+        finding for finding in snapshot.findings if matter and not finding.context and finding.lost_cores > 0
+    ]
     return max(
-        (finding for finding in snapshot.findings if finding.severity is not Severity.INFO),
+        own or matter,
         key=lambda each: (each.lost_cores, each.severity is Severity.CRITICAL, each.score),
         default=None,
     )
@@ -185,7 +194,7 @@ def part_name(part: CorePart, metrics: Metrics) -> str:
 def context_words(metrics: Metrics) -> str:
     """What the rest of the machine takes of the cores that the program wants, to stand beside the answer."""
     taken = metrics.account.get(CorePart.OTHER_PROGRAMS, 0.0)
-    return f", {units.cores(taken)} wanted and taken by other programs" if taken >= CONTEXT_CORES else ""
+    return f", other programs take {taken:.1f} that it wants" if taken >= CONTEXT_CORES else ""
 
 
 def share_words(part: float, whole: float) -> str:

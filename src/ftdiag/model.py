@@ -878,7 +878,11 @@ class Remedy:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A cause, what it costs and what to do. `confidence` is "known", "likely" or "possible"."""
+    """A cause, what it costs and what to do. `confidence` is "known", "likely" or "possible".
+
+    `context` findings are about the machine beside the program: what others took. They stand beside the
+    answer, and are the answer only where the program has no cause of its own.
+    """
 
     rule_id: str
     severity: Severity
@@ -892,6 +896,7 @@ class Finding:
     remedy: tuple[Remedy, ...]
     verify: str
     evidence: tuple[Evidence, ...]
+    context: bool = False
 
 
 @dataclass(frozen=True, slots=True)

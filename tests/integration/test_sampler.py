@@ -167,6 +167,11 @@ def what_does_not_add_up(recording: Recording, used: Sequence[tuple[int, int]]) 
     of_threads = sum(thread.cpu_ns for thread in threads.values())
     if not 0.97 * least - 3e7 <= of_threads <= 1.03 * most + 3e7:
         yield f"threads used {of_threads} ns, the process {least} to {most}"
+    # The process's own clock is read beside theirs: where no thread ended it has nothing that they have not.
+    readings = recording.costs(0, len(recording.t0_ns)).process
+    whole = sum(reading.cpu_ns or 0 for reading in readings)
+    if abs(whole - of_threads) > 0.01 * of_threads + 3e7:
+        yield f"threads used {of_threads} ns, the process {whole} by its own clock"
     # Many busy threads on few cores waited for one.
     busy = [thread for thread in threads.values() if thread.cpu_ns > length // 20]
     if len(busy) > len(os.sched_getaffinity(0)):

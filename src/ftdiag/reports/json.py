@@ -322,6 +322,7 @@ def _finding(finding: Finding) -> Json:
         "severity": finding.severity.value,
         "score": _number(finding.score),
         "confidence": finding.confidence,
+        "context": finding.context,
         "lost_cores": _number(finding.lost_cores),
         "subject": {
             name: _text(value) if isinstance(value, str) else value for name, value in finding.subject.items()

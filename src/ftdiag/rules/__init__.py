@@ -99,14 +99,19 @@ class Diagnosis:
 
 
 def diagnose(facts: Facts) -> Diagnosis:
-    """All rules on one range. The gravest loss is first; equal losses come by score, then by rule."""
-    findings: list[tuple[float, float, int, Finding]] = []
+    """All rules on one range. The gravest loss is first; equal losses come by score, then by rule.
+
+    What the rest of the machine took comes last, whatever it is: nobody can change it in the program.
+    """
+    findings: list[tuple[bool, float, float, int, Finding]] = []
     not_applicable: list[tuple[str, str]] = []
     for number, rule in enumerate(RULES):
         verdict = rule.verdict(facts)
         if isinstance(verdict, NotApplicable):
             not_applicable.append((rule.id, verdict.reason))
         elif isinstance(verdict, Found):
-            findings += [(-each.lost_cores, -each.score, number, each) for each in verdict.findings]
-    findings.sort(key=lambda row: row[:3])
-    return Diagnosis(tuple(row[3] for row in findings), tuple(not_applicable))
+            findings += [
+                (each.context, -each.lost_cores, -each.score, number, each) for each in verdict.findings
+            ]
+    findings.sort(key=lambda row: row[:4])
+    return Diagnosis(tuple(row[4] for row in findings), tuple(not_applicable))

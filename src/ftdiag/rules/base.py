@@ -345,6 +345,7 @@ class Rule:
         could_also_be: tuple[str, ...] = (),
         subject: Mapping[str, str | int] | None = None,
         least_score: float = 0.0,
+        context: bool = False,
     ) -> Finding:
         """A finding of this rule, scored. `least_score` is for what is grave whatever it costs."""
         lost = finite(lost_cores)
@@ -365,6 +366,7 @@ class Rule:
             remedy=remedy,
             verify=verify,
             evidence=evidence,
+            context=context,
         )
 
 

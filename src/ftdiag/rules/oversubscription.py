@@ -74,6 +74,7 @@ def _others(facts: Facts, found: Demand, lost: float) -> Finding:
     )
     return RULE.finding(
         facts,
+        context=True,
         lost_cores=lost,
         confidence="likely" if others is None else "known",
         summary=(

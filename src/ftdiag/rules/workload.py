@@ -18,6 +18,8 @@ of the capacity, is idle: housekeeping takes a few percent."""
 LITTLE_CORES: Final = 0.5
 """A program that uses and wants less than half a core, while its threads rest for most of their time, has no
 kind of work that would matter."""
+RESTING: Final = 0.5
+"""Threads that idle or sleep for less than this share of their time are not called idle."""
 MOST: Final = 0.7
 """One kind of wanted time with this share decides; below, the program is mixed."""
 
@@ -64,7 +66,9 @@ def _verdict(facts: Facts, spent: dict[str, float]) -> str:
     wanted = busy + spent["io"]
     cores = busy / facts.metrics.duration_ns
     least = BUSY_SHARE * max(facts.capacity, 1.0)
-    if wanted <= 0 or (cores < least and spent["io"] < BUSY_SHARE * sum(spent.values())):
+    # One busy thread on many cores uses a small part of them, and is not idle.
+    rests = spent["idle"] >= RESTING * sum(spent.values())
+    if wanted <= 0 or (rests and cores < least and spent["io"] < BUSY_SHARE * sum(spent.values())):
         return "idle"
     if cores < LITTLE_CORES and wanted < (1 - MOST) * sum(spent.values()):
         return "idle"

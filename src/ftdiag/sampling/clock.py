@@ -156,7 +156,7 @@ class Clock:
             for descriptor, _ in poll.poll(0):
                 self._on_event(descriptor, now)
             if self._end is None:
-                self._tick(threads, now)
+                self._tick(threads, now, last=now >= min(window_end, stop_at or window_end))
             if stop_at is not None and now >= stop_at and self._end is None:
                 self._end = End(EndReason.DURATION, "the asked duration is over", now)
             if now >= window_end or self._end is not None:
@@ -178,7 +178,7 @@ class Clock:
         else:
             self.stop(EndReason.STOPPED, "stopped on request")
 
-    def _tick(self, threads: Threads, now: int) -> None:
+    def _tick(self, threads: Threads, now: int, *, last: bool) -> None:
         windows = self._windows
         number = len(windows.ticks_ns)
         tick = Tick(number, now, windows.last_tick_ns, first=not (number or windows.count))
@@ -186,6 +186,8 @@ class Clock:
         try:
             threads.follow(tick)
             changed = threads.who_ran(tick)
+            if tick.first or last:
+                windows.read_clock(first=tick.first)
             self._observer.observe(changed, tick)
             if self._halted is not None:
                 self._halted.mark(threads.alive, changed, tick)

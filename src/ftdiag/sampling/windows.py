@@ -28,16 +28,24 @@ class Windows:
         self.late_ticks = self.missed_ticks = 0
         self._start_ns = 0
         self._cpu_ns = 0
-        self._totals: dict[str, int | None] = {
-            "machine": procfs.machine_busy_ns(),
-            "throttled": procfs.throttled_ns(pid),
-            "cpu": procfs.process_cpu_ns(pid),
-        }
+        self._clock_ns: int | None = None
+        """The process's own CPU clock at the tick that is under way, where it was read at that tick."""
+        self._totals: dict[str, int | None] = {}
 
     def begin(self, now_ns: int) -> None:
         """The first one begins."""
         self._start_ns = now_ns
         self._cpu_ns = time.process_time_ns()
+        self._totals = {"machine": procfs.machine_busy_ns(), "throttled": procfs.throttled_ns(self._pid)}
+
+    def read_clock(self, *, first: bool) -> None:
+        """Read the process's CPU clock beside those of its threads: at the first tick, and a window's last.
+
+        Read at another moment it would have time that no thread can have had.
+        """
+        self._clock_ns = procfs.process_cpu_ns(self._pid)
+        if first:
+            self._totals["cpu"] = self._clock_ns
 
     @property
     def last_tick_ns(self) -> int:
@@ -72,7 +80,7 @@ class Windows:
                 (os.cpu_count() or 1) * (end_ns - start_ns),
             ),
             throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
-            cpu_ns=self._difference("cpu", procfs.process_cpu_ns(self._pid)),
+            cpu_ns=self._difference("cpu", self._clock_ns or procfs.process_cpu_ns(self._pid)),
         )
         gaps = tuple(Gap(what, why, count) for (what, why), count in self.gaps.items())
         window = Window(
@@ -82,6 +90,7 @@ class Windows:
         self._start_ns, self._cpu_ns = end_ns, cpu_ns
         self.ticks_ns = array("q")
         self.late_ticks = self.missed_ticks = 0
+        self._clock_ns = None
         self.gaps.clear()
         threads.ended.clear()
         return window

@@ -416,3 +416,40 @@ def test_a_worker_at_the_line_where_it_waited_hands_out_nothing(tmp_path: Path) 
     at = f"{LIB}/concurrent/futures/thread.py:90 _worker < {LIB}/threading.py:990 Thread.run"
     parts = (spent(70, "idle", at=at, detail="work for the thread pool"), spent(30, "on_cpu", at=at))
     assert "executor-tiny-tasks" not in ids(look(tmp_path, workers(2, *parts)))
+
+
+def test_the_machines_load_stands_beside_the_answer(tmp_path: Path) -> None:
+    # GIVEN two workers of which one waits for a lock, while another program has three quarters of their cores
+    builder = RecordingBuilder(tmp_path / "r", target=target())
+    held = [spent(100, "work", at=WORK)]
+    kept = [spent(20, "lock", at=WORK, lock=a_lock("self._lock"), holder="one"), spent(80, "on_cpu", at=WORK)]
+    builder.window(
+        {"one": held, "two": kept},
+        counters={
+            "one": counted(cpu_ns=250_000_000, run_queue_ns=750_000_000),
+            "two": counted(cpu_ns=150_000_000, run_queue_ns=650_000_000),
+        },
+        process=ProcessCounters(cpu_ns=400_000_000, machine_busy_ns=1_900_000_000),
+    )
+    snapshot = builder.end().session().snapshot()
+
+    # THEN the program's own cause is the first line and the first finding, and what others took stands beside
+    told = answer(snapshot)
+    assert snapshot.findings[-1].rule_id == "oversubscription"
+    assert snapshot.findings[-1].context
+    assert "self._lock" in told.cause
+    assert "other programs take" in told.scope
+    # AND where the program has no cause of its own, the machine's load is the answer, said once
+    alone = replace(snapshot, findings=snapshot.findings[-1:])
+    assert answer(alone).cause == snapshot.findings[-1].summary
+    assert "other programs" not in answer(alone).scope
+
+
+def test_one_busy_thread_on_many_cores_is_not_idle(tmp_path: Path) -> None:
+    # GIVEN a thread that fills one of 64 cores
+    builder = RecordingBuilder(tmp_path / "r", target=replace(target(), capacity_cores=64.0))
+    builder.window({"one": [spent(100, "work", at=WORK)]})
+    # THEN it is called what it is
+    workload = builder.end().session().snapshot().workload
+    assert workload is not None
+    assert workload.kind == "cpu-bound"
