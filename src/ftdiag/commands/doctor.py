@@ -132,10 +132,10 @@ def _platform() -> Check:
 
 
 def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
-    from ftdiag.commands.processes import identify
+    from ftdiag.commands.processes import looked_at
     from ftdiag.sources.permissions import Check, Verdict
 
-    process = identify(pid)
+    process = looked_at(pid)
     if process is None:
         return Check("python", Verdict.MISSING, f"process {pid} is not CPython", "ftdiag list"), None
     target = {

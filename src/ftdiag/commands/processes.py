@@ -1,6 +1,10 @@
 """The Python processes of this machine, as far as they may be looked at.
 
 In: /proc. Out: one `PythonProcess` each; what may not be read is `None`, with the reason.
+
+Every process is looked at by a child of ours (`lookers`) with a deadline and a budget, so that one that
+cannot be read, or is made so that reading it does not end, is a row with its reason, and the others are as
+always.
 """
 
 from __future__ import annotations
@@ -10,20 +14,49 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
 
-from ftdiag.errors import FtdiagError, NotPython, PermissionRefused, UnsupportedPython
+from ftdiag.commands.lookers import Answer, Lookers
+from ftdiag.errors import (
+    FtdiagError,
+    NoSuchProcess,
+    NotPython,
+    PermissionRefused,
+    PythonNotRunning,
+    TargetGone,
+    UnsupportedPython,
+)
 from ftdiag.sources import procfs
 from ftdiag.sources.halts import halt_of
 from ftdiag.sources.tasks import living_task, proc_folder
 
+if TYPE_CHECKING:
+    from ftdiag.sources.budget import Budget
+    from ftdiag.sources.runtime import KnownImages
+
 CPU_INTERVAL_S: Final = 0.2
 """CPU use is measured over so long: the kernel counts it in ns, so this is enough."""
+LIST_S: Final = 2.2
+"""All looks of a list together; what is not known by then is a row that says so."""
+FIRST_LOOKS_S: Final = 1.4
+"""Of that, the part in which every process is looked at once."""
+LOOK_S: Final = 0.25
+"""What a first look may take (some ms are usual). Those that take longer are looked at again, without keeping
+the others waiting, as long as there is time."""
+LOOK_BUDGET_S: Final = 0.2
+"""CPU time of a look."""
+LOOK_BUDGET_BYTES: Final = 96 << 20
+LOOK_BUDGET_CALLS: Final = 20_000
+LOOKERS: Final = 4
+SECOND_LOOKERS: Final = 16
+DOCTOR_S: Final = 15.0
+"""Looks at one process that was asked for."""
+NAMES_S: Final = 1.0
+"""Looks for completion: what is not known by then is not offered."""
+NAME_S: Final = 0.1
 _PYTHON_NAME: Final = re.compile(r"(?:^|/)(?:python|pypy)(\d+\.\d+)?[\w.-]*$")
 _LIBRARY: Final = re.compile(rb"/libpython(\d+\.\d+)\w*\.so")
-ASKING_S: Final = 3.0
-"""So long at most py-spy is asked about processes of a list; further ones are left to `doctor`."""
 THROUGH_PYSPY: Final = "its stacks are read through py-spy: without locks, holders and what cores do"
 MAX_MAPS_BYTES: Final = 4 << 20
 
@@ -50,30 +83,134 @@ class PythonProcess:
     """What a person should know of it besides: that it is stopped, that its main thread has ended."""
 
 
-def python_processes(interval_s: float = CPU_INTERVAL_S) -> list[PythonProcess]:
-    """All Python processes but this one, by pid."""
-    found: list[PythonProcess] = []
-    before: dict[int, tuple[float, int]] = {}
-    asking_ends = time.monotonic() + ASKING_S
-    for pid in _pids():
-        if pid == os.getpid() or not looks_like_python(pid):
-            continue
-        cpu = _cpu_ns(pid)
-        if cpu is not None:
-            before[pid] = (time.monotonic(), cpu)
-        process = identify(pid, ask_pyspy=time.monotonic() < asking_ends)
-        if process is not None:
-            found.append(process)
+def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S) -> list[PythonProcess]:
+    """All Python processes but this one, by pid, within `limit_s` and a moment."""
+    begin = time.monotonic()
+    pids = [pid for pid in _pids() if pid != os.getpid()]
+    before = {pid: (time.monotonic(), procfs.process_cpu_ns(pid)) for pid in pids}
+    found: dict[int, PythonProcess] = {}
+    again: list[int] = []
+    with Lookers(_Look(), LOOKERS) as lookers:
+        ends = time.monotonic() + limit_s * FIRST_LOOKS_S / LIST_S
+        for place, answer in lookers.ask([["row", pid] for pid in pids], each_s=LOOK_S, ends=ends):
+            if answer.late:
+                again.append(pids[place])
+                continue
+            _take(found, pids[place], answer)
+    with Lookers(_Look(), SECOND_LOOKERS) as lookers:
+        old = [pid for pid, process in found.items() if process.source == _TO_ASK]
+        users = sorted({process.user for process in found.values() if process.user})
+        questions: list[tuple[str, str | int]] = [("user", user) for user in users]
+        questions += [("pyspy", pid) for pid in old] + [("row", pid) for pid in again]
+        names: dict[str, str] = {}
+        # At least the time of second looks, also where a busy machine stretched the first.
+        ends = max(begin + limit_s, time.monotonic() + limit_s * (1.0 - FIRST_LOOKS_S / LIST_S))
+        for place, answer in lookers.ask(questions, each_s=limit_s, ends=ends):
+            kind, about = questions[place]
+            if kind == "user":
+                names[str(about)] = str(answer.value or about)
+            else:
+                _take(found, int(about), answer, found.get(int(about)))
     if found and interval_s > 0:
-        time.sleep(interval_s)
-    return [_with_cpu(process, before.get(process.pid)) for process in found]
+        time.sleep(max(0.0, begin + interval_s - time.monotonic()))
+    return [
+        _with_cpu(replace(found[pid], user=names.get(found[pid].user or "", found[pid].user)), before[pid])
+        for pid in sorted(found)
+    ]
+
+
+_TO_ASK: Final = "to be asked"
+"""The source of a process that py-spy is to be asked about."""
+
+
+def _take(
+    found: dict[int, PythonProcess], pid: int, answer: Answer, known: PythonProcess | None = None
+) -> None:
+    """Note the answer to a look; a look that failed is a row, too, if the process is still there."""
+    if answer.failure is None:
+        if answer.value is not None:
+            found[pid] = PythonProcess(**answer.value)
+        return
+    if known is not None:  # all is known but what py-spy says
+        reason = f"{known.reason}, and py-spy was not asked: {answer.failure}"
+        found[pid] = replace(known, source=None, reason=reason)
+        return
+    with suppress(FtdiagError):
+        stat = procfs.read_process_stat(pid)
+        found[pid] = PythonProcess(
+            pid=pid,
+            user=None,
+            command=f"[{stat.name}]",  # its command line may be what hangs
+            threads=stat.threads,
+            cpu_ratio=None,
+            python_version=None,
+            free_threaded=None,
+            gil_enabled=None,
+            attachable=False,
+            reason=f"it could not be looked at: {answer.failure}",
+        )
+
+
+def looked_at(pid: int) -> PythonProcess | None:
+    """What is known of one process, within DOCTOR_S; `None` if it is gone or no Python after all."""
+    found: dict[int, PythonProcess] = {}
+    with Lookers(_Look(), 1) as lookers:
+        for _, answer in lookers.ask([["one", pid]], each_s=DOCTOR_S, ends=time.monotonic() + DOCTOR_S):
+            _take(found, pid, answer)
+        user = found[pid].user if pid in found else None
+        for _, answer in lookers.ask([["user", user]], each_s=NAMES_S, ends=time.monotonic() + NAMES_S):
+            if pid in found and answer.value:
+                found[pid] = replace(found[pid], user=answer.value)
+    return found.get(pid)
 
 
 def python_processes_by_name() -> Iterator[tuple[int, str]]:
-    """Pid and command of what is called python: fast, for completion."""
-    for pid in _pids():
-        if pid != os.getpid() and _called_python(pid):
-            yield pid, procfs.read_command_line(pid)
+    """Pid and command of what is called python, for completion: what cannot be read soon is left out."""
+    pids = [pid for pid in _pids() if pid != os.getpid()]
+    known = []
+    with Lookers(_Look(), LOOKERS) as lookers:
+        ends = time.monotonic() + NAMES_S
+        for place, answer in lookers.ask([["name", pid] for pid in pids], each_s=NAME_S, ends=ends):
+            if answer.value is not None:
+                known.append((pids[place], str(answer.value)))
+    yield from sorted(known)
+
+
+class _Look:
+    """What lookers do: [kind of question, pid or user] -> what JSON can say.
+
+    Kinds: "row" (a quick look for a list), "one" (a thorough one), "name" (the command of what is called
+    python), "pyspy" (what py-spy says), "user" (a user's name).
+    """
+
+    def __init__(self) -> None:
+        # Imported before children are forked, which would otherwise each do so in the time of a look.
+        import ftdiag.sources.interpreter  # noqa: F401
+        from ftdiag.sources.runtime import KnownImages
+
+        self._known = KnownImages()
+
+    def __call__(self, question: Any) -> Any:
+        """Answer a question."""
+        from ftdiag.sources.budget import Budget
+
+        kind, about = question
+        if kind == "user":
+            return None if about is None else _user_name(str(about))
+        pid = int(about)
+        if kind == "name":
+            return procfs.read_command_line(pid) if _called_python(pid) else None
+        process: PythonProcess | None
+        if kind == "row":
+            budget = Budget(pid, size_bytes=LOOK_BUDGET_BYTES, calls=LOOK_BUDGET_CALLS, seconds=LOOK_BUDGET_S)
+            process = (
+                identify(pid, budget, self._known) if looks_like_python(pid, budget, self._known) else None
+            )
+        else:
+            process = identify(pid, Budget(pid))
+            if process is not None and process.source == _TO_ASK:
+                process = through_pyspy(process, process.reason or "ftdiag cannot read it")
+        return None if process is None else asdict(process)
 
 
 def python_children(pid: int) -> list[int]:
@@ -92,15 +229,26 @@ def python_children(pid: int) -> list[int]:
     return found
 
 
-def looks_like_python(pid: int) -> bool:
-    """Whether the process is called python or has a libpython; without reading its memory."""
-    return _called_python(pid) or _library_version(pid) is not None
+def looks_like_python(pid: int, budget: Budget | None = None, known: KnownImages | None = None) -> bool:
+    """Whether the process is called python, has a libpython, or a file with a runtime in it.
+
+    Its memory is not read; of its files the headers. `known` are files of processes that were looked at.
+    """
+    from ftdiag.sources.budget import Budget
+    from ftdiag.sources.runtime import KnownImages, has_runtime_section
+
+    if _called_python(pid) or _library_version(pid) is not None:
+        return True
+    try:
+        return has_runtime_section(pid, budget or Budget(pid), known or KnownImages())
+    except FtdiagError:
+        return False
 
 
-def identify(pid: int, *, ask_pyspy: bool = True) -> PythonProcess | None:
+def identify(pid: int, budget: Budget, known: KnownImages | None = None) -> PythonProcess | None:
     """What is known of a process; `None` if it is gone or no Python after all.
 
-    `ask_pyspy`: have py-spy look at a process that we cannot read, to know whether it can.
+    `user` is a number. A process that py-spy can perhaps read has the source _TO_ASK.
     """
     from ftdiag.sources.interpreter import InterpreterReader
     from ftdiag.sources.memory import RemoteMemory
@@ -109,11 +257,11 @@ def identify(pid: int, *, ask_pyspy: bool = True) -> PythonProcess | None:
     try:
         stat = procfs.read_process_stat(pid)
         command = procfs.read_command_line(pid)
-    except (FtdiagError, ValueError, IndexError, OSError):
+    except FtdiagError:
         return None
     plain = PythonProcess(
         pid=pid,
-        user=_user_name(pid),
+        user=_user_id(pid),
         command=command,
         threads=stat.threads,
         cpu_ratio=None,
@@ -126,21 +274,25 @@ def identify(pid: int, *, ask_pyspy: bool = True) -> PythonProcess | None:
     )
     if living_task(pid) is None:
         return replace(plain, threads=None, reason="it has ended (a zombie)")
-    memory = RemoteMemory(pid)
+    memory = RemoteMemory(pid, budget)
     try:
-        header = find_runtime_header(pid, memory)
+        header = find_runtime_header(pid, memory, known)
         plain = replace(plain, python_version=str(header.version), free_threaded=header.free_threaded)
-        runtime = find_runtime(pid, memory)
+        runtime = find_runtime(pid, memory, known)
         gil = InterpreterReader(memory, runtime, _NoFrames()).gil_enabled()
+    except PythonNotRunning as error:
+        return replace(plain, reason=error.what)
     except NotPython:
         return None
     except UnsupportedPython as error:
         plain = replace(plain, gil_enabled=None if plain.free_threaded else True)
-        return through_pyspy(plain, error.what) if ask_pyspy else replace(plain, reason=error.what)
+        return replace(plain, reason=error.what, source=_TO_ASK)
     except PermissionRefused:
         return replace(plain, reason="it may not be read: ftdiag doctor PID says why")
-    except FtdiagError:
-        return None  # it ended meanwhile
+    except (TargetGone, NoSuchProcess):
+        return None
+    except FtdiagError as error:
+        return replace(plain, reason=error.what)
     return replace(plain, gil_enabled=gil, attachable=True, source="native")
 
 
@@ -151,7 +303,7 @@ def through_pyspy(process: PythonProcess, refusal: str) -> PythonProcess:
     try:
         seen = pyspy.probe(process.pid)
     except pyspy.PySpyFailed as failure:
-        return replace(process, reason=f"{refusal}, and {failure.what}")
+        return replace(process, reason=f"{refusal}, and {failure.what}", source=None)
     return replace(
         process,
         python_version=seen.python_version,
@@ -216,38 +368,26 @@ def _library_version(pid: int) -> str | None:
     return match[1].decode() if match else None
 
 
-def _user_name(pid: int) -> str | None:
+def _user_id(pid: int) -> str | None:
+    """The effective user's number."""
+    uids = procfs.status_fields(f"/proc/{pid}/status", (b"Uid",)).get(b"Uid", b"").split()
+    return uids[1].decode() if len(uids) > 1 else None
+
+
+def _user_name(number: str) -> str | None:
+    """What a user is called; it may be asked of a server."""
     import pwd
 
-    uids = procfs.status_fields(f"/proc/{pid}/status", (b"Uid",)).get(b"Uid", b"").split()
-    if not uids:
-        return None
     try:
-        return pwd.getpwuid(int(uids[1])).pw_name
-    except (KeyError, IndexError, ValueError):
-        return uids[0].decode()
-
-
-def _cpu_ns(pid: int) -> int | None:
-    """CPU time of the threads now alive."""
-    total = 0
-    try:
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            with (
-                suppress(OSError, ValueError, IndexError),
-                open(f"/proc/{pid}/task/{tid}/schedstat", "rb") as f,
-            ):
-                total += int(f.read(96).split()[0])
-    except OSError:
+        return pwd.getpwuid(int(number)).pw_name
+    except (KeyError, ValueError, OverflowError):
         return None
-    return total
 
 
-def _with_cpu(process: PythonProcess, before: tuple[float, int] | None) -> PythonProcess:
-    if before is None:
+def _with_cpu(process: PythonProcess, before: tuple[float, int | None]) -> PythonProcess:
+    """With the cores that all its threads, also those that ended, used since `before`."""
+    then, used_ns = before
+    now, cpu_ns = time.monotonic(), procfs.process_cpu_ns(process.pid)
+    if used_ns is None or cpu_ns is None or now <= then or process.threads is None:
         return process
-    now, cpu = time.monotonic(), _cpu_ns(process.pid)
-    if cpu is None or now <= before[0]:
-        return process
-    # A thread that ended meanwhile takes its time with it.
-    return replace(process, cpu_ratio=max(0, cpu - before[1]) / ((now - before[0]) * 1e9))
+    return replace(process, cpu_ratio=max(0, cpu_ns - used_ns) / ((now - then) * 1e9))
