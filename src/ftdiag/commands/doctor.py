@@ -57,11 +57,12 @@ def command(pid: int | None, form: str, cross_checked: bool, duration_s: float |
         return cross_check(pid, duration_s or CROSS_CHECK_S, form)
     if duration_s is not None:
         raise UsageError("--duration is for --cross-check", "ftdiag doctor --cross-check PID --duration 5")
-    from ftdiag.sources.permissions import Verdict, check_machine, check_target
+    from ftdiag.commands.processes import checks_of
+    from ftdiag.sources.permissions import Verdict, check_machine
 
     terminal.require_output()
     checks: list[Check] = [_platform()]
-    checks += check_machine() if pid is None else check_target(pid)
+    checks += check_machine() if pid is None else checks_of(pid)
     target: dict[str, Any] | None = None
     if pid is not None and all(check.verdict is not Verdict.MISSING for check in checks):
         python, target = _python_of(pid)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ftdiag.commands.lookers import Answer, Lookers
 from ftdiag.errors import (
+    BudgetSpent,
     FtdiagError,
     NoSuchProcess,
     NotPython,
@@ -33,6 +34,7 @@ from ftdiag.sources.tasks import living_task, proc_folder
 
 if TYPE_CHECKING:
     from ftdiag.sources.budget import Budget
+    from ftdiag.sources.permissions import Check
     from ftdiag.sources.runtime import KnownImages
 
 CPU_INTERVAL_S: Final = 0.2
@@ -45,12 +47,13 @@ LOOK_S: Final = 0.25
 """What a first look may take (some ms are usual). Those that take longer are looked at again, without keeping
 the others waiting, as long as there is time."""
 LOOK_BUDGET_S: Final = 0.2
-"""CPU time of a look."""
+"""CPU time of a first look; what needs more is looked at again, as what takes longer is."""
+SECOND_LOOK_BUDGET_S: Final = 1.0
 LOOK_BUDGET_BYTES: Final = 96 << 20
 LOOK_BUDGET_CALLS: Final = 20_000
 LOOKERS: Final = 4
 SECOND_LOOKERS: Final = 16
-DOCTOR_S: Final = 15.0
+DOCTOR_S: Final = 8.0
 """Looks at one process that was asked for."""
 NAMES_S: Final = 1.0
 """Looks for completion: what is not known by then is not offered."""
@@ -97,11 +100,12 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
                 again.append(pids[place])
                 continue
             _take(found, pids[place], answer)
+    again += [pid for pid, process in found.items() if process.source == _SPENT]
     with Lookers(_Look(), SECOND_LOOKERS) as lookers:
         old = [pid for pid, process in found.items() if process.source == _TO_ASK]
         users = sorted({process.user for process in found.values() if process.user})
         questions: list[tuple[str, str | int]] = [("user", user) for user in users]
-        questions += [("pyspy", pid) for pid in old] + [("row", pid) for pid in again]
+        questions += [("pyspy", pid) for pid in old] + [("second row", pid) for pid in again]
         names: dict[str, str] = {}
         # At least the time of second looks, also where a busy machine stretched the first.
         ends = max(begin + limit_s, time.monotonic() + limit_s * (1.0 - FIRST_LOOKS_S / LIST_S))
@@ -121,6 +125,8 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
 
 _TO_ASK: Final = "to be asked"
 """The source of a process that py-spy is to be asked about."""
+_SPENT: Final = "spent"
+"""The source of a process for which a first look's budget was not enough."""
 
 
 def _take(
@@ -131,9 +137,9 @@ def _take(
         if answer.value is not None:
             found[pid] = PythonProcess(**answer.value)
         return
-    if known is not None:  # all is known but what py-spy says
-        reason = f"{known.reason}, and py-spy was not asked: {answer.failure}"
-        found[pid] = replace(known, source=None, reason=reason)
+    if known is not None:  # all is known but what a second look, or py-spy, would say
+        also = f", and py-spy was not asked: {answer.failure}" if known.source == _TO_ASK else ""
+        found[pid] = replace(known, source=None, reason=f"{known.reason}{also}")
         return
     with suppress(FtdiagError):
         stat = procfs.read_process_stat(pid)
@@ -164,6 +170,23 @@ def looked_at(pid: int) -> PythonProcess | None:
     return found.get(pid)
 
 
+def checks_of(pid: int) -> tuple[Check, ...]:
+    """What may be read of a process, as `permissions.check_target` finds out, within DOCTOR_S."""
+    from ftdiag.sources.permissions import Check, Verdict
+
+    found: list[Check] = []
+    with Lookers(_Look(), 1) as lookers:
+        for _, answer in lookers.ask([["checks", pid]], each_s=DOCTOR_S, ends=time.monotonic() + DOCTOR_S):
+            for name, verdict, sentence, remedy in answer.value or ():
+                found.append(Check(name, Verdict(verdict), sentence, remedy))
+            if answer.failure is not None:
+                words = f"process {pid} could not be looked at: {answer.failure}"
+                found.append(
+                    Check("process", Verdict.MISSING, words, f"cat /proc/{pid}/wchan   says where it is")
+                )
+    return tuple(found)
+
+
 def python_processes_by_name() -> Iterator[tuple[int, str]]:
     """Pid and command of what is called python, for completion: what cannot be read soon is left out."""
     pids = [pid for pid in _pids() if pid != os.getpid()]
@@ -179,8 +202,8 @@ def python_processes_by_name() -> Iterator[tuple[int, str]]:
 class _Look:
     """What lookers do: [kind of question, pid or user] -> what JSON can say.
 
-    Kinds: "row" (a quick look for a list), "one" (a thorough one), "name" (the command of what is called
-    python), "pyspy" (what py-spy says), "user" (a user's name).
+    Kinds: "row" and "second row" (a look for a list), "one" (a thorough one), "checks" (what may be read of
+    it), "name" (the command of what is called python), "pyspy" (what py-spy says), "user" (a user's name).
     """
 
     def __init__(self) -> None:
@@ -198,10 +221,14 @@ class _Look:
         if kind == "user":
             return None if about is None else _user_name(str(about))
         pid = int(about)
+        if kind == "checks":
+            from ftdiag.sources.permissions import check_target
+
+            return [(one.name, one.verdict.value, one.sentence, one.remedy) for one in check_target(pid)]
         if kind == "name":
             return procfs.read_command_line(pid) if _called_python(pid) else None
         process: PythonProcess | None
-        if kind == "row":
+        if kind in ("row", "second row"):
             budget = Budget(pid, size_bytes=LOOK_BUDGET_BYTES, calls=LOOK_BUDGET_CALLS, seconds=LOOK_BUDGET_S)
             process = (
                 identify(pid, budget, self._known) if looks_like_python(pid, budget, self._known) else None
@@ -252,7 +279,7 @@ def identify(pid: int, budget: Budget, known: KnownImages | None = None) -> Pyth
     """
     from ftdiag.sources.interpreter import InterpreterReader
     from ftdiag.sources.memory import RemoteMemory
-    from ftdiag.sources.runtime import find_runtime, find_runtime_header
+    from ftdiag.sources.runtime import find_runtime_header, running, runtime_of
 
     try:
         stat = procfs.read_process_stat(pid)
@@ -278,7 +305,7 @@ def identify(pid: int, budget: Budget, known: KnownImages | None = None) -> Pyth
     try:
         header = find_runtime_header(pid, memory, known)
         plain = replace(plain, python_version=str(header.version), free_threaded=header.free_threaded)
-        runtime = find_runtime(pid, memory, known)
+        runtime = running(pid, runtime_of(header, memory), memory)
         gil = InterpreterReader(memory, runtime, _NoFrames()).gil_enabled()
     except PythonNotRunning as error:
         return replace(plain, reason=error.what)
@@ -291,6 +318,8 @@ def identify(pid: int, budget: Budget, known: KnownImages | None = None) -> Pyth
         return replace(plain, reason="it may not be read: ftdiag doctor PID says why")
     except (TargetGone, NoSuchProcess):
         return None
+    except BudgetSpent as error:
+        return replace(plain, reason=error.what, source=_SPENT)
     except FtdiagError as error:
         return replace(plain, reason=error.what)
     return replace(plain, gil_enabled=gil, attachable=True, source="native")

@@ -141,15 +141,18 @@ def find_runtime(pid: int, memory: RemoteMemory, known: KnownImages | None = Non
     BudgetSpent, MemoryReadError.
     """
     with _budgeted(pid, memory):
-        runtime = runtime_of(find_runtime_header(pid, memory, known), memory)
-        state = runtime_state(memory, runtime)
-    if state is not RuntimeState.RUNNING:
-        raise not_running(pid, str(runtime.layout.version), state)
-    return runtime
+        return running(pid, runtime_of(find_runtime_header(pid, memory, known), memory), memory)
 
 
-def not_running(pid: int, version: str, state: RuntimeState) -> PythonNotRunning:
-    """The error for a process whose Python is there, but not running."""
+def running(pid: int, runtime: Runtime, memory: RemoteMemory) -> Runtime:
+    """The runtime, if it has an interpreter. Raises PythonNotRunning, MemoryReadError, TargetGone."""
+    state = runtime_state(memory, runtime)
+    if state is RuntimeState.RUNNING:
+        return runtime
+    raise _not_running(pid, str(runtime.layout.version), state)
+
+
+def _not_running(pid: int, version: str, state: RuntimeState) -> PythonNotRunning:
     if state is RuntimeState.NOT_STARTED:
         return PythonNotRunning(
             f"process {pid} has CPython {version} in it, which is not started yet: no interpreter was made",

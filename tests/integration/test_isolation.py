@@ -1,0 +1,126 @@
+"""One process never stops the others: list, doctor and completion where there are hostile processes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from command_line import FTDIAG, environment, ftdiag
+from ftdiag.commands.main import COMPLETION_VARIABLE
+from reading import PATIENCE_S, is_root
+from tools.provision.verification import Interpreter
+
+PROGRAM = Path(__file__).parents[1] / "programs" / "hostile.py"
+FLEET = 12
+KINDS: Mapping[str, int] = {
+    "names": 0,
+    "cookies": 16,
+    "sections": 0,
+    "maps": 20_000,
+    "threads": 50_000,
+    "hanging": 0,
+}
+
+
+@contextmanager
+def hostile(python: Interpreter, kind: str, directory: Path, number: int = 0) -> Iterator[int | None]:
+    """Runs one, yields its pid; `None` where the kernel does not permit what it wants to do."""
+    directory.mkdir()
+    command = [str(python.path), str(PROGRAM), kind, str(directory), str(number)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        said = process.stdout.readline().split()
+        if not said:
+            said_why = process.stderr.read()
+            assert "not permitted" in said_why, said_why
+            assert not is_root()
+        yield int(said[1]) if said else None
+    finally:
+        process.kill()
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+@pytest.fixture
+def machine(free_threaded_python: Interpreter, tmp_path: Path) -> Iterator[dict[str, list[int]]]:
+    """Ordinary and hostile processes: kind -> pids."""
+    with ExitStack() as running:
+        found: dict[str, list[int]] = {}
+        pid = running.enter_context(hostile(free_threaded_python, "fleet", tmp_path / "fleet", FLEET))
+        assert pid is not None
+        found["fleet"] = [pid, *map(int, (tmp_path / "fleet" / "fleet").read_text().split())]
+        for kind, number in KINDS.items():
+            pid = running.enter_context(hostile(free_threaded_python, kind, tmp_path / kind, number))
+            found[kind] = [] if pid is None else [pid]
+        for seed in range(4):
+            pid = running.enter_context(hostile(free_threaded_python, "offsets", tmp_path / f"o{seed}", seed))
+            assert pid is not None
+            found.setdefault("offsets", []).append(pid)
+        yield found
+
+
+def test_every_process_is_a_row(machine: dict[str, list[int]], free_threaded_python: Interpreter) -> None:
+    # GIVEN hostile processes among ordinary ones WHEN processes are listed
+    ran = ftdiag("list", "--format", "json")
+
+    # THEN it works, and the ordinary ones are as always
+    assert ran.status == 0, ran.err
+    rows = {row["pid"]: row for row in ran.json["processes"]}
+    for pid in machine["fleet"]:
+        assert rows[pid]["attachable"] is True, rows[pid]
+        assert rows[pid]["python_version"] == free_threaded_python.version
+    # AND each hostile one is a row, with the reason where it cannot be attached to
+    for pids in machine.values():
+        for pid in pids:
+            assert rows[pid]["attachable"] or rows[pid]["reason"], rows[pid]
+            assert "a mistake in ftdiag" not in (rows[pid]["reason"] or ""), rows[pid]
+    for kind in ("names", "cookies", "sections"):
+        assert rows[machine[kind][0]]["attachable"] is True, (kind, rows[machine[kind][0]])
+    for pid in machine["hanging"]:
+        assert "took longer" in rows[pid]["reason"]
+
+
+def test_the_doctor_says_that_it_hangs(free_threaded_python: Interpreter, tmp_path: Path) -> None:
+    # GIVEN a process whose memory cannot be read to an end
+    with hostile(free_threaded_python, "hanging", tmp_path / "h") as pid:
+        if pid is None:
+            return
+        # WHEN the doctor looks at it THEN it says so, and ends
+        ran = ftdiag("doctor", pid)
+        assert ran.status == 3
+        assert "it took longer than" in ran.out
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(machine: dict[str, list[int]], shell: str) -> None:
+    # GIVEN hostile processes WHEN a shell asks for process ids THEN the ordinary ones are offered
+    word = "" if shell == "fish" else "2"  # its text there, its number in other shells
+    ran = ftdiag(
+        env={COMPLETION_VARIABLE: f"{shell}_complete", "COMP_WORDS": "ftdiag attach ", "COMP_CWORD": word}
+    )
+    assert ran.status == 0, ran.err
+    for pid in machine["fleet"]:
+        assert str(pid) in ran.out
+
+
+def test_nothing_is_left_behind(free_threaded_python: Interpreter, tmp_path: Path) -> None:
+    # GIVEN a list that is being made while a process hangs
+    with hostile(free_threaded_python, "hanging", tmp_path / "h") as pid:
+        if pid is None:
+            return
+        process = subprocess.Popen(
+            [*FTDIAG, "list"], env=environment({}), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        # WHEN it has ended THEN its output has no other holder: nobody that it forked lives on
+        assert process.stdout is not None
+        with process.stdout as output:
+            assert output.read()
+        assert process.wait(PATIENCE_S) == 0
