@@ -229,14 +229,22 @@ class _Look:
             return procfs.read_command_line(pid) if _called_python(pid) else None
         process: PythonProcess | None
         if kind in ("row", "second row"):
-            budget = Budget(pid, size_bytes=LOOK_BUDGET_BYTES, calls=LOOK_BUDGET_CALLS, seconds=LOOK_BUDGET_S)
-            process = (
-                identify(pid, budget, self._known) if looks_like_python(pid, budget, self._known) else None
+            budget = Budget(
+                pid,
+                size_bytes=LOOK_BUDGET_BYTES,
+                calls=LOOK_BUDGET_CALLS,
+                seconds=LOOK_BUDGET_S if kind == "row" else SECOND_LOOK_BUDGET_S,
+                clock=time.thread_time,  # a busy machine does not count; waiting has the looker's deadline
             )
+            if not looks_like_python(pid, budget, self._known):
+                return None
+            process = identify(pid, budget, self._known)
         else:
-            process = identify(pid, Budget(pid))
+            process = identify(pid)
             if process is not None and process.source == _TO_ASK:
                 process = through_pyspy(process, process.reason or "ftdiag cannot read it")
+        if process is not None and process.source == _SPENT and kind != "row":
+            process = replace(process, source=None)
         return None if process is None else asdict(process)
 
 
@@ -272,11 +280,15 @@ def looks_like_python(pid: int, budget: Budget | None = None, known: KnownImages
         return False
 
 
-def identify(pid: int, budget: Budget, known: KnownImages | None = None) -> PythonProcess | None:
+def identify(
+    pid: int, budget: Budget | None = None, known: KnownImages | None = None
+) -> PythonProcess | None:
     """What is known of a process; `None` if it is gone or no Python after all.
 
-    `user` is a number. A process that py-spy can perhaps read has the source _TO_ASK.
+    `user` is a number. A process that py-spy can perhaps read has the source _TO_ASK, and one that would take
+    more than the budget _SPENT. This is the look itself: it may hang, where `looked_at` does not.
     """
+    from ftdiag.sources.budget import Budget
     from ftdiag.sources.interpreter import InterpreterReader
     from ftdiag.sources.memory import RemoteMemory
     from ftdiag.sources.runtime import find_runtime_header, running, runtime_of
@@ -301,7 +313,7 @@ def identify(pid: int, budget: Budget, known: KnownImages | None = None) -> Pyth
     )
     if living_task(pid) is None:
         return replace(plain, threads=None, reason="it has ended (a zombie)")
-    memory = RemoteMemory(pid, budget)
+    memory = RemoteMemory(pid, budget or Budget(pid))
     try:
         header = find_runtime_header(pid, memory, known)
         plain = replace(plain, python_version=str(header.version), free_threaded=header.free_threaded)
