@@ -4,18 +4,16 @@ In: /proc/PID/task and the files of each thread, at each tick. Out: `SampledThre
 observations of a window, and which of them ran since the tick before.
 
 What a tick costs. A thread that has not been on a core since the last tick cannot have changed in any way;
-its schedstat line says so, and is all that is read of it.
+its schedstat line says so, and is all that is read of it (`sources/threadlines.py`: of all threads at once).
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import repeat
 from typing import Final
 
 from ftdiag.model import NO_STACK, ThreadInfo
@@ -23,13 +21,10 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs
 from ftdiag.sources.locks import LockWait
 from ftdiag.sources.stackwalk import PythonThread
+from ftdiag.sources.threadlines import GONE, PythonThreadLines, ThreadLines
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""
-GONE: Final = (errno.ESRCH, errno.ENOENT)
-"""What the files of a thread that has ended answer."""
-_SCHEDSTAT_SIZES: Final = repeat(procfs.SCHEDSTAT_BYTES)
-_STARTS: Final = repeat(0)
 
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
@@ -61,26 +56,33 @@ class SampledThread:
         "run_start",
         "runs",
         "schedstat",
-        "schedstat_fd",
         "sections",
         "seen_ns",
-        "settled",
+        "unsettled",
     )
 
-    def __init__(self, info: ThreadInfo, files: procfs.ThreadFiles, now_ns: int) -> None:
+    def __init__(
+        self,
+        info: ThreadInfo,
+        files: procfs.ThreadFiles,
+        now_ns: int,
+        unsettled: dict[SampledThread, None] | None = None,
+    ) -> None:
+        """`unsettled` is where it puts itself while it is not known to be off its core."""
         self.info = info
         self.files = files
-        self.schedstat_fd = files.schedstat_fd
+        self.unsettled = {} if unsettled is None else unsettled
         self.python: list[PythonThread] = []
         self.attempts = 0
         self.schedstat = b""
-        self.settled = False
+        self.unsettled[self] = None
         self.ran = True
         self.observation: Observation | None = None
         self.run_start = 0
         self.runs: list[tuple[int, int, Observation]] = []
         self.base_alive_ns = now_ns
         self.seen_ns = now_ns
+        """When it was last seen alive, as of the end of the last window, or its own."""
         self.base_cpu_ns = 0
         self.base_run_queue_ns = 0
         self.base_faults: procfs.SwitchesAndFaults | None = None
@@ -93,6 +95,18 @@ class SampledThread:
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None
         self.previous_stack = NO_STACK
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known to be off its core: then nothing can have changed until it runs."""
+        return self not in self.unsettled
+
+    @settled.setter
+    def settled(self, settled: bool) -> None:
+        if settled:
+            self.unsettled.pop(self, None)
+        else:
+            self.unsettled[self] = None
 
     def observe(self, observation: Observation, tick: int) -> None:
         """What is seen of it as of this tick of the window; an equal observation goes on with its run."""
@@ -129,11 +143,9 @@ class SampledThread:
     def syscall_line(self) -> bytes | None:
         """What the kernel says of its system call; empty if it does not say, `None` if the thread is gone."""
         try:
-            line = self.files.syscall()
+            return _unless_ended(self.files.syscall())
         except OSError as error:
             return None if error.errno in GONE else b""
-        # A main thread that has ended stays in /proc as long as others live.
-        return None if line.startswith(WITHOUT_STACK) else line
 
     def schedstat_line(self) -> bytes | None:
         """A schedstat line; `None` when the thread is gone, the one before where it cannot be read."""
@@ -163,10 +175,12 @@ class Threads:
     """All threads of one target that are alive, and those that ended in this window.
 
     `descriptors` is how many files of theirs may stay open. While more than half of it is left, both files of
-    a thread stay open, then schedstat, then none.
+    a thread stay open, then schedstat, then none. `lines` reads them; without it that is done in Python.
     """
 
-    def __init__(self, pid: int, sink: RecordingSink, gaps: Gaps, descriptors: int) -> None:
+    def __init__(
+        self, pid: int, sink: RecordingSink, gaps: Gaps, descriptors: int, lines: ThreadLines | None = None
+    ) -> None:
         self._pid = pid
         self._sink = sink
         self._gaps = gaps
@@ -175,6 +189,12 @@ class Threads:
         self._links = -1
         """What the directory's link count was when it was last listed: its subdirectories + 2."""
         self._next_index = 0
+        self._lines: ThreadLines = PythonThreadLines() if lines is None else lines
+        self._unkept: dict[int, SampledThread] = {}
+        """Those whose files do not stay open."""
+        self._unsettled: dict[SampledThread, None] = {}
+        self.seen_ns = 0
+        """When those that are alive were last seen so."""
         self.alive: dict[int, SampledThread] = {}
         """By the kernel's id."""
         self.ended: list[SampledThread] = []
@@ -194,37 +214,49 @@ class Threads:
 
     def who_ran(self, tick: Tick) -> list[SampledThread]:
         """Those that were on a core since they were last observed; those that are gone end."""
-        changed: list[SampledThread] = []
+        ran: dict[SampledThread, None] = {}
         gone: list[SampledThread] = []
-        threads = list(self.alive.values())
-        lines: Iterable[bytes | None]
-        try:
-            # The bulk of a tick when most threads are idle: no bytecode runs between the reads.
-            lines = list(map(os.pread, [t.schedstat_fd for t in threads], _SCHEDSTAT_SIZES, _STARTS))
-        except OSError:
-            lines = [thread.schedstat_line() for thread in threads]
-        now = tick.now_ns
-        for thread, schedstat in zip(threads, lines, strict=True):
-            if schedstat is None:
+        alive = self.alive
+        for tid, line in self._lines.ran():
+            thread = alive[tid]
+            if line is None:
                 gone.append(thread)
-                continue
-            thread.seen_ns = now
-            if schedstat == thread.schedstat and thread.settled:
-                continue
-            thread.schedstat = schedstat
-            thread.settled = False
-            thread.ran = True
-            changed.append(thread)
+            else:
+                thread.schedstat = line
+                ran[thread] = None
+        for thread in self._unkept.values():
+            line = thread.schedstat_line()
+            if line is None:
+                gone.append(thread)
+            elif line != thread.schedstat:
+                thread.schedstat = line
+                ran[thread] = None
         for thread in gone:
             self.end(thread, tick)
-        return changed
+        self.seen_ns = tick.now_ns
+        # That one of them stayed on its core does not show in its line.
+        ran.update(self._unsettled)
+        for thread in ran:
+            thread.settled = False
+            thread.ran = True
+        return list(ran)
+
+    def syscall_lines(self, threads: Sequence[SampledThread]) -> list[bytes | None]:
+        """What the kernel says of their system calls; "" if it does not say, `None` if a thread is gone."""
+        lines = iter(self._lines.syscalls([t.files.syscall_fd for t in threads if t.files.syscall_fd >= 0]))
+        return [_unless_ended(next(lines)) if t.files.syscall_fd >= 0 else t.syscall_line() for t in threads]
 
     def end(self, thread: SampledThread, tick: Tick) -> None:
         """A thread was found to be gone."""
         if self.alive.pop(thread.info.tid, None) is None:
             return
+        self._lines.forget(thread.info.tid)
+        self._unkept.pop(thread.info.tid, None)
+        thread.settled = True
+        thread.unsettled = {}
         thread.close_run(tick.number)
         thread.observation = None
+        thread.seen_ns = max(thread.seen_ns, self.seen_ns)
         self._descriptors_left += thread.files.kept
         thread.files.close()
         self.put(thread, replace(thread.info, ended_ns=thread.seen_ns))
@@ -279,7 +311,7 @@ class Threads:
             started_ns=None if tick.first else tick.now_ns,
         )
         self._next_index += 1
-        thread = SampledThread(info, files, tick.now_ns)
+        thread = SampledThread(info, files, tick.now_ns, self._unsettled)
         thread.run_start = tick.number
         with suppress(OSError, ValueError, IndexError):
             thread.schedstat = files.schedstat()
@@ -296,5 +328,14 @@ class Threads:
         else:
             thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0, 0)
         self.alive[tid] = thread
+        if files.schedstat_fd >= 0:
+            self._lines.follow(tid, files.schedstat_fd)
+        else:
+            self._unkept[tid] = thread
         self._sink.put_thread(info)
         tick.started.append(thread)
+
+
+def _unless_ended(line: bytes | None) -> bytes | None:
+    """The syscall line of a thread that lives: a main thread that has ended stays as long as others live."""
+    return None if line is None or line.startswith(WITHOUT_STACK) else line

@@ -57,6 +57,8 @@ class Windows:
         ticks = len(self.ticks_ns)
         start_ns, end_ns = self._start_ns, max(self.last_tick_ns, self._start_ns)
         runs, counters = Runs(), ThreadCounters()
+        for thread in threads.alive.values():
+            thread.seen_ns = max(thread.seen_ns, threads.seen_ns)
         for thread in threads.of_window():
             thread.close_run(ticks)
             thread.run_start = 0

@@ -21,10 +21,9 @@ from typing import Final
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 from ftdiag.opening import read_in_root
 from ftdiag.sources.tasks import has_ended, living_task, proc_folder
+from ftdiag.sources.threadlines import SCHEDSTAT_BYTES, SYSCALL_BYTES
 
 MAX_STAT_BYTES: Final = 4096
-SCHEDSTAT_BYTES: Final = 96
-SYSCALL_BYTES: Final = 256
 SPARE_DESCRIPTORS: Final = 64
 """Descriptors that stay free for what is opened for a moment: the recording's files, maps, libraries."""
 MAX_SOCKET_LOOK_S: Final = 0.03

@@ -178,8 +178,7 @@ class InterpreterObserver:
         looked: list[tuple[SampledThread, list[PythonThread], Blocked | None]] = []
         parse = self._waits.parse
         along = self._locks.look_anew()
-        for thread in changed:
-            line = thread.syscall_line()
+        for thread, line in zip(changed, self._threads.syscall_lines(changed), strict=True):
             if line is None:
                 gone.append(thread)
                 continue

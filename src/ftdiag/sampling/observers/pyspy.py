@@ -189,8 +189,7 @@ class PySpyObserver:
 
     def observe(self, changed: Sequence[SampledThread], tick: Tick) -> None:
         """What the kernel says of the threads that ran since the tick before; what py-spy has seen by now."""
-        for thread in changed:
-            line = thread.syscall_line()
+        for thread, line in zip(changed, self._threads.syscall_lines(changed), strict=True):
             if line is None:
                 self._threads.end(thread, tick)
                 continue
