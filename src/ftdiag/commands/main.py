@@ -173,7 +173,8 @@ def _in_words(error: BaseException) -> int:
     if _debugging():
         import traceback
 
-        traceback.print_exception(error)
+        for lines in traceback.format_exception(error):
+            terminal.note(lines.rstrip("\n"))
     terminal.complain(
         f"a mistake in ftdiag: {type(error).__name__}: {error}",
         "Nothing of your program is harmed. Please report it with what `ftdiag --debug ...` prints.",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from ftdiag.commands.terminal import ascii_only
 from ftdiag.sampling.options import (
     DEFAULT_RATE_HZ,
     LONGEST_DURATION_S,
@@ -25,6 +26,8 @@ from ftdiag.sampling.options import (
 MAX_PID: Final = 1 << 22
 """PID_MAX_LIMIT of Linux on 64-bit machines."""
 
+MAX_HELP: Final = 60
+"""Of a command that is offered with its process id."""
 PROCESSES_HINT: Final = "ftdiag list   shows the Python processes"
 
 if TYPE_CHECKING:
@@ -66,9 +69,10 @@ class Pid(_PidType):
     ) -> list[CompletionItem]:
         """The Python processes."""
         from ftdiag.commands.processes import python_processes_by_name
+        from ftdiag.reports.escaping import visible
 
         return [
-            CompletionItem(str(pid), help=command[:60])
+            CompletionItem(str(pid), help=visible(command, ascii_only=ascii_only(), limit=MAX_HELP))
             for pid, command in python_processes_by_name()
             if str(pid).startswith(incomplete)
         ]

@@ -136,6 +136,8 @@ def _take(
     if answer.failure is None:
         if answer.value is not None:
             found[pid] = PythonProcess(**answer.value)
+        else:
+            found.pop(pid, None)
         return
     if known is not None:  # all is known but what a second look, or py-spy, would say
         also = f", and py-spy was not asked: {answer.failure}" if known.source == _TO_ASK else ""

@@ -101,9 +101,11 @@ def require_output() -> None:
 
 
 def put(text: str) -> None:
-    """One line on standard output."""
+    """Text on standard output, and a line feed. Whatever is in it, no terminal obeys it."""
+    from ftdiag.reports.escaping import harmless
+
     require_output()
-    print(text, file=sys.stdout)
+    print(harmless(text), file=sys.stdout)
 
 
 def put_lines(lines: Iterable[str]) -> None:
@@ -119,9 +121,9 @@ def put_json(value: object) -> None:
 
 def json_text(value: object, *, only_ascii: bool = False) -> str:
     """A value as JSON, on one line."""
-    import json
+    from ftdiag.reports import escaping
 
-    return json.dumps(value, allow_nan=False, ensure_ascii=only_ascii)
+    return escaping.json_text(value, only_ascii=only_ascii)
 
 
 # --- standard error ----------------------------------------------------------------------------------

@@ -1,10 +1,15 @@
 """Text of a target made harmless: it chooses its thread names, file names and command line.
 
-In: any string. Out: the same with everything visible that could move a cursor, hide or reorder text.
+In: any string, or a value for JSON. Out: the same with everything visible that could move a cursor, hide or
+reorder text. All that ftdiag prints goes through here: field by field where it is put together (`visible`),
+and once more where it is printed (`harmless`, `json_text`).
 """
 
 from __future__ import annotations
 
+import functools
+import json
+import re
 import unicodedata
 from typing import Final
 
@@ -13,6 +18,8 @@ MAX_TEXT: Final = 500
 
 # Control, format (bidi overrides, zero width), surrogate, private use, unassigned; line separators.
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_NOT_PLAIN: Final = re.compile(r"[^\x20-\x7e]")
+_NEITHER_PLAIN_NOR_LAYOUT: Final = re.compile(r"[^\x20-\x7e\n\t]")
 
 
 def visible(text: str, *, ascii_only: bool = False, limit: int = MAX_TEXT) -> str:
@@ -22,19 +29,36 @@ def visible(text: str, *, ascii_only: bool = False, limit: int = MAX_TEXT) -> st
     """
     if len(text) > limit:
         text = f"{text[: limit // 2]}...{text[-(limit // 2) :]}"
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_escaped(character, ascii_only) for character in text)
+    return _NOT_PLAIN.sub(lambda found: _escaped(found[0], ascii_only), text)
 
 
+def harmless(text: str, *, ascii_only: bool = False) -> str:
+    """`text` with its line feeds and tabs, and escapes for everything else that would not show as itself."""
+    return _NEITHER_PLAIN_NOR_LAYOUT.sub(lambda found: _escaped(found[0], ascii_only), text)
+
+
+def json_text(value: object, *, only_ascii: bool = False) -> str:
+    """A value as JSON on one line; what would not show as itself is written as \\u escapes (RFC 8259)."""
+    text = json.dumps(value, allow_nan=False, ensure_ascii=only_ascii)
+    return _NOT_PLAIN.sub(lambda found: _escaped_in_json(found[0]), text)
+
+
+@functools.lru_cache(maxsize=4096)
 def _escaped(character: str, ascii_only: bool) -> str:
-    if character.isascii():
-        harmless = character.isprintable()
-    else:
-        harmless = not ascii_only and unicodedata.category(character) not in _INVISIBLE
-    if harmless:
+    if _shows(character, ascii_only):
         return character
     code = ord(character)
     if code <= 0xFF:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _escaped_in_json(character: str) -> str:
+    return character if _shows(character, False) else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+
+
+def _shows(character: str, ascii_only: bool) -> bool:
+    if character.isascii():
+        return character.isprintable()
+    return not ascii_only and unicodedata.category(character) not in _INVISIBLE
