@@ -74,8 +74,13 @@ def allows(rule: Rule, imported: str) -> bool:
     return any(covers(allowed, imported) for allowed in rule.allowed)
 
 
-def breaches(graph: ImportGraph, package: str, rows: Sequence[str]) -> list[Breach]:
-    """All imports of the package that its table does not allow, in order."""
+def breaches(
+    graph: ImportGraph, package: str, rows: Sequence[str], everywhere: Sequence[str] = ()
+) -> list[Breach]:
+    """All imports of the package that its table does not allow, in order.
+
+    `everywhere` are rooms that every row allows: they stand for a part of the standard library.
+    """
     rules = parse_rows(rows)
     found: list[Breach] = []
     for module in sorted(graph.modules):
@@ -92,7 +97,7 @@ def breaches(graph: ImportGraph, package: str, rows: Sequence[str]) -> list[Brea
             if imported == package:
                 continue
             name = imported.removeprefix(package + ".")
-            if not allows(rule, name):
+            if not allows(rule, name) and not any(covers(room, name) for room in everywhere):
                 details = graph.get_import_details(importer=module, imported=imported)
                 line = details[0]["line_number"] if details else None
                 found.append(Breach(module, imported, line, rule.room))
@@ -100,16 +105,22 @@ def breaches(graph: ImportGraph, package: str, rows: Sequence[str]) -> list[Brea
 
 
 class RoomsContract(Contract):
-    """The contract type `rooms`. Options: `package`, `table` (rows)."""
+    """The contract type `rooms`. Options: `package`, `table` (rows), `everywhere` (rooms)."""
 
     type_name = "rooms"
 
     package = fields.StringField()
     table = fields.ListField(subfield=fields.StringField())
+    everywhere = fields.ListField(subfield=fields.StringField())
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Called by import-linter with the whole graph."""
-        found = breaches(graph, str(self.package), list(self.table))  # type: ignore[call-overload]
+        found = breaches(
+            graph,
+            str(self.package),
+            list(self.table),  # type: ignore[call-overload]
+            list(self.everywhere),  # type: ignore[call-overload]
+        )
         metadata: Mapping[str, Any] = {"breaches": found}
         return ContractCheck(kept=not found, metadata=dict(metadata))
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ftdiag import units
+from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     Confidence,
     CorePart,

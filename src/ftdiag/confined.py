@@ -32,12 +32,12 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
 from typing import Final
 
 from ftdiag import confined_start, opening
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
 
 FAILED_STATUS: Final = confined_start.FAILED

@@ -19,11 +19,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import IO, Final, Self
 
 from ftdiag import errors
+from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
 from ftdiag.sampling.options import SamplerOptions

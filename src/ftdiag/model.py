@@ -12,8 +12,9 @@ from __future__ import annotations
 import enum
 from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
+
+from ftdiag.datatypes import dataclass, field
 
 
 class ThreadState(enum.IntEnum):

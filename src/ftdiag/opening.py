@@ -29,8 +29,9 @@ import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
+
+from ftdiag.datatypes import dataclass
 
 MAX_LINKS: Final = 40
 """Symbolic links in one path, as in the kernel (MAXSYMLINKS)."""

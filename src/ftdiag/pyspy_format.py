@@ -9,9 +9,9 @@ src/stack_trace.rs (format_threadid).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ftdiag.datatypes import dataclass, field
 from ftdiag.model import Frame, Stack
 
 MAX_NUMBER_CHARACTERS: Final = 20

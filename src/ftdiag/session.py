@@ -13,7 +13,6 @@ from __future__ import annotations
 import operator
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -40,6 +39,7 @@ from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.standing import StandingLook
 from ftdiag.analysis.ticks import STATES, tick_runs
 from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
     Allocations,
     Gap,

@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -29,6 +28,7 @@ from typing import Final
 
 from ftdiag import confined
 from ftdiag.confined import Child, Tail
+from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import AttachError, FtdiagError, TargetGone, UsageError
 from ftdiag.importers.memray import read_capture
 from ftdiag.model import Intrusion

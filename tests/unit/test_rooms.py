@@ -59,6 +59,16 @@ def test_what_no_row_allows_is_a_breach(pair: tuple[str, str]) -> None:
     assert (breach.importer, breach.imported, breach.line) == (*pair, 7)
 
 
+def test_a_room_that_every_row_allows() -> None:
+    # GIVEN a room that stands for a part of the standard library
+    graph = house(("app.view", "app.types"), ("app.view", "app.typesetting"))
+
+    # WHEN the graph is checked, THEN it may be imported, and what only begins alike may not
+    rows = ["view =", "types =", "typesetting ="]
+    (breach,) = breaches(graph, "app", rows, ["types"])
+    assert breach.imported == "app.typesetting"
+
+
 def test_module_without_a_row_is_a_breach() -> None:
     # GIVEN a module that the table does not know
     # WHEN the graph is checked

@@ -22,13 +22,13 @@ The split is made for each cell and then summed, so phases of a program do not s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
+from ftdiag.datatypes import dataclass
 from ftdiag.model import TORN_STACK, StateGroup, ThreadState
 from ftdiag.recording.reader import NativeColumns, Recording
 

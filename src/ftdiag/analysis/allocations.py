@@ -8,11 +8,11 @@ function.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from ftdiag.analysis.grouping import Ints
 from ftdiag.analysis.halts import ranges_without
+from ftdiag.datatypes import replace
 from ftdiag.model import Allocations, Frame, HotLine, Intrusion, LineAllocations, Snapshot
 
 MORE_LINES: Final = 40

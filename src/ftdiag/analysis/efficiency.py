@@ -21,7 +21,6 @@ never exceeds P. `idle`, `sleep`, `io` and `halted` are no loss; they show in `s
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -37,6 +36,7 @@ from ftdiag.analysis.cores import (
 )
 from ftdiag.analysis.grouping import Bools, Floats, Ints, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import USEFUL_STATES, CorePart, Metrics, RecordingSettings, Target, ThreadState
 
 WORK_SHARE: Final = 0.05

@@ -5,10 +5,10 @@ In: parallel key columns of non-negative integers and value columns. Out: one ro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+
+from ftdiag.datatypes import dataclass
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

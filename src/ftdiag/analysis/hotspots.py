@@ -12,7 +12,6 @@ are ranked by total time: they say where that thread is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from ftdiag.analysis.efficiency import APART_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_of_each, summed
 from ftdiag.analysis.oncpu import OnCpuDetails
 from ftdiag.analysis.ticks import STATES
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Frame, HotLine, ThreadState, Wait
 from ftdiag.recording.reader import Recording
 

@@ -16,7 +16,6 @@ deadlocks and stuck threads.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -25,6 +24,7 @@ from ftdiag.analysis.accounting import Accounts
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, working_threads
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import TickRuns
+from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     NO_HOLDER,
     NO_STACK,

@@ -7,7 +7,6 @@ In: readings of the memory and native samples of a range of windows, accounted t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.allocators import part_of
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
+from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,

@@ -7,12 +7,12 @@ In: native samples and named objects of a range. Out: `OnCpuShares` (what each r
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
 from ftdiag.analysis.grouping import Ints, group_by, largest_first
+from ftdiag.datatypes import dataclass, field
 from ftdiag.model import SharedObject
 from ftdiag.recording.reader import Recording
 

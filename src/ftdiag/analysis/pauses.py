@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from ftdiag.analysis.grouping import Floats, Ints
 from ftdiag.analysis.ticks import TickRuns
+from ftdiag.datatypes import dataclass
 from ftdiag.model import NO_HOLDER, NO_STACK, Confidence, Pauses, Stack, ThreadState
 from ftdiag.recording.reader import Recording
 

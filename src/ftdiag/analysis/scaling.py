@@ -10,7 +10,6 @@ the program gets done, which ftdiag does not see.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from ftdiag.analysis.accounting import NATIVE_STATES, ON_CPU_STATES
 from ftdiag.analysis.efficiency import LOCK_STATES
 from ftdiag.analysis.grouping import Floats, Ints
+from ftdiag.datatypes import dataclass
 from ftdiag.model import USEFUL_STATES, ThreadState
 
 LEAST_NUMBERS: Final = 4

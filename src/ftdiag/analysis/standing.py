@@ -11,7 +11,6 @@ at once (`locks.wait_graph`, `locks.deadlocks`, `locks.stuck_threads`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -29,6 +28,7 @@ from ftdiag.analysis.locks import (
     wait_graph,
 )
 from ftdiag.analysis.ticks import tick_runs
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording, RunColumns
 

@@ -6,12 +6,12 @@ range's first tick.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from ftdiag.analysis.grouping import Bools, Floats, Ints
+from ftdiag.datatypes import dataclass
 from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording
 

@@ -7,7 +7,6 @@ asked for, nor more stacks and nodes than the limits below.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -17,6 +16,7 @@ from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
+from ftdiag.datatypes import dataclass, field
 from ftdiag.model import USEFUL_STATES, Frame, ProcessCounters, Stack, ThreadState
 from ftdiag.recording.reader import Recording
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ftdiag.commands import terminal
 from ftdiag.commands.sampling import explained
 from ftdiag.commands.scratch import private_directory
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.launcher import SamplerProcess
 from ftdiag.sampling.options import DEFAULT_RATE_HZ, SamplerOptions

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import examples
+from ftdiag.datatypes import asdict
 
 if TYPE_CHECKING:
     from ftdiag.commands.processes import PythonProcess

@@ -21,8 +21,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
+
+from ftdiag.datatypes import dataclass
 
 MAX_ANSWER_BYTES: Final = 4 << 20
 MAX_MEMORY_BYTES: Final = 4 << 30

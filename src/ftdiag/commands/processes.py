@@ -14,10 +14,10 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ftdiag.commands.lookers import Answer, Lookers
+from ftdiag.datatypes import asdict, dataclass, replace
 from ftdiag.errors import (
     BudgetSpent,
     FtdiagError,

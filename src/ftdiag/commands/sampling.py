@@ -11,12 +11,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from ftdiag.commands.scratch import private_directory
 from ftdiag.commands.terminal import Progress, Terminated, note
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import (
     DiskFull,
     FtdiagError,

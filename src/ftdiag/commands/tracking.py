@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ import click
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import Command, Number
 from ftdiag.commands.terminal import Terminated
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.sources.memray import GENERAL_PRICE
 

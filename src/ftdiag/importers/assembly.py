@@ -14,11 +14,11 @@ import time
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ftdiag import __version__
+from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import RecordingError
 from ftdiag.model import (
     IMPORTED_PREFIX,

@@ -25,7 +25,6 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -33,6 +32,7 @@ import numpy as np
 
 from ftdiag import __version__
 from ftdiag.confined import MIB, Child, Limits, Rights, Tail
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import RecordingError
 from ftdiag.importers import memray_child, memray_sums
 from ftdiag.importers.memray_sums import OTHER_STACK, Ints, Sums

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from array import array
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import RecordingError
 from ftdiag.importers import Progress
 from ftdiag.importers.assembly import MAX_RUNS, Assembly

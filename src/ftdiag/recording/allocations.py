@@ -7,9 +7,9 @@ values, which anybody may have written, the model again; DamagedBlob where they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
+from ftdiag.datatypes import replace
 from ftdiag.model import Allocations, Frame, Intrusion, LineAllocations, Stack, ThreadAllocations
 from ftdiag.recording import schema
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar, overload
 
 import numpy as np
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     Allocations,
     End,

@@ -14,11 +14,11 @@ import sys
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from operator import sub
 from typing import Any, Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import FIRST_STACK_ID
 
 if sys.version_info >= (3, 14):

@@ -13,10 +13,10 @@ import time
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from ftdiag.datatypes import asdict, replace
 from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import (
     FIRST_STACK_ID,

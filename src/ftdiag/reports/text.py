@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -30,6 +29,7 @@ from ftdiag.answer import (
     share_words,
     useful_words,
 )
+from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     Confidence,
     Finding,

@@ -5,9 +5,9 @@ In: `Facts` of a range. Out: `Diagnosis`: findings, and for each rule that could
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Severity
 from ftdiag.rules import (
     allocation_churn,

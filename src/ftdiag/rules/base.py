@@ -15,10 +15,10 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from ftdiag.analysis.locks import StuckThread, WaitEdge
+from ftdiag.datatypes import dataclass, field
 from ftdiag.model import (
     Allocations,
     Evidence,

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from ftdiag.analysis.locks import OTHER_LOCKS
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION
+from ftdiag.datatypes import replace
 from ftdiag.model import (
     Frame,
     HotLine,

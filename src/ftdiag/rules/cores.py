@@ -5,9 +5,9 @@ In: facts. Out: `Demand`, and which of the three rules about it applies.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import ThreadState
 from ftdiag.rules.base import Facts, Threshold, finite
 

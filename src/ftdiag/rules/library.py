@@ -5,8 +5,7 @@ In: facts and a rule's charges. Out: `Together`: the loss, where it is, and in w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Evidence, Frame, HotLine, Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,

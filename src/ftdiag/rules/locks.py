@@ -6,9 +6,9 @@ In: facts and a charge of locks. Out: parts of findings.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Confidence, Evidence, Finding, Frame, LockHolder, Pauses, Remedy, ThreadInfo
 from ftdiag.rules.base import WORTH_SAYING, Facts, LockCharge, Rule, evidence, finite, key_of, subject_of
 from ftdiag.rules.wording import (

@@ -7,9 +7,9 @@ resident bytes on 3.13.5t and 3.14.0t against 3.13.0 with the GIL, x86-64, glibc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import MemoryKind
 from ftdiag.rules.base import Facts
 

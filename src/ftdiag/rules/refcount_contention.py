@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Confidence, Frame, HotLine, Remedy, SharedObject
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
 from ftdiag.rules.library import Together, caller, together

@@ -8,9 +8,9 @@ only when it has lasted for long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Frame, Remedy, ThreadMetrics
 from ftdiag.rules.base import WARNING_SCORE, Facts, Rule, Threshold, evidence, subject_of
 from ftdiag.rules.wording import is_file, place_in, program_frame, stem, thread_names

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Frame, Pauses, Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,

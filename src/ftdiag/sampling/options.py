@@ -5,9 +5,9 @@ In: values that a person or a program chose. Out: `SamplerOptions`, or a UsageEr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import UsageError
 
 SOURCES: Final = ("auto", "native", "py-spy")

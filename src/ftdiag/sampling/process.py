@@ -15,11 +15,11 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
 from ftdiag import __version__
+from ftdiag.datatypes import asdict
 from ftdiag.errors import DiskFull, FtdiagError, RecordingError, UnsupportedPython
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer

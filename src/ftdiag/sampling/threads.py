@@ -13,9 +13,9 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Final
 
+from ftdiag.datatypes import replace
 from ftdiag.model import NO_STACK, ThreadInfo
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ftdiag.datatypes import dataclass
 from ftdiag.sources.budget import Budget
 
 MAX_SECTIONS: Final = 4096

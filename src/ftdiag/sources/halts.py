@@ -15,10 +15,10 @@ import enum
 import os
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.sources.tasks import ENDED, state_letter
 
 CGROUP_ROOT: Final = "/sys/fs/cgroup"

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import TORN_STACK, Frame
 from ftdiag.sources.layouts import Layout

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import UnsupportedPython
 
 COOKIE: Final = b"xdebugpy"

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import LockKind, LockRef
 from ftdiag.sources.interpreter import InterpreterReader

@@ -14,10 +14,10 @@ import os
 import re
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.opening import open_plain
 from ftdiag.sources.budget import Budget

@@ -31,9 +31,9 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import FtdiagError
 from ftdiag.model import MemoryKind, MemoryReading, ThreadMemory
 from ftdiag.sources.memory import RemoteMemory

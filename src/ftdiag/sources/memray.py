@@ -20,12 +20,12 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ftdiag import confined
 from ftdiag.confined import MIB, Limits, Owner
+from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import AttachError, FtdiagError, NoSuchProcess, PermissionRefused
 from ftdiag.model import FIRST_STACK_ID, Frame
 from ftdiag.opening import open_plain, read_from

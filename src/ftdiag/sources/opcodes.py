@@ -12,8 +12,9 @@ change within a minor version: the magic number of .pyc files stands for them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+from ftdiag.datatypes import dataclass
 
 
 class Instruction(NamedTuple):

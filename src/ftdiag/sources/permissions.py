@@ -17,10 +17,10 @@ import pwd
 import resource
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import PermissionRefused, TargetGone
 from ftdiag.sources import perfevents
 from ftdiag.sources.halts import halt_of

@@ -14,10 +14,10 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 from ftdiag.opening import read_in_root
 from ftdiag.sources.tasks import has_ended, living_task, proc_folder

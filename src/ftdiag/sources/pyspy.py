@@ -27,12 +27,12 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ftdiag import confined
 from ftdiag.confined import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, MIB, Child, Limits, Rights
+from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import AttachError, FtdiagError, MemoryReadError
 from ftdiag.model import Stack
 from ftdiag.opening import Reader, open_plain

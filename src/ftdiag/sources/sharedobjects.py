@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Confidence, SharedObject, ThreadState
 from ftdiag.sources.interpreter import CurrentLine, InterpreterReader

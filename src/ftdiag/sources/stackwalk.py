@@ -18,10 +18,10 @@ import errno
 import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import chain as concatenated
 from typing import Final, Protocol
 
+from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import NO_STACK, TORN_STACK
 from ftdiag.sources.layouts import Layout

@@ -22,9 +22,9 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple, Protocol
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, FtdiagError
 from ftdiag.opening import open_plain
 from ftdiag.sources.budget import Budget

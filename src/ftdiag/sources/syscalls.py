@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from ftdiag.datatypes import dataclass
 
 
 class Blocking(enum.Enum):

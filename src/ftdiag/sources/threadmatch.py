@@ -15,9 +15,9 @@ library, a single thread with a single state that runs Python is that one.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.sources.layouts import Layout
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.stackwalk import PythonThread

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Frame, LockKind, LockRef, ThreadState, Wait
 from ftdiag.sources.interpreter import InterpreterReader

@@ -13,8 +13,9 @@ Format of the table: Objects/exception_handling_notes.txt (InternalDocs/exceptio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from ftdiag.datatypes import dataclass
 
 MAX_NESTING: Final = 64
 """Handlers around one instruction that are followed (the compiler allows 20 static blocks)."""

@@ -15,7 +15,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -33,6 +32,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import FtdiagError
 from ftdiag.model import Snapshot
 from ftdiag.tui.header import Header

@@ -5,8 +5,6 @@ In: a `View`. Out: three lines, and a fourth when the last refresh failed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rich.segment import Segment
 from rich.style import Style
 from textual.events import Resize
@@ -14,6 +12,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ftdiag.answer import Answer, answer, useful_words
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Snapshot
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.safetext import width_of

@@ -5,7 +5,6 @@ In: nothing. Out: the table and the bottom line, whose words can be clicked.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from rich.segment import Segment
@@ -13,6 +12,7 @@ from textual.events import Click
 from textual.strip import Strip
 from textual.widget import Widget
 
+from ftdiag.datatypes import dataclass
 from ftdiag.tui.look import look_of
 
 

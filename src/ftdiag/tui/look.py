@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, Protocol, cast
 
@@ -20,6 +19,7 @@ from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES, Theme
 from textual.widget import Widget
 
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Severity, ThreadState
 from ftdiag.tui.safetext import cut, cut_start, pad, safe_text
 

@@ -7,9 +7,9 @@ and no file.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import FtdiagError
 from ftdiag.model import Snapshot
 from ftdiag.tui.source import SECOND_NS

@@ -7,9 +7,9 @@ the screen asks the worker for (`Wants`), and `View`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import HotLine, Snapshot
 from ftdiag.tui.sourcetext import SourceLines
 

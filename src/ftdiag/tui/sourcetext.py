@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections import OrderedDict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+
+from ftdiag.datatypes import dataclass
 
 MAX_BYTES: Final = 2 * 1024 * 1024
 """A larger file is not source text that anyone reads here."""

@@ -7,7 +7,6 @@ refresh costs depends on the height of the screen, not on the number of rows, ex
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.segment import Segment
@@ -18,6 +17,7 @@ from textual.geometry import Size
 from textual.message import Message
 from textual.strip import Strip
 
+from ftdiag.datatypes import dataclass
 from ftdiag.tui.look import Look, StyledOnce, look_of
 
 RowT = TypeVar("RowT")

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Final
 
+from ftdiag.datatypes import replace
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import (
     FIRST_STACK_ID,

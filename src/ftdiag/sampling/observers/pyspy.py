@@ -22,9 +22,9 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from typing import Final
 
+from ftdiag.datatypes import dataclass, field, replace
 from ftdiag.errors import FtdiagError, MemoryReadError, NoSuchProcess, TargetGone, UnsupportedPython
 from ftdiag.model import (
     NO_HOLDER,

@@ -7,7 +7,6 @@ the first time is marked, and one that is not seen any more stays for a while, m
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from rich.segment import Segment
@@ -19,6 +18,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ftdiag.answer import answer, efficiency_words, useful_words
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look, look_of

@@ -7,13 +7,13 @@ exchanged for swim lanes: what each thread did over the range, with a cursor in 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
 from textual.binding import Binding, BindingType
 
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import HotLine, ThreadMetrics, ThreadState, Wait
 from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
 from ftdiag.tui.panes.stacks import place, place_and_function
