@@ -20,8 +20,8 @@ help: ## show the targets
 demo: install newest ## start a contended program and look at it (a text report without a terminal)
 	@$(BIN)/python -m tools.demo
 
-test: install pythons lint types imports ## all checks and all tests
-	$(BIN)/python -m pytest $(TESTS)
+test: install ## all checks and all tests
+	@$(BIN)/python -m tools.checks $(TESTS)
 
 install: $(INSTALLED) ## the virtual environment with ftdiag and the development tools
 
@@ -47,7 +47,7 @@ imports: install ## the table of rooms
 	$(BIN)/lint-imports --no-logo
 
 unit: install ## the tests that need no free-threaded interpreter
-	$(BIN)/python -m pytest -m "not integration" $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not integration" $(TESTS)
 
 integration: install pythons ## the tests on real processes
 	$(BIN)/python -m pytest -m integration $(TESTS)

@@ -34,6 +34,11 @@ NO_INTERPRETER = (
 )
 
 
+NEWEST_ONLY = frozenset({"test_cockpit", "test_commands", "test_isolation", "test_memray", "test_pyspy"})
+"""Modules whose tests are about ftdiag around its reader (commands, terminals, other tools, permissions), to
+which all versions are alike: they run on the newest interpreter. What reads a process runs on all."""
+
+
 @functools.cache
 def interpreters_at_hand() -> tuple[Interpreter, ...]:
     """The named interpreters; where none is named one of each series, the newest first."""
@@ -74,6 +79,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "free_threaded_python" not in metafunc.fixturenames:
         return
     found: tuple[Interpreter | None, ...] = interpreters_at_hand() or (None,)
+    if metafunc.module.__name__.rpartition(".")[2] in NEWEST_ONLY:
+        found = found[:1]
     metafunc.parametrize(
         "free_threaded_python",
         found,

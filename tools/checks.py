@@ -1,0 +1,81 @@
+"""All checks and all tests, as `make test` runs them: what can be done at once is done at once.
+
+In: paths of tests (none: all). Out: the output of each check in order, and a line that says what failed;
+exit status 0, or 1. Interpreters are got in the background, with low priority, while checks and tests run
+that need none; a failure there is one message, and the tests that need interpreters do not begin.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, Final
+
+BIN: Final = Path(sys.executable).parent
+STATIC: Final[tuple[tuple[str, ...], ...]] = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("lint-imports", "--no-logo"),
+    ("mypy", "--strict"),
+)
+"""Checks that read the source; the quick ones first."""
+NICE: Final = 10
+"""Of the background: a build of an interpreter takes minutes of all cores."""
+
+
+def main(paths: Sequence[str]) -> int:
+    """Runs everything; returns the exit status."""
+    began = time.monotonic()
+    with tempfile.TemporaryFile() as said:
+        provisioning = start_provisioning(said)
+        try:
+            failed = [" ".join(check) for check in STATIC if run([os.fspath(BIN / check[0]), *check[1:]])]
+            workers = str(len(os.sched_getaffinity(0)))
+            tests = [sys.executable, "-m", "pytest", "--numprocesses", workers, "--dist", "worksteal"]
+            if not paths and run([*tests, "-m", "not integration"]):
+                failed.append("the tests that need no interpreter")
+            if provisioning.poll() is None:
+                print("waiting for the interpreters", flush=True)
+            got = provisioning.wait() == 0
+        finally:
+            # Ours to end, if we were interrupted.
+            provisioning.terminate()
+            provisioning.wait()
+            said.seek(0)
+            progress = said.read().decode(errors="replace")
+    print(progress, end="", flush=True)
+    if not got:
+        print("error: there are not all interpreters that tests run on; the reason is above", flush=True)
+        failed.append("interpreters")
+    elif run([*tests, *(paths or ["-m", "integration"])]):
+        failed.append("tests" if paths else "the tests on interpreters")
+    took = time.monotonic() - began
+    print(f"{int(took // 60)} min {int(took % 60)} s: {'; '.join(failed) or 'everything'}", end=" ")
+    print("failed" if failed else "passed")
+    return 1 if failed else 0
+
+
+def start_provisioning(said: BinaryIO) -> subprocess.Popen[bytes]:
+    """Makes sure of one interpreter of each series, in the background."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tools.provision", "ensure", "--all"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
+        preexec_fn=lambda: os.nice(NICE),  # noqa: PLW1509 - no thread runs yet
+    )
+
+
+def run(command: Sequence[str]) -> int:
+    """Runs one check and shows what it says; returns its exit status."""
+    print(f"$ {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
+    return subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
