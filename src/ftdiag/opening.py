@@ -45,7 +45,7 @@ NOBODY: Final = 65_534
 TRIES: Final = 8
 """The kernel gives a path up (EAGAIN) when a directory is moved meanwhile."""
 
-_BELOW_ROOT: Final = re.compile(r"/proc/(\d+)/root(/.*|)", re.DOTALL)
+_BELOW_ROOT: Final = re.compile(r"/proc/(\d+(?:/task/\d+)?)/root(/.*|)", re.DOTALL)
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _OPENAT2: Final = 437
 """On all architectures (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -119,13 +119,13 @@ def open_plain(
 ) -> int:
     """A descriptor (to read, no waiting) of the regular file that a path names.
 
-    A path that begins with /proc/PID/root is one below the root of that process. `reader` (`None`: us) must
-    be allowed to read the file. Raises NotPlain, OSError.
+    A path that begins with /proc/PID/root (or that of a thread) is one below the root of that process. `reader`
+    (`None`: us) must be allowed to read the file. Raises NotPlain, OSError.
     """
     name = os.fspath(path)
     below = _BELOW_ROOT.fullmatch(name)
     if below is not None:
-        return open_in_root(int(below[1]), below[2], max_bytes=max_bytes, reader=reader)
+        return open_in_root(below[1], below[2], max_bytes=max_bytes, reader=reader)
     known = _as_bytes(name)
 
     def opened() -> int:
@@ -135,11 +135,11 @@ def open_plain(
 
 
 def open_in_root(
-    pid: int | str, path: str, *, max_bytes: int | None = None, reader: Reader | None = None
+    process: int | str, path: str, *, max_bytes: int | None = None, reader: Reader | None = None
 ) -> int:
-    """The same of a path as the process `pid` has it. Raises NotPlain, OSError."""
+    """The same of a path as a process (its pid, or PID/task/TID) has it. Raises NotPlain, OSError."""
     known = _as_bytes(path)
-    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = os.open(f"/proc/{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def opened() -> int:
         return _opened(lambda: _in_root(root, known), max_bytes)
@@ -175,9 +175,9 @@ def read_plain(path: str | os.PathLike[str], limit: int, *, reader: Reader | Non
     return read_from(open_plain(path, reader=reader), limit)
 
 
-def read_in_root(pid: int, path: str, limit: int, *, reader: Reader | None = None) -> bytes:
+def read_in_root(process: int | str, path: str, limit: int, *, reader: Reader | None = None) -> bytes:
     """The first `limit` bytes of a regular file of a process. Raises NotPlain, OSError."""
-    return read_from(open_in_root(pid, path, reader=reader), limit)
+    return read_from(open_in_root(process, path, reader=reader), limit)
 
 
 # --- what is ours alone ----------------------------------------------------------------------------------

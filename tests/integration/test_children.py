@@ -24,7 +24,9 @@ from ftdiag.confined import MIB, Child, Limits, Rights, Tail, owner_of, run
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.importers import memray as captures
 from ftdiag.sources import memray, pyspy
+from ftdiag.sources.symbols import CodeMap
 from ftdiag.tracker import Tracking, TrackingRequest
+from ftdiag.tui.sourcetext import SourceFiles
 from reading import PATIENCE_S, eventually
 
 AS_ROOT = os.geteuid() == 0
@@ -516,3 +518,85 @@ def test_an_interpreter_that_writes_to_roots_terminal(tmp_path: Path) -> None:
         assert b"touch" not in seen
     finally:
         shutil.rmtree(home)
+
+
+# --- what a view shows -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that everybody may enter."""
+    where = Path(f"/tmp/ftdiag-test-{os.getpid()}-{time.monotonic_ns()}")
+    where.mkdir()
+    where.chmod(0o755)
+    yield where
+    shutil.rmtree(where)
+
+
+@needs_root
+def test_a_source_that_is_a_link_to_a_secret_is_not_shown(public: Path) -> None:
+    # GIVEN a program of a hostile user whose source is a link to a file that only root may read
+    (public / "app.py").symlink_to("/etc/shadow")
+    (public / "own.py").write_text("x = 1")
+    texts = SourceFiles()
+    with target() as pid:
+        # WHEN root looks at it
+        stolen, own = texts.read(str(public / "app.py"), pid), texts.read(str(public / "own.py"), pid)
+    # THEN nothing of that file is shown; what the program's user may read is
+    assert stolen.lines == ()
+    assert "not what the program's user may read" in stolen.why
+    assert own.lines == ("x = 1",)
+    # nor when the program has ended, or of a recording that anybody may have made
+    for pid_or_none in (pid, None):
+        assert texts.read(str(public / "app.py"), pid_or_none).lines == ()
+        assert texts.read("/etc/shadow", pid_or_none).lines == ()
+        assert texts.read(str(public / "own.py"), pid_or_none).lines == ("x = 1",)
+
+
+@needs_root
+def test_source_below_another_root_is_the_programs(public: Path) -> None:
+    # GIVEN a program in a root of its own, with a file of its own, and a link that would lead out of it
+    (public / "srv").mkdir()
+    (public / "srv" / "app.py").write_text("inside")
+    (public / "srv" / "out.py").symlink_to(f"../../../../../..{public}/secret")
+    (public / "secret").write_text("outside")
+    code = f"import os, time; os.chroot({str(public)!r}); print(flush=True); time.sleep(600)"
+    process = subprocess.Popen([PYTHON, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        # WHEN its source is read
+        inside = SourceFiles().read("/srv/app.py", process.pid)
+        outside = SourceFiles().read("/srv/out.py", process.pid)
+    finally:
+        process.kill()
+        process.communicate()
+    # THEN it is that below its root
+    assert inside.lines == ("inside",)
+    assert inside.path == f"/proc/{process.pid}/root/srv/app.py"
+    assert outside.lines == ()
+
+
+@pytest.mark.parametrize("what", ["fifo", "device", "secret", "map"])
+def test_a_perf_map_that_is_none_is_not_opened(what: str, public: Path) -> None:
+    # GIVEN a process with a FIFO, a device, a link to a perf map that only root may read, or to one of its
+    # own where its perf map would be
+    (public / "map").write_text("10000000 1000 a_function\n")
+    (public / "map").chmod(0o600 if what == "secret" else 0o644)
+    with target() as pid:
+        place = Path(f"/tmp/perf-{pid}.map")
+        if what == "fifo":
+            os.mkfifo(place)
+        else:
+            place.symlink_to("/dev/zero" if what == "device" else public / "map")
+        try:
+            # WHEN its symbols are read
+            begin = time.monotonic()
+            code = CodeMap(pid)
+            found = code._jit_symbols()
+            # THEN there are those that its user may read, and nothing waited
+            shown = what == "map" or (what == "secret" and not AS_ROOT)
+            assert len(found) == (1 if shown else 0)
+            assert time.monotonic() - begin < PATIENCE_S
+        finally:
+            place.unlink()

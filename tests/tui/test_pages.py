@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import subprocess
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ftdiag import confined, opening
 from ftdiag.analysis.scaling import curve, predicted
 from ftdiag.answer import answer
 from ftdiag.model import (
@@ -24,6 +26,7 @@ from ftdiag.model import (
     ThreadInfo,
     ThreadState,
 )
+from ftdiag.opening import EVERYBODY
 from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
@@ -32,7 +35,7 @@ from ftdiag.tui.panes.hot import HotPane, HotTable
 from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
-from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles
+from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles, last_reader
 from reading import yardstick_s
 from tui.driving import driving, go, idle, press, screen_lines, screen_text, table, until
 from tui.pictures import CACHE_LOCK, CRUNCH, PUT, SECOND, FakeSource, contended, finding, findings, measured
@@ -340,6 +343,7 @@ async def test_e_opens_the_line_in_the_editor(monkeypatch: pytest.MonkeyPatch) -
         assert app.is_running
         monkeypatch.setattr(subprocess, "run", run)
         monkeypatch.setattr(CockpitApp, "suspend", suspend)
+        monkeypatch.setattr(confined, "editor_refused", lambda path: None)  # nor is the file there
         await go(pilot, "e")
         assert ran == [["ed", "--quiet", "+88", "/srv/app/cache.py"]]
         # A function opens where it is defined, not at the top of its file.
@@ -349,24 +353,72 @@ async def test_e_opens_the_line_in_the_editor(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_source_files_are_bounded_and_regular(tmp_path: Path) -> None:
-    texts = SourceFiles(tmp_path / "proc")
+    texts = SourceFiles()
     good = tmp_path / "good.py"
     good.write_bytes(b"one\n\ttwo \xff\n")
-    inside = tmp_path / "proc" / "7" / "root" / str(good).lstrip("/")
-    inside.parent.mkdir(parents=True)
-    inside.write_text("in the container")
     os.mkfifo(tmp_path / "pipe.py")
     (tmp_path / "large.py").write_bytes(b"x" * (MAX_BYTES + 1))
+    (tmp_path / "device.py").symlink_to("/dev/zero")
 
-    assert texts.read(str(good), None).lines == ("one", "    two \ufffd", "")
-    assert texts.read(str(good), 7).lines == ("in the container",)
-    assert texts.read(str(good), 8).lines[0] == "one"
-    for name in ("pipe.py", "large.py", "missing.py", ""):
-        answer = texts.read(str(tmp_path / name), None)
-        assert answer.lines == ()
-        assert answer.why.startswith("source not available: ")
+    # Of a process that lives, and that shares our root, and of one that is gone.
+    for pid in (os.getpid(), 1 << 30):
+        found = texts.read(str(good), pid)
+        # Of a program that is gone root sees what everybody may read; this is in a private folder.
+        if pid == os.getpid() or os.geteuid() != 0:
+            assert found.lines == ("one", "    two \ufffd", "")
+            assert found.path == str(good)
+        else:
+            assert "not what everybody may read" in found.why
+        for name in ("pipe.py", "large.py", "device.py", "missing.py", ""):
+            answer = texts.read(str(tmp_path / name), pid)
+            assert answer.lines == ()
+            assert answer.why.startswith("source not available: ")
     for name in ("<string>", "relative.py", "/x\0y"):
         assert "does not come from a file" in texts.read(name, None).why
+
+
+def test_under_sudo_the_user_who_asked_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN root by way of sudo, or otherwise, and somebody who is not root
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    asked = pwd.getpwnam("nobody")
+    # WHEN it is asked whose rights count for a program that is gone
+    found = last_reader({"SUDO_UID": str(asked.pw_uid)})
+    # THEN it is who asked, else everybody, and only without root our own
+    assert found is not None
+    assert (found.user, found.group) == (asked.pw_uid, asked.pw_gid)
+    assert last_reader({}) == last_reader({"SUDO_UID": "x"}) == EVERYBODY
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert last_reader({"SUDO_UID": "0"}) is None
+
+
+async def test_root_starts_no_editor_on_what_others_can_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # GIVEN a source file that others can write, an editor, and root
+    ran: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda command, check: ran.append(command))
+    monkeypatch.setattr(CockpitApp, "suspend", lambda _: nullcontext())
+    (tmp_path / "mine.py").write_text("")
+    (tmp_path / "shared.py").write_text("")
+    (tmp_path / "shared.py").chmod(0o666)
+    if os.geteuid() != 0:
+        # As if we were root, and the folder root's.
+        monkeypatch.setattr(os, "geteuid", lambda: 0)
+        monkeypatch.setattr(opening, "is_ours_alone", lambda path: path.endswith("mine.py"))
+
+    # WHEN it shall be edited THEN no editor is started, but on a file of root's alone there is
+    assert confined.editor_refused(str(tmp_path / "mine.py")) is None
+    for path in (str(tmp_path / "shared.py"), "/proc/1/root/etc/passwd", "/nowhere.py"):
+        assert confined.editor_refused(path) is not None
+        with pytest.raises(PermissionError):
+            confined.edit(["ed"], path)
+    assert ran == []
+    async with driving(measured(contended())) as (app, pilot):
+        monkeypatch.setattr(confined, "editor_refused", lambda path: "root starts no editor")
+        await go(pilot, "4", "e")
+        (said,) = [notice.message for notice in app._notifications]
+        assert said == "root starts no editor: /srv/app/cache.py:88"
+    assert ran == []
 
 
 # --- scaling, memory, quality ----------------------------------------------------------------------------

@@ -29,6 +29,7 @@ def reach(path: Path) -> list[Callable[[], int]]:
     return [
         lambda: open_plain(path),
         lambda: open_plain(below_root(path)),
+        lambda: open_plain(f"/proc/{US}/task/{US}/root{path}"),
         lambda: open_in_root(US, str(path)),
         lambda: open_plain(path, reader=Reader(os.geteuid(), os.getegid(), tuple(os.getgroups()))),
     ]

@@ -26,7 +26,7 @@ from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, FtdiagError
-from ftdiag.opening import open_plain
+from ftdiag.opening import Reader, open_plain, reader_of
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.elf import (
     SHF_EXECINSTR,
@@ -411,10 +411,10 @@ def _build_id(elf: Elf, source: Source) -> str | None:
     return value if len(value) >= 8 else None
 
 
-def _open_plain(path: str) -> int | None:
-    """A descriptor of a regular file; `None` for anything else."""
+def _open_plain(path: str, reader: Reader | None = None) -> int | None:
+    """A descriptor of a regular file that `reader` (`None`: us) may read; `None` for anything else."""
     try:
-        return open_plain(path)
+        return open_plain(path, reader=reader)
     except OSError:
         return None
 
@@ -550,8 +550,14 @@ class CodeMap:
 
     def _read_perf_map(self) -> None:
         """/tmp/perf-PID.map as the target wrote it; it may have another pid in its own namespace."""
+        try:
+            # What it says is shown: it has to be what the target's user may read.
+            reader = reader_of(self._pid)
+        except OSError:
+            return
         for pid in dict.fromkeys((_namespace_pid(self._pid), self._pid)):
-            descriptor = _open_plain(f"{proc_folder(self._pid)}/root/tmp/perf-{pid}.map")
+            path = f"{proc_folder(self._pid)}/root/tmp/perf-{pid}.map"
+            descriptor = _open_plain(path, reader)
             if descriptor is not None:
                 try:
                     self._perf_map.read_on(descriptor)

@@ -11,7 +11,6 @@ import gc
 import os
 import shlex
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -32,6 +31,7 @@ from textual.widget import Widget
 from textual.widgets import Input
 from textual.worker import get_current_worker
 
+from ftdiag import confined
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import FtdiagError
 from ftdiag.model import Snapshot
@@ -643,9 +643,14 @@ class CockpitApp(App[None]):
             return
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         try:
-            command = [*shlex.split(editor), f"+{self._pages.hot.line_in(source) or 1}", source.path]
+            line = self._pages.hot.line_in(source) or 1
+            refused = confined.editor_refused(source.path)
+            if refused is not None:
+                self.say(f"{refused}: {source.path}:{line}", alarm=True, seconds=LONG_NOTICE_S)
+                return
+            command = [*shlex.split(editor), f"+{line}", source.path]
             with self.suspend():
-                subprocess.run(command, check=False)
+                confined.edit(command, source.path)
         except SuspendNotSupported:
             self.say("this terminal cannot be handed to an editor", alarm=True)
         except (OSError, ValueError) as error:

@@ -1,19 +1,23 @@
 """The program's text, to be shown beside its figures.
 
 In: a file name as the interpreter told it, and the target. Out: its lines, or why there are none. A live
-target's files are looked up through its own root (containers), then as plain paths. What is read is bounded,
-and only regular files are: a target may name a pipe or a device.
+target's files are looked up below its own root (containers), then as plain paths. What is shown is what the
+target's user may read: a program can call any file its source, or put a link there. Of a program that is gone
+root sees what everybody may read, or under sudo the user who asked. What is read is bounded, and only regular
+files are opened (`opening`).
 """
 
 from __future__ import annotations
 
 import os
-import stat
+import pwd
 from collections import OrderedDict
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Protocol
 
 from ftdiag.datatypes import dataclass
+from ftdiag.opening import EVERYBODY, Reader, open_in_root, open_plain, reader_of
 
 MAX_BYTES: Final = 2 * 1024 * 1024
 """A larger file is not source text that anyone reads here."""
@@ -41,41 +45,41 @@ class SourceText(Protocol):
 class SourceFiles:
     """Source text from files, the latest few kept."""
 
-    def __init__(self, proc: Path = Path("/proc")) -> None:
-        self._proc = proc
-        self._kept: OrderedDict[tuple[str, int, int], tuple[str, ...]] = OrderedDict()
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, int, int, int], tuple[str, ...]] = OrderedDict()
 
     def read(self, filename: str, pid: int | None) -> SourceLines:
         """The lines of a file, through the target's root where it lives."""
         if not filename.startswith("/") or "\0" in filename:
             return SourceLines(filename, why="source not available: it does not come from a file")
+        reader = None if pid is None else _reader_of(pid)
+        alive = pid if reader is not None else None
+        reader = reader or last_reader()
         why = "source not available: there is no such file here"
-        for path in self._places(filename, pid):
+        for process in dict.fromkeys((alive, None)):
             try:
-                lines = self._lines(path)
+                lines = self._lines(filename, process, reader)
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else str(error)
-                why = f"source not available: {reason or type(error).__name__}"
+            except PermissionError as error:
+                whose = "everybody may" if reader == EVERYBODY else "the program's user may"
+                said = error.strerror or ""
+                why = f"source not available: not what {whose} read ({said})"
                 continue
-            return SourceLines(filename, lines, path)
+            except OSError as error:
+                why = f"source not available: {error.strerror or type(error).__name__}"
+                continue
+            return SourceLines(filename, lines, _path_from_here(filename, process))
         return SourceLines(filename, why=why)
 
-    def _places(self, filename: str, pid: int | None) -> list[str]:
-        mapped = [f"{self._proc}/{pid}/root{filename}"] if pid is not None else []
-        return [*mapped, filename]
-
-    def _lines(self, path: str) -> tuple[str, ...]:
-        # Without waiting: a pipe without a writer would hold us up for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
+    def _lines(self, filename: str, pid: int | None, reader: Reader | None) -> tuple[str, ...]:
+        if pid is None:
+            descriptor = open_plain(filename, max_bytes=MAX_BYTES, reader=reader)
+        else:
+            descriptor = open_in_root(pid, filename, max_bytes=MAX_BYTES, reader=reader)
+        with os.fdopen(descriptor, "rb") as file:
             status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ValueError("not a regular file")
-            if status.st_size > MAX_BYTES:
-                raise ValueError(f"more than {MAX_BYTES // (1024 * 1024)} MiB")
-            key = (path, status.st_mtime_ns, status.st_size)
+            key = (filename, status.st_dev, status.st_ino, status.st_mtime_ns)
             known = self._kept.get(key)
             if known is not None:
                 self._kept.move_to_end(key)
@@ -86,3 +90,32 @@ class SourceFiles:
         while len(self._kept) > MAX_FILES:
             self._kept.popitem(last=False)
         return lines
+
+
+def _reader_of(pid: int) -> Reader | None:
+    """The rights of the target; `None` if it is gone."""
+    with suppress(OSError):
+        return reader_of(pid)
+    return None
+
+
+def last_reader(environment: Mapping[str, str] = os.environ) -> Reader | None:
+    """Whose rights count where there is no target any more; `None`: ours.
+
+    Root opens recordings of anybody; under sudo it does so for somebody.
+    """
+    if os.geteuid() != 0:
+        return None
+    with suppress(KeyError, ValueError, OSError):
+        known = pwd.getpwuid(int(environment["SUDO_UID"]))
+        groups = tuple(os.getgrouplist(known.pw_name, known.pw_gid))
+        return Reader(known.pw_uid, known.pw_gid, groups)
+    return EVERYBODY
+
+
+def _path_from_here(filename: str, pid: int | None) -> str:
+    """Where an editor finds it."""
+    with suppress(OSError):
+        if pid is not None and not os.path.samefile(f"/proc/{pid}/root", "/"):
+            return f"/proc/{pid}/root{filename}"
+    return filename
