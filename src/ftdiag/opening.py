@@ -119,8 +119,8 @@ def open_plain(
 ) -> int:
     """A descriptor (to read, no waiting) of the regular file that a path names.
 
-    A path that begins with /proc/PID/root (or that of a thread) is one below the root of that process. `reader`
-    (`None`: us) must be allowed to read the file. Raises NotPlain, OSError.
+    A path that begins with /proc/PID/root (or that of a thread) is one below the root of that process.
+    `reader` (`None`: us) must be allowed to read the file. Raises NotPlain, OSError.
     """
     name = os.fspath(path)
     below = _BELOW_ROOT.fullmatch(name)

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from ftdiag.opening import is_ours_alone
+
 SERIES: Final = ("3.13", "3.14", "3.15")
 NAMED_VARIABLE: Final = "FTDIAG_PYTHONS"
 ASK_TIMEOUT_S: Final = 10.0
@@ -53,7 +55,9 @@ def candidates(environment: Mapping[str, str]) -> Iterator[Path]:
         (home / ".pyenv" / "versions", "3.*t/bin/python3.*t"),
         (cache / "ftdiag" / "pythons", "*/bin/python3.*t"),
     ):
-        yield from sorted(directory.glob(pattern), reverse=True)
+        # Under sudo these may be somebody else's, who would have root run what is there.
+        if os.geteuid() != 0 or is_ours_alone(directory):
+            yield from sorted(directory.glob(pattern), reverse=True)
 
 
 def is_free_threaded(python: Path) -> bool:

@@ -7,6 +7,7 @@ it went on with what it did last.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,7 @@ from ftdiag.errors import RecordingError
 from ftdiag.importers import Progress
 from ftdiag.importers.assembly import Assembly
 from ftdiag.importers.jsonstream import JsonStream
+from ftdiag.opening import open_plain
 from ftdiag.pyspy_format import UnknownOutput, stays
 
 KIND: Final = "Chrome trace"
@@ -39,7 +41,7 @@ def import_file(source: Path, output: Path, progress: Progress, rate_hz: float |
     """Make the recording; `rate_hz` is how finely the times are looked at."""
     assembly = Assembly(source, KIND, rate_hz or DEFAULT_RATE_HZ)
     try:
-        with open(source, "rb") as stream:
+        with os.fdopen(open_plain(source), "rb") as stream:
             _follow(source, JsonStream(source, stream, progress), assembly)
     except OSError as error:
         raise RecordingError(f"{source} cannot be read: {error.strerror}", "Check the disk.") from None

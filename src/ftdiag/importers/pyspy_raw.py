@@ -7,12 +7,14 @@ that was asked for, or at py-spy's default. Without `--threads` all threads are 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import IO, Final
 
 from ftdiag.errors import RecordingError
 from ftdiag.importers import Progress, how_far
 from ftdiag.importers.assembly import MAX_TICKS, Assembly, ImportedThread
+from ftdiag.opening import open_plain
 from ftdiag.pyspy_format import frame_label, process_number, thread_label
 
 KIND: Final = "py-spy raw"
@@ -42,7 +44,7 @@ def import_file(source: Path, output: Path, progress: Progress, rate_hz: float |
     assembly = Assembly(source, KIND, rate_hz or DEFAULT_RATE_HZ)
     counts: dict[object, dict[int, int]] = {}
     try:
-        with open(source, "rb") as stream:
+        with os.fdopen(open_plain(source), "rb") as stream:
             _read(source, stream, assembly, counts, progress)
     except OSError as error:
         raise RecordingError(f"{source} cannot be read: {error.strerror}", "Check the disk.") from None

@@ -8,6 +8,7 @@ the longest one. Only profiles of the type "sampled" are read.
 from __future__ import annotations
 
 import math
+import os
 from array import array
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from ftdiag.importers import Progress
 from ftdiag.importers.assembly import MAX_RUNS, Assembly
 from ftdiag.importers.jsonstream import JsonStream
 from ftdiag.model import Frame
+from ftdiag.opening import open_plain
 from ftdiag.pyspy_format import process_number, profile_label, thread_label
 
 KIND: Final = "speedscope"
@@ -55,7 +57,7 @@ def import_file(source: Path, output: Path, progress: Progress, rate_hz: float |
     stacks: dict[tuple[int, ...], int] = {}
     profiles: list[_Profile] = []
     try:
-        with open(source, "rb") as stream:
+        with os.fdopen(open_plain(source), "rb") as stream:
             _read(source, JsonStream(source, stream, progress), profiles, frames, stacks)
     except OSError as error:
         raise RecordingError(f"{source} cannot be read: {error.strerror}", "Check the disk.") from None
