@@ -60,6 +60,7 @@ FILES: Final[dict[str, str]] = {
     "sources.symbols.CodeMap._image": HELD,
     "tui.sourcetext.SourceFiles._lines": HELD,
     "confined.Tail._read": "our end of a pipe",
+    "commands.lookers._answer": "our ends of pipes",
     # the kernel's files, through a folder in a variable
     "confined.owner_of": "the folder of a process, O_PATH",
     "confined._read_below": "files of /proc/PID by their names",
@@ -108,6 +109,7 @@ FILES: Final[dict[str, str]] = {
     "importers.memray_child.is_ended": "/proc/self/fd/N of the capture, with its user's rights",
     "importers.memray_child.read": "/proc/self/fd/N of the capture, with its user's rights",
     # none at all
+    "commands.lookers._become_a_child": "os.devnull",
     "commands.run._nothing": "os.devnull",
     "commands.main._with_output_written": "os.devnull",
     "commands.main._open_standard_descriptors": "os.devnull",
@@ -122,6 +124,7 @@ PROCESSES: Final[dict[str, str]] = {
     "commands.tracking.Tracker.__init__": "our own Python and module: the tracker",
     "commands.program.start": "`ftdiag run` and `demo --live`: the person's own command, as the person",
     "commands.interpreters.is_free_threaded": "`demo --live`: the person's own interpreters",
+    "commands.lookers.Lookers._forked": "a copy of ourselves, which looks at one process",
     "sources.permissions._foreign_memory": "a fork of our own that reads eight bytes and ends",
 }
 """Where a process is started, and why that is no target's business."""
