@@ -34,6 +34,7 @@ from ftdiag.model import (
     EndReason,
     Frame,
     Gap,
+    Library,
     LockKind,
     LockRef,
     MemoryKind,
@@ -84,6 +85,7 @@ def a_target(
     command: str = "python app.py",
     capacity_cores: float | None = 4.0,
     capacity_reason: str | None = "CPU affinity: 4 of 4 cores",
+    libraries: tuple[Library, ...] = (),
 ) -> Target:
     """A target with everything known, four cores wide."""
     return Target(
@@ -97,6 +99,7 @@ def a_target(
         gil_culprits=gil_culprits,
         capacity_cores=capacity_cores,
         capacity_reason=capacity_reason,
+        libraries=libraries,
     )
 
 

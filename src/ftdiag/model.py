@@ -10,6 +10,7 @@ Conventions: units live in names (`_ns`, `_bytes`, `_ratio`, `_hz`); what is unk
 from __future__ import annotations
 
 import enum
+import re
 from array import array
 from collections.abc import Mapping
 from typing import Final
@@ -126,6 +127,36 @@ class LockKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Library:
+    """A distribution that is installed for the target: what is at or below `prefix` is its code.
+
+    `name` and `version` are those of its metadata.
+    """
+
+    prefix: str
+    name: str
+    version: str
+
+    def has(self, filename: str) -> bool:
+        """Whether a file is the library's."""
+        return filename == self.prefix or filename.startswith(f"{self.prefix}/")
+
+
+STANDARD_LIBRARY: Final = "standard library"
+PROGRAM: Final = "program"
+NO_METADATA: Final = "a library without metadata"
+_INSTALLED: Final = re.compile(r"/(?:site|dist)-packages/")
+_STANDARD: Final = re.compile(
+    r"/(?:lib|lib64)/python3\.[0-9]+t?/(?!(?:site|dist)-packages/)|/Lib/(?!site-packages/)"
+)
+
+
+def is_standard_library(filename: str) -> bool:
+    """Whether a file is of Python's standard library."""
+    return filename.startswith("<frozen ") or _STANDARD.search(filename) is not None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """The process that is looked at.
 
@@ -134,7 +165,8 @@ class Target:
     the extension modules that ask for the GIL. `environment` has the variables that change how Python,
     its allocator or its libraries use threads, as "NAME=value", in the order of the process. `distribution`
     has the names of the target's Linux distribution and of those it is like ("ubuntu", "debian"), the nearest
-    first; `machine` is the kernel's name of the processor ("x86_64").
+    first; `machine` is the kernel's name of the processor ("x86_64"). `libraries` are those of which code was
+    seen to run.
     """
 
     pid: int
@@ -150,6 +182,21 @@ class Target:
     environment: tuple[str, ...] = ()
     distribution: tuple[str, ...] = ()
     machine: str | None = None
+    libraries: tuple[Library, ...] = ()
+
+    def library_of(self, filename: str) -> Library | None:
+        """The library that a file belongs to; the one that says it most closely."""
+        having = (library for library in self.libraries if library.has(filename))
+        return max(having, key=lambda library: len(library.prefix), default=None)
+
+    def whose(self, filename: str) -> str:
+        """Whose code a file is: "program", "standard library", "SQLAlchemy 2.0", or that nobody says so."""
+        library = self.library_of(filename)
+        if library is not None:
+            return f"{library.name} {library.version}"
+        if is_standard_library(filename):
+            return STANDARD_LIBRARY
+        return NO_METADATA if _INSTALLED.search(filename) else PROGRAM
 
 
 @dataclass(frozen=True, slots=True)
@@ -898,6 +945,8 @@ class Finding:
     verify: str
     evidence: tuple[Evidence, ...]
     context: bool = False
+    whose: str | None = None
+    """Whose code the line of its subject is (`Target.whose`); `None` where no line is named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from ftdiag.model import (
     Frame,
     Gap,
     Intrusion,
+    Library,
     MemoryReading,
     ProcessCounters,
     RecordingSettings,
@@ -970,6 +971,7 @@ def _target(value: object) -> Target:
     environment = fields.optional("environment", list) or []
     distribution = fields.optional("distribution", list) or []
     machine = fields.optional("machine", str)
+    libraries = fields.optional("libraries", list) or []
     capacity_reason = fields.optional("capacity_reason", str)
     capacity = fields.optional("capacity_cores", float)
     if capacity is not None and not (capacity <= 0 or LEAST_CORES <= capacity <= schema.MAX_CORES):
@@ -990,6 +992,11 @@ def _target(value: object) -> Target:
             schema.bounded_text(str(each)) for each in distribution[: schema.MAX_DISTRIBUTIONS]
         ),
         machine=None if machine is None else schema.bounded_text(machine),
+        libraries=tuple(
+            Library(*(schema.bounded_text(str(text)) for text in each))
+            for each in libraries[: schema.MAX_LIBRARIES]
+            if isinstance(each, list) and len(each) == 3
+        ),
     )
 
 

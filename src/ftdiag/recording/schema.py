@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 3
+SCHEMA_MINOR: Final = 4
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -77,6 +77,10 @@ MAX_CULPRIT_CHARACTERS: Final = 256
 """Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
 MAX_DISTRIBUTIONS: Final = 8
 """Most names of the target's Linux distribution that are kept."""
+MAX_LIBRARIES: Final = 128
+"""Most libraries of the target that are kept."""
+MAX_LIBRARY_CHARACTERS: Final = 256
+"""Longest path, name or version of one of them: so many of them fit a row whatever they contain."""
 MAX_ENVIRONMENT: Final = 64
 """Most environment variables of the target that are kept."""
 MAX_VARIABLE_CHARACTERS: Final = 1024

@@ -676,6 +676,10 @@ def _target_fields(target: Target) -> dict[str, object]:
     environment = target.environment[: schema.MAX_ENVIRONMENT]
     fields["environment"] = [variable[: schema.MAX_VARIABLE_CHARACTERS] for variable in environment]
     names = target.distribution[: schema.MAX_DISTRIBUTIONS]
+    fields["libraries"] = [
+        [text[: schema.MAX_LIBRARY_CHARACTERS] for text in (library.prefix, library.name, library.version)]
+        for library in target.libraries[: schema.MAX_LIBRARIES]
+    ]
     fields["distribution"] = [name[: schema.MAX_CULPRIT_CHARACTERS] for name in names]
     return fields
 

@@ -20,6 +20,7 @@ from ftdiag.model import (
     Pauses,
     Snapshot,
     Stack,
+    Target,
     ThreadMetrics,
     ThreadState,
 )
@@ -73,8 +74,8 @@ def to_report(snapshot: Snapshot) -> Json:
         },
         "metrics": _metrics(snapshot, steps, not_measured),
         "threads": [_thread(thread, snapshot.imported is None) for thread in snapshot.threads],
-        "locks": [_lock(lock) for lock in snapshot.locks],
-        "hot": [_hot(line, snapshot.allocations) for line in snapshot.hot],
+        "locks": [_lock(lock, target) for lock in snapshot.locks],
+        "hot": [_hot(line, snapshot.allocations, target) for line in snapshot.hot],
         "memory": {
             **memory_values(snapshot, _text),
             "memray": None if snapshot.allocations is None else _memray(snapshot.allocations),
@@ -193,14 +194,16 @@ def _thread(thread: ThreadMetrics, counted: bool) -> Json:
     }
 
 
-def _lock(lock: LockMetrics) -> Json:
+def _lock(lock: LockMetrics, target: Target) -> Json:
     real = lock.number > 0
+    where = next((waiter.stack[0].filename for waiter in lock.waiters if waiter.stack), None)
     return {
         "id": f"lock-{lock.number}" if real else "lock-other",
         "kind": lock.lock.kind.value if real else None,
         "type_name": None if lock.lock.type_name is None else _text(lock.lock.type_name),
         "label": None if lock.lock.label is None else _text(lock.lock.label),
         "address": f"{lock.lock.address:#x}" if real else None,
+        "whose": None if where is None else _text(target.whose(where)),
         "wait_s": _seconds(lock.wait_ns),
         "critical_wait_s": _seconds(lock.critical_wait_ns),
         "mean_queue": _number(lock.mean_queue),
@@ -222,11 +225,12 @@ def _lock(lock: LockMetrics) -> Json:
     }
 
 
-def _hot(line: HotLine, capture: Allocations | None) -> Json:
+def _hot(line: HotLine, capture: Allocations | None, target: Target) -> Json:
     return {
         "function": _text(line.frame.function),
         "file": _text(line.frame.filename),
         "line": line.frame.line,
+        "whose": _text(target.whose(line.frame.filename)),
         "total_s": _seconds(line.total_ns),
         "states": _states(line.states_ns),
         "threads": line.threads,
@@ -323,6 +327,7 @@ def _finding(finding: Finding) -> Json:
         "score": _number(finding.score),
         "confidence": finding.confidence,
         "context": finding.context,
+        "whose": None if finding.whose is None else _text(finding.whose),
         "lost_cores": _number(finding.lost_cores),
         "subject": {
             name: _text(value) if isinstance(value, str) else value for name, value in finding.subject.items()

@@ -45,6 +45,7 @@ from ftdiag.rules import (
     tracing_on,
 )
 from ftdiag.rules.base import Facts, Found, NotApplicable, Rule, key_of
+from ftdiag.rules.whose import attributed
 
 RULES: Final[tuple[Rule, ...]] = (
     # First what explains that nothing scales, then locks, the interpreter, memory, the program's shape.
@@ -110,8 +111,7 @@ def diagnose(facts: Facts) -> Diagnosis:
         if isinstance(verdict, NotApplicable):
             not_applicable.append((rule.id, verdict.reason))
         elif isinstance(verdict, Found):
-            findings += [
-                (each.context, -each.lost_cores, -each.score, number, each) for each in verdict.findings
-            ]
+            told = [attributed(each, facts) for each in verdict.findings]
+            findings += [(each.context, -each.lost_cores, -each.score, number, each) for each in told]
     findings.sort(key=lambda row: row[:4])
     return Diagnosis(tuple(row[4] for row in findings), tuple(not_applicable))

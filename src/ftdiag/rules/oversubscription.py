@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Evidence, Finding, Remedy, ThreadState
+from ftdiag.model import CorePart, Evidence, Finding, Remedy, ThreadState
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.rules.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
 from ftdiag.rules.wording import of_cores, report_again
@@ -25,7 +25,7 @@ def _judge(facts: Facts) -> Verdict:
     lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
     if found.other_cores is not None:
         # Others cannot cost more than they use; the rest are threads that are woken at the same moment.
-        lost = min(lost, finite(found.other_cores))
+        lost = facts.metrics.account.get(CorePart.OTHER_PROGRAMS, min(lost, finite(found.other_cores)))
         if not facts.loses(lost, RULE.id):
             return Clear()
     return Found((_others(facts, found, lost),))

@@ -33,6 +33,8 @@ from ftdiag.rules.wording import (
     short,
 )
 
+MOSTLY_SHARE: Final = 0.6
+"""A thread that asked for this share of the pauses or more is named; below, several do it alike."""
 WRAPS: Final = "functools.wraps"
 _DECORATE: Final = (
     "decorate when the module is imported, not for each call",
@@ -86,7 +88,10 @@ def _asked(facts: Facts, pauses: tuple[Pauses, ...]) -> _Asked:
     most = max((each for each in pauses if each.requester), key=lambda each: each.total_ns, default=None)
     if most is not None and most.requester is not None:
         frame = program_frame(most.stack)
-        return _Asked(frame, most.requester.name, most.reason or _reason_at(facts, frame))
+        whole = sum(finite(each.total_ns) for each in pauses if each.requester is not None)
+        own = sum(finite(each.total_ns) for each in pauses if each.requester == most.requester)
+        name = most.requester.name if own >= MOSTLY_SHARE * whole else None
+        return _Asked(frame, name, most.reason or _reason_at(facts, frame))
     for line in facts.hot:
         if is_file(line.frame, "functools.py") and line.frame.function in ("update_wrapper", "wraps"):
             return _Asked(caller(line), None, WRAPS)

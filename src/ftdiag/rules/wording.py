@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from ftdiag.model import Frame, HotLine, LockMetrics, Stack, ThreadInfo
+from ftdiag.model import Frame, HotLine, LockMetrics, Stack, ThreadInfo, is_standard_library
 from ftdiag.units import percent
 
 MAX_NAME: Final = 120
@@ -19,9 +19,6 @@ NAMED_ONE_BY_ONE: Final = 2
 
 _NUMBER: Final = re.compile(r"[0-9]+")
 _EXPRESSION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-_STANDARD_LIBRARY: Final = re.compile(
-    r"/(?:lib|lib64)/python3\.[0-9]+t?/(?!(?:site|dist)-packages/)|/Lib/(?!site-packages/)"
-)
 
 
 def short(text: str) -> str:
@@ -31,7 +28,7 @@ def short(text: str) -> str:
 
 def is_library(frame: Frame) -> bool:
     """Whether a frame is of the standard library."""
-    return frame.filename.startswith("<frozen ") or _STANDARD_LIBRARY.search(frame.filename) is not None
+    return is_standard_library(frame.filename)
 
 
 def is_file(frame: Frame, end: str) -> bool:

@@ -19,6 +19,7 @@ from typing import Final, Protocol
 from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Window
 from ftdiag.sampling.halted import Halted
+from ftdiag.sampling.libraries import LibrarySink
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
@@ -111,7 +112,7 @@ class Clock:
         """Begin to use a recording."""
         self._threads = Threads(self._process.pid, sink, self._gaps, self._descriptors)
         self._halted = Halted(self._process.pid, sink, tell)
-        self._observer.attach(sink, self._threads, tell)
+        self._observer.attach(LibrarySink(sink, self._process), self._threads, tell)
 
     def close(self) -> None:
         """Let go of what outlives a look."""

@@ -15,6 +15,7 @@ from ftdiag.answer import answer, efficiency_words, useful_words
 from ftdiag.model import (
     Confidence,
     Finding,
+    Library,
     LockKind,
     ProcessCounters,
     SamplerCost,
@@ -453,3 +454,28 @@ def test_one_busy_thread_on_many_cores_is_not_idle(tmp_path: Path) -> None:
     workload = builder.end().session().snapshot().workload
     assert workload is not None
     assert workload.kind == "cpu-bound"
+
+
+def test_advice_about_a_library_is_for_who_uses_it(tmp_path: Path) -> None:
+    # GIVEN threads that queue for a lock in a library, into which one line of the program leads
+    queued = "/v/site-packages/cachelib/core.py:40 Cache.get < /app/views.py:12 show < /app/main.py:3 run"
+    library = Library("/v/site-packages/cachelib", "cachelib", "1.2")
+    scene = waiting_for(a_lock("Cache._lock"), "lock", queued, holder="worker-1")
+
+    # WHEN it is known whose code it is
+    known = look(tmp_path, scene, of=replace(target(), libraries=(library,)))
+    finding = one(known, "hot-lock")
+
+    # THEN the finding says so, names the program's own line, and asks nobody to change the library's
+    assert finding.whose == "cachelib 1.2"
+    assert "cachelib 1.2's; your line that leads there is show (views.py:12)" in finding.summary
+    assert (finding.subject["own_file"], finding.subject["own_line"]) == ("/app/views.py", 12)
+    texts = " ".join(remedy.text for remedy in finding.remedy)
+    assert "views.py:12" in texts
+    assert "newer than 1.2" in texts
+    assert "do less while" not in texts
+    assert "with self._lock" not in " ".join(remedy.code or "" for remedy in finding.remedy)
+    # AND without metadata nobody is named
+    unknown = one(look(tmp_path, scene), "hot-lock")
+    assert unknown.whose == "a library without metadata"
+    assert "cachelib" not in " ".join(remedy.text for remedy in unknown.remedy)

@@ -1,0 +1,145 @@
+"""Whose code a finding is about, and what that means for the advice.
+
+In: a finding and the facts it was made of. Out: the finding with `whose`; where the line is a library's,
+advice for who uses the library and cannot change it: upgrade it, call it less or otherwise from the program's
+own line that leads there. A rule's advice is for the line's author, and stays where that is the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from ftdiag.datatypes import dataclass
+from ftdiag.model import NO_METADATA, PROGRAM, STANDARD_LIBRARY, Finding, Frame, Remedy, Stack
+from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.wording import place, place_in, share, short
+
+ABOUT_A_LINE: Final = frozenset(
+    {
+        "allocator-contention",
+        "class-mutation",
+        "gc-pressure",
+        "heap-type-churn",
+        "hot-lock",
+        "import-in-hot-path",
+        "logging-contention",
+        "object-lock",
+        "page-fault-storm",
+        "queue-contention",
+        "refcount-contention",
+        "regex-recompile",
+        "serial-section",
+        "spin-contention",
+        "stop-the-world",
+    }
+)
+"""Rules whose advice changes the line that they name; that of the others is about settings or the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """The program's own line from which most of a finding's time comes, and its share of that time."""
+
+    frame: Frame
+    share: float
+
+
+def attributed(finding: Finding, facts: Facts) -> Finding:
+    """The finding with whose code it is about, and the advice that fits."""
+    filename = finding.subject.get("file")
+    if not isinstance(filename, str):
+        return finding
+    whose = facts.target.whose(filename)
+    finding = replace(finding, whose=whose)
+    if whose in (PROGRAM, STANDARD_LIBRARY) or finding.rule_id not in ABOUT_A_LINE:
+        return finding
+    own = own_line(facts, filename, finding.subject.get("line"))
+    subject = dict(finding.subject)
+    if own is not None:
+        subject["own_file"] = own.frame.filename
+        if own.frame.line is not None:
+            subject["own_line"] = own.frame.line
+    return replace(
+        finding,
+        summary=f"{finding.summary.removesuffix('.')}. The line is {_code_of(whose)}{_called_from(own)}.",
+        subject=subject,
+        remedy=_for_users(facts, filename, whose, own),
+    )
+
+
+def own_line(facts: Facts, filename: str, line: str | int | None) -> Own | None:
+    """The innermost line of the program on the stacks that lead to a line, by most of their time."""
+    spent: dict[Frame, float] = {}
+    whole = 0.0
+    for stack, time in _stacks(facts):
+        depth = next(
+            (
+                number
+                for number, frame in enumerate(stack)
+                if frame.filename == filename and (line is None or frame.line == line)
+            ),
+            None,
+        )
+        if depth is None:
+            continue
+        whole += time
+        own = next((frame for frame in stack[depth:] if facts.target.whose(frame.filename) == PROGRAM), None)
+        if own is not None:
+            spent[own] = spent.get(own, 0.0) + time
+    if not spent or whole <= 0:
+        return None
+    frame = max(spent, key=lambda each: spent[each])
+    return Own(frame, spent[frame] / whole)
+
+
+def _stacks(facts: Facts) -> Iterator[tuple[Stack, float]]:
+    """All stacks that are known, with their time."""
+    for line in facts.hot:
+        for stack, time in line.stacks:
+            yield stack, finite(time)
+    for lock in facts.locks:
+        for waiter in lock.waiters:
+            yield waiter.stack, finite(waiter.wait_ns)
+    for pauses in facts.pauses:
+        yield pauses.stack, finite(pauses.total_ns)
+
+
+def _code_of(whose: str) -> str:
+    return f"in {whose}" if whose == NO_METADATA else f"{short(whose)}'s"
+
+
+def _called_from(own: Own | None) -> str:
+    if own is None:
+        return ""
+    part = f" ({share(own.share, 1.0)} of it)" if own.share < 0.995 else ""
+    return f"; your line that leads there is {place_in(own.frame)}{part}"
+
+
+def _for_users(facts: Facts, filename: str, whose: str, own: Own | None) -> tuple[Remedy, ...]:
+    """What somebody can do who calls the library and does not write it."""
+    remedies: list[Remedy] = []
+    library = facts.target.library_of(filename)
+    if own is not None:
+        remedies.append(
+            Remedy(
+                f"at {place(own.frame)}, call it less often: keep what it gives for as long as that is right,"
+                " ask once for many, or do it before the threads start"
+            )
+        )
+    if library is not None:
+        remedies.append(
+            Remedy(
+                f"see whether a release of {short(library.name)} newer than {short(library.version)} is free"
+                " of this; its changelog says so, or its tracker is the place to report it",
+                f"pip index versions {short(library.name)}",
+            )
+        )
+    remedies.append(
+        Remedy(
+            "use another backend or option of the library, or run this part in processes: the line itself is"
+            " its authors' to change"
+        )
+    )
+    return tuple(remedies)
