@@ -25,7 +25,8 @@ def _judge(facts: Facts) -> Verdict:
     lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
     if found.other_cores is not None:
         # Others cannot cost more than they use; the rest are threads that are woken at the same moment.
-        lost = facts.metrics.account.get(CorePart.OTHER_PROGRAMS, min(lost, finite(found.other_cores)))
+        had = facts.metrics.account.get(CorePart.OTHER_PROGRAMS, lost)
+        lost = min(lost, finite(had), finite(found.other_cores))
         if not facts.loses(lost, RULE.id):
             return Clear()
     return Found((_others(facts, found, lost),))

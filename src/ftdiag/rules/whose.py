@@ -8,10 +8,9 @@ own line that leads there. A rule's advice is for the line's author, and stays w
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import NO_METADATA, PROGRAM, STANDARD_LIBRARY, Finding, Frame, Remedy, Stack
 from ftdiag.rules.base import Facts, finite
 from ftdiag.rules.wording import place, place_in, share, short

@@ -7,9 +7,9 @@ libraries that the frames' files belong to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
+from ftdiag.datatypes import replace
 from ftdiag.model import Frame, Library, Target, ThreadInfo, Window, is_standard_library
 from ftdiag.recording.schema import MAX_LIBRARIES
 from ftdiag.sampling.sink import RecordingSink
