@@ -2,8 +2,8 @@
 
 Kinds: "fleet" (NUMBER ordinary children), "names" (mapped files with any byte in their names), "cookies"
 (eight mappings of NUMBER MiB full of the cookie), "sections" (a mapped ELF file with 2**30 sections),
-"maps" (NUMBER mappings), "offsets" (NUMBER seeds the damage to its own _Py_DebugOffsets), "threads" (an
-interpreter with NUMBER thread states), "hanging" (reading its memory does not end: needs userfaultfd).
+"maps" (NUMBER mappings), "offsets" (NUMBER seeds the damage to its own _Py_DebugOffsets), "seeds" (the same
+for each seed that it is given), "threads" (an interpreter with NUMBER thread states), "hanging" (reading its memory does not end: needs userfaultfd).
 """
 
 import ctypes
@@ -125,16 +125,36 @@ BAD = [
 
 
 def offsets(directory, number):
+    damage(number)
+
+
+def seeds(directory, number):
+    """Damages its offsets anew for each line with a seed on standard input, and says so."""
+    for name in ("one", "two"):
+        threading.Thread(target=time.sleep, args=(10_000,), daemon=True, name=name).start()
     address, original = runtime()
-    chosen = random.Random(number)
-    zeros = ctypes.create_string_buffer(1 << 22)
-    kept.append(zeros)
+    sys.stdout.write(f"ready {os.getpid()}\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        ctypes.memmove(address, original, len(original))
+        if int(line) >= 0:
+            damage(int(line))
+        sys.stdout.write("done\n")
+        sys.stdout.flush()
+
+
+ZEROS = ctypes.create_string_buffer(1 << 22)
+
+
+def damage(seed):
+    address, original = runtime()
+    chosen = random.Random(seed)
     for _ in range(chosen.choice([1, 1, 2, 4, 10, 60])):
         place = 8 * chosen.randrange(3, 110)
         value = chosen.choice(
             [
                 chosen.choice(BAD),
-                (ctypes.addressof(zeros) - address) % 2**64,
+                (ctypes.addressof(ZEROS) - address) % 2**64,
                 chosen.randrange(0, 4096, 8),
                 struct.unpack_from("<Q", original, 8 * chosen.randrange(3, 110))[0],
                 (struct.unpack_from("<Q", original, place)[0] + chosen.choice([8, -8, 1, 64])) % 2**64,
@@ -204,6 +224,6 @@ if __name__ == "__main__":
     kind, directory, number = sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0
     {
         function.__name__: function
-        for function in (fleet, names, cookies, sections, maps, offsets, threads, hanging)
+        for function in (fleet, names, cookies, sections, maps, offsets, seeds, threads, hanging)
     }[kind](directory, number)
     ready()
