@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from command_line import FTDIAG, environment, ftdiag
+from fake_process import Sink
 from ftdiag.commands.main import COMPLETION_VARIABLE
+from ftdiag.errors import FtdiagError
+from ftdiag.sources.budget import Budget
+from ftdiag.sources.interpreter import InterpreterReader
+from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.runtime import find_runtime
 from reading import PATIENCE_S, is_root
 from tools.provision.verification import Interpreter
 
@@ -86,6 +93,42 @@ def test_every_process_is_a_row(machine: dict[str, list[int]], free_threaded_pyt
         assert rows[machine[kind][0]]["attachable"] is True, (kind, rows[machine[kind][0]])
     for pid in machine["hanging"]:
         assert "took longer" in rows[pid]["reason"]
+
+
+@pytest.mark.parametrize("compiled", [True, False], ids=["in C", "in Python"])
+def test_damaged_offsets(free_threaded_python: Interpreter, tmp_path: Path, compiled: bool) -> None:
+    # GIVEN a process that damages what it publishes of its memory, each time otherwise
+    command = [str(free_threaded_python.path), str(PROGRAM), "seeds", str(tmp_path)]
+    found = set()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        pid = int(process.stdout.readline().split()[1])
+        for seed in range(150):
+            process.stdin.write(f"{seed}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "done\n"
+
+            # WHEN all is read of it THEN that works, or is refused in words
+            try:
+                read_all(pid, compiled)
+                found.add("read")
+            except FtdiagError as error:
+                found.add(type(error).__name__)
+        process.kill()
+    # AND it was damaged in more than one way
+    assert {"read", "UnsupportedPython"} <= found
+
+
+def read_all(pid: int, compiled: bool) -> None:
+    """What a sampler reads of an interpreter, within a budget of CPU time."""
+    memory = RemoteMemory(pid, Budget(pid, seconds=10.0, clock=time.thread_time))
+    reader = InterpreterReader(memory, find_runtime(pid, memory), Sink(), compiled=compiled)
+    threads = reader.threads()
+    for _ in range(2):
+        reader.walk(threads)
+    for question in (reader.thread_names, reader.gil_culprits, reader.gil_enabled, reader.gil_holder):
+        question()
 
 
 def test_the_doctor_says_that_it_hangs(free_threaded_python: Interpreter, tmp_path: Path) -> None:

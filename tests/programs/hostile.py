@@ -3,7 +3,8 @@
 Kinds: "fleet" (NUMBER ordinary children), "names" (mapped files with any byte in their names), "cookies"
 (eight mappings of NUMBER MiB full of the cookie), "sections" (a mapped ELF file with 2**30 sections),
 "maps" (NUMBER mappings), "offsets" (NUMBER seeds the damage to its own _Py_DebugOffsets), "seeds" (the same
-for each seed that it is given), "threads" (an interpreter with NUMBER thread states), "hanging" (reading its memory does not end: needs userfaultfd).
+for each seed that it is given), "threads" (an interpreter with NUMBER thread states), "hanging" (reading
+its memory does not end: needs userfaultfd).
 """
 
 import ctypes
@@ -149,14 +150,16 @@ ZEROS = ctypes.create_string_buffer(1 << 22)
 def damage(seed):
     address, original = runtime()
     chosen = random.Random(seed)
+    # The first published offset but one is that of the field behind the flags behind the offsets.
+    words = struct.unpack_from("<Q", original, 32)[0] // 8 - 4
     for _ in range(chosen.choice([1, 1, 2, 4, 10, 60])):
-        place = 8 * chosen.randrange(3, 110)
+        place = 8 * chosen.randrange(3, words)
         value = chosen.choice(
             [
                 chosen.choice(BAD),
                 (ctypes.addressof(ZEROS) - address) % 2**64,
                 chosen.randrange(0, 4096, 8),
-                struct.unpack_from("<Q", original, 8 * chosen.randrange(3, 110))[0],
+                struct.unpack_from("<Q", original, 8 * chosen.randrange(3, words))[0],
                 (struct.unpack_from("<Q", original, place)[0] + chosen.choice([8, -8, 1, 64])) % 2**64,
             ]
         )

@@ -21,7 +21,7 @@ from ftdiag.model import TORN_STACK, Frame
 from ftdiag.sources.layouts import Layout
 from ftdiag.sources.locations import LineTable
 from ftdiag.sources.memory import ReadAlong, RemoteMemory
-from ftdiag.sources.objects import NotAnObject, ObjectReader
+from ftdiag.sources.objects import NotAnObject, ObjectReader, word_in
 from ftdiag.sources.runtime import Runtime
 from ftdiag.sources.stackwalk import Meaning, PythonThread, stack_walker
 from ftdiag.sources.withblocks import HandlerRange, parse_exception_table, with_depths
@@ -435,7 +435,7 @@ class InterpreterReader:
                 raise NotAnObject(f"no code object at {address:#x}")
             self._code_types.add(type_address)
         units = _word(data, layout.code_units)
-        (first_line,) = struct.unpack_from("<i", data, layout.code_first_line)
+        first_line = _int_in(data, layout.code_first_line)
         if not 0 < units <= MAX_CODE_UNITS:
             raise NotAnObject(f"no code object at {address:#x}")
         code = _Code(
@@ -447,8 +447,8 @@ class InterpreterReader:
             units,
         )
         code.bytecode = address + layout.code_bytecode
-        (code.local_count,) = struct.unpack_from("<i", data, layout.code_local_count)
-        (code.stack_size,) = struct.unpack_from("<i", data, layout.code_stack_size)
+        code.local_count = _int_in(data, layout.code_local_count)
+        code.stack_size = _int_in(data, layout.code_stack_size)
         if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:
             raise NotAnObject(f"no code object at {address:#x}")
         code.handlers = parse_exception_table(
@@ -519,6 +519,12 @@ class InterpreterReader:
             self._walker.forget()
             self.objects.forget_types()
         return len(stale)
+
+
+def _int_in(data: bytes, offset: int) -> int:
+    """The C int at an offset that the target published, which may be any. Raises NotAnObject."""
+    value = word_in(data, offset, 4)
+    return value - (value >> 31 << 32)
 
 
 def _word(data: bytes, offset: int) -> int:

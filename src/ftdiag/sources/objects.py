@@ -57,6 +57,13 @@ class NotAnObject(FtdiagError):
     """What lies at an address is not the kind of object that was expected there."""
 
 
+def word_in(data: bytes, offset: int, size: int = 8) -> int:
+    """The unsigned word at an offset that the target published, which may be any. Raises NotAnObject."""
+    if offset + size > len(data):
+        raise NotAnObject(f"no field at {offset}")
+    return int.from_bytes(data[offset : offset + size], "little")
+
+
 class ObjectReader:
     """Reads objects of one target. Type names and flags are cached by address."""
 
@@ -132,15 +139,15 @@ class ObjectReader:
         data = self._memory.read_up_to(address, layout.unicode_compact_data + 192)
         if len(data) < layout.unicode_compact_data:
             raise NotAnObject(f"no str at {address:#x}")
-        (type_address,) = _WORD.unpack_from(data, layout.object_type)
+        type_address = word_in(data, layout.object_type)
         if not self.flags_of(type_address) & _TPFLAGS_UNICODE_SUBCLASS:
             raise NotAnObject(f"no str at {address:#x}")
         return self._decode_string(address, data)
 
     def _decode_string(self, address: int, data: bytes) -> str:
         layout = self._layout
-        (length,) = _WORD.unpack_from(data, layout.unicode_length)
-        (state,) = struct.unpack_from("<I", data, layout.unicode_state)
+        length = word_in(data, layout.unicode_length)
+        state = word_in(data, layout.unicode_state, 4)
         kind = state >> layout.unicode_kind_shift & 7
         compact = state >> layout.unicode_kind_shift + 3 & 1
         ascii_only = state >> layout.unicode_kind_shift + 4 & 1
@@ -160,8 +167,8 @@ class ObjectReader:
         data = self._memory.read_up_to(address, layout.bytes_data + 480)
         if len(data) < layout.bytes_data:
             raise NotAnObject(f"no bytes at {address:#x}")
-        (type_address,) = _WORD.unpack_from(data, layout.object_type)
-        (count,) = _WORD.unpack_from(data, layout.bytes_count)
+        type_address = word_in(data, layout.object_type)
+        count = word_in(data, layout.bytes_count)
         if not self.flags_of(type_address) & _TPFLAGS_BYTES_SUBCLASS or count > MAX_BYTES_OBJECT:
             raise NotAnObject(f"no bytes at {address:#x}")
         value = data[layout.bytes_data : layout.bytes_data + count]
@@ -175,8 +182,8 @@ class ObjectReader:
         data = self._memory.read_up_to(address, layout.long_digits + 12)
         if len(data) < layout.long_digits + 4:
             raise NotAnObject(f"no int at {address:#x}")
-        (type_address,) = _WORD.unpack_from(data, layout.object_type)
-        (tag,) = _WORD.unpack_from(data, layout.long_tag)
+        type_address = word_in(data, layout.object_type)
+        tag = word_in(data, layout.long_tag)
         # Include/internal/pycore_long.h: sign in the low 2 bits (0 positive, 1 zero), digit count from bit 3.
         digits, sign = tag >> 3, tag & 3
         if not self.flags_of(type_address) & _TPFLAGS_LONG_SUBCLASS or sign == 2 or digits > 3:
@@ -195,11 +202,11 @@ class ObjectReader:
         """
         layout = self._layout
         data = self._memory.read(address, layout.dict_values + 8)
-        (type_address,) = _WORD.unpack_from(data, layout.object_type)
+        type_address = word_in(data, layout.object_type)
         if not self.flags_of(type_address) & _TPFLAGS_DICT_SUBCLASS:
             raise NotAnObject(f"no dict at {address:#x}")
-        (keys,) = _WORD.unpack_from(data, layout.dict_keys)
-        (values,) = _WORD.unpack_from(data, layout.dict_values)
+        keys = word_in(data, layout.dict_keys)
+        values = word_in(data, layout.dict_values)
         entries = self._key_entries(keys)
         if not values:
             return [(key, value) for key, value in entries if key and value]
@@ -243,11 +250,11 @@ class ObjectReader:
         """
         layout = self._layout
         data = self._memory.read(address, layout.dict_values + 8)
-        (type_address,) = _WORD.unpack_from(data, layout.object_type)
+        type_address = word_in(data, layout.object_type)
         if not self.flags_of(type_address) & _TPFLAGS_DICT_SUBCLASS:
             raise NotAnObject(f"no dict at {address:#x}")
-        (keys,) = _WORD.unpack_from(data, layout.dict_keys)
-        (values,) = _WORD.unpack_from(data, layout.dict_values)
+        keys = word_in(data, layout.dict_keys)
+        values = word_in(data, layout.dict_values)
         return self._value_of(keys, values, key)
 
     def _value_of(self, keys: int, values: int, key: int) -> int | None:

@@ -201,7 +201,7 @@ def _find_header(pid: int, memory: RemoteMemory, budget: Budget, known: KnownIma
     likely = [image for image in images if _is_likely(image, executable)]
     if not found:
         found = list(_by_cookie(memory, likely))
-    best = max(found, key=lambda header: _liveliness(memory, header), default=None)
+    best = found[0] if len(found) == 1 else _liveliest(memory, found)
     old = _old_python(mappings, executable)
     if old is not None and (best is None or _liveliness(memory, best) < _HAS_INTERPRETER):
         raise UnsupportedPython(
@@ -376,6 +376,10 @@ def _header_at(memory: RemoteMemory, address: int, image: Mapping) -> RuntimeHea
     if parsed is None:
         return None
     return RuntimeHeader(address, parsed[0], parsed[1], image.path, image.start)
+
+
+def _liveliest(memory: RemoteMemory, found: list[RuntimeHeader]) -> RuntimeHeader | None:
+    return max(found, key=lambda header: _liveliness(memory, header), default=None)
 
 
 def _liveliness(memory: RemoteMemory, header: RuntimeHeader) -> int:

@@ -24,7 +24,7 @@ from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Confidence, SharedObject, ThreadState
 from ftdiag.sources.interpreter import CurrentLine, InterpreterReader
-from ftdiag.sources.objects import NotAnObject
+from ftdiag.sources.objects import NotAnObject, word_in
 from ftdiag.sources.opcodes import OPCODES, Instruction
 from ftdiag.sources.stackwalk import PythonThread
 
@@ -279,11 +279,13 @@ class _FrameView:
         count = min(len(line.local_names), MAX_LOCALS)
         # All in one read: a frame of another call at this address would have another executable.
         data = self._memory.read(line.frame, layout.frame_localsplus + 8 * count)
-        if _WORD.unpack_from(data, layout.frame_executable)[0] != executable:
+        if word_in(data, layout.frame_executable) != executable:
             raise NotAnObject("the frame was left")
         self._locals: tuple[int, ...] = struct.unpack_from(f"<{count}Q", data, layout.frame_localsplus)
         # _PyInterpreterFrame: f_globals, f_builtins, f_locals (Include/internal/pycore_frame.h)
-        self._globals, self._builtins, self._own = struct.unpack_from("<QQQ", data, layout.frame_globals)
+        self._globals, self._builtins, self._own = (
+            word_in(data, layout.frame_globals + shift) for shift in (0, 8, 16)
+        )
 
     def still_there(self) -> bool:
         """Whether the frame still runs this code: else what it held may have been freed meanwhile."""

@@ -22,7 +22,7 @@ from itertools import chain as concatenated
 from typing import Final, Protocol
 
 from ftdiag.datatypes import dataclass, field
-from ftdiag.errors import MemoryReadError
+from ftdiag.errors import MemoryReadError, UnsupportedPython
 from ftdiag.model import NO_STACK, TORN_STACK
 from ftdiag.sources.layouts import Layout
 from ftdiag.sources.memory import MAX_IOVECS, ReadAlong, RemoteMemory
@@ -166,11 +166,18 @@ def stack_walker(
 ) -> StackWalker:
     """The compiled walker where it was built, else the plain one; or the one that is asked for.
 
-    Raises ImportError if the compiled one is asked for and was not built.
+    Raises ImportError if the compiled one is asked for and was not built, UnsupportedPython for offsets that
+    make no sense.
     """
     if compiled is None:
         compiled = _tick is not None
-    return CompiledWalker(memory, layout, resolve) if compiled else PlainWalker(memory, layout, resolve)
+    try:
+        return CompiledWalker(memory, layout, resolve) if compiled else PlainWalker(memory, layout, resolve)
+    except ValueError as error:
+        raise UnsupportedPython(
+            f"the memory layout that the target publishes makes no sense: {error}",
+            "pip install --upgrade ftdiag   if there is a newer ftdiag",
+        ) from None
 
 
 class CompiledWalker:
