@@ -242,9 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the campaign and print what came of it."""
     from tools.provision.search import find_interpreters
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("count", type=int)
     parser.add_argument("limit_s", type=float)
     parser.add_argument("--only", type=int, help="the number of one target")

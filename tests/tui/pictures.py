@@ -511,6 +511,7 @@ class FakeSource:
         self.refreshes = 0
         self.closed = False
         self.error: Exception | None = None
+        self.failure: str | None = None
         self.threads: set[int] = set()
         self.queries = FakeQueries()
         if pictures:

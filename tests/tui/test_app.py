@@ -516,6 +516,21 @@ async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
 # --- what can go wrong -----------------------------------------------------------------------------------
 
 
+async def test_a_sampler_that_died_is_one_line_and_what_was_seen_stays() -> None:
+    source = FakeSource(contended(3), live=True)
+    async with driving(source) as (app, pilot):
+        await go(pilot, "2")
+        # WHEN nothing more comes, because something went wrong
+        source.live, source.failure = False, "nothing more is recorded: the sampler was killed by SIGKILL"
+        source.add(contended(4))
+        await until(pilot, lambda: app.view.error is not None)
+        await idle(pilot)
+
+        # THEN one line says so, and the data stays
+        assert "nothing more is recorded: the sampler was killed by SIGKILL" in screen_lines(app)[3]
+        assert "worker-0" in screen_text(app)
+
+
 async def test_a_refresh_that_fails_is_one_line_and_it_goes_on() -> None:
     source = FakeSource(contended(3), live=True)
     async with driving(source) as (app, pilot):

@@ -123,6 +123,7 @@ def sampling(
                 keep_bytes=None if record is not None else RING_BYTES,
                 source=source,
                 blocking=blocking,
+                private=directory is not None,
             )
         )
         try:

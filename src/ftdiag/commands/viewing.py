@@ -81,12 +81,18 @@ class RecordingSource:
         self._session = session
         self._sampler = sampler
         self._latest_s = self._modified_s()
+        self._failure: str | None = None
         self._live = self._is_live()
 
     @property
     def live(self) -> bool:
         """True while more data may come."""
         return self._live
+
+    @property
+    def failure(self) -> str | None:
+        """What the sampler failed with, if it did; the error itself is raised when the cockpit is left."""
+        return self._failure
 
     @property
     def queries(self) -> Session:
@@ -128,8 +134,9 @@ class RecordingSource:
         if self._sampler is not None:
             try:
                 return self._sampler.poll() is None
-            except FtdiagError:
-                return False  # said when the cockpit is left
+            except FtdiagError as error:
+                self._failure = f"nothing more is recorded: {error.what}"
+                return False
         return time.time() - self._latest_s < STILL_WRITTEN_S
 
     def _modified_s(self) -> float:

@@ -33,6 +33,8 @@ class SamplerOptions:
     """Who reads the stacks: "native" (we), "py-spy", or "auto": py-spy for what we cannot read."""
     blocking: bool = False
     """py-spy may stop the target for each of its looks."""
+    private: bool = False
+    """The recording's folder is the asking command's alone: if that is killed, the sampler removes it."""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a rate or duration that makes no sense."""

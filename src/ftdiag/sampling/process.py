@@ -23,7 +23,7 @@ from ftdiag.datatypes import asdict
 from ftdiag.errors import DiskFull, FtdiagError, RecordingError, UnsupportedPython
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer
-from ftdiag.sampling.lifeline import end_with_parent
+from ftdiag.sampling.lifeline import Lifeline
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
@@ -114,14 +114,17 @@ def _say(message: Mapping[str, object]) -> None:
 
 def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
-    end_with_parent(sys.stdin.fileno())
+    lifeline = Lifeline(sys.stdin.fileno())
     try:
         options = SamplerOptions(**json.loads(sys.stdin.readline()))
+        lifeline.abandoned = Path(options.path).parent if options.private else None
         end = sample(options, wake_fd=sys.stdin.fileno())
     except FtdiagError as error:
         kind = type(error).__name__
         _say({"event": "error", "kind": kind, "what": error.what, "hint": error.hint})
         return error.exit_status
+    finally:
+        lifeline.clear_away()
     _say({"event": "ended", "reason": end.reason.value, "detail": end.detail})
     return 0
 

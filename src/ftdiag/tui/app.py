@@ -93,8 +93,10 @@ class Refreshed(Message):
         live: bool,
         span_ns: tuple[int, int] | None,
         request: Request,
+        failure: str | None = None,
     ) -> None:
         super().__init__()
+        self.failure = failure
         self.snapshot = snapshot
         self.extras = extras
         self.live = live
@@ -340,7 +342,8 @@ class CockpitApp(App[None]):
                         snapshot = self._take(request.selection)
                     extras = self._answers(request, snapshot)
                     span = self._source.span_ns() if snapshot is not None else None
-                    self.post_message(Refreshed(snapshot, extras, self._source.live, span, request))
+                    live, failure = self._source.live, self._source.failure
+                    self.post_message(Refreshed(snapshot, extras, live, span, request, failure))
                     answered = request
             except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
                 self.post_message(RefreshFailed(_one_line(error)))
@@ -421,7 +424,7 @@ class CockpitApp(App[None]):
                 live=message.live,
                 span_ns=message.span_ns,
                 selection=message.request.selection,
-                error=None,
+                error=message.failure,
             )
         )
 

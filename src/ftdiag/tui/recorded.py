@@ -31,6 +31,10 @@ class RecordedSource:
         return self._live and (self._session is None or self._session.recording.end is None)
 
     @property
+    def failure(self) -> None:
+        """A recording says itself how it ended."""
+
+    @property
     def queries(self) -> Queries | None:
         """The session, once it is open."""
         return self._session

@@ -60,6 +60,10 @@ class SnapshotSource(Protocol):
         """True while more data may come."""
 
     @property
+    def failure(self) -> str | None:
+        """Why nothing more comes, in one line, where that is not how a recording ends; else `None`."""
+
+    @property
     def queries(self) -> Queries | None:
         """What answers questions about time; `None` where there is nothing but snapshots."""
 

@@ -21,8 +21,9 @@ PATIENCE_S = 30.0
 # The helper never looks at its standard input itself, as in a read of the target that takes for ever.
 HELPER = """
 import sys, time
-from ftdiag.sampling.lifeline import end_with_parent
-end_with_parent(0)
+from pathlib import Path
+from ftdiag.sampling.lifeline import Lifeline
+Lifeline(0).abandoned = Path(sys.argv[1])
 print("up", flush=True)
 while True:
     time.sleep(60)
@@ -30,7 +31,8 @@ while True:
 # The parent; with "leak" another child keeps the pipe open after it is gone.
 PARENT = """
 import subprocess, sys
-helper = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+command = [sys.executable, "-c", sys.argv[1], sys.argv[3]]
+helper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 helper.stdout.readline()
 other = 0
 if sys.argv[2] == "leak":
@@ -51,11 +53,20 @@ def alive(pid: int) -> bool:
         return False
 
 
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What the helper was told that only its parent wants."""
+    made = tmp_path / "private"
+    made.mkdir()
+    (made / "recording").touch()
+    return made
+
+
 @pytest.fixture(params=["plain", "leak"])
-def family(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def family(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A parent and the pid of its helper."""
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, HELPER, request.param],
+        [sys.executable, "-c", PARENT, HELPER, request.param, str(folder)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -72,7 +83,9 @@ def family(request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[st
     parent.stdout.close()
 
 
-def test_a_helper_ends_after_its_parent_was_killed(family: tuple[subprocess.Popen[str], int]) -> None:
+def test_a_helper_ends_after_its_parent_was_killed(
+    family: tuple[subprocess.Popen[str], int], folder: Path
+) -> None:
     # GIVEN a helper that is busy with something that takes for ever
     parent, helper = family
     assert alive(helper)
@@ -84,10 +97,14 @@ def test_a_helper_ends_after_its_parent_was_killed(family: tuple[subprocess.Pope
     while alive(helper) and time.monotonic() - begin < PATIENCE_S:
         time.sleep(0.01)
     assert not alive(helper)
+    # AND what only the parent wanted is gone
+    assert not folder.exists()
     assert LOOK_EVERY_S + GRACE_S <= BOUND_S
 
 
-def test_a_helper_that_is_asked_to_end_has_its_time(family: tuple[subprocess.Popen[str], int]) -> None:
+def test_a_helper_that_is_asked_to_end_has_its_time(
+    family: tuple[subprocess.Popen[str], int], folder: Path
+) -> None:
     # GIVEN a parent that closes the pipe and lives
     parent, helper = family
     assert parent.stdin is not None
@@ -98,3 +115,4 @@ def test_a_helper_that_is_asked_to_end_has_its_time(family: tuple[subprocess.Pop
     # WHEN more time passes than an orphan has, THEN the helper is there and may finish
     time.sleep(2 * LOOK_EVERY_S + GRACE_S)
     assert alive(helper)
+    assert folder.exists()
