@@ -15,13 +15,11 @@ import os
 import select
 import shutil
 import signal
-import stat
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -31,6 +29,7 @@ from ftdiag.confined import Child, Tail
 from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import AttachError, FtdiagError, TargetGone, UsageError
 from ftdiag.importers.memray import read_capture
+from ftdiag.leftovers import CAPTURE_PREFIX, INNER, own, remove_abandoned, remove_capture
 from ftdiag.model import Intrusion
 from ftdiag.opening import Reader, open_plain
 from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
@@ -60,11 +59,6 @@ ON_REQUEST: Final = "stopped"
 READING_NICENESS: Final = 5
 POLL_S: Final = 0.1
 MAX_REQUEST_BYTES: Final = 1 << 20
-PREFIX: Final = "ftdiag-memray-"
-INNER: Final = "capture"
-"""The directory that is the target's user's, in one that is ours."""
-MAX_LEFT: Final = 1000
-"""Files of the target's user that are removed from there; memray makes one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +102,9 @@ class Tracking:
         self._say = say
         self._wanted = wanted
         self._rights = confined.rights_of(self._plan.owner)
-        self._directory = Path(tempfile.mkdtemp(prefix=PREFIX))
+        remove_abandoned(Path(tempfile.gettempdir()))
+        self._directory = Path(tempfile.mkdtemp(prefix=CAPTURE_PREFIX))
+        self._owner = own(self._directory)
         self.capture = self._directory / INNER / "capture.bin"
         self._suspects: frozenset[int] = frozenset()
         self._mark = -1
@@ -284,29 +280,14 @@ class Tracking:
             self._say({"event": "note", "words": f"the capture is not kept in {path}: {error.strerror}"})
 
     def _put_away(self) -> None:
-        """Remove the capture. If the target still writes it, its blocks go when that ends.
-
-        What else its user has put beside it is removed as far as it is a few files.
-        """
-        with suppress(OSError):
-            inner = os.open(
-                self._directory / INNER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            )
-            try:
-                with os.scandir(inner) as entries:
-                    names = [entry.name for entry in islice(entries, MAX_LEFT)]
-                for name in names:
-                    with suppress(OSError):
-                        is_directory = stat.S_ISDIR(os.lstat(name, dir_fd=inner).st_mode)
-                        (os.rmdir if is_directory else os.unlink)(name, dir_fd=inner)
-            finally:
-                os.close(inner)
+        """Remove the capture, and what its user has put beside it."""
         try:
-            for directory in (self._directory / INNER, self._directory):
-                if directory.exists():
-                    os.rmdir(directory)
+            remove_capture(self._directory)
         except OSError as error:
             self._say({"event": "note", "words": f"{self._directory} is left: {error.strerror}"})
+        os.close(self._owner)
+        # The command may have been killed meanwhile; its sampler ended before.
+        remove_abandoned(Path(tempfile.gettempdir()))
 
     # --- parts -----------------------------------------------------------------------------------------
 

@@ -141,7 +141,9 @@ def recordings_in(folder: Path) -> list[Path]:
     return [*folder.glob("a.ftdiag"), *folder.glob("ftdiag-live-*/recording")]
 
 
-def run_one(number: int, pid: int) -> tuple[str, list[str], float | None]:
+def run_one(
+    number: int, pid: int, *, gone_within_s: float = GONE_WITHIN_S, lost_at_most_s: float = LOST_AT_MOST_S
+) -> tuple[str, list[str], float | None]:
     """One kill: its kind, what was wrong, and the seconds that were lost."""
     chance = random.Random(number)
     kind = KINDS[number % len(KINDS)]
@@ -159,17 +161,17 @@ def run_one(number: int, pid: int) -> tuple[str, list[str], float | None]:
                 with suppress(ProcessLookupError):
                     os.kill(victim, signal.SIGKILL)
             if kind == "cockpit's sampler":
-                wrong += _goes_on(look)
-            gone = time.monotonic() + GONE_WITHIN_S
+                wrong += _goes_on(look, gone_within_s)
+            gone = time.monotonic() + gone_within_s
             while (left := _left(folder, look)) and time.monotonic() < gone:
                 look.read(0.1)
                 look.process.poll()
-            wrong += [f"left after {GONE_WITHIN_S:g} s: {each}" for each in left]
+            wrong += [f"left after {gone_within_s:g} s: {each}" for each in left]
         lost = None
         if look.recording is not None:
             lost, problem = _lost_s(look.recording, killed_ns)
             wrong += [problem] if problem else []
-    if lost is not None and lost > LOST_AT_MOST_S:
+    if lost is not None and lost > lost_at_most_s:
         wrong.append(f"lost {lost:.2f} s")
     return kind, wrong, lost
 
@@ -180,18 +182,18 @@ def _victims(kind: str, command: int, samplers: list[int]) -> list[int]:
     return [command, *samplers] if kind == "both" else [command]
 
 
-def _goes_on(look: Look) -> list[str]:
+def _goes_on(look: Look, within_s: float) -> list[str]:
     """A cockpit whose sampler died says so, stays, and can be left."""
     assert look.terminal is not None
     begin = len(look.said)
-    look.read(GONE_WITHIN_S, until=lambda: b"SIGKILL" in look.said[begin:])
+    look.read(within_s, until=lambda: b"SIGKILL" in look.said[begin:])
     wrong = (
         [] if b"SIGKILL" in look.said[begin:] else ["the cockpit does not say that its sampler was killed"]
     )
     if look.process.poll() is not None:
         return [*wrong, f"the cockpit ended with status {look.process.returncode}"]
     os.write(look.terminal, b"q")
-    look.read(2 * GONE_WITHIN_S, until=lambda: look.process.poll() is not None)
+    look.read(within_s, until=lambda: look.process.poll() is not None)
     return wrong if look.process.poll() is not None else [*wrong, "the cockpit cannot be left"]
 
 

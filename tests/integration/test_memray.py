@@ -26,6 +26,7 @@ import pytest
 from command_line import FTDIAG, ftdiag
 from ftdiag import tracker
 from ftdiag.errors import AttachError, PermissionRefused
+from ftdiag.leftovers import remove_abandoned
 from ftdiag.recording.reader import Recording
 from ftdiag.sources import memray, procfs
 from ftdiag.tracker import Tracking, TrackingRequest
@@ -267,9 +268,8 @@ class TestWaysOut:
             assert process.returncode == 130
             assert json.loads(out)["metrics"]["threads"] >= 2
             assert "Traceback" not in err
-        if number == signal.SIGKILL:
-            for left in Path(str(scratch["TMPDIR"])).glob("ftdiag-live-*"):
-                remove(left)
+        # AND nothing is left of it, also where it could not do that itself
+        until(lambda: not list(Path(str(scratch["TMPDIR"])).glob("ftdiag-live-*")))
 
     def test_killing_the_tracker_leaves_it_to_the_timer(self, tracked: Tracked, tmp_path: Path) -> None:
         # GIVEN a tracker that has memray attached for three seconds
@@ -292,6 +292,10 @@ class TestWaysOut:
 
         # THEN memray's own timer ends it
         until(lambda: not tracked.attached)
+        # AND the next command removes what it left
+        (folder,) = tmp_path.glob("ftdiag-memray-*")
+        assert remove_abandoned(tmp_path) == [folder]
+        assert not folder.exists()
 
     def test_what_memray_refuses_is_said_with_what_to_do(
         self, tracked: Tracked, scratch: dict[str, str | None]
@@ -484,10 +488,3 @@ class TestRealMemray:
 def is_large(capture: Path) -> bool:
     """Whether allocations are in it, not its header alone."""
     return capture.stat().st_blocks * 512 > 50_000
-
-
-def remove(directory: Path) -> None:
-    """A private directory whose command was killed, which the next command would remove."""
-    for path in directory.iterdir():
-        path.unlink()
-    directory.rmdir()

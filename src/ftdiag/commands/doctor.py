@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -68,6 +69,7 @@ def command(pid: int | None, form: str, cross_checked: bool, duration_s: float |
         python, target = _python_of(pid)
         checks.append(python)
     works = all(check.verdict is not Verdict.MISSING for check in checks)
+    checks += _leftovers(pid)
     checks += _tools()
     if form == "json":
         terminal.put_json(
@@ -169,6 +171,21 @@ def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
             target,
         )
     return Check("python", Verdict.OK, words), target
+
+
+def _leftovers(pid: int | None) -> Iterator[Check]:
+    """What processes of ours that were killed left: folders, which are removed, and memray in a target."""
+    from ftdiag.leftovers import remove_abandoned
+    from ftdiag.sources.memray import abandoned_captures
+    from ftdiag.sources.permissions import Check, Verdict
+
+    removed = remove_abandoned(Path(tempfile.gettempdir()))
+    if removed:
+        names = ", ".join(map(str, removed))
+        yield Check("leftovers", Verdict.OK, f"looks that were killed had left folders; removed: {names}")
+    for capture in () if pid is None else abandoned_captures(pid):
+        words = f"memray of a look of ours is in it and writes {capture}; its timer ends that"
+        yield Check("memray inside", Verdict.LIMITED, words, f"python -m memray detach {pid}")
 
 
 def _tools() -> Iterator[Check]:

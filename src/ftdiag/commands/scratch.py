@@ -6,21 +6,15 @@ could not do that; the next one does it for it.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from ftdiag.errors import DiskFull
-
-PREFIX: Final = "ftdiag-live-"
-OWNER_NAME: Final = "owner"
-"""A file that is locked as long as the command that made the directory lives."""
+from ftdiag.leftovers import LOOK_PREFIX, own, remove_abandoned
 
 
 @contextmanager
@@ -30,8 +24,8 @@ def private_directory() -> Iterator[Path]:
     try:
         parent = Path(tempfile.gettempdir())
         remove_abandoned(parent)
-        directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
-        descriptor = _owned(directory)
+        directory = Path(tempfile.mkdtemp(prefix=LOOK_PREFIX, dir=parent))
+        descriptor = own(directory)
     except OSError as error:
         raise DiskFull(
             f"there is no place for a temporary recording: {error.strerror or error}"
@@ -43,38 +37,3 @@ def private_directory() -> Iterator[Path]:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(descriptor)
-
-
-def _owned(directory: Path) -> int:
-    """Make the file that says who owns a directory; the descriptor that keeps it locked.
-
-    It gets its name when it is locked: a command that starts at this moment would find it without an owner.
-    """
-    unnamed = directory / f"{OWNER_NAME}.new"
-    descriptor = os.open(unnamed, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        unnamed.rename(directory / OWNER_NAME)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def remove_abandoned(parent: Path) -> None:
-    """Remove private directories of ours whose command is gone."""
-    try:
-        found = [entry for entry in os.scandir(parent) if entry.name.startswith(PREFIX)]
-    except OSError:
-        return
-    for entry in found:
-        with suppress(OSError):
-            status = entry.stat(follow_symlinks=False)
-            if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
-                continue
-            owner = os.open(f"{entry.path}/{OWNER_NAME}", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(entry.path, ignore_errors=True)
-            finally:
-                os.close(owner)

@@ -26,6 +26,7 @@ from ftdiag.commands.parameters import Command, Number
 from ftdiag.commands.terminal import Terminated
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError, UsageError
+from ftdiag.leftovers import remove_abandoned
 from ftdiag.sources.memray import GENERAL_PRICE
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ DEFAULT_DURATION_S: Final = 10.0
 MAX_DURATION_S: Final = 3600.0
 END_TIMEOUT_S: Final = 150.0
 """From the request to end until the tracker has: attaching is not interrupted, detaching may take tries."""
+END_OF_TRACKER_S: Final = 2.0
+"""From the end of what a tracker says until it is gone."""
 POLL_S: Final = 0.25
 FIRST_LOOK_S: Final = 5.0
 """How long a cockpit with --memory looks at the program alone before memray is attached."""
@@ -232,6 +235,7 @@ class Tracker:
             self._over = True
             if not self._state.over:
                 self._fail("the process that attaches memray ended without a word", self._last_words())
+                self._clear_up()
             return False
         *lines, self._unread = (self._unread + data).split(b"\n")
         if len(self._unread) > MAX_LINE_BYTES:
@@ -242,6 +246,17 @@ class Tracker:
                 if isinstance(message, dict):
                     self._take(message)
         return True
+
+    def _clear_up(self) -> None:
+        """After a tracker that was killed: its folder is removed, and what may still be attached is said."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_OF_TRACKER_S)  # its folder is locked until then
+        for folder in remove_abandoned(Path(tempfile.gettempdir())):
+            self.notes.append(f"removed what the process that attaches memray has left: {folder}")
+        self.notes.append(
+            f"memray may still be attached to process {self.plan.pid}; its own timer ends that. By hand:"
+            f" {self.plan.python} -m memray detach {self.plan.pid}"
+        )
 
     def _last_words(self) -> str:
         with suppress(OSError, ValueError):

@@ -588,6 +588,17 @@ def traces(pid: int, capture: Path, suspects: frozenset[int] = frozenset()) -> T
     return Traces(is_open, tuple(sorted(suspects & threads_of(pid))))
 
 
+def abandoned_captures(pid: int) -> tuple[str, ...]:
+    """Captures of ours that the process has open although their folder is gone."""
+    found = []
+    for path in _open_files(pid):
+        with suppress(OSError):
+            target = os.readlink(path)
+            if "/ftdiag-memray-" in target and target.endswith(" (deleted)"):
+                found.append(target.removesuffix(" (deleted)"))
+    return tuple(dict.fromkeys(found))
+
+
 def is_same_process(pid: int, start_ticks: int) -> bool:
     """Whether the process is still the one that was meant."""
     try:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from ftdiag.commands.scratch import OWNER_NAME, PREFIX, private_directory, remove_abandoned
+from ftdiag.commands.scratch import private_directory
+from ftdiag.leftovers import (
+    CAPTURE_PREFIX,
+    INNER,
+    LOOK_PREFIX,
+    OWNER_NAME,
+    own,
+    remove_abandoned,
+    remove_capture,
+)
 
 
 @pytest.fixture
@@ -48,7 +58,7 @@ def test_a_command_that_starts_at_the_same_moment_does_not_remove_it(
 
 
 def test_what_a_killed_command_left_is_removed_and_nothing_else(parent: Path) -> None:
-    left, other = parent / f"{PREFIX}left", parent / "other"
+    left, other = parent / f"{LOOK_PREFIX}left", parent / "other"
     for directory in (left, other):
         directory.mkdir()
         (directory / OWNER_NAME).touch()
@@ -56,3 +66,22 @@ def test_what_a_killed_command_left_is_removed_and_nothing_else(parent: Path) ->
     remove_abandoned(parent)
 
     assert list(parent.iterdir()) == [other]
+
+
+def test_what_a_killed_tracker_left_is_removed_with_the_capture(parent: Path) -> None:
+    # GIVEN the folder of a tracker that was killed, that of one that lives, and one of an older ftdiag
+    left, lives, old = (parent / f"{CAPTURE_PREFIX}{name}" for name in ("left", "lives", "old"))
+    for folder in (left, lives, old):
+        (folder / INNER).mkdir(parents=True)
+        (folder / INNER / "capture.bin").touch()
+    (left / OWNER_NAME).touch()
+    descriptor = own(lives)
+    # WHEN the next command clears up
+    removed = remove_abandoned(parent)
+    # THEN only that one is gone, and named
+    assert removed == [left]
+    assert sorted(parent.iterdir()) == [lives, old]
+    # AND the one that lives can be put away by its owner
+    remove_capture(lives)
+    os.close(descriptor)
+    assert list(parent.iterdir()) == [old]
