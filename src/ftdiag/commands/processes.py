@@ -140,7 +140,7 @@ def _take(
             found.pop(pid, None)
         return
     if known is not None:  # all is known but what a second look, or py-spy, would say
-        also = f", and py-spy was not asked: {answer.failure}" if known.source == _TO_ASK else ""
+        also = f", and py-spy did not say more: {answer.failure}" if known.source == _TO_ASK else ""
         found[pid] = replace(known, source=None, reason=f"{known.reason}{also}")
         return
     with suppress(FtdiagError):
