@@ -36,6 +36,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
 )
+from ftdiag.rules import measured
 
 RESOLVE_SHARE: Final = 0.8
 """A standing finding stays until its figure is below this share of the threshold: sampling noise of a
@@ -233,6 +234,14 @@ class Facts:
         if len(parts) >= 2 and all(part.isascii() and part.isdigit() for part in parts[:2]):
             return int(parts[0]), int(parts[1])
         return 0, 0
+
+    def scaling(self, case: str, variant: str = "shared") -> str:
+        """What was measured of a pattern on the target's version: "0.92x on 3.14.9t"."""
+        return measured.scaling(case, self.version, variant)
+
+    def remedy(self, case: str, variant: str, text: str, code: str | None = None) -> tuple[Remedy, ...]:
+        """A remedy with its measured gain; none where it was not measured to gain on the target's version."""
+        return measured.remedy(case, variant, self.version, text, code)
 
     @property
     def pid(self) -> int:

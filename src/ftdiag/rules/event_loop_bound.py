@@ -33,8 +33,8 @@ def _judge(facts: Facts) -> Verdict:
                 ),
                 explanation=(
                     "An event loop runs its callbacks one after the other in one thread: CPU work inside"
-                    " them keeps all other tasks waiting. Measured: CPU work inline in the loop 1.0x on 2"
-                    " cores, one loop per thread 1.5x / 1.7x (3.13 / 3.14)."
+                    " them keeps all other tasks waiting. On 2 cores, one loop per"
+                    f" thread: {facts.scaling('event-loop', 'loop-per-thread')} of what one loop does."
                 ),
                 could_also_be=("a loop that polls: look at its hot line",),
                 remedy=(
@@ -42,7 +42,8 @@ def _judge(facts: Facts) -> Verdict:
                         "move the work off the loop, in pieces of 500 us or more",
                         f"# {place(frame)}\nresult = await asyncio.to_thread(compute, chunk)",
                     ),
-                    Remedy(
+                    *facts.remedy(
+                        *("event-loop", "loop-per-thread"),
                         "or run one event loop per thread",
                         "threads = [threading.Thread(target=asyncio.run, args=(serve(n),)) for n in"
                         " range(workers)]",

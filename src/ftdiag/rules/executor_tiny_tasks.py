@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -68,13 +67,15 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     "Code and locks of the executor and its futures are hot. Each task costs a future, a"
                     " queue operation, a lock and often a wake-up: about 15 us for submit(), 30 us for"
-                    " run_in_executor(). Measured on 2 threads with tasks of 2 us: 1.01x / 0.94x;"
-                    " run_in_executor 0.91x / 1.04x (3.13 / 3.14)."
+                    " run_in_executor(). Two threads with small tasks: submit()"
+                    f" {facts.scaling('tiny-tasks', 'submit-each')}, run_in_executor()"
+                    f" {facts.scaling('run-in-executor', 'each')} of what one does."
                 ),
                 could_also_be=("queue-contention: a queue of your own between the threads",),
                 remedy=(
-                    Remedy(
-                        "hand out chunks of 16 or more: 1.7x / 1.4-1.9x; aim at 500 us a task",
+                    *facts.remedy(
+                        *("tiny-tasks", "chunks-of-64"),
+                        "hand out chunks of 16 or more, and aim at 500 us a task",
                         f"# {place(frame)}\ndef work_on(chunk):\n    return [work(item) for item in chunk]\n"
                         "results = pool.map(work_on, itertools.batched(items, 64))",
                     ),

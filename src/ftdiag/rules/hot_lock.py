@@ -25,22 +25,24 @@ from ftdiag.rules.locks import (
     lock_findings,
     where,
 )
+from ftdiag.rules.measured import measurement, times
 from ftdiag.rules.wording import lock_expression, lock_name, place, short
 
 
-def _remedies(charge: LockCharge) -> tuple[Remedy, ...]:
+def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
     name = lock_expression(charge.locks[0])
     line = where(charge)
     held = holding(charge)
     at = place(line)
-    merge = Remedy(
-        f"count or collect per thread and merge once at the end, instead of taking {name} for each step"
-        " (measured 2.0x on 2 threads, against 1.0x)",
+    merge = facts.remedy(
+        *("lock-counter", "merged-at-the-end"),
+        f"count or collect per thread and merge once at the end, instead of taking {name} for each step",
         f"# {at}\nmine = 0\nfor item in items:\n    mine += weight(item)   # no lock\n"
         f"with {name}:\n    self.total += mine",
     )
-    batch = Remedy(
-        "take the lock once for many steps: one acquisition for 256 gave 1.8x / 1.5x on 3.13 / 3.14",
+    batch = facts.remedy(
+        *("lock-counter", "once-per-256"),
+        "take the lock once for many steps, say 256",
         f"# {at}\nfor batch in itertools.batched(items, 256):\n    with {name}:\n"
         "        for item in batch: ...",
     )
@@ -62,8 +64,18 @@ def _remedies(charge: LockCharge) -> tuple[Remedy, ...]:
             f"with {name}:\n    ...               # only the change itself",
         )
     if called:
-        return hold, batch, merge
-    return (merge, batch, hold) if charge.mostly_spun else (hold, batch, merge)
+        return (hold, *batch, *merge)
+    return (*merge, *batch, hold) if charge.mostly_spun else (hold, *batch, *merge)
+
+
+def _sharding(facts: Facts) -> str:
+    found = measurement("lock-dict", "sharded-16", facts.version)
+    if found is None or found.gain is None or found.helps:
+        return ""
+    return (
+        "; sharding the data over 16 locks looks like the answer and was not when measured"
+        f" ({times(found.gain)} times as much)"
+    )
 
 
 def _tell(facts: Facts, charge: LockCharge) -> Told:
@@ -73,10 +85,10 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         explanation=(
             f"Threads were seen parked on {name}, at most {max(lock.waiters_max for lock in charge.locks)}"
             f" at once, or spinning at its line; {free_share(charge)} of the parked time was while cores"
-            " were free. Sharding the data over 16 locks looks like the answer and was not when measured"
-            " (0.88x on 3.13, 0.81x on 3.14)."
+            f" were free. Two threads that only count under one lock: {facts.scaling('lock-counter')} of what"
+            f" one does{_sharding(facts)}."
         ),
-        remedy=_remedies(charge),
+        remedy=_remedies(facts, charge),
         could_also_be=(
             "a holder that is itself kept from its core: see oversubscription and cpu-quota",
             "a holder that does I/O under the lock: its line says so",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Facts,
@@ -45,15 +44,18 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"
                     " the largest, and those with less were idle or gone. The program waits for the"
-                    " slowest. Measured on 2 threads: a fixed 90/10 split 1.13x / 1.04x, chunks that are"
-                    " handed out as threads get free 2.01x / 1.91x (3.13 / 3.14)."
+                    " slowest. Two threads with a fixed split, of which one has 90 %:"
+                    f" {facts.scaling('uneven-parts', 'fixed-split-90-10')} of what one does; with chunks"
+                    " that are handed out as threads get free"
+                    f" {facts.scaling('uneven-parts', 'chunks-of-8')}."
                 ),
                 could_also_be=(
                     "a pool with few long tasks: then there is not enough work, see idle-workers",
                     "serial-section: one of the threads does a step for all",
                 ),
                 remedy=(
-                    Remedy(
+                    *facts.remedy(
+                        *("uneven-parts", "chunks-of-8"),
                         "hand out small chunks dynamically, several per thread",
                         f"# {place(frame)}\nchunks = itertools.batched(items, max(1, len(items) // (8 *"
                         " workers)))\n"

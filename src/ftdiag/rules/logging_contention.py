@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict
 from ftdiag.rules.library import together
+from ftdiag.rules.measured import measurement, times
 from ftdiag.rules.wording import place
+
+
+def _queued(facts: Facts) -> str:
+    found = measurement("logging", "QueueHandler", facts.version)
+    if found is None or found.gain is None or found.helps:
+        return ""
+    return (
+        f" A QueueHandler is often suggested and did not help ({times(found.gain)} times as much): its"
+        " queue is shared as well."
+    )
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -21,18 +31,20 @@ def _judge(facts: Facts) -> Verdict:
         summary=(f"{found.losing(facts)} in logging, waiting for a handler that all share{found.at}."),
         explanation=(
             "The wait is inside the logging package: a handler formats and writes one record at a time,"
-            " under its lock. Measured on 2 threads: 0.67x / 0.93x (3.13 / 3.14). A QueueHandler is often"
-            " suggested and did not help (0.68x / 0.79x): its queue is shared as well."
+            f" under its lock. Two threads that only log: {facts.scaling('logging')} of what one does."
+            f"{_queued(facts)}"
         ),
         could_also_be=("a slow disk or terminal behind the handler: its holder is then in I/O",),
         remedy=(
-            Remedy(
-                "do not make records that nobody reads: a level or a guard gave 1.98x / 1.88x",
+            *facts.remedy(
+                *("logging", "level-off"),
+                "do not make records that nobody reads: a level, or a guard",
                 f"logger.setLevel(logging.WARNING)     # or, where arguments cost:\n# {at}\n"
                 "if logger.isEnabledFor(level):\n    logger.log(level, ...)",
             ),
-            Remedy(
-                "a logger with a handler (and file) of its own for each thread: 1.66x / 1.66x",
+            *facts.remedy(
+                *("logging", "logger-per-thread"),
+                "a logger with a handler (and file) of its own for each thread",
                 "logger = logging.getLogger(f'app.{threading.get_ident()}')\nlogger.propagate ="
                 " False\n"
                 "logger.addHandler(logging.FileHandler(f'app-{threading.get_ident()}.log'))",

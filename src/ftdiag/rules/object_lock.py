@@ -30,18 +30,21 @@ from ftdiag.rules.locks import (
 from ftdiag.rules.wording import lock_expression, place, short
 
 MEASURED: Final = {
-    "list": "list.append 0.90x / 0.92x",
-    "dict": "d[k] = v 0.96x / 0.95x, a histogram 0.11x / 0.81x",
-    "set": "set.add 1.19x / 1.10x",
-    "deque": "deque 0.95x / 0.94x",
-    "Counter": "Counter 0.95x / 0.87x",
-    "Random": "random.random() 0.92x / 0.99x",
-    "count": "next(count) 0.82x / 0.94x",
-    "TextIOWrapper": "a text file 0.97x / 0.69x",
-    "BufferedWriter": "a buffered file 0.87x / 0.96x",
-    "bytearray": "bytearray.append 0.94x on 3.14",
+    "list": ("list-append", "list.append"),
+    "dict": ("dict-setitem", "d[k] = v"),
+    "set": ("set-add", "set.add"),
+    "deque": ("deque-append", "append and popleft"),
+    "Counter": ("counter-increment", "counter[key] += 1"),
+    "Random": ("random", "random()"),
+    "count": ("count-next", "next(count)"),
+    "zip": ("zip-next", "next(zip)"),
+    "TextIOWrapper": ("text-file", "write"),
+    "BufferedWriter": ("binary-file", "write"),
+    "bytearray": ("bytearray-append", "bytearray.append"),
 }
-"""Throughput of 2 threads over 1 on the shared object, 3.13 / 3.14."""
+"""By type of the object: the measured case, and what its threads do."""
+ANY: Final = MEASURED["list"]
+ITERATORS: Final = ("count", "zip", "map", "filter", "enumerate", "islice", "cycle", "chain")
 FILES: Final = ("TextIOWrapper", "BufferedWriter", "BufferedReader", "BufferedRandom")
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "list": ("[]", "{shared}.extend(mine)"),
@@ -64,18 +67,34 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
     at = place(where(charge))
     if kind == "Random":
         return (
-            Remedy(
-                "a Random() for each thread: 1.96x / 2.03x",
+            *facts.remedy(
+                *("random", "own"),
+                "a Random() for each thread",
                 f"# {at}\ndef work():\n    rng = random.Random()    # of this thread\n"
                 "    ... rng.random() ...     # not random.random()",
             ),
         )
     if kind in FILES:
         return (
-            Remedy(
+            *facts.remedy(
+                *(MEASURED.get(kind, MEASURED["TextIOWrapper"])[0], "own"),
                 "a file for each thread, or collect lines per thread and write them at once",
                 f"# {at}\nlines.append(line)              # a list of this thread\nif len(lines) > 1000:\n"
                 "    file.write(''.join(lines)); lines.clear()",
+            ),
+        )
+    if kind in ITERATORS:
+        return (
+            *facts.remedy(
+                *("count-next", "block-of-256"),
+                f"take a block of items from the {kind} at once, under a lock",
+                f"# {at}\nwhile True:\n    with lock:\n        block = list(itertools.islice(shared, 256))\n"
+                "    if not block: break\n    for item in block: ...",
+            ),
+            *facts.remedy(
+                *("count-next", "own"),
+                f"a {kind} for each thread, over a range of its own",
+                f"# {at}\nnumbers = itertools.count(number, threads)   # of this thread",
             ),
         )
     shared = lock_expression(charge.locks[0]) if charge.locks[0].lock.label else "shared"
@@ -85,19 +104,18 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
     make, merge = OWN[kind]
     merged = merge.replace("{shared}", shared)
     remedies = [
-        Remedy(
-            f"one {short(kind)} for each thread, merged under one lock at the end: 1.7-2.0x on 2 threads",
+        *facts.remedy(
+            *(MEASURED.get(kind, ANY)[0], "own"),
+            f"one {short(kind)} for each thread, merged under one lock at the end",
             f"# {at}\nmine = {make}                 # of this thread\nfor item in items:\n    ..."
             f"                   # change mine, not {shared}\nwith merge_lock:\n    {merged}",
         )
     ]
-    if kind == "dict" and facts.version == (3, 13):
-        remedies.append(
-            Remedy(
-                "on 3.13, d.get(key) with a key made at run time spins even in one thread (300 times"
-                " slower): intern the keys or use d[key]",
-                "key = sys.intern(key)\nvalue = d[key]",
-            )
+    if kind == "dict":
+        remedies += facts.remedy(
+            *("dict-get-dynamic-key", "interned"),
+            "where d.get(key) is given keys that are made at run time, intern them",
+            "key = sys.intern(key)\nvalue = d.get(key)",
         )
     return tuple(remedies)
 
@@ -105,7 +123,8 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
 def _tell(facts: Facts, charge: LockCharge) -> Told:
     lock = charge.locks[0]
     kind = short(_kind(lock))
-    measured = MEASURED.get(kind, "shared containers 0.8-1.2x")
+    case, done = MEASURED.get(kind, ANY)
+    measured = f"{done} {facts.scaling(case)}, with one for each thread {facts.scaling(case, 'own')}"
     held = blame_of(charge) if holding(charge) is not None else "each holds it for a moment only"
     shared = f", a {kind} that they share" if lock.lock.label else " that they share"
     return Told(
@@ -113,8 +132,7 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         explanation=(
             f"Without the GIL every object has a lock of its own, which each change of a {kind} takes,"
             f" whatever locks the program has. {free_share(charge)} of the parked time was while cores were"
-            f" free. Measured on 2 threads: {measured} (3.13 / 3.14); with an object for each thread"
-            " 1.7-2.0x."
+            f" free. Two threads that do nothing else: {measured}."
         ),
         remedy=_remedies(facts, charge),
         could_also_be=("refcount-contention: reading the shared object costs too, without any lock",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict
 from ftdiag.rules.library import together
 from ftdiag.rules.wording import place, short
@@ -24,18 +23,20 @@ def _judge(facts: Facts) -> Verdict:
         summary=(f"{found.losing(facts)} waiting for the lock of {name}{found.at}."),
         explanation=(
             "The wait is inside queue.py (or a SimpleQueue): all threads put into and take from one queue,"
-            " and its lock is taken for each item. Measured with small items on 2 threads: 0.83x / 0.75x"
-            " (3.13 / 3.14); the queue, and not the work, sets the pace. SimpleQueue is about 30 times"
-            " faster for each operation and still does not scale (0.96x / 0.89x)."
+            " and its lock is taken for each item: the queue, and not the work, sets the pace. Two threads"
+            f" with small items: {facts.scaling('queue')} of what one does; with a SimpleQueue, which is"
+            f" faster for each operation, {facts.scaling('queue', 'SimpleQueue')}."
         ),
         could_also_be=("hot-lock: a lock of your own that is taken around the queue",),
         remedy=(
-            Remedy(
-                "put fewer, bigger items: batches of 64 moved 50 times as many items a second",
+            *facts.remedy(
+                *("queue", "batches-of-64"),
+                "put fewer, bigger items, say batches of 64",
                 f"# {at}\nfor batch in itertools.batched(items, 64):\n    queue.put(batch)",
             ),
-            Remedy(
-                "give each worker a queue of its own: 1.8x / 1.9x on 2 threads",
+            *facts.remedy(
+                *("queue", "own"),
+                "give each worker a queue of its own",
                 "queues = [queue.SimpleQueue() for _ in workers]\nqueues[number % len(queues)].put(item)",
             ),
         ),

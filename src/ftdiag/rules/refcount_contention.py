@@ -9,10 +9,13 @@ from ftdiag.datatypes import dataclass
 from ftdiag.model import Confidence, Frame, HotLine, Remedy, SharedObject
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
 from ftdiag.rules.library import Together, caller, together
+from ftdiag.rules.measured import measurement
 from ftdiag.rules.wording import is_file, leaves, place, place_in, places, short
 
 NAMED: Final = 2
 """Shared objects told in a summary."""
+SCALES: Final = 1.5
+"""What 2 threads do over what 1 does, from which on they do not contend: 2 but for noise."""
 NUMBERS: Final = frozenset({"int", "float", "bool", "complex"})
 CALLABLES: Final = frozenset(
     {
@@ -25,19 +28,15 @@ CALLABLES: Final = frozenset(
     }
 )
 """Types that are not copied for a thread but made in it: the function with its closure or cache."""
-_DEFERRED: Final = Remedy(
-    "on 3.14, an extension may switch counting off for one object that lives long (0.59x -> 1.99x); it is"
-    " then freed by the collector only",
-    "PyUnstable_Object_EnableDeferredRefcount(object);   /* C */",
-)
 
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """What is counted at a line of the standard library, how it scaled (3.13 / 3.14), and what to do."""
+    """What is counted at a line of the standard library, the case that was measured, and what to do."""
 
     what: str
-    measured: str
+    case: str
+    variant: str
     remedy: Remedy | None = None
 
 
@@ -45,20 +44,46 @@ def _hint(frame: Frame) -> _Hint | None:
     if is_file(frame, "enum.py") or is_file(frame, "types.py"):
         return _Hint(
             "an Enum's .value",
-            "0.78x / 0.41x",
+            "enum-value",
+            "once",
             Remedy("read .value once, before the loop or at import", "NEW = State.NEW.value    # at import"),
         )
     if is_file(frame, "os.py") or is_file(frame, "_collections_abc.py"):
         return _Hint(
             "os.environ",
-            "1.01x / 1.06x",
+            "environ",
+            "once",
             Remedy("read the variable once at start", "LEVEL = os.environ.get('LEVEL')    # at import"),
         )
     if is_file(frame, "abc.py"):
-        return _Hint("isinstance() with an abstract class", "0.85x / 1.04x")
+        return _Hint(
+            "isinstance() with an abstract class",
+            "isinstance-abc",
+            "concrete",
+            Remedy("ask for a concrete class", "isinstance(value, dict)     # not collections.abc.Mapping"),
+        )
     if "<lambda>" in frame.function or "<locals>" in frame.function:
-        return _Hint("a lambda, closure or nested function that threads share", "0.69x / 0.65x")
+        return _Hint("a lambda, closure or nested function that threads share", "lambda", "own")
     return None
+
+
+CASE_OF: Final = {
+    "method": "bound-method",
+    "function": "decorated-function",
+    "cell": "closure",
+    "functools._lru_cache_wrapper": "lru-cache",
+    "list": "global-list",
+    "float": "global-float",
+}
+"""The measured case that is nearest to a shared object, by its type."""
+
+
+def _case(first: SharedObject | None) -> str:
+    if first is None:
+        return "global-instance"
+    if "." in first.name and first.type_name not in CALLABLES:
+        return "attribute-value"
+    return CASE_OF.get(first.type_name, "lambda" if first.type_name in CALLABLES else "global-instance")
 
 
 def _named(line: HotLine) -> tuple[SharedObject, ...]:
@@ -89,36 +114,57 @@ def _remedies(
     name = short(first.name) if first is not None else "SHARED"
     local = _local(name)
     source = name.removeprefix("cell ")
-    made = Remedy(
-        "make the function in each thread, with a wrapper, closure or cache of its own: 1.8-2.05x on 3.13"
-        " and 3.14",
-        f"{at}def work(items):\n    own = make()            # what makes {name}, called in this thread\n"
-        "    for item in items:\n        own(item)",
-    )
-    if first is not None and first.type_name == "method":
-        owner = next((one.type_name for one in shared if one.name == f"{first.name}.__self__"), "Type")
-        made = Remedy(
-            "give each thread an object of its own and call its method: 1.8-2.05x on 3.13 and 3.14",
-            f"{at}def work(items):\n    own = {short(owner)}()      # not the one that {name} belongs to\n"
-            "    for item in items:\n        own.method(item)",
-        )
-    copied = Remedy(
-        "give each thread a copy of its own: 1.8-2.05x on 3.13 and 3.14",
+    case = _case(first)
+    if hint is not None and hint.remedy is not None:
+        return facts.remedy(hint.case, hint.variant, hint.remedy.text, hint.remedy.code)
+    copied = facts.remedy(
+        *(case if case in {"global-list", "attribute-value"} else "argument", "copy"),
+        "give each thread a copy of its own",
         f"{at}def work(items):\n    {local} = copy.deepcopy({source})   # of this thread\n"
         f"    for item in items:\n        ...                     # use {local}",
     )
-    alias = Remedy(
-        "on 3.14, bind the shared object to a local name before the loop (1.81x); on a line of its own",
-        f"{at}{local} = {source}      # before the loop; a local is borrowed, not counted\n"
-        f"for item in items:\n    ...                         # use {local}",
+    if first is not None and first.type_name == "method":
+        owner = next((one.type_name for one in shared if one.name == f"{first.name}.__self__"), "Type")
+        return facts.remedy(
+            *(case, "own"),
+            "give each thread an object of its own and call its method",
+            f"{at}def work(items):\n    own = {short(owner)}()      # not the one that {name} belongs to\n"
+            "    for item in items:\n        own.method(item)",
+        )
+    if (first is not None and first.type_name in CALLABLES) or (first is None and hint is not None):
+        made = facts.remedy(
+            *(case if first is not None else "lambda", "own"),
+            "make the function in each thread, with a wrapper, closure or cache of its own",
+            f"{at}def work(items):\n    own = make()            # what makes {name}, called in this thread\n"
+            "    for item in items:\n        own(item)",
+        )
+        return (*made, *_deferred(facts, case)) if first is not None else (*made, *copied)
+    alias = (
+        ()
+        if _alias_is_useless(facts, case)
+        else facts.remedy(
+            *(case, "alias"),
+            "bind the shared object to a local name before the loop, on a line of its own",
+            f"{at}{local} = {source}      # before the loop; a local is borrowed, not counted\n"
+            f"for item in items:\n    ...                         # use {local}",
+        )
     )
-    if hint is not None and hint.remedy is not None:
-        return (hint.remedy,)
-    if first is not None and first.type_name in CALLABLES:
-        return (made, _DEFERRED) if facts.version >= (3, 14) else (made,)
-    if first is None and hint is not None:
-        return (made, copied)
-    return (alias, copied, _DEFERRED) if facts.version >= (3, 14) else (copied,)
+    return (*alias, *copied, *_deferred(facts, case))
+
+
+def _alias_is_useless(facts: Facts, case: str) -> bool:
+    """Whether threads that use a local name contend all the same: they only do a little less each time."""
+    found = measurement(case, "alias", facts.version)
+    return found is not None and found.scaling < SCALES
+
+
+def _deferred(facts: Facts, case: str) -> tuple[Remedy, ...]:
+    return facts.remedy(
+        *(case, "deferred"),
+        "an extension may switch counting off for one object that lives long, which is then freed by the"
+        " collector only",
+        "PyUnstable_Object_EnableDeferredRefcount(object);   /* C */",
+    )
 
 
 def _lines(facts: Facts, found: Together) -> list[HotLine]:
@@ -141,17 +187,17 @@ def _judge(facts: Facts) -> Verdict:
     names = " and ".join(f"{short(one.name)} (a {short(one.type_name)})" for one in shared)
     touched = f": {names} is shared" if len(shared) == 1 else f": {names} are shared" if shared else ""
     if not touched and hint is not None:
-        touched = f"; there, {hint.what} is touched (measured {hint.measured})"
+        touched = f"; there, {hint.what} is touched"
     atomic = sum(line.atomic_cores for line in found.lines) + sum(lock.atomic_cores for lock in found.locks)
     on_cpu = facts.metrics.on_cpu_cores
-    useless = ""
-    if facts.version < (3, 14):
-        useless = " A local alias, often suggested, does nothing on 3.13 (0.98x)."
-    elif any(one.type_name == "method" for one in shared):
-        useless = (
-            " Binding a bound method anew in each thread does not help (0.7x): the object behind it stays"
-            " shared."
-        )
+    case = hint.case if hint is not None and not shared else _case(shared[0] if shared else None)
+    remedies = _remedies(facts, frame, shared, hint)
+    told = f" Two threads that do only this: {facts.scaling(case)} of what one does."
+    if _alias_is_useless(facts, case):
+        told += " A local name, often suggested, leaves that as it is on this version."
+    if not remedies:
+        told += " Nothing that is usually suggested was measured to gain there on this version."
+        remedies = (Remedy("have threads touch this object less often: once for many items"),)
     return found.finding(
         RULE,
         facts,
@@ -165,13 +211,13 @@ def _judge(facts: Facts) -> Verdict:
             f"Native samples stood right behind atomic instructions in these lines: {places(lines)}. Code"
             " that touches only objects of its own thread shows none. The CPU looks fully used, because a"
             " core that waits for a cache line counts as busy. Small integers, interned strings, plain"
-            f" functions of a module and C functions are free of it.{useless}"
+            f" functions of a module and C functions are free of it.{told}"
         ),
         could_also_be=(
             "object-lock: the same object is changed as well",
             "heap-type-churn: objects of C types made in the loop",
         ),
-        remedy=_remedies(facts, frame, shared, hint),
+        remedy=remedies,
         verify="'contended atomics' falls, 'useful' under Cores rises",
         after=(
             evidence("atomic_share_of_cpu", atomic / on_cpu if on_cpu > 0 else 0.0, "ratio"),

@@ -161,8 +161,10 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     "A thread that changes what the others may be reading stops them all first (stop the"
                     " world). Besides the collector that is: functools.wraps, setting f.__name__ or"
-                    " f.__doc__ (3.14: 560 k -> 1.1 k operations a second with 2 threads), x.__class__ ="
-                    " ... (3.13: 2.6 M -> 1.2 k), os.fork(), and switching tracing on. A pause lasts until"
+                    " f.__doc__ (two threads do"
+                    f" {facts.scaling('function-name', 'set-in-loop')} of what one does),"
+                    f" x.__class__ = ... ({facts.scaling('class-assignment', 'in-loop')}), os.fork(), and"
+                    " switching tracing on. A pause lasts until"
                     " every thread has noticed: one in C code that does not detach keeps all others"
                     " waiting. Pauses are seen"
                     f" {facts.metrics.ticks / max(facts.metrics.duration_ns / 1e9, 1e-9):.0f} times a"

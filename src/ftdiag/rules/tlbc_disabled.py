@@ -67,9 +67,9 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     "With it off, all threads specialise and count in one copy of a function's bytecode, or"
                     " run it unspecialised, and the cache lines of hot code travel between cores. That"
-                    " looks like plain full CPU: no sample shows it, so no loss is claimed here. Measured"
-                    " with two threads that did nothing else: 0.8-0.9x of one thread with it off, 2.0x with"
-                    " it on."
+                    " looks like plain full CPU: no sample shows it, so no loss is claimed here. Two threads"
+                    f" that do nothing else: {facts.scaling('tlbc', 'off')} of what one does with it off,"
+                    f" with it on {facts.scaling('tlbc', 'on')}."
                 ),
                 remedy=(
                     Remedy(

@@ -159,10 +159,12 @@ def test_advice_depends_on_the_version(tmp_path: Path) -> None:
     new_remedies = " ".join(each.text for each in one(snapshot, "refcount-contention").remedy)
     on_old = one(replace(old, findings=diagnose(facts_of(old)).findings), "refcount-contention")
 
-    # THEN the alias is for 3.14 only, and 3.13 is told that it does nothing
+    # THEN the alias is for 3.14 only, and 3.13 is told that it changes nothing
     assert "local name" in new_remedies
     assert "local name" not in " ".join(each.text for each in on_old.remedy)
-    assert "does nothing on 3.13" in on_old.explanation
+    assert "A local name, often suggested, leaves that as it is" in on_old.explanation
+    # AND figures are those of the version
+    assert "on 3.13.5t" in on_old.explanation
 
 
 def test_shared_objects_are_named(tmp_path: Path) -> None:

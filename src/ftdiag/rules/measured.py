@@ -1,0 +1,127 @@
+"""What was measured: how patterns scale on each version of CPython, and what their remedies gain.
+
+In: measured.tsv beside this module, which bench/advice.py writes. Out: figures by case, variant and version,
+in numbers and in words. Prose has no figures of its own, and a remedy that was not measured to gain on the
+version that is looked at is not offered.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from typing import Final
+
+from ftdiag.datatypes import dataclass
+from ftdiag.model import Remedy
+
+GAIN: Final = 1.1
+"""What 2 threads do with a remedy, over what they do without, from which on it is one: medians of runs on a
+machine at rest differ by a tenth."""
+LOWEST_GAIN: Final = 1.0
+"""The lowest of the runs must not lose."""
+TABLE: Final = "measured.tsv"
+CASES: Final[Mapping[str, tuple[str, ...]]] = {
+    # Rule: the cases that its page shows.
+    "object-lock": (
+        *("list-append", "dict-setitem", "dict-histogram", "set-add", "set-contains", "deque-append"),
+        *("counter-increment", "bytearray-append", "random", "count-next", "zip-next", "text-file"),
+        *("binary-file", "dict-get-dynamic-key"),
+    ),
+    "hot-lock": ("lock-counter", "lock-dict", "generator"),
+    "queue-contention": ("queue",),
+    "logging-contention": ("logging",),
+    "refcount-contention": (
+        *("global-list", "global-instance", "attribute-value", "global-float", "argument", "closure"),
+        *("decorated-function", "lambda", "bound-method", "lru-cache", "enum-value", "environ"),
+        *("isinstance-abc", "classmethod", "class-attribute", "namedtuple", "struct-pack"),
+    ),
+    "regex-recompile": ("regex",),
+    "heap-type-churn": ("array", "deque", "partial", "bytesio"),
+    "class-mutation": ("class-setattr", "getattr-dynamic", "super"),
+    "import-in-hot-path": ("import",),
+    "gil-enabled": ("gil",),
+    "tlbc-disabled": ("tlbc",),
+    "no-bytecode-cache": ("bytecode-cache",),
+    "executor-tiny-tasks": ("tiny-tasks", "run-in-executor"),
+    "event-loop-bound": ("event-loop",),
+    "load-imbalance": ("uneven-parts",),
+    "stop-the-world": ("function-name", "wraps", "class-assignment", "attach-under-stops"),
+    "allocation-churn": ("temporary-objects",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Medians of one variant of a case on one version.
+
+    `scaling` is what 2 threads do over what 1 does, 2 being ideal; `gain` is what 2 threads do over what 2
+    threads do in the case's first variant, None for that itself.
+    """
+
+    version: str
+    scaling: float
+    gain: float | None
+    gain_low: float | None
+    """The lowest of the runs."""
+
+    @property
+    def helps(self) -> bool:
+        """Whether it gains enough to be offered."""
+        return (
+            self.gain is not None
+            and self.gain >= GAIN
+            and self.gain_low is not None
+            and self.gain_low >= LOWEST_GAIN
+        )
+
+
+@functools.cache
+def table() -> Mapping[tuple[str, str, str], Measurement]:
+    """(case, variant, series) -> what was measured, in the order of the file."""
+    text = resources.files(__package__ or "").joinpath(TABLE).read_text(encoding="utf-8")
+    head, *lines = (line.split("\t") for line in text.splitlines())
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
+    return {
+        (row["case"], row["variant"], row["series"]): Measurement(
+            row["version"], float(row["scaling"]), _figure(row["gain"]), _figure(row["gain_low"])
+        )
+        for row in rows
+    }
+
+
+def _figure(cell: str) -> float | None:
+    return float(cell) if cell else None
+
+
+def measurement(case: str, variant: str, version: tuple[int, int]) -> Measurement | None:
+    """What was measured on a version (major, minor); None where nothing was."""
+    return table().get((case, variant, f"{version[0]}.{version[1]}"))
+
+
+def scaling(case: str, version: tuple[int, int], variant: str = "shared") -> str:
+    """ "0.92x on 3.14.9t", or that it was not measured there."""
+    found = measurement(case, variant, version)
+    return "not measured on this version" if found is None else f"{times(found.scaling)}x on {found.version}t"
+
+
+def remedy(
+    case: str, variant: str, version: tuple[int, int], text: str, code: str | None = None
+) -> tuple[Remedy, ...]:
+    """The remedy with what it gained on this version; none where it was not measured to gain."""
+    found = measurement(case, variant, version)
+    if found is None or found.gain is None or not found.helps:
+        return ()
+    return (
+        Remedy(
+            f"{text}: 2 threads did {times(found.gain)} times as much (measured on {found.version}t)", code
+        ),
+    )
+
+
+def times(value: float) -> str:
+    """A factor with two digits: "0.92", "2.4", "31", "2,100"."""
+    if value >= 10:
+        digits = len(str(int(value))) - 2
+        return f"{round(value, -digits):,.0f}"
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
