@@ -32,7 +32,7 @@ from ftdiag.model import (
 )
 from ftdiag.rules import settings
 from ftdiag.rules.base import Charges, Facts, LineCharge, LockCharge, Now, finite
-from ftdiag.rules.libraries import library_rule
+from ftdiag.rules.libraries import library_rule, process_wide
 from ftdiag.rules.shape import shape_of
 from ftdiag.rules.wording import is_library, is_wait_for_others, leaves
 
@@ -144,6 +144,8 @@ def lock_rule(lock: LockMetrics, facts: Facts) -> str:
     library = _library_of(lock)
     if library is not None:
         return library
+    if reference.kind is not LockKind.OBJECT and _is_process_wide(lock):
+        return "hot-lock"
     if reference.kind is LockKind.NATIVE:
         return "allocator-contention"
     if reference.kind is LockKind.OBJECT:
@@ -207,6 +209,12 @@ def _library_of(lock: LockMetrics) -> str | None:
     if not waits:
         return None
     return max(sorted(waits, key=str), key=lambda rule: waits[rule])
+
+
+def _is_process_wide(lock: LockMetrics) -> bool:
+    """Whether most of the wait is in a file of the standard library that has one lock for the process."""
+    inside = sum(finite(waiter.wait_ns) for waiter in lock.waiters if process_wide(waiter.stack) is not None)
+    return inside > 0.5 * sum(finite(waiter.wait_ns) for waiter in lock.waiters)
 
 
 def _all_waiters_stuck(lock: LockMetrics, now: Now) -> bool:

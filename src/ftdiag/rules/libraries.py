@@ -27,6 +27,12 @@ _BY_FILE: Final[Mapping[str, str]] = {
     "re/_compiler.py": "regex-recompile",
     "re/_parser.py": "regex-recompile",
 }
+PROCESS_WIDE: Final[Mapping[str, str]] = {
+    "_strptime.py": "strptime's cache of formats",
+    "warnings.py": "the filters of warnings",
+    "_py_warnings.py": "the filters of warnings",
+}
+"""Files of the standard library with one lock for the whole process, and what it guards; 3.14 moved one."""
 _TRACERS: Final = ("trace.py", "bdb.py", "pdb.py", "cProfile.py", "profile.py", "tracemalloc.py")
 _TRACER_PACKAGE: Final = re.compile(r"/(?:site|dist)-packages/(?:coverage|pydevd|_pydevd_bundle|debugpy)/")
 
@@ -46,6 +52,17 @@ def library_rule(stack: Stack) -> str | None:
         else:
             found = next((rule for end, rule in _BY_FILE.items() if is_file(frame, end)), found)
     return found
+
+
+def process_wide(stack: Stack) -> str | None:
+    """The file of `PROCESS_WIDE` that a stack waits in, below the program's own innermost line."""
+    for frame in stack[:LIBRARY_FRAMES]:
+        if not is_library(frame):
+            return None
+        found = next((end for end in PROCESS_WIDE if is_file(frame, end)), None)
+        if found is not None:
+            return found
+    return None
 
 
 def is_tracer(frame: Frame) -> bool:

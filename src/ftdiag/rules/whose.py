@@ -7,12 +7,13 @@ own line that leads there. A rule's advice is for the line's author, and stays w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import NO_METADATA, PROGRAM, STANDARD_LIBRARY, Finding, Frame, Remedy, Stack
 from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.libraries import PROCESS_WIDE, process_wide
 from ftdiag.rules.wording import place, place_in, share, short
 
 ABOUT_A_LINE: Final = frozenset(
@@ -37,6 +38,27 @@ ABOUT_A_LINE: Final = frozenset(
 """Rules whose advice changes the line that they name; that of the others is about settings or the program."""
 
 
+_WARNINGS: Final = (
+    Remedy(
+        "set the filter once, before the threads start, instead of `with warnings.catch_warnings()` for each"
+        " call: the filters are the process's, and one lock guards them",
+        "warnings.simplefilter('ignore', category=FutureWarning)   # once, at start",
+    ),
+)
+_INSTEAD: Final[Mapping[str, tuple[Remedy, ...]]] = {
+    "_strptime.py": (
+        Remedy(
+            "parse with datetime.fromisoformat() where the text is ISO 8601, it takes no lock; else parse a"
+            " text that comes again only once: strptime() takes one lock of the process for each call",
+            "when = datetime.fromisoformat(text)   # not datetime.strptime(text, ...)",
+        ),
+    ),
+    "warnings.py": _WARNINGS,
+    "_py_warnings.py": _WARNINGS,
+}
+"""What to do instead of calling what takes a lock of the whole process."""
+
+
 @dataclass(frozen=True, slots=True)
 class Own:
     """The program's own line from which most of a finding's time comes, and its share of that time."""
@@ -52,6 +74,8 @@ def attributed(finding: Finding, facts: Facts) -> Finding:
         return finding
     whose = facts.target.whose(filename)
     finding = replace(finding, whose=whose)
+    if finding.rule_id in ("hot-lock", "object-lock"):
+        finding = _of_the_process(finding, facts, filename)
     if whose in (PROGRAM, STANDARD_LIBRARY) or finding.rule_id not in ABOUT_A_LINE:
         return finding
     own = own_line(facts, filename, finding.subject.get("line"))
@@ -66,6 +90,22 @@ def attributed(finding: Finding, facts: Facts) -> Finding:
         subject=subject,
         remedy=_for_users(facts, filename, whose, own),
     )
+
+
+def _of_the_process(finding: Finding, facts: Facts, filename: str) -> Finding:
+    """The finding with what helps where the lock is one of the standard library's for the whole process."""
+    line = finding.subject.get("line")
+    within: dict[str | None, float] = {}
+    for stack, time in _stacks(facts):
+        if any(frame.filename == filename and frame.line == line for frame in stack):
+            file = process_wide(stack)
+            within[file] = within.get(file, 0.0) + time
+    file = max(within, key=lambda each: within[each], default=None)
+    if file is None:
+        return finding
+    what = f"It is for {PROCESS_WIDE[file]}, which the whole process shares."
+    summary = f"{finding.summary.removesuffix('.')}. {what}"
+    return replace(finding, summary=summary, remedy=_INSTEAD[file])
 
 
 def own_line(facts: Facts, filename: str, line: str | int | None) -> Own | None:

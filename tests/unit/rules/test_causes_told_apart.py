@@ -483,3 +483,26 @@ def test_advice_about_a_library_is_for_who_uses_it(tmp_path: Path) -> None:
     unknown = one(look(tmp_path, scene), "hot-lock")
     assert unknown.whose == "a library without metadata"
     assert "cachelib" not in " ".join(remedy.text for remedy in unknown.remedy)
+
+
+@pytest.mark.parametrize(
+    ("file", "kind", "helps"),
+    [
+        ("_strptime.py:560 _strptime", LockKind.USER, "fromisoformat"),
+        ("warnings.py:81 catch_warnings.__enter__", LockKind.RUNTIME, "catch_warnings"),
+        ("_py_warnings.py:700 catch_warnings.__enter__", LockKind.USER, "catch_warnings"),
+    ],
+)
+def test_a_lock_of_the_whole_process_is_told_by_what_it_guards(
+    tmp_path: Path, file: str, kind: LockKind, helps: str
+) -> None:
+    # GIVEN threads that queue for a lock of the standard library, below a line of the program
+    lock = a_lock("_cache_lock" if kind is LockKind.USER else None, kind=kind, type_name=None)
+    state = "lock" if kind is LockKind.USER else "runtime_lock"
+    snapshot = look(tmp_path, waiting_for(lock, state, f"{LIB}/{file} < /app/log.py:9 parse"))
+    # THEN it is a hot lock at the program's line, and the advice is what to call instead
+    finding = one(snapshot, "hot-lock")
+    assert (finding.subject["file"], finding.subject["line"]) == ("/app/log.py", 9)
+    assert "which the whole process shares" in finding.summary
+    assert helps in finding.remedy[0].text
+    assert not any("256" in remedy.text for remedy in finding.remedy)
