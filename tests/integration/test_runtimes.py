@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import ftdiag
 from elf_files import endless, waiting_program
 from fake_process import PUBLISHED, debug_offsets
 from ftdiag.errors import NotPython, PythonNotRunning
@@ -103,6 +104,25 @@ def test_a_program_of_any_name_that_embeds_python(
     assert words in said
     # AND a cheap look finds it where a section names it
     assert has_runtime_section(pid, Budget(pid), KnownImages()) is sections
+
+
+def test_list_finds_a_python_of_any_name(started: Callable[..., int], tmp_path: Path) -> None:
+    # GIVEN a program that embeds Python, of a name that says nothing, and one without Python
+    pid = started(waiting_program(tmp_path / "gameserver", runtime("3.13.5t")))
+    other = started(shutil.which("sleep"), "1000")
+    eventually(lambda: not_running(pid))
+
+    # WHEN processes are listed, THEN it is there, with what it is, and the other is not
+    rows = {row["pid"]: row for row in ftdiag("list", "--format", "json").json["processes"]}
+    assert rows[pid]["python_version"] == "3.13.5"
+    assert rows[pid]["free_threaded"] is True
+    assert rows[pid]["attachable"] is False
+    assert "not started yet" in rows[pid]["reason"]
+    assert other not in rows
+    # AND the doctor says so, too
+    ran = ftdiag("doctor", pid)
+    assert ran.status == 3
+    assert "not started yet" in ran.out
 
 
 def test_finalised(free_threaded_python: Interpreter, program: Program) -> None:

@@ -177,7 +177,7 @@ def threads(directory, number):
 
     interpreter_groups, thread_groups = {13: (3, 16), 14: (3, 19), 15: (3, 19)}[sys.version_info.minor]
     head, following, first = word(2), word(interpreter_groups + 2), word(interpreter_groups + 3)
-    after, native = word(thread_groups + 2), word(thread_groups + 6)
+    after, native = word(thread_groups + 2), word(thread_groups + (9 if sys.version_info >= (3, 15) else 6))
     size = 16 * PAGE
     memory = mmap.mmap(-1, 4 * size + 1024 * number)
     kept.append(memory)
