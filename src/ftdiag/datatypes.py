@@ -216,7 +216,11 @@ else:
         return tuple(getattr(of, _FIELDS).values())
 
     def replace(instance, /, **changes):
-        """As `dataclasses.replace`."""
+        """As `dataclasses.replace`, also of a dataclass that was not made here."""
+        if not hasattr(instance, _FIELDS):
+            from dataclasses import replace as standard
+
+            return standard(instance, **changes)
         for name, one in getattr(instance, _FIELDS).items():
             if not one.init:
                 if name in changes:

@@ -188,3 +188,14 @@ def test_a_sampler_starts_without_what_it_does_not_need() -> None:
     assert "ftdiag.model" in loaded
     unneeded = {"dataclasses", "inspect", "numpy", "capstone", "click", "rich", "elftools", "psutil"}
     assert not unneeded & loaded
+
+
+def test_a_data_type_of_somebody_else_can_be_replaced_too() -> None:
+    # GIVEN a type of a library, as a theme of the terminal's is one
+    @dataclasses.dataclass
+    class Theme:
+        name: str
+        dark: bool = True
+
+    # WHEN one is made of another, THEN it is as the standard library makes it
+    assert datatypes.replace(Theme("a"), name="b") == Theme("b")
