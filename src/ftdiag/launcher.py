@@ -27,6 +27,7 @@ from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sources.scheduling import hurry
 
 START_TIMEOUT_S: Final = 60.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
@@ -117,6 +118,7 @@ class SamplerProcess:
                 f"{sys.executable} -P -m ftdiag.sampling.process   must run for this user: install ftdiag"
                 " where it can be read and executed, or run it as the user that installed it",
             ) from error
+        hurry(self._process.pid)  # it asks for more itself, but not before it was on a core
         assert self._process.stdout is not None
         os.set_blocking(self._process.stdout.fileno(), False)
 

@@ -80,6 +80,7 @@ FILES: Final[dict[str, str]] = {
     "sources.procfs.DescriptorNames._sockets": "/proc/PID/net/tcp and the like",
     "sources.procfs.throttled_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
     "sources.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
+    "sources.symbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
     "sources.symbols.read_kernel_symbols": "/proc/kallsyms; a test names another file",
     "confined._processes_of": "/proc/PID/stat of all processes",
     # what is ours

@@ -24,6 +24,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ftdiag.datatypes import dataclass
+from ftdiag.sources.scheduling import hurry
 
 MAX_ANSWER_BYTES: Final = 4 << 20
 MAX_MEMORY_BYTES: Final = 4 << 30
@@ -189,6 +190,7 @@ class Lookers:
         questions, requests = os.pipe()
         answers, replies = os.pipe()
         parent = os.getpid()
+        hurried = os.getpriority(os.PRIO_PROCESS, 0) < 0
         try:
             pid = os.fork()
         except OSError:
@@ -200,6 +202,8 @@ class Lookers:
                 for descriptor in (requests, answers, *self._descriptors()):
                     os.close(descriptor)
                 _become_a_child(parent)
+                if hurried:  # that is not inherited
+                    hurry()
                 _answer(self._look, questions, replies)
             finally:
                 os._exit(0)

@@ -5,18 +5,22 @@ In: native samples, and the threads as they were seen at the ticks around them. 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from ftdiag.errors import PermissionRefused
-from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples
+from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, Window
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import Runtime
 
+DRAIN_EVERY_NS: Final = 100_000_000
+"""How often buffers are emptied (sources.native.BUFFERED_SECONDS: they hold more than twice as much). What is
+in them is decoded once a window: on a busy service that, done at every tick, took a tenth of a core."""
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 
@@ -36,49 +40,77 @@ def open_native(
     return native, native.description
 
 
+Counts = Counter[tuple[int, int, int, int]]
+"""Samples of a window by thread index, stack id, state and native frame's id."""
+
+
 class OnCore:
     """Counts native samples by thread, stack, state and function."""
 
-    def __init__(
-        self, native: NativeSampler, sink: RecordingSink, threads: Mapping[int, SampledThread]
-    ) -> None:
-        """`threads` are all of the target, by id."""
+    def __init__(self, native: NativeSampler, sink: RecordingSink) -> None:
         self._native = native
         self._sink = sink
-        self._threads = threads
         self._frames: dict[str | None, int] = {}
-        self.counts: Counter[tuple[int, int, int, int]] = Counter()
-        """Samples of the window by thread index, stack id, state and native frame's id."""
+        self._indexes: dict[int, int] = {}
+        self._left: list[tuple[int, int]] = []
+        """(id, index) of threads that ended in the window."""
+        self._ran: dict[int, None] = {}
+        """Those that ran since their buffers were last emptied."""
+        self._drain_ns = 0
+        self._samples: list[NativeSample] = []
 
     def add(self, thread: SampledThread) -> None:
         """Begin to sample a thread."""
+        self._indexes[thread.info.tid] = thread.info.index
         self._native.add_thread(thread.info.tid)
 
     def remove(self, thread: SampledThread) -> None:
         """End it for one that is gone."""
         self._native.remove_thread(thread.info.tid)
+        self._left.append((thread.info.tid, thread.info.index))
 
     def gather(self, ran: Iterable[SampledThread], tick: Tick) -> None:
-        """Take in what was sampled of the threads that ran since the tick before."""
-        self._join(self._native.read([thread.info.tid for thread in ran]), tick)
+        """Note who ran since the tick before; now and then, make room in their buffers."""
+        self._ran.update((thread.info.tid, None) for thread in ran)
+        if tick.now_ns >= self._drain_ns:
+            self._drain_ns = tick.now_ns + DRAIN_EVERY_NS
+            self._native.drain(self._ran)
+            self._ran.clear()
 
     def refresh(self) -> None:
-        """About once a second."""
+        """Once a window, before it is put together: say what each sample is."""
+        self._read()
         self._native.refresh()
 
-    def _join(self, samples: Sequence[NativeSample], tick: Tick) -> None:
-        """Charge each sample to the Python stack seen nearest in time: at this tick, or at the one before."""
-        middle = tick.now_ns - max(0, tick.now_ns - tick.before_ns) // 2
-        counts, frames, threads = self.counts, self._frames, self._threads
-        for sample in samples:
-            thread = threads.get(sample.tid)
-            if thread is None or thread.observation is None:
+    def _read(self) -> None:
+        self._samples += self._native.read(self._ran)
+        self._ran.clear()
+
+    def _join(self, window: Window) -> Counts:
+        """Charge each sample to the Python stack that its thread was in at the tick nearest in time."""
+        counts: Counts = Counter()
+        ticks, runs = window.tick_ns, window.runs
+        courses: dict[int, tuple[list[int], list[int]]] = {}
+        for index, first, stack in zip(runs.thread, runs.first_tick, runs.stack, strict=True):
+            firsts, stacks = courses.setdefault(index, ([], []))
+            firsts.append(first)
+            stacks.append(stack)
+        frames, indexes, last = self._frames, self._indexes, len(ticks) - 1
+        for sample in self._samples:
+            index = indexes.get(sample.tid, -1)
+            course = courses.get(index)
+            if course is None:
                 continue
-            stack = thread.observation[1] if sample.time_ns >= middle else thread.previous_stack
+            after = min(bisect_left(ticks, sample.time_ns), last)
+            nearer_before = after and 2 * sample.time_ns < ticks[after] + ticks[after - 1]
+            firsts, stacks = course
+            stack = stacks[max(0, bisect_right(firsts, after - bool(nearer_before)) - 1)]
             frame = frames.get(sample.symbol)
             if frame is None:
                 frame = self._intern_symbol(sample.symbol)
-            counts[thread.info.index, stack, int(sample.state), frame] += 1
+            counts[index, stack, int(sample.state), frame] += 1
+        self._samples.clear()
+        return counts
 
     def _intern_symbol(self, symbol: str | None) -> int:
         name = "?" if symbol is None else symbol
@@ -88,20 +120,25 @@ class OnCore:
         self._frames[symbol] = frame
         return frame
 
-    def take(self) -> tuple[NativeSamples, tuple[Gap, ...]]:
-        """The samples of the window that ends, and what was lost; begins anew."""
+    def take(self, window: Window) -> tuple[Counts, NativeSamples, tuple[Gap, ...]]:
+        """The samples of the window that ends, counted and as columns, and what was lost; begins anew."""
+        self._read()
+        counts = self._join(window)
+        for tid, index in self._left:
+            if self._indexes.get(tid) == index:  # else another thread has that id by now
+                del self._indexes[tid]
+        self._left.clear()
         lost = self._native.lost
         columns = NativeSamples(lost=lost, sampled_ratio=self._native.sampled_share)
-        for (thread, stack, state, frame), samples in self.counts.items():
+        for (thread, stack, state, frame), samples in counts.items():
             columns.thread.append(thread)
             columns.stack.append(stack)
             columns.state.append(state)
             columns.frame.append(frame)
             columns.samples.append(samples)
-        self.counts.clear()
         if not lost:
-            return columns, ()
-        return columns, (Gap("native samples", "dropped by the kernel: the buffer was full", lost),)
+            return counts, columns, ()
+        return counts, columns, (Gap("native samples", "dropped by the kernel: the buffer was full", lost),)
 
     def close(self) -> None:
         """End sampling."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -70,7 +70,7 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
         started_ns=time.monotonic_ns(),
         started_unix_ns=time.time_ns(),
         ftdiag_version=__version__,
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         source=observer.source,
         native=observer.native_state,
     )
@@ -86,7 +86,6 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: clock.stop(EndReason.STOPPED, "stopped on request"))
         _say({"event": "started", "target": asdict(process.target)})
-        gc.collect()
         gc.freeze()
         gc.disable()
         go_first()

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Final
 
 from ftdiag.datatypes import replace
-from ftdiag.model import NO_STACK, ThreadInfo
+from ftdiag.model import ThreadInfo
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs
 from ftdiag.sources.locks import LockWait
@@ -50,7 +50,6 @@ class SampledThread:
         "innermost",
         "lock",
         "observation",
-        "previous_stack",
         "python",
         "ran",
         "run_start",
@@ -94,7 +93,6 @@ class SampledThread:
         self.sections: tuple[tuple[int, int], ...] | None = ()
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None
-        self.previous_stack = NO_STACK
 
     @property
     def settled(self) -> bool:

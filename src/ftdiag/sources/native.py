@@ -50,7 +50,13 @@ from ftdiag.sources.symbol_classes import (
     state_of_image,
 )
 from ftdiag.sources.symbolcache import SymbolCache, default_directory
-from ftdiag.sources.symbols import CodeMap, KernelSymbols, Place, read_kernel_symbols
+from ftdiag.sources.symbols import (
+    CodeMap,
+    KernelSymbols,
+    Place,
+    kernel_symbols_shown,
+    read_kernel_symbols,
+)
 
 MAX_EVENTS: Final = 4096
 """Threads sampled at once; with more they take turns."""
@@ -59,7 +65,7 @@ MAX_JUDGED_ADDRESSES: Final = 65_536
 TURNS_EACH_REFRESH: Final = 64
 """Threads that make room for waiting ones at each refresh."""
 BUFFERED_SECONDS: Final = 0.25
-"""How long a buffer holds a busy thread's samples, at least; the reader comes every few ms."""
+"""How long a buffer holds a busy thread's samples, at least; the reader comes every tenth of a second."""
 RECORD_BYTES: Final = 192
 MAX_LINES: Final = 65_536
 """Cache lines whose last user is remembered."""
@@ -136,7 +142,9 @@ class Classifier:
         self._memory = RemoteMemory(pid)
         self._python_image = python_image
         self._code = CodeMap(pid, SymbolCache(default_directory()))
-        self._kernel_symbols: KernelSymbols | None = read_kernel_symbols() if kernel else None
+        self.kernel_named = kernel and kernel_symbols_shown()
+        """Whether kernel functions have names here. They are read when the first one is asked for."""
+        self._kernel_symbols: KernelSymbols | None = None
         self.lines = SharedLines()
         self._user: dict[int, Verdict] = {}
         self._entries: dict[int, tuple[bool, ThreadState]] = {}
@@ -144,11 +152,6 @@ class Classifier:
         self._reloaded = False
         self.missed = False
         """Whether code was hit since the last reload that is mapped nowhere."""
-
-    @property
-    def kernel_named(self) -> bool:
-        """Whether kernel functions have names here."""
-        return self._kernel_symbols is not None
 
     @property
     def python_stripped(self) -> bool | None:
@@ -255,6 +258,8 @@ class Classifier:
         return by_call, state
 
     def _judge_kernel(self, ip: int) -> tuple[ThreadState | None, bool, str]:
+        if self.kernel_named and self._kernel_symbols is None:
+            self._kernel_symbols = read_kernel_symbols()
         symbol = None if self._kernel_symbols is None else self._kernel_symbols.find(ip)
         if symbol is None:
             found: tuple[ThreadState | None, bool, str] = (None, False, "[kernel]")
@@ -318,17 +323,20 @@ class NativeSampler:
         self._close(event)
         self._promote()
 
-    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
-        """What was sampled of these threads (of all, if `None`) since the last call, in the order of time.
+    def drain(self, tids: Iterable[int] | None = None) -> None:
+        """Make room in the buffers of these threads (of all, if `None`); what was in them comes with `read`.
 
         Threads that were not on a core have no samples and need not be named.
         """
-        raw = self._pending
-        self._pending = []
         events = self._events
         for tid in events if tids is None else tids:
             if tid in events:
-                self._lost += events[tid].drain(raw)
+                self._lost += events[tid].drain(self._pending)
+
+    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
+        """What was sampled since the last call, in the order of time; empties their buffers first."""
+        self.drain(tids)
+        raw, self._pending = self._pending, []
         if len(raw) > 1:
             raw.sort(key=itemgetter(1))
         return list(map(self._classifier.judge, raw))

@@ -1,20 +1,21 @@
 """Our own place in the kernel's run queue: ticks must come on time while the target uses every core.
 
-In: nothing. Out: what could be had.
+In: a process of ours. Out: what could be had.
 With more busy threads than cores an ordinary process that wakes up waits for one to three time slices of
 others, which is as long as a tick. A sampler that takes a few percent of one core may go first instead.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import resource
 import signal
 import struct
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import ctypes
 
 LONGEST_TURN_US: Final = 300_000
 """CPU time without a pause after which we give up going first: a safeguard against a fault of our own."""
@@ -28,7 +29,29 @@ _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 # include/uapi/linux/sched/types.h, struct sched_attr: size, policy u32, flags u64, nice s32,
 # priority u32, runtime, deadline, period u64.
 _SCHED_ATTR: Final = struct.Struct("<IIQiIQQQ")
-_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def hurry(pid: int = 0) -> bool:
+    """Give ourselves or a child of ours early turns while it starts; whether that was permitted.
+
+    A negative nice value (CAP_SYS_NICE or RLIMIT_NICE), which children of the process do not inherit. A
+    process that was asked to be nice stays so.
+    """
+    try:
+        if os.getpriority(os.PRIO_PROCESS, pid) > 0:
+            return False
+        os.setpriority(os.PRIO_PROCESS, pid, NICE)
+        os.sched_setscheduler(pid, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    except OSError:
+        return False
+    return True
+
+
+def take_turns_again() -> None:
+    """Give back what `hurry` gave to us."""
+    with suppress(OSError):
+        if os.getpriority(os.PRIO_PROCESS, 0) == NICE:
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 def go_first() -> str:
@@ -38,12 +61,18 @@ def go_first() -> str:
     negative nice value), or "ordinary", where ticks can be late while the cores are busy. Children do not
     inherit it.
     """
-    _libc.prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
+    _libc().prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
     with suppress(OSError, ValueError):
         _limit_turns()
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         return "real-time"
     return _ordinary()
+
+
+def _libc() -> ctypes.CDLL:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _ordinary() -> str:
@@ -53,11 +82,11 @@ def _ordinary() -> str:
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
         granted = "priority"
-    number = _SCHED_SETATTR.get(platform.machine())
+    number = _SCHED_SETATTR.get(os.uname().machine)
     if number is not None:
         nice = os.getpriority(os.PRIO_PROCESS, 0)
         attributes = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 1, nice, 0, SLICE_NS, 0, 0)
-        _libc.syscall(number, 0, attributes, 0)  # older kernels ignore or refuse it: no loss
+        _libc().syscall(number, 0, attributes, 0)  # older kernels ignore or refuse it: no loss
     return granted
 
 

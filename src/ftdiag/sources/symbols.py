@@ -58,6 +58,7 @@ MAX_PERF_MAP_BYTES: Final = 32 << 20
 PERF_MAP_TAIL_BYTES: Final = 256
 """The end of what was read: if it is still there, the file has only grown."""
 MAX_KALLSYMS_BYTES: Final = 64 << 20
+FIRST_KALLSYMS_BYTES: Final = 1 << 16
 MAX_ALL_SYMBOLS: Final = 6_000_000
 """Functions of all files of a process that are kept."""
 MAX_ALL_NAMES_BYTES: Final = 384 << 20
@@ -728,6 +729,15 @@ class KernelSymbols:
             ]
             self._modules = SymbolTable(entries, re.sub(rb"[\t\n]", b"\0", self._data))
         return self._modules.find(address)
+
+
+def kernel_symbols_shown(path: str = "/proc/kallsyms") -> bool:
+    """Whether `read_kernel_symbols` finds something, from the first lines alone."""
+    try:
+        with open(path, "rb") as stream:
+            return KernelSymbols(stream.read(FIRST_KALLSYMS_BYTES)).shown
+    except OSError:
+        return False
 
 
 def read_kernel_symbols(path: str = "/proc/kallsyms") -> KernelSymbols | None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
+
 import pytest
 
 from ftdiag.model import ThreadState
+from ftdiag.sources import symbol_classes
 from ftdiag.sources.symbol_classes import (
     TABLE,
     Origin,
@@ -166,3 +169,15 @@ def test_interrupts_and_handovers() -> None:
     assert not is_interrupt("_raw_spin_lock")
     assert is_handover("_Py_brc_queue_object")
     assert not is_handover(None)
+
+
+def test_names_are_matched_as_their_wildcards_say() -> None:
+    # GIVEN every name of the table, with its wildcards filled in, cut off, and with something behind
+    for row in symbol_classes.TABLE:
+        for pattern in row.names:
+            for filled in ("", "x", "_free", "0"):
+                name = pattern.replace("*", filled)
+                for tried in (name, name + "x", name[:-1], "x" + name):
+                    # WHEN it is looked up, THEN it is found if, and only if, one of the patterns fits
+                    expected = any(fnmatch.fnmatchcase(tried, each) for each in row.names)
+                    assert (tried in symbol_classes._Names(row.names)) is expected, (pattern, tried)

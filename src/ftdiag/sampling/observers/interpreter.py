@@ -10,7 +10,7 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -113,7 +113,7 @@ class InterpreterObserver:
         self._threads = threads
         stacks = _Stacks(sink, self._waits)
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
-        self._on_core = None if self._native is None else OnCore(self._native, sink, threads.alive)
+        self._on_core = None if self._native is None else OnCore(self._native, sink)
         self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._locks = self._waits.use(self._interpreter)
@@ -207,7 +207,6 @@ class InterpreterObserver:
             if not thread.python and thread.attempts < MATCH_ATTEMPTS:
                 self._match_later(thread)
             thread.innermost = innermost
-            thread.previous_stack = thread.observation[1] if thread.observation is not None else stack
             entry = self._locks.entry_at(thread.entry)
             now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
             thread.settled = now_blocked is not None and now_blocked is blocked
@@ -379,14 +378,14 @@ class InterpreterObserver:
         if interpreter.cut:
             why = f"deeper than {MAX_STACK_DEPTH:,} frames; the outermost ones are left out"
             self._gaps["stacks", why] += interpreter.cut
-        counts: Mapping[tuple[int, int, int, int], int] = (
-            {} if self._on_core is None else self._on_core.counts
-        )
-        shared = self._atomic_lines.window(counts, window.t1_ns)
-        native, lost = (None, ()) if self._on_core is None else self._on_core.take()
-        gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()), *lost)
+        gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()))
         cost = replace(window.cost, walked_stacks=interpreter.walked, torn_stacks=interpreter.torn)
-        self._sink.write_window(replace(window, cost=cost, gaps=gaps, native=native, shared=shared))
+        window = replace(window, cost=cost, gaps=gaps)
+        if self._on_core is not None:
+            counts, native, lost = self._on_core.take(window)
+            shared = self._atomic_lines.window(counts, window.t1_ns)
+            window = replace(window, gaps=gaps + lost, native=native, shared=shared)
+        self._sink.write_window(window)
         self._windows += 1
         interpreter.walked = interpreter.torn = interpreter.cut = 0
         self._gaps.clear()

@@ -1,0 +1,150 @@
+"""Which Python stack a sample of machine code is charged to, when a window's samples are decoded at once."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable
+
+import pytest
+
+from fake_process import Sink
+from ftdiag.model import (
+    NATIVE_FILE,
+    Frame,
+    Runs,
+    SamplerCost,
+    ThreadCounters,
+    ThreadInfo,
+    ThreadState,
+    Window,
+)
+from ftdiag.sampling.oncore import DRAIN_EVERY_NS, OnCore
+from ftdiag.sampling.threads import SampledThread, Tick
+from ftdiag.sources.native import NativeSample, NativeSampler
+from ftdiag.sources.procfs import ThreadFiles
+
+WORK = ThreadState.WORK
+
+
+class Native(NativeSampler):
+    """Gives the samples it is told to, and notes when buffers are emptied."""
+
+    def __init__(self, *samples: NativeSample) -> None:
+        self.samples = list(samples)
+        self.drained: list[list[int]] = []
+        self.added: list[int] = []
+        self._lost = 0
+        self._events = {}
+        self._waiting = type(self.added)()  # type: ignore[assignment]
+
+    def add_thread(self, tid: int) -> None:
+        self.added.append(tid)
+
+    def remove_thread(self, tid: int) -> None:
+        self.added.remove(tid)
+
+    def drain(self, tids: Iterable[int] | None = None) -> None:
+        self.drained.append(list(tids or ()))
+
+    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
+        self.drain(tids)
+        samples, self.samples = self.samples, []
+        return samples
+
+
+class Recording(Sink):
+    """Keeps frames."""
+
+    def intern_wait(self, wait: object) -> int:
+        raise NotImplementedError
+
+    put_thread = update_target = write_window = intern_wait
+
+
+class Files(ThreadFiles):
+    """Of a thread that is not there."""
+
+    def __init__(self) -> None:
+        pass
+
+
+def thread(index: int, tid: int) -> SampledThread:
+    """One of the target's."""
+    return SampledThread(ThreadInfo(index, tid, "worker", True), Files(), 0)
+
+
+def sample(tid: int, time_ns: int, symbol: str | None = "f") -> NativeSample:
+    """One look at a thread on a core."""
+    return NativeSample(tid, time_ns, WORK, symbol, None)
+
+
+def window(ticks: list[int], *runs: tuple[int, int, int, int]) -> Window:
+    """Runs of (thread, first tick, ticks, stack)."""
+    columns = Runs()
+    for index, first, length, stack in runs:
+        columns.thread.append(index)
+        columns.first_tick.append(first)
+        columns.ticks.append(length)
+        columns.stack.append(stack)
+        for column in (columns.state, columns.wait, columns.holder, columns.confidence):
+            column.append(0)
+    cost = SamplerCost(0, len(ticks), 0, 0, 0, 0)
+    return Window(0, ticks[-1], array("q", ticks), columns, ThreadCounters(), cost)
+
+
+@pytest.mark.parametrize(
+    ("time_ns", "stack"),
+    [(0, 7), (10, 7), (14, 7), (15, 8), (16, 8), (24, 8), (26, 9), (29, 9), (99, 9)],
+)
+def test_a_sample_belongs_to_the_tick_nearest_in_time(time_ns: int, stack: int) -> None:
+    # GIVEN a thread that was in another stack at each of three ticks, and another thread
+    on_core = OnCore(native := Native(sample(40, time_ns)), Recording())  # type: ignore[arg-type]
+    on_core.add(thread(3, 40))
+    on_core.add(thread(4, 41))
+
+    # WHEN the window ends, THEN a sample is charged to the stack at the tick nearest in time
+    seen = window([10, 20, 30], (3, 0, 1, 7), (3, 1, 1, 8), (3, 2, 1, 9), (4, 0, 3, 6))
+    counts, columns, lost = on_core.take(seen)
+    assert counts == {(3, stack, int(WORK), 1): 1} or counts == {(3, stack, int(WORK), 0): 1}
+    assert (list(columns.stack), list(columns.samples), lost) == ([stack], [1], ())
+    assert native.samples == []
+
+    # AND is not counted again
+    assert on_core.take(seen)[0] == {}
+
+
+def test_samples_of_threads_that_are_not_in_the_window() -> None:
+    # GIVEN a thread that ended in the window, one that was never observed, one that is not known, and one
+    # that got the id of the one that ended
+    on_core = OnCore(Native(sample(40, 10), sample(41, 10), sample(42, 10)), Recording())  # type: ignore[arg-type]
+    first, second, again = thread(0, 40), thread(1, 41), thread(2, 40)
+    on_core.add(first)
+    on_core.add(second)
+    on_core.remove(first)
+
+    # WHEN the window ends, THEN the one that ended has its samples, and nothing is said of the others
+    counts, *_ = on_core.take(window([10], (0, 0, 1, 7)))
+    assert [(index, stack) for index, stack, *_ in counts] == [(0, 7)]
+    on_core.add(again)
+    on_core._native.samples.append(sample(40, 20))  # type: ignore[attr-defined]
+    counts, *_ = on_core.take(window([20], (2, 0, 1, 8)))
+    assert [(index, stack) for index, stack, *_ in counts] == [(2, 8)]
+
+
+def test_buffers_are_emptied_now_and_then() -> None:
+    # GIVEN threads that run by turns, WHEN ticks pass, THEN their buffers are emptied ten times a second
+    on_core = OnCore(native := Native(), Recording())  # type: ignore[arg-type]
+    one, two = thread(0, 40), thread(1, 41)
+    for number in range(25):
+        now_ns = number * DRAIN_EVERY_NS // 10
+        on_core.gather([two if number % 2 else one], Tick(number, now_ns, 0))
+    assert native.drained == [[40], [41, 40], [41, 40]]
+
+
+def test_symbols_are_frames() -> None:
+    sink = Recording()
+    on_core = OnCore(Native(sample(40, 1, None), sample(40, 1, "f"), sample(40, 1, "f")), sink)  # type: ignore[arg-type]
+    on_core.add(thread(0, 40))
+    counts, *_ = on_core.take(window([1], (0, 0, 1, 7)))
+    assert sorted(counts.values()) == [1, 2]
+    assert sink.frames == [Frame(NATIVE_FILE, "?", None), Frame(NATIVE_FILE, "f", None)]
