@@ -147,12 +147,16 @@ def memory_values(snapshot: Snapshot, text: Callable[[str], str]) -> dict[str, A
     """The memory as values that JSON can say; what is not measured is None."""
     memory, reading = snapshot.memory, snapshot.memory.reading
     kinds = reading.kinds if reading is not None else {}
+    rss = None if snapshot.process is None else snapshot.process.rss_bytes
     return {
-        "rss_bytes": None if snapshot.process is None else snapshot.process.rss_bytes,
+        "rss_bytes": rss,
         "pss_bytes": None if reading is None else reading.pss_bytes,
         "uss_bytes": None if reading is None else reading.uss_bytes,
         "swap_bytes": None if reading is None else reading.swap_bytes,
-        "virtual_bytes": None if reading is None else reading.virtual_bytes,
+        # Read at another moment than what is resident, which is part of it.
+        "virtual_bytes": None
+        if reading is None or reading.virtual_bytes is None
+        else max(reading.virtual_bytes, rss or 0, reading.rss_bytes or 0),
         "stacks_bytes": kinds.get(MemoryKind.THREAD_STACKS),
         "per_thread_bytes": _number(memory.per_thread_bytes),
         "growth_bytes_per_minute": _number(memory.growth_per_minute_bytes),

@@ -85,6 +85,17 @@ def explained(facts: Facts) -> Explained:
     )
 
 
+def resident_bytes(facts: Facts, parts: Explained) -> int:
+    """The resident size that parts of it are compared with (at least 1).
+
+    It is read a moment before its parts, between which the process may grow: it is never below them.
+    """
+    reading = facts.memory.reading
+    assert reading is not None
+    told = max(sum(reading.kinds.values()), parts.kept_bytes + parts.ended_bytes)
+    return max(1, reading.rss_bytes or 0, int(told))
+
+
 def size_words(value_bytes: float) -> str:
     """A size in MB: "61 MB", "1.1 MB"."""
     value = value_bytes / 1e6

@@ -18,7 +18,7 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
-from ftdiag.rules.memory_costs import Explained, explained, size_words, why_not
+from ftdiag.rules.memory_costs import Explained, explained, resident_bytes, size_words, why_not
 from ftdiag.rules.wording import report_again
 
 PART: Final = Threshold(
@@ -41,7 +41,7 @@ def _judge(facts: Facts) -> Verdict:
     if missing is not None:
         return NotApplicable(missing)
     found = explained(facts)
-    rss = (facts.memory.reading.rss_bytes if facts.memory.reading else None) or 1
+    rss = resident_bytes(facts, found)
     # Threads that keep more than free threading explains are memory-per-thread's.
     own = 0.0 if found.mean_bytes >= memory_per_thread.EACH.value else found.threads_bytes
     heaps = own + found.ended_bytes

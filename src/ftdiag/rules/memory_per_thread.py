@@ -17,7 +17,7 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
-from ftdiag.rules.memory_costs import Explained, explained, size_words, why_not
+from ftdiag.rules.memory_costs import Explained, explained, resident_bytes, size_words, why_not
 from ftdiag.rules.wording import report_again, share, short, thread_names
 
 EACH: Final = Threshold(
@@ -50,7 +50,7 @@ def _judge(facts: Facts) -> Verdict:
     if missing is not None:
         return NotApplicable(missing)
     found = explained(facts)
-    rss = (facts.memory.reading.rss_bytes if facts.memory.reading else None) or 1
+    rss = resident_bytes(facts, found)
     part = found.kept_bytes / rss
     large = (
         facts.over(EACH, found.mean_bytes, RULE.id)

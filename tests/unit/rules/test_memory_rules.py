@@ -9,6 +9,7 @@ import pytest
 
 from builders import RecordingBuilder, a_reading, a_target, counted, spent
 from ftdiag.model import MemoryKind, Severity
+from ftdiag.reports.memory import memory_values
 from ftdiag.rules.preload import preload_jemalloc
 from unit.rules.scenes import heaps_of_ended_threads, held, large_threads, look, many_heaps
 
@@ -23,6 +24,22 @@ def test_threads_that_keep_much_are_told_with_their_part(tmp_path: Path) -> None
     assert "32 of them hardly ran" in found.summary
     # AND the other rule does not tell the same memory again
     assert "memory-overhead" not in [each.rule_id for each in snapshot.findings]
+
+
+def test_no_part_of_a_process_is_more_than_all_of_it(tmp_path: Path) -> None:
+    # GIVEN 32 threads whose memory was read when the process had grown past what was read of it before
+    kinds = {MemoryKind.PYTHON_HEAPS: 290, MemoryKind.FILES: 8}
+    heaps = dict.fromkeys(range(33), (12, 9000))
+    grown = replace(a_reading(kinds, heaps), rss_bytes=250 << 20, virtual_bytes=200 << 20)
+    threads = {f"w-{number}": [spent(100, "idle")] for number in range(33)}
+    # WHEN judged
+    snapshot = look(tmp_path, threads, memory=grown)
+    (found,) = [each for each in snapshot.findings if each.rule_id == "memory-per-thread"]
+    # THEN their part is one, and what is resident is not more than what is mapped
+    figures = {each.metric: each.value for each in found.evidence}
+    assert 0.9 < figures["own_memory_of_threads"] <= 1.0
+    values = memory_values(snapshot, str)
+    assert values["virtual_bytes"] >= values["rss_bytes"]
 
 
 def test_what_free_threading_explains_is_said_in_parts(tmp_path: Path) -> None:
