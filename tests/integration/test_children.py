@@ -462,10 +462,12 @@ for place in ("/dev/tty", "/proc/self/fd/0", "/proc/self/fd/1", "/proc/self/fd/2
         descriptor = os.open(place, os.O_RDWR)
     except OSError as error:
         continue
+    if os.isatty(descriptor):
+        got.append(f"terminal {place}")
     try:
         for letter in b"touch /tmp/owned\\n":
             fcntl.ioctl(descriptor, termios.TIOCSTI, bytes([letter]))
-        got.append(place)
+        got.append(f"typed {place}")
     except OSError:
         pass
 with open(os.environ["HOME"] + "/ran", "a") as file:
@@ -497,7 +499,6 @@ def test_an_interpreter_that_writes_to_roots_terminal(tmp_path: Path) -> None:
     try:
         with sleeping(env=environ, cwd="/", **keywords) as target_pid:
             eventually((home / "ran").exists)
-            assert "/dev/tty" not in (home / "ran").read_text()
             pid, main = pty.fork()
             if pid == 0:
                 os.environ["SECRET"] = "roots"
