@@ -88,6 +88,7 @@ FILES: Final[dict[str, str]] = {
     "confined_start.main": OWN_DATA,
     "importers.memray._Child.__init__": OWN_DATA,
     "commands.explain.titles": OWN_DATA,
+    "rules.measured.table": OWN_DATA,
     "commands.explain._page": OWN_DATA,
     "leftovers.own": PRIVATE,
     "leftovers.remove_abandoned": "O_NOFOLLOW, in a directory that was seen to be ours",
