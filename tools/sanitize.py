@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/unit/sources/test_stackwalk.py", "tests/unit/sources/test_interpreter.py")
+TESTS = tuple(f"tests/unit/sources/test_{what}.py" for what in ("stackwalk", "interpreter", "threadlines"))
 FLAGS = (
     "-g -O1 -std=c11 -fPIC -shared -fno-omit-frame-pointer -DFTDIAG_STABLE_ABI"
     " -fsanitize=address,undefined -fno-sanitize-recover=undefined"

@@ -21,7 +21,7 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs
 from ftdiag.sources.locks import LockWait
 from ftdiag.sources.stackwalk import PythonThread
-from ftdiag.sources.threadlines import GONE, PythonThreadLines, ThreadLines
+from ftdiag.sources.threadlines import GONE, ThreadLines, thread_lines
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""
@@ -173,7 +173,7 @@ class Threads:
     """All threads of one target that are alive, and those that ended in this window.
 
     `descriptors` is how many files of theirs may stay open. While more than half of it is left, both files of
-    a thread stay open, then schedstat, then none. `lines` reads them; without it that is done in Python.
+    a thread stay open, then schedstat, then none. `lines` reads them.
     """
 
     def __init__(
@@ -187,7 +187,7 @@ class Threads:
         self._links = -1
         """What the directory's link count was when it was last listed: its subdirectories + 2."""
         self._next_index = 0
-        self._lines: ThreadLines = PythonThreadLines() if lines is None else lines
+        self._lines: ThreadLines = thread_lines() if lines is None else lines
         self._unkept: dict[int, SampledThread] = {}
         """Those whose files do not stay open."""
         self._unsettled: dict[SampledThread, None] = {}

@@ -21,9 +21,7 @@
 #include <structmember.h>
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -54,7 +52,8 @@ enum {
     MAX_BESIDE_BYTES = 1 << 16,
     MAX_STATE_BYTES = 1 << 16,
     MAX_KNOWN = 100000,
-    LINE_BYTES = 96,
+    SCHEDSTAT_BYTES = 96, /* as in threadlines.py */
+    SYSCALL_BYTES = 256,
 };
 #define CODE_WORDS (2 * MAX_DEPTH)
 #define TOP ((u64)1 << 63)
@@ -135,16 +134,15 @@ typedef struct {
 } Walker;
 
 typedef struct {
-    int used, tid, fd;
-    int length; /* -1: report at the next look, whatever it says */
-    char line[LINE_BYTES];
+    int tid, fd;
+    int length; /* -1: not read yet */
+    char line[SCHEDSTAT_BYTES];
 } Slot;
 
 typedef struct {
     PyObject_HEAD
-    int pid;
     Slot *slots;
-    int count, room, first_free;
+    int count, room;
 } Lines;
 
 typedef struct {
@@ -1135,16 +1133,13 @@ static PyType_Spec walker_spec = {
     .slots = walker_slots,
 };
 
-/* --- lines of /proc -------------------------------------------------------------------------------- */
+/* --- lines of /proc: the protocol is ThreadLines of threadlines.py ----------------------------------- */
 
 static PyObject *lines_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {"pid", NULL};
-    int pid;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "i", names, &pid)) return NULL;
+    static char *names[] = {NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "", names)) return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    Lines *self = (Lines *)allocate(type, 0);
-    if (self != NULL) self->pid = pid;
-    return (PyObject *)self;
+    return allocate(type, 0);
 }
 
 static void lines_dealloc(PyObject *object) {
@@ -1155,97 +1150,91 @@ static void lines_dealloc(PyObject *object) {
     Py_DECREF(type);
 }
 
-static PyObject *lines_add(PyObject *object, PyObject *args) {
+static void let_go(Lines *self, int tid) {
+    for (int i = 0; i < self->count; i++)
+        if (self->slots[i].tid == tid) {
+            memmove(&self->slots[i], &self->slots[i + 1], (size_t)(self->count - i - 1) * sizeof(Slot));
+            self->count--;
+            return;
+        }
+}
+
+static PyObject *lines_follow(PyObject *object, PyObject *args) {
     Lines *self = (Lines *)object;
     int tid, fd;
-    if (!PyArg_ParseTuple(args, "ii:add", &tid, &fd)) return NULL;
-    int slot = self->first_free;
-    while (slot < self->count && self->slots[slot].used) slot++;
-    if (slot == self->room) {
+    if (!PyArg_ParseTuple(args, "ii:follow", &tid, &fd)) return NULL;
+    let_go(self, tid);
+    if (self->count == self->room) {
         int room = self->room == 0 ? 64 : 2 * self->room;
         Slot *slots = realloc(self->slots, (size_t)room * sizeof(Slot));
         if (slots == NULL) return PyErr_NoMemory();
         self->slots = slots;
         self->room = room;
     }
-    if (slot == self->count) self->count++;
-    self->slots[slot].used = 1;
-    self->slots[slot].tid = tid;
-    self->slots[slot].fd = fd;
-    self->slots[slot].length = -1;
-    self->first_free = slot + 1;
-    return PyLong_FromLong(slot);
-}
-
-static Slot *slot_of(Lines *self, PyObject *number) {
-    long slot = PyLong_AsLong(number);
-    if (slot == -1 && PyErr_Occurred()) return NULL;
-    if (slot < 0 || slot >= self->count || !self->slots[slot].used) {
-        PyErr_SetString(PyExc_IndexError, "there is no such line");
-        return NULL;
-    }
-    return &self->slots[slot];
-}
-
-static PyObject *lines_remove(PyObject *object, PyObject *number) {
-    Slot *slot = slot_of((Lines *)object, number);
-    if (slot == NULL) return NULL;
-    slot->used = 0;
-    int place = (int)(slot - ((Lines *)object)->slots);
-    if (place < ((Lines *)object)->first_free) ((Lines *)object)->first_free = place;
-    Py_RETURN_NONE;
-}
-
-static PyObject *lines_report(PyObject *object, PyObject *number) {
-    Slot *slot = slot_of((Lines *)object, number);
-    if (slot == NULL) return NULL;
+    Slot *slot = &self->slots[self->count++];
+    slot->tid = tid;
+    slot->fd = fd;
     slot->length = -1;
     Py_RETURN_NONE;
 }
 
-static ssize_t read_line(const Lines *self, const Slot *slot, char *into) {
-    if (slot->fd >= 0) return pread(slot->fd, into, LINE_BYTES, 0);
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", self->pid, slot->tid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t got = read(fd, into, LINE_BYTES);
-    int error = errno;
-    close(fd);
-    errno = error;
-    return got;
+static PyObject *lines_forget(PyObject *object, PyObject *number) {
+    long tid = PyLong_AsLong(number);
+    if (tid == -1 && PyErr_Occurred()) return NULL;
+    let_go((Lines *)object, (int)tid);
+    Py_RETURN_NONE;
 }
 
-static PyObject *lines_changed(PyObject *object, PyObject *unused) {
+static PyObject *lines_ran(PyObject *object, PyObject *unused) {
     Lines *self = (Lines *)object;
     (void)unused;
     PyObject *result = PyList_New(0);
     for (int i = 0; result != NULL && i < self->count; i++) {
         Slot *slot = &self->slots[i];
-        if (!slot->used) continue;
-        char line[LINE_BYTES];
-        ssize_t got = read_line(self, slot, line);
-        if (got > 0 && slot->length == got && memcmp(slot->line, line, (size_t)got) == 0) continue;
-        PyObject *one = NULL;
+        char line[SCHEDSTAT_BYTES];
+        ssize_t got = pread(slot->fd, line, sizeof line, 0);
+        PyObject *one;
         if (got > 0) {
+            if (slot->length == got && memcmp(slot->line, line, (size_t)got) == 0) continue;
             slot->length = (int)got;
             memcpy(slot->line, line, (size_t)got);
-            one = Py_BuildValue("(iy#)", i, line, (Py_ssize_t)got);
-        } else if (got == 0 || errno == ESRCH || errno == ENOENT) {
-            one = Py_BuildValue("(iO)", i, Py_None);
-        } else
-            PyErr_SetFromErrno(PyExc_OSError);
+            one = Py_BuildValue("(iy#)", slot->tid, line, (Py_ssize_t)got);
+        } else if (got < 0 && (errno == ESRCH || errno == ENOENT))
+            one = Py_BuildValue("(iO)", slot->tid, Py_None);
+        else
+            continue; /* nothing is known of it */
         if (one == NULL || PyList_Append(result, one) < 0) Py_CLEAR(result);
         Py_XDECREF(one);
     }
     return result;
 }
 
+static PyObject *lines_syscalls(PyObject *object, PyObject *descriptors) {
+    (void)object;
+    Py_ssize_t count = PySequence_Size(descriptors);
+    PyObject *result = count < 0 ? NULL : PyList_New(count);
+    for (Py_ssize_t i = 0; result != NULL && i < count; i++) {
+        PyObject *number = PySequence_GetItem(descriptors, i), *line = NULL;
+        long fd = number == NULL ? -1 : PyLong_AsLong(number);
+        Py_XDECREF(number);
+        if (!PyErr_Occurred()) {
+            char text[SYSCALL_BYTES];
+            ssize_t got = pread((int)fd, text, sizeof text, 0);
+            if (got < 0 && (errno == ESRCH || errno == ENOENT))
+                line = Py_NewRef(Py_None);
+            else
+                line = PyBytes_FromStringAndSize(text, got < 0 ? 0 : (Py_ssize_t)got);
+        }
+        if (line == NULL || PyList_SetItem(result, i, line) < 0) Py_CLEAR(result);
+    }
+    return result;
+}
+
 static PyMethodDef lines_methods[] = {
-    {"add", lines_add, METH_VARARGS, NULL},
-    {"remove", lines_remove, METH_O, NULL},
-    {"report", lines_report, METH_O, NULL},
-    {"changed", lines_changed, METH_NOARGS, NULL},
+    {"follow", lines_follow, METH_VARARGS, NULL},
+    {"forget", lines_forget, METH_O, NULL},
+    {"ran", lines_ran, METH_NOARGS, NULL},
+    {"syscalls", lines_syscalls, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

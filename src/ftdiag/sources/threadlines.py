@@ -1,8 +1,8 @@
 """Which threads were on a core, and what they are blocked in: lines of /proc of many threads in one call.
 
 In: descriptors of /proc/PID/task/TID/schedstat and .../syscall, which stay open. Out: their lines, as they
-are now. Two readers speak this protocol: `PythonThreadLines` is the reference, any other one must give the
-same answers for the same files.
+are now. Two readers speak this protocol: the compiled one (`_tick.c`) is used, `PythonThreadLines` takes over
+where that could not be built and is the reference: both give the same answers for the same files.
 
 The protocol, for whoever writes a reader
 - Files are read with pread(2) from 0, SCHEDSTAT_BYTES or SYSCALL_BYTES of them, once each and in the order in
@@ -22,6 +22,11 @@ import os
 from collections.abc import Sequence
 from itertools import repeat
 from typing import Final, Protocol
+
+try:
+    import ftdiag.sources._tick as _tick
+except ImportError:  # built without a compiler, or for another Python
+    _tick = None  # type: ignore[assignment]
 
 SCHEDSTAT_BYTES: Final = 96
 SYSCALL_BYTES: Final = 256
@@ -55,6 +60,12 @@ class ThreadLines(Protocol):
     def syscalls(self, descriptors: Sequence[int], /) -> list[bytes | None]:
         """The lines of `syscall` files; b"" where one cannot be read, `None` where the thread is gone."""
         ...
+
+
+def thread_lines() -> ThreadLines:
+    """The compiled reader where it was built, else the one in Python."""
+    compiled = _tick is not None
+    return _tick.Lines() if compiled else PythonThreadLines()
 
 
 class PythonThreadLines:

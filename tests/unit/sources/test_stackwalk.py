@@ -336,30 +336,3 @@ def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not walker.compiled
     with pytest.raises(ImportError):
         stack_walker(process.memory, process.layout, lambda chain: None, compiled=True)
-
-
-def test_lines_that_changed() -> None:
-    # GIVEN two files of one line each, one of them not kept open, and one that was closed
-    reading, writing = os.memfd_create("one"), os.memfd_create("two")
-    os.pwrite(reading, b"1 2 3\n", 0)
-    os.pwrite(writing, b"4 5 6\n", 0)
-    lines = _tick.Lines(os.getpid())
-    one, two = lines.add(1, reading), lines.add(2, writing)
-    own = lines.add(os.getpid(), -1)
-    # THEN all are told at first, and then those that changed or were asked for
-    assert dict(lines.changed()).keys() == {one, two, own}
-    os.pwrite(writing, b"4 5 7\n", 0)
-    assert {slot: line for slot, line in lines.changed() if slot != own} == {two: b"4 5 7\n"}
-    lines.report(one)
-    assert {slot: line for slot, line in lines.changed() if slot != own} == {one: b"1 2 3\n"}
-    # AND who is gone is told as such, and its place is used again
-    gone = lines.add(1 << 22, -1)
-    assert (gone, None) in lines.changed()
-    lines.remove(gone)
-    with pytest.raises(IndexError):
-        lines.report(gone)
-    assert lines.add(2, writing) == gone
-    os.close(reading)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        lines.changed()
-    os.close(writing)

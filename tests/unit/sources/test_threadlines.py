@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ftdiag.sources import _tick
 from ftdiag.sources.threadlines import SCHEDSTAT_BYTES, SYSCALL_BYTES, PythonThreadLines, ThreadLines
 
-READERS: list[Callable[[], ThreadLines]] = [PythonThreadLines]
+READERS: list[Callable[[], ThreadLines]] = [PythonThreadLines, _tick.Lines]
 
 
 @pytest.fixture(params=READERS)
