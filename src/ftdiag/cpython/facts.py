@@ -1,0 +1,75 @@
+"""What a table of facts about one minor version of CPython holds.
+
+In: nothing; the modules v3_13, v3_14, ... fill it. Out: the types `Facts`, `Opcodes` and `ByHand`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Row = tuple[str, int | None, int | None]
+"""A name, its value in free-threaded builds, and in builds with the GIL; `None` where they have no such thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opcodes:
+    """Numbers of the opcodes that are looked at, with all families that were specialised.
+
+    `specialised` are the numbers that stand for a family member, by the name of its base opcode; `caches` are the
+    code units of inline cache behind one. From `first_instrumented` on the original opcode is kept elsewhere.
+    From Include/opcode_ids.h and pycore_opcode_metadata.h, as the module `opcode` tells them.
+    """
+
+    numbers: Mapping[str, int]
+    specialised: Mapping[str, tuple[int, ...]]
+    caches: Mapping[str, int]
+    first_instrumented: int
+
+
+@dataclass(frozen=True, slots=True)
+class ByHand:
+    """What no installed header holds: read in CPython's sources, and tried on `verified_on`.
+
+    - `with_keeps_exit_method`: whether a `with` statement keeps the bound `__exit__` on the stack (BEFORE_WITH),
+      or the context manager itself above the unbound function (LOAD_SPECIAL). Python/bytecodes.c.
+    - `rlock_is_semaphore`: whether an RLock is {PyThread_type_lock, owner, count}, whose count is from 1 on while
+      it is held, or a _PyRecursiveMutex {mutex, owner, further acquisitions}. Modules/_threadmodule.c.
+    - `defers_global_loads`: whether specialised loads of globals and of attributes of modules and classes switch
+      the object to deferred reference counting. Python/specialize.c.
+    """
+
+    verified_on: tuple[str, ...]
+    with_keeps_exit_method: bool
+    rlock_is_semaphore: bool
+    defers_global_loads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One minor version. `headers` and `interpreter` are the versions that the table was made from.
+
+    `published` are the fields of `_Py_DebugOffsets` in their order, with the values of those headers;
+    `unpublished` are offsets, sizes and constants that the readers need besides.
+    """
+
+    version: tuple[int, int]
+    headers: str
+    interpreter: str
+    published: tuple[Row, ...]
+    unpublished: tuple[Row, ...]
+    opcodes: Opcodes
+
+    def expected(self, *, free_threaded: bool) -> dict[str, int]:
+        """Field of `_Py_DebugOffsets` -> its value in the headers, in order."""
+        return _column(self.published, free_threaded=free_threaded)
+
+    def others(self, *, free_threaded: bool) -> dict[str, int]:
+        """The unpublished facts that such a build has."""
+        return _column(self.unpublished, free_threaded=free_threaded)
+
+
+def _column(rows: tuple[Row, ...], *, free_threaded: bool) -> dict[str, int]:
+    return {
+        name: value for name, free, locked in rows if (value := free if free_threaded else locked) is not None
+    }

@@ -1,0 +1,74 @@
+"""Facts that an interpreter tells of itself: its opcodes, and the bytes of its `_Py_DebugOffsets`.
+
+In: the path of an interpreter. Out: an `Opcodes` table, its version; the bytes as they lie in its file.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+from elftools.elf.elffile import ELFFile
+
+from ftdiag.cpython.facts import Opcodes
+
+RUN_TIMEOUT_S: Final = 60.0
+READ: Final = frozenset(
+    "COPY COPY_FREE_VARS ENTER_EXECUTOR EXTENDED_ARG GET_ITER LOAD_ATTR LOAD_CONST LOAD_DEREF LOAD_FAST"
+    " LOAD_FAST_BORROW LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_FAST_CHECK LOAD_FAST_LOAD_FAST LOAD_GLOBAL LOAD_NAME"
+    " NOP NOT_TAKEN PUSH_EXC_INFO PUSH_NULL RETURN_CONST RETURN_VALUE STORE_FAST_LOAD_FAST WITH_EXCEPT_START".split()
+)
+"""Opcodes that the readers look at by name, besides those with caches and families."""
+_ASK: Final = """
+import json, opcode, platform, sys, sysconfig
+import _opcode_metadata as table
+print(json.dumps({
+    "version": platform.python_version(),
+    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
+    "numbers": dict(opcode.opmap),
+    "families": {base: list(members) for base, members in table._specializations.items()},
+    "members": dict(table._specialized_opmap),
+    "caches": dict(opcode._inline_cache_entries),
+    "first_instrumented": table.MIN_INSTRUMENTED_OPCODE,
+}))
+"""
+
+
+class InterpreterError(Exception):
+    """An interpreter that does not run, or a file that is none; the message says which and why."""
+
+
+def ask(python: Path) -> tuple[str, Opcodes]:
+    """The version of an interpreter, and its opcodes. Raises InterpreterError."""
+    try:
+        run = subprocess.run(
+            [python, "-I", "-c", _ASK], capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as problem:
+        raise InterpreterError(f"{python} does not run: {problem}") from problem
+    if run.returncode:
+        raise InterpreterError(f"{python} does not tell its opcodes: {run.stderr.strip()[-500:]}")
+    told: dict[str, Any] = json.loads(run.stdout)
+    wanted = READ | told["families"].keys() | told["caches"].keys()
+    numbers = {name: number for name, number in sorted(told["numbers"].items()) if name in wanted and number < 256}
+    specialised = {
+        base: tuple(sorted(told["members"][member] for member in members if member in told["members"]))
+        for base, members in sorted(told["families"].items())
+    }
+    caches = {name: units for name, units in sorted(told["caches"].items()) if units}
+    return told["version"], Opcodes(numbers, specialised, caches, told["first_instrumented"])
+
+
+def debug_offsets(executable: Path, size: int) -> bytes:
+    """The first bytes of the section `.PyRuntime` of an executable or libpython. Raises InterpreterError."""
+    try:
+        with executable.open("rb") as file:
+            section = ELFFile(file).get_section_by_name(".PyRuntime")
+            data: bytes = b"" if section is None else section.data()[:size]
+    except (OSError, ValueError) as problem:
+        raise InterpreterError(f"{executable}: {problem}") from problem
+    if not data:
+        raise InterpreterError(f"{executable} has no section .PyRuntime: not CPython 3.13 or later")
+    return data
