@@ -3,9 +3,8 @@
 In: names, lines and shapes (also impossible ones). Out: `FakeMemory`, which answers reads like the kernel,
 and addresses of the objects that were laid into it.
 
-`PUBLISHED` are the numbers that real builds publish in `_Py_DebugOffsets`, group by group, as printed from
-their memory; they stand here once more on purpose, so that the tables under test are not tested against
-themselves.
+What a build publishes in `_Py_DebugOffsets` was captured from real ones (`debug_offsets/`, by
+`python3 -m tools.cpython_facts capture`): the tables under test are not tested against themselves.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Final
 
 from ftdiag.errors import TargetGone
@@ -23,126 +24,24 @@ from ftdiag.sources.runtime import Runtime
 
 PAGE: Final = 4096
 
-Published = Mapping[str, tuple[int, ...]]
+CAPTURED: Final = Path(__file__).parent / "debug_offsets"
+BUILDS: Final = tuple(sorted(path.stem for path in CAPTURED.glob("*.hex")))
+"""Builds whose `_Py_DebugOffsets` was captured: the name is the version, with a "t" if it is
+free-threaded."""
 
-_PLAIN_TYPES: Final[Published] = {
-    "pyobject": (16, 8),
-    "type_object": (416, 24, 88, 168),
-    "tuple_object": (32, 24, 16),
-    "list_object": (40, 24, 16),
-    "dict_object": (48, 32, 40),
-    "float_object": (24, 16),
-    "long_object": (32, 16, 24),
-    "bytes_object": (40, 16, 32),
-    "unicode_object": (64, 32, 16, 40),
-}
-_FREE_TYPES: Final[Published] = {
-    "pyobject": (32, 24),
-    "type_object": (432, 40, 104, 184),
-    "tuple_object": (48, 40, 32),
-    "list_object": (56, 40, 32),
-    "dict_object": (64, 48, 56),
-    "float_object": (40, 32),
-    "long_object": (48, 32, 40),
-    "bytes_object": (56, 32, 48),
-    "unicode_object": (80, 48, 32, 56),
-}
-_FREE_TYPES_3_14: Final[Published] = {
-    "pyobject": (32, 24),
-    "type_object": (432, 40, 104, 184),
-    "tuple_object": (56, 48, 32),
-    "list_object": (56, 40, 32),
-    "set_object": (216, 40, 56, 48),
-    "dict_object": (64, 48, 56),
-    "float_object": (40, 32),
-    "long_object": (48, 32, 40),
-    "bytes_object": (56, 32, 48),
-    "unicode_object": (80, 48, 32, 56),
-}
-PUBLISHED: Final[Mapping[str, tuple[int, bool, Published]]] = {
-    "3.13.0": (
-        0x30D00F0,
-        False,
-        {
-            "runtime_state": (283320, 608, 632),
-            "interpreter_state": (
-                194968, 7272, 7264, 7344, 7400, 7656, 7640, 7648, 16, 7752, 0, 7768, 7760,
-            ),
-            "thread_state": (304, 0, 8, 16, 72, 152, 160, 232, 32),
-            "interpreter_frame": (80, 8, 0, 56, 72, 70),
-            "code_object": (208, 112, 120, 128, 136, 68, 52, 96, 104, 200),
-            **_PLAIN_TYPES,
-            "gc": (240, 200),
-        },
-    ),
-    "3.13.5t": (
-        0x30D05F0,
-        True,
-        {
-            "runtime_state": (328320, 608, 632),
-            "interpreter_state": (
-                215616, 7272, 7264, 7344, 7400, 7664, 7648, 7656, 16, 7760, 0, 7784, 7776,
-            ),
-            "thread_state": (304, 0, 8, 16, 72, 152, 160, 232, 32),
-            "interpreter_frame": (80, 8, 0, 56, 72, 70),
-            "code_object": (224, 128, 136, 144, 152, 84, 68, 112, 120, 216),
-            **_FREE_TYPES,
-            "gc": (248, 200),
-        },
-    ),
-    "3.14.0t": (
-        0x30E00F0,
-        True,
-        {
-            "runtime_state": (361664, 784, 808),
-            "interpreter_state": (
-                246528, 7280, 7272, 7344, 7360, 7408, 7712, 7696, 7704, 16, 7808, 0, 7832, 7824, 8024, 17628,
-            ),
-            "thread_state": (824, 0, 8, 16, 72, 152, 160, 232, 32),
-            "interpreter_frame": (88, 8, 0, 56, 80, 78, 64, 72),
-            "code_object": (240, 128, 136, 144, 152, 84, 68, 112, 120, 232, 224),
-            **_FREE_TYPES_3_14,
-            "gc": (288, 192),
-        },
-    ),
-    "3.15.1t": (
-        0x30F01F0,
-        True,
-        {
-            "runtime_state": (406016, 912, 936),
-            "interpreter_state": (
-                247040, 7272, 7264, 7336, 7352, 7400, 7592, 7576, 7584, 16, 7736, 0, 7760, 7752, 7952, 17564,
-            ),
-            "thread_state": (
-                888, 0, 8, 16, 72, 80, 88, 96, 176, 184, 256, 32, 36, 40, 136, 288,
-            ),
-            "err_stackitem": (0,),
-            "interpreter_frame": (88, 8, 0, 56, 80, 78, 64, 72),
-            "code_object": (240, 128, 136, 144, 152, 84, 68, 112, 120, 232, 224),
-            "pyobject": (32, 24),
-            "type_object": (440, 40, 104, 184, 48, 304),
-            "heap_type_object": (968, 904),
-            "tuple_object": (56, 48, 32),
-            "list_object": (56, 40, 32),
-            "set_object": (216, 40, 56, 48),
-            "dict_object": (64, 48, 56),
-            "float_object": (40, 32),
-            "long_object": (48, 32, 40),
-            "bytes_object": (56, 32, 48),
-            "unicode_object": (80, 48, 32, 56, 72),
-            "gc": (176, 112, 120, 224, 104),
-        },
-    ),
-}  # fmt: skip
+
+@cache
+def _captured(build: str) -> bytes:
+    return bytes.fromhex((CAPTURED / f"{build}.hex").read_text())
 
 
 def debug_offsets(build: str, *, version_hex: int | None = None, cookie: bytes = b"xdebugpy") -> bytes:
     """The bytes of `_Py_DebugOffsets` as the named build publishes them."""
-    version, free_threaded, groups = PUBLISHED[build]
-    words = [value for group in groups.values() for value in group]
+    data = _captured(build)
+    version, free_threaded = struct.unpack_from("<QQ", data, 8)
     header = struct.pack("<8sQQ", cookie, version if version_hex is None else version_hex, free_threaded)
     # Something else follows it in memory, as in real ones.
-    return header + struct.pack(f"<{len(words)}Q", *words) + b"\x11" * 400
+    return header + data[len(header) :] + b"\x11" * 400
 
 
 def layout_of(build: str) -> Layout:

@@ -15,7 +15,7 @@ import pytest
 
 from command_line import ftdiag
 from elf_files import endless, waiting_program
-from fake_process import PUBLISHED, debug_offsets
+from fake_process import debug_offsets, layout_of
 from ftdiag.errors import NotPython, PythonNotRunning
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.memory import RemoteMemory, read_mappings
@@ -42,7 +42,7 @@ READY = """
 def runtime(build: str, *, next_id: int = -1, finalizing: int = 0) -> bytes:
     """The beginning of `_PyRuntime` of a build, with no interpreter."""
     data = bytearray(debug_offsets(build).ljust(RUNTIME_BYTES, b"\0"))
-    head = PUBLISHED[build][2]["runtime_state"][2]
+    head = layout_of(build).runtime_interpreters_head
     data[head - 24 :] = bytes(len(data) - head + 24)
     struct.pack_into("<Q", data, head - 24, finalizing)
     struct.pack_into("<q", data, head + 16, next_id)
@@ -142,7 +142,7 @@ def test_finalised(free_threaded_python: Interpreter, program: Program) -> None:
     assert "finalised" in said
 
 
-@pytest.mark.parametrize("other", ["3.13.5t", "3.13.0", "3.14.0t"])
+@pytest.mark.parametrize("other", ["3.13.5t", "3.13.0", "3.14.9t"])
 def test_a_second_libpython_beside_the_running_one(
     free_threaded_python: Interpreter, program: Program, tmp_path: Path, other: str
 ) -> None:

@@ -24,7 +24,8 @@ MAX_STRUCT_BYTES: Final = 4096
 
 
 def gather(headers: Path, python: Path) -> Facts:
-    """All facts that headers and an interpreter of one minor version tell. Raises HeaderError, InterpreterError."""
+    """All facts that headers and an interpreter of one minor version tell. Raises HeaderError,
+    InterpreterError."""
     version = version_of(headers)
     told, opcodes = ask(python)
     major, minor = map(int, version.split(".")[:2])
@@ -55,14 +56,18 @@ def differences(table: Facts, found: Facts) -> list[str]:
         theirs: dict[str, Row] = {row[0]: row for row in getattr(found, kind)}
         if list(ours) != list(theirs) and ours.keys() == theirs.keys():
             lines.append(f"{kind}: the fields are in another order")
-        for name in dict.fromkeys((*ours, *theirs)):
-            if ours.get(name) != theirs.get(name):
-                lines.append(f"{name}: {_said(ours.get(name))} in the table, {_said(theirs.get(name))} now")
+        lines += [
+            f"{name}: {_said(ours.get(name))} in the table, {_said(theirs.get(name))} now"
+            for name in dict.fromkeys((*ours, *theirs))
+            if ours.get(name) != theirs.get(name)
+        ]
     for kind in ("numbers", "specialised", "caches"):
         mine, other = getattr(table.opcodes, kind), getattr(found.opcodes, kind)
-        for name in sorted({*mine, *other}):
-            if mine.get(name) != other.get(name):
-                lines.append(f"opcodes.{kind}[{name}]: {mine.get(name)} in the table, {other.get(name)} now")
+        lines += [
+            f"opcodes.{kind}[{name}]: {mine.get(name)} in the table, {other.get(name)} now"
+            for name in sorted({*mine, *other})
+            if mine.get(name) != other.get(name)
+        ]
     if table.opcodes.first_instrumented != found.opcodes.first_instrumented:
         lines.append("opcodes.first_instrumented differs")
     return lines
@@ -76,11 +81,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 0, 1 where a table differs, 2 where something cannot be read."""
     parser = argparse.ArgumentParser(prog="python3 -m tools.cpython_facts", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("make", "write the table of a version"), ("check", "compare it with what is installed")):
+    for name, words in (
+        ("make", "write the table of a version"),
+        ("check", "compare it with what is installed"),
+    ):
         command = commands.add_parser(name, help=words)
-        command.add_argument("--headers", type=Path, required=True, help=".../include/python3.X, with internal/")
+        command.add_argument(
+            "--headers", type=Path, required=True, help=".../include/python3.X, with internal/"
+        )
         command.add_argument("--python", type=Path, required=True, help="an interpreter of that version")
-    capture = commands.add_parser("capture", help="print _Py_DebugOffsets of an executable or libpython in hex")
+    capture = commands.add_parser(
+        "capture", help="print _Py_DebugOffsets of an executable or libpython in hex"
+    )
     capture.add_argument("executable", type=Path)
     chosen = parser.parse_args(arguments)
     try:
@@ -117,7 +129,11 @@ def _capture(executable: Path) -> int:
     if header is None:
         raise InterpreterError(f"the runtime of {executable} does not begin with _Py_DebugOffsets")
     table = FACTS.get((header[0].major, header[0].minor))
-    size = MAX_STRUCT_BYTES if table is None else table.others(free_threaded=header[1])["sizeof(_Py_DebugOffsets)"]
+    size = (
+        MAX_STRUCT_BYTES
+        if table is None
+        else table.others(free_threaded=header[1])["sizeof(_Py_DebugOffsets)"]
+    )
     for start in range(0, size, 32):
         print(data[start : min(start + 32, size)].hex())
     return 0

@@ -1,8 +1,9 @@
-"""Facts that headers hold: the order and values of `_Py_DebugOffsets`, and offsets that CPython does not publish.
+"""Facts that headers hold: the order and values of `_Py_DebugOffsets`, and offsets that CPython does not
+publish.
 
 In: a directory of headers (python3.15/, with internal/), a C compiler. Out: name -> value for a free-threaded
-build and for one with the GIL: distributors install the headers of one, and `Py_GIL_DISABLED` in pyconfig.h is
-what tells them apart.
+build and for one with the GIL: distributors install the headers of one, and `Py_GIL_DISABLED` in pyconfig.h
+is what tells them apart.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def version_of(headers: Path) -> str:
 
 
 def published_names(headers: Path) -> tuple[str, ...]:
-    """ "group.field" of every offset in `_Py_DebugOffsets`, in order, from its declaration. Raises HeaderError."""
+    """ "group.field" of every offset in `_Py_DebugOffsets`, in order, from its declaration. Raises
+    HeaderError."""
     for name in ("pycore_debug_offsets.h", "pycore_runtime.h"):
         path = headers / "internal" / name
         text = path.read_text() if path.is_file() else ""
@@ -149,7 +151,7 @@ def read_headers(headers: Path, *, free_threaded: bool) -> tuple[dict[str, int],
         config = copy / "pyconfig.h"
         text = re.sub(r"^.*\bPy_GIL_DISABLED\b.*$", "", config.read_text(), flags=re.MULTILINE)
         config.write_text(text + ("\n#define Py_GIL_DISABLED 1\n" if free_threaded else "\n"))
-        wanted = [name for name in UNPUBLISHED if _compiles(copy, _expression(name))]
+        wanted = _known(copy)
         places = [f"offsetof({STRUCT}, {name})" for name in published]
         values = _evaluate(
             copy,
@@ -219,9 +221,16 @@ def _compile(include: Path, source: str, *options: str) -> subprocess.CompletedP
     )
 
 
-def _compiles(include: Path, expression: str) -> bool:
-    source = f"{_PRELUDE}\nlong long value(void) {{ return (long long)({expression}); }}\n"
-    return _compile(include, source, "-fsyntax-only").returncode == 0
+def _known(include: Path) -> list[str]:
+    """Those of UNPUBLISHED that this version and build has: the others do not compile."""
+    head = f"{_PRELUDE}\n".count("\n")
+    values = "".join(
+        f"long long value_{place}(void) {{ return (long long)({_expression(name)}); }}\n"
+        for place, name in enumerate(UNPUBLISHED)
+    )
+    told = _compile(include, f"{_PRELUDE}\n{values}", "-fsyntax-only").stderr
+    absent = {int(line) - head - 1 for line in re.findall(r"<stdin>:(\d+):\d+: (?:fatal )?error", told)}
+    return [name for place, name in enumerate(UNPUBLISHED) if place not in absent]
 
 
 def _evaluate(include: Path, expressions: list[str]) -> list[int]:

@@ -17,8 +17,9 @@ from ftdiag.cpython.facts import Opcodes
 RUN_TIMEOUT_S: Final = 60.0
 READ: Final = frozenset(
     "COPY COPY_FREE_VARS ENTER_EXECUTOR EXTENDED_ARG GET_ITER LOAD_ATTR LOAD_CONST LOAD_DEREF LOAD_FAST"
-    " LOAD_FAST_BORROW LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_FAST_CHECK LOAD_FAST_LOAD_FAST LOAD_GLOBAL LOAD_NAME"
-    " NOP NOT_TAKEN PUSH_EXC_INFO PUSH_NULL RETURN_CONST RETURN_VALUE STORE_FAST_LOAD_FAST WITH_EXCEPT_START".split()
+    " LOAD_FAST_BORROW LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_FAST_CHECK LOAD_FAST_LOAD_FAST LOAD_GLOBAL"
+    " LOAD_NAME NOP NOT_TAKEN PUSH_EXC_INFO PUSH_NULL RETURN_CONST RETURN_VALUE STORE_FAST_LOAD_FAST"
+    " WITH_EXCEPT_START".split()
 )
 """Opcodes that the readers look at by name, besides those with caches and families."""
 _ASK: Final = """
@@ -52,7 +53,9 @@ def ask(python: Path) -> tuple[str, Opcodes]:
         raise InterpreterError(f"{python} does not tell its opcodes: {run.stderr.strip()[-500:]}")
     told: dict[str, Any] = json.loads(run.stdout)
     wanted = READ | told["families"].keys() | told["caches"].keys()
-    numbers = {name: number for name, number in sorted(told["numbers"].items()) if name in wanted and number < 256}
+    numbers = {
+        name: number for name, number in sorted(told["numbers"].items()) if name in wanted and number < 256
+    }
     specialised = {
         base: tuple(sorted(told["members"][member] for member in members if member in told["members"]))
         for base, members in sorted(told["families"].items())

@@ -11,8 +11,8 @@ from ftdiag.cpython.facts import Facts, Row
 
 _HEAD = '''"""Facts of CPython {version}, from headers of {headers} and the interpreter of {interpreter}.
 
-Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What each fact
-is for stands in `facts`.
+Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What
+each is for stands in `facts`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ def _lines(facts: Facts) -> Iterator[str]:
     yield from _mapping("numbers", facts.opcodes.numbers)
     yield "        specialised={"
     for base, numbers in facts.opcodes.specialised.items():
-        yield f"            {base!r}: {numbers!r},".replace("'", '"')
+        yield f'            "{base}": ('
+        for start in range(0, len(numbers), 16):
+            yield f"                {', '.join(map(str, numbers[start : start + 16]))},"
+        yield "            ),"
     yield "        },"
     yield from _mapping("caches", facts.opcodes.caches)
     yield f"        first_instrumented={facts.opcodes.first_instrumented},"

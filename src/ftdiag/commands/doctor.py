@@ -34,6 +34,7 @@ SIGNS: Final = {"ok": "ok", "limited": "limited", "missing": "MISSING"}
         ("ftdiag doctor 4711", "may this process be attached to? why not?"),
         ("ftdiag doctor 4711 > /dev/null && ftdiag attach 4711", ""),
         ("ftdiag doctor --cross-check 4711", "do ftdiag and py-spy see the same?"),
+        ("ftdiag doctor --self-check 4711", "does what is known of its CPython hold? for a bug report"),
     ),
 )
 @click.argument("pid", type=PID, required=False)
@@ -44,12 +45,27 @@ SIGNS: Final = {"ok": "ok", "limited": "limited", "missing": "MISSING"}
     is_flag=True,
     help="Look at PID through ftdiag's reader and py-spy at the same time, and compare the lines.",
 )
+@click.option(
+    "--self-check",
+    "self_checked",
+    is_flag=True,
+    help="Check every fact about PID's CPython that can be checked from outside, field by field.",
+)
 @duration_option("How long --cross-check looks. Default: 10.")
-def command(pid: int | None, form: str, cross_checked: bool, duration_s: float | None) -> int:
+def command(
+    pid: int | None, form: str, cross_checked: bool, self_checked: bool, duration_s: float | None
+) -> int:
     """Say what works here, or for the process PID, and what to do where it does not.
 
-    The exit status is 0 if attaching will work, 3 if not; with --cross-check 1 if the two readers differ.
+    The exit status is 0 if attaching will work, 3 if not; with --cross-check 1 if the two readers differ,
+    with --self-check 1 if a field is wrong.
     """
+    if self_checked:
+        if pid is None:
+            raise UsageError("--self-check needs a process", PROCESSES_HINT)
+        from ftdiag.commands.selfcheck import self_check
+
+        return self_check(pid, form)
     if cross_checked:
         if pid is None:
             raise UsageError("--cross-check needs a process", PROCESSES_HINT)

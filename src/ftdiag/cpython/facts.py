@@ -6,19 +6,21 @@ In: nothing; the modules v3_13, v3_14, ... fill it. Out: the types `Facts`, `Opc
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from ftdiag.datatypes import dataclass
 
 Row = tuple[str, int | None, int | None]
-"""A name, its value in free-threaded builds, and in builds with the GIL; `None` where they have no such thing."""
+"""A name, its value in free-threaded builds, and in builds with the GIL; `None` where they have no such
+thing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opcodes:
     """Numbers of the opcodes that are looked at, with all families that were specialised.
 
-    `specialised` are the numbers that stand for a family member, by the name of its base opcode; `caches` are the
-    code units of inline cache behind one. From `first_instrumented` on the original opcode is kept elsewhere.
-    From Include/opcode_ids.h and pycore_opcode_metadata.h, as the module `opcode` tells them.
+    `specialised` are the numbers that stand for a family member, by the name of its base opcode; `caches`
+    are the code units of inline cache behind one. From `first_instrumented` on the original opcode is kept
+    elsewhere. From Include/opcode_ids.h and pycore_opcode_metadata.h, as the module `opcode` tells them.
     """
 
     numbers: Mapping[str, int]
@@ -31,12 +33,13 @@ class Opcodes:
 class ByHand:
     """What no installed header holds: read in CPython's sources, and tried on `verified_on`.
 
-    - `with_keeps_exit_method`: whether a `with` statement keeps the bound `__exit__` on the stack (BEFORE_WITH),
-      or the context manager itself above the unbound function (LOAD_SPECIAL). Python/bytecodes.c.
-    - `rlock_is_semaphore`: whether an RLock is {PyThread_type_lock, owner, count}, whose count is from 1 on while
-      it is held, or a _PyRecursiveMutex {mutex, owner, further acquisitions}. Modules/_threadmodule.c.
-    - `defers_global_loads`: whether specialised loads of globals and of attributes of modules and classes switch
-      the object to deferred reference counting. Python/specialize.c.
+    - `with_keeps_exit_method`: whether a `with` statement keeps the bound `__exit__` on the stack
+      (BEFORE_WITH), or the context manager itself above the unbound function (LOAD_SPECIAL).
+      Python/bytecodes.c.
+    - `rlock_is_semaphore`: whether an RLock is {PyThread_type_lock, owner, count}, whose count is from 1 on
+      while it is held, or a _PyRecursiveMutex {mutex, owner, further acquisitions}. Modules/_threadmodule.c.
+    - `defers_global_loads`: whether specialised loads of globals and of attributes of modules and classes
+      switch the object to deferred reference counting. Python/specialize.c.
     """
 
     verified_on: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Facts of CPython 3.13, from headers of 3.13.5 and the interpreter of 3.13.5.
 
-Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What each fact
-is for stands in `facts`.
+Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What
+each is for stands in `facts`.
 """
 
 from __future__ import annotations
@@ -175,21 +175,52 @@ FACTS: Final = Facts(
             "WITH_EXCEPT_START": 44,
         },
         specialised={
-            "BINARY_OP": (3, 150, 151, 152, 153, 154, 155, 156),
-            "BINARY_SUBSCR": (157, 158, 159, 160, 161),
-            "CALL": (162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173, 174, 175, 176, 177, 178, 179, 180, 181),
-            "COMPARE_OP": (182, 183, 184),
-            "CONTAINS_OP": (185, 186),
-            "FOR_ITER": (187, 188, 189, 190),
-            "LOAD_ATTR": (191, 192, 193, 194, 195, 196, 197, 198, 199, 200, 201, 202),
-            "LOAD_GLOBAL": (203, 204),
-            "LOAD_SUPER_ATTR": (205, 206),
-            "RESUME": (207,),
-            "SEND": (208,),
-            "STORE_ATTR": (209, 210, 211),
-            "STORE_SUBSCR": (212, 213),
-            "TO_BOOL": (214, 215, 216, 217, 218, 219),
-            "UNPACK_SEQUENCE": (220, 221, 222),
+            "BINARY_OP": (
+                3, 150, 151, 152, 153, 154, 155, 156,
+            ),
+            "BINARY_SUBSCR": (
+                157, 158, 159, 160, 161,
+            ),
+            "CALL": (
+                162, 163, 164, 165, 166, 167, 168, 169, 170, 171, 172, 173, 174, 175, 176, 177,
+                178, 179, 180, 181,
+            ),
+            "COMPARE_OP": (
+                182, 183, 184,
+            ),
+            "CONTAINS_OP": (
+                185, 186,
+            ),
+            "FOR_ITER": (
+                187, 188, 189, 190,
+            ),
+            "LOAD_ATTR": (
+                191, 192, 193, 194, 195, 196, 197, 198, 199, 200, 201, 202,
+            ),
+            "LOAD_GLOBAL": (
+                203, 204,
+            ),
+            "LOAD_SUPER_ATTR": (
+                205, 206,
+            ),
+            "RESUME": (
+                207,
+            ),
+            "SEND": (
+                208,
+            ),
+            "STORE_ATTR": (
+                209, 210, 211,
+            ),
+            "STORE_SUBSCR": (
+                212, 213,
+            ),
+            "TO_BOOL": (
+                214, 215, 216, 217, 218, 219,
+            ),
+            "UNPACK_SEQUENCE": (
+                220, 221, 222,
+            ),
         },
         caches={
             "BINARY_OP": 1,

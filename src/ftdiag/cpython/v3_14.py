@@ -1,7 +1,7 @@
 """Facts of CPython 3.14, from headers of 3.14.10 and the interpreter of 3.14.9.
 
-Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What each fact
-is for stands in `facts`.
+Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What
+each is for stands in `facts`.
 """
 
 from __future__ import annotations
@@ -200,23 +200,58 @@ FACTS: Final = Facts(
             "WITH_EXCEPT_START": 43,
         },
         specialised={
-            "BINARY_OP": (3, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142),
-            "CALL": (143, 144, 145, 146, 147, 148, 149, 150, 154, 155, 156, 157, 158, 159, 160, 161, 162, 163, 164, 165),
-            "CALL_KW": (151, 152, 153),
-            "COMPARE_OP": (166, 167, 168),
-            "CONTAINS_OP": (169, 170),
-            "FOR_ITER": (171, 172, 173, 174),
-            "JUMP_BACKWARD": (175, 176),
-            "LOAD_ATTR": (177, 178, 179, 180, 181, 182, 183, 184, 185, 186, 187, 188, 189),
-            "LOAD_CONST": (190, 191),
-            "LOAD_GLOBAL": (192, 193),
-            "LOAD_SUPER_ATTR": (194, 195),
-            "RESUME": (196,),
-            "SEND": (197,),
-            "STORE_ATTR": (198, 199, 200),
-            "STORE_SUBSCR": (201, 202),
-            "TO_BOOL": (203, 204, 205, 206, 207, 208),
-            "UNPACK_SEQUENCE": (209, 210, 211),
+            "BINARY_OP": (
+                3, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142,
+            ),
+            "CALL": (
+                143, 144, 145, 146, 147, 148, 149, 150, 154, 155, 156, 157, 158, 159, 160, 161,
+                162, 163, 164, 165,
+            ),
+            "CALL_KW": (
+                151, 152, 153,
+            ),
+            "COMPARE_OP": (
+                166, 167, 168,
+            ),
+            "CONTAINS_OP": (
+                169, 170,
+            ),
+            "FOR_ITER": (
+                171, 172, 173, 174,
+            ),
+            "JUMP_BACKWARD": (
+                175, 176,
+            ),
+            "LOAD_ATTR": (
+                177, 178, 179, 180, 181, 182, 183, 184, 185, 186, 187, 188, 189,
+            ),
+            "LOAD_CONST": (
+                190, 191,
+            ),
+            "LOAD_GLOBAL": (
+                192, 193,
+            ),
+            "LOAD_SUPER_ATTR": (
+                194, 195,
+            ),
+            "RESUME": (
+                196,
+            ),
+            "SEND": (
+                197,
+            ),
+            "STORE_ATTR": (
+                198, 199, 200,
+            ),
+            "STORE_SUBSCR": (
+                201, 202,
+            ),
+            "TO_BOOL": (
+                203, 204, 205, 206, 207, 208,
+            ),
+            "UNPACK_SEQUENCE": (
+                209, 210, 211,
+            ),
         },
         caches={
             "BINARY_OP": 5,

@@ -1,7 +1,7 @@
 """Facts of CPython 3.15, from headers of 3.15.2 and the interpreter of 3.15.1.
 
-Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What each fact
-is for stands in `facts`.
+Written by `python3 -m tools.cpython_facts make`, which also checks it; not to be edited by hand. What
+each is for stands in `facts`.
 """
 
 from __future__ import annotations
@@ -223,24 +223,61 @@ FACTS: Final = Facts(
             "WITH_EXCEPT_START": 41,
         },
         specialised={
-            "BINARY_OP": (3, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143),
-            "CALL": (144, 145, 146, 147, 148, 149, 150, 153, 157, 158, 159, 160, 161, 162, 163, 164, 165, 166, 167, 168),
-            "CALL_FUNCTION_EX": (151, 152),
-            "CALL_KW": (154, 155, 156),
-            "COMPARE_OP": (169, 170, 171),
-            "CONTAINS_OP": (172, 173),
-            "FOR_ITER": (174, 175, 176, 177, 178),
-            "GET_ITER": (179, 180),
-            "JUMP_BACKWARD": (181, 182),
-            "LOAD_ATTR": (183, 184, 185, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195),
-            "LOAD_GLOBAL": (196, 197),
-            "LOAD_SUPER_ATTR": (198, 199),
-            "RESUME": (200, 201),
-            "SEND": (202, 203, 204),
-            "STORE_ATTR": (205, 206, 207),
-            "STORE_SUBSCR": (208, 209),
-            "TO_BOOL": (210, 211, 212, 213, 214, 215),
-            "UNPACK_SEQUENCE": (216, 217, 218),
+            "BINARY_OP": (
+                3, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143,
+            ),
+            "CALL": (
+                144, 145, 146, 147, 148, 149, 150, 153, 157, 158, 159, 160, 161, 162, 163, 164,
+                165, 166, 167, 168,
+            ),
+            "CALL_FUNCTION_EX": (
+                151, 152,
+            ),
+            "CALL_KW": (
+                154, 155, 156,
+            ),
+            "COMPARE_OP": (
+                169, 170, 171,
+            ),
+            "CONTAINS_OP": (
+                172, 173,
+            ),
+            "FOR_ITER": (
+                174, 175, 176, 177, 178,
+            ),
+            "GET_ITER": (
+                179, 180,
+            ),
+            "JUMP_BACKWARD": (
+                181, 182,
+            ),
+            "LOAD_ATTR": (
+                183, 184, 185, 186, 187, 188, 189, 190, 191, 192, 193, 194, 195,
+            ),
+            "LOAD_GLOBAL": (
+                196, 197,
+            ),
+            "LOAD_SUPER_ATTR": (
+                198, 199,
+            ),
+            "RESUME": (
+                200, 201,
+            ),
+            "SEND": (
+                202, 203, 204,
+            ),
+            "STORE_ATTR": (
+                205, 206, 207,
+            ),
+            "STORE_SUBSCR": (
+                208, 209,
+            ),
+            "TO_BOOL": (
+                210, 211, 212, 213, 214, 215,
+            ),
+            "UNPACK_SEQUENCE": (
+                216, 217, 218,
+            ),
         },
         caches={
             "BINARY_OP": 5,

@@ -2,13 +2,10 @@
 
 In: the bytes of `_Py_DebugOffsets`, the first field of `_PyRuntime`. Out: a `Layout`.
 
-From 3.13 on, CPython publishes most offsets itself (`_Py_DebugOffsets`); only the order of that struct's
-own fields differs between minor versions. What it does not publish stands here as a constant with its
-source. Unknown versions are refused: a wrong offset would give wrong answers, not errors.
-
-Sources (files of the CPython repository, branch of each version):
-- 3.13: Include/internal/pycore_runtime.h (struct _Py_DebugOffsets)
-- 3.14, 3.15: Include/internal/pycore_debug_offsets.h
+From 3.13 on, CPython publishes most offsets itself; their order, and what it does not publish, are facts of
+each minor version (`ftdiag.cpython`). What is published is compared with them by name: structs that do not
+change within a minor version must be the known ones, because what is not published was derived from the same
+headers. Others are refused, with the fields that differ: a wrong offset would give wrong answers, not errors.
 """
 
 from __future__ import annotations
@@ -17,6 +14,9 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+from ftdiag.cpython import FACTS
+from ftdiag.cpython.by_hand import BY_HAND
+from ftdiag.cpython.facts import ByHand, Facts
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import UnsupportedPython
 
@@ -26,103 +26,12 @@ HEADER_BYTES: Final = 24
 """cookie[8], version, free_threaded: the part of the struct that is the same in every version."""
 DEBUG_OFFSETS_BYTES: Final = 1024
 """Enough for the whole struct in every known version."""
-SUPPORTED: Final = ((3, 13), (3, 14), (3, 15))
+SUPPORTED: Final = tuple(FACTS)
 
-_Fields = tuple[tuple[str, str], ...]
-
-# Groups and fields of struct _Py_DebugOffsets, in order. Every field is a uint64_t.
-_OFFSETS_3_13: Final[_Fields] = (
-    ("runtime_state", "size finalizing interpreters_head"),
-    (
-        "interpreter_state",
-        "size id next threads_head gc imports_modules sysdict builtins ceval_gil gil_runtime_state"
-        " gil_runtime_state_enabled gil_runtime_state_locked gil_runtime_state_holder",
-    ),
-    (
-        "thread_state",
-        "size prev next interp current_frame thread_id native_thread_id datastack_chunk status",
-    ),
-    ("interpreter_frame", "size previous executable instr_ptr localsplus owner"),
-    (
-        "code_object",
-        "size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds"
-        " co_code_adaptive",
-    ),
-    ("pyobject", "size ob_type"),
-    ("type_object", "size tp_name tp_repr tp_flags"),
-    ("tuple_object", "size ob_item ob_size"),
-    ("list_object", "size ob_item ob_size"),
-    ("dict_object", "size ma_keys ma_values"),
-    ("float_object", "size ob_fval"),
-    ("long_object", "size lv_tag ob_digit"),
-    ("bytes_object", "size ob_size ob_sval"),
-    ("unicode_object", "size state length asciiobject_size"),
-    ("gc", "size collecting"),
-)
-
-_INTERPRETER_3_14: Final = (
-    "interpreter_state",
-    "size id next threads_head threads_main gc imports_modules sysdict builtins ceval_gil"
-    " gil_runtime_state gil_runtime_state_enabled gil_runtime_state_locked gil_runtime_state_holder"
-    " code_object_generation tlbc_generation",
-)
-_FRAME_3_14: Final = (
-    "interpreter_frame",
-    "size previous executable instr_ptr localsplus owner stackpointer tlbc_index",
-)
-_CODE_3_14: Final = (
-    "code_object",
-    "size filename name qualname linetable firstlineno argcount localsplusnames localspluskinds"
-    " co_code_adaptive co_tlbc",
-)
-_OBJECTS_3_14: Final[_Fields] = (
-    ("pyobject", "size ob_type"),
-    ("type_object", "size tp_name tp_repr tp_flags"),
-    ("tuple_object", "size ob_item ob_size"),
-    ("list_object", "size ob_item ob_size"),
-    ("set_object", "size used table mask"),
-    ("dict_object", "size ma_keys ma_values"),
-    ("float_object", "size ob_fval"),
-    ("long_object", "size lv_tag ob_digit"),
-    ("bytes_object", "size ob_size ob_sval"),
-    ("unicode_object", "size state length asciiobject_size"),
-)
-_OFFSETS_3_14: Final[_Fields] = (
-    ("runtime_state", "size finalizing interpreters_head"),
-    _INTERPRETER_3_14,
-    (
-        "thread_state",
-        "size prev next interp current_frame thread_id native_thread_id datastack_chunk status",
-    ),
-    _FRAME_3_14,
-    _CODE_3_14,
-    *_OBJECTS_3_14,
-    ("gc", "size collecting"),
-)
-_OFFSETS_3_15: Final[_Fields] = (
-    ("runtime_state", "size finalizing interpreters_head"),
-    _INTERPRETER_3_14,
-    (
-        "thread_state",
-        "size prev next interp current_frame base_frame last_profiled_frame"
-        " last_profiled_frame_seq thread_id native_thread_id"
-        " datastack_chunk status holds_gil gil_requested current_exception exc_state",
-    ),
-    ("err_stackitem", "exc_value"),
-    _FRAME_3_14,
-    _CODE_3_14,
-    ("pyobject", "size ob_type"),
-    ("type_object", "size tp_name tp_repr tp_flags tp_basicsize tp_dictoffset"),
-    ("heap_type_object", "size ht_cached_keys"),
-    *_OBJECTS_3_14[2:-1],
-    ("unicode_object", "size state length asciiobject_size compactunicodeobject_size"),
-    ("gc", "size collecting frame generation_stats_size generation_stats"),
-)
-_FIELDS: Final[Mapping[tuple[int, int], _Fields]] = {
-    (3, 13): _OFFSETS_3_13,
-    (3, 14): _OFFSETS_3_14,
-    (3, 15): _OFFSETS_3_15,
-}
+VARYING: Final = ("runtime_state.", "interpreter_state.", "gc.", "thread_state.size", "debugger_support.")
+"""Fields whose value differs between patch releases and builds of one minor version: these states hold what
+others declare (the allocator's heaps, the collector's settings). Nothing unpublished is read beside them."""
+MAX_DIFFERENCES_NAMED: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +86,11 @@ class Layout:
     interpreter_gil_holder: int
     interpreter_code_object_generation: int | None
     interpreter_tlbc_generation: int | None
+    interpreter_gc: int
+    gc_collecting: int
+    """In struct _gc_runtime_state: an int, true while the collector runs."""
+    gc_generation_stats: int | None
+    """In struct _gc_runtime_state: a pointer to struct gc_stats (from 3.15 on)."""
 
     thread_size: int
     thread_next: int
@@ -188,10 +102,9 @@ class Layout:
     thread_state: int
     """`PyThreadState.state`: 0 detached, 1 attached, 2 suspended (Include/cpython/pystate.h).
 
-    4-byte int; behind `_status` come `_whence` (3.13), `holds_gil, _whence` (3.14) or
-    `holds_gil, gil_requested, _whence` (3.15)."""
+    4-byte int."""
     thread_critical_section: int
-    """`PyThreadState.critical_section`: two words behind `native_thread_id` (delete_later in between)."""
+    """`PyThreadState.critical_section`: a tagged pointer (Include/internal/pycore_critical_section.h)."""
 
     frame_size: int
     frame_previous: int
@@ -230,8 +143,10 @@ class Layout:
     with_keeps_exit_method: bool
     """Whether a `with` statement keeps the bound `__exit__` on the stack (BEFORE_WITH, 3.13) or the
     context manager itself above the unbound function (LOAD_SPECIAL, from 3.14 on)."""
+    rlock_is_semaphore: bool
+    """Whether an RLock points to a semaphore (3.13), or has its mutex in itself (from 3.14 on)."""
     frame_globals: int
-    """`f_globals`: two words behind `previous` (f_funcobj in between)."""
+    """`f_globals`; f_builtins and f_locals follow."""
 
     object_size: int
     object_type: int
@@ -289,144 +204,175 @@ def parse_header(data: bytes) -> tuple[Version, bool] | None:
 def parse_layout(data: bytes) -> Layout:
     """Make the layout from the bytes of `_Py_DebugOffsets` (DEBUG_OFFSETS_BYTES of them, or fewer).
 
-    Raises UnsupportedPython for versions that are not in SUPPORTED and for offsets that make no sense.
+    Raises UnsupportedPython for versions that are not in SUPPORTED and for a struct that is not the known
+    one.
     """
+    version, free_threaded, facts = known_facts(data)
+    published = published_offsets(data, facts)
+    wrong = differing(published, facts, free_threaded=free_threaded)
+    if wrong:
+        named = ", ".join(f"{name} {words}" for name, words in list(wrong.items())[:MAX_DIFFERENCES_NAMED])
+        more = len(wrong) - MAX_DIFFERENCES_NAMED
+        raise UnsupportedPython(
+            f"the memory layout that Python {version} publishes is not the one this ftdiag knows: {named}"
+            + (f", and {more} more" if more > 0 else ""),
+            "ftdiag doctor --self-check PID   checks every field on the process, for a report",
+        )
+    return make_layout(version, published, facts, free_threaded=free_threaded)
+
+
+def known_facts(data: bytes) -> tuple[Version, bool, Facts]:
+    """Version, free-threading flag and table of the struct. Raises UnsupportedPython."""
     header = parse_header(data)
     if header is None:
         raise UnsupportedPython("the target has no _Py_DebugOffsets: not CPython 3.13 or later")
     version, free_threaded = header
-    fields = _FIELDS.get((version.major, version.minor))
-    if fields is None:
+    facts = FACTS.get((version.major, version.minor))
+    if facts is None:
         known = ", ".join(f"{major}.{minor}" for major, minor in SUPPORTED)
+        series = f"{version.major}.{version.minor}"
         raise UnsupportedPython(
             f"Python {version} is not known to this ftdiag (it knows {known})",
-            "pip install --upgrade ftdiag   if there is a newer ftdiag",
+            "pip install --upgrade ftdiag   if there is a newer ftdiag\n"
+            f"python3 -m tools.cpython_facts make --headers .../python{series} --python python{series}"
+            "   makes its table, in ftdiag's sources",
         )
-    offsets = _named_offsets(data, fields)
-    _check_plausible(offsets, version)
-    pointer_array = offsets["pyobject_size"] + 8  # PyVarObject: PyObject + ob_size
-    first_line = offsets["code_object_firstlineno"]
-    tlbc = offsets.get("code_object_co_tlbc", 0)
-    has_tlbc = free_threaded and tlbc != 0
+    return version, free_threaded, facts
+
+
+def published_offsets(data: bytes, facts: Facts) -> dict[str, int]:
+    """ "group.field" -> value, as published. Raises UnsupportedPython where the struct ends early."""
+    names = [name for name, _, _ in facts.published]
+    if len(data) < HEADER_BYTES + 8 * len(names):
+        raise UnsupportedPython("the target's _Py_DebugOffsets is cut short")
+    return dict(zip(names, struct.unpack_from(f"<{len(names)}Q", data, HEADER_BYTES), strict=True))
+
+
+def differing(published: Mapping[str, int], facts: Facts, *, free_threaded: bool) -> dict[str, str]:
+    """Field -> "is 8, not 16" for every one that cannot be of this version's struct."""
+    expected = facts.expected(free_threaded=free_threaded)
+    wrong: dict[str, str] = {}
+    for name, value in published.items():
+        known = expected.get(name)
+        if known is None or not name.startswith(VARYING):
+            if value != known:
+                wrong[name] = f"is {value}, not {known}"
+            continue
+        group = name.partition(".")[0]
+        whole = published.get(f"{group}.size", _MAX_PLAUSIBLE_SIZE)
+        if name.endswith(".size"):
+            if not known // 2 <= value <= min(2 * known, _MAX_PLAUSIBLE_SIZE):
+                wrong[name] = f"is {value}, about {known} was expected"
+        elif name in _INSIDE_ANOTHER:
+            if value != known:
+                wrong[name] = f"is {value}, not {known}"
+        elif value % 4 or (known == 0) != (value == 0) or not value < max(whole, 1):
+            wrong[name] = f"is {value} in a struct of {whole}"
+    return wrong
+
+
+_INSIDE_ANOTHER: Final = frozenset(
+    "interpreter_state.gil_runtime_state_enabled gc.generation_stats_size"
+    " debugger_support.debugger_pending_call"
+    " debugger_support.debugger_script_path debugger_support.debugger_script_path_size".split()
+)
+"""Offsets in, and sizes of, small structs of their own."""
+_MAX_PLAUSIBLE_SIZE: Final = 1 << 24
+
+
+def make_layout(
+    version: Version, published: Mapping[str, int], facts: Facts, *, free_threaded: bool
+) -> Layout:
+    """The layout by published offsets and this version's facts; nothing is checked."""
+    others = facts.others(free_threaded=free_threaded)
+    hand: ByHand = BY_HAND[facts.version]
+    numbers = facts.opcodes.numbers
+    has_tlbc = free_threaded and published.get("code_object.co_tlbc", 0) != 0
+    foreign = [value for name, value in others.items() if name.startswith("FRAME_OWNED_BY_")]
+    gil = published["interpreter_state.gil_runtime_state"]
     return Layout(
         version=version,
         free_threaded=free_threaded,
-        runtime_size=offsets["runtime_state_size"],
-        interpreter_size=offsets["interpreter_state_size"],
-        runtime_interpreters_head=offsets["runtime_state_interpreters_head"],
-        interpreter_id=offsets["interpreter_state_id"],
-        interpreter_next=offsets["interpreter_state_next"],
-        interpreter_threads_head=offsets["interpreter_state_threads_head"],
-        interpreter_imports_modules=offsets["interpreter_state_imports_modules"],
-        interpreter_gil_state=offsets["interpreter_state_gil_runtime_state"],
+        runtime_size=published["runtime_state.size"],
+        interpreter_size=published["interpreter_state.size"],
+        runtime_interpreters_head=published["runtime_state.interpreters_head"],
+        interpreter_id=published["interpreter_state.id"],
+        interpreter_next=published["interpreter_state.next"],
+        interpreter_threads_head=published["interpreter_state.threads_head"],
+        interpreter_imports_modules=published["interpreter_state.imports_modules"],
+        interpreter_gil_state=gil,
         # An offset inside struct _gil_runtime_state, whose first field it is; 0 on GIL builds, too.
         interpreter_gil_enabled=(
-            offsets["interpreter_state_gil_runtime_state"]
-            + offsets["interpreter_state_gil_runtime_state_enabled"]
-            if free_threaded
-            else None
+            gil + published["interpreter_state.gil_runtime_state_enabled"] if free_threaded else None
         ),
-        interpreter_gil_locked=offsets["interpreter_state_gil_runtime_state_locked"],
-        interpreter_gil_holder=offsets["interpreter_state_gil_runtime_state_holder"],
-        interpreter_code_object_generation=offsets.get("interpreter_state_code_object_generation"),
-        interpreter_tlbc_generation=(offsets.get("interpreter_state_tlbc_generation") if has_tlbc else None),
-        thread_size=offsets["thread_state_size"],
-        thread_next=offsets["thread_state_next"],
-        thread_interpreter=offsets["thread_state_interp"],
-        thread_current_frame=offsets["thread_state_current_frame"],
-        thread_ident=offsets["thread_state_thread_id"],
-        thread_native_id=offsets["thread_state_native_thread_id"],
-        thread_datastack_chunk=offsets["thread_state_datastack_chunk"],
-        thread_state=offsets["thread_state_status"] + {13: 8, 14: 12, 15: 16}[version.minor],
-        thread_critical_section=offsets["thread_state_native_thread_id"] + 16,
-        frame_size=offsets["interpreter_frame_size"],
-        frame_previous=offsets["interpreter_frame_previous"],
-        frame_executable=offsets["interpreter_frame_executable"],
-        frame_instr_ptr=offsets["interpreter_frame_instr_ptr"],
-        frame_localsplus=offsets["interpreter_frame_localsplus"],
-        frame_owner=offsets["interpreter_frame_owner"],
-        frame_tlbc_index=offsets["interpreter_frame_tlbc_index"] if has_tlbc else None,
-        first_foreign_owner=3,
-        code_size=offsets["code_object_size"],
-        code_filename=offsets["code_object_filename"],
-        code_qualname=offsets["code_object_qualname"],
-        code_linetable=offsets["code_object_linetable"],
-        code_first_line=first_line,
-        code_bytecode=offsets["code_object_co_code_adaptive"],
-        code_tlbc=tlbc if has_tlbc else None,
-        code_units=offsets["tuple_object_ob_size"],
-        code_exception_table=pointer_array + 16,
-        code_constants=pointer_array,
-        code_names=pointer_array + 8,
-        code_stack_size=first_line - 4,
-        code_local_count=first_line + 4,
-        code_local_names=offsets["code_object_localsplusnames"],
-        with_handler=bytes({13: (33, 44), 14: (32, 43), 15: (30, 41)}[version.minor]),
-        with_keeps_exit_method=version.minor == 13,
-        frame_globals=offsets["interpreter_frame_previous"] + 16,
-        object_size=offsets["pyobject_size"],
-        object_type=offsets["pyobject_ob_type"],
-        type_name=offsets["type_object_tp_name"],
-        type_flags=offsets["type_object_tp_flags"],
-        tuple_items=offsets["tuple_object_ob_item"],
-        tuple_count=offsets["tuple_object_ob_size"],
-        list_items=offsets["list_object_ob_item"],
-        list_count=offsets["list_object_ob_size"],
-        dict_keys=offsets["dict_object_ma_keys"],
-        dict_values=offsets["dict_object_ma_values"],
-        long_tag=offsets["long_object_lv_tag"],
-        long_digits=offsets["long_object_ob_digit"],
-        bytes_count=offsets["bytes_object_ob_size"],
-        bytes_data=offsets["bytes_object_ob_sval"],
-        unicode_state=offsets["unicode_object_state"],
-        unicode_length=offsets["unicode_object_length"],
-        unicode_ascii_data=offsets["unicode_object_asciiobject_size"],
-        unicode_compact_data=offsets["unicode_object_asciiobject_size"] + 16,
-        unicode_kind_shift=8 if free_threaded and version.minor >= 14 else 2,
-        module_gil=offsets["pyobject_size"] + (40 if version.minor < 15 else 33),
-        module_gil_is_wish=version.minor >= 15,
-        managed_dict=-8 if free_threaded else -24,
-        type_basic_size=offsets["type_object_tp_name"] + 8,
-        type_dict=offsets["type_object_tp_flags"] + 12 * 8,
-        type_mro=offsets["type_object_tp_flags"] + 22 * 8,
-        type_cached_keys=offsets.get(
-            "heap_type_object_ht_cached_keys", offsets["type_object_size"] + _SLOT_TABLES_BYTES + 3 * 8
+        interpreter_gil_locked=published["interpreter_state.gil_runtime_state_locked"],
+        interpreter_gil_holder=published["interpreter_state.gil_runtime_state_holder"],
+        interpreter_code_object_generation=published.get("interpreter_state.code_object_generation"),
+        interpreter_tlbc_generation=(
+            published.get("interpreter_state.tlbc_generation") if has_tlbc else None
         ),
+        interpreter_gc=published["interpreter_state.gc"],
+        gc_collecting=published["gc.collecting"],
+        gc_generation_stats=published.get("gc.generation_stats"),
+        thread_size=published["thread_state.size"],
+        thread_next=published["thread_state.next"],
+        thread_interpreter=published["thread_state.interp"],
+        thread_current_frame=published["thread_state.current_frame"],
+        thread_ident=published["thread_state.thread_id"],
+        thread_native_id=published["thread_state.native_thread_id"],
+        thread_datastack_chunk=published["thread_state.datastack_chunk"],
+        thread_state=others["PyThreadState.state"],
+        thread_critical_section=others["PyThreadState.critical_section"],
+        frame_size=published["interpreter_frame.size"],
+        frame_previous=published["interpreter_frame.previous"],
+        frame_executable=published["interpreter_frame.executable"],
+        frame_instr_ptr=published["interpreter_frame.instr_ptr"],
+        frame_localsplus=published["interpreter_frame.localsplus"],
+        frame_owner=published["interpreter_frame.owner"],
+        frame_tlbc_index=published["interpreter_frame.tlbc_index"] if has_tlbc else None,
+        first_foreign_owner=min(foreign),
+        code_size=published["code_object.size"],
+        code_filename=published["code_object.filename"],
+        code_qualname=published["code_object.qualname"],
+        code_linetable=published["code_object.linetable"],
+        code_first_line=published["code_object.firstlineno"],
+        code_bytecode=published["code_object.co_code_adaptive"],
+        code_tlbc=published["code_object.co_tlbc"] if has_tlbc else None,
+        code_units=others["PyCodeObject.ob_base.ob_size"],
+        code_exception_table=others["PyCodeObject.co_exceptiontable"],
+        code_constants=others["PyCodeObject.co_consts"],
+        code_names=others["PyCodeObject.co_names"],
+        code_stack_size=others["PyCodeObject.co_stacksize"],
+        code_local_count=others["PyCodeObject.co_nlocalsplus"],
+        code_local_names=published["code_object.localsplusnames"],
+        with_handler=bytes((numbers["PUSH_EXC_INFO"], numbers["WITH_EXCEPT_START"])),
+        with_keeps_exit_method=hand.with_keeps_exit_method,
+        rlock_is_semaphore=hand.rlock_is_semaphore,
+        frame_globals=others["_PyInterpreterFrame.f_globals"],
+        object_size=published["pyobject.size"],
+        object_type=published["pyobject.ob_type"],
+        type_name=published["type_object.tp_name"],
+        type_flags=published["type_object.tp_flags"],
+        tuple_items=published["tuple_object.ob_item"],
+        tuple_count=published["tuple_object.ob_size"],
+        list_items=published["list_object.ob_item"],
+        list_count=published["list_object.ob_size"],
+        dict_keys=published["dict_object.ma_keys"],
+        dict_values=published["dict_object.ma_values"],
+        long_tag=published["long_object.lv_tag"],
+        long_digits=published["long_object.ob_digit"],
+        bytes_count=published["bytes_object.ob_size"],
+        bytes_data=published["bytes_object.ob_sval"],
+        unicode_state=published["unicode_object.state"],
+        unicode_length=published["unicode_object.length"],
+        unicode_ascii_data=published["unicode_object.asciiobject_size"],
+        unicode_compact_data=others["sizeof(PyCompactUnicodeObject)"],
+        unicode_kind_shift=others["UNICODE_KIND_BIT"],
+        module_gil=others.get("PyModuleObject.md_gil", others.get("PyModuleObject.md_requires_gil", 0)),
+        module_gil_is_wish="PyModuleObject.md_requires_gil" in others,
+        managed_dict=others["MANAGED_DICT_OFFSET"],
+        type_basic_size=others["PyTypeObject.tp_basicsize"],
+        type_dict=others["PyTypeObject.tp_dict"],
+        type_mro=others["PyTypeObject.tp_mro"],
+        type_cached_keys=others["PyHeapTypeObject.ht_cached_keys"],
     )
-
-
-_SLOT_TABLES_BYTES: Final = 32 + 288 + 24 + 80 + 16
-"""as_async, as_number, as_mapping, as_sequence, as_buffer of PyHeapTypeObject in 3.13 and 3.14."""
-
-_MAX_PLAUSIBLE_OFFSET: Final = 1 << 24
-
-
-def _named_offsets(data: bytes, fields: _Fields) -> dict[str, int]:
-    names = [f"{group}_{name}" for group, names in fields for name in names.split()]
-    if len(data) < HEADER_BYTES + 8 * len(names):
-        raise UnsupportedPython("the target's _Py_DebugOffsets is cut short")
-    values = struct.unpack_from(f"<{len(names)}Q", data, HEADER_BYTES)
-    return dict(zip(names, values, strict=True))
-
-
-def _check_plausible(offsets: Mapping[str, int], version: Version) -> None:
-    """Refuse a struct whose fields are not where this module thinks they are."""
-    plausible = (
-        all(value < _MAX_PLAUSIBLE_OFFSET for value in offsets.values())
-        and offsets["pyobject_size"] in (16, 32)
-        and offsets["pyobject_ob_type"] == offsets["pyobject_size"] - 8
-        and offsets["tuple_object_ob_size"] == offsets["pyobject_size"]
-        and offsets["bytes_object_ob_size"] == offsets["pyobject_size"]
-        and offsets["unicode_object_length"] == offsets["pyobject_size"]
-        and offsets["unicode_object_asciiobject_size"] == offsets["pyobject_size"] + 24
-        and offsets["interpreter_frame_executable"] < offsets["interpreter_frame_size"] <= 256
-        and offsets["interpreter_frame_localsplus"] < 256
-        and 0 < offsets["thread_state_current_frame"] < offsets["thread_state_size"] <= 1 << 16
-        and offsets["thread_state_native_thread_id"] < offsets["thread_state_size"]
-        and offsets["code_object_co_code_adaptive"] < offsets["code_object_size"] <= 4096
-    )
-    if not plausible:
-        raise UnsupportedPython(
-            f"the memory layout that Python {version} publishes is not the one this ftdiag knows",
-            "pip install --upgrade ftdiag   if there is a newer ftdiag",
-        )

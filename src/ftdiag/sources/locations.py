@@ -36,6 +36,11 @@ class LineTable:
                 self._lines.append(line)
             self._units += units
 
+    @property
+    def units(self) -> int:
+        """Code units that the table accounts for."""
+        return self._units
+
     def line(self, unit: int) -> int | None:
         """Line of the code unit (bytecode offset / 2), or `None` where there is none."""
         if not 0 <= unit < self._units:

@@ -458,7 +458,7 @@ class LockReader:
 
     def _semaphore_rlock(self, word: int, thread: PythonThread) -> LockWait | None:
         """3.13's RLock waits on a semaphore in the heap: found through the waiting frame's own stack."""
-        if self._layout.version.minor != 13:
+        if not self._layout.rlock_is_semaphore:
             return None
         for pointer in self._words_of_frame(thread, 0):
             candidate = self._rlock_behind(pointer)
@@ -570,7 +570,7 @@ class LockReader:
         ident: int
         ident, level = struct.unpack_from("<QQ", data, self._layout.object_size + 8)
         # 3.13 counts from 1 while it is held; 3.14 counts further acquisitions only.
-        if self._layout.version.minor == 13 and not level:
+        if self._layout.rlock_is_semaphore and not level:
             return None
         return ident or None
 
@@ -605,7 +605,7 @@ class LockReader:
                     return None
                 manager = inner
                 type_name = self._objects.type_name(self._objects.type_of(manager))
-            if type_name == "_thread.RLock" and self._layout.version.minor == 13:
+            if type_name == "_thread.RLock" and self._layout.rlock_is_semaphore:
                 return self._memory.read_word(manager + self._layout.object_size)
             if type_name in _LOCK_TYPES:
                 return manager + self._layout.object_size

@@ -21,7 +21,7 @@ from ftdiag.sources.memory import ReadAlong
 from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PlainThread, PythonThread
 
 WALKERS = ["plain", "compiled"]
-BUILDS = ["3.13.0", "3.13.5t", "3.14.0t"]
+BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]
 NOWHERE = 0xDEAD_0000_0000
 
 
@@ -368,7 +368,7 @@ def test_address_of_freed_code_is_used_again(process: FakeProcess) -> None:
 
 def test_thread_local_bytecode() -> None:
     # GIVEN code of 3.14t with copies of its bytecode for two threads, at index 1 and 2
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     layout = process.layout
     code = process.code("work", units=50)
     copies = [process.allocate(100), process.allocate(100)]
@@ -391,7 +391,7 @@ def test_thread_local_bytecode() -> None:
 @pytest.mark.parametrize("size", [0, 1 << 40, (1 << 64) - 1])
 def test_thread_local_bytecode_of_impossible_size_is_torn(size: int) -> None:
     # GIVEN a table of copies that claims a size it cannot have
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     layout = process.layout
     code = process.code("work")
     assert layout.code_tlbc is not None

@@ -8,44 +8,62 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from fake_process import PUBLISHED, debug_offsets, layout_of
+from fake_process import BUILDS, debug_offsets, layout_of
+from ftdiag.cpython import FACTS
+from ftdiag.cpython.by_hand import BY_HAND
 from ftdiag.errors import UnsupportedPython
 from ftdiag.sources.layouts import (
     DEBUG_OFFSETS_BYTES,
     HEADER_BYTES,
     SUPPORTED,
+    VARYING,
     Layout,
     parse_header,
     parse_layout,
     parse_version,
 )
 
-BUILDS = sorted(PUBLISHED)
+
+def words_of(build: str) -> dict[str, int]:
+    """Field -> number of its word in the struct of a build."""
+    version = layout_of(build).version
+    rows = FACTS[version.major, version.minor].published
+    return {name: number for number, (name, _, _) in enumerate(rows, HEADER_BYTES // 8)}
 
 
-@pytest.mark.parametrize("build", BUILDS)
-def test_every_field_is_read_from_its_place(build: str) -> None:
-    # GIVEN what a build publishes
-    version_hex, free_threaded, groups = PUBLISHED[build]
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        # thread: native id, chunk, state, critical section; frame: size, owner; code: bytecode; keys of a
+        # class
+        ("3.13.0", (160, 232, 40, 176, 80, 70, 200, 880)),
+        ("3.13.5t", (160, 232, 40, 176, 80, 70, 216, 896)),
+        ("3.14.9", (160, 232, 44, 176, 88, 74, 208, 880)),
+        ("3.14.9t", (160, 232, 44, 176, 88, 78, 232, 896)),
+        ("3.15.1", (184, 256, 48, 200, 88, 74, 208, 888)),
+        ("3.15.1t", (184, 256, 48, 200, 88, 78, 232, 904)),
+    ],
+)
+def test_every_field_is_read_from_its_place(build: str, expected: tuple[int, ...]) -> None:
+    # GIVEN what a real build publishes, WHEN it is parsed
+    layout = layout_of(build)
 
-    # WHEN it is parsed
-    layout = parse_layout(debug_offsets(build))
-
-    # THEN each offset comes from its group, also those behind fields that only some versions have
-    assert layout.version == parse_version(version_hex)
-    assert layout.free_threaded is free_threaded
-    assert layout.runtime_interpreters_head == groups["runtime_state"][2]
-    assert layout.interpreter_threads_head == groups["interpreter_state"][3]
+    # THEN it is that version, AND offsets are those that were looked up in its memory
+    assert str(layout.version) == build.removesuffix("t")
+    assert layout.free_threaded is build.endswith("t")
+    found = (
+        layout.thread_native_id,
+        layout.thread_datastack_chunk,
+        layout.thread_state,
+        layout.thread_critical_section,
+        layout.frame_size,
+        layout.frame_owner,
+        layout.code_bytecode,
+        layout.type_cached_keys,
+    )
+    assert found == expected
     assert layout.thread_current_frame == 72
-    assert layout.thread_native_id == {13: 160, 14: 160, 15: 184}[layout.version.minor]
-    assert layout.thread_datastack_chunk == {13: 232, 14: 232, 15: 256}[layout.version.minor]
-    assert layout.frame_size == groups["interpreter_frame"][0]
-    assert layout.frame_owner == groups["interpreter_frame"][5]
-    assert layout.code_bytecode == groups["code_object"][9]
-    assert layout.object_size == (32 if free_threaded else 16)
-    assert (layout.dict_keys, layout.dict_values) == groups["dict_object"][1:]
-    assert (layout.long_tag, layout.long_digits) == groups["long_object"][1:]
-    assert layout.unicode_length == groups["unicode_object"][2]
+    assert layout.object_size == (32 if layout.free_threaded else 16)
     assert layout.unicode_ascii_data == layout.unicode_length + 24
 
 
@@ -62,15 +80,79 @@ def test_what_only_some_builds_have(build: str) -> None:
     assert (layout.interpreter_gil_enabled is not None) == layout.free_threaded
     # AND the width of `interned` decides where a string's kind lies
     assert layout.unicode_kind_shift == (8 if has_local_bytecode else 2)
+    # AND statistics of collections with times are there from 3.15 on
+    assert (layout.gc_generation_stats is not None) == (layout.version.minor >= 15)
 
 
-def test_state_of_a_thread_lies_where_the_facts_say() -> None:
-    # GIVEN the versions whose PyThreadState was looked at
-    # WHEN and THEN: `state` comes behind _status, holds_gil, gil_requested and _whence
-    assert layout_of("3.13.5t").thread_state == 40
-    assert layout_of("3.14.0t").thread_state == 44
-    assert layout_of("3.13.5t").thread_critical_section == 176
-    assert layout_of("3.14.0t").thread_critical_section == 176
+def test_opcodes_that_prove_a_with_statement() -> None:
+    # GIVEN the versions, WHEN and THEN: PUSH_EXC_INFO and WITH_EXCEPT_START have the numbers that they have
+    # there
+    assert layout_of("3.13.5t").with_handler == bytes((33, 44))
+    assert layout_of("3.14.9t").with_handler == bytes((32, 43))
+    assert layout_of("3.15.1t").with_handler == bytes((30, 41))
+
+
+def test_every_version_has_its_facts_by_hand() -> None:
+    # GIVEN the tables, WHEN and THEN: whoever adds a version says on what the rest was verified
+    assert FACTS.keys() == BY_HAND.keys() == set(SUPPORTED)
+    assert all(row.verified_on for row in BY_HAND.values())
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+@pytest.mark.parametrize("free_threaded", [True, False])
+def test_structs_that_readers_take_for_granted(version: tuple[int, int], free_threaded: bool) -> None:
+    # GIVEN what headers say of structs that are the same in every version, and written down in the readers
+    facts = FACTS[version].others(free_threaded=free_threaded)
+
+    # WHEN and THEN: objects.py, sharedobjects.py, stoptheworld.py and locks.py have them right
+    header = FACTS[version].expected(free_threaded=free_threaded)["pyobject.size"]
+    assert facts["PyDictKeysObject.dk_log2_index_bytes"] == 9
+    assert facts["PyDictKeysObject.dk_kind"] == 10
+    assert facts["PyDictKeysObject.dk_nentries"] == 24
+    assert facts["sizeof(PyDictKeysObject)"] == 32
+    assert facts["PyDictValues.values"] == 8
+    assert facts["PyMemberDescrObject.d_member"] == header + 24
+    assert facts["PyMemberDef.offset"] == 16
+    assert facts["PyMethodObject.im_self"] == header + 8
+    assert facts["PyModuleObject.md_dict"] == header
+    frame = ("f_globals", "f_builtins", "f_locals")
+    assert [facts[f"_PyInterpreterFrame.{name}"] for name in frame] == [24, 32, 40]
+    pause = ("requested", "world_stopped", "thread_countdown", "requester")
+    assert [facts[f"struct _stoptheworld_state.{name}"] for name in pause] == [1, 2, 8, 16]
+    assert facts["sizeof(struct _gil_runtime_state)"] <= 256
+    if free_threaded:
+        fields = ("ob_tid", "ob_mutex", "ob_gc_bits", "ob_ref_local", "ob_ref_shared")
+        assert [facts[f"PyObject.{name}"] for name in fields] == [0, 10, 11, 12, 16]
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_a_field_that_is_not_the_known_one_is_named(build: str) -> None:
+    # GIVEN a struct in which one field of a struct that does not vary is shifted
+    for name, word in words_of(build).items():
+        if name.startswith(VARYING):
+            continue
+        data = bytearray(debug_offsets(build))
+        (value,) = struct.unpack_from("<Q", data, 8 * word)
+        struct.pack_into("<Q", data, 8 * word, value + 8)
+
+        # WHEN it is parsed, THEN it is refused, with that field alone
+        with pytest.raises(UnsupportedPython, match=f": {name} is {value + 8}, not {value}\n") as raised:
+            parse_layout(bytes(data))
+        assert raised.value.hint is not None
+        assert "--self-check" in raised.value.hint
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_states_may_be_of_another_size(build: str) -> None:
+    # GIVEN a build whose states are a little larger, as those of other patch releases are
+    data = bytearray(debug_offsets(build))
+    words = words_of(build)
+    for name in ("runtime_state.size", "interpreter_state.size", "thread_state.size"):
+        (value,) = struct.unpack_from("<Q", data, 8 * words[name])
+        struct.pack_into("<Q", data, 8 * words[name], value + 64)
+
+    # WHEN it is parsed, THEN it is read
+    assert parse_layout(bytes(data)).interpreter_size == layout_of(build).interpreter_size + 64
 
 
 @pytest.mark.parametrize(
@@ -87,6 +169,9 @@ def test_unknown_version_is_refused(version_hex: int) -> None:
         parse_layout(data)
     assert str(parse_version(version_hex)) in raised.value.what
     assert all(f"{major}.{minor}" in raised.value.what for major, minor in SUPPORTED)
+    # AND what makes the table
+    assert raised.value.hint is not None
+    assert "tools.cpython_facts make" in raised.value.hint
 
 
 @pytest.mark.parametrize("build", BUILDS)
@@ -118,8 +203,7 @@ def test_not_the_struct(data: bytes) -> None:
 @pytest.mark.parametrize("build", BUILDS)
 def test_truncated_struct_is_refused(build: str) -> None:
     # GIVEN a struct that ends in the middle, at any length
-    _, _, groups = PUBLISHED[build]
-    length = HEADER_BYTES + 8 * sum(map(len, groups.values()))
+    length = HEADER_BYTES + 8 * len(words_of(build))
     data = debug_offsets(build)
     assert isinstance(parse_layout(data[:length]), Layout)
 

@@ -27,7 +27,7 @@ METATYPE_FLAG = 1 << 31
 class Target:
     """A process whose threads wait for locks."""
 
-    def __init__(self, build: str = "3.14.0t") -> None:
+    def __init__(self, build: str = "3.14.9t") -> None:
         self.process = FakeProcess(build)
         self.layout = self.process.layout
         self.memory = self.process.memory
@@ -79,7 +79,7 @@ class Target:
         return self.locks.identify(self.parked(address), thread)
 
 
-@pytest.fixture(params=["3.13.5t", "3.14.0t", "3.15.1t"])
+@pytest.fixture(params=["3.13.5t", "3.14.9t", "3.15.1t"])
 def target(request: pytest.FixtureRequest) -> Target:
     """A process of each free-threaded layout."""
     return Target(request.param)
@@ -181,7 +181,7 @@ def test_malloc_arenas(target: Target) -> None:
 @given(st.data())
 def test_garbage_in_the_wait_entry(data: st.DataObject) -> None:
     # GIVEN a wait entry of any bytes, near which any bytes lie
-    target = Target("3.14.0t")
+    target = Target("3.14.9t")
     area = target.process.allocate(512)
     target.memory.write(area, data.draw(st.binary(min_size=512, max_size=512)))
     address = data.draw(st.one_of(st.integers(0, (1 << 64) - 1), st.integers(area, area + 511)))

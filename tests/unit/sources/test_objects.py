@@ -17,7 +17,7 @@ from ftdiag.sources.objects import (
     ObjectReader,
 )
 
-BUILDS = ["3.13.0", "3.13.5t", "3.14.0t"]
+BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]
 NOWHERE = 0xDEAD_0000_0000
 
 

@@ -23,7 +23,7 @@ from ftdiag.sources.sharedobjects import (
 )
 from ftdiag.sources.stackwalk import PlainThread, PythonThread
 
-BUILDS = ["3.13.5t", "3.14.0t", "3.15.1t"]
+BUILDS = ["3.13.5t", "3.14.9t", "3.15.1t"]
 OWN, FOREIGN = 77, 99
 TYPE = 1 << 31
 MANAGED = 1 << 4 | 1 << 9
@@ -189,7 +189,7 @@ def test_cells_and_bound_methods(build: str) -> None:
 def test_borrowed_locals_count_only_where_they_are_called() -> None:
     # GIVEN a local that 3.14 borrows: once for an attribute, once to be iterated
     for following, expected in (("NOP", []), ("GET_ITER", ["items"])):
-        program = Program("3.14.0t", [("LOAD_FAST_BORROW", 0), (following, 0)], [], {"items": 0})
+        program = Program("3.14.9t", [("LOAD_FAST_BORROW", 0), (following, 0)], [], {"items": 0})
         program.set_local(0, program.object("list") | 1)
         program.set_globals({})
 

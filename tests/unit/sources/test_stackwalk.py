@@ -26,7 +26,7 @@ from ftdiag.sources.stackwalk import (
     stack_walker,
 )
 
-BUILDS = ["3.13.0", "3.13.5t", "3.14.0t"]
+BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]
 BASE = 0x7F00_0000_0000
 NOWHERE = 0xDEAD_0000_0000
 
@@ -201,7 +201,7 @@ def test_pages_that_come_and_go(seed: int) -> None:
 
 def test_more_threads_than_fit_into_one_call() -> None:
     # GIVEN so many threads that it takes several calls
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     code = process.code("work")
     addresses = []
     for _ in range(1500):
@@ -215,7 +215,7 @@ def test_more_threads_than_fit_into_one_call() -> None:
 
 def test_calls_of_a_walk() -> None:
     # GIVEN 40 threads that were walked before
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     addresses = [process.thread(*process.stack([f"f{n}", "g"])) for n in range(40)]
     side = Side(process, addresses, compiled=True)
     side.walk((), {})
@@ -227,7 +227,7 @@ def test_calls_of_a_walk() -> None:
 
 def test_a_real_process_of_our_own() -> None:
     # GIVEN a thread state and a chunk in the memory of this process
-    layout = FakeProcess("3.14.0t").layout
+    layout = FakeProcess("3.14.9t").layout
     block = array("B", bytes(1 << 16))
     base = block.buffer_info()[0] + 7 & ~7
     shift = base - block.buffer_info()[0]
@@ -271,7 +271,7 @@ def test_a_process_that_is_gone() -> None:
     # GIVEN a process that ended
     pid = os.posix_spawn("/bin/true", ["true"], {})
     os.waitpid(pid, 0)
-    layout = FakeProcess("3.14.0t").layout
+    layout = FakeProcess("3.14.9t").layout
     for which in (PlainWalker, CompiledWalker):
         walker = which(RemoteMemory(pid), layout, lambda chain: None)
         # WHEN it is walked, THEN that is said
@@ -291,7 +291,7 @@ def test_the_kernel_refuses() -> None:
 
 def test_what_resolve_raises_comes_through() -> None:
     # GIVEN a walker that is told nonsense of a chain, or nothing but an error
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     address = process.thread(*process.stack(["main"]))
 
     def fail(chain: tuple[int, ...]) -> Meaning | None:
@@ -311,7 +311,7 @@ def test_what_resolve_raises_comes_through() -> None:
 
 def test_wrong_arguments() -> None:
     # GIVEN arguments of other kinds, THEN they are refused, and nothing is read
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     walker = CompiledWalker(process.memory, process.layout, lambda chain: None)
     with pytest.raises(TypeError):
         walker.walk([object()])  # type: ignore[list-item]
@@ -329,7 +329,7 @@ def test_wrong_arguments() -> None:
 
 def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN an installation in which it could not be built
-    process = FakeProcess("3.14.0t")
+    process = FakeProcess("3.14.9t")
     monkeypatch.setattr(stackwalk, "_tick", None)
     # THEN the plain walker is taken, and asking for the other is an error
     walker = stack_walker(process.memory, process.layout, lambda chain: None)

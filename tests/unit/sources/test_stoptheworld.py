@@ -12,7 +12,7 @@ from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.stackwalk import PlainThread
 from ftdiag.sources.stoptheworld import MAX_SEARCHES, StopTheWorldReader
 
-BUILDS = ["3.13.5t", "3.14.0t"]
+BUILDS = ["3.13.5t", "3.14.9t"]
 
 
 class Paused:
@@ -63,7 +63,7 @@ def test_the_requester_is_found_and_followed(build: str, in_runtime: bool) -> No
 )  # fmt: skip
 def test_what_only_looks_like_a_note_is_not_one(wrong: dict[str, int]) -> None:
     # GIVEN a word that points to a thread, behind something that cannot be such a note
-    paused = Paused("3.14.0t")
+    paused = Paused("3.14.9t")
     paused.note(paused.threads[0].address, **wrong)
     # WHEN asked, THEN nobody is named
     assert paused.reader.requester(paused.threads) is None
@@ -78,7 +78,7 @@ def test_a_stranger_is_not_named() -> None:
 
 def test_the_search_is_given_up() -> None:
     # GIVEN a process without a note
-    paused = Paused("3.14.0t")
+    paused = Paused("3.14.9t")
     for _ in range(MAX_SEARCHES):
         paused.reader.requester(paused.threads)
     paused.fake.memory.transferred = 0
@@ -90,7 +90,7 @@ def test_the_search_is_given_up() -> None:
 
 def test_memory_that_cannot_be_read_names_nobody() -> None:
     # GIVEN a runtime whose pages are gone
-    fake = FakeProcess("3.14.0t")
+    fake = FakeProcess("3.14.9t")
     runtime = replace(fake.runtime, address=0x1000_0000)
     reader = StopTheWorldReader(InterpreterReader(fake.memory, runtime, Sink()))
     # WHEN asked, THEN nobody is named

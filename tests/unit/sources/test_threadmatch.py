@@ -10,7 +10,7 @@ from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.stackwalk import PlainThread, PythonThread
 from ftdiag.sources.threadmatch import TID_OFFSETS, match_threads
 
-LAYOUT = layout_of("3.14.0t")
+LAYOUT = layout_of("3.14.9t")
 PARENT, CHILD = 700, 900
 
 
