@@ -67,8 +67,9 @@ SHIFTS = {"runtime_state.interpreters_head": 24}
 
 
 TOLD_TOGETHER = (
-    {"interpreter_state.gc", "gc.generation_stats"},
+    {"interpreter_state.gc", "gc.collecting", "gc.generation_stats"},
     {"interpreter_state.ceval_gil", "interpreter_state.gil_runtime_state"},
+    {"unicode_object.state", "UNICODE_KIND_BIT"},
 )
 """Fields that only their sum, or one another, can be checked by: both are named then."""
 
@@ -157,7 +158,12 @@ def test_a_field_that_lies_in_the_table_too_is_named(pid: int) -> None:
         result = checked(
             pid, word=word, value=value + SHIFTS.get(field, 8), facts=replace(facts, published=rows)
         )
-        assert [each.field for each in result.wrong] == [field], (field, result.wrong)
+        wrong = {each.field for each in result.wrong}
+        assert field in wrong, field
+        assert wrong <= next((pair for pair in TOLD_TOGETHER if field in pair), {field}), (
+            field,
+            result.wrong,
+        )
 
 
 def test_the_command_says_it_in_text_and_json(pid: int) -> None:

@@ -45,7 +45,7 @@ MAX_TABLE: Final = 1 << 16
 _WORD: Final = struct.Struct("<Q")
 _TAGS: Final = 7
 _TPFLAGS_DICT_SUBCLASS: Final = 1 << 29
-_TPFLAGS_HEAPTYPE: Final = 1 << 9
+_TPFLAGS_READY: Final = 1 << 12
 _LARGEST_FLOAT: Final = 1.7976931348623157e308
 """`sys.float_info.max` of IEEE 754 doubles."""
 
@@ -150,6 +150,7 @@ class _Checker:
             self._types,
             self._dicts,
             self._values_in_sys,
+            self._orders,
             self._threading,
             self._code_objects,
             self._gil_and_collector,
@@ -173,7 +174,8 @@ class _Checker:
         Returns whether the fields are right. A field that was judged stays as it was judged.
         """
         names = [name for name in fields.split() if name in self._values and name not in self._found]
-        blamed = [name for name in needs.split() if not self._good(name)]
+        # Of fields that are judged together one may be wrong already: that explains all that is found.
+        blamed = [name for name in dict.fromkeys(f"{fields} {needs}".split()) if not self._good(name)]
         if not names:
             return all(self._good(name) for name in fields.split())
         if blamed:
@@ -282,7 +284,16 @@ class _Checker:
             return check
 
         head_needed = "runtime_state.interpreters_head"
-        self._judge("interpreter_state.threads_head", head_needed, sign("interpreter_state.threads_head"))
+
+        def first_of_all() -> str:
+            words = sign("interpreter_state.threads_head")()
+            first = self._at(self._interpreter, "interpreter_state.threads_head")
+            before = self._at(first, "thread_state.prev")
+            if before and self._at(before, "thread_state.next") == first:
+                raise _Wrong("a thread state stands before the first")
+            return words
+
+        self._judge("interpreter_state.threads_head", head_needed, first_of_all)
         self._judge("interpreter_state.threads_main", head_needed, sign("interpreter_state.threads_main"))
         self._judge(
             "interpreter_state.ceval_gil interpreter_state.gil_runtime_state",
@@ -443,16 +454,9 @@ class _Checker:
 
         def flags() -> str:
             found = self._at(self._dict_type(), "type_object.tp_flags")
-            if not found & _TPFLAGS_DICT_SUBCLASS:
+            if found >> 24 != _TPFLAGS_DICT_SUBCLASS >> 24 or not found & _TPFLAGS_READY:
                 raise _Wrong(f"{found:#x} are not the flags of dict")
             return "those of dict"
-
-        def order() -> str:
-            kind = self._dict_type()
-            bases = self._at(kind, "PyTypeObject.tp_mro")
-            if self._type_name(bases) != "tuple" or self._at(bases, "tuple_object.ob_item") != kind:
-                raise _Wrong("it is not a tuple that begins with the type itself")
-            return "a tuple that begins with the type itself"
 
         def representation() -> str:
             found = self._at(self._dict_type(), "type_object.tp_repr")
@@ -477,7 +481,6 @@ class _Checker:
             return "as dict says itself"
 
         self._judge("type_object.tp_flags", needed, flags)
-        self._judge("PyTypeObject.tp_mro", f"{needed} type_object.tp_name tuple_object.ob_item", order)
         self._judge("type_object.tp_repr", needed, representation)
         self._judge("PyTypeObject.tp_basicsize type_object.tp_basicsize", needed, size)
         self._judge("dict_object.size", f"{needed} PyTypeObject.tp_basicsize", dict_size)
@@ -557,12 +560,32 @@ class _Checker:
         self._judge("unicode_object.asciiobject_size", needed, data)
         self._judge("unicode_object.length", f"{needed} unicode_object.asciiobject_size", length)
         needed += " unicode_object.state unicode_object.asciiobject_size unicode_object.length"
+        self._tell_namespaces_apart(needed)
         if all(self._good(name) for name in needed.split()):
             try:
                 for key, value in self._objects.dict_items(address()):
                     self._sys.setdefault(self._objects.string(key), value)
             except (MemoryReadError, NotAnObject):
                 pass
+
+    def _tell_namespaces_apart(self, needed: str) -> None:
+        """Each of the three dicts has a name that the others have not: they lie side by side."""
+        for field, name in (
+            ("interpreter_state.sysdict", "hexversion"),
+            ("interpreter_state.builtins", "ZeroDivisionError"),
+            ("interpreter_state.imports_modules", "builtins"),
+        ):
+            others = [one for one in needed.split() if one != "interpreter_state.sysdict"]
+            if not self._good(field) or not all(map(self._good, others)):
+                continue
+            try:
+                found = self._objects.dict_get(self._at(self._interpreter, field), name)
+            except (MemoryReadError, NotAnObject):
+                continue
+            if found is None:
+                self._found[field] = Judgement.WRONG, f"a dict without {name!r}"
+            else:
+                self._found[field] = Judgement.RIGHT, f"a dict with {name!r}"
 
     def _values_in_sys(self) -> None:
         """Values of known name: numbers, tuples, lists and sets."""
@@ -584,8 +607,16 @@ class _Checker:
                 raise _Wrong("sys.stdlib_module_names does not name threading")
             return f"sys.stdlib_module_names, {used} of them"
 
+        def numbers() -> str:
+            names = self._sys["stdlib_module_names"]
+            used, mask = self._at(names, "set_object.used"), self._at(names, "set_object.mask")
+            if not 100 < used <= mask < MAX_TABLE or mask & mask + 1:
+                raise _Wrong(f"{used} of {mask + 1} entries would be in use")
+            return f"sys.stdlib_module_names has {used}"
+
         if "stdlib_module_names" in self._sys:
-            self._judge("set_object.used set_object.mask set_object.table", "unicode_object.length", table)
+            self._judge("set_object.used set_object.mask", "unicode_object.length", numbers)
+            self._judge("set_object.table", "unicode_object.length set_object.used set_object.mask", table)
 
     def _integers(self) -> None:
         needed = "unicode_object.length dict_object.ma_keys type_object.tp_flags"
@@ -651,6 +682,19 @@ class _Checker:
         self._judge("list_object.ob_size", needed, list_size)
         self._judge("list_object.ob_item", needed, list_items)
 
+    def _orders(self) -> None:
+        """The method resolution order of dict, for which tuples have to be right."""
+        needed = "pyobject.ob_type interpreter_state.sysdict type_object.tp_name tuple_object.ob_item"
+
+        def order() -> str:
+            kind = self._dict_type()
+            bases = self._at(kind, "PyTypeObject.tp_mro")
+            if self._type_name(bases) != "tuple" or self._at(bases, "tuple_object.ob_item") != kind:
+                raise _Wrong("it is not a tuple that begins with the type itself")
+            return "a tuple that begins with the type itself"
+
+        self._judge("PyTypeObject.tp_mro", needed, order)
+
     def _threading(self) -> None:
         """The main thread's name and a lock of the module `threading`."""
         needed = (
@@ -709,7 +753,7 @@ class _Checker:
         return self._at(frame, "interpreter_frame.executable") & ~_TAGS
 
     def _code_objects(self) -> None:
-        needed = "thread_state.next type_object.tp_name pyobject.ob_type"
+        needed = "thread_state.next type_object.tp_name type_object.tp_flags pyobject.ob_type"
 
         def is_code(frame: int) -> bool:
             try:
@@ -843,6 +887,17 @@ class _Checker:
                     raise _Wrong(f"lines of {lines.units} code units, of {units(code)}")
             return "lines of every code unit"
 
+        def ends_with_null() -> str:
+            for code in codes():
+                handlers = self._at(code, "PyCodeObject.co_exceptiontable")
+                size = self._at(handlers, "bytes_object.ob_size")
+                start = handlers + self._values["bytes_object.ob_sval"]
+                data = self._memory.read(start, min(size, MAX_TABLE) + 1)
+                # Objects/bytesobject.c: a null follows; in a table of handlers the first byte is no null.
+                if data[-1] or (size and not data[0]):
+                    raise _Wrong(f"{size} bytes, and no null behind them")
+            return "a null follows the bytes"
+
         def inside() -> str:
             for frame in self._frames:
                 code = self._code_of(frame)
@@ -883,20 +938,20 @@ class _Checker:
                     raise _Wrong(f"{said} arguments among {local} locals")
             return "no more than there are locals"
 
+        table_of_handlers = "PyCodeObject.co_exceptiontable"
+        self._judge(table_of_handlers, needed, kind_of(table_of_handlers, "bytes"))
         self._judge(
-            "code_object.linetable PyCodeObject.ob_base.ob_size bytes_object.ob_size bytes_object.ob_sval",
-            needed,
-            table,
+            "bytes_object.ob_size bytes_object.ob_sval", f"{needed} {table_of_handlers}", ends_with_null
         )
+        in_bytes = f"{needed} bytes_object.ob_size bytes_object.ob_sval"
+        self._judge("code_object.linetable", in_bytes, table)
+        self._judge("PyCodeObject.ob_base.ob_size", f"{in_bytes} code_object.linetable", table)
         bytecode = f"{needed} PyCodeObject.ob_base.ob_size"
         self._judge(
             "code_object.co_code_adaptive code_object.co_tlbc interpreter_frame.instr_ptr", bytecode, inside
         )
         self._judge("PyCodeObject.co_consts", needed, kind_of("PyCodeObject.co_consts", "tuple"))
         self._judge("PyCodeObject.co_names", needed, kind_of("PyCodeObject.co_names", "tuple"))
-        self._judge(
-            "PyCodeObject.co_exceptiontable", needed, kind_of("PyCodeObject.co_exceptiontable", "bytes")
-        )
         self._judge(
             "code_object.localsplusnames code_object.localspluskinds PyCodeObject.co_nlocalsplus",
             f"{needed} bytes_object.ob_size tuple_object.ob_size",
