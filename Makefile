@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 MADE := $(VENV)/.made
 INSTALLED := $(VENV)/.installed
 TESTS ?=
+FUZZ ?=
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test install newest pythons lint format types imports unit integration sanitize bench clean
+.PHONY: help demo test install newest pythons lint format types imports unit integration sanitize fuzz bench clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -54,6 +55,11 @@ integration: install pythons ## the tests on real processes
 
 sanitize: install ## the tests of the compiled sampler under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(BIN)/python -m tools.sanitize $(TESTS)
+
+fuzz: install pythons ## ten minutes of mutants of every input, and of targets that die; FUZZ="--seed 7" for others
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(FUZZ)
+	$(BIN)/python -m tests.campaign.dying 100 120
+	$(BIN)/python -m tests.campaign.killed 200 120
 
 bench: install pythons ## measure the cost of looking
 	$(BIN)/python -m bench

@@ -829,7 +829,10 @@ def _quality(
         unknown_ratio=int(states[ThreadState.UNKNOWN]) / alive if alive and not imported else None,
         classified_cpu_ratio=min(1.0, native / cpu) if native and cpu else None,
         sampler_cpu_ratio=(
-            sum(cost.cpu_ns for cost in costs) / duration if duration and costs and not imported else None
+            # One thread of the sampler runs at a time: more than a core is the grain of clocks, or made up.
+            min(1.0, sum(cost.cpu_ns for cost in costs) / duration)
+            if duration and costs and not imported
+            else None
         ),
         not_measured=not_measured,
         gaps=gaps,

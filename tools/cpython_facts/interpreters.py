@@ -10,9 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, Final
 
-from elftools.elf.elffile import ELFFile
-
 from ftdiag.cpython.facts import Opcodes
+from ftdiag.sources.elf import FileSource, read_elf
 
 RUN_TIMEOUT_S: Final = 60.0
 READ: Final = frozenset(
@@ -68,9 +67,11 @@ def debug_offsets(executable: Path, size: int) -> bytes:
     """The first bytes of the section `.PyRuntime` of an executable or libpython. Raises InterpreterError."""
     try:
         with executable.open("rb") as file:
-            section = ELFFile(file).get_section_by_name(".PyRuntime")
-            data: bytes = b"" if section is None else section.data()[:size]
-    except (OSError, ValueError) as problem:
+            source = FileSource(file.fileno())
+            elf = read_elf(source)
+            section = None if elf is None else elf.section(".PyRuntime")
+            data = b"" if section is None else source.at(section.offset, min(size, section.size))
+    except OSError as problem:
         raise InterpreterError(f"{executable}: {problem}") from problem
     if not data:
         raise InterpreterError(f"{executable} has no section .PyRuntime: not CPython 3.13 or later")

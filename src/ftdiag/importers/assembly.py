@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+
 from ftdiag import __version__
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import RecordingError
@@ -40,8 +42,10 @@ from ftdiag.recording.schema import MAX_STACK_DEPTH, MAX_WINDOW_ROWS
 from ftdiag.recording.writer import RecordingWriter
 
 WINDOW_NS: Final = 1_000_000_000
-MAX_WINDOWS: Final = 20_000
-"""Longer recordings get longer windows: five and a half hours of one-second windows."""
+MAX_WINDOWS: Final = 1000
+"""Longer recordings get longer windows; no view shows more of them apart."""
+MAX_WRITTEN_TICKS: Final = 1 << 19
+"""Longer recordings get longer ticks: an hour and a half at 100 a second. A line may claim weeks."""
 MAX_RUNS: Final = 8_000_000
 """Changes of stack of all threads together that are taken over (40 bytes each)."""
 MAX_THREADS: Final = 20_000
@@ -150,6 +154,11 @@ class Assembly:
                 f"{self._source} has no sample in it",
                 "Did nothing run while it was recorded? py-spy record -i keeps idle threads, too.",
             )
+        step = -(-total // MAX_WRITTEN_TICKS)
+        if step > 1:
+            self._coarsen(step)
+            total = -(-total // step)
+            notes = (*notes, f"it is long: {step:,} samples in a row are one, told by the last of them")
         writer = RecordingWriter(output, self._target(), self._settings())
         try:
             self._write(writer, total, notes)
@@ -162,6 +171,20 @@ class Assembly:
         seconds = total / self.rate_hz
         words = f"{len(self._threads):,} threads, {seconds:,.1f} s at {self.rate_hz:g} samples a second"
         return "\n".join((words, *(f"note: {note}" for note in notes)))
+
+    def _coarsen(self, step: int) -> None:
+        """Have one tick stand for `step`; what ended within one ends with it."""
+        self.rate_hz /= step
+        for thread in self._threads.values():
+            runs = zip(thread.first, thread.stack, thread.ticks, strict=True)
+            moved = (
+                (first // step, stack, (first + ticks) // step - first // step)
+                for first, stack, ticks in runs
+            )
+            kept = [run for run in moved if run[2]]
+            thread.first = array("Q", [run[0] for run in kept])
+            thread.stack = array("I", [run[1] for run in kept])
+            thread.ticks = array("I", [run[2] for run in kept])
 
     def _target(self) -> Target:
         return Target(
@@ -209,7 +232,7 @@ class Assembly:
                 raise RecordingError(
                     f"{self._source} has too many changes in too short a time", "Record at a lower rate."
                 )
-            ticks = array("q", (int(tick * period_ns) for tick in range(begin, end)))
+            ticks = array("q", (np.arange(begin, end) * period_ns).astype(np.int64).tobytes())
             cost = SamplerCost(0, end - begin, 0, 0, 0, 0)
             writer.write_window(
                 Window(

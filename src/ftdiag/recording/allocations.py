@@ -107,6 +107,12 @@ def decode_allocations(value: object) -> Allocations:
     lines = tuple(_line(row, frames) for row in _list(fields.get("lines"), MAX_LINES))
     threads = tuple(_thread(row) for row in _list(fields.get("threads"), MAX_THREADS))
     reasons = _object(fields.get("not_measured"))
+    totals = _counts([fields.get(name) for name in _COUNTS], _COUNTS)
+    for part in (*lines, *threads):
+        for name in ("count", "size_bytes", "temporary"):
+            of_part, of_all = getattr(part, name), totals[name]
+            if of_part is not None and of_all is not None and of_part > of_all:
+                raise schema.DamagedBlob("a part of the allocations is more than all of them")
     return Allocations(
         pid=_number(fields.get("pid")),
         command=_text(fields.get("command")),
@@ -119,7 +125,7 @@ def decode_allocations(value: object) -> Allocations:
         threads=threads,
         lines_left_out=_number(fields.get("lines_left_out")),
         not_measured={_text(name): _text(why) for name, why in list(reasons.items())[:MAX_REASONS]},
-        **_counts([fields.get(name) for name in _COUNTS], _COUNTS),
+        **totals,
     )
 
 
@@ -175,9 +181,13 @@ def _thread(row: object) -> ThreadAllocations:
 
 
 def _counts(values: Sequence[object], names: Sequence[str]) -> dict[str, Any]:
-    return {
+    counts = {
         name: None if value is None else _number(value) for name, value in zip(names, values, strict=True)
     }
+    every, temporary = counts["count"], counts["temporary"]
+    if every is not None and temporary is not None and temporary > every:
+        raise schema.DamagedBlob("more allocations are temporary than there were")
+    return counts
 
 
 def _number(value: object) -> int:

@@ -63,6 +63,9 @@ def _known_codes(codes: Iterable[int], unknown: int) -> UInt8Array:
 
 _OPTIONAL_COLUMNS: Final = (*schema.OPTIONAL_COUNTER_COLUMNS, "gaps", "reasons")
 
+MAX_MEMORY_BYTES: Final = 1 << 50
+"""A thread's memory, or a kind of it, at most."""
+
 # Codes that a newer minor version adds read as unknown.
 _STATES: Final = _known_codes((state.value for state in ThreadState), ThreadState.UNKNOWN.value)
 _CONFIDENCES: Final = _known_codes((item.value for item in Confidence), Confidence.UNKNOWN.value)
@@ -218,9 +221,9 @@ def decode_memory(blob: object, key: int, name: str) -> MemoryReading:
     _equal_lengths(columns, ("kind", "kind_bytes"), 256)
     bounded(columns["thread"], 0, schema.MAX_THREADS - 1, "a thread's index")
     for column in ("stack_bytes", "heap_bytes"):
-        bounded(columns[column], -1, 2**62, "a thread's memory")
+        bounded(columns[column], -1, MAX_MEMORY_BYTES, "a thread's memory")
     kinds = bounded(columns["kind"], 0, 255, "a kind of memory").tolist()
-    kind_bytes = bounded(columns["kind_bytes"], 0, 2**62, "a kind's memory").tolist()
+    kind_bytes = bounded(columns["kind_bytes"], 0, MAX_MEMORY_BYTES, "a kind's memory").tolist()
     facts = bounded(columns["facts"], 0, 2**62, "a reading of the memory").tolist()
     if len(facts) < len(schema.MEMORY_FACTS) or not facts[0] or not facts[1]:
         raise schema.DamagedBlob("a reading of the memory lacks its time or its cost")
@@ -228,6 +231,8 @@ def decode_memory(blob: object, key: int, name: str) -> MemoryReading:
         value - 1 if value else None for value in facts[2 : len(schema.MEMORY_FACTS)]
     )
     known = {int(kind) for kind in MemoryKind}
+    if len(set(kinds)) < len(kinds):
+        raise schema.DamagedBlob("a kind of memory is there twice")
     return MemoryReading(
         at_ns=facts[0] - 1,
         cost_ns=facts[1] - 1,

@@ -66,8 +66,10 @@ from ftdiag.recording.source import (
 
 LEAST_CORES: Final = 0.001
 """The smallest quota that the kernel takes: a millisecond a second."""
-_LARGEST_ID: Final = 2**32
-"""Of processes and threads; Linux stays below 2**22."""
+_LARGEST_ID: Final = 2**64
+"""Of processes and threads; Linux stays below 2**22, but other profilers write a thread's address."""
+MAX_RATE_HZ: Final = 1e6
+"""Of samples; other profilers write up to some 10,000, 0 where the rate is not known."""
 MAX_CACHED_COUNTERS: Final = 1 << 20
 """Rows of counters kept decoded between calls (some 70 bytes each)."""
 FIGURE_GROUPS: Final = (schema.GROUP_RUNS, schema.GROUP_COUNTERS, schema.GROUP_NATIVE)
@@ -1003,8 +1005,11 @@ def _target(value: object) -> Target:
 def _settings(value: object) -> RecordingSettings:
     fields = _Fields(value, "the recording")
     native = fields.optional("native", str)
+    rate_hz = fields.required("rate_hz", float)
+    if not 0 <= rate_hz <= MAX_RATE_HZ:  # also false for NaN
+        raise schema.DamagedBlob("the description of the recording has a rate_hz out of range")
     return RecordingSettings(
-        rate_hz=fields.required("rate_hz", float),
+        rate_hz=rate_hz,
         started_ns=fields.number("started_ns", -schema.MAX_TIME_NS, schema.MAX_TIME_NS),
         started_unix_ns=fields.number("started_unix_ns", 0, 2**63),
         ftdiag_version=schema.bounded_text(fields.required("ftdiag_version", str)),

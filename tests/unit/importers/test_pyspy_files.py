@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ftdiag.errors import RecordingError, UsageError
 from ftdiag.importers import import_recording, importer_of, importer_or_none, jsonstream
+from ftdiag.importers.assembly import MAX_WINDOWS, MAX_WRITTEN_TICKS
 from ftdiag.model import Snapshot
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
@@ -119,6 +120,30 @@ def test_samples_of_a_raw_file_are_spread_evenly(tmp_path: Path) -> None:
     a, b = hot(part)["a", 1], hot(part)["b", 2]
     assert a + b == pytest.approx(10.0, abs=0.1)
     assert a / b == pytest.approx(3.0, rel=0.1)
+
+
+def test_a_thread_told_by_its_address(tmp_path: Path) -> None:
+    # GIVEN what py-spy writes without native ids WHEN imported THEN the thread is there, undamaged
+    snapshot, _ = imported(tmp_path, b"thread (0x7F12345678C0): worker;work (app.py:3) 5\n")
+    assert [(thread.info.tid, thread.info.name) for thread in snapshot.threads] == [
+        (0x7F12345678C0, "worker")
+    ]
+    assert not [gap for gap in snapshot.quality.gaps if gap.what == "thread"]
+
+
+def test_a_short_file_of_a_long_time_is_written_coarsely(tmp_path: Path) -> None:
+    # GIVEN two lines that say that they are samples of eleven days
+    data = b"thread (1): a;slow (app.py:3) 60000000\nthread (1): a;fast (app.py:9) 30000000\n"
+    # WHEN they are imported
+    snapshot, told = imported(tmp_path, data)
+    # THEN their time and its split are as they say, in no more windows and ticks than are shown
+    assert snapshot.metrics.duration_ns == pytest.approx(900_000 * 1e9, rel=0.001)
+    assert snapshot.metrics.ticks <= MAX_WRITTEN_TICKS
+    times = hot(snapshot)
+    assert times["slow", 3] == pytest.approx(2 * times["fast", 9], rel=0.01)
+    with Recording.open(tmp_path / "recording") as recording:
+        assert len(recording) <= MAX_WINDOWS
+    assert "172 samples in a row are one" in told
 
 
 def test_speedscope(tmp_path: Path) -> None:

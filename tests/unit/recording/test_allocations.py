@@ -42,7 +42,7 @@ def a_capture(lines: int = 3) -> Allocations:
         left_count=3,
         left_bytes=30,
         lines=tuple(a_line(number) for number in range(1, lines + 1)),
-        threads=(ThreadAllocations(1, None, 5, 6, 7, 8, 9), ThreadAllocations(2, "worker", 1)),
+        threads=(ThreadAllocations(1, None, 7, 6, 5, 8, 9), ThreadAllocations(2, "worker", 1)),
         not_measured={"peak_bytes": "too many"},
     )
 
@@ -72,6 +72,8 @@ def test_a_capture_that_is_too_long_keeps_the_lines_that_allocate_most() -> None
     [
         {"lines": [[99, 1, 1, 1, 1, 1, 1, 1, []]]},
         {"lines": [[0, -1, 1, 1, 1, 1, 1, 1, []]]},
+        {"lines": [[0, 1, 1, 1, 2, 1, 1, 1, []]]},  # more are temporary than there were
+        {"lines": [[0, 1, 4000, 1, 1, 1, 1, 1, []]]},  # more than in all
         {"lines": "all"},
         {"frames": [["a", "b", "c"]]},
         {"frames": [["a", "b", 1]] * 100_000},

@@ -1,0 +1,133 @@
+"""A minute of the campaign, and that it finds what it looks for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ftdiag.errors import RecordingError
+from fuzz import campaign as campaign_module
+from fuzz import harness
+from fuzz.campaign import FAMILIES, campaign
+from fuzz.offsets import DebugOffsets
+
+SEED = 20
+MINUTE_S = 50.0
+MUTANTS = 12_000
+"""More than a minute has time for on two cores that do nothing else: the time ends it, not the number."""
+
+
+def test_a_minute_of_mutants_finds_nothing() -> None:
+    # GIVEN every kind of input WHEN it is changed in as many ways as a minute allows
+    result = campaign(SEED, MUTANTS, MINUTE_S)
+
+    # THEN nothing but FtdiagError is raised, nothing takes too much, and no report says what cannot be
+    assert not result.faults, "\n".join(result.lines())
+    assert all(tally.mutants for tally in result.tallies.values()), "\n".join(result.lines())
+
+
+def test_all_kinds_of_input_are_there() -> None:
+    # GIVEN the families WHEN their shares are added up THEN they are everything
+    made = [family() for family in FAMILIES]
+    assert {family.name for family in made} == {
+        "recordings",
+        "imports",
+        "object graphs",
+        "debug offsets",
+        "ELF",
+        "perf maps",
+    }
+    assert sum(family.share for family in made) == 100
+
+
+def test_a_seed_gives_the_same_mutants() -> None:
+    # GIVEN a seed WHEN a campaign is run twice THEN the same ones are refused
+    first, second = (campaign(7, 150, 120.0, families=[DebugOffsets]) for _ in range(2))
+    assert [result.tallies["debug offsets"].refused for result in (first, second)] == [
+        first.tallies["debug offsets"].refused
+    ] * 2
+    assert first.mutants == second.mutants == 150
+    # AND another seed gives other ones
+    numbers = [harness.chance_of(seed, "debug offsets", 0).random() for seed in (7, 8)]
+    assert numbers[0] != numbers[1]
+
+
+class Faulty:
+    """A family one of whose mutants does what nothing may do."""
+
+    name = "faulty"
+    share = 100
+
+    def __init__(self, act: Callable[[], list[str]]) -> None:
+        self._act = act
+
+    def prepare(self, folder: Path) -> None:
+        """Nothing."""
+
+    def attempt(self, chance: Random) -> list[str]:
+        """It is the one with a small number."""
+        return self._act() if chance.random() < 0.2 else []
+
+
+def burn() -> list[str]:
+    """Take CPU time."""
+    end_s = time.process_time() + 0.4
+    while time.process_time() < end_s:
+        pass
+    return []
+
+
+def swell() -> list[str]:
+    """Take memory, and give it back."""
+    return [] if bytearray(b"x" * (400 << 20)) else ["never"]
+
+
+def refuse() -> list[str]:
+    """Say no, as it should be said."""
+    raise RecordingError("no", "try another")
+
+
+def fail() -> list[str]:
+    """Be wrong."""
+    raise ValueError("wrong")
+
+
+def die() -> list[str]:
+    """End the process."""
+    os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (burn, "s of CPU time"),
+        (swell, "took more than 256 MiB"),
+        (fail, "ValueError at"),
+        (die, "the process ended with 3"),
+        (lambda: ["a share above 1"], "a share above 1"),
+        (refuse, None),
+    ],
+)
+def test_what_is_wrong_is_found(
+    act: Callable[[], list[str]], words: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a reader that does what none may do, with some of its input
+    monkeypatch.setattr(harness, "LIMIT_S", 0.2)
+    monkeypatch.setattr(campaign_module, "LIMIT_BYTES", 256 << 20)
+
+    # WHEN it is tried out
+    result = campaign(1, 12, 200.0, families=[lambda: Faulty(act)], processes=1)
+
+    # THEN that is told, with how to do it again
+    if words is None:
+        assert result.faults == []
+        assert result.tallies["faulty"].refused > 0
+        return
+    faults = [fault for fault in result.faults if words in fault]
+    assert len(faults) == 1
+    assert "--seed 1" in faults[0]
