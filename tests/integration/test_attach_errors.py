@@ -191,7 +191,7 @@ def sleeping_stack(pid: int) -> list[str]:
 
 
 def copied(python: Interpreter, path: Path) -> Path:
-    """A copy of the interpreter's file; it finds its library by PYTHONHOME."""
+    """A copy of the file; it finds its library by PYTHONHOME, what it is linked to by LD_LIBRARY_PATH."""
     shutil.copy(python.path.resolve(), path)
     return path
 
@@ -219,7 +219,8 @@ def test_executables(
         subprocess.run(["strip", str(executable)], check=True)
     elif kind in ("without sections", "stripped"):
         without_sections(executable)
-    environment = {**os.environ, "PYTHONHOME": free_threaded_python.prefix}
+    prefix = free_threaded_python.prefix
+    environment = {**os.environ, "PYTHONHOME": prefix, "LD_LIBRARY_PATH": f"{prefix}/lib"}
     process = child(str(executable), "-c", READY, env=environment)
     assert process.stdout is not None
     assert process.stdout.readline().startswith(b"ready")
@@ -292,9 +293,9 @@ def test_other_namespaces(
         )
     )
     script = (
-        'mount --bind "$1" "$2" && exec env PYTHONHOME="$3" "$2/python3" "$4"'
+        'mount --bind "$1" "$2" && exec env PYTHONHOME="$3" LD_LIBRARY_PATH="$3/lib" "$2/python3" "$4"'
         if namespaces == ["--mount"]
-        else 'exec env PYTHONHOME="$3" "$1/python3" "$4"'
+        else 'exec env PYTHONHOME="$3" LD_LIBRARY_PATH="$3/lib" "$1/python3" "$4"'
     )
     privileged = [] if is_root() else ["--user", "--map-root-user"]
     command = ["unshare", *privileged, *namespaces, "sh", "-c", script, "sh"]
