@@ -36,8 +36,9 @@ def main(paths: Sequence[str]) -> int:
         try:
             failed = [" ".join(check) for check in STATIC if run([os.fspath(BIN / check[0]), *check[1:]])]
             workers = str(len(os.sched_getaffinity(0)))
-            tests = [sys.executable, "-m", "pytest", "--numprocesses", workers, "--dist", "worksteal"]
-            if not paths and run([*tests, "-m", "not integration"]):
+            tests = [sys.executable, "-m", "pytest"]
+            parallel = [*tests, "--numprocesses", workers, "--dist", "worksteal"]
+            if not paths and run([*parallel, "-m", "not integration"]):
                 failed.append("the tests that need no interpreter")
             if provisioning.poll() is None:
                 print("waiting for the interpreters", flush=True)
@@ -52,6 +53,7 @@ def main(paths: Sequence[str]) -> int:
     if not got:
         print("error: there are not all interpreters that tests run on; the reason is above", flush=True)
         failed.append("interpreters")
+    # One after the other: their programs want every core, and two at once take turns with each other.
     elif run([*tests, *(paths or ["-m", "integration"])]):
         failed.append("tests" if paths else "the tests on interpreters")
     took = time.monotonic() - began
