@@ -224,7 +224,23 @@ class TestAttach:
                 assert ran.status in (130, -signal.SIGINT)
                 assert "ftdiag/commands" not in ran.err
 
-    def test_a_killed_command_leaves_no_sampler_and_the_next_one_clears_up(
+    def test_a_killed_command_leaves_no_sampler_and_no_folder(
+        self, one_python: str, scratch: dict[str, str | None]
+    ) -> None:
+        directory = place(scratch)
+        with (
+            process(one_python, "-c", IDLE) as target,
+            started("attach", target.pid, "--duration", "600", "--format", "text", env=scratch) as command,
+        ):
+            until_seen(directory)
+            (private,) = directory.iterdir()
+            assert private.stat().st_mode & 0o777 == 0o700
+            command.kill()
+            finished(command)
+            eventually(lambda: not samplers_of(directory))
+            eventually(lambda: not private.exists())
+
+    def test_what_a_command_and_its_sampler_leave_that_were_killed_goes_with_the_next(
         self, one_python: str, scratch: dict[str, str | None]
     ) -> None:
         directory = place(scratch)
@@ -234,8 +250,11 @@ class TestAttach:
             ) as command:
                 until_seen(directory)
                 (private,) = directory.iterdir()
-                assert private.stat().st_mode & 0o777 == 0o700
+                (sampler,) = samplers_of(directory)
+                # In this order: a sampler without its parent would clear up.
+                os.kill(sampler, signal.SIGSTOP)
                 command.kill()
+                os.kill(sampler, signal.SIGKILL)
                 finished(command)
             eventually(lambda: not samplers_of(directory))
             assert private.exists()

@@ -398,18 +398,20 @@ def test_thousands_of_locks_and_hundreds_of_waiters(program: Program, tmp_path: 
         locks = locks_by_label(recording)
         # THEN each has its name, however often an address is used again: a job's is waited for by one thread
         assert locks.keys() >= {"gate"}
-        assert None not in locks
         assert all(waiters_of(lock) == {"jobs"} for lock in locks.get("job_lock", ()))
         # AND all hundred wait for the gate, and nobody is known to hold it
         (gate,) = locks["gate"]
         assert all(name.startswith("waiter ") for name in waiters_of(gate))
         assert blamed_for(gate) == set()
-        seen = gate.waiters_max, list(locks)
+        # A lock that was gone before its name was looked for has none, and is not called anything else.
+        assert all(waiters_of(lock) == {"jobs"} for lock in locks.get(None, ()))
+        nameless, named = len(locks.get(None, ())), len(locks.get("job_lock", ()))
+        seen = gate.waiters_max, nameless, named
         # A busy machine may let the jobs' thread run only when its helper is done with the lock.
-        if "job_lock" in locks and gate.waiters_max == 100:
+        if named > 4 * nameless and gate.waiters_max == 100:
             break
     else:
-        pytest.fail(f"threads at the gate, and locks: {seen}")
+        pytest.fail(f"threads at the gate, locks of jobs without and with their name: {seen}")
 
 
 def locks_by_label(recording: Recording) -> dict[str | None, list[LockMetrics]]:
