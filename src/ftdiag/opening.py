@@ -15,13 +15,16 @@ step by step).
 
 Who reads with more rights than the one who named the file can be made to show what only the former may see.
 `Reader` is whose rights count then: the kernel is asked to open the file as that user, with ACLs and all, in
-a thread of its own (setfsuid(2)), whose rights nobody else in this process gets.
+a thread of its own (setfsuid(2)), whose rights nobody else in this process gets. For what is reached through
+a process (/proc/PID/root, exe, map_files) these are that process's own, unless somebody else is named. A
+process can become another user's (a set-user-ID program, sudo): `TargetReader` is for who looks at it longer.
 """
 
 from __future__ import annotations
 
 import ctypes
 import errno
+import itertools
 import os
 import platform
 import re
@@ -46,6 +49,11 @@ TRIES: Final = 8
 """The kernel gives a path up (EAGAIN) when a directory is moved meanwhile."""
 
 _BELOW_ROOT: Final = re.compile(r"/proc/(\d+(?:/task/\d+)?)/root(/.*|)", re.DOTALL)
+_OF_PROCESS: Final = re.compile(r"/proc/(\d+(?:/task/\d+)?)/(?:exe|map_files/[^/]+|fd/\d+)")
+"""Links of the kernel to files that a process chose."""
+CAP_DAC_OVERRIDE: Final = 1
+CAP_DAC_READ_SEARCH: Final = 2
+"""Who has one of these reads what its user may not (include/uapi/linux/capability.h)."""
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 _OPENAT2: Final = 437
 """On all architectures (include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls/syscall_64.tbl)."""
@@ -94,24 +102,53 @@ class Reader:
     @property
     def is_us(self) -> bool:
         """Whether we have these rights and no others."""
-        return self.user == os.geteuid() and self.group == os.getegid()
+        ours = os.geteuid(), os.getegid(), set(os.getgroups())
+        return (self.user, self.group, set(self.groups)) == ours
 
 
 EVERYBODY: Final = Reader(NOBODY, NOBODY)
 """Who may read what everybody may read."""
 
 
-def reader_of(pid: int) -> Reader:
-    """The rights with which a process opens files. Raises OSError when it is gone."""
-    with open(f"/proc/{pid}/status", "rb") as stream:
+def reader_of(process: int | str) -> Reader:
+    """The rights with which a process (its pid, or PID/task/TID) opens files.
+
+    EVERYBODY for one that has the rights of more than one user: what it names may be the choice of either.
+    Raises OSError when it is gone.
+    """
+    with open(f"/proc/{process}/status", "rb") as stream:
         fields = dict(line.partition(b":")[::2] for line in stream.read(MAX_STATUS_BYTES).splitlines())
     try:
         # Real, effective, saved, of the file system (proc_pid_status(5)).
-        user, group = int(fields[b"Uid"].split()[3]), int(fields[b"Gid"].split()[3])
-        groups = tuple(int(word) for word in fields[b"Groups"].split()[:MAX_GROUPS])
-    except (KeyError, IndexError, ValueError):
+        users, groups = ({int(word) for word in fields[name].split()} for name in (b"Uid", b"Gid"))
+        further = tuple(int(word) for word in fields[b"Groups"].split()[:MAX_GROUPS])
+        if len(users) != 1 or len(groups) != 1:
+            return EVERYBODY
+        return Reader(users.pop(), groups.pop(), further)
+    except (KeyError, ValueError):
         raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
-    return Reader(user, group, groups)
+
+
+class TargetReader:
+    """Whose rights count for the files of a process, as long as it is looked at: as of the first look.
+
+    exec keeps the number of a process and may make it another user's. What was chosen before must not be read
+    with the rights that it has then, nor the other way round.
+    """
+
+    def __init__(self, process: int | str) -> None:
+        self._process = process
+        self._first = self._seen() or EVERYBODY
+
+    @property
+    def now(self) -> Reader:
+        """EVERYBODY where these rights have changed, or the process is gone."""
+        return self._first if self._seen() == self._first else EVERYBODY
+
+    def _seen(self) -> Reader | None:
+        with suppress(OSError):
+            return reader_of(self._process)
+        return None
 
 
 def open_plain(
@@ -120,13 +157,17 @@ def open_plain(
     """A descriptor (to read, no waiting) of the regular file that a path names.
 
     A path that begins with /proc/PID/root (or that of a thread) is one below the root of that process.
-    `reader` (`None`: us) must be allowed to read the file. Raises NotPlain, OSError.
+    `reader` must be allowed to read the file; `None`: the process, where the path leads through one, else us.
+    Raises NotPlain, OSError.
     """
     name = os.fspath(path)
     below = _BELOW_ROOT.fullmatch(name)
     if below is not None:
         return open_in_root(below[1], below[2], max_bytes=max_bytes, reader=reader)
     known = _as_bytes(name)
+    process = _OF_PROCESS.fullmatch(name)
+    if process is not None and reader is None:
+        reader = reader_of(process[1])
 
     def opened() -> int:
         return _opened(lambda: os.open(known, os.O_PATH | os.O_CLOEXEC), max_bytes)
@@ -137,8 +178,12 @@ def open_plain(
 def open_in_root(
     process: int | str, path: str, *, max_bytes: int | None = None, reader: Reader | None = None
 ) -> int:
-    """The same of a path as a process (its pid, or PID/task/TID) has it. Raises NotPlain, OSError."""
+    """The same of a path as a process (its pid, or PID/task/TID) has it; `reader` is the process by default.
+
+    Raises NotPlain, OSError.
+    """
     known = _as_bytes(path)
+    reader = reader or reader_of(process)
     root = os.open(f"/proc/{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def opened() -> int:
@@ -148,6 +193,35 @@ def open_in_root(
         return _as_reader(reader, opened)
     finally:
         os.close(root)
+
+
+def names_in_root(process: int | str, path: str, most: int, *, reader: Reader | None = None) -> list[str]:
+    """Names in a directory as a process has it, at most so many; `reader` is the process by default.
+
+    Raises NotADirectoryError, OSError.
+    """
+    known = _as_bytes(path)
+    reader = reader or reader_of(process)
+    root = os.open(f"/proc/{process}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def opened() -> int:
+        held = _in_root(root, known)
+        try:
+            if _file_system(held) in _KERNELS_OWN:
+                raise NotPlain(errno.EINVAL, "a directory of the kernel")
+            return os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            os.close(held)
+
+    try:
+        listing = _as_reader(reader, opened)
+    finally:
+        os.close(root)
+    try:
+        with os.scandir(listing) as entries:
+            return [entry.name for entry in itertools.islice(entries, most)]
+    finally:
+        os.close(listing)
 
 
 def _as_bytes(path: str) -> bytes:
@@ -352,7 +426,8 @@ def _steps(path: bytes) -> list[bytes]:
 
 def _as_reader(reader: Reader | None, opened: Callable[[], int]) -> int:
     """Call with the rights of somebody else, in a thread that has no others."""
-    if reader is None or (reader.is_us and os.geteuid() != 0):
+    # Who reads no more than a user may shows that user nothing that it could not read.
+    if reader is None or reader.is_us or not _reads_everything():
         return opened()
     result: list[int] = []
     failure: list[OSError] = []
@@ -372,6 +447,17 @@ def _as_reader(reader: Reader | None, opened: Callable[[], int]) -> int:
     if result:
         return result[0]
     raise failure[0] if failure else OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _reads_everything() -> bool:
+    """Whether this process reads files of others: root, or one with a capability for it."""
+    if os.geteuid() == 0:
+        return True
+    with suppress(OSError, ValueError, IndexError), open("/proc/thread-self/status", "rb") as stream:
+        for line in stream.read(MAX_STATUS_BYTES).splitlines():
+            if line.startswith(b"CapEff:"):
+                return bool(int(line.split()[1], 16) & (1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH))
+    return True
 
 
 def _take_rights(reader: Reader) -> None:

@@ -9,9 +9,11 @@ import pty
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,11 +21,13 @@ from typing import Any
 
 import pytest
 
-from ftdiag import confined
+from elf_files import elf
+from ftdiag import confined, opening
 from ftdiag.confined import MIB, Child, Limits, Rights, Tail, owner_of, run
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.importers import memray as captures
 from ftdiag.sources import memray, pyspy
+from ftdiag.sources.memory import Mapping
 from ftdiag.sources.symbols import CodeMap
 from ftdiag.tracker import Tracking, TrackingRequest
 from ftdiag.tui.sourcetext import SourceFiles
@@ -601,3 +605,76 @@ def test_a_perf_map_that_is_none_is_not_opened(what: str, public: Path) -> None:
             assert time.monotonic() - begin < PATIENCE_S
         finally:
             place.unlink()
+
+
+def functions_of(name: bytes) -> bytes:
+    """An ELF file whose only function is called so."""
+    symbol = struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 100, 10)
+    return elf({".symtab": (2, 3, bytes(24) + symbol), ".strtab": (3, 0, b"\0" + name + b"\0")})
+
+
+def named_at(code: CodeMap, mapping: Mapping) -> str | None:
+    """What the code at the function's address is called."""
+    place = code.place(mapping.start + 105)
+    return None if place is None else place.name
+
+
+@needs_root
+@pytest.mark.parametrize("whose", ["the user's", "root's"])
+@pytest.mark.parametrize("what", ["library", "debug file", "linked file"])
+def test_files_with_functions_are_those_that_the_user_may_read(public: Path, what: str, whose: str) -> None:
+    # GIVEN a program with a library, or a debug file of it, that is a link to a file of its user's, or root's
+    hidden = functions_of(b"a_function")
+    (public / "secret").write_bytes(hidden)
+    (public / "secret").chmod(0o600 if whose == "root's" else 0o644)
+    build_id = bytes(range(20))
+    note = struct.pack("<III4s", 4, 20, 3, b"GNU") + build_id
+    library = public / "library.so"
+    if what == "library":
+        library.symlink_to("secret")
+    elif what == "debug file":
+        library.write_bytes(elf({".note.gnu.build-id": (7, 0, note)}))
+        (public / "secret").write_bytes(
+            elf(
+                {
+                    ".symtab": (2, 3, bytes(24) + struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 100, 10)),
+                    ".strtab": (3, 0, b"\0a_function\0"),
+                    ".note.gnu.build-id": (7, 0, note),
+                }
+            )
+        )
+        place = public / ".build-id" / build_id.hex()[:2]
+        place.mkdir(parents=True)
+        (place / f"{build_id.hex()[2:]}.debug").symlink_to(public / "secret")
+    else:
+        link = b"linked.debug" + bytes(4) + struct.pack("<I", zlib.crc32(hidden))
+        library.write_bytes(elf({".gnu_debuglink": (1, 0, link)}))
+        (public / "linked.debug").symlink_to("secret")
+    with target() as pid:
+        code = CodeMap(pid)
+        code._debug_directories = lambda path: ([str(public)], [str(public)])  # type: ignore[method-assign]
+        mapping = Mapping(0x7000_0000, 0x7000_1000, "r-xp", 0, 7, str(library))
+        code._mappings, code._starts = [mapping], [mapping.start]
+        # WHEN its functions are read THEN they are those that the user could have read
+        assert named_at(code, mapping) == ("a_function" if whose == "the user's" else None)
+
+
+@needs_root
+def test_what_a_process_is_looked_at_through_is_what_its_user_may_read(public: Path) -> None:
+    # GIVEN a file of root's alone, in a directory of root's alone, and a program that may name any
+    (public / "secret").write_text("ID=secret")
+    (public / "secret").chmod(0o600)
+    (public / "closed").mkdir(mode=0o700)
+    (public / "closed" / "numpy-2.0.dist-info").mkdir()
+    with target() as pid:
+        # WHEN files are opened through the process, with nobody's rights named
+        # THEN they are opened with those of its user
+        for path in (f"/proc/{pid}/root{public}/secret", f"/proc/{pid}/task/{pid}/root{public}/secret"):
+            with pytest.raises(PermissionError):
+                opening.open_plain(path)
+        with pytest.raises(PermissionError):
+            opening.read_in_root(pid, f"{public}/secret", 10)
+        with pytest.raises(PermissionError):
+            opening.names_in_root(pid, f"{public}/closed", 10)
+        # AND what it runs can be read
+        os.close(opening.open_plain(f"/proc/{pid}/exe"))

@@ -21,7 +21,8 @@ SOURCE: Final = Path(__file__).parents[2] / "src" / "ftdiag"
 OPENS: Final = frozenset(
     "open io.open os.open os.fdopen codecs.open io.FileIO mmap.mmap sqlite3.connect dbm.open shelve.open"
     " np.load np.fromfile np.memmap zipfile.ZipFile tarfile.open gzip.open bz2.open lzma.open"
-    " shutil.copy shutil.copy2 shutil.copyfile shutil.copytree shutil.move runpy.run_path".split()
+    " shutil.copy shutil.copy2 shutil.copyfile shutil.copytree shutil.move runpy.run_path"
+    " os.scandir os.listdir".split()
 )
 METHODS: Final = frozenset("open read_text read_bytes write_text write_bytes".split())
 """Of paths; whatever has a method of that name is taken for one."""
@@ -36,8 +37,8 @@ MAY_BE_IMPORTED: Final = frozenset({"IO"})
 NOT_FILES: Final = frozenset({"Recording.open", "self._pages.open"})
 """Methods called `open` of what is no path."""
 
-KERNEL: Final = re.compile(r"/(proc|sys)/(?!.*/(root|cwd|exe|fd|map_files)(/|$)).*", re.DOTALL)
-"""Files that the kernel makes, and that lead to no other file."""
+KERNEL: Final = re.compile(r"/(proc|sys)/(?!.*/(root|cwd|exe|fd|map_files)1*(/|$)).*", re.DOTALL)
+"""Files that the kernel makes, and that lead to no other file; 1 stands for what is not written out."""
 OWN_DATA: Final = "a file of ours, beside the code or below its data"
 NAMED: Final = (
     "a recording that the person names or that is new, seen to be a regular file before SQLite reads it"
@@ -50,6 +51,8 @@ FILES: Final[dict[str, str]] = {
     "opening.open_plain.opened": "the opener: O_PATH",
     "opening._walk_ours": "the opener: O_PATH",
     "opening.open_in_root": "the opener: O_PATH",
+    "opening.names_in_root": "the opener: O_PATH, and the listing of what was opened",
+    "opening.names_in_root.opened": "the opener: through /proc/self/fd, when it was looked at",
     "opening.walk_in_root": "the opener: O_PATH",
     "opening._opened": "the opener: through /proc/self/fd, when it was looked at",
     # descriptors that come from it
@@ -83,6 +86,13 @@ FILES: Final[dict[str, str]] = {
     "sources.symbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
     "sources.symbols.read_kernel_symbols": "/proc/kallsyms; a test names another file",
     "confined._processes_of": "/proc/PID/stat of all processes",
+    # listings of names
+    "commands.processes._pids": "/proc",
+    "confined_start.close_files": "/proc/self/fd",
+    "importers.memray_child.Begun.is_read_on": "/proc/self/fd",
+    "sources.procfs.free_descriptors": "/proc/self/fd",
+    "sources.memray._open_files": "/proc/PID/fd: numbers",
+    "leftovers._of_ours": "the directory for temporary files: names, which are looked at without following",
     # what is ours
     "confined._start_code": OWN_DATA,
     "confined_start.main": OWN_DATA,
@@ -244,6 +254,7 @@ def test_the_tables_have_no_place_that_is_gone() -> None:
     [
         "open(name)",
         "os.open(path, os.O_RDONLY)",
+        "os.scandir(f'/proc/{pid}/root{folder}')",
         "Path(name).read_text()",
         "(folder / 'x').read_bytes()",
         "path.open('rb')",

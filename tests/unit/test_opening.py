@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import socket
 import threading
@@ -12,7 +13,18 @@ from pathlib import Path
 import pytest
 
 from ftdiag import opening
-from ftdiag.opening import EVERYBODY, NotPlain, Reader, open_in_root, open_plain, read_in_root, read_plain
+from ftdiag.opening import (
+    EVERYBODY,
+    NotPlain,
+    Reader,
+    TargetReader,
+    names_in_root,
+    open_in_root,
+    open_plain,
+    read_in_root,
+    read_plain,
+    reader_of,
+)
 
 AS_ROOT = os.geteuid() == 0
 US = os.getpid()
@@ -349,3 +361,64 @@ def test_the_rights_of_a_process_that_is_gone_are_an_oserror() -> None:
     # WHEN its rights are asked for, THEN that is an OSError
     with pytest.raises(FileNotFoundError):
         opening.reader_of(1 << 30)
+
+
+def test_a_process_of_more_than_one_user_reads_what_everybody_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN what the kernel says of processes: of one user, of a set-user-ID or set-group-ID program, gone
+    said = {
+        "one": "Uid:\t7\t7\t7\t7\nGid:\t8\t8\t8\t8\nGroups:\t8 9 \n",
+        "user": "Uid:\t7\t0\t0\t0\nGid:\t8\t8\t8\t8\nGroups:\t8 9 \n",
+        "saved": "Uid:\t7\t7\t0\t7\nGid:\t8\t8\t8\t8\nGroups:\t\n",
+        "group": "Uid:\t7\t7\t7\t7\nGid:\t8\t0\t0\t0\nGroups:\t\n",
+        "gone": "Name:\tx\n",
+    }
+    monkeypatch.setattr(
+        opening, "open", lambda path, mode: io.BytesIO(said[path.split("/")[2]].encode()), raising=False
+    )
+    # WHEN it is asked whose rights they have THEN of several it is nobody's
+    assert reader_of("one") == Reader(7, 8, (8, 9))
+    for name in ("user", "saved", "group"):
+        assert reader_of(name) == EVERYBODY, name
+    with pytest.raises(ProcessLookupError):
+        reader_of("gone")
+
+
+def test_a_process_that_becomes_another_users_has_neither_ones_rights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # GIVEN a look at a process of a user
+    rights: list[Reader | None] = [Reader(7, 7)]
+
+    def now(process: int | str) -> Reader:
+        if rights[-1] is None:
+            raise ProcessLookupError
+        return rights[-1]
+
+    monkeypatch.setattr(opening, "reader_of", now)
+    target = TargetReader(1)
+    assert target.now == Reader(7, 7)
+
+    # WHEN it becomes root's, ends, or is as before THEN only what both may read is read meanwhile
+    for becomes, expected in (
+        (Reader(0, 0), EVERYBODY),
+        (None, EVERYBODY),
+        (Reader(7, 7, (5,)), EVERYBODY),
+        (Reader(7, 7), Reader(7, 7)),
+    ):
+        rights.append(becomes)
+        assert target.now == expected
+
+
+def test_names_of_a_directory(tmp_path: Path) -> None:
+    # GIVEN a directory, and a link to it and to one of the kernel's
+    (tmp_path / "site").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "site" / name).touch()
+    (tmp_path / "link").symlink_to("site")
+    (tmp_path / "kernel").symlink_to("/proc/self/task")
+    # WHEN names in it are asked for THEN there are so many at most, and none of the kernel's
+    assert sorted(names_in_root(US, str(tmp_path / "link"), 10)) == ["a", "b", "c"]
+    assert len(names_in_root(US, str(tmp_path / "site"), 2)) == 2
+    for path in (tmp_path / "kernel", tmp_path / "site" / "a", tmp_path / "none"):
+        with pytest.raises(OSError, match=r"of the kernel|Not a directory|No such file"):
+            names_in_root(US, str(path), 10)

@@ -8,13 +8,12 @@ file that no distribution lists is nobody's: the program's own, or a library wit
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from typing import Final
 
 from ftdiag.model import Library
-from ftdiag.opening import read_in_root
+from ftdiag.opening import TargetReader, names_in_root, read_in_root
 
 MAX_PARENTS: Final = 12
 """Directories above a file that are looked at for metadata."""
@@ -35,6 +34,7 @@ class Distributions:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._reader = TargetReader(pid)
         self._installed: dict[str, dict[str, str]] = {}
         """By directory: the folders of metadata in it, by what the distribution is called there."""
         self._records: dict[str, str] = {}
@@ -75,13 +75,13 @@ class Distributions:
         known = self._installed.get(directory)
         if known is None:
             known = self._installed[directory] = {}
-            with suppress(OSError), os.scandir(f"/proc/{self._pid}/root{directory}") as entries:
-                for number, entry in enumerate(entries):
-                    if number >= MAX_ENTRIES or len(known) >= MAX_INSTALLED:
-                        break
-                    found = _DIST_INFO.fullmatch(entry.name)
-                    if found is not None:
-                        known[found["name"]] = entry.name
+            names: list[str] = []
+            with suppress(OSError):
+                names = names_in_root(self._pid, directory, MAX_ENTRIES, reader=self._reader.now)
+            for name in names:
+                found = _DIST_INFO.fullmatch(name)
+                if found is not None and len(known) < MAX_INSTALLED:
+                    known[found["name"]] = name
         return known
 
     def _record(self, folder: str) -> str:
@@ -91,9 +91,8 @@ class Distributions:
             text = b""
             if self._left_bytes > 0:
                 with suppress(OSError):
-                    text = read_in_root(
-                        self._pid, f"{folder}/RECORD", min(MAX_RECORD_BYTES, self._left_bytes)
-                    )
+                    limit = min(MAX_RECORD_BYTES, self._left_bytes)
+                    text = read_in_root(self._pid, f"{folder}/RECORD", limit, reader=self._reader.now)
             self._left_bytes -= len(text)
             known = self._records[folder] = "\n" + text.decode("utf-8", "replace")
         return known

@@ -19,7 +19,7 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, PermissionRefused, TargetGone
-from ftdiag.opening import open_plain
+from ftdiag.opening import Reader, open_plain
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.tasks import living_task, proc_folder
 
@@ -300,11 +300,12 @@ def _maps_of(pid: int, budget: Budget | None) -> bytes:
 DELETED_SUFFIX: Final = " (deleted)"
 
 
-def open_mapped_file(pid: int, mapping: Mapping) -> int:
+def open_mapped_file(pid: int, mapping: Mapping, reader: Reader | None = None) -> int:
     """Open the file behind a mapping, as the target sees it, and return a descriptor.
 
     Works across mount namespaces (/proc/PID/root), for the executable even when it was deleted, and for
-    deleted libraries where the kernel permits /proc/PID/map_files. Always a regular file. Raises OSError.
+    deleted libraries where the kernel permits /proc/PID/map_files. Always a regular file, and one that
+    `reader` (`None`: the target's user) may read. Raises OSError.
     """
     folder = proc_folder(pid)
     candidates = [f"{folder}/map_files/{mapping.start:x}-{mapping.end:x}"]
@@ -319,7 +320,7 @@ def open_mapped_file(pid: int, mapping: Mapping) -> int:
     for candidate in candidates:
         try:
             # A path of a hostile target may be a FIFO or a link to anywhere by now.
-            return open_plain(candidate)
+            return open_plain(candidate, reader=reader)
         except OSError as problem:
             error = problem
     assert error is not None

@@ -26,7 +26,7 @@ from typing import BinaryIO, Final, NamedTuple, Protocol
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, FtdiagError
-from ftdiag.opening import Reader, open_plain, reader_of
+from ftdiag.opening import Reader, TargetReader, open_plain
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.elf import (
     SHF_EXECINSTR,
@@ -211,12 +211,13 @@ def read_image(
     linked_directories: Sequence[str] = (),
     store: ImageStore | None = None,
     budget: Budget | None = None,
+    reader: Reader | None = None,
 ) -> Image | None:
     """Read the functions of an ELF file; `None` if it is none, or too damaged to be used.
 
     If the file has no .symtab, a separate debug file is looked for by build id in `debug_directories`, then
-    by the name in its .gnu_debuglink in `linked_directories`. The `store` keeps what was
-    read for the next session. Raises BudgetSpent.
+    by the name in its .gnu_debuglink in `linked_directories`; `reader` (`None`: us) must be allowed to read
+    it. The `store` keeps what was read for the next session. Raises BudgetSpent.
     """
     source = _source_of(stream, budget)
     elf = read_elf(source)
@@ -235,8 +236,8 @@ def read_image(
     else:
         found = (
             _debug_data(elf, source)
-            or _debug_file(elf, source, debug_directories, budget)
-            or _linked_file(elf, source, linked_directories, budget)
+            or _debug_file(elf, source, debug_directories, budget, reader)
+            or _linked_file(elf, source, linked_directories, budget, reader)
         )
         if found is not None:
             tables.append(found)
@@ -330,13 +331,15 @@ def _debug_data(elf: Elf, source: Source) -> _Table | None:
     return None if debug is None else _table_of(debug, inner, ".symtab")
 
 
-def _debug_file(elf: Elf, source: Source, directories: Sequence[str], budget: Budget | None) -> _Table | None:
+def _debug_file(
+    elf: Elf, source: Source, directories: Sequence[str], budget: Budget | None, reader: Reader | None
+) -> _Table | None:
     """The symbols of a separate debug file (packages *-dbg, *-debuginfo), found by build id."""
     build_id = _build_id(elf, source)
     if build_id is None:
         return None
     for directory in directories:
-        descriptor = _open_plain(f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug")
+        descriptor = _open_plain(f"{directory}/.build-id/{build_id[:2]}/{build_id[2:]}.debug", reader)
         if descriptor is None:
             continue
         try:
@@ -353,7 +356,7 @@ def _debug_file(elf: Elf, source: Source, directories: Sequence[str], budget: Bu
 
 
 def _linked_file(
-    elf: Elf, source: Source, directories: Sequence[str], budget: Budget | None
+    elf: Elf, source: Source, directories: Sequence[str], budget: Budget | None, reader: Reader | None
 ) -> _Table | None:
     """The symbols of a separate debug file that .gnu_debuglink names, if it has the checksum given there.
 
@@ -373,7 +376,7 @@ def _linked_file(
     if "/" in name or name in (".", ".."):
         return None
     for directory in directories:
-        descriptor = _open_plain(f"{directory}/{name}")
+        descriptor = _open_plain(f"{directory}/{name}", reader)
         if descriptor is None:
             continue
         try:
@@ -434,6 +437,8 @@ class CodeMap:
     ) -> None:
         self._pid = pid
         self._store = store
+        # What its files say is shown: it has to be what the target's user may read.
+        self._reader = TargetReader(pid)
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         self._images: OrderedDict[tuple[str, int], Image | None] = OrderedDict()
@@ -505,14 +510,16 @@ class CodeMap:
         if not self._credit.left:
             return None  # not now: it is asked for again
         image: Image | None = None
+        reader = self._reader.now
         try:
-            descriptor = open_mapped_file(self._pid, mapping)
+            descriptor = open_mapped_file(self._pid, mapping, reader)
         except (OSError, ValueError):
             descriptor = -1
         if descriptor >= 0:
             with self._credit, os.fdopen(descriptor, "rb") as stream, suppress(BudgetSpent):
                 budget = Budget(self._pid, size_bytes=IMAGE_BYTES, seconds=IMAGE_S)
-                image = read_image(stream, *self._debug_directories(mapping.path), self._store, budget)
+                directories = self._debug_directories(mapping.path)
+                image = read_image(stream, *directories, self._store, budget, reader)
         self._images[key] = image
         self._forget_some()
         return image
@@ -551,11 +558,7 @@ class CodeMap:
 
     def _read_perf_map(self) -> None:
         """/tmp/perf-PID.map as the target wrote it; it may have another pid in its own namespace."""
-        try:
-            # What it says is shown: it has to be what the target's user may read.
-            reader = reader_of(self._pid)
-        except OSError:
-            return
+        reader = self._reader.now
         for pid in dict.fromkeys((_namespace_pid(self._pid), self._pid)):
             path = f"{proc_folder(self._pid)}/root/tmp/perf-{pid}.map"
             descriptor = _open_plain(path, reader)
