@@ -507,6 +507,7 @@ class FakeSource:
         self._pictures = list(pictures)
         self._shown = -1
         self.live = live
+        self.watches = True
         self.asked: list[tuple[int | None, int | None]] = []
         self.refreshes = 0
         self.closed = False

@@ -26,7 +26,7 @@ from ftdiag.model import (
     ThreadInfo,
     ThreadState,
 )
-from ftdiag.opening import EVERYBODY
+from ftdiag.opening import EVERYBODY, Reader
 from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
@@ -35,10 +35,21 @@ from ftdiag.tui.panes.hot import HotPane, HotTable
 from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
-from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles, last_reader
+from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles, SourceLines, last_reader
 from reading import yardstick_s
 from tui.driving import driving, go, idle, press, screen_lines, screen_text, table, until
-from tui.pictures import CACHE_LOCK, CRUNCH, PUT, SECOND, FakeSource, contended, finding, findings, measured
+from tui.pictures import (
+    CACHE_LOCK,
+    CRUNCH,
+    PUT,
+    SECOND,
+    FakeSource,
+    FakeTexts,
+    contended,
+    finding,
+    findings,
+    measured,
+)
 
 LOOK = look_for(DARK, False)
 
@@ -389,6 +400,65 @@ def test_under_sudo_the_user_who_asked_counts(monkeypatch: pytest.MonkeyPatch) -
     assert last_reader({}) == last_reader({"SUDO_UID": "x"}) == EVERYBODY
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert last_reader({"SUDO_UID": "0"}) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "us", "mode", "expected"),
+    [
+        pytest.param(1000, 1000, 0o644, None, id="ones own"),
+        pytest.param(1000, 1000, 0o666, "everybody may write", id="ones own, writable"),
+        pytest.param(0, 1000, 0o644, None, id="root's"),
+        pytest.param(1001, 1000, 0o644, "another user's", id="another user's"),
+        pytest.param(0, 0, 0o644, EVERYBODY, id="root's own"),
+        pytest.param(54_321, 0, 0o644, Reader(54_321, 65_534), id="a user's, for root"),
+    ],
+)
+def test_whose_files_an_opened_recording_may_name(
+    owner: int,
+    us: int,
+    mode: int,
+    expected: Reader | str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    # GIVEN a recording of somebody's, that names a file
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    (tmp_path / "app.py").write_text("x = 1")
+    real = os.stat(tmp_path / "app.py")
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    asked = os.stat_result((mode | 0o100000, *real[1:4], owner, *real[5:]))
+    monkeypatch.setattr(os, "stat", lambda path, **keywords: asked)
+    # WHEN it is opened
+    texts = SourceFiles(recording=tmp_path / "a.ftdiag")
+    # THEN it is known with whose rights its files are read, or why they are not
+    if isinstance(expected, str):
+        said = texts.read(str(tmp_path / "app.py"), None)
+        assert said.lines == ()
+        assert expected in said.why
+    else:
+        assert texts._reader == expected
+        assert texts._refused == ""
+
+
+@pytest.mark.parametrize("watches", [True, False])
+async def test_only_a_look_of_ours_asks_for_the_files_of_a_process(watches: bool) -> None:
+    # GIVEN a recording that seems to grow and names a process: of a look of ours, or opened
+    asked: list[int | None] = []
+
+    class Asked(FakeTexts):
+        def read(self, filename: str, pid: int | None) -> SourceLines:
+            asked.append(pid)
+            return super().read(filename, pid)
+
+    source = FakeSource(measured(contended()), live=True)
+    source.watches = watches
+    app = CockpitApp(source, refresh_seconds=0.02, theme=DARK, texts=Asked())
+    async with app.run_test(size=(120, 40)) as pilot:
+        # WHEN its source is shown
+        await go(pilot, "4")
+        await until(pilot, lambda: bool(asked))
+    # THEN only of our own the process is looked at
+    assert set(asked) == {contended().target.pid if watches else None}
 
 
 async def test_root_starts_no_editor_on_what_others_can_write(

@@ -35,7 +35,7 @@ def show(path: Path, memory: Path | None = None) -> int:
     viewing.load(form)
     with viewing.opened(path, memory) as session:
         if form == "tui":
-            status = viewing.show_cockpit(session)
+            status = viewing.show_cockpit(session, file=path)
         else:
             status = viewing.print_report(session.snapshot(), form)
         viewing.warn_of_damage(session.recording)

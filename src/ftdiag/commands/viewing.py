@@ -90,6 +90,11 @@ class RecordingSource:
         return self._live
 
     @property
+    def watches(self) -> bool:
+        """Whether its sampler is ours; a file that seems to grow may name any process."""
+        return self._sampler is not None
+
+    @property
     def failure(self) -> str | None:
         """What the sampler failed with, if it did; the error itself is raised when the cockpit is left."""
         return self._failure
@@ -160,14 +165,24 @@ def show_cockpit(
     on_signal: Callable[[int], None] | None = None,
     fail_on: str | None = None,
     memory: MemoryTool | None = None,
+    file: Path | None = None,
 ) -> int:
-    """Show the cockpit until it is left; the exit status.
+    """Show the cockpit until it is left; the exit status. `file` is what was opened, where that is no look.
 
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
     """
     from ftdiag.tui.app import CockpitApp
+    from ftdiag.tui.sourcetext import SourceFiles
 
-    app = CockpitApp(RecordingSource(session, sampler), saver=saver(session.recording.path), memory=memory)
+    recording = session.recording
+    texts = (
+        SourceFiles(recording=file or recording.path)
+        if sampler is None
+        else SourceFiles(process=recording.target.pid)
+    )
+    app = CockpitApp(
+        RecordingSource(session, sampler), saver=saver(recording.path), memory=memory, texts=texts
+    )
     with _quits_on_signals(app) as came:
         app.run()
     if app.ended_by is not None:

@@ -371,7 +371,7 @@ class CockpitApp(App[None]):
             history = queries.history(wants.history_of, *bounds, wants.history)
         source = None
         if wants.source is not None:
-            alive = self._source.live and snapshot.end is None
+            alive = self._source.watches and self._source.live and snapshot.end is None
             source = self._texts.read(wants.source, snapshot.target.pid if alive else None)
         waits = tuple(queries.wait_graph()) if wants.waits else None
         return Extras(

@@ -31,6 +31,11 @@ class RecordedSource:
         return self._live and (self._session is None or self._session.recording.end is None)
 
     @property
+    def watches(self) -> bool:
+        """A file names its process; who wrote it is not known."""
+        return False
+
+    @property
     def failure(self) -> None:
         """A recording says itself how it ended."""
 

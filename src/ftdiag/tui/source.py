@@ -60,6 +60,10 @@ class SnapshotSource(Protocol):
         """True while more data may come."""
 
     @property
+    def watches(self) -> bool:
+        """Whether what it says of its process is of a look of ours, and not what a file says."""
+
+    @property
     def failure(self) -> str | None:
         """Why nothing more comes, in one line, where that is not how a recording ends; else `None`."""
 

@@ -5,19 +5,25 @@ target's files are looked up below its own root (containers), then as plain path
 target's user may read: a program can call any file its source, or put a link there. Of a program that is gone
 root sees what everybody may read, or under sudo the user who asked. What is read is bounded, and only regular
 files are opened (`opening`).
+
+A recording that was opened names files and a process, too, and may be a stranger's. Its process is never
+looked at, whether it seems to grow or not. Its files are those of whoever owns it: root reads them with that
+user's rights; others read those of their own recordings and of root's, and none of anybody else's.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import stat
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, Protocol
 
 from ftdiag.datatypes import dataclass
-from ftdiag.opening import EVERYBODY, Reader, open_in_root, open_plain, reader_of
+from ftdiag.opening import EVERYBODY, NOBODY, Reader, TargetReader, open_in_root, open_plain
 
 MAX_BYTES: Final = 2 * 1024 * 1024
 """A larger file is not source text that anyone reads here."""
@@ -43,22 +49,40 @@ class SourceText(Protocol):
 
 
 class SourceFiles:
-    """Source text from files, the latest few kept."""
+    """Source text from files, the latest few kept.
 
-    def __init__(self) -> None:
+    `process`: the target of a look of ours, whose rights are those that it has now. `recording`: the file of
+    an opened recording, whose owner's rights count.
+    """
+
+    def __init__(self, *, process: int | None = None, recording: Path | None = None) -> None:
         self._kept: OrderedDict[tuple[str, int, int, int], tuple[str, ...]] = OrderedDict()
+        self._targets: dict[int, TargetReader] = {}
+        if process is not None:
+            self._targets[process] = TargetReader(process)
+        self._reader, self._refused = last_reader(), ""
+        if recording is not None:
+            self._reader, self._refused = _reader_of_recording(recording)
 
     def read(self, filename: str, pid: int | None) -> SourceLines:
         """The lines of a file, through the target's root where it lives."""
         if not filename.startswith("/") or "\0" in filename:
             return SourceLines(filename, why="source not available: it does not come from a file")
-        reader = None if pid is None else _reader_of(pid)
-        alive = pid if reader is not None else None
-        reader = reader or last_reader()
+        if self._refused:
+            return SourceLines(filename, why=self._refused)
+        reader = self._reader
+        if pid is not None and not os.path.exists(f"/proc/{pid}"):
+            pid = None
+        if pid is not None:
+            if pid not in self._targets:
+                self._targets[pid] = TargetReader(pid)
+            reader = self._targets[pid].now
         why = "source not available: there is no such file here"
-        for process in dict.fromkeys((alive, None)):
+        for process in dict.fromkeys((pid, None)):
             try:
                 lines = self._lines(filename, process, reader)
+            except ProcessLookupError:
+                continue
             except FileNotFoundError:
                 continue
             except PermissionError as error:
@@ -92,13 +116,6 @@ class SourceFiles:
         return lines
 
 
-def _reader_of(pid: int) -> Reader | None:
-    """The rights of the target; `None` if it is gone."""
-    with suppress(OSError):
-        return reader_of(pid)
-    return None
-
-
 def last_reader(environment: Mapping[str, str] = os.environ) -> Reader | None:
     """Whose rights count where there is no target any more; `None`: ours.
 
@@ -107,10 +124,32 @@ def last_reader(environment: Mapping[str, str] = os.environ) -> Reader | None:
     if os.geteuid() != 0:
         return None
     with suppress(KeyError, ValueError, OSError):
-        known = pwd.getpwuid(int(environment["SUDO_UID"]))
-        groups = tuple(os.getgrouplist(known.pw_name, known.pw_gid))
-        return Reader(known.pw_uid, known.pw_gid, groups)
+        return _reader_called(pwd.getpwuid(int(environment["SUDO_UID"])))
     return EVERYBODY
+
+
+def _reader_of_recording(path: Path) -> tuple[Reader | None, str]:
+    """Whose rights count for the files that a recording names (`None`: ours), or why none is read."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return EVERYBODY, ""
+    us = os.geteuid()
+    if status.st_uid not in (0, us) and us != 0:
+        return None, "source not shown: the recording is another user's; a copy of your own shows it"
+    if status.st_mode & stat.S_IWOTH:
+        return None, "source not shown: everybody may write into the recording"
+    if status.st_uid == us or us != 0:
+        return last_reader(), ""
+    try:
+        known = pwd.getpwuid(status.st_uid)
+        return _reader_called(known), ""
+    except (KeyError, OSError):
+        return Reader(status.st_uid, NOBODY), ""
+
+
+def _reader_called(known: pwd.struct_passwd) -> Reader:
+    return Reader(known.pw_uid, known.pw_gid, tuple(os.getgrouplist(known.pw_name, known.pw_gid)))
 
 
 def _path_from_here(filename: str, pid: int | None) -> str:
