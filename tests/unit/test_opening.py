@@ -383,7 +383,7 @@ def test_a_process_of_more_than_one_user_reads_what_everybody_may(monkeypatch: p
         reader_of("gone")
 
 
-def test_a_process_that_becomes_another_users_has_neither_ones_rights(
+def test_a_process_that_becomes_another_users(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # GIVEN a look at a process of a user
