@@ -60,6 +60,10 @@ class Growing:
         """What answers questions about time."""
         return self._session
 
+    @property
+    def failure(self) -> None:
+        """Nothing fails."""
+
     def refresh(self) -> bool:
         """A second more, from the start again at the end."""
         self.refreshes += 1

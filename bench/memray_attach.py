@@ -32,10 +32,11 @@ def main() -> int:
     program = WORKLOADS / "generators.py"
     with running_workload(options.python, str(program), "--threads", "2") as running:
         time.sleep(1.0)
-        plan = memray.plan(running.pid)
+        outline = memray.outline(running.pid)
+        plan = memray.plan(outline)
         print(
             f"CPython {plan.python_version}{'t' if plan.free_threaded else ''}, memray {plan.memray_version},"
-            f" methods {', '.join(plan.methods)}: {plan.why}"
+            f" methods {', '.join(plan.methods)}: {outline.why}"
         )
         before = left(running.pid)
         lengths, failures = [], 0

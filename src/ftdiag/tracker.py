@@ -39,8 +39,9 @@ from ftdiag.sources.memray import Plan, Traces
 INSTRUMENT: Final = "memray"
 MIN_DURATION_S: Final = 1
 MAX_DURATION_S: Final = 3600
-DEFAULT_MAX_BYTES: Final = 64 << 20
-"""A capture of this size (6 million records, 10 to 20 s to read) says enough; then memray is detached."""
+DEFAULT_MAX_BYTES: Final = 6 << 20
+"""A capture of this size (700,000 allocations and what freed them, 2 to 3 s of a core to read) says enough:
+then memray is detached, which costs the program a lock and a write for each of them."""
 LOW_DISK_BYTES: Final = 64 << 20
 """With less than this free, memray is detached before the disk is full."""
 ATTACH_TIMEOUT_S: Final = 40.0
@@ -56,7 +57,6 @@ EARLY_S: Final = 0.5
 """A capture that is closed so long before its time was closed for another reason."""
 IN_TIME: Final = "its time was over"
 ON_REQUEST: Final = "stopped"
-READING_NICENESS: Final = 5
 POLL_S: Final = 0.1
 MAX_REQUEST_BYTES: Final = 1 << 20
 
@@ -245,9 +245,6 @@ class Tracking:
 
     def _read(self) -> None:
         """The capture into the recording. Raises RecordingError."""
-        # Reading takes a core for a while; the program goes first.
-        with suppress(OSError):
-            os.nice(READING_NICENESS)
         if self._request.keep is not None:
             self._keep(Path(self._request.keep))
 
@@ -258,7 +255,7 @@ class Tracking:
 
         try:
             allocations = read_capture(
-                self.capture, progress, fallback=self._plan.python, rights=self._rights
+                self.capture, progress, fallback=self._plan.python, rights=self._rights, promptly=True
             )
         except KeyboardInterrupt:
             return

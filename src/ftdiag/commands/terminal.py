@@ -149,17 +149,28 @@ def complain(what: str, hint: str | None = None) -> None:
 
 
 class Progress:
-    """A line on standard error that is written over, when that is a terminal; else nothing."""
+    """A line on standard error that is written over, when that is a terminal.
 
-    def __init__(self) -> None:
+    Else nothing, or, where something takes so long that a log should say so, a line every `plain_every_s`.
+    """
+
+    def __init__(self, plain_every_s: float | None = None) -> None:
         self._shown = False
-        self._next = 0.0
+        self._plain_every_s = plain_every_s
+        self._next = 0.0 if plain_every_s is None else time.monotonic() + plain_every_s
         self._active = _is_terminal(sys.stderr) and os.environ.get("TERM", "") not in ("dumb", "")
 
     def show(self, text: str) -> None:
         """Show `text`, not more often than every PROGRESS_EVERY_S."""
         now = time.monotonic()
-        if not self._active or now < self._next:
+        if self._active:
+            self._show_over(text, now)
+        elif self._plain_every_s is not None and now >= self._next:
+            self._next = now + self._plain_every_s
+            note(text)
+
+    def _show_over(self, text: str, now: float) -> None:
+        if self._shown and now < self._next:
             return
         self._next = now + PROGRESS_EVERY_S
         columns = shutil.get_terminal_size((80, 24)).columns - 1

@@ -39,6 +39,8 @@ END_TIMEOUT_S: Final = 150.0
 END_OF_TRACKER_S: Final = 2.0
 """From the end of what a tracker says until it is gone."""
 POLL_S: Final = 0.25
+PLAIN_PROGRESS_EVERY_S: Final = 5.0
+"""How often a log that is no terminal is told how far it is."""
 FIRST_LOOK_S: Final = 5.0
 """How long a cockpit with --memory looks at the program alone before memray is attached."""
 MAX_LINE_BYTES: Final = 1 << 20
@@ -322,7 +324,7 @@ def track(
     `wait` waits in the command's own way between two looks. A signal detaches it early. Raises what went
     wrong.
     """
-    line = terminal.Progress()
+    line = terminal.Progress(plain_every_s=PLAIN_PROGRESS_EVERY_S)
     number = 0
     with Tracker(plan, duration_s, recording) as tracker:
         try:

@@ -53,6 +53,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.opening import NOBODY, Reader, open_plain
+from ftdiag.sources.scheduling import hurry
 
 KIND: Final = "a capture of memray"
 MAGIC: Final = b"memray\0"
@@ -80,9 +81,9 @@ DIES_S: Final = 5.0
 PROGRESS_S: Final = 0.25
 HOOK_FILE: Final = "_memray_attach_hook.py"
 """The file that memray's own code has in the process it was attached to ..."""
-HOOK_SCRIPT: Final = "/attach.py"
+HOOK_SCRIPTS: Final = ("/attach.py", "<string>")
 HOOK_FUNCTION: Final = "thread_body"
-"""... and, where sys.remote_exec brought it there, what runs it."""
+"""... and, where sys.remote_exec brought it there, what runs it: a file, since 1.20 a text."""
 LAG_MS: Final = 1000
 """memray notes the time every 10 ms; a capture whose last note is so much before its end was cut off."""
 NO_FRAME: Final = Frame("<native>", "<no Python code>", None)
@@ -115,8 +116,9 @@ def read_capture(
     *,
     fallback: str | None = None,
     rights: Rights | None = None,
+    promptly: bool = False,
 ) -> Allocations:
-    """What is in a capture, read with our own memray.
+    """What is in a capture, read with our own memray; `promptly` where somebody waits beside busy cores.
 
     Where there is none, or one that does not know the format, with that of the interpreter `fallback`. Read
     with the `rights` of whose program wrote it (`None`: that is not known, or it is us).
@@ -139,8 +141,8 @@ def read_capture(
         raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
     for reader in readers[:-1]:
         with suppress(_OtherVersion):
-            return _read(path, progress, reader)
-    return _read(path, progress, readers[-1])
+            return _read(path, progress, reader, promptly)
+    return _read(path, progress, readers[-1], promptly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,12 @@ class _OtherVersion(RecordingError):
     """This memray does not read what that of another version wrote."""
 
 
-def _read(path: Path, progress: Callable[[str], None], reader: _Reader) -> Allocations:
+def _read(path: Path, progress: Callable[[str], None], reader: _Reader, promptly: bool) -> Allocations:
     reading = _Reading(path, progress)
     with _handed_over(path, reader.rights) as capture, _Child(reader, path, capture) as child:
+        if promptly:
+            hurry()
+            child.hurry()
         child.while_waiting = lambda: reading.tell(child.position_ratio())
         for kind, payload in child.messages():
             reading.take(kind, payload)
@@ -323,13 +328,18 @@ class _Child:
                 )
             self.while_waiting()
 
+    def hurry(self) -> None:
+        """Let it have early turns, as far as that is permitted."""
+        hurry(self._process.pid)
+
     def position_ratio(self) -> float:
         """How far into the file it has read; 0 while it has not opened it.
 
-        It may read a copy, so the file is known by its size: the largest that it has open.
+        It may read a copy, which is a little shorter, and it was given one that nobody reads: so the file is
+        that which is read the furthest of the large ones that it has open.
         """
         home = f"/proc/{self._process.pid}"
-        found = [(0, 0)]
+        found = [(0, 0)]  # size and position
         with suppress(OSError):
             for name in os.listdir(f"{home}/fd")[:MAX_DESCRIPTORS]:
                 with suppress(OSError, ValueError, IndexError):
@@ -337,8 +347,8 @@ class _Child:
                     if stat.S_ISREG(status.st_mode):
                         words = Path(f"{home}/fdinfo/{name}").read_text().split()
                         found.append((status.st_size, int(words[words.index("pos:") + 1])))
-        size, position = max(found)
-        return position / max(1, size)
+        largest = max(size for size, _ in found)
+        return max(position / max(1, size) for size, position in found if 2 * size >= largest)
 
     def _refused(self, payload: bytes) -> RecordingError:
         try:
@@ -524,7 +534,7 @@ class _Reading:
         """Whether memray's own code allocated, which it brings into the process it is attached to."""
         return any(
             frame.filename == HOOK_FILE
-            or (frame.function == HOOK_FUNCTION and frame.filename.endswith(HOOK_SCRIPT))
+            or (frame.function == HOOK_FUNCTION and frame.filename.endswith(HOOK_SCRIPTS))
             for frame in self._stacks.get(stack, ())
         )
 

@@ -193,6 +193,33 @@ def at(capture: Allocations, line: int) -> LineAllocations:
     return found
 
 
+INJECTED = """
+import sys, memray
+
+code = {}
+text = "def thread_body():\\n    return [bytearray(70_000) for _ in range(100)]"
+exec(compile(text, sys.argv[2], "exec"), code)
+with memray.Tracker(sys.argv[1], trace_python_allocators=True):
+    code["thread_body"]()
+    own = [bytearray(80_000) for _ in range(50)]
+"""
+
+
+@pytest.mark.parametrize("filename", ["<string>", "/usr/lib/python3/memray/commands/attach.py"])
+def test_what_memrays_own_code_allocates_is_not_the_programs(tmp_path: Path, filename: str) -> None:
+    # GIVEN a capture of code like that which memray brings into a process, and of the program's
+    path = tmp_path / "capture.bin"
+    subprocess.run([sys.executable, "-c", INJECTED, str(path), filename], check=True, timeout=60)
+
+    # WHEN it is read
+    capture = read_capture(path, lambda words: None)
+
+    # THEN the program's alone is in its lines and sums
+    assert all(line.frame.function != "thread_body" for line in capture.lines)
+    assert capture.size_bytes is not None
+    assert 50 * 80_000 <= capture.size_bytes < 50 * 80_000 + 100 * 70_000
+
+
 @pytest.mark.parametrize("kind", ["full", "compressed"])
 def test_lines_have_what_they_allocated(captures: dict[str, Path], kind: str) -> None:
     # GIVEN a capture of a thread that makes 5,000 buffers that die at once, and 50 buffers that are kept
