@@ -54,6 +54,18 @@ OPTIONS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
     ("tlbc", "off"): ("-X", "tlbc=0"),
 }
 
+MALLOC: Final = ("malloc", "raw-malloc", "python-objects")
+JEMALLOC: Final = os.environ.get("FTDIAG_JEMALLOC", "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2")
+"""Where it is (libjemalloc2 of Debian and Ubuntu); variants with it are not measured without."""
+ENVIRON: Final[dict[tuple[str, str], dict[str, str]]] = {
+    **{
+        (case, "jemalloc"): {"LD_PRELOAD": JEMALLOC, "MALLOC_CONF": "oversize_threshold:0"} for case in MALLOC
+    },
+    ("python-objects", "purge-at-once"): {"MIMALLOC_PURGE_DELAY": "0"},
+    ("malloc", "one-arena"): {"MALLOC_ARENA_MAX": "1"},
+    ("arenas", "one"): {"MALLOC_ARENA_MAX": "1"},
+}
+
 
 @dataclass
 class Samples:
@@ -82,6 +94,9 @@ def sample(interpreter: Interpreter, case: str, variant: str) -> tuple[float, fl
     """Steps a second with one thread and with two; None where this version does not have the variant."""
     if case == "tlbc" and interpreter.series == "3.13":
         return None  # it came with 3.14
+    if variant == "jemalloc" and not os.path.exists(JEMALLOC):
+        print(f"# {interpreter.version} {case} {variant}: no {JEMALLOC} (FTDIAG_JEMALLOC)", flush=True)
+        return None
     command = [
         os.fspath(interpreter.path),
         *OPTIONS.get((case, variant), ()),
@@ -93,7 +108,7 @@ def sample(interpreter: Interpreter, case: str, variant: str) -> tuple[float, fl
             capture_output=True,
             text=True,
             timeout=SAMPLE_TIMEOUT_S,
-            env=probe_environment(),
+            env=probe_environment() | ENVIRON.get((case, variant), {}),
             check=False,
         )
     except subprocess.TimeoutExpired:

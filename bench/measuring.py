@@ -33,7 +33,7 @@ TARGET = Path(__file__).resolve().parent / "targets" / "busy_and_idle.py"
 def interpreters(minor: int | None = None) -> dict[str, Path]:
     """Version -> interpreter, one of each; only 3.`minor` if asked."""
     found = {}
-    for interpreter in find_interpreters().interpreters:
+    for interpreter in find_interpreters().chosen:
         version = ".".join(interpreter.version.split(".")[:2])
         if minor is None or version == f"3.{minor}":
             found.setdefault(f"{version}t", Path(interpreter.path))

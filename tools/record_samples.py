@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def interpreters() -> dict[str, Path]:
     """Version -> interpreter, one of each."""
     found: dict[str, Path] = {}
-    for interpreter in find_interpreters().interpreters:
+    for interpreter in find_interpreters().chosen:
         version = ".".join(interpreter.version.split(".")[:2])
         found.setdefault(version, Path(interpreter.path))
     return found

@@ -16,14 +16,18 @@ import asyncio
 import atexit
 import collections
 import copy  # noqa: F401 - what loops use
+import ctypes
 import enum
 import functools
+import gc
+import importlib
 import importlib.util
 import io
 import itertools
 import json
 import logging
 import logging.handlers
+import mmap
 import os
 import py_compile
 import queue
@@ -121,6 +125,20 @@ def burn(steps: int) -> int:
     for _ in range(steps):
         value = (value * 1103 + 12345) & 0xFF
     return value
+
+
+def sample(name: str):
+    """A module of samples/workloads."""
+    folder = os.path.join(os.path.dirname(__file__), "..", "..", "samples", "workloads")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(name)
+
+
+@functools.cache
+def library(name: str, include: str = "") -> ctypes.CDLL:
+    """The C library of a sample, which lets go of the interpreter while it runs."""
+    return ctypes.CDLL(str(sample("compiling").compiled(include + sample(name).SOURCE, name)))
 
 
 # --- what scales ----------------------------------------------------------------------------------
@@ -221,6 +239,24 @@ def generator_blocks():
         return work
 
     return start
+
+
+@pattern("generator", "concurrent_tee")
+def generator_teed():
+    """All values for each thread, and none shared out."""
+    own = threading.concurrent_tee(_numbers(), 2)
+    return lambda number: functools.partial(next_of, own[number])
+
+
+def next_of(one, steps):
+    for _ in range(steps):
+        next(one)
+
+
+@pattern("count-next", "serialize_iterator")
+def count_serialized():
+    one = threading.serialize_iterator(itertools.count())
+    return lambda number: functools.partial(next_of, one)
 
 
 @pattern("dict-get-dynamic-key", "get")
@@ -454,8 +490,6 @@ FORMAT = struct.Struct("<ii")
 
 def deferred(one: object) -> object:
     """Has references to an object counted by the collector only (3.14 and later)."""
-    import ctypes
-
     switch = ctypes.pythonapi.PyUnstable_Object_EnableDeferredRefcount
     switch.argtypes, switch.restype = [ctypes.py_object], ctypes.c_int
     assert switch(one) == 1
@@ -602,6 +636,47 @@ LAMBDA = make_lambda()
 _variants(
     "lambda", shared=("", "LAMBDA()"), alias=("one = LAMBDA", "one()"), own=("one = make_lambda()", "one()")
 )
+
+
+# --- C libraries and extensions -------------------------------------------------------------------
+
+
+def values_at(define: str):
+    columns = sample("extension_singleton")
+    return sample("compiling").extension(define + columns.SOURCE, "columns").value_at
+
+
+def calling(value_at, steps):
+    for step in range(steps):
+        value_at(step)
+
+
+for _variant, _define in (("shared", ""), ("immortal", "#define IMMORTAL\n")):
+
+    def _singleton(define=_define):
+        value_at = values_at(define)
+        return lambda number: functools.partial(calling, value_at)
+
+    pattern("extension-singleton", _variant)(_singleton)
+
+
+@pattern("extension-singleton", "asked-once")
+def singleton_asked_once():
+    value_at = values_at("")
+    work = built(
+        ["def work(value_at, steps):", "    one = value_at(0)", "    for _ in range(steps):", "        one"]
+    )
+    return lambda number: functools.partial(work, value_at)
+
+
+for _variant in ("shared", "own"):
+
+    def _mutex(apart=_variant == "own"):
+        transform = library("native_mutex").transform
+        transform.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_int)
+        return lambda number: lambda steps: transform(steps, number, apart)
+
+    pattern("native-mutex", _variant)(_mutex)
 
 
 # --- re -------------------------------------------------------------------------------------------
@@ -785,6 +860,112 @@ def attach_without_stops():
     return local_loop("pass", "os.getppid(); time.sleep(0)")
 
 
+@pattern("collect", "in-loop")
+def collect_in_loop():
+    """A collection for each piece of work, beside a heap that it has to look at."""
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    return local_loop("pass", "burn(2000); gc.collect()")
+
+
+@pattern("collect", "frozen")
+def collect_frozen():
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    gc.collect()
+    gc.freeze()
+    return local_loop("pass", "burn(2000); gc.collect()")
+
+
+@pattern("collect", "left-alone")
+def collect_left_alone():
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    return local_loop("pass", "burn(2000)")
+
+
+HEAP, HEAP_LISTS = [], 200_000
+
+
+class Node:
+    """In a cycle with another, which only the collector frees."""
+
+    def __init__(self):
+        self.other = None
+
+
+def cycle():
+    one, two = Node(), Node()
+    one.other, two.other = two, one
+
+
+def no_cycle():
+    one, two = Node(), Node()
+    one.other = two
+
+
+@pattern("cycles", "made")
+def cycles_made():
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    return local_loop("pass", "cycle()")
+
+
+@pattern("cycles", "frozen-heap")
+def cycles_frozen():
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    gc.collect()
+    gc.freeze()
+    return local_loop("pass", "cycle()")
+
+
+@pattern("cycles", "threshold-50000")
+def cycles_seldom():
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    gc.set_threshold(50_000)
+    return local_loop("pass", "cycle()")
+
+
+@pattern("cycles", "none")
+def cycles_none():
+    HEAP.extend([number] for number in range(HEAP_LISTS))
+    return local_loop("pass", "no_cycle()")
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+FRAME_BYTES = 16 << 20
+TOUCHED = b"\1" * (FRAME_BYTES // mmap.PAGESIZE)
+
+
+@pattern("fresh-buffers", "16-MB-each-step")
+def fresh_buffers():
+    return local_loop(
+        "pass", "one = mmap.mmap(-1, FRAME_BYTES); one[:: mmap.PAGESIZE] = TOUCHED; one.close()"
+    )
+
+
+@pattern("fresh-buffers", "used-again")
+def buffers_used_again():
+    return per_thread_loop("one = mmap.mmap(-1, FRAME_BYTES)", "one[:: mmap.PAGESIZE] = TOUCHED")
+
+
+RAW = "#include <Python.h>\n#define malloc PyMem_RawMalloc\n#define free PyMem_RawFree\n"
+
+
+def exchanging(own: bool, include: str = "") -> Callable[[int], Loop]:
+    """Threads of a C library that free what they allocated, or what their neighbour did."""
+    exchange = library("cross_thread_free", include).exchange_buffers
+    exchange.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_int, ctypes.c_int)
+    return lambda number: lambda steps: exchange(steps, 4000, number, number if own else 1 - number)
+
+
+for _variant in ("freed-by-another", "freed-by-its-owner", "jemalloc", "one-arena"):
+    pattern("malloc", _variant)(functools.partial(exchanging, "owner" in _variant))
+    if "arena" not in _variant:
+        # By PyMem_RawMalloc and PyMem_RawFree, whatever these are on a version.
+        pattern("raw-malloc", _variant)(functools.partial(exchanging, "owner" in _variant, RAW))
+for _variant in ("one", "all"):
+    pattern("arenas", _variant)(functools.partial(exchanging, True))
+
+_variants("python-objects", **dict.fromkeys(("mimalloc", "jemalloc", "purge_at_once"), ("", "[step, step]")))
+
 # --- the shape of the program ---------------------------------------------------------------------
 
 
@@ -832,6 +1013,78 @@ def submit_chunks(threads, steps):
             future.result()
 
 
+PER_CORE = 16
+
+
+@pooled("many-threads", "16-per-core")
+def many_threads(threads, steps):
+    many = threads * PER_CORE if threads > 1 else 1
+    _threads(many, lambda number: [burn(2000) for _ in range(steps // many + 1)])
+
+
+@pooled("many-threads", "1-per-core")
+def few_threads(threads, steps):
+    _threads(threads, lambda number: [burn(2000) for _ in range(steps // threads + 1)])
+
+
+def _counted(threads, steps, lock):
+    done = 0
+
+    def work(number):
+        nonlocal done
+        for _ in range(steps // threads + 1):
+            burn(200)
+            with lock:
+                done += 1
+
+    _threads(threads, work)
+
+
+@pooled("many-threads-and-a-lock", "16-per-core")
+def many_threads_with_lock(threads, steps):
+    _counted(threads * PER_CORE if threads > 1 else 1, steps, threading.Lock())
+
+
+@pooled("many-threads-and-a-lock", "1-per-core")
+def few_threads_with_lock(threads, steps):
+    _counted(threads, steps, threading.Lock())
+
+
+def _two_levels(threads, steps, library_threads):
+    multiply = library("nested_parallelism").multiply
+    multiply.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_int)
+    _threads(
+        threads,
+        lambda number: [multiply(number, 200_000, library_threads) for _ in range(steps // threads + 1)],
+    )
+
+
+@pooled("two-levels", "library-threads")
+def library_threads(threads, steps):
+    _two_levels(threads, steps, 2 * len(os.sched_getaffinity(0)))
+
+
+@pooled("two-levels", "one-library-thread")
+def one_library_thread(threads, steps):
+    _two_levels(threads, steps, 1)
+
+
+@pooled("thread-storm", "thread-for-each")
+def thread_for_each(threads, steps):
+    def work(number):
+        for _ in range(steps // threads + 1):
+            _threads(1, lambda number: burn(200))
+
+    _threads(threads, work)
+
+
+@pooled("thread-storm", "pool")
+def pool_for_each(threads, steps):
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(burn, 200) for _ in range(steps)]:
+            future.result()
+
+
 @pooled("run-in-executor", "each")
 def executor_each(threads, steps):
     async def main():
@@ -869,6 +1122,16 @@ def loop_per_thread(threads, steps):
     _threads(threads, lambda number: loop_inline(1, steps // threads))
 
 
+@pooled("event-loop", "pieces-in-threads")
+def loop_with_threads(threads, steps):
+    async def main():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
+        pieces = [asyncio.to_thread(_chunk, [400] * 32) for _ in range(steps // 32 + 1)]
+        await asyncio.gather(*pieces)
+
+    asyncio.run(main())
+
+
 @pooled("uneven-parts", "fixed-split-90-10")
 def fixed_split(threads, steps):
     half = steps // 2
@@ -897,13 +1160,13 @@ def dynamic_chunks(threads, steps):
 
 # --- settings of the interpreter: the same code, started differently --------------------------------
 
-CONSTANTS = ["def work(steps):", "    for step in range(steps):", "        one = 1.5 + step"]
+CONSTANTS = ["def work(steps):", "    for step in range(steps):", "        one = step & 0x3FFFFFFF"]
 
 
 @pattern("bytecode-cache", "compiled-at-run-time")
 def constants_compiled():
     scope: dict[str, Loop] = {}
-    exec("\n".join(CONSTANTS), scope)  # noqa: S102 - what is measured
+    exec(compile("\n".join(CONSTANTS), "<formula>", "exec"), scope)  # noqa: S102 - what is measured
     return lambda number: scope["work"]
 
 
@@ -911,6 +1174,16 @@ def constants_compiled():
 def constants_imported():
     work = built(CONSTANTS)
     return lambda number: work
+
+
+@pattern("bytecode-cache", "compiled-by-each-thread")
+def constants_of_each_thread():
+    def start(number):
+        scope: dict[str, Loop] = {}
+        exec(compile("\n".join(CONSTANTS), "<formula>", "exec"), scope)  # noqa: S102 - what is measured
+        return scope["work"]
+
+    return start
 
 
 # bench/advice.py starts these with options of the interpreter.
@@ -964,6 +1237,7 @@ def rate(start: Callable[[int], Loop], threads: int, size: int, seconds: float) 
 
 def whole_rate(run: Callable[[int, int], object], threads: int, seconds: float) -> float:
     """Steps a second of a variant that makes its own threads."""
+    run(threads, 1)  # what is made once: modules, libraries, threads of a library
     size = 128
     while True:
         began = time.perf_counter()

@@ -1,18 +1,21 @@
 """Small C libraries for the workloads whose cause lies outside Python.
 
 In: C source. Out: the path of a shared library, compiled into a temporary directory that is removed when the
-program ends. Without a C compiler the workload ends and says so.
+program ends, or the extension module that it is. Without a C compiler the workload ends and says so.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib.machinery
+import importlib.util
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
+from types import ModuleType
 
 
 def compiled(source: str, name: str) -> Path:
@@ -31,3 +34,15 @@ def compiled(source: str, name: str) -> Path:
     if done.returncode:
         sys.exit(f"{name}.c does not compile:\n{done.stderr}")
     return library
+
+
+def extension(source: str, name: str) -> ModuleType:
+    """Compiles C source into an extension module and imports it as any other."""
+    path = str(compiled(source, name))
+    loader = importlib.machinery.ExtensionFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    sys.modules[name] = module
+    return module

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
-import sys
 import warnings
 
-from compiling import compiled
+from compiling import extension
 from throughput import Tally, parse_options, run
 
 SOURCE = r"""
@@ -22,15 +19,9 @@ PyMODINIT_FUNC PyInit_legacy_codec(void) { return PyModuleDef_Init(&module); }
 
 def import_extension() -> None:
     """Imports the module as any other; Python warns once, which logs tend to swallow."""
-    path = str(compiled(SOURCE, "legacy_codec"))
-    loader = importlib.machinery.ExtensionFileLoader("legacy_codec", path)
-    spec = importlib.util.spec_from_file_location("legacy_codec", path, loader=loader)
-    assert spec is not None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        module = importlib.util.module_from_spec(spec)
-        loader.exec_module(module)
-    sys.modules["legacy_codec"] = module
+        extension(SOURCE, "legacy_codec")
 
 
 def advance(seed: int, steps: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
+from ftdiag.model import ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -36,6 +36,17 @@ _LIBC: Final = re.compile(
     r"|(?:__libc_|__)?(?:malloc|free|calloc|realloc)|tcache_\w+|__lll_lock_wait\w*"
 )
 
+RAW_IS_MIMALLOC: Final = (3, 15)
+"""From this version on PyMem_RawMalloc takes memory of mimalloc, too (Objects/obmalloc.c: `PYRAW_ALLOC` is
+`MIMALLOC_RAWALLOC` in free-threaded builds; measured: raw-malloc in the table)."""
+
+
+def _whose(facts: Facts) -> str:
+    """Who takes memory of libc on the target's version."""
+    if facts.version >= RAW_IS_MIMALLOC:
+        return "C libraries and extensions that call malloc themselves use it"
+    return "C libraries, extensions and the interpreter's raw buffers use it"
+
 
 def _judge(facts: Facts) -> Verdict:
     found = together(facts, RULE.id)
@@ -53,25 +64,24 @@ def _judge(facts: Facts) -> Verdict:
     if not contended and not one_arena:
         return Clear()
     setting = f" MALLOC_ARENA_MAX={arenas} leaves them few arenas." if arenas and arenas.isdigit() else ""
-    remedies = [
-        Remedy(
-            "preload jemalloc, which frees other threads' memory without their lock: 0.09x -> 1.33x /"
-            " 1.47x, and 6 times the buffers on two threads in a library whose threads free each other's;"
-            " without oversize_threshold:0 buffers of 8 MB become far slower",
+    remedies = (
+        *(
+            facts.remedy("arenas", "all", "remove MALLOC_ARENA_MAX", "env -u MALLOC_ARENA_MAX python app.py")
+            if setting
+            else ()
+        ),
+        *facts.remedy(
+            *("malloc", "jemalloc"),
+            "preload jemalloc, which frees other threads' memory without their lock (oversize_threshold:0,"
+            " because without it big buffers become far slower)",
             preload_jemalloc(facts.target),
         ),
-        Remedy(
+        *facts.remedy(
+            *("malloc", "freed-by-its-owner"),
             "free memory in the thread that allocated it, or reuse buffers",
             "pool = [Buffer() for _ in range(n)]",
         ),
-    ]
-    if setting:
-        remedies.insert(
-            0,
-            Remedy(
-                "remove MALLOC_ARENA_MAX: with 1 it measured 0.37x", "env -u MALLOC_ARENA_MAX python app.py"
-            ),
-        )
+    )
     return Found(
         (
             RULE.finding(
@@ -86,16 +96,16 @@ def _judge(facts: Facts) -> Verdict:
                     f" free{found.at}.{setting}"
                 ),
                 explanation=(
-                    "The contended memory is libc's: C extensions and raw buffers use it. Freeing what"
-                    " another thread allocated"
-                    " takes that thread's arena: measured 0.09x on 2 threads. Python's own objects come from"
-                    " mimalloc heaps of"
-                    " each thread and scale (1.4-2.1x); jemalloc changes nothing for them (0.88-1.02x), and"
-                    " PYTHONMALLOC is no"
-                    " way out: free-threaded builds refuse malloc and pymalloc and do not start."
+                    f"The contended memory is libc's: {_whose(facts)}. Freeing what another thread"
+                    " allocated takes that thread's arena: two threads of a C library that free each other's"
+                    f" buffers do {facts.scaling('malloc', 'freed-by-another')} of what one does. Python's"
+                    " own objects come from mimalloc heaps of each thread and scale"
+                    f" ({facts.scaling('python-objects', 'mimalloc')}); jemalloc changes nothing for them,"
+                    " and PYTHONMALLOC is no way out: free-threaded builds refuse malloc and pymalloc and do"
+                    " not start."
                 ),
                 could_also_be=("page-fault-storm: big buffers that come fresh from the kernel each time",),
-                remedy=tuple(remedies),
+                remedy=remedies,
                 verify=f"{report_again(facts.pid)}: no wait for 'malloc arena' under Locks",
                 evidence=(
                     *together_evidence(facts, found),

@@ -15,6 +15,7 @@ In: the bare facts. Out: the facts with `Charges`.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,6 +28,7 @@ from ftdiag.model import (
     LockKind,
     LockMetrics,
     Severity,
+    SharedObject,
     Snapshot,
     ThreadState,
 )
@@ -58,6 +60,24 @@ bool world_stopped; bool is_global; PyEvent stop_event; ...}` (Include/internal/
 
 _LOCK_TYPES: Final = frozenset({"lock", "RLock", "_RLock", "Condition", "Semaphore", "BoundedSemaphore"})
 """Types of the standard library that are there to be taken by several threads, without their module."""
+NATIVE_MUTEX: Final = "pthread mutex"
+"""The type name of a mutex of a C library; the other locks of native code are malloc's."""
+ITERATORS: Final = frozenset(
+    {
+        *(
+            "itertools.count",
+            "itertools.cycle",
+            "itertools.islice",
+            "itertools.chain",
+            "itertools.accumulate",
+        ),
+        *("itertools.batched", "itertools.pairwise", "itertools.zip_longest", "itertools.starmap"),
+        *("zip", "map", "filter", "enumerate", "reversed", "generator", "list_iterator", "tuple_iterator"),
+        *("dict_keyiterator", "dict_valueiterator", "dict_itemiterator", "set_iterator", "range_iterator"),
+        *("iterator", "callable_iterator", "str_iterator", "longrange_iterator", "re.SRE_Scanner"),
+    }
+)
+"""Types of iterators, as CPython calls them: each next() changes them."""
 MAIN_SYMBOLS: Final = 5
 """libc's allocator counts only where it is among so many first functions of a line: a little of it is
 everywhere."""
@@ -147,7 +167,7 @@ def lock_rule(lock: LockMetrics, facts: Facts) -> str:
     if reference.kind is not LockKind.OBJECT and _is_process_wide(lock):
         return "hot-lock"
     if reference.kind is LockKind.NATIVE:
-        return "allocator-contention"
+        return "native-lock" if reference.type_name == NATIVE_MUTEX else "allocator-contention"
     if reference.kind is LockKind.OBJECT:
         return _object_rule(lock, facts)
     if reference.kind is LockKind.RUNTIME:
@@ -167,6 +187,8 @@ def _object_rule(lock: LockMetrics, facts: Facts) -> str:
     """
     if lock.lock.type_name == "type":
         return "class-mutation"
+    if lock.lock.type_name in ITERATORS:
+        return "shared-iterator"
     if lock.lock.type_name == "cell" and facts.native:
         return "refcount-contention"
     if lock.lock.type_name == "dict" and lock.lock.label is None:
@@ -230,6 +252,8 @@ def _state_of(lock: LockMetrics, rule: str) -> ThreadState:
         return ThreadState.GIL
     if kind is LockKind.OBJECT:
         return ThreadState.OBJECT_LOCK
+    if kind is LockKind.NATIVE and rule == "native-lock":
+        return ThreadState.NATIVE_LOCK
     if kind is LockKind.USER and rule != "import-in-hot-path":
         return ThreadState.LOCK
     return ThreadState.RUNTIME_LOCK
@@ -354,6 +378,8 @@ def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
     library = library_rule(line.stacks[0][0]) if line.stacks else None
     if library is not None:
         return library
+    if any(one.type_name in ITERATORS for one in line.shared):
+        return "shared-iterator"
     for rule, pattern in _SYMBOLS:
         most = MAIN_SYMBOLS if rule == "allocator-contention" else None
         if symbol_share(line, pattern, most) >= SYMBOL_SHARE:
@@ -362,7 +388,21 @@ def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
         return "spin-contention"
     if settings.bytecode_settings(facts) or settings.is_compiled_at_run_time(line.frame):
         return "no-bytecode-cache"
-    return "refcount-contention"
+    return "extension-singleton" if from_extension(line) is not None else "refcount-contention"
+
+
+def from_extension(line: HotLine) -> SharedObject | None:
+    """An object of an extension's type that threads count at a line which does not name it; None without.
+
+    Types that are written in C have their module in their name, those of Python's classes have not.
+    """
+    if any(one.name != one.type_name for one in line.shared):
+        return None
+    for one in line.shared:
+        module, dot, _ = one.type_name.partition(".")
+        if dot and module not in sys.stdlib_module_names:
+            return one
+    return None
 
 
 def symbol_share(line: HotLine, pattern: re.Pattern[str], most: int | None = None) -> float:

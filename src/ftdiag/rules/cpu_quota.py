@@ -34,7 +34,7 @@ def _judge(facts: Facts) -> Verdict:
                 ),
                 explanation=(
                     f"The limit: {facts.metrics.capacity_reason or 'a CPU quota'}; {seen}. When a group has"
-                    " used up its share of a period (100 ms), all its threads stand still until the next"
+                    " used up its share of a period, all its threads stand still until the next"
                     " one, also those that hold locks. What more cores would bring is bounded by the waits,"
                     " and by the capacity."
                 ),

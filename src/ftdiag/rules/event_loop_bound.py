@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
 from ftdiag.rules.base import Facts, Found, Need, Rule, Verdict, evidence, subject_of
 from ftdiag.rules.program import busiest_line
 from ftdiag.rules.shape import LOOP_BUSY, OTHERS_BUSY, charged_shape
@@ -38,8 +37,9 @@ def _judge(facts: Facts) -> Verdict:
                 ),
                 could_also_be=("a loop that polls: look at its hot line",),
                 remedy=(
-                    Remedy(
-                        "move the work off the loop, in pieces of 500 us or more",
+                    *facts.remedy(
+                        *("event-loop", "pieces-in-threads"),
+                        "move the work off the loop, in pieces that are worth a task",
                         f"# {place(frame)}\nresult = await asyncio.to_thread(compute, chunk)",
                     ),
                     *facts.remedy(

@@ -66,8 +66,7 @@ def _judge(facts: Facts) -> Verdict:
                 ),
                 explanation=(
                     "Code and locks of the executor and its futures are hot. Each task costs a future, a"
-                    " queue operation, a lock and often a wake-up: about 15 us for submit(), 30 us for"
-                    " run_in_executor(). Two threads with small tasks: submit()"
+                    " queue operation, a lock and often a wake-up. Two threads with small tasks: submit()"
                     f" {facts.scaling('tiny-tasks', 'submit-each')}, run_in_executor()"
                     f" {facts.scaling('run-in-executor', 'each')} of what one does."
                 ),
@@ -75,7 +74,7 @@ def _judge(facts: Facts) -> Verdict:
                 remedy=(
                     *facts.remedy(
                         *("tiny-tasks", "chunks-of-64"),
-                        "hand out chunks of 16 or more, and aim at 500 us a task",
+                        "hand out chunks of many items, so that a task is much work",
                         f"# {place(frame)}\ndef work_on(chunk):\n    return [work(item) for item in chunk]\n"
                         "results = pool.map(work_on, itertools.batched(items, 64))",
                     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION
-from ftdiag.model import Remedy, ThreadState
+from ftdiag.model import ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -62,20 +62,26 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     "Native samples were inside the collector. In free-threaded builds it has one"
                     " generation: each collection looks at all objects, and stops all threads for a part of"
-                    " it. Measured with 1 M lists: 33-36 ms a collection on 3.13, 17-23 ms on 3.14; after"
-                    " gc.freeze 13 / 12 ms."
+                    " it. Two threads that make cycles beside a big heap do"
+                    f" {facts.scaling('cycles', 'made')} of what one does."
                 ),
                 could_also_be=("memory that grows: more objects make each collection longer",),
                 remedy=(
-                    Remedy(
+                    *facts.remedy(
+                        *("collect", "left-alone"),
+                        "where the program calls gc.collect() itself: do so seldom",
+                        "gc.collect()      # once after start-up, not for each request",
+                    ),
+                    *facts.remedy(
+                        *("cycles", "frozen-heap"),
                         "take what is there after start-up out of collections",
                         "gc.collect()\ngc.freeze()      # after loading, before the threads start",
                     ),
-                    Remedy(
-                        "collect less often, and call gc.collect() seldom where the program does it itself",
-                        "gc.set_threshold(50_000)",
+                    *facts.remedy(
+                        *("cycles", "threshold-50000"), "collect less often", "gc.set_threshold(50_000)"
                     ),
-                    Remedy(
+                    *facts.remedy(
+                        *("cycles", "none"),
                         "make fewer cycles: weak references to parents, no exceptions kept with their"
                         " tracebacks",
                         "self.parent = weakref.ref(parent)",

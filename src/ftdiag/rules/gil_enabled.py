@@ -26,17 +26,19 @@ def _judge(facts: Facts) -> Verdict:
     if forced:
         why = "PYTHON_GIL=1 asks for it"
         remedy: tuple[Remedy, ...] = (
-            Remedy("start without PYTHON_GIL=1", "env -u PYTHON_GIL python app.py"),
+            *facts.remedy("gil", "off", "start without PYTHON_GIL=1", "env -u PYTHON_GIL python app.py"),
         )
     elif culprits:
         why = f"{named} asked for it when it was imported"
         remedy = (
-            Remedy(
+            *facts.remedy(
+                *("gil", "off"),
                 f"look for a release of {named} that supports free threading (Py_MOD_GIL_NOT_USED), or load"
                 " it in another process",
                 f"pip install --upgrade {short(culprits[0].partition('.')[0])}",
             ),
-            Remedy(
+            *facts.remedy(
+                *("gil", "off"),
                 "keep the GIL off at your own risk: the module may corrupt memory when threads meet in it",
                 "PYTHON_GIL=0 python app.py",
             ),
@@ -48,7 +50,7 @@ def _judge(facts: Facts) -> Verdict:
                 "see which import turns it on: Python warns of it on standard error",
                 "python -W always -c 'import yourapp; import sys; print(sys._is_gil_enabled())'",
             ),
-            Remedy("keep the GIL off at your own risk", "PYTHON_GIL=0 python app.py"),
+            *facts.remedy("gil", "off", "keep the GIL off at your own risk", "PYTHON_GIL=0 python app.py"),
         )
     lost = (
         f"threads lose {of_cores(waits, facts.capacity)} waiting for it"

@@ -44,7 +44,7 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"
                     " the largest, and those with less were idle or gone. The program waits for the"
-                    " slowest. Two threads with a fixed split, of which one has 90 %:"
+                    " slowest. Two threads with a fixed split, of which one has nine tenths:"
                     f" {facts.scaling('uneven-parts', 'fixed-split-90-10')} of what one does; with chunks"
                     " that are handed out as threads get free"
                     f" {facts.scaling('uneven-parts', 'chunks-of-8')}."
@@ -62,7 +62,7 @@ def _judge(facts: Facts) -> Verdict:
                         "results = list(pool.map(work, chunks))",
                     ),
                 ),
-                verify=f"{report_again(facts.pid)}: load balance under Cores goes towards 100 %",
+                verify=f"{report_again(facts.pid)}: load balance under Cores goes towards one",
                 evidence=(
                     evidence("load_balance", shape.share, "ratio", BALANCE),
                     evidence("threads", float(len(shape.group)), "threads"),

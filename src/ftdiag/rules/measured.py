@@ -25,10 +25,13 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
     # Rule: the cases that its page shows.
     "object-lock": (
         *("list-append", "dict-setitem", "dict-histogram", "set-add", "set-contains", "deque-append"),
-        *("counter-increment", "bytearray-append", "random", "count-next", "zip-next", "text-file"),
-        *("binary-file", "dict-get-dynamic-key"),
+        *("counter-increment", "bytearray-append", "random", "text-file", "binary-file"),
+        "dict-get-dynamic-key",
     ),
-    "hot-lock": ("lock-counter", "lock-dict", "generator"),
+    "shared-iterator": ("count-next", "zip-next", "generator"),
+    "hot-lock": ("lock-counter", "lock-dict"),
+    "native-lock": ("native-mutex",),
+    "spin-contention": ("list-append",),
     "queue-contention": ("queue",),
     "logging-contention": ("logging",),
     "refcount-contention": (
@@ -36,6 +39,7 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
         *("decorated-function", "lambda", "bound-method", "lru-cache", "enum-value", "environ"),
         *("isinstance-abc", "classmethod", "class-attribute", "namedtuple", "struct-pack"),
     ),
+    "extension-singleton": ("extension-singleton",),
     "regex-recompile": ("regex",),
     "heap-type-churn": ("array", "deque", "partial", "bytesio"),
     "class-mutation": ("class-setattr", "getattr-dynamic", "super"),
@@ -43,11 +47,16 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
     "gil-enabled": ("gil",),
     "tlbc-disabled": ("tlbc",),
     "no-bytecode-cache": ("bytecode-cache",),
-    "executor-tiny-tasks": ("tiny-tasks", "run-in-executor"),
+    "executor-tiny-tasks": ("tiny-tasks", "run-in-executor", "thread-storm"),
     "event-loop-bound": ("event-loop",),
     "load-imbalance": ("uneven-parts",),
     "stop-the-world": ("function-name", "wraps", "class-assignment", "attach-under-stops"),
+    "gc-pressure": ("collect", "cycles"),
+    "allocator-contention": ("malloc", "raw-malloc", "arenas", "python-objects"),
+    "page-fault-storm": ("fresh-buffers",),
     "allocation-churn": ("temporary-objects",),
+    "oversubscription": ("many-threads", "many-threads-and-a-lock"),
+    "nested-parallelism": ("two-levels",),
 }
 
 
@@ -103,6 +112,12 @@ def scaling(case: str, version: tuple[int, int], variant: str = "shared") -> str
     """ "0.92x on 3.14.9t", or that it was not measured there."""
     found = measurement(case, variant, version)
     return "not measured on this version" if found is None else f"{times(found.scaling)}x on {found.version}t"
+
+
+def gain(case: str, variant: str, version: tuple[int, int]) -> float:
+    """What 2 threads do with a variant over what they do without: 1.0 where it was not measured."""
+    found = measurement(case, variant, version)
+    return 1.0 if found is None or found.gain is None else found.gain
 
 
 def remedy(

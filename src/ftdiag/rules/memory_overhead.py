@@ -18,7 +18,18 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
-from ftdiag.rules.memory_costs import Explained, explained, resident_bytes, size_words, why_not
+from ftdiag.rules.measured import times
+from ftdiag.rules.memory_costs import (
+    Explained,
+    against_gil,
+    explained,
+    objects_ratio,
+    purge_remedy,
+    resident_bytes,
+    series_of,
+    size_words,
+    why_not,
+)
 from ftdiag.rules.wording import report_again
 
 PART: Final = Threshold(
@@ -72,11 +83,10 @@ def _finding(facts: Facts, found: Explained, own: float, rss: int) -> Finding:
                 "keep threads instead of starting new ones: a pool's workers use their heaps again",
                 "pool = ThreadPoolExecutor(max_workers=os.process_cpu_count())",
             ),
-            Remedy(
-                "let mimalloc give back at once what is free: 77 MB became 12 MB when a thread had ended;"
-                " it costs speed where much is allocated (3.13: 3 %, 3.14: 24 % of a loop that only makes"
-                " lists)",
-                "MIMALLOC_PURGE_DELAY=0 python app.py",
+            *purge_remedy(
+                "kept-by-ended-thread",
+                facts.version,
+                "let mimalloc give back at once what is free, which costs speed where much is allocated",
             ),
         ]
     return RULE.finding(
@@ -89,16 +99,18 @@ def _finding(facts: Facts, found: Explained, own: float, rss: int) -> Finding:
             f" {', '.join(parts)}, {size_words(found.objects_bytes)} in larger objects."
         ),
         explanation=(
-            "Measured against the GIL build: a thread that used the standard library keeps 1.0 to 1.1 MB"
-            " instead of 0.07, because each has a heap of its own; an object without a container's header"
-            " has 16 bytes more, which is 15 to 20 % over all kinds; a started interpreter has 2.3 to 3 MB"
-            " more. What a thread leaves behind when it ends stays resident until another thread takes it"
-            f" over. The rest of the memory, about {size_words(max(0.0, rss - found.total_bytes))}, is the"
+            "A thread that used the standard library keeps"
+            f" {against_gil('used-thread', facts.version)}, because each has a heap of its own; an object"
+            " without a container's header is a head larger, which makes objects"
+            f" {times(objects_ratio(series_of(facts.version)))}x as large over all kinds; a started"
+            f" interpreter has {against_gil('start', facts.version)}. What a thread leaves behind when it"
+            " ends stays resident until another thread takes it over. The rest of the memory, about"
+            f" {size_words(max(0.0, rss - found.total_bytes))}, is the"
             " program's own: look there if it is what grew."
         ),
         could_also_be=(
             "memory-per-thread: threads that keep more than that",
-            "strings made at run time and interned: they are never freed (121 MB for a million)",
+            "strings made at run time and interned: they are never freed",
         ),
         remedy=tuple(remedies),
         verify=f"{report_again(facts.pid)}: JSON memory.kinds.python_heaps and ended_threads_heap_bytes fall",

@@ -17,14 +17,14 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
-from ftdiag.rules.memory_costs import Explained, explained, resident_bytes, size_words, why_not
+from ftdiag.rules.memory_costs import Explained, against_gil, explained, resident_bytes, size_words, why_not
 from ftdiag.rules.wording import report_again, share, short, thread_names
 
 EACH: Final = Threshold(
     "own_memory_of_a_thread",
     2_000_000.0,
     "bytes",
-    "a thread that used much of the standard library keeps 1.0 to 1.1 MB; twice that is the program's own",
+    "more than a thread keeps that used much of the standard library: the program's own",
 )
 PART: Final = Threshold(
     "own_memory_of_threads",
@@ -84,7 +84,8 @@ def _finding(facts: Facts, found: Explained, rss: int) -> Finding:
         ),
         explanation=(
             "Each thread of a free-threaded build has a heap of its own, and what it allocated stays there"
-            " as long as the thread lives. The standard library alone accounts for 1.0 to 1.1 MB a thread;"
+            " as long as the thread lives. A mix of the standard library alone accounts for"
+            f" {against_gil('used-thread', facts.version)};"
             " the rest is what the program keeps once for each of them. The largest is"
             f" {short(most.info.name)} with {size_words(most.total_bytes or 0)}."
         ),

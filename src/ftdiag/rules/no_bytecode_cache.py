@@ -66,7 +66,7 @@ def _judge(facts: Facts) -> Verdict:
                 could_also_be=("refcount-contention: if the atomics stay with bytecode files in place",)
                 if settings
                 else (),
-                remedy=_remedies(bool(settings)),
+                remedy=_remedies(facts, by_setting=bool(settings)),
                 verify=f"{report_again(facts.pid)} after a restart: atomics at these lines fall",
                 evidence=(
                     evidence("settings", float(len(settings)), "settings"),
@@ -83,25 +83,29 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
-def _remedies(by_setting: bool) -> tuple[Remedy, ...]:
+def _remedies(facts: Facts, *, by_setting: bool) -> tuple[Remedy, ...]:
     if by_setting:
         return (
-            Remedy(
+            *facts.remedy(
+                *("bytecode-cache", "imported"),
                 "let Python write and load bytecode files",
                 "env -u PYTHONDONTWRITEBYTECODE python app.py   # and no -B",
             ),
-            Remedy(
+            *facts.remedy(
+                *("bytecode-cache", "imported"),
                 "where the file system is read-only, compile when the image is built",
                 "python -m compileall -q /app",
             ),
         )
     return (
-        Remedy(
+        *facts.remedy(
+            *("bytecode-cache", "compiled-by-each-thread"),
             "compile in each thread that runs it: its constants are then the thread's own",
             "local = threading.local()\nif not hasattr(local, 'code'):\n"
             "    local.code = compile(source, '<formula>', 'eval')\neval(local.code)",
         ),
-        Remedy(
+        *facts.remedy(
+            *("bytecode-cache", "imported"),
             "or write the code that is made into a module and import it: constants of a bytecode file are"
             " immortal",
             "path.write_text(source)\nmodule = importlib.import_module(path.stem)",

@@ -36,15 +36,12 @@ MEASURED: Final = {
     "deque": ("deque-append", "append and popleft"),
     "Counter": ("counter-increment", "counter[key] += 1"),
     "Random": ("random", "random()"),
-    "count": ("count-next", "next(count)"),
-    "zip": ("zip-next", "next(zip)"),
     "TextIOWrapper": ("text-file", "write"),
     "BufferedWriter": ("binary-file", "write"),
     "bytearray": ("bytearray-append", "bytearray.append"),
 }
 """By type of the object: the measured case, and what its threads do."""
 ANY: Final = MEASURED["list"]
-ITERATORS: Final = ("count", "zip", "map", "filter", "enumerate", "islice", "cycle", "chain")
 FILES: Final = ("TextIOWrapper", "BufferedWriter", "BufferedReader", "BufferedRandom")
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "list": ("[]", "{shared}.extend(mine)"),
@@ -83,24 +80,12 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
                 "    file.write(''.join(lines)); lines.clear()",
             ),
         )
-    if kind in ITERATORS:
-        return (
-            *facts.remedy(
-                *("count-next", "block-of-256"),
-                f"take a block of items from the {kind} at once, under a lock",
-                f"# {at}\nwhile True:\n    with lock:\n        block = list(itertools.islice(shared, 256))\n"
-                "    if not block: break\n    for item in block: ...",
-            ),
-            *facts.remedy(
-                *("count-next", "own"),
-                f"a {kind} for each thread, over a range of its own",
-                f"# {at}\nnumbers = itertools.count(number, threads)   # of this thread",
-            ),
-        )
     shared = lock_expression(charge.locks[0]) if charge.locks[0].lock.label else "shared"
     if kind not in OWN:
         # How such an object is made and merged is not known: nothing is sketched.
-        return (Remedy(f"one {short(kind)} for each thread: 1.7-2.0x on 2 threads, where it can be made so"),)
+        return facts.remedy(
+            "list-append", "own", f"one {short(kind)} for each thread, where it can be made so"
+        )
     make, merge = OWN[kind]
     merged = merge.replace("{shared}", shared)
     remedies = [

@@ -9,11 +9,18 @@ from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence
 from ftdiag.rules.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
 from ftdiag.rules.wording import of_cores, report_again
 
-LOSS_313: Final = 0.34
-LOSS_314: Final = 0.18
-"""Measured: 32 threads on 2 cores did 0.66 (3.13) and 0.82 (3.14) of the work of 2 threads."""
+CASE: Final = ("many-threads-and-a-lock", "1-per-core")
+"""What was measured: threads that compute and take a lock now and then, 16 for each core against one."""
 MEASURED_RATIO: Final = 16.0
 """Threads per core of that measurement; between 1 and this the loss is taken as linear."""
+
+
+def _as_many_as_cores(facts: Facts) -> tuple[str, str]:
+    return (
+        f"use as many CPU-bound threads as cores: {facts.capacity:g} here",
+        "workers = os.process_cpu_count()   # 3.13 and later; heeds affinity\n"
+        "pool = ThreadPoolExecutor(max_workers=workers)",
+    )
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -33,8 +40,8 @@ def _judge(facts: Facts) -> Verdict:
 
 
 def _own(facts: Facts, found: Demand) -> Finding:
-    measured = LOSS_313 if facts.version < (3, 14) else LOSS_314
-    lost = found.running * measured * min(1.0, max(0.0, found.ratio - 1.0) / (MEASURED_RATIO - 1.0))
+    loss = 1.0 - 1.0 / max(1.0, facts.gain(*CASE))
+    lost = found.running * loss * min(1.0, max(0.0, found.ratio - 1.0) / (MEASURED_RATIO - 1.0))
     threads = facts.metrics.threads_with_work
     return RULE.finding(
         facts,
@@ -49,17 +56,14 @@ def _own(facts: Facts, found: Demand) -> Finding:
         explanation=(
             "The kernel's run-queue times say that threads were ready and had no core while the program"
             " itself kept all cores busy. More threads than cores bring no more work done, but longer waits"
-            " for locks whose holder is off its core. Measured: 32 threads on 2 cores did 0.66x / 0.82x of"
-            " what 2 threads did (3.13 / 3.14). The loss given is that measurement scaled to this number of"
-            " threads."
+            " for locks whose holder is off its core. Sixteen threads for each core that compute and take a"
+            f" lock now and then do {facts.scaling(CASE[0], '16-per-core')} of what one does, one for each"
+            f" core {facts.scaling(*CASE)}. The loss given is the difference, scaled to the threads here."
         ),
         could_also_be=("nested-parallelism: BLAS or OpenMP threads that were not busy enough to be named",),
-        remedy=(
-            Remedy(
-                f"use as many CPU-bound threads as cores: {facts.capacity:g} here",
-                "workers = os.process_cpu_count()   # 3.13 and later; heeds affinity\n"
-                "pool = ThreadPoolExecutor(max_workers=workers)",
-            ),
+        remedy=facts.remedy(*CASE, *_as_many_as_cores(facts))
+        or (
+            Remedy(f"use no more CPU-bound threads than cores: {facts.capacity:g} do as much in less memory"),
         ),
         verify=f"{report_again(facts.pid)}: 'wanting a core' under Cores goes to 0, throughput does not fall",
         evidence=_figures(facts, found),

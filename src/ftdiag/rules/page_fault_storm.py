@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import AllocatorPart, Remedy, ThreadState
+from ftdiag.model import AllocatorPart, ThreadState
 from ftdiag.rules.base import (
     Clear,
     Facts,
@@ -77,20 +77,18 @@ def _judge(facts: Facts) -> Verdict:
                     "The kernel counts each fault. Buffers beyond some MB are mapped when they are made and"
                     " given back when"
                     " they die, so each use pays for clearing every page, under locks of the process's"
-                    " address space. Measured"
-                    " with 16 MB buffers in each step: about 1.1x on 2 threads; 1 MB buffers that are used"
-                    " again 1.88x / 1.79x."
+                    " address space. Two threads with a fresh buffer in each step do"
+                    f" {facts.scaling('fresh-buffers', '16-MB-each-step')} of what one does."
                 ),
                 could_also_be=(
                     "start-up: memory that is touched for the first time; it passes",
                     "memory that really grows: see RSS",
                 ),
-                remedy=(
-                    Remedy(
-                        "make big buffers once per thread and fill them again",
-                        f"# {place(frame)}\nbuffer = bytearray(1 << 20)        # before the loop\n"
-                        "for chunk in chunks:\n    buffer[: len(chunk)] = chunk    # NumPy: out=buffer",
-                    ),
+                remedy=facts.remedy(
+                    *("fresh-buffers", "used-again"),
+                    "make big buffers once per thread and fill them again",
+                    f"# {place(frame)}\nbuffer = bytearray(1 << 20)        # before the loop\n"
+                    "for chunk in chunks:\n    buffer[: len(chunk)] = chunk    # NumPy: out=buffer",
                 ),
                 verify=f"{report_again(facts.pid)}: minor faults of the threads (JSON:"
                 " threads[].faults.minor) fall",

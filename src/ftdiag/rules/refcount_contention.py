@@ -100,6 +100,12 @@ def _named(line: HotLine) -> tuple[SharedObject, ...]:
     return tuple(found[:NAMED])
 
 
+def _called(one: SharedObject) -> str:
+    """ "CRC_TABLE (a list)"; "a list" for what the line does not name."""
+    kind = short(one.type_name)
+    return f"a {kind}" if one.name == one.type_name else f"{short(one.name)} (a {kind})"
+
+
 def _local(name: str) -> str:
     """A name for a local variable: "crc_table" for "CRC_TABLE", "discounts" for "SETTINGS.discounts"."""
     word = name.removeprefix("cell ").rpartition(".")[2].strip("_").lower()
@@ -110,7 +116,7 @@ def _remedies(
     facts: Facts, frame: Frame, shared: Sequence[SharedObject], hint: _Hint | None
 ) -> tuple[Remedy, ...]:
     at = f"# {place(frame)}\n"
-    first = shared[0] if shared else None
+    first = next((one for one in shared if one.name != one.type_name), None)
     name = short(first.name) if first is not None else "SHARED"
     local = _local(name)
     source = name.removeprefix("cell ")
@@ -184,7 +190,7 @@ def _judge(facts: Facts) -> Verdict:
     frame = caller(first)
     hint = _hint(first.frame)
     shared = _named(first)
-    names = " and ".join(f"{short(one.name)} (a {short(one.type_name)})" for one in shared)
+    names = " and ".join(map(_called, shared))
     touched = f": {names} is shared" if len(shared) == 1 else f": {names} are shared" if shared else ""
     if not touched and hint is not None:
         touched = f"; there, {hint.what} is touched"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
+from ftdiag.model import ThreadState
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
 from ftdiag.rules.library import caller, together
 from ftdiag.rules.wording import place, place_in, places
@@ -26,7 +26,7 @@ def _judge(facts: Facts) -> Verdict:
             f" {place_in(frame)}."
         ),
         explanation=(
-            "Before it parks, a thread yields its core up to 40 times (sched_yield): a lock that is held"
+            "Before it parks, a thread yields its core some tens of times (sched_yield): a lock that is held"
             " for a moment shows as CPU time in the kernel. The lines are"
             f" {places(each.line for each in found.lines)}: what all threads have in common there is behind"
             " it."
@@ -37,8 +37,9 @@ def _judge(facts: Facts) -> Verdict:
             "class-mutation: a lock of the interpreter",
         ),
         remedy=(
-            Remedy(
-                "give each thread its own of what is shared at this line, and merge at the end: 1.7-2.0x",
+            *facts.remedy(
+                *("list-append", "own"),
+                "give each thread its own of what is shared at this line, and merge at the end",
                 f"# {place(frame)}\nmine = []            # of this thread\n...\nwith merge_lock:\n  "
                 "  shared.extend(mine)",
             ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Frame, Pauses, Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -36,35 +36,54 @@ from ftdiag.rules.wording import (
 MOSTLY_SHARE: Final = 0.6
 """A thread that asked for this share of the pauses or more is named; below, several do it alike."""
 WRAPS: Final = "functools.wraps"
-_DECORATE: Final = (
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A remedy that is offered where its case and variant were measured to gain."""
+
+    case: str
+    variant: str
+    text: str
+    code: str
+
+
+_DECORATE: Final = _Measured(
+    *("wraps", "once"),
     "decorate when the module is imported, not for each call",
     "@functools.wraps(handler)       # at module level\ndef wrapped(*args): ...",
 )
-_COMPOSE: Final = (
+_NAME_ONCE: Final = _Measured(
+    *("function-name", "set-once"),
+    "set names, documentation and code of functions when the module is imported, not for each call",
+    "@functools.wraps(handler)       # at module level\ndef wrapped(*args): ...",
+)
+_COMPOSE: Final = _Measured(
+    *("class-assignment", "composition"),
     "hold another object instead of changing x.__class__",
     "self.state = Closed()   # composition",
 )
-_DETACH: Final = (
+_DETACH: Final = Remedy(
     "in C extensions, detach around long work: a pause waits for every thread that does not",
     "Py_BEGIN_ALLOW_THREADS ... Py_END_ALLOW_THREADS",
 )
-_REMEDIES: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+_REMEDIES: Final[Mapping[str, tuple[_Measured | Remedy, ...]]] = {
     WRAPS: (_DECORATE,),
-    "a change of a function or its code": (_DECORATE,),
+    "a change of a function or its code": (_NAME_ONCE,),
     "a change of x.__class__": (_COMPOSE,),
-    "a change of a class": (("build classes when the module is imported", "class Handler(Base): ..."),),
+    "a change of a class": (Remedy("build classes when the module is imported", "class Handler(Base): ..."),),
     "fork": (
-        (
+        Remedy(
             "start programs with subprocess or os.posix_spawn: they do not stop the threads, os.fork() does",
             "subprocess.run([sys.executable, 'job.py'])   # not os.fork()",
         ),
-        (
+        Remedy(
             "or fork from one small process that was started before the threads",
             "context = multiprocessing.get_context('forkserver')\nworker = context.Process(target=job)",
         ),
     ),
     "tracing switched on": (
-        (
+        Remedy(
             "switch tracing on once, before the threads start",
             "threading.settrace(trace); sys.settrace(trace)",
         ),
@@ -118,18 +137,18 @@ def _who(asked: _Asked) -> str:
     return f"{thread} at {place_in(asked.frame)}{reason}"
 
 
-def _remedies(asked: _Asked) -> tuple[Remedy, ...]:
+def _remedies(facts: Facts, asked: _Asked) -> tuple[Remedy, ...]:
     known = _REMEDIES.get(asked.reason or "", ())
-    if not known:
-        known = (
-            ("if it decorates functions: " + _DECORATE[0], _DECORATE[1]),
-            ("if it sets x.__class__: " + _COMPOSE[0], _COMPOSE[1]),
-            _DETACH,
-        )
-    at = f"# {place(asked.frame)}\n" if asked.frame is not None else ""
-    return tuple(
-        Remedy(text, (at if number == 0 else "") + code) for number, (text, code) in enumerate(known)
-    )
+    offered: list[Remedy] = []
+    for one in known or (_DECORATE, _COMPOSE, _DETACH):
+        if isinstance(one, Remedy):
+            offered.append(one)
+            continue
+        if_so = "" if known else "if that is what it does: "
+        offered += facts.remedy(one.case, one.variant, if_so + one.text, one.code)
+    if offered and asked.frame is not None:
+        offered[0] = replace(offered[0], code=f"# {place(asked.frame)}\n{offered[0].code}")
+    return tuple(offered)
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -176,7 +195,7 @@ def _judge(facts: Facts) -> Verdict:
                 )
                 if asked.reason is None
                 else (),
-                remedy=_remedies(asked),
+                remedy=_remedies(facts, asked),
                 verify=f"{report_again(facts.pid)}: 'stopped' and the pauses of that line are gone",
                 evidence=(
                     evidence("lost_share_of_capacity", lost / facts.capacity, "ratio", WORTH_SAYING),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WARNING_SCORE,
     Clear,
@@ -71,11 +70,10 @@ def _judge(facts: Facts) -> Verdict:
                     f" that do nothing else: {facts.scaling('tlbc', 'off')} of what one does with it off,"
                     f" with it on {facts.scaling('tlbc', 'on')}."
                 ),
-                remedy=(
-                    Remedy(
-                        "remove the setting; the memory it saves is a copy of hot functions per thread",
-                        "env -u PYTHON_TLBC python app.py   # and no -X tlbc=0",
-                    ),
+                remedy=facts.remedy(
+                    *("tlbc", "on"),
+                    "remove the setting; the memory it saves is a copy of hot functions per thread",
+                    "env -u PYTHON_TLBC python app.py   # and no -X tlbc=0",
                 ),
                 verify="compare the throughput your program reports before and after a restart; "
                 f"{report_again(facts.pid)} no longer names it",

@@ -426,10 +426,13 @@ class Holders:
         return NOBODY if holder is None else _known(holder)
 
     def _owner(self, lock: LockWait) -> SampledThread | None:
-        """The thread that an RLock or the GIL names as its owner."""
+        """The thread that an RLock, the GIL or a mutex of a C library names as its owner."""
         if lock.lock is not None and lock.lock.kind is LockKind.GIL:
             address = self._interpreter.gil_holder()
             return self._thread_with(lambda python: python.address == address)
+        tid = self._locks.mutex_owner(lock)
+        if tid is not None:
+            return self._threads.get(tid)
         ident = self._locks.rlock_owner(lock)
         return None if ident is None else self._thread_with(lambda python: python.ident == ident)
 

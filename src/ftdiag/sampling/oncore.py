@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ftdiag.errors import PermissionRefused
-from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, Window
+from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, ThreadState, Window
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
@@ -43,6 +43,9 @@ def open_native(
 Counts = Counter[tuple[int, int, int, int]]
 """Samples of a window by thread index, stack id, state and native frame's id."""
 
+Places = Counter[tuple[int, int]]
+"""Samples of a window on contended atomic instructions by stack id and the place that they worked on."""
+
 
 class OnCore:
     """Counts native samples by thread, stack, state and function."""
@@ -58,6 +61,8 @@ class OnCore:
         """Those that ran since their buffers were last emptied."""
         self._drain_ns = 0
         self._samples: list[NativeSample] = []
+        self.places: Places = Counter()
+        """Of the window that was taken last."""
 
     def add(self, thread: SampledThread) -> None:
         """Begin to sample a thread."""
@@ -89,6 +94,8 @@ class OnCore:
     def _join(self, window: Window) -> Counts:
         """Charge each sample to the Python stack that its thread was in at the tick nearest in time."""
         counts: Counts = Counter()
+        places: Places = Counter()
+        self.places = places
         ticks, runs = window.tick_ns, window.runs
         courses: dict[int, tuple[list[int], list[int]]] = {}
         for index, first, stack in zip(runs.thread, runs.first_tick, runs.stack, strict=True):
@@ -109,6 +116,8 @@ class OnCore:
             if frame is None:
                 frame = self._intern_symbol(sample.symbol)
             counts[index, stack, int(sample.state), frame] += 1
+            if sample.address is not None and sample.state is ThreadState.ATOMIC:
+                places[stack, sample.address] += 1
         self._samples.clear()
         return counts
 

@@ -25,6 +25,7 @@ from ftdiag.errors import MemoryReadError
 from ftdiag.model import LockKind, LockRef
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import ReadAlong
+from ftdiag.sources.mutexes import mutex_owner, variable_at
 from ftdiag.sources.objects import NotAnObject
 from ftdiag.sources.parkinglot import (
     LINKS,
@@ -79,6 +80,8 @@ _RLOCK_BYTES: Final = 24
 _SEMAPHORE_VALUE: Final = struct.Struct("<i")
 """Where a sem_t keeps its value (nptl/sem_waitcommon.c: the low half of `data`)."""
 _LOCK_TYPES: Final = frozenset({"_thread.lock", "_thread.RLock"})
+MUTEX_TYPE: Final = "pthread mutex"
+"""The type name of a C library's mutex, as recordings have it."""
 _MALLOC_HEAP_BYTES: Final = 64 << 20
 """HEAP_MAX_SIZE of glibc on 64-bit: arenas but the main one begin at multiples of it (malloc/arena.c)."""
 
@@ -386,7 +389,7 @@ class LockReader:
             return known
         found = None if thread is None else self._semaphore_rlock(word, thread)
         if found is None:
-            found = self._native(word)
+            found = self._native(word) or self._mutex(word)
         if found is not None:
             self._remember(found)
         return found
@@ -504,7 +507,20 @@ class LockReader:
             return None
         return LockWait(word, LockRef(word, LockKind.NATIVE, "malloc arena", "malloc arena"))
 
+    def _mutex(self, word: int) -> LockWait | None:
+        """A mutex of a C library: its name is looked up once for as long as it is waited for."""
+        if mutex_owner(self._memory, word) is None:
+            return None
+        name = variable_at(self._memory.pid, word) or "a mutex of a C library"
+        return LockWait(word, LockRef(word, LockKind.NATIVE, MUTEX_TYPE, name))
+
     # --- holders ---
+
+    def mutex_owner(self, wait: LockWait) -> int | None:
+        """The id of the thread that has a C library's mutex; `None` where nobody has it, or it is none."""
+        if wait.lock is None or wait.lock.type_name != MUTEX_TYPE:
+            return None
+        return mutex_owner(self._memory, wait.key)
 
     def held_by_with_blocks(self, thread: PythonThread) -> tuple[int, ...]:
         """Keys of the locks that the thread holds through `with` blocks (proven by its frames)."""

@@ -11,6 +11,8 @@ ob_ref_local, ob_ref_shared, ob_type):
   types and modules once a thread was started),
 - no deferred reference counting (_PyGC_BITS_DEFERRED: functions that are not nested, modules, types),
 - merged or owned by another thread, or counted by others: then each load is an atomic operation.
+What a line gets from C code has no name there: the places that its contended atomic instructions worked on,
+as samples of machine code have them, lie in such an object, which is then called by its type.
 The target runs on meanwhile; whatever does not fit together is left out.
 """
 
@@ -20,7 +22,7 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Confidence, SharedObject, ThreadState
 from ftdiag.sources.interpreter import CurrentLine, InterpreterReader
@@ -45,6 +47,13 @@ MAX_HOT_LINES: Final = 32
 """Lines of one window that are looked at, those with most samples on atomics."""
 MAX_KNOWN_LINES: Final = 4096
 """Lines whose objects are remembered; when there are more, all are forgotten."""
+MIN_PLACE_SAMPLES: Final = 3
+"""Samples of one place in a window below which it is not looked at."""
+MAX_PLACES: Final = 2
+"""Places of a line that are looked at in a window, those with most samples."""
+PLACES_IN_OBJECT: Final = (16, 10, 24, 32)
+"""Where atomic instructions work in an object: ob_ref_shared, ob_mutex (Include/object.h), and the words
+behind the head: where itertools.count has its number (countobject.cnt in Modules/itertoolsmodule.c)."""
 LOOK_EVERY_NS: Final = 125_000_000
 """At most one line is looked at in this time: a look takes some 0.2 ms."""
 LOOKS_OF_LINE: Final = 3
@@ -128,6 +137,20 @@ class SharedObjectReader:
         except (MemoryReadError, NotAnObject, struct.error):
             return ()
         return tuple(found.values())
+
+    def at_place(self, place: int) -> SharedObject | None:
+        """The object that an atomic instruction worked on, called by its type; `None` where there is none.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        if not self.able:
+            return None
+        for offset in PLACES_IN_OBJECT:
+            if (place - offset) % 16 == 0:
+                found = self._if_shared(_Loaded("", place - offset), 0)
+                if found is not None:
+                    return replace(found, name=found.type_name)
+        return None
 
     # --- what the line loads ---
 
@@ -370,11 +393,16 @@ class AtomicLines:
         self._next_look_ns = 0
 
     def window(
-        self, samples: Mapping[tuple[int, int, int, int], int], now_ns: int
+        self,
+        samples: Mapping[tuple[int, int, int, int], int],
+        places: Mapping[tuple[int, int], int],
+        now_ns: int,
     ) -> tuple[tuple[int, SharedObject], ...]:
-        """Takes in a window's samples by thread, stack, state and native frame.
+        """Takes in a window's samples by thread, stack, state and native frame, and those of atomics by stack
+        and the place that these worked on.
 
-        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far.
+        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far. Raises
+        TargetGone, PermissionRefused.
         """
         if not self._reader.able:
             return ()
@@ -395,6 +423,11 @@ class AtomicLines:
         if len(self._lines) > MAX_KNOWN_LINES:
             self._lines.clear()
         self._wanted = {}
+        at_line: dict[int, dict[int, int]] = {}
+        for (stack, place), count in places.items():
+            leaf = leaves[stack] if stack < len(leaves) else 0
+            here = at_line.setdefault(leaf, {})
+            here[place] = here.get(place, 0) + count
         rows: list[tuple[int, SharedObject]] = []
         for leaf in hot:
             line = self._lines.setdefault(leaf, _Line())
@@ -402,8 +435,22 @@ class AtomicLines:
                 line.looks = 0
             if line.looks < LOOKS_OF_LINE:
                 self._wanted[leaf] = line
+            self._name_places(line, at_line.get(leaf, {}))
             rows.extend((leaf, one) for one in line.objects.values())
         return tuple(rows)
+
+    def _name_places(self, line: _Line, places: Mapping[int, int]) -> None:
+        """What a line's contended atomics worked on, where it is none of the objects that it names."""
+        for place, count in sorted(places.items(), key=lambda item: -item[1])[:MAX_PLACES]:
+            if count < MIN_PLACE_SAMPLES or place in line.places:
+                continue
+            if len(line.places) >= MAX_OBJECTS:
+                line.places.clear()
+            line.places.add(place)
+            found = self._reader.at_place(place)
+            if found is None or any(one.type_name == found.type_name for one in line.objects.values()):
+                continue
+            line.add(found)
 
     def due(self, now_ns: int) -> bool:
         """Whether a line is to be looked at now."""
@@ -425,20 +472,28 @@ class AtomicLines:
                 line.look_again_ns = now_ns + LOOK_AGAIN_NS
                 del self._wanted[leaf]
             for one in self._reader.named(thread):
-                before = line.objects.get((one.name, one.type_name))
-                if before is None or before.confidence < one.confidence:
-                    line.objects[one.name, one.type_name] = one
-            while len(line.objects) > MAX_OBJECTS:
-                del line.objects[next(iter(line.objects))]
+                line.add(one)
             return
 
 
 class _Line:
     """What is known of one line."""
 
-    __slots__ = ("look_again_ns", "looks", "objects")
+    __slots__ = ("look_again_ns", "looks", "objects", "places")
 
     def __init__(self) -> None:
         self.looks = 0
         self.look_again_ns = 1 << 62
         self.objects: dict[tuple[str, str], SharedObject] = {}
+        self.places: set[int] = set()
+        """Places that were looked at."""
+
+    def add(self, one: SharedObject) -> None:
+        """Keep an object, the surer of two; one that the line names in place of one by its type alone."""
+        before = self.objects.get((one.name, one.type_name))
+        if before is None or before.confidence < one.confidence:
+            self.objects[one.name, one.type_name] = one
+        if one.name != one.type_name:
+            self.objects.pop((one.type_name, one.type_name), None)
+        while len(self.objects) > MAX_OBJECTS:
+            del self.objects[next(iter(self.objects))]

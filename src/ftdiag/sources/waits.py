@@ -14,7 +14,7 @@ from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import Frame, LockKind, LockRef, ThreadState, Wait
 from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.locks import MAX_LOCKS, LockReader, LockWait, entry_address
+from ftdiag.sources.locks import MAX_LOCKS, MUTEX_TYPE, LockReader, LockWait, entry_address
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.parkinglot import SEMAPHORE_OFFSET
 from ftdiag.sources.procfs import DescriptorNames, wait_channel
@@ -215,6 +215,8 @@ class WaitReader:
             return Classified(ThreadState.GIL, Wait(name, None, lock), found)
         if lock.kind is LockKind.OBJECT:
             return Classified(ThreadState.OBJECT_LOCK, Wait(name, None, lock), found)
+        if lock.type_name == MUTEX_TYPE:
+            return Classified(ThreadState.NATIVE_LOCK, Wait(name, None, lock), found)
         if lock.kind is not LockKind.USER:
             return Classified(ThreadState.RUNTIME_LOCK, Wait(name, None, lock), found)
         if facts.importing:

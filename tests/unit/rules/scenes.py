@@ -271,7 +271,31 @@ def list_lock(folder: Path) -> Snapshot:
     return look(folder, waiting_for(lock, "object_lock", "/srv/app.py:31 collect < /srv/app.py:5 worker"))
 
 
+def library_mutex(folder: Path) -> Snapshot:
+    lock = a_lock("plan_lock of libfft.so", kind=LockKind.NATIVE, type_name="pthread mutex")
+    at = "/srv/app.py:34 transform < /srv/app.py:5 worker"
+    return look(folder, waiting_for(lock, "native_lock", at, holder="worker-1"))
+
+
+def one_counter(folder: Path) -> Snapshot:
+    snapshot = look(folder, wasting("atomic", WORK))
+    shared = (SharedObject("itertools.count", "itertools.count", Confidence.KNOWN),)
+    return named(snapshot, 10, (("_PyEval_EvalFrameDefault", 0.7),), shared)
+
+
 # --- the interpreter -------------------------------------------------------------------------------------
+
+
+def extension_object(folder: Path) -> Snapshot:
+    snapshot = look(folder, wasting("atomic", WORK))
+    shared = (SharedObject("columns.Missing", "columns.Missing", Confidence.KNOWN),)
+    return named(snapshot, 10, (("value_at", 0.2), ("_PyEval_EvalFrameDefault", 0.6)), shared)
+
+
+def named_extension_object(folder: Path) -> Snapshot:
+    snapshot = look(folder, wasting("atomic", WORK))
+    shared = (SharedObject("TABLE", "columns.Column", Confidence.KNOWN),)
+    return named(snapshot, 10, (("_PyEval_EvalFrameDefault", 0.6),), shared)
 
 
 def refcounts(folder: Path) -> Snapshot:
@@ -514,7 +538,10 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "hot-lock": hot_lock,
     "queue-contention": queue_lock,
     "logging-contention": log_lock,
+    "native-lock": library_mutex,
     "object-lock": list_lock,
+    "shared-iterator": one_counter,
+    "extension-singleton": extension_object,
     "refcount-contention": refcounts,
     "regex-recompile": pattern_strings,
     "heap-type-churn": heap_types,
@@ -551,7 +578,10 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "hot-lock": busy_lock,
     "queue-contention": idle_queue,
     "logging-contention": hot_lock,
+    "native-lock": arena,
     "object-lock": healthy,
+    "shared-iterator": refcounts,
+    "extension-singleton": named_extension_object,
     "refcount-contention": healthy,
     "regex-recompile": healthy,
     "heap-type-churn": python_allocations,
@@ -590,7 +620,10 @@ UNJUDGED: Final[Mapping[str, Scene]] = {
     "hot-lock": no_capacity,
     "queue-contention": no_capacity,
     "logging-contention": no_capacity,
+    "native-lock": no_capacity,
     "object-lock": two_busy,
+    "shared-iterator": two_busy,
+    "extension-singleton": two_busy,
     "refcount-contention": two_busy,
     "regex-recompile": gil_build,
     "heap-type-churn": healthy,

@@ -12,12 +12,12 @@ import pytest
 
 from ftdiag.rules import RULES, measured
 from ftdiag.rules.measured import CASES, GAIN, LOWEST_GAIN, measurement, remedy, scaling, table, times
-from tools.rule_pages import PAGES, page
+from tools.rule_pages import MEMORY, PAGES, page
 
 SOURCES = Path(measured.__file__).parent
 PATTERNS = Path(__file__).parents[3] / "bench/targets/patterns.py"
 CALL = re.compile(
-    r"facts\.(?P<what>scaling|remedy)\(\s*\*?\(?\s*\"(?P<case>[\w-]+)\"(?:,\s*\"(?P<variant>[\w-]+)\")?"
+    r"(?:facts\.(?P<what>scaling|remedy|gain)|_Measured)\(\s*\*?\(?\s*\"(?P<case>[\w-]+)\"(?:,\s*\"(?P<variant>[\w-]+)\")?"
     r"|facts\.scaling\('(?P<case2>[\w-]+)'(?:, '(?P<variant2>[\w-]+)')?\)"
 )
 
@@ -92,7 +92,7 @@ def test_a_global_is_shared_without_cost_on_the_newest_and_not_before() -> None:
     assert remedy("attribute-value", "alias", (3, 15), "bind it to a local name")
 
 
-@pytest.mark.parametrize("rule_id", sorted(CASES))
+@pytest.mark.parametrize("rule_id", sorted((*CASES, MEMORY)))
 def test_pages_have_the_figures_of_the_table(rule_id: str) -> None:
     # GIVEN a page WHEN it is written from the table THEN nothing changes (else: python -m tools.rule_pages)
     text = (PAGES / f"{rule_id}.md").read_text(encoding="utf-8")

@@ -270,6 +270,33 @@ def test_damaged_memory_never_raises(build: str, data: st.DataObject) -> None:
     assert program.memory.transferred < 16 << 20
 
 
+# --- what the line does not name ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("offset", [16, 10, 24, 32], ids=["count", "lock", "first word", "second word"])
+def test_what_an_atomic_instruction_worked_on_is_called_by_its_type(build: str, offset: int) -> None:
+    # GIVEN an object that an extension gives to all threads, and that no line names
+    program = Program(build, [("NOP", 0)], [], {})
+    place = program.object("columns.Missing") + offset
+
+    # WHEN the place of an instruction is looked up, THEN it is the object's, by type
+    found = program.reader.at_place(place)
+    assert found == SharedObject("columns.Missing", "columns.Missing", Confidence.KNOWN)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_places_in_nobody_elses_memory_have_no_object(build: str) -> None:
+    # GIVEN an immortal object, memory that is not there, and words that are no object
+    program = Program(build, [("NOP", 0)], [], {})
+    immortal = program.object("columns.Missing", local=0xFFFF_FFFF)
+    words = program.fake.bytes(bytes(256))
+
+    # WHEN looked up, THEN there is none
+    for place in (immortal + 16, 0, 16, 7, (1 << 64) - 16, words + 16, words + 24):
+        assert program.reader.at_place(place) is None
+
+
 # --- which lines ----------------------------------------------------------------------------------------
 
 
@@ -290,6 +317,11 @@ class Named(SharedObjectReader):
         self.asked += 1
         return (SharedObject(f"x{thread.address}", "Thing", Confidence.KNOWN),)
 
+    def at_place(self, place: int) -> SharedObject | None:
+        self.asked += 1
+        kinds = {1016: "columns.Missing", 2016: "Thing"}
+        return SharedObject(kinds[place], kinds[place], Confidence.KNOWN) if place in kinds else None
+
 
 ATOMIC, WORK = int(ThreadState.ATOMIC), int(ThreadState.WORK)
 
@@ -309,7 +341,7 @@ def test_only_lines_with_much_atomic_time_are_looked_at_and_rarely() -> None:
     threads = [(stack, PlainThread(leaves[stack], 1, 1, 0)) for stack in (10, 9, 8)]
     now = 10**12
     assert not lines.due(now)
-    assert lines.window(samples, now) == ()
+    assert lines.window(samples, {}, now) == ()
 
     # WHEN ticks pass
     ticks = 0
@@ -321,18 +353,48 @@ def test_only_lines_with_much_atomic_time_are_looked_at_and_rarely() -> None:
 
     # THEN the first was looked at a few times, the others never, and the window has its name
     assert reader.asked == LOOKS_OF_LINE
-    assert lines.window(samples, now) == ((1, SharedObject("x1", "Thing", Confidence.KNOWN)),)
+    assert lines.window(samples, {}, now) == ((1, SharedObject("x1", "Thing", Confidence.KNOWN)),)
     assert not lines.due(now)
     # AND a window without such time has none of it; much later it is looked at again
-    assert lines.window({(0, 8, WORK, 5): 100}, now) == ()
+    assert lines.window({(0, 8, WORK, 5): 100}, {}, now) == ()
     now += LOOK_AGAIN_NS
-    lines.window(samples, now)
+    lines.window(samples, {}, now)
     assert lines.due(now)
+
+
+def test_places_that_several_samples_hit_are_looked_at_once() -> None:
+    # GIVEN a line full of atomics: most at one object, some at another, one at a third place
+    reader = Named()
+    lines = AtomicLines(reader, [0] * 8 + [1])
+    samples = {(0, 8, ATOMIC, 5): 60, (0, 8, WORK, 5): 40}
+    places = {(8, 1016): 40, (8, 5016): 12, (8, 6016): 1}
+
+    # WHEN windows are taken in
+    for now in range(5):
+        rows = lines.window(samples, places, now)
+
+    # THEN the object is told by its type, and each place was looked at once
+    assert rows == ((1, SharedObject("columns.Missing", "columns.Missing", Confidence.KNOWN)),)
+    assert reader.asked == 2
+
+
+def test_what_a_line_names_is_not_told_again_by_its_type() -> None:
+    # GIVEN a line that names an object, at which its atomics work
+    lines = AtomicLines(Named(), [0] * 8 + [1])
+    samples, places = {(0, 8, ATOMIC, 5): 60}, {(8, 2016): 40}
+    threads = [(8, PlainThread(1, 1, 1, 0))]
+    assert len(lines.window(samples, places, 10**12)) == 1
+
+    # WHEN it is looked at, THEN the name takes the place of the type
+    lines.look(threads, 10**12)
+    named = (1, SharedObject("x1", "Thing", Confidence.KNOWN))
+    assert lines.window(samples, places, 10**12) == (named,)
+    assert lines.window(samples, {(8, 2016): 40, (8, 1016): 3}, 10**12)[0] == named
 
 
 def test_stacks_that_are_not_known_yet_are_ignored() -> None:
     # GIVEN samples at reserved stacks and at one that no table has
     lines = AtomicLines(Named(), [0] * 8)
     # WHEN taken in, THEN nothing is wanted
-    assert lines.window({(0, 0, ATOMIC, 1): 50, (0, 900, ATOMIC, 1): 50}, 0) == ()
+    assert lines.window({(0, 0, ATOMIC, 1): 50, (0, 900, ATOMIC, 1): 50}, {}, 0) == ()
     assert not lines.due(1 << 60)

@@ -383,7 +383,7 @@ class InterpreterObserver:
         window = replace(window, cost=cost, gaps=gaps)
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
-            shared = self._atomic_lines.window(counts, window.t1_ns)
+            shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
             window = replace(window, gaps=gaps + lost, native=native, shared=shared)
         self._sink.write_window(window)
         self._windows += 1
