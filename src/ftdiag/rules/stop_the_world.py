@@ -55,7 +55,7 @@ _DECORATE: Final = _Measured(
 )
 _NAME_ONCE: Final = _Measured(
     *("function-name", "set-once"),
-    "set names, documentation and code of functions when the module is imported, not for each call",
+    "decorate, and set names, documentation and code of functions, when the module is imported",
     "@functools.wraps(handler)       # at module level\ndef wrapped(*args): ...",
 )
 _COMPOSE: Final = _Measured(
