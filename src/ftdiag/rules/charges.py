@@ -44,6 +44,8 @@ measured, shared containers spin 30-40 % of their CPU time, shared reference cou
 SYMBOL_SHARE: Final = 0.03
 """A function of machine code with this share of a line's samples decides whose its atomics are. Measured:
 making and freeing C objects 4-25 %, setting class attributes 9-12 %, super() 8 %, imports 10 %."""
+NEIGHBOUR_SHARE: Final = SYMBOL_SHARE / 3
+"""Enough where another line of the function has the whole share."""
 NEAR_FRAMES: Final = 3
 """Innermost frames of a spinning line among which the function that waits for a lock is looked for: the line
 before or after a `with`, or a function called there. The machine code is sampled at other moments than the
@@ -196,7 +198,23 @@ def _object_rule(lock: LockMetrics, facts: Facts) -> str:
         lines = [line for line in facts.hot if line.frame in places]
         if lines and all(symbol_share(line, _IMPORT) >= SYMBOL_SHARE for line in lines):
             return "import-in-hot-path"
+        if _is_beside_types(lock, facts):
+            return "class-mutation"
     return "object-lock"
+
+
+def _is_beside_types(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether the lock of all types is waited for at the same lines: who sets an attribute of a class takes
+    that and the lock of the class's dict (3.15)."""
+    places = set(leaves(lock))
+    return any(
+        other.lock.kind is LockKind.RUNTIME
+        and other.lock.type_name is None
+        and places & set(leaves(other))
+        and lock_rule(other, facts) == "class-mutation"
+        for other in facts.locks
+        if other.number != OTHER_LOCKS
+    )
 
 
 def _stops_behind(lock: LockMetrics, facts: Facts) -> str | None:
@@ -363,7 +381,31 @@ def _lines(
             continue  # who waits for an event yields a few times, too, before it parks
         elif rule is not None:
             lines.append(LineCharge(rule, line, spin, atomic))
-    return locks, lines
+    return locks, _with_neighbours(lines)
+
+
+def _with_neighbours(lines: list[LineCharge]) -> list[LineCharge]:
+    """Lines whose few telling samples are like those of a line of the same function go with it.
+
+    What is sampled in machine code falls on the lines before and after, too; where the cause is spread over a
+    function, a line of it may have a little less than it takes to be told alone.
+    """
+    told = {
+        (charge.line.frame.filename, charge.line.frame.function): charge.rule_id
+        for charge in reversed(lines)
+        if charge.rule_id in dict(_SYMBOLS)
+    }
+    gone_along = []
+    for charge in lines:
+        rule = told.get((charge.line.frame.filename, charge.line.frame.function))
+        alike = (
+            rule is not None
+            and charge.rule_id == "refcount-contention"
+            and not charge.line.shared
+            and symbol_share(charge.line, dict(_SYMBOLS)[rule]) >= NEIGHBOUR_SHARE
+        )
+        gone_along.append(replace(charge, rule_id=rule) if alike and rule is not None else charge)
+    return gone_along
 
 
 def _counts_a_lock(line: HotLine) -> bool:
