@@ -115,7 +115,8 @@ def sample(interpreter: Interpreter, case: str, variant: str) -> tuple[float, fl
         print(f"# {interpreter.version} {case} {variant}: no end in {SAMPLE_TIMEOUT_S:.0f} s", flush=True)
         return None
     if ran.returncode != 0:
-        if "AttributeError" not in ran.stderr:  # what a version lacks
+        # What a version lacks is no error: a name, or the syntax of a statement.
+        if "AttributeError" not in ran.stderr and "SyntaxError" not in ran.stderr:
             print(f"# {interpreter.version} {case} {variant}: {ran.stderr.strip()[-200:]}", flush=True)
         return None
     said = json.loads(ran.stdout)

@@ -780,6 +780,14 @@ _variants("super", shared=("one = Derived()", "one.method()"), named=("one = Der
 _variants("import", function=("", "import json.decoder\njson.decoder"), module=("", "json.decoder"))
 
 
+@pattern("import", "lazy")
+def import_lazily():
+    """3.15: an import statement of a module that imports when its name is first used."""
+    head = ["lazy import json.decoder", "def work(steps):", "    for step in range(steps):"]
+    work = built([*head, "        json.decoder"])
+    return lambda number: work
+
+
 # --- stop-the-world and collection ----------------------------------------------------------------
 
 
@@ -1050,8 +1058,52 @@ def few_threads_with_lock(threads, steps):
     _counted(threads, steps, threading.Lock())
 
 
+LEVELS = r"""
+#include <pthread.h>
+#include <sched.h>
+#define MOST 64
+struct part { volatile long rounds; volatile double result; };
+static struct part parts[MOST][MOST];
+static int started[MOST];
+
+static void multiply_part(struct part *part, long rounds) {
+    double sum = 0;
+    for (long i = 0; i < rounds; i++) sum += (double)(i & 1023) * 0.5;
+    part->result = sum;
+    __atomic_store_n(&part->rounds, 0, __ATOMIC_RELEASE);
+}
+
+/* Waits for work as OpenBLAS and OpenMP do: it yields and looks again, because work comes soon. */
+static void *wait_for_parts(void *given) {
+    struct part *part = given;
+    for (;;) {
+        long rounds = __atomic_load_n(&part->rounds, __ATOMIC_ACQUIRE);
+        if (rounds) multiply_part(part, rounds);
+        else sched_yield();
+    }
+}
+
+void multiply(int caller, long rounds, int threads) {
+    struct part *own = parts[caller % MOST];
+    for (; started[caller % MOST] < threads - 1; started[caller % MOST]++) {
+        pthread_t thread;
+        pthread_create(&thread, 0, wait_for_parts, &own[started[caller % MOST] + 1]);
+    }
+    for (int i = 1; i < threads; i++) __atomic_store_n(&own[i].rounds, rounds / threads, __ATOMIC_RELEASE);
+    multiply_part(&own[0], rounds / threads);
+    for (int i = 1; i < threads; i++) while (__atomic_load_n(&own[i].rounds, __ATOMIC_ACQUIRE)) sched_yield();
+}
+"""
+
+
+@functools.cache
+def levels() -> ctypes.CDLL:
+    """A numeric library with threads of its own."""
+    return ctypes.CDLL(str(sample("compiling").compiled(LEVELS, "levels")))
+
+
 def _two_levels(threads, steps, library_threads):
-    multiply = library("nested_parallelism").multiply
+    multiply = levels().multiply
     multiply.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_int)
     _threads(
         threads,
@@ -1061,7 +1113,7 @@ def _two_levels(threads, steps, library_threads):
 
 @pooled("two-levels", "library-threads")
 def library_threads(threads, steps):
-    _two_levels(threads, steps, 2 * len(os.sched_getaffinity(0)))
+    _two_levels(threads, steps, len(os.sched_getaffinity(0)))
 
 
 @pooled("two-levels", "one-library-thread")

@@ -9,6 +9,9 @@ from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Ve
 from ftdiag.rules.wording import of_cores, short
 
 MODULES_NAMED: Final = 3
+STABLE_ABI: Final = (3, 15)
+"""The first version whose free-threaded builds load extensions of a stable ABI (PEP 803; files *.abi3t.so,
+tried: one that was compiled with Py_TARGET_ABI3T is imported, and the GIL stays off)."""
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -33,8 +36,9 @@ def _judge(facts: Facts) -> Verdict:
         remedy = (
             *facts.remedy(
                 *("gil", "off"),
-                f"look for a release of {named} that supports free threading (Py_MOD_GIL_NOT_USED), or load"
-                " it in another process",
+                f"look for a release of {named} that supports free threading (Py_MOD_GIL_NOT_USED"
+                f"{', a wheel for abi3t' if facts.version >= STABLE_ABI else ''}), or load it in another"
+                " process",
                 f"pip install --upgrade {short(culprits[0].partition('.')[0])}",
             ),
             *facts.remedy(

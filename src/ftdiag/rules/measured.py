@@ -56,7 +56,6 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
     "page-fault-storm": ("fresh-buffers",),
     "allocation-churn": ("temporary-objects",),
     "oversubscription": ("many-threads", "many-threads-and-a-lock"),
-    "nested-parallelism": ("two-levels",),
 }
 
 
