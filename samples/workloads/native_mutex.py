@@ -10,7 +10,7 @@ from throughput import Tally, parse_options, run
 SOURCE = r"""
 #include <pthread.h>
 #include <stdint.h>
-#define ENTRIES 512
+#define ENTRIES 16384
 #define SIDES 64
 
 static pthread_mutex_t plan_cache_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -40,7 +40,7 @@ uint64_t transform(long rounds, int side, int apart) {
     return sum;
 }
 """
-ROUNDS = 2_000
+ROUNDS = 100
 
 
 class Transforms:

@@ -17,7 +17,15 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
-from ftdiag.rules.memory_costs import Explained, against_gil, explained, resident_bytes, size_words, why_not
+from ftdiag.rules.memory_costs import (
+    Explained,
+    against_gil,
+    explained,
+    purge_remedy,
+    resident_bytes,
+    size_words,
+    why_not,
+)
 from ftdiag.rules.wording import report_again, share, short, thread_names
 
 EACH: Final = Threshold(
@@ -94,6 +102,11 @@ def _finding(facts: Facts, found: Explained, rss: int) -> Finding:
             Remedy(
                 "fewer threads: each that is not needed gives its heap back",
                 "pool = ThreadPoolExecutor(max_workers=os.process_cpu_count())",
+            ),
+            *purge_remedy(
+                "kept-by-live-thread",
+                facts.version,
+                "where they freed much of it after a peak, let mimalloc give that back at once",
             ),
             Remedy(
                 "one cache for all threads, filled once and then only read, in place of one for each",

@@ -25,7 +25,7 @@ from ftdiag.errors import MemoryReadError
 from ftdiag.model import LockKind, LockRef
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import ReadAlong
-from ftdiag.sources.mutexes import mutex_owner, variable_at
+from ftdiag.sources.mutexes import is_mutex, mutex_owner, variable_at
 from ftdiag.sources.objects import NotAnObject
 from ftdiag.sources.parkinglot import (
     LINKS,
@@ -389,7 +389,7 @@ class LockReader:
             return known
         found = None if thread is None else self._semaphore_rlock(word, thread)
         if found is None:
-            found = self._native(word) or self._mutex(word)
+            found = self._native(word) or self._mutex(call)
         if found is not None:
             self._remember(found)
         return found
@@ -507,10 +507,11 @@ class LockReader:
             return None
         return LockWait(word, LockRef(word, LockKind.NATIVE, "malloc arena", "malloc arena"))
 
-    def _mutex(self, word: int) -> LockWait | None:
+    def _mutex(self, call: BlockedCall) -> LockWait | None:
         """A mutex of a C library: its name is looked up once for as long as it is waited for."""
-        if mutex_owner(self._memory, word) is None:
+        if not is_mutex(self._memory, call.arguments):
             return None
+        word = call.arguments[0]
         name = variable_at(self._memory.pid, word) or "a mutex of a C library"
         return LockWait(word, LockRef(word, LockKind.NATIVE, MUTEX_TYPE, name))
 

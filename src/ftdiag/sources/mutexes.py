@@ -3,11 +3,12 @@
 In: the memory of a process and the address of a word that a thread sleeps on. Out: whether that is a
 pthread_mutex_t (a C++ std::mutex is one), its owner's thread id, and the name of the variable that it is.
 
-glibc's `struct __pthread_mutex_s {int __lock; unsigned __count; int __owner; unsigned __nusers; int
-__kind; ...}` (sysdeps/nptl/bits/struct_mutex.h; x86-64 and aarch64): the lock is 2 while somebody waits, and
-the owner is the id of a thread of this process. Both together are proof; a mutex that is given back at this
-moment is not recognised. Variables are named by the data symbols of the file that they are in, where it is
-not stripped.
+glibc's `struct __pthread_mutex_s {int __lock; unsigned __count; int __owner; unsigned __nusers; int __kind;
+...}` (sysdeps/nptl/bits/struct_mutex.h; x86-64 and aarch64): the lock is 2 while somebody waits, and the
+owner is the id of a thread of this process. Both together are proof. One that is being given back is known by
+how it is waited for: FUTEX_WAIT for the value 2 (nptl/lowlevellock.c; conditions, semaphores and the end of a
+thread are waited for with FUTEX_WAIT_BITSET). Variables are named by the data symbols of the file that they
+are in, where it is not stripped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import os
 import struct
 from array import array
+from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.errors import FtdiagError, MemoryReadError
@@ -25,6 +27,10 @@ from ftdiag.sources.tasks import proc_folder
 MUTEX: Final = struct.Struct("<iIiIi")
 """__lock, __count, __owner, __nusers, __kind."""
 _LOCKED_AND_WAITED_FOR: Final = 2
+_FUTEX_COMMAND: Final = 0x7F
+_FUTEX_WAIT: Final = 0
+MOST: Final = 1 << 16
+"""Times that a mutex is held by its owner, or threads that use it: more are no such count."""
 _KINDS: Final = 0x200
 """Above the kinds of <pthread.h> (recursive, error-checking, adaptive) and glibc's flags for elision."""
 MAX_SYMBOLS: Final = 262_144
@@ -36,6 +42,27 @@ _WRITABLE: Final = 1
 """SHF_WRITE: sections of variables."""
 
 
+def is_mutex(memory: RemoteMemory, arguments: Sequence[int]) -> bool:
+    """Whether a thread that is blocked in futex(2) with these arguments waits for a mutex."""
+    word, operation, value = arguments[:3]
+    if mutex_owner(memory, word) is not None:
+        return True
+    if operation & _FUTEX_COMMAND != _FUTEX_WAIT or value & 0xFFFF_FFFF != _LOCKED_AND_WAITED_FOR:
+        return False
+    try:
+        lock, count, owner, users, kind = MUTEX.unpack(memory.read(word, MUTEX.size))
+    except MemoryReadError:
+        return False
+    # Its owner is not noted yet, or not any more.
+    return (
+        0 <= lock <= _LOCKED_AND_WAITED_FOR
+        and not owner
+        and count < MOST
+        and users < MOST
+        and 0 <= kind < _KINDS
+    )
+
+
 def mutex_owner(memory: RemoteMemory, word: int) -> int | None:
     """The id of the thread that has the mutex at an address; `None` where there is none, or nobody has it."""
     try:
@@ -44,7 +71,7 @@ def mutex_owner(memory: RemoteMemory, word: int) -> int | None:
         return None
     if lock != _LOCKED_AND_WAITED_FOR or owner <= 0 or not 0 <= kind < _KINDS:
         return None
-    if count >= 1 << 31 or not 0 < users < 1 << 31:
+    if count >= MOST or not 0 < users < MOST:
         return None
     return owner if os.path.exists(f"{proc_folder(memory.pid)}/task/{owner}") else None
 

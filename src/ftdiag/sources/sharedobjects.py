@@ -51,7 +51,7 @@ MIN_PLACE_SAMPLES: Final = 3
 """Samples of one place in a window below which it is not looked at."""
 MAX_PLACES: Final = 2
 """Places of a line that are looked at in a window, those with most samples."""
-PLACES_IN_OBJECT: Final = (16, 10, 24, 32)
+PLACES_IN_OBJECT: Final = (16, 10, 32, 40)
 """Where atomic instructions work in an object: ob_ref_shared, ob_mutex (Include/object.h), and the words
 behind the head: where itertools.count has its number (countobject.cnt in Modules/itertoolsmodule.c)."""
 LOOK_EVERY_NS: Final = 125_000_000

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +17,7 @@ from ftdiag.model import LockKind, LockRef
 from ftdiag.sources import locks as locks_module
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
+from ftdiag.sources.mutexes import MUTEX as C_MUTEX
 from ftdiag.sources.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.stackwalk import PlainThread
 from ftdiag.sources.syscalls import BlockedCall
@@ -175,6 +178,28 @@ def test_malloc_arenas(target: Target) -> None:
     target.memory.write_word(heap, heap + 48)
     # WHEN a thread waits for its mutex, THEN it is named
     assert named(target.locks.identify(arena, None)) == (LockKind.NATIVE, "malloc arena", "malloc arena")
+
+
+def test_a_mutex_of_a_c_library(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a mutex in memory of malloc that a thread of this process has, and words that are none
+    monkeypatch.setattr(target.memory, "pid", os.getpid(), raising=False)
+    held, free = target.process.allocate(64), target.process.allocate(64)
+    target.memory.write(held, C_MUTEX.pack(2, 0, threading.get_native_id(), 1, 0))
+    target.memory.write(free, C_MUTEX.pack(0, 0, 0, 0, 0))
+
+    # WHEN a thread waits for it
+    found = target.locks.identify(BlockedCall(FUTEX, (held, 0, 2, 0, 0, 0), target.stack), None)
+
+    # THEN the one is a mutex without a name, whose holder it records itself
+    assert named(found) == (LockKind.NATIVE, "pthread mutex", "a mutex of a C library")
+    assert found is not None
+    assert target.locks.mutex_owner(found) == threading.get_native_id()
+    # AND when it was given back nobody has it
+    target.memory.write(held, C_MUTEX.pack(0, 0, 0, 0, 0))
+    assert target.locks.mutex_owner(found) is None
+    # AND of the other nothing is known
+    other = BlockedCall(FUTEX, (free, 137, 2, 0, 0, 0), target.stack)
+    assert target.locks.identify(other, None) is None
 
 
 @settings(max_examples=150)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ftdiag.sources.memory import Mapping, RemoteMemory
-from ftdiag.sources.mutexes import MUTEX, _image_at, mutex_owner, variable_at
+from ftdiag.sources.mutexes import MUTEX, _image_at, is_mutex, mutex_owner, variable_at
 
 
 def a_mutex(lock: int = 2, count: int = 0, owner: int | None = None, users: int = 1, kind: int = 0) -> bytes:
@@ -57,9 +57,38 @@ def test_other_words_are_none(data: bytes) -> None:
     assert owner_of(data) is None
 
 
+FUTEX_WAIT_PRIVATE, FUTEX_WAIT_BITSET_PRIVATE = 128, 137
+
+
+@pytest.mark.parametrize(
+    ("data", "operation", "value", "expected"),
+    [
+        (a_mutex(), FUTEX_WAIT_BITSET_PRIVATE, 7, True),
+        (a_mutex(lock=0, owner=0, users=0), FUTEX_WAIT_PRIVATE, 2, True),
+        (a_mutex(lock=1, owner=0, users=1), FUTEX_WAIT_PRIVATE, 2, True),
+        (a_mutex(lock=0, owner=0, users=0), FUTEX_WAIT_BITSET_PRIVATE, 2, False),
+        (a_mutex(lock=0, owner=0, users=0), FUTEX_WAIT_PRIVATE, 0, False),
+        (a_mutex(lock=9, owner=0, users=0), FUTEX_WAIT_PRIVATE, 2, False),
+        (a_mutex(lock=0, owner=0, users=70_000), FUTEX_WAIT_PRIVATE, 2, False),
+        (b"\xff" * 20, FUTEX_WAIT_PRIVATE, 2, False),
+    ],
+    ids=["held", "given back", "taken", "condition", "other value", "no lock", "no count", "garbage"],
+)
+def test_a_mutex_that_changes_hands_is_known_by_how_it_is_waited_for(
+    data: bytes, operation: int, value: int, expected: bool
+) -> None:
+    # GIVEN the words of a lock, and a thread that is blocked in futex(2) on it
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+    memory[: len(data)] = data
+    word = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    # WHEN looked at THEN it is a mutex or none
+    assert is_mutex(RemoteMemory(os.getpid()), (word, operation, value, 0, 0, 0)) is expected
+
+
 def test_memory_that_is_not_there_is_none() -> None:
     # GIVEN an address that nothing is mapped at WHEN read THEN there is no mutex
     assert mutex_owner(RemoteMemory(os.getpid()), 4096) is None
+    assert not is_mutex(RemoteMemory(os.getpid()), (4096, FUTEX_WAIT_PRIVATE, 2))
 
 
 def mapping(start: int, end: int, permissions: str, offset: int, path: str) -> Mapping:

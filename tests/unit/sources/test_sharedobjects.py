@@ -274,7 +274,7 @@ def test_damaged_memory_never_raises(build: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("build", BUILDS)
-@pytest.mark.parametrize("offset", [16, 10, 24, 32], ids=["count", "lock", "first word", "second word"])
+@pytest.mark.parametrize("offset", [16, 10, 32, 40], ids=["count", "lock", "first word", "second word"])
 def test_what_an_atomic_instruction_worked_on_is_called_by_its_type(build: str, offset: int) -> None:
     # GIVEN an object that an extension gives to all threads, and that no line names
     program = Program(build, [("NOP", 0)], [], {})
@@ -293,7 +293,7 @@ def test_places_in_nobody_elses_memory_have_no_object(build: str) -> None:
     words = program.fake.bytes(bytes(256))
 
     # WHEN looked up, THEN there is none
-    for place in (immortal + 16, 0, 16, 7, (1 << 64) - 16, words + 16, words + 24):
+    for place in (immortal + 16, 0, 16, 7, (1 << 64) - 16, words + 16, words + 32):
         assert program.reader.at_place(place) is None
 
 
