@@ -500,7 +500,7 @@ def pythons() -> list[tuple[str, Path]]:
     from tools.provision.search import find_interpreters
 
     found: dict[str, Path] = {}
-    for each in find_interpreters().interpreters:
+    for each in find_interpreters().chosen:
         found.setdefault(f"{each.version}t", Path(each.path))
     if not found:
         raise SystemExit("no free-threaded interpreter: python3 -m tools.provision ensure")

@@ -285,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", type=int, help="the number of one kill")
     parser.add_argument("--python", help="a free-threaded interpreter; default: the first that is found")
     asked = parser.parse_args(arguments)
-    python = asked.python or str(find_interpreters().interpreters[0].path)
+    python = asked.python or str(find_interpreters().chosen[0].path)
     lost, wrong = campaign(asked.count, asked.limit_s, python, only=asked.only)
     for kind in KINDS:
         known = [seconds for seconds in lost[kind] if seconds is not None]

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tools import record_samples
 from tools.provision.cache import cache_directory, find_cached
-from tools.provision.search import find_interpreters
+from tools.provision.search import NAMED_VARIABLE, Found, find_interpreters
 from tools.provision.verification import Interpreter, Refusal, has_section, verify
 
 FREE_THREADED_FACTS = {
@@ -255,3 +256,15 @@ def test_section_of_a_real_executable_is_found() -> None:
     executable = Path(os.path.realpath(sys.executable))
     assert has_section(executable, ".text")
     assert not has_section(executable, ".invented")
+
+
+def test_what_is_named_is_what_programs_run_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN interpreters that FTDIAG_PYTHONS names, and others on this machine
+    named = Interpreter(Path("/opt/a/python3.15t"), "3.15.1", "/opt/a", NAMED_VARIABLE)
+    other = Interpreter(Path("/opt/b/python3.14t"), "3.14.9", "/opt/b", "PATH")
+    monkeypatch.setattr(record_samples, "find_interpreters", lambda: Found((named, other), ()))
+    # WHEN samples are recorded THEN on those alone
+    assert record_samples.interpreters() == {"3.15": named.path}
+    # AND where none is named, on one of each series
+    monkeypatch.setattr(record_samples, "find_interpreters", lambda: Found((other,), ()))
+    assert record_samples.interpreters() == {"3.14": other.path}
