@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
-MIMALLOC: Final = ("mi_*", "_mi_*")
-"""Inside CPython and as a library."""
+MIMALLOC: Final = ("mi_*", "_mi_*", "mimalloc (*")
+"""Inside CPython and as a library; the last are those that have no name (`sources.unnamed`)."""
 PYTHON_RAW: Final = ("_PyMem_Raw*", "PyMem_Raw*")
 """CPython's way to libc's malloc."""
 PYTHON_OBJECTS: Final = (
@@ -23,6 +23,7 @@ PYTHON_OBJECTS: Final = (
     "PyObject_Calloc",
     "PyObject_Realloc",
     "PyObject_Free",
+    "pymalloc (*",
 )
 """CPython's ways to mimalloc; `PYTHON_RAW` comes before them."""
 CPP_OPERATORS: Final = ("_Znw*", "_Zna*", "_Zdl*", "_Zda*")
@@ -44,6 +45,7 @@ OTHER_LIBRARIES: Final = (
 LIBC: Final = (
     # glibc
     "malloc",
+    "malloc (*",
     "calloc",
     "realloc",
     "reallocarray",

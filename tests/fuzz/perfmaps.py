@@ -52,7 +52,6 @@ def wrong_in_table(table: SymbolTable, chance: Random) -> list[str]:
     wrong = []
     for place in places:
         found = table.find(place)
-        table.neighbours(place)
         if found is not None and not found.start <= place < found.end:
             wrong.append("a function is found for an address outside it")
     return wrong

@@ -13,6 +13,7 @@ import os
 from collections import deque
 from collections.abc import Iterable
 from operator import itemgetter
+from threading import Thread
 from typing import Final, NamedTuple
 
 from ftdiag.errors import FtdiagError
@@ -52,6 +53,7 @@ from ftdiag.sources.symbol_classes import (
 from ftdiag.sources.symbolcache import SymbolCache, default_directory
 from ftdiag.sources.symbols import (
     CodeMap,
+    Image,
     KernelSymbols,
     Place,
     kernel_symbols_shown,
@@ -150,6 +152,8 @@ class Classifier:
         self._entries: dict[int, tuple[bool, ThreadState]] = {}
         self._kernel: dict[int, tuple[ThreadState | None, bool, str]] = {}
         self._reloaded = False
+        self._search: Thread | None = None
+        self._found: dict[tuple[str, int], Image] = {}
         self.missed = False
         """Whether code was hit since the last reload that is mapped nowhere."""
 
@@ -157,6 +161,35 @@ class Classifier:
     def python_stripped(self) -> bool | None:
         """Whether the Python executable or library has names of exported functions only."""
         return self._code.stripped(self._python_image)
+
+    def begin_search(self) -> None:
+        """Look for the functions of the Python program and the C library that have no names.
+
+        It takes half a second when a program is seen for the first time. Look-ups and ticks go on meanwhile,
+        and what has no name is unknown until `end_search` finds it done.
+        """
+        self._search = Thread(target=self._look_for_functions, name="functions", daemon=True)
+        self._search.start()
+
+    def end_search(self, timeout_s: float = 0.0) -> bool:
+        """Use what was found, if the search is done; whether it is."""
+        if self._search is None:
+            return True
+        self._search.join(timeout_s)
+        if self._search.is_alive():
+            return False
+        self._search = None
+        self._code.adopt(self._found)
+        self._found = {}
+        self._user.clear()
+        self._entries.clear()
+        return True
+
+    def _look_for_functions(self) -> None:
+        image = self._python_image
+        self._found = self._code.search(
+            {path for path in self._code.paths if path == image or origin_of(path, image) is Origin.LIBC}
+        )
 
     def judge(self, sample: RawSample) -> NativeSample:
         """State and function of a sample."""
@@ -226,10 +259,8 @@ class Classifier:
             return Verdict(ThreadState.SPIN, name)
         if before is Before.ATOMIC:
             return Verdict(ThreadState.ATOMIC, name, operand)
-        if place.name is None and origin in (Origin.PYTHON, Origin.LIBC):
-            # A function that was not exported. Between two functions of the allocator lies the allocator.
-            first, last = (None if one is None else state_of(one, origin) for one in place.neighbours)
-            return Verdict(first if first is not None and first is last else ThreadState.UNKNOWN, name)
+        if place.hides and origin in (Origin.PYTHON, Origin.LIBC):
+            return Verdict(ThreadState.UNKNOWN, name)  # it may be the allocator as well
         return Verdict(ThreadState.WORK, name)
 
     def _before(self, ip: int, place: Place) -> Preceding:
@@ -292,6 +323,7 @@ class NativeSampler:
         self._lost = 0
         self._damaged = 0
         self._refreshes = 0
+        self._searched = False
         self.description = self._describe(rate_hz)
 
     @property
@@ -328,6 +360,9 @@ class NativeSampler:
 
         Threads that were not on a core have no samples and need not be named.
         """
+        if not self._searched:  # not before: the first ticks do not wait for it
+            self._searched = True
+            self._classifier.begin_search()
         events = self._events
         for tid in events if tids is None else tids:
             if tid in events:
@@ -336,6 +371,7 @@ class NativeSampler:
     def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
         """What was sampled since the last call, in the order of time; empties their buffers first."""
         self.drain(tids)
+        self._classifier.end_search()
         raw, self._pending = self._pending, []
         if len(raw) > 1:
             raw.sort(key=itemgetter(1))
@@ -411,9 +447,7 @@ class NativeSampler:
         else:
             words += "with the kernel, whose functions have no names here (kptr_restrict)"
         if self._classifier.python_stripped:
-            words += (
-                "; the Python program is stripped: allocation and garbage collection are known only in part"
-            )
+            words += "; the Python program is stripped: its functions were found by what refers to them"
         return words
 
 

@@ -69,6 +69,7 @@ TABLE: Final[tuple[Row, ...]] = (
             "_PySeqLock_LockWrite",
             "_PyOnceFlag_CallOnceSlow",
             "_Py_yield",
+            "raw mutex (*",
         ),
     ),
     Row(
@@ -128,6 +129,7 @@ TABLE: Final[tuple[Row, ...]] = (
         ThreadState.GC,
         _PYTHON,
         (
+            "collector (*",
             "gc_collect*",
             "gc_visit*",
             "gc_mark_*",
@@ -180,6 +182,10 @@ TABLE: Final[tuple[Row, ...]] = (
             # tp_traverse of each type; nobody else calls them
             "*_traverse",
             "*_tp_traverse",
+            "*.tp_traverse",
+            "tp_traverse (*",
+            "tupletraverse",
+            "framelocalsproxy_visit",
             "_PyFrame_Traverse",
             "_PyObject_VisitManagedDict",
             "PyObject_VisitManagedDict",

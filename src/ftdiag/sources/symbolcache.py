@@ -2,7 +2,7 @@
 
 In: images as `symbols` reads them. Out: the same, six times as fast: reading and sorting the functions of a
 library with 145,000 of them takes the sampler 268 ms, out of the cache 42 ms. A Python interpreter has 7,000
-and takes 8 ms, which is not worth a file.
+and takes 8 ms, which is not worth a file; where they have to be found (`unnamed`), it takes some 300 ms.
 
 A file is known by its build id, if it has one, and by what stat says of it, so that what was rebuilt or only
 looks alike is read anew. The directory has to be ours alone, and so has every one on the way to it
@@ -47,7 +47,7 @@ SUFFIX: Final = ".symbols"
 ABANDONED_S: Final = 3600.0
 """A file that was begun so long ago and has no name yet is one whose writer was killed."""
 _OURS: Final = re.compile(r"(?P<name>\.[0-9a-f]{16}|[0-9A-Za-z]{1,64}-[0-9a-f]{16})\.symbols", re.ASCII)
-_MAGIC: Final = "ftdiag symbols 1"
+_MAGIC: Final = "ftdiag symbols 2"
 
 
 def default_directory(environment: Mapping[str, str] = os.environ) -> Path | None:
@@ -80,7 +80,7 @@ class SymbolCache:
     def put(self, build_id: str | None, stream: BinaryIO, image: Image) -> None:
         """Keep the image of an open file, if that is worth it."""
         name = _name(build_id, stream)
-        if name is None or len(image.symbols) < LEAST_SYMBOLS:
+        if name is None or (len(image.symbols) < LEAST_SYMBOLS and not image.searched):
             return
         data = packed(image)
         if len(data) > MAX_FILE_BYTES:
@@ -187,6 +187,8 @@ def packed(image: Image) -> bytes:
         "form": _MAGIC,
         "machine": image.machine,
         "stripped": image.stripped,
+        "searched": image.searched,
+        "hides": image.hides,
         "segments": image.segments,
         "symbols": len(image.symbols),
         "crc": zlib.crc32(body),
@@ -203,7 +205,8 @@ def unpacked(data: bytes) -> Image | None:
         header = json.loads(data[:end])
         if header["form"] != _MAGIC or header["crc"] != zlib.crc32(memoryview(data)[end + 1 :]):
             return None
-        machine, stripped, count = str(header["machine"]), bool(header["stripped"]), int(header["symbols"])
+        machine, count = str(header["machine"]), int(header["symbols"])
+        stripped, searched, hides = (bool(header[name]) for name in ("stripped", "searched", "hides"))
         segments = tuple((int(at), int(address), int(size)) for at, address, size in header["segments"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
@@ -220,4 +223,5 @@ def unpacked(data: bytes) -> Image | None:
     starts, ends, offsets = columns
     if count and (max(ends) > MAX_WORD or max(starts) > MAX_WORD or max(offsets) > len(data)):
         return None
-    return Image(machine, SymbolTable.of_columns(starts, ends, offsets, data[names_at:]), segments, stripped)
+    symbols = SymbolTable.of_columns(starts, ends, offsets, data[names_at:])
+    return Image(machine, symbols, segments, stripped, searched, hides)

@@ -3,7 +3,8 @@
 In: a pid and an address. Out: a `Place` (function, its extent, the file), as far as it is known.
 Files are read as the target sees them (other mount namespaces, deleted files). Names come from .symtab, where
 it was stripped from the compressed .gnu_debugdata or a separate debug file (by build id, .gnu_debuglink), and
-always from .dynsym. An address beyond the extent of the symbol before it has no name: in a stripped file the
+always from .dynsym. Functions of stripped interpreters and C libraries are found by what refers to them
+(`unnamed`). An address beyond the extent of the symbol before it has no name: in a stripped file the
 functions between two exported ones must not be taken for the first.
 ELF files are hostile: every size, count and offset is bounded, what is damaged is left out, and all files of
 a process together cost a bounded share of time and memory.
@@ -11,6 +12,7 @@ a process together cost a bounded share of time and memory.
 
 from __future__ import annotations
 
+import functools
 import lzma
 import os
 import re
@@ -20,9 +22,10 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Mapping as MappingOf
 from contextlib import suppress
-from typing import BinaryIO, Final, NamedTuple, Protocol
+from typing import BinaryIO, Final, NamedTuple, Protocol, TypeVar
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, FtdiagError
@@ -40,6 +43,7 @@ from ftdiag.sources.elf import (
 )
 from ftdiag.sources.memory import Mapping, open_mapped_file, read_mappings
 from ftdiag.sources.tasks import proc_folder
+from ftdiag.sources.unnamed import find_unnamed, holds_allocator
 
 MAX_SYMBOLS: Final = 2_000_000
 """Entries of one symbol table that are read; python3.14t has 25,000, libtorch 500,000."""
@@ -70,6 +74,7 @@ READING_CREDIT_S: Final = 10.0
 READING_SHARE: Final = 0.02
 """Part of a core that reading files may take in the long run; what comes too soon is read later."""
 
+_Found = TypeVar("_Found")
 _KERNEL_SYMBOL: Final = re.compile(rb"^([89a-f][0-9a-f]{15}) [tTwW] ([^\t\n]{1,512})", re.MULTILINE)
 _KINDS_OF_CODE: Final = frozenset({0, 2, 10})  # STT_NOTYPE (assembly), STT_FUNC, STT_GNU_IFUNC
 
@@ -85,7 +90,8 @@ class Symbol(NamedTuple):
 class Place(NamedTuple):
     """Where an address lies. `start` and `end` are the function's, in the target's addresses; 0 if unknown.
 
-    `neighbours` are the names of the known functions before and after an address that has none.
+    `hides` says of code without a name that it may be an allocator's or the collector's all the same: the
+    file could not be read, or has them and they were not found.
     """
 
     path: str
@@ -93,7 +99,7 @@ class Place(NamedTuple):
     name: str | None
     start: int
     end: int
-    neighbours: tuple[str | None, str | None]
+    hides: bool = False
 
 
 class SymbolTable:
@@ -155,14 +161,6 @@ class SymbolTable:
                 return Symbol(self._name(place), self._starts[place], self._ends[place])
         return None
 
-    def neighbours(self, address: int) -> tuple[str | None, str | None]:
-        """The names before and after an address that no function covers."""
-        index = bisect_right(self._starts, address)
-        return (
-            self._name(index - 1) if index > 0 else None,
-            self._name(index) if index < len(self._starts) else None,
-        )
-
     def _name(self, index: int) -> str:
         offset = self._offsets[index]
         end = self._names.find(b"\0", offset, offset + MAX_NAME_BYTES)
@@ -182,7 +180,11 @@ class Image:
     symbols: SymbolTable
     segments: tuple[tuple[int, int, int], ...]
     stripped: bool
-    """Whether only exported functions have names."""
+    """Whether only exported functions have names of their own."""
+    searched: bool = False
+    """Whether functions without names were looked for, and found, in a file that is stripped."""
+    hides: bool = False
+    """Whether functions of an allocator or of the collector have no names here."""
 
     def address_at(self, offset: int) -> int | None:
         """The virtual address of a file offset; `None` if no segment loads it."""
@@ -212,8 +214,12 @@ def read_image(
     store: ImageStore | None = None,
     budget: Budget | None = None,
     reader: Reader | None = None,
+    *,
+    search: bool = True,
 ) -> Image | None:
     """Read the functions of an ELF file; `None` if it is none, or too damaged to be used.
+
+    `search` for those that have no names in interpreters and C libraries, which takes 30 times as long.
 
     If the file has no .symtab, a separate debug file is looked for by build id in `debug_directories`, then
     by the name in its .gnu_debuglink in `linked_directories`; `reader` (`None`: us) must be allowed to read
@@ -234,23 +240,63 @@ def read_image(
         tables.append(own)
         complete = True
     else:
-        found = (
-            _debug_data(elf, source)
-            or _debug_file(elf, source, debug_directories, budget, reader)
-            or _linked_file(elf, source, linked_directories, budget, reader)
-        )
-        if found is not None:
-            tables.append(found)
+        separate = _separate_table(elf, source, debug_directories, linked_directories, budget, reader)
+        if separate is not None:
+            tables.append(separate)
             complete = True
         elif kept is not None:
             return kept
     exported = _table_of(elf, source, ".dynsym")
     if exported is not None:
         tables.append(exported)
-    image = Image(elf.machine, _merged(tables), elf.segments, not complete)
-    if store is not None:
+    found = None
+    if search and not complete:
+        with suppress(BudgetSpent):  # what is exported is known all the same
+            found = find_unnamed(elf, source)
+    if found is not None:
+        tables.append(found)
+    hides = not complete and found is None and holds_allocator(elf, source)
+    image = Image(elf.machine, _merged(tables), elf.segments, not complete, found is not None, hides)
+    if store is not None and (search or not hides):
         store.put(build_id, stream, image)
     return image
+
+
+def is_stripped(
+    stream: BinaryIO,
+    debug_directories: Sequence[str] = (),
+    linked_directories: Sequence[str] = (),
+    budget: Budget | None = None,
+    reader: Reader | None = None,
+) -> bool | None:
+    """Whether `read_image` knows exported functions only, at a small part of its price.
+
+    `None` for what is no ELF file. Raises BudgetSpent.
+    """
+    source = _source_of(stream, budget)
+    elf = read_elf(source)
+    if elf is None:
+        return None
+    return (
+        elf.section(".symtab") is None
+        and _separate_table(elf, source, debug_directories, linked_directories, budget, reader) is None
+    )
+
+
+def _separate_table(
+    elf: Elf,
+    source: Source,
+    debug_directories: Sequence[str],
+    linked_directories: Sequence[str],
+    budget: Budget | None,
+    reader: Reader | None,
+) -> _Table | None:
+    """The symbols that were taken out of a file, where they are elsewhere."""
+    return (
+        _debug_data(elf, source)
+        or _debug_file(elf, source, debug_directories, budget, reader)
+        or _linked_file(elf, source, linked_directories, budget, reader)
+    )
 
 
 def _source_of(stream: BinaryIO, budget: Budget | None) -> Source:
@@ -479,28 +525,58 @@ class CodeMap:
         if image is not None:
             virtual = image.address_at(address - mapping.start + mapping.offset)
             if virtual is None:
-                return Place(mapping.path, image.machine, None, 0, 0, (None, None))
+                return Place(mapping.path, image.machine, None, 0, 0, image.hides)
             symbol = image.symbols.find(virtual)
             if symbol is None:
-                return Place(mapping.path, image.machine, None, 0, 0, image.symbols.neighbours(virtual))
+                return Place(mapping.path, image.machine, None, 0, 0, image.hides)
             bias = address - virtual
             return Place(
-                mapping.path, image.machine, symbol.name, symbol.start + bias, symbol.end + bias, (None, None)
+                mapping.path, image.machine, symbol.name or None, symbol.start + bias, symbol.end + bias
             )
         if mapping.path == "[vdso]":
-            return Place(mapping.path, _own_machine(), "[vdso]", 0, 0, (None, None))
+            return Place(mapping.path, _own_machine(), "[vdso]", 0, 0)
         symbol = None if mapping.is_file else self._jit_symbols().find(address)
         if symbol is None:
-            return Place(mapping.path, _own_machine(), None, 0, 0, (None, None))
-        return Place(mapping.path, _own_machine(), symbol.name, symbol.start, symbol.end, (None, None))
+            return Place(mapping.path, _own_machine(), None, 0, 0, mapping.is_file)
+        return Place(mapping.path, _own_machine(), symbol.name, symbol.start, symbol.end)
 
     def stripped(self, path: str) -> bool | None:
-        """Whether only exported functions of a mapped file have names; `None` if it is not known."""
+        """Whether only exported functions of a mapped file have names; `None` if it is not known.
+
+        Its functions are not read for that: reading them may take longer than the first ticks can wait.
+        """
         for mapping in self._mappings:
             if mapping.path == path and mapping.is_file:
-                image = self._image(mapping)
-                return None if image is None else image.stripped
+                key = (mapping.path, mapping.inode)
+                image = self._images.get(key)
+                if image is not None:
+                    return image.stripped
+                return self._opened(mapping, is_stripped)
         return None
+
+    def search(self, paths: Collection[str]) -> dict[tuple[str, int], Image]:
+        """Read mapped files with the functions that have no names, for `adopt`.
+
+        That may take half a second, for which look-ups can go on in another thread.
+        """
+        found = {}
+        for mapping in tuple(self._mappings):
+            key = (mapping.path, mapping.inode)
+            if mapping.path in paths and mapping.is_file and key not in found:
+                image = self._opened(mapping, functools.partial(read_image, store=self._store))
+                if image is not None:
+                    found[key] = image
+        return found
+
+    def adopt(self, found: MappingOf[tuple[str, int], Image]) -> None:
+        """Use what `search` found from now on."""
+        self._images.update(found)
+        self._forget_some()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files that code is mapped of."""
+        return tuple(dict.fromkeys(mapping.path for mapping in self._mappings if mapping.is_file))
 
     def _image(self, mapping: Mapping) -> Image | None:
         key = (mapping.path, mapping.inode)
@@ -509,20 +585,27 @@ class CodeMap:
             return self._images[key]
         if not self._credit.left:
             return None  # not now: it is asked for again
-        image: Image | None = None
+        image = self._opened(mapping, functools.partial(read_image, store=self._store, search=False))
+        self._images[key] = image
+        self._forget_some()
+        return image
+
+    def _opened(
+        self,
+        mapping: Mapping,
+        read: Callable[..., _Found | None],
+    ) -> _Found | None:
+        """What `read` finds in a mapped file; `None` if it cannot be opened, or costs too much."""
         reader = self._reader.now
         try:
             descriptor = open_mapped_file(self._pid, mapping, reader)
         except (OSError, ValueError):
-            descriptor = -1
-        if descriptor >= 0:
-            with self._credit, os.fdopen(descriptor, "rb") as stream, suppress(BudgetSpent):
-                budget = Budget(self._pid, size_bytes=IMAGE_BYTES, seconds=IMAGE_S)
-                directories = self._debug_directories(mapping.path)
-                image = read_image(stream, *directories, self._store, budget, reader)
-        self._images[key] = image
-        self._forget_some()
-        return image
+            return None
+        with self._credit, os.fdopen(descriptor, "rb") as stream, suppress(BudgetSpent):
+            budget = Budget(self._pid, size_bytes=IMAGE_BYTES, seconds=IMAGE_S)
+            directories = self._debug_directories(mapping.path)
+            return read(stream, *directories, budget=budget, reader=reader)
+        return None
 
     def _forget_some(self) -> None:
         """Keep the bounds of all images together; the least recently used go first."""
