@@ -23,7 +23,7 @@ class ThreadState(enum.IntEnum):
 
     `ON_CPU` is what the kernel alone can say: the thread is on a core or waits for one. Native
     sampling splits it into WORK, ATOMIC, SPIN, ALLOC and GC; the kernel's run-queue counter splits off
-    RUNNABLE exactly.
+    RUNNABLE exactly, but for the time in which a thread that spins has yielded its core, which is SPIN.
     """
 
     ON_CPU = 1
@@ -619,9 +619,9 @@ class HotLine:
 class ThreadMetrics:
     """One thread over a range. `sum(states_ns.values()) == alive_ns` exactly (metrics: states that add up).
 
-    `states_ns` splits `cpu_ns` (as ON_CPU where not split by native samples), `run_queue_ns` (RUNNABLE)
-    and the rest. `waits` are the commonest waits, longest first. `role` is a short word such as "main",
-    "worker", "native".
+    `states_ns` splits `cpu_ns` (as ON_CPU where not split by native samples), `run_queue_ns` (RUNNABLE, and
+    SPIN where it yielded while it spun) and the rest. `waits` are the commonest waits, longest first.
+    `role` is a short word such as "main", "worker", "native".
     """
 
     info: ThreadInfo

@@ -805,7 +805,8 @@ def _quality(
     costs = [cost for digest in digests for cost in digest.costs]
     taken, missed = sum(cost.ticks for cost in costs), sum(cost.missed_ticks for cost in costs)
     samples = sum(digest.ticks for digest in digests)
-    native = int(states[[int(state) for state in accounting.NATIVE_STATES]].sum())
+    spun = max(0, int(threads.totals[:, 2].sum()) - int(states[ThreadState.RUNNABLE]))
+    native = int(states[[int(state) for state in accounting.NATIVE_STATES]].sum()) - spun
     if samples == 0:
         not_measured["torn_ratio"] = "no thread was sampled in this range"
     if taken + missed == 0:

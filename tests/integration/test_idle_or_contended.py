@@ -209,6 +209,10 @@ def test_threads_without_python(watched: Watched) -> None:
     assert not thread.python
     assert not thread.stacks
     assert thread.state is ThreadState.IDLE
+    # AND one that a library has parked until there is something to do is idle as well
+    parked = watched.threads["blas-parked"]
+    assert not parked.python
+    assert (parked.state, parked.wait.detail) == (ThreadState.IDLE, "work for a thread of native code")
 
 
 def test_states_add_up(watched: Watched) -> None:

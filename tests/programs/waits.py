@@ -418,6 +418,11 @@ def native_threads() -> None:
     thread = ctypes.c_ulong()
     pthreads.pthread_create(ctypes.byref(thread), None, pthreads.pause, None)
     pthreads.pthread_setname_np(thread, b"blas-worker")
+    semaphore = ctypes.create_string_buffer(64)
+    pthreads.sem_init(semaphore, 0, 0)
+    parked = ctypes.c_ulong()
+    pthreads.pthread_create(ctypes.byref(parked), None, pthreads.sem_wait, semaphore)
+    pthreads.pthread_setname_np(parked, b"blas-parked")
     time.sleep(LONG)
 
 

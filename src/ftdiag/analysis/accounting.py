@@ -12,6 +12,9 @@ How a window's second of a thread (a "cell") is split:
   A tick in `on_cpu` says "running or runnable": the run-queue time has the same stacks as the CPU time.
 - Native samples, where there are any, split the CPU time of a stack further (`work`, `atomic`, ...): by the
   samples of the same thread, window and stack, else by those of the same thread and window.
+- Run-queue time of a thread that yields its core while it spins for a lock is `spin`, at the lines at which
+  its native samples spin: each yield counts as an involuntary switch, and so many come of nothing else. What
+  part of the run-queue time that is, the switches tell. Without native samples it stays `runnable`.
 - CPU time that no tick caught stays `on_cpu`; off-CPU time that no tick caught is `unknown`. The latter is
   under 0.4 % of thread-time at a hundred ticks a window (largest where one tick is expected).
 - A thread without counters (it came and went between two readings) has its time estimated from its
@@ -28,12 +31,15 @@ import numpy as np
 
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import TORN_STACK, StateGroup, ThreadState
 from ftdiag.recording.reader import NativeColumns, Recording
 
 CLOCK_GRAIN_NS: Final = 20_000_000
 """Counters of one window may exceed its length by this much (a scheduler tick or two); more is dropped."""
+PREEMPTED_EVERY_NS: Final = 700_000
+"""A thread that does not yield runs at least so long before another one gets its core (kernel/sched/fair.c:
+the base slice, 0.7 ms and more with more cores)."""
 LONGEST_WINDOW_NS: Final = 3_600_000_000_000
 """Counters above this are nonsense of a damaged or hostile file and are cut."""
 
@@ -75,7 +81,8 @@ class ThreadTime:
 class Cells:
     """One row per thread and window, ascending by `key` = thread * windows + window (from 0).
 
-    `off_tick_ns` is the off-CPU time that one off-CPU tick of the cell stands for.
+    `off_tick_ns` is the off-CPU time that one off-CPU tick of the cell stands for, `spun_ns` the part of the
+    run-queue time in which it spun.
     """
 
     windows: int
@@ -83,6 +90,7 @@ class Cells:
     cpu_ns: Ints
     run_queue_ns: Ints
     off_tick_ns: Floats
+    spun_ns: Floats
 
     @property
     def window(self) -> Ints:
@@ -102,7 +110,8 @@ class Cells:
 class Accounts:
     """Accounts of a range, one row per thread seen in it, ascending by thread index.
 
-    `states_ns[i].sum() == alive_ns[i]` for every thread. `counts` has the columns voluntary and
+    `states_ns[i].sum() == alive_ns[i]` for every thread; the on-CPU states are `cpu_ns` and the run-queue
+    time in which it spun: what RUNNABLE is short of `run_queue_ns`. `counts` has the columns voluntary and
     involuntary switches, minor and major faults, migrations, and the windows in which migrations were
     counted. `estimated` counts cells whose totals come from samples because the kernel's counters were
     missing; `unread` those with single counters missing; `torn_ticks` and `ticks` are thread-samples.
@@ -180,6 +189,9 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         states = summed(flat, time.time_ns, len(thread) * STATES).reshape(-1, STATES)
         states[:, ThreadState.ON_CPU] += summed(per_thread, uncaught_cpu, len(thread))
         states[:, ThreadState.UNKNOWN] += summed(per_thread, uncaught_off, len(thread))
+    spun_part = _spun_part(cpu, column("voluntary_switches"), column("involuntary_switches"))
+    time, spun_part = _spinning_in_queue(time, key, windows, spun_part)
+    spun = summed(per_thread, queue_scaled * spun_part, len(thread))
     counts = np.zeros((len(thread), len(_COUNTS) + 1), dtype=np.int64)
     for position, name in enumerate(_COUNTS):
         values = column(name)
@@ -190,10 +202,10 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         alive_ns=alive_total,
         cpu_ns=cpu_total,
         run_queue_ns=queue_total,
-        states_ns=close_exactly(states, cpu_total, queue_total, off_total),
+        states_ns=close_exactly(states, cpu_total, queue_total, off_total, spun),
         counts=counts,
         time=time,
-        cells=Cells(windows, key, cpu, queue, _ratio(off, off_ticks)),
+        cells=Cells(windows, key, cpu, queue, _ratio(off, off_ticks), queue * spun_part),
         estimated=estimated,
         unread=unread,
         torn_ticks=int(ticks[runs.stack == TORN_STACK].sum()),
@@ -201,14 +213,21 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
     )
 
 
-def close_exactly(states: Floats, cpu_ns: Ints, run_queue_ns: Ints, off_ns: Ints) -> Ints:
+def close_exactly(
+    states: Floats, cpu_ns: Ints, run_queue_ns: Ints, off_ns: Ints, spun_ns: Floats | None = None
+) -> Ints:
     """Whole nanoseconds per thread and state that add up to the three totals exactly.
 
     Within each of the kernel's groups the estimates are scaled to the total and rounded by largest
     remainder. A group whose estimates are all 0 gives its total to `on_cpu`, `runnable` or `unknown`.
+    `spun_ns` of the run-queue time are `spin`.
     """
     closed = np.zeros(states.shape, dtype=np.int64)
     _close_group(closed, states, ON_CPU_STATES, ThreadState.ON_CPU, cpu_ns)
+    if spun_ns is not None:
+        spun = np.clip(np.rint(spun_ns).astype(np.int64), 0, run_queue_ns)
+        closed[:, ThreadState.SPIN] += spun
+        run_queue_ns = run_queue_ns - spun
     closed[:, ThreadState.RUNNABLE] = run_queue_ns
     _close_group(closed, states, OFF_CPU_STATES, ThreadState.UNKNOWN, off_ns)
     return closed
@@ -308,6 +327,31 @@ def _spread(
         wait=np.concatenate([wait, wait[also]]),
         time_ns=np.concatenate([time, queued[also]]),
     )
+
+
+def _spun_part(cpu_ns: Ints, voluntary: Ints, involuntary: Ints) -> Floats:
+    """The part of the waits for a core that came of yielding, by the switches of every cell; 0 if unknown."""
+    counted = (voluntary >= 0) & (involuntary >= 0)
+    yields = np.maximum(involuntary - cpu_ns / PREEMPTED_EVERY_NS, 0.0)
+    return np.where(counted, _ratio(yields, np.maximum(voluntary + involuntary, 0)), 0.0)
+
+
+def _spinning_in_queue(time: ThreadTime, key: Ints, windows: int, part: Floats) -> tuple[ThreadTime, Floats]:
+    """Moves a part of each cell's RUNNABLE rows to SPIN, at the stacks at which its samples spin.
+
+    Returns the rows, and the parts, which are 0 where nothing was seen to spin.
+    """
+    cell = np.searchsorted(key, time.thread * windows + time.window)
+    spins = time.state == int(ThreadState.SPIN)
+    seen = summed(cell[spins], time.time_ns[spins], len(key))
+    part = np.where(seen > 0, part, 0.0)
+    if not part.any():
+        return time, part
+    queued = time.state == int(ThreadState.RUNNABLE)
+    moved = summed(cell[queued], time.time_ns[queued], len(key)) * part
+    spent = np.where(queued, time.time_ns * (1.0 - part[cell]), time.time_ns)
+    share = np.where(spins, time.time_ns, 0.0) * _ratio(moved, seen)[cell]
+    return replace(time, time_ns=spent + share), part
 
 
 def _split_by_native(time: ThreadTime, native: NativeColumns, first: int) -> ThreadTime:

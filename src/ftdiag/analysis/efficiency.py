@@ -180,6 +180,9 @@ def _lost_ns(runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity: floa
         these *= np.minimum(1.0, np.divide(spare, total, out=np.ones(windows), where=total > 0))[:, None]
         spare = np.maximum(spare - these.sum(axis=1), 0.0)
         lost += these
+    # Who has yielded while it spins has no use for a core.
+    spun = summed(cell_window, accounts.cells.spun_ns, windows)
+    lost[:, ThreadState.RUNNABLE] *= 1.0 - np.divide(spun, queue, out=np.zeros(windows), where=queue > 0)
     return np.asarray(lost.sum(axis=0), dtype=np.float64)
 
 
@@ -242,8 +245,12 @@ def metrics_of(
         capacity = use.on_cpu_cores
         reason = f"{reason or 'capacity'}, but more was in use"
 
-    run_queue_cores = float(run_queue_ns.sum()) / seconds
+    # Threads that spin wait for a lock with a core and without: the latter is in `spin`, too.
+    spun_cores = max(0, int(run_queue_ns.sum()) - states.get(ThreadState.RUNNABLE, 0)) / seconds
+    run_queue_cores = float(run_queue_ns.sum()) / seconds - spun_cores
     running = {state: spent / seconds for state, spent in on_cpu_states(states).items()}
+    if spun_cores:
+        running[ThreadState.SPIN] = max(0.0, running.get(ThreadState.SPIN, 0.0) - spun_cores)
     on_cpu_cores = use.on_cpu_cores if capacity is None else min(capacity, use.on_cpu_cores)
     account: dict[CorePart, float] = {}
     lost: dict[ThreadState, float] = {}

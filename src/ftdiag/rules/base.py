@@ -263,6 +263,16 @@ class Facts:
         spent = sum(self.metrics.states_ns.get(state, 0.0) for state in states)
         return spent / self.metrics.duration_ns
 
+    @property
+    def spinning_on_core(self) -> float:
+        """The part of all time spent spinning in which the thread had a core; it yields in between."""
+        spun = finite(self.metrics.states_ns.get(ThreadState.SPIN, 0.0))
+        yielded = sum(
+            finite(thread.run_queue_ns - thread.states_ns.get(ThreadState.RUNNABLE, 0.0))
+            for thread in self.threads
+        )
+        return 1.0 - min(1.0, max(0.0, yielded) / spun) if spun > 0 else 1.0
+
     def environment(self, name: str) -> str | None:
         """A variable of the environment that the target was started with."""
         for entry in self.target.environment:

@@ -359,8 +359,9 @@ def _lines(
         return locks, []
     lines: list[LineCharge] = []
     waiting, callers = _functions_that_wait(locks)
+    on_core = facts.spinning_on_core
     for line in facts.hot:
-        spin = finite(line.states_ns.get(ThreadState.SPIN, 0.0)) / duration
+        spin = on_core * finite(line.states_ns.get(ThreadState.SPIN, 0.0)) / duration
         atomic = finite(line.states_ns.get(ThreadState.ATOMIC, 0.0)) / duration
         if spin + atomic <= 0:
             continue

@@ -62,7 +62,11 @@ def demand(facts: Facts) -> Demand:
         ratio=(running + queued) / facts.capacity if facts.capacity else 0.0,
         native_cores=sum(thread.cpu_ns for thread in native) / duration,
         native_threads=len(native),
-        native_spin_cores=sum(thread.states_ns.get(ThreadState.SPIN, 0.0) for thread in native) / duration,
+        native_spin_cores=(
+            facts.spinning_on_core
+            * sum(thread.states_ns.get(ThreadState.SPIN, 0.0) for thread in native)
+            / duration
+        ),
         python_busy=sum(
             thread.info.python and thread.cpu_ns + thread.run_queue_ns > 0.05 * duration
             for thread in facts.threads

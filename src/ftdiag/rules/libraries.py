@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ftdiag.model import Frame, HotLine, Stack, StateGroup
+from ftdiag.model import Frame, HotLine, Stack, StateGroup, ThreadState
 from ftdiag.rules.base import Facts, finite
 from ftdiag.rules.wording import is_file, is_library
 
@@ -79,8 +79,9 @@ def on_cpu_cores(facts: Facts, lines: Iterable[HotLine]) -> float:
     """Cores on which these lines ran."""
     if facts.metrics.duration_ns <= 0:
         return 0.0
+    spinning = facts.spinning_on_core
     spent = sum(
-        finite(time)
+        finite(time) * (spinning if state is ThreadState.SPIN else 1.0)
         for line in lines
         for state, time in line.states_ns.items()
         if state.group is StateGroup.ON_CPU

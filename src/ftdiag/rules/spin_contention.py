@@ -45,7 +45,7 @@ def _judge(facts: Facts) -> Verdict:
             ),
         ),
         verify="'spinning' falls; with more threads for a moment the lock parks and is named",
-        after=(evidence("spin_of_all", facts.cores_in(ThreadState.SPIN), "cores"),),
+        after=(evidence("spin_of_all", facts.cores_in(ThreadState.SPIN) * facts.spinning_on_core, "cores"),),
     )
 
 

@@ -29,6 +29,7 @@ from ftdiag.sources.syscalls import (
 from ftdiag.sources.waitpoints import is_condition_wait, is_import_wait, library_wait
 
 MEMORY_MAP_LOCK: Final = "the process's memory map (held by another thread's mmap, munmap or page fault)"
+PARKED_HELPER: Final = "work for a thread of native code"
 STARTING_CHILD: Final = "a child process to start"
 CLONE_VFORK: Final = 0x4000
 """Of include/uapi/linux/sched.h: the caller waits until the child has left its memory (execve or exit). How
@@ -195,6 +196,9 @@ class WaitReader:
         if found is None:
             if facts.library_wait is not None:
                 return Classified(ThreadState.IDLE, Wait(name, facts.library_wait))
+            if thread is None and self._locks is not None:
+                # No thread of the interpreter's: a helper of OpenBLAS, jemalloc, tokio without work.
+                return Classified(ThreadState.IDLE, Wait(name, PARKED_HELPER))
             return Classified(ThreadState.UNKNOWN, Wait(name, "a futex that is not CPython's"))
         if found.suspended:
             return Classified(ThreadState.STOPPED, Wait(name, "a stop-the-world pause"))

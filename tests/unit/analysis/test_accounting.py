@@ -6,11 +6,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from builders import RecordingBuilder, Spent, absent, counted, spent
-from ftdiag.analysis.accounting import close_exactly
+from ftdiag.analysis.accounting import ON_CPU_STATES, close_exactly
 from ftdiag.analysis.ticks import STATES
 from ftdiag.model import TORN_STACK, Gap, Snapshot, ThreadMetrics, ThreadState
 
@@ -136,6 +137,38 @@ def test_native_states_split_the_cpu_time(tmp_path: Path) -> None:
     assert snapshot.quality.classified_cpu_ratio == 1.0
 
 
+def test_who_yields_while_it_spins_does_not_want_a_core(tmp_path: Path) -> None:
+    # GIVEN a thread that spins and yields 40 times for each time it parks, and one that is preempted
+    spins = [spent(4, "work", at="a.py:1 f"), spent(6, "spin", at="a.py:9 take")]
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(
+        {"spins": spins, "works": [spent(9, "work", at="a.py:1 f"), spent(1, "spin", at="a.py:9 take")]},
+        counters={
+            "spins": counted(
+                cpu_ns=350 * MS, run_queue_ns=600 * MS, voluntary_switches=100, involuntary_switches=4000
+            ),
+            "works": counted(
+                cpu_ns=350 * MS, run_queue_ns=600 * MS, voluntary_switches=5, involuntary_switches=300
+            ),
+        },
+    )
+    # WHEN they are accounted
+    snapshot = builder.session().snapshot()
+    spinning, working = thread(snapshot, "spins"), thread(snapshot, "works")
+    # THEN the first waits for the lock nearly all the time that it waits for a core, at the lock's line
+    queued = spinning.run_queue_ns - spinning.states_ns[ThreadState.RUNNABLE]
+    assert spinning.run_queue_ns == 600 * MS
+    assert 0.8 * 600 * MS < queued < 0.9 * 600 * MS
+    assert spinning.states_ns[ThreadState.SPIN] == queued + 0.6 * 350 * MS
+    line = next(hot for hot in spinning.hot if hot.frame.function == "take")
+    assert line.states_ns[ThreadState.SPIN] >= queued
+    # AND the other one wants a core
+    assert working.states_ns[ThreadState.RUNNABLE] == 600 * MS
+    # AND what is on a core is neither more nor less than it was
+    assert snapshot.quality.classified_cpu_ratio == 1.0
+    assert sum(snapshot.metrics.account.values()) == pytest.approx(snapshot.metrics.capacity_cores)
+    assert snapshot.metrics.run_queue_cores < 0.72
+
+
 def test_torn_stacks_are_counted_in_thread_samples(tmp_path: Path) -> None:
     # GIVEN one torn tick of ten WHEN accounted THEN a tenth is torn
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(
@@ -159,10 +192,13 @@ nanoseconds = st.one_of(st.none(), st.just(-1), st.integers(0, 2_000 * MS), st.i
 counts = st.one_of(
     st.none(),
     st.builds(
-        lambda alive, cpu, queue: counted(alive_ns=alive, cpu_ns=cpu, run_queue_ns=queue),
+        lambda alive, cpu, queue, yields: counted(
+            alive_ns=alive, cpu_ns=cpu, run_queue_ns=queue, involuntary_switches=yields
+        ),
         nanoseconds,
         nanoseconds,
         nanoseconds,
+        st.one_of(st.just(-1), st.integers(0, 5000), st.integers(0, 2**62)),
     ),
 )
 windows = st.lists(st.dictionaries(st.sampled_from("abc"), st.tuples(parts, counts)), max_size=5)
@@ -189,7 +225,12 @@ def test_states_add_up_to_the_lifetime_exactly(
     for each in snapshot.threads:
         assert sum(each.states_ns.values()) == each.alive_ns
         assert all(value > 0 and isinstance(value, int) for value in each.states_ns.values())
-        assert each.states_ns.get(ThreadState.RUNNABLE, 0) == each.run_queue_ns
+        on_core_or_spinning = sum(each.states_ns.get(state, 0) for state in ON_CPU_STATES)
+        queued = each.states_ns.get(ThreadState.RUNNABLE, 0)
+        assert queued <= each.run_queue_ns
+        assert on_core_or_spinning + queued == each.cpu_ns + each.run_queue_ns
+        if ThreadState.SPIN not in each.states_ns:
+            assert queued == each.run_queue_ns
         assert each.cpu_ns + each.run_queue_ns <= each.alive_ns
     # AND the cores lost and the cores used fit into the machine
     metrics = snapshot.metrics
