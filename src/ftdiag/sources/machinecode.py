@@ -11,6 +11,9 @@ ldadd, cas, swp, ...) or a loop between a load-exclusive and a store-exclusive.
 x86-64 instructions have no fixed length, so code cannot be read backwards for certain. A candidate counts if
 decoding from the function's start, or from most places a little before, arrives at it: decoding from a wrong
 place falls into step within a few instructions.
+
+Where a count is loaded and compared before the atomic instruction (`mov`, `cmp`, `lock cmpxchg`), the load
+has to wait for the line, and the thread stands behind that.
 """
 
 from __future__ import annotations
@@ -21,8 +24,14 @@ from typing import Any, Final, NamedTuple
 
 BYTES_BEFORE: Final = 64
 """Code before the address that is looked at."""
-BYTES_AFTER: Final = 32
-"""Code after the address that is looked at: for the end of an arm64 loop."""
+BYTES_AFTER: Final = 80
+"""Code after the address that is looked at: for the end of an arm64 loop, and for an atomic instruction whose
+line was loaded before."""
+INSTRUCTIONS_AFTER: Final = 20
+"""Between such a load and its atomic instruction: CPython's counting of references has 13."""
+NEAR_BYTES: Final = 16
+"""Between what was loaded and what the atomic instruction changes: the owner of an object is 16 bytes before
+its shared count. Objects lie at multiples of 16 bytes, so that is nearly always one line."""
 LONGEST_INSTRUCTION: Final = 15
 ENOUGH_AGREE: Final = 0.35
 """Part of the starting places that has to lead to a candidate, if the function's start is not known."""
@@ -78,6 +87,36 @@ def what_precedes(machine: str, code: bytes, place: int, function_start: int | N
     return NOTHING
 
 
+def what_is_awaited(
+    machine: str, code: bytes, place: int, function_start: int | None = None
+) -> Operand | None:
+    """The memory of an atomic instruction soon behind `code[place]`, if the one before loaded from its line.
+
+    `None` otherwise, and on machines other than x86-64. Registers of the operand are those at `place`.
+    """
+    if machine != "EM_X86_64" or 0xF0 not in code[place : place + BYTES_AFTER]:
+        return None
+    target = _x86_atomic_ahead(code[place : place + BYTES_AFTER])
+    if target is None:
+        return None
+    base, displacement = target
+    for length in range(2, min(LONGEST_INSTRUCTION, place) + 1):
+        start = place - length
+        for instruction in _disassembler("x86", detail=True).disasm(code[start:place], 0, 1):
+            if (
+                instruction.size == length
+                and base not in _written(instruction)
+                and any(
+                    found[0] == base and abs(found[1] - displacement) <= NEAR_BYTES
+                    for found in _plain_memory(instruction)
+                )
+                and instruction.mnemonic != "lea"
+                and _is_boundary(code[:place], start, function_start)
+            ):
+                return Operand(base, None, 1, displacement)
+    return None
+
+
 def is_system_call(machine: str, code: bytes) -> bool:
     """Whether `code` ends with the instruction that enters the kernel."""
     if machine == "EM_X86_64":
@@ -108,6 +147,57 @@ def _x86(code: bytes, function_start: int | None) -> Preceding:
         ):
             return Preceding(Before.ATOMIC, _operand("x86", code[start:]))
     return NOTHING
+
+
+def _x86_atomic_ahead(code: bytes) -> tuple[str, int] | None:
+    """(register at the begin, displacement) of the first atomic instruction that straight code comes to."""
+    # Registers that were changed on the way: to register + displacement, or to what is not known.
+    changed: dict[str, tuple[str, int] | None] = {}
+    for instruction in _disassembler("x86", detail=True).disasm(code, 0, INSTRUCTIONS_AFTER):
+        memory = _plain_memory(instruction)
+        if _is_x86_atomic(instruction.mnemonic, instruction.op_str):
+            if len(memory) != 1:
+                return None
+            base, displacement = memory[0]
+            origin = changed.get(base, (base, 0))
+            return None if origin is None else (origin[0], origin[1] + displacement)
+        if instruction.mnemonic in ("call", "jmp", "ret", "syscall", "ud2"):
+            return None
+        value: tuple[str, int] | None = None
+        if instruction.mnemonic == "lea" and len(memory) == 1:
+            origin = changed.get(memory[0][0], (memory[0][0], 0))
+            value = None if origin is None else (origin[0], origin[1] + memory[0][1])
+        changed.update(dict.fromkeys(_written(instruction), value))
+    return None
+
+
+def _plain_memory(instruction: Any) -> list[tuple[str, int]]:
+    """(register, displacement) of the memory operands that have just these."""
+    import capstone
+
+    return [
+        (_wide(instruction.reg_name(operand.mem.base)), operand.mem.disp)
+        for operand in instruction.operands
+        if operand.type == capstone.CS_OP_MEM
+        and operand.mem.base
+        and not operand.mem.index
+        and not operand.mem.segment
+    ]
+
+
+def _written(instruction: Any) -> set[str]:
+    """The registers that an instruction changes, by their names of 64 bits."""
+    return {_wide(instruction.reg_name(register)) for register in instruction.regs_access()[1]}
+
+
+def _wide(name: str) -> str:
+    """The register of 64 bits that one belongs to: eax, ax, al -> rax; r8d -> r8; sil -> rsi."""
+    if name.startswith("r"):
+        return name.rstrip("dwb") if name[1:2].isdigit() else name
+    stem = name[1:] if name.startswith("e") else name
+    if len(stem) == 2 and stem[1] in "lh":
+        stem = stem[0] + "x"
+    return "r" + stem.removesuffix("l")
 
 
 def _is_x86_atomic(mnemonic: str, operands: str) -> bool:

@@ -21,11 +21,10 @@ from ftdiag.model import ThreadState
 from ftdiag.sources.machinecode import (
     BYTES_AFTER,
     BYTES_BEFORE,
-    NOTHING,
     Before,
     Operand,
-    Preceding,
     is_system_call,
+    what_is_awaited,
     what_precedes,
 )
 from ftdiag.sources.memory import RemoteMemory
@@ -96,11 +95,13 @@ class NativeSample(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an address means. `operand` is set where it stands behind an atomic instruction that was found."""
+    """What an address means. `operand` is set where it stands behind an atomic instruction that was found, or
+    (`awaited`) behind a load from the line of one that follows."""
 
     state: ThreadState
     symbol: str | None
     operand: Operand | None = None
+    awaited: bool = False
 
 
 class SharedLines:
@@ -131,6 +132,11 @@ class SharedLines:
             self._young[line] = _SHARED
             return True
         return self._old.get(line) == _SHARED
+
+    def shared(self, address: int) -> bool:
+        """Whether more than one thread was seen to change a place."""
+        line = address >> LINE_BITS
+        return self._young.get(line) == _SHARED or self._old.get(line) == _SHARED
 
     def age(self) -> None:
         """Forget what was last seen before the previous call."""
@@ -197,10 +203,15 @@ class Classifier:
         if ip >= _KERNEL_HALF:
             state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
             return NativeSample(tid, time_ns, state, symbol, None)
-        state, symbol, operand = self._user.get(ip) or self._judge_user(ip)
+        state, symbol, operand, awaited = self._user.get(ip) or self._judge_user(ip)
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
+        if awaited:
+            # It may not come to the atomic instruction: what nobody was seen to change is not waited for.
+            if not self.lines.shared(address):
+                return NativeSample(tid, time_ns, state, symbol, None)
+            return NativeSample(tid, time_ns, ThreadState.ATOMIC, symbol, address)
         if not self.lines.hit(address, tid):
             state = ThreadState.WORK  # nobody else's: an instruction as any other
         return NativeSample(tid, time_ns, state, symbol, address)
@@ -252,7 +263,7 @@ class Classifier:
             name = base_name(name)
         if state in (ThreadState.ALLOC, ThreadState.GC) or is_handover(name):
             return Verdict(state or ThreadState.ATOMIC, name)
-        before, operand = self._before(ip, place)
+        before, operand, awaited = self._around(ip, place)
         if state is not None:
             return Verdict(state, name, operand)
         if before is Before.PAUSE:
@@ -261,17 +272,22 @@ class Classifier:
             return Verdict(ThreadState.ATOMIC, name, operand)
         if place.hides and origin in (Origin.PYTHON, Origin.LIBC):
             return Verdict(ThreadState.UNKNOWN, name)  # it may be the allocator as well
-        return Verdict(ThreadState.WORK, name)
+        return Verdict(ThreadState.WORK, name, awaited, awaited is not None)
 
-    def _before(self, ip: int, place: Place) -> Preceding:
+    def _around(self, ip: int, place: Place) -> tuple[Before, Operand | None, Operand | None]:
+        """What the instruction before is, what it changes, and what is awaited of one that follows."""
         start = max(ip - BYTES_BEFORE, place.start)
         try:
             code = self._memory.read_up_to(start, ip - start + BYTES_AFTER)
         except FtdiagError:
-            return NOTHING
+            return Before.OTHER, None, None
         if len(code) < ip - start:
-            return NOTHING
-        return what_precedes(place.machine, code, ip - start, 0 if start == place.start else None)
+            return Before.OTHER, None, None
+        begin = 0 if start == place.start else None
+        kind, operand = what_precedes(place.machine, code, ip - start, begin)
+        if kind is not Before.OTHER:
+            return kind, operand, None
+        return kind, None, what_is_awaited(place.machine, code, ip - start, begin)
 
     def _judge_entry(self, entry_ip: int) -> tuple[bool, ThreadState]:
         """(whether it is a system call, the state of the code that entered the kernel)."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.machinecode import Before, Operand, is_system_call, what_precedes
+from ftdiag.sources.machinecode import Before, Operand, is_system_call, what_is_awaited, what_precedes
 
 X86, ARM64 = "EM_X86_64", "EM_AARCH64"
 PROLOGUE = bytes.fromhex("5548 89e5 4883ec20 48897df8 488b45f8".replace(" ", ""))
@@ -42,6 +42,49 @@ def test_atomic_instructions_of_x86(code: str, operand: Operand) -> None:
 
     # THEN it is atomic, on that memory
     assert known == guessed == (Before.ATOMIC, operand)
+
+
+COUNTING = """
+    8b470c  4989fc  83c001  0f84b0000000  64488b0c2500000000  48390f  0f84d0020000
+    488b4710  488d4f10  4885c0  743e  4883f803  7438  488d7004  f0480fb131
+"""
+"""mov eax, [rdi+12]; mov r12, rdi; add eax, 1; je; mov rcx, fs:[0]; cmp [rdi], rcx; je; mov rax, [rdi+16];
+lea rcx, [rdi+16]; test rax, rax; je; cmp rax, 3; je; lea rsi, [rax+4]; lock cmpxchg [rcx], rsi"""
+CONDITION, SHARED = 3, 9 + 6 + 9 + 3 + 6 + 4
+
+
+def awaited_behind(code: str, instruction: int) -> Operand | None:
+    """What is awaited behind the first so many bytes of code that follows a function's beginning."""
+    whole = PROLOGUE * 3 + bytes.fromhex(code)
+    place = len(PROLOGUE * 3) + instruction
+    known = what_is_awaited(X86, whole, place, 0)
+    assert what_is_awaited(X86, whole[6:], place - 6) == known
+    return known
+
+
+def test_a_load_waits_for_the_line_of_the_atomic_instruction_that_follows() -> None:
+    # GIVEN how a reference is counted: the owner's count, the owner, the shared count are looked at before
+    # WHEN a thread stands behind one of these loads THEN it waits for the line of the shared count
+    for place in (CONDITION, SHARED):
+        assert awaited_behind(COUNTING, place) == Operand("rdi", None, 1, 16)
+
+
+@pytest.mark.parametrize(
+    ("code", "place"),
+    [
+        (COUNTING, 6),  # behind mov r12, rdi: no load
+        (COUNTING, 9),  # behind add eax, 1
+        (COUNTING.replace("8b470c", "8b460c"), 3),  # a load of another object
+        (COUNTING.replace("8b470c", "8b474c"), 3),  # a load of another line of the object
+        (COUNTING.replace("8b470c", "8b7f0c"), 3),  # mov edi, [rdi+12]: whose address is lost
+        (COUNTING.replace("4989fc", "4989fc 4889f7"), 3),  # mov rdi, rsi: the count is of another object
+        (COUNTING.replace("4885c0", "e800000000"), 3),  # a call comes before
+        (COUNTING.replace("f0480fb131", "480fb131"), 3),  # not atomic
+    ],
+)
+def test_other_loads_wait_for_nothing_of_that(code: str, place: int) -> None:
+    # GIVEN other code WHEN a thread stands in it THEN it is not said to wait for an atomic instruction
+    assert awaited_behind(code, place) is None
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,21 @@ def test_sharing_is_remembered_for_a_while_only() -> None:
     assert not lines.hit(0x1000, 1)
 
 
+def test_asking_whether_a_line_is_shared_makes_it_nobodys() -> None:
+    # GIVEN a line that one thread changes
+    lines = SharedLines()
+    lines.hit(0x1000, 1)
+
+    # WHEN it is asked for again and again THEN it is shared only once another thread has changed it
+    assert not any(lines.shared(0x1010) for _ in range(3))
+    lines.hit(0x1000, 2)
+    assert lines.shared(0x1010)
+    lines.age()
+    assert lines.shared(0x1010)
+    lines.age()
+    assert not lines.shared(0x1010)
+
+
 def test_two_threads_in_two_ages_share_a_line() -> None:
     # GIVEN a line that a thread used before WHEN another uses it now THEN it is shared
     lines = SharedLines()
