@@ -340,6 +340,8 @@ class NativeSamples:
     sampled_ratio: float = 1.0
 
 
+UNNAMED_INTERPRETER: Final = "interpreter (no name)"
+"""The native symbol of a function of the interpreter that has no name and is known to be of no other kind."""
 NATIVE_FILE: Final = "<native>"
 """`Frame.filename` of native frames in `NativeSamples`."""
 
@@ -977,6 +979,9 @@ class Quality:
     """Native samples that the kernel dropped; `None` where there are no native samples."""
     native_sampled_ratio: float | None = None
     """Share of the threads on a core that were sampled at a time; below 1 where they had to take turns."""
+    unnamed_cpu_ratio: float | None = None
+    """Share of the native samples in functions of a stripped interpreter that have no name. They count as
+    work: what of the allocator or the collector was not found is at most this. `None` without samples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -530,6 +530,7 @@ class Session:
                 _quality(recording, digests, threads, time, missing, gaps),
                 native_lost=details.lost,
                 native_sampled_ratio=details.sampled_ratio,
+                unnamed_cpu_ratio=details.unnamed_ratio,
             ),
             process=process[-1] if process else None,
             pauses=pauses.merge_pauses(recording, [digest.pauses for digest in digests]),

@@ -13,7 +13,7 @@ import numpy as np
 
 from ftdiag.analysis.grouping import Ints, group_by, largest_first
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model import SharedObject
+from ftdiag.model import UNNAMED_INTERPRETER, SharedObject
 from ftdiag.recording.reader import Recording
 
 MAX_ROWS: Final = 20_000
@@ -37,6 +37,9 @@ class OnCpuShares:
     """Windows in which machine code was sampled."""
     sampled: float = 0.0
     """The share of the threads that were sampled at a time, summed over these windows."""
+    all_samples: int = 0
+    unnamed_samples: int = 0
+    """Those of them in functions of a stripped interpreter that have no name."""
 
     def __len__(self) -> int:
         """Rows, as kept digests are bounded by."""
@@ -53,6 +56,8 @@ class OnCpuDetails:
     """Samples that the kernel dropped; `None` where machine code was not sampled."""
     sampled_ratio: float | None = None
     """Mean share of the threads that were sampled at a time."""
+    unnamed_ratio: float | None = None
+    """Share of the samples in functions of a stripped interpreter without a name; `None` without samples."""
 
     def native_of(self, recording: Recording, leaf: int) -> tuple[tuple[str, float], ...]:
         """(symbol, share) of a line."""
@@ -69,6 +74,9 @@ def on_cpu_shares(recording: Recording, first: int, last: int) -> OnCpuShares:
     leaf = np.full(len(stack), -1, dtype=np.int64)
     inside = stack < len(leaves)
     leaf[inside] = leaves[stack[inside]]
+    frames, samples_of = np.unique(native.frame, return_inverse=True)
+    unnamed = np.array([_is_unnamed(recording, int(frame)) for frame in frames], dtype=np.bool_)
+    in_unnamed = int(native.samples[unnamed[samples_of]].sum()) if len(frames) else 0
     rows = (leaf >= 0) & (native.frame > 0)
     leaf, symbol = leaf[rows], native.frame[rows].astype(np.int64)
     groups = group_by(leaf, symbol)
@@ -82,7 +90,13 @@ def on_cpu_shares(recording: Recording, first: int, last: int) -> OnCpuShares:
         native.lost,
         len(native.measured),
         (native.sampled_ratio or 0.0) * len(native.measured),
+        int(native.samples.sum()),
+        in_unnamed,
     )
+
+
+def _is_unnamed(recording: Recording, frame: int) -> bool:
+    return 0 < frame < recording.frame_count and recording.frame(frame).function == UNNAMED_INTERPRETER
 
 
 def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
@@ -110,11 +124,13 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
                 (int(symbol[row]), float(total[row]) / whole) for row in best.tolist() if whole > 0
             )
     measured = sum(part.measured for part in parts)
+    samples_seen = sum(part.all_samples for part in parts)
     return OnCpuDetails(
         symbols,
         {line: _surest(objects) for line, objects in shared.items()},
         sum(part.lost for part in parts) if measured else None,
         sum(part.sampled for part in parts) / measured if measured else None,
+        sum(part.unnamed_samples for part in parts) / samples_seen if samples_seen else None,
     )
 
 

@@ -84,6 +84,8 @@ def command(
     if pid is not None and all(check.verdict is not Verdict.MISSING for check in checks):
         python, target = _python_of(pid)
         checks.append(python)
+        if python.verdict is not Verdict.MISSING and target is not None and target["source"] == "native":
+            checks += _functions_of(pid)
     works = all(check.verdict is not Verdict.MISSING for check in checks)
     checks += _leftovers(pid)
     checks += _tools()
@@ -187,6 +189,33 @@ def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
             target,
         )
     return Check("python", Verdict.OK, words), target
+
+
+def _functions_of(pid: int) -> Iterator[Check]:
+    """Whether the functions of a stripped Python could be found: time on a core is split by them."""
+    from ftdiag.errors import FtdiagError
+    from ftdiag.sources.memory import RemoteMemory
+    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.runtime import find_runtime
+    from ftdiag.sources.symbolcache import SymbolCache, default_directory
+    from ftdiag.sources.symbols import CodeMap
+
+    try:
+        image = find_runtime(pid, RemoteMemory(pid)).image
+        code = CodeMap(pid, SymbolCache(default_directory()))
+        found = code.search({image}).values() if code.stripped(image) else ()
+    except FtdiagError:
+        return  # it has ended, or is not started yet
+    for one in found:
+        if one.hides:
+            words = (
+                "Python is stripped, and its functions could not be found: what its allocator and its"
+                " collector take of the time on a core is unknown"
+            )
+            yield Check("functions", Verdict.LIMITED, words, "a build of Python with its symbols (.symtab)")
+        else:
+            words = "Python is stripped; its allocator's and collector's were found by what refers to them"
+            yield Check("functions", Verdict.OK, words)
 
 
 def _leftovers(pid: int | None) -> Iterator[Check]:

@@ -487,6 +487,7 @@ def _quality(snapshot: Snapshot) -> Iterator[str]:
         ("missed ticks", quality.missed_tick_ratio),
         ("the sampler's CPU, of a core", quality.sampler_cpu_ratio),
         ("threads sampled in machine code at a time", quality.native_sampled_ratio),
+        ("CPU time in functions of a stripped Python without a name", quality.unnamed_cpu_ratio or None),
     ]
     rows = [[name, units.percent(value, 1)] for name, value in figures if value is not None]
     if quality.native_lost:

@@ -454,6 +454,15 @@ class _Report:
         if quality.native_sampled_ratio is not None and quality.native_sampled_ratio < 0.995:
             ratio = units.percent(quality.native_sampled_ratio)
             yield _item(f"native samples cover {ratio} of the threads at a time; they take turns")
+        if quality.classified_cpu_ratio is not None and quality.unnamed_cpu_ratio:
+            split, unnamed = (
+                units.percent(ratio) for ratio in (quality.classified_cpu_ratio, quality.unnamed_cpu_ratio)
+            )
+            yield _item(
+                f"Python is stripped: {split} of the time on a core is split all the same; {unnamed} is in"
+                " functions without a name, which are neither of an allocator nor of the collector as far as"
+                " found, and count as work"
+            )
         for gap in quality.gaps[:SHOWN_GAPS]:
             yield _item(f"gap: {self._safe(gap.what)}: {self._safe(gap.why)} ({gap.count:,} times)")
         if len(quality.gaps) > SHOWN_GAPS:

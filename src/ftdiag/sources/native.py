@@ -17,7 +17,7 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from ftdiag.errors import FtdiagError
-from ftdiag.model import ThreadState
+from ftdiag.model import UNNAMED_INTERPRETER, ThreadState
 from ftdiag.sources.machinecode import (
     BYTES_AFTER,
     BYTES_BEFORE,
@@ -257,7 +257,9 @@ class Classifier:
         state = state_of_image(origin)
         if state is None and name is not None:
             state = state_of(name, origin)
-        if name is None and place.path:
+        if name is None and place.path == self._python_image and not place.hides:
+            name = UNNAMED_INTERPRETER
+        elif name is None and place.path:
             name = f"[{place.path.rsplit('/', 1)[-1].strip('[]')}]"
         elif name is not None:
             name = base_name(name)

@@ -8,7 +8,7 @@ import pytest
 
 from builders import RecordingBuilder, spent
 from ftdiag.analysis.oncpu import SYMBOLS_OF_LINE
-from ftdiag.model import Confidence, SharedObject, Snapshot
+from ftdiag.model import UNNAMED_INTERPRETER, Confidence, SharedObject, Snapshot
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import render
 
@@ -55,6 +55,39 @@ def test_a_hot_line_has_its_machine_code_and_shared_objects(tmp_path: Path) -> N
     (hot,) = to_report(snapshot)["hot"]
     assert hot["shared"] == [{"name": "CONFIG", "type_name": "Config", "confidence": "known"}]
     assert hot["native"][0] == {"symbol": "_Py_DecRefShared", "share": 0.5}
+
+
+def test_functions_of_a_stripped_interpreter_without_a_name_are_told(tmp_path: Path) -> None:
+    # GIVEN samples of a stripped interpreter, a quarter of them in functions that have no name
+    builder = RecordingBuilder(tmp_path / "r", native="cpu-clock at 199 Hz").thread("w")
+    builder.window(
+        {"w": [spent(50, "on_cpu", at=STACK)]},
+        native=[
+            ("w", STACK, "alloc", "mimalloc (0x512c40)", 30),
+            ("w", STACK, "work", "_PyEval_EvalFrameDefault", 30),
+            ("w", STACK, "work", UNNAMED_INTERPRETER, 20),
+        ],
+    )
+
+    # WHEN a snapshot is taken
+    snapshot = builder.end().session().snapshot()
+
+    # THEN how much that is, is a figure of its quality, which the report says
+    assert snapshot.quality.unnamed_cpu_ratio == 0.25
+    assert snapshot.quality.classified_cpu_ratio == 1.0
+    said = text_of(snapshot)
+    assert (
+        "Python is stripped: 100 % of the time on a core is split all the same; 25 % is in functions" in said
+    )
+
+
+def test_without_unnamed_functions_nothing_is_said_of_them(tmp_path: Path) -> None:
+    # GIVEN samples of functions with names WHEN reported THEN there is no word of stripped interpreters
+    builder = RecordingBuilder(tmp_path / "r").thread("w")
+    builder.window({"w": [spent(50, "on_cpu", at=STACK)]}, native=[("w", STACK, "work", "long_add", 9)])
+    snapshot = builder.session().snapshot()
+    assert snapshot.quality.unnamed_cpu_ratio == 0.0
+    assert "stripped" not in text_of(snapshot)
 
 
 def test_work_needs_no_machine_code_in_the_text(tmp_path: Path) -> None:

@@ -61,6 +61,10 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     lines += _ratio(
         quality.classified_cpu_ratio, None, width, "time on a core split", look, "by samples of machine code"
     )
+    if quality.unnamed_cpu_ratio:
+        lines += _ratio(
+            quality.unnamed_cpu_ratio, None, width, "in unnamed functions", look, "of a stripped Python: work"
+        )
     lines += _ratio(quality.sampler_cpu_ratio, None, width, "the sampler's own cost", look, "of one core")
     if settings.native:
         lines += figure("machine code", settings.native, width, look)
