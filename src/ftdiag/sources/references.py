@@ -73,23 +73,20 @@ def references(elf: Elf, source: Source, extents: Extents) -> References | None:
     if elf.machine != "EM_X86_64":
         return None
     stubs = _imports(elf, source)
-    found = _Found(extents, stubs)
-    constants = elf.section(_CONSTANTS)
+    found = _Found(extents, stubs, elf.section(_CONSTANTS))
     room = MAX_CODE_BYTES
     for section in elf.sections:
         if section.flags & SHF_EXECINSTR and section.name not in _STUBS and room > 0:
             code = contents(source, section, room)
             room -= len(code)
-            found.search(code, section.address, constants)
-            if elf.first_load_address:
-                found.search_absolute(code, section.address, constants)
+            found.search(code, section.address, absolute=elf.first_load_address > 0)
     words = _initial_words(elf, source)
     starts = found.numbers
     return References(
         extents,
-        tuple(map(frozenset, found.callers)),
-        tuple(map(frozenset, found.jumpers)),
-        tuple(map(frozenset, found.takers)),
+        _by_function(found.callers, len(extents)),
+        _by_function(found.jumpers, len(extents)),
+        _by_function(found.takers, len(extents)),
         frozenset(starts[word] for word in words.values() if word in starts),
         {name: frozenset(users) for name, users in found.importers.items()},
         {address: frozenset(users) for address, users in found.text_users.items()},
@@ -97,87 +94,110 @@ def references(elf: Elf, source: Source, extents: Extents) -> References | None:
     )
 
 
+def _by_function(users: Mapping[int, set[int]], count: int) -> tuple[frozenset[int], ...]:
+    nobody: frozenset[int] = frozenset()
+    return tuple(frozenset(users[one]) if one in users else nobody for one in range(count))
+
+
 class _Found:
     """What was found so far."""
 
-    def __init__(self, extents: Extents, stubs: Mapping[int, str]) -> None:
-        count = len(extents)
+    def __init__(self, extents: Extents, stubs: Mapping[int, str], constants: Section | None) -> None:
         self.numbers = {start: number for number, start in enumerate(extents.starts)}
-        self.callers: list[set[int]] = [set() for _ in range(count)]
-        self.jumpers: list[set[int]] = [set() for _ in range(count)]
-        self.takers: list[set[int]] = [set() for _ in range(count)]
+        self.callers: dict[int, set[int]] = {}
+        self.jumpers: dict[int, set[int]] = {}
+        self.takers: dict[int, set[int]] = {}
         self.importers: dict[str, set[int]] = {}
         self.text_users: dict[int, set[int]] = {}
-        self._at = extents.at
+        self._extents = extents
         self._stubs = stubs
+        self._constants = (0, 0) if constants is None else (constants.address, constants.size)
         self._first = extents.starts[0]
         self._end = max(extents.ends)
         self._candidates = MAX_CANDIDATES
         self._room = MAX_REFERENCES
 
-    def search(self, code: bytes, base: int, constants: Section | None) -> None:
+    def search(self, code: bytes, base: int, *, absolute: bool) -> None:
+        """All functions in code that lies at `base`; `absolute` for addresses that stand there as they are."""
+        upper_halves = self._upper_halves() if absolute else ()
+        end = base + len(code)
+        for user, (start, stop) in enumerate(zip(self._extents.starts, self._extents.ends, strict=True)):
+            if base <= start and stop <= end and self._candidates > 0:
+                self._search_function(user, code, base, start, stop)
+                for upper_half in upper_halves:
+                    # It is the third byte of an address that is looked for.
+                    for match in upper_half.finditer(code, start - base + 2, stop - base):
+                        place = match.start() - 2
+                        self._candidates -= 1
+                        self._take(user, int.from_bytes(code[place : place + 4], "little"))
+
+    def _search_function(self, user: int, code: bytes, base: int, start: int, stop: int) -> None:
         """Calls, jumps and addresses that are given by their distance."""
-        distance, numbers, at, stubs = _DISTANCE.unpack_from, self.numbers, self._at, self._stubs
-        first, end = self._first, self._end
-        for place in self._places(_CALL_OR_JUMP, code, 5):
+        distance, numbers, stubs = _DISTANCE.unpack_from, self.numbers, self._stubs
+        first, end, size = self._first, self._end, len(code)
+        low, high = start - base, stop - base
+        seen = 0
+        for match in _CALL_OR_JUMP.finditer(code, low, min(high, size - 4)):
+            place = match.start()
             target = base + place + 5 + distance(code, place + 1)[0]
+            seen += 1
             if target in numbers:
                 # A jump to the begin of another function is its last call.
-                self._add(self.callers[numbers[target]], base + place, numbers[target])
+                self._add(self.callers, numbers[target], user)
             elif target in stubs:
-                self._add(self.importers.setdefault(stubs[target], set()), base + place)
-            elif first <= target < end and code[place] == _JUMP:
-                self._jump(base + place, at(target))
-        for place in self._places(_CONDITIONAL, code, 6):
+                self._add_named(self.importers, stubs[target], user)
+            elif first <= target < end and not start <= target < stop and code[place] == _JUMP:
+                self._jump(user, target)
+        for match in _CONDITIONAL.finditer(code, low, min(high, size - 5)):
+            place = match.start()
             target = base + place + 6 + distance(code, place + 2)[0]
-            if first <= target < end:
-                self._jump(base + place, at(target))
-        for place in self._places(_ADDRESS, code, 7):
-            target = base + place + 7 + distance(code, place + 3)[0]
-            self._take(base + place, target, constants)
+            seen += 1
+            if first <= target < end and not start <= target < stop:
+                self._jump(user, target)
+        for match in _ADDRESS.finditer(code, low, min(high, size - 6)):
+            place = match.start()
+            seen += 1
+            self._take(user, base + place + 7 + distance(code, place + 3)[0])
+        self._candidates -= seen
 
-    def search_absolute(self, code: bytes, base: int, constants: Section | None) -> None:
-        """Addresses of 32 bits that stand in the code of programs that are loaded where they say."""
-        last = max(self._end, 0 if constants is None else constants.address + constants.size)
+    def _upper_halves(self) -> tuple[re.Pattern[bytes], ...]:
+        """What the third and fourth byte of addresses of functions and constants look like."""
+        last = max(self._end, sum(self._constants))
         if last >= 1 << 31:
-            return
+            return ()
+        patterns = []
         for high in range(self._first >> 24, (last >> 24) + 1):
             low_third = self._first >> 16 & 0xFF if high == self._first >> 24 else 0
             high_third = last >> 16 & 0xFF if high == last >> 24 else 0xFF
-            upper_half = b"[%b-%b]%b" % tuple(
-                re.escape(bytes([byte])) for byte in (low_third, high_third, high)
+            patterns.append(
+                re.compile(
+                    b"[%b-%b]%b" % tuple(re.escape(bytes([byte])) for byte in (low_third, high_third, high))
+                )
             )
-            for place in self._places(re.compile(upper_half), code[2:], 2):
-                target = int.from_bytes(code[place : place + 4], "little")
-                if self._first <= target < last:
-                    self._take(base + place, target, constants)
+        return tuple(patterns)
 
-    def _places(self, opcode: re.Pattern[bytes], code: bytes, size: int) -> Iterable[int]:
-        """Where an opcode stands of an instruction of so many bytes."""
-        for match in opcode.finditer(code):
-            self._candidates -= 1
-            if self._candidates < 0:
-                return
-            place = match.start()
-            if place + size <= len(code):
-                yield place
-
-    def _add(self, users: set[int], place: int, used: int | None = None) -> None:
-        user = self._at(place)
-        if user is not None and user != used and self._room > 0:
+    def _add(self, users: dict[int, set[int]], used: int, user: int) -> None:
+        if used != user and self._room > 0:
             self._room -= 1
-            users.add(user)
+            users.setdefault(used, set()).add(user)
 
-    def _jump(self, place: int, target: int | None) -> None:
+    def _add_named(self, users: dict[str, set[int]], used: str, user: int) -> None:
+        if self._room > 0:
+            self._room -= 1
+            users.setdefault(used, set()).add(user)
+
+    def _jump(self, user: int, place: int) -> None:
+        target = self._extents.at(place)
         if target is not None:
-            self._add(self.jumpers[target], place, target)
+            self._add(self.jumpers, target, user)
 
-    def _take(self, place: int, target: int, constants: Section | None) -> None:
+    def _take(self, user: int, target: int) -> None:
         number = self.numbers.get(target)
         if number is not None:
-            self._add(self.takers[number], place, number)
-        elif constants is not None and constants.address <= target < constants.address + constants.size:
-            self._add(self.text_users.setdefault(target, set()), place)
+            self._add(self.takers, number, user)
+        elif 0 <= target - self._constants[0] < self._constants[1] and self._room > 0:
+            self._room -= 1
+            self.text_users.setdefault(target, set()).add(user)
 
 
 def _imports(elf: Elf, source: Source) -> dict[int, str]:
