@@ -118,7 +118,7 @@ class _Found:
         self._room = MAX_REFERENCES
 
     def search(self, code: bytes, base: int, *, absolute: bool) -> None:
-        """All functions in code that lies at `base`; `absolute` for addresses that stand there as they are."""
+        """All functions in code that lies at `base`; `absolute`: addresses stand in it as they are."""
         upper_halves = self._upper_halves() if absolute else ()
         end = base + len(code)
         for user, (start, stop) in enumerate(zip(self._extents.starts, self._extents.ends, strict=True)):
