@@ -351,7 +351,11 @@ def _called_by(found: _Finder, refers: References, name: str) -> frozenset[int]:
 def _users_of(found: _Finder, refers: References, name: str) -> frozenset[int]:
     """Functions that call an exported one, and that are not exported."""
     called = found.number_of(name)
-    return frozenset() if called is None else refers.callers[called] - found.exported.keys()
+    # Libraries call what they export through a stub.
+    users = refers.importers.get(name, frozenset())
+    if called is not None:
+        users |= refers.callers[called]
+    return users - found.exported.keys()
 
 
 def _mainly_used_by(found: _Finder, refers: References, roots: Set[int]) -> set[int]:
