@@ -68,6 +68,26 @@ def test_an_image_comes_back_as_it_was(library: io.BufferedReader, directory: Pa
     assert kept.stat().st_mode & 0o077 == 0
 
 
+def test_a_small_image_is_kept_if_its_functions_had_to_be_searched_for(
+    library: io.BufferedReader, directory: Path
+) -> None:
+    # GIVEN a stripped interpreter whose functions were found, some of them without a name
+    entries = [(0x1000, 16, 1), (0x1010, 16, 0)]
+    image = Image(
+        "EM_X86_64", SymbolTable(entries, NAMES), ((0, 0x1000, 1 << 20),), stripped=True, searched=True
+    )
+    SymbolCache(directory).put("abcd1234", library, image)
+
+    # WHEN another session asks THEN it need not search again
+    again = SymbolCache(directory).get("abcd1234", library)
+    assert again is not None
+    assert (again.stripped, again.searched, again.hides) == (True, True, False)
+    assert [found.name for at in (0x1005, 0x1015) if (found := again.symbols.find(at))] == [
+        "function_00000",
+        "",
+    ]
+
+
 def test_small_images_and_other_files_are_not_kept(library: io.BufferedReader, directory: Path) -> None:
     # GIVEN an image that is read again as fast, no directory, and a build id that is a path
     SymbolCache(directory).put("abcd1234", library, an_image(10))
