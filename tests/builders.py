@@ -29,6 +29,7 @@ from ftdiag.model import (
     NO_HOLDER,
     NO_STACK,
     NO_WAIT,
+    Collections,
     Confidence,
     End,
     EndReason,
@@ -308,6 +309,7 @@ class RecordingBuilder:
         native: Sequence[tuple[str, str, str, str, int]] | None = None,
         shared: Sequence[tuple[str, SharedObject]] = (),
         memory: MemoryReading | None = None,
+        collections: Collections | None = None,
     ) -> RecordingBuilder:
         """Appends a window. `counters={name: None}` leaves a thread's counters out.
 
@@ -343,6 +345,7 @@ class RecordingBuilder:
             native=None if native is None else self._native(native),
             shared=tuple((self._writer.intern_frame(a_stack(line)[0]), one) for line, one in shared),
             memory=memory,
+            collections=collections,
         )
         self._writer.write_window(window)
         return self

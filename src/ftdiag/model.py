@@ -434,6 +434,33 @@ class ProcessCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerationCollections:
+    """What the cyclic collector did to one generation, 0 the youngest, by its own count.
+
+    `looked_at` and `freed` count objects; `total_ns` is wall-clock time from begin to end of each collection,
+    with the finalizers that it runs.
+    """
+
+    generation: int
+    count: int
+    total_ns: int
+    looked_at: int
+    freed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """The collections that ended in a window: exact sums, and the times of those that were the last of their
+    generation at a tick (columns of equal length; the clock is the recording's).
+    """
+
+    generations: tuple[GenerationCollections, ...] = ()
+    generation: array[int] = field(default_factory=lambda: array("B"))
+    begin_ns: array[int] = field(default_factory=lambda: array("q"))
+    end_ns: array[int] = field(default_factory=lambda: array("q"))
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """What the sampler saw between `t0_ns` and `t1_ns` (CLOCK_MONOTONIC of the sampling machine).
 
@@ -453,6 +480,8 @@ class Window:
     """(frame id of a line with much ATOMIC time, an object that it touches)."""
     memory: MemoryReading | None = None
     """The reading of the memory that was finished in the window, if any."""
+    collections: Collections | None = None
+    """What the collector says that it did; `None` where CPython does not publish it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -705,6 +734,41 @@ class Pauses:
     total_ns: float
     longest_ns: float
     threads_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorMetrics:
+    """What the cyclic collector did in a range, by its own statistics: exact, not sampled.
+
+    `covered_ratio` is the part of the range for which there are statistics. `longest_ns` is the longest of
+    the `timed` collections whose own times are known (those that were the last of their generation at a
+    tick); `None` without one.
+    """
+
+    generations: tuple[GenerationCollections, ...]
+    covered_ratio: float
+    timed: int
+    longest_ns: int | None
+
+    @property
+    def count(self) -> int:
+        """Collections of all generations."""
+        return sum(each.count for each in self.generations)
+
+    @property
+    def total_ns(self) -> int:
+        """Their wall-clock time."""
+        return sum(each.total_ns for each in self.generations)
+
+    @property
+    def looked_at(self) -> int:
+        """Objects that they looked at."""
+        return sum(each.looked_at for each in self.generations)
+
+    @property
+    def freed(self) -> int:
+        """Objects that they freed."""
+        return sum(each.freed for each in self.generations)
 
 
 class AllocatorPart(enum.Enum):
@@ -1005,6 +1069,8 @@ class Snapshot:
     """The last readings of the whole process in the range."""
     pauses: tuple[Pauses, ...] = ()
     """Stop-the-world pauses, those with most time first."""
+    collector: CollectorMetrics | None = None
+    """What the collector did; `None` where CPython does not say it (`quality.not_measured` has why)."""
     memory: MemoryMetrics = field(default_factory=MemoryMetrics)
     allocations: Allocations | None = None
     """The latest capture of memray, if there is one; it need not be from the time of the range."""

@@ -20,6 +20,7 @@ import numpy as np
 from ftdiag.analysis import (
     accounting,
     allocations,
+    collector,
     cores,
     efficiency,
     halts,
@@ -118,6 +119,7 @@ class _Digest:
     course: timeline.Course
     on_cpu: oncpu.OnCpuShares
     pauses: pauses.PauseShares
+    collector: collector.CollectorShares
     memory: memory.MemoryShares
 
     @property
@@ -435,6 +437,7 @@ class Session:
             course=timeline.course_of(accounts, last - first, costs.process),
             on_cpu=oncpu.on_cpu_shares(recording, first, last),
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
+            collector=collector.collector_shares(recording, first, last),
             memory=memory.memory_shares(recording, first, last),
         )
 
@@ -510,6 +513,9 @@ class Session:
             major_faults=int(threads.totals[:, 6].sum()),
         )
         missing.update(held.not_measured)
+        collected = collector.merge_collector([digest.collector for digest in digests], duration)
+        if collected is None:
+            missing["collections"] = collector.why_no_collector(recording.target, recording.settings)
         if first < last and not duration and recording.left_out(first, last).all():
             missing.update(dict.fromkeys(_OF_TIME, "every window of this range is damaged"))
         return Snapshot(
@@ -534,6 +540,7 @@ class Session:
             ),
             process=process[-1] if process else None,
             pauses=pauses.merge_pauses(recording, [digest.pauses for digest in digests]),
+            collector=collected,
             memory=held,
             allocations=self.allocations,
             intrusions=intrusions,

@@ -66,6 +66,8 @@ UNPUBLISHED: Final[tuple[str, ...]] = (
     "struct gc_generation_stats.ts_start",
     "struct gc_generation_stats.ts_stop",
     "struct gc_generation_stats.collections",
+    "struct gc_generation_stats.collected",
+    "struct gc_generation_stats.candidates",
     "struct gc_generation_stats.duration",
     "sizeof(struct gc_generation_stats)",
     "struct gc_stats.old",

@@ -7,8 +7,8 @@ A pause is a longest stretch of ticks with at least one thread STOPPED. Ticks se
 unbiased, but pauses shorter than a tick are mostly missed and those close together are seen as one, so their
 number is a lower bound. Who asked is known where the recording names the requester as the holder of the
 stopped threads' wait; else it is inferred where one thread alone was not stopped and did collect garbage.
-What for is told by the functions of the standard library on its stack, or by the machine code that native
-samples found it in.
+What for is told by the collector's own times, where the target publishes them; else by the functions of the
+standard library on its stack, or by the machine code that native samples found it in.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ MAX_PAUSES: Final = 100_000
 """Pauses looked at one by one in a range of windows."""
 MAX_ROWS: Final = 32
 """Rows in the result, those with most time."""
+COLLECTIONS_AT_ONCE: Final = 8
+"""Interpreters that can collect at a time, as far as they are followed."""
 GC_SHARE: Final = 0.25
 """Who spends this share of its samples at a stack on garbage collection has stopped the others for that."""
 FUNCTION_REASONS: Final = (
@@ -90,10 +92,12 @@ def pause_shares(
     inside = np.flatnonzero(np.diff((present > 0).astype(np.int8), prepend=0, append=0))
     begins, ends = inside[0::2], inside[1::2]
     doing = _doing(recording, first, last)
+    collections = _collections(recording, first, last)
     rows: dict[_Key, tuple[int, float, float, int]] = {}
     row_of_stopped = np.flatnonzero(stopped)
     for begin, end in zip(begins[:MAX_PAUSES].tolist(), ends[:MAX_PAUSES].tolist(), strict=True):
-        key = _who(runs, row_of_stopped, begin, end, doing)
+        collected = collections.cover(int(runs.tick_ns[begin]), int(runs.tick_ns[end - 1]))
+        key = _who(runs, row_of_stopped, begin, end, doing, collected=collected)
         length = float(tick_period_ns[runs.tick_window[begin:end]].sum())
         count, total, longest, threads = rows.get(key, (0, 0.0, 0.0, 0))
         most = int(present[begin:end].max())
@@ -101,14 +105,41 @@ def pause_shares(
     return PauseShares(rows)
 
 
-def _who(runs: TickRuns, stopped: Ints, begin: int, end: int, doing: _Doing) -> _Key:
-    """Who asked for the pause of the ticks [begin, end), where it stood, and what it did."""
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """Times of collections by the collector's own clock, by their beginning."""
+
+    begin_ns: Ints
+    end_ns: Ints
+
+    def cover(self, begin_ns: int, end_ns: int) -> bool:
+        """Whether a collection ran at a moment of this span, ends included."""
+        after = int(np.searchsorted(self.begin_ns, end_ns, side="right"))
+        # Collections of one interpreter do not overlap: of those that began before, the last few tell.
+        return bool((self.end_ns[max(0, after - COLLECTIONS_AT_ONCE) : after] >= begin_ns).any())
+
+
+def _collections(recording: Recording, first: int, last: int) -> _Collected:
+    """The timed collections of a range; one that ended after it is told of in a later window."""
+    told = [each for _, each in recording.collections(first, last + 1)]
+    begin = np.array([value for each in told for value in each.begin_ns], dtype=np.int64)
+    end = np.array([value for each in told for value in each.end_ns], dtype=np.int64)
+    order = np.argsort(begin, kind="stable")
+    return _Collected(begin[order], end[order])
+
+
+def _who(runs: TickRuns, stopped: Ints, begin: int, end: int, doing: _Doing, *, collected: bool) -> _Key:
+    """Who asked for the pause of the ticks [begin, end), where it stood, and what it did.
+
+    `collected`: the collector itself says that it ran then.
+    """
     overlapping = stopped[(runs.first[stopped] < end) & (runs.end[stopped] > begin)]
     named = overlapping[runs.holder[overlapping] > NO_HOLDER]
     if len(named):
         requester = int(runs.holder[named[0]])
         stack = _stack_at(runs, requester - 1, begin, end)
-        return requester, stack, int(Confidence.KNOWN), doing.reason(requester - 1, stack)
+        reason = GARBAGE_COLLECTION if collected else doing.reason(requester - 1, stack)
+        return requester, stack, int(Confidence.KNOWN), reason
     others = np.flatnonzero(
         (runs.first < end) & (runs.end > begin) & (runs.state != int(ThreadState.STOPPED))
     )
@@ -121,7 +152,7 @@ def _who(runs: TickRuns, stopped: Ints, begin: int, end: int, doing: _Doing) -> 
     if len({thread for thread, _ in suspects}) == 1:
         thread, stack = next(iter(suspects))
         return thread + 1, stack, int(Confidence.INFERRED), GARBAGE_COLLECTION
-    return NO_HOLDER, NO_STACK, int(Confidence.UNKNOWN), None
+    return NO_HOLDER, NO_STACK, int(Confidence.UNKNOWN), GARBAGE_COLLECTION if collected else None
 
 
 def _stack_at(runs: TickRuns, thread: int, begin: int, end: int) -> int:

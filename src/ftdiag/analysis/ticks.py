@@ -24,9 +24,9 @@ class TickRuns:
     """Runs of a range of windows, sorted by window, thread and time.
 
     `first` and `end` are ticks counted from the range's first tick; a run never crosses windows.
-    `tick_window` is the window (from 0) of every tick; `window_start` the first tick of every window,
-    with the number of all ticks as one more element. `joined[w]` says that window w follows window w - 1
-    without a hole in time.
+    `tick_window` is the window (from 0) of every tick, `tick_ns` its time; `window_start` the first tick of
+    every window, with the number of all ticks as one more element. `joined[w]` says that window w follows
+    window w - 1 without a hole in time.
     """
 
     window: Ints
@@ -39,6 +39,7 @@ class TickRuns:
     holder: Ints
     confidence: Ints
     tick_window: Ints
+    tick_ns: Ints
     window_start: Ints
     joined: Bools
 
@@ -83,6 +84,7 @@ def tick_runs(recording: Recording, first: int, last: int, tick_period_ns: Float
         holder=column("holder"),
         confidence=column("confidence"),
         tick_window=np.repeat(np.arange(len(parts), dtype=np.int64), lengths),
+        tick_ns=(np.concatenate([part.tick_ns for part in parts]) if parts else np.zeros(0, dtype=np.int64)),
         window_start=window_start,
         joined=np.concatenate([np.zeros(1, dtype=np.bool_), hole < 2 * tick_period_ns[1:]])[: len(parts)],
     )

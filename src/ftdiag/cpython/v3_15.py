@@ -171,6 +171,8 @@ FACTS: Final = Facts(
         ("struct gc_generation_stats.ts_start", 0, 0),
         ("struct gc_generation_stats.ts_stop", 8, 8),
         ("struct gc_generation_stats.collections", 16, 16),
+        ("struct gc_generation_stats.collected", 24, 24),
+        ("struct gc_generation_stats.candidates", 40, 40),
         ("struct gc_generation_stats.duration", 48, 48),
         ("sizeof(struct gc_generation_stats)", 64, 64),
         ("struct gc_stats.old", 72, 712),

@@ -14,8 +14,10 @@ import numpy.typing as npt
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
+    Collections,
     Confidence,
     Gap,
+    GenerationCollections,
     MemoryKind,
     MemoryReading,
     ProcessCounters,
@@ -251,6 +253,36 @@ def decode_memory(blob: object, key: int, name: str) -> MemoryReading:
             array("q", columns["heap_bytes"].tolist()),
         ),
         not_measured=_reasons(columns.get("reasons")),
+    )
+
+
+MAX_COUNTED: Final = 1 << 62
+"""Of collections, objects and nanoseconds: sums of a few fit 64 bits."""
+
+
+def decode_collections(blob: object, key: int, name: str, t0_ns: int) -> Collections:
+    """What the collector did in a window that began at `t0_ns`. Raises DamagedBlob."""
+    columns = decode_columns(blob, key, name, (*schema.COLLECTION_COLUMNS, *schema.TIMED_COLUMNS))
+    _equal_lengths(columns, schema.COLLECTION_COLUMNS, schema.MAX_GENERATIONS)
+    _equal_lengths(columns, schema.TIMED_COLUMNS, schema.MAX_COLLECTIONS)
+    sums = [
+        bounded(columns[column], 0, 255 if column == "generation" else MAX_COUNTED, "a sum of collections")
+        for column in schema.COLLECTION_COLUMNS
+    ]
+    if len(set(sums[0].tolist())) < len(sums[0]):
+        raise schema.DamagedBlob("a generation is there twice")
+    timed = bounded(columns["timed_generation"], 0, 255, "a generation")
+    largest = schema.MAX_TIME_NS
+    begin = bounded(columns["begin_ns"], -2 * largest, 2 * largest, "a collection's time") + t0_ns
+    end = bounded(columns["end_ns"], -2 * largest, 2 * largest, "a collection's time") + t0_ns
+    if np.any(end < begin) or np.any(np.abs(begin) > largest) or np.any(np.abs(end) > largest):
+        raise schema.DamagedBlob("a collection's time is out of range")
+    rows = zip(*(column.tolist() for column in sums), strict=True)
+    return Collections(
+        tuple(GenerationCollections(*row) for row in rows),
+        array("B", timed.tolist()),
+        array("q", begin.tolist()),
+        array("q", end.tolist()),
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     Allocations,
+    Collections,
     End,
     EndReason,
     Frame,
@@ -46,6 +47,7 @@ from ftdiag.recording.columns import (
     UInt8Array,
     WindowFacts,
     aggregate_runs,
+    decode_collections,
     decode_counters,
     decode_memory,
     decode_native,
@@ -361,6 +363,7 @@ class Recording:
         self.native(0, len(self))
         self.shared(0, len(self))
         self.memory(0, len(self))
+        self.collections(0, len(self))
         return self.damaged
 
     def left_out(self, first: int, last: int) -> BoolArray:
@@ -557,6 +560,16 @@ class Recording:
         """(position of the window, reading of the memory) where there is one in [first, last), in order."""
         first, last = self._clipped(first, last)
         return tuple(self._groups_between(schema.GROUP_MEMORY, first, last, decode_memory))
+
+    def collections(self, first: int, last: int) -> tuple[tuple[int, Collections], ...]:
+        """(position of the window, what the collector did in it) where that is known, in order."""
+
+        def decode(blob: object, window_id: int, name: str) -> Collections:
+            position = int(np.searchsorted(self.window_ids, window_id))
+            return decode_collections(blob, window_id, name, int(self.t0_ns[position]))
+
+        first, last = self._clipped(first, last)
+        return tuple(self._groups_between(schema.GROUP_COLLECTIONS, first, last, decode))
 
     # --- decoding ----------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 4
+SCHEMA_MINOR: Final = 5
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -70,6 +70,10 @@ MAX_SHARED: Final = 256
 """Most objects of one window that are named as shared."""
 MAX_SHARED_CHARACTERS: Final = 160
 """Longest name or type of one of them."""
+MAX_GENERATIONS: Final = 8
+"""Most generations of a collector that a window tells of."""
+MAX_COLLECTIONS: Final = 1 << 14
+"""Most collections of a window whose own times are kept."""
 MAX_MEMORY_REASONS: Final = 32
 """Most reasons why a part of a memory reading is missing."""
 MAX_CULPRITS: Final = 256
@@ -114,6 +118,7 @@ GROUP_ROLLUP: Final = "rollup"
 GROUP_NATIVE: Final = "native"
 GROUP_SHARED: Final = "shared"
 GROUP_MEMORY: Final = "memory"
+GROUP_COLLECTIONS: Final = "collections"
 GROUP_DICTIONARY: Final = "dictionary"
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
@@ -132,6 +137,8 @@ COUNTER_COLUMNS: Final = (
 )
 OPTIONAL_COUNTER_COLUMNS: Final = ("migrations",)
 """Later minor versions added them; -1 (not read) where a recording has none."""
+COLLECTION_COLUMNS: Final = ("generation", "count", "total_ns", "looked_at", "freed")
+TIMED_COLUMNS: Final = ("timed_generation", "begin_ns", "end_ns")
 MEMORY_COLUMNS: Final = ("thread", "stack_bytes", "heap_bytes")
 MEMORY_FACTS: Final = (
     "at_ns",

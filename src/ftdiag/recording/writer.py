@@ -170,6 +170,8 @@ class RecordingWriter:
             groups[schema.GROUP_SHARED] = _encode_shared(window_id, window.shared)
         if window.memory is not None:
             groups[schema.GROUP_MEMORY] = _encode_memory(window_id, window.memory)
+        if window.collections is not None:
+            groups[schema.GROUP_COLLECTIONS] = _encode_collections(window_id, window)
         if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
             groups[schema.GROUP_ROLLUP] = _encode_rollup(window_id, rollup)
         delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
@@ -651,6 +653,30 @@ def _encode_memory(window_id: int, memory: MemoryReading) -> bytes:
             ("reasons", array("B", text.encode("ascii")), False),
         ],
     )
+
+
+def _encode_collections(window_id: int, window: Window) -> bytes:
+    """Sums by generation; times relative to the window's beginning, those that lie out of bounds left out."""
+    told = window.collections
+    assert told is not None
+    rows = [
+        (each.generation, each.count, each.total_ns, each.looked_at, each.freed)
+        for each in told.generations[: schema.MAX_GENERATIONS]
+    ]
+    columns: list[tuple[str, Sequence[int], bool]] = [
+        (name, values, False)
+        for name, values in zip(schema.COLLECTION_COLUMNS, _transposed(rows, 5), strict=True)
+    ]
+    timed = [
+        (generation, begin - window.t0_ns, end - window.t0_ns)
+        for generation, begin, end in zip(told.generation, told.begin_ns, told.end_ns, strict=True)
+        if begin <= end and max(abs(begin), abs(end)) <= schema.MAX_TIME_NS
+    ][: schema.MAX_COLLECTIONS]
+    columns += [
+        (name, values, False)
+        for name, values in zip(schema.TIMED_COLUMNS, _transposed(timed, 3), strict=True)
+    ]
+    return schema.encode_group(window_id, schema.GROUP_COLLECTIONS, columns)
 
 
 def _gaps_json(gaps: Sequence[Gap]) -> str:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from ftdiag import units
-from ftdiag.answer import SAID_CORES, efficiency_words, part_name, useful_words
+from ftdiag.answer import SAID_CORES, collections_words, efficiency_words, part_name, useful_words
 from ftdiag.model import (
     RUNNABLE_PARTS,
     Allocations,
+    CollectorMetrics,
     Confidence,
     CorePart,
     Finding,
@@ -158,7 +159,7 @@ def _body(snapshot: Snapshot) -> Iterator[str]:
     yield from _section(_counted("Threads", SHOWN_THREADS, len(snapshot.threads)), _threads(snapshot))
     yield from _section(_counted("Hot lines", SHOWN_LINES, len(snapshot.hot)), _hot(snapshot))
     yield from _section(_counted("Locks", SHOWN_LOCKS, len(snapshot.locks)), _locks(snapshot))
-    yield from _section("Stop-the-world pauses", _pauses(snapshot.pauses))
+    yield from _section("Stop-the-world pauses", _pauses(snapshot.pauses, snapshot.collector))
     yield from _section("Memory", _memory(snapshot))
     yield from _section("Allocations", _allocations(snapshot.allocations))
     yield from _section("How far this can be trusted", _quality(snapshot))
@@ -389,7 +390,9 @@ def _locks(snapshot: Snapshot) -> Iterator[str]:
     yield from _rest(len(snapshot.locks) - SHOWN_LOCKS, "lock")
 
 
-def _pauses(pauses: Sequence[Pauses]) -> Iterator[str]:
+def _pauses(pauses: Sequence[Pauses], collector: CollectorMetrics | None) -> Iterator[str]:
+    if collector is not None:
+        yield f"<p>{_safe(collections_words(collector))}</p>"
     rows = [
         [
             "not known" if each.requester is None else _safe(each.requester.name),

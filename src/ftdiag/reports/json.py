@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ftdiag.model import (
     Allocations,
+    CollectorMetrics,
     Finding,
     HotLine,
     LineAllocations,
@@ -82,6 +83,7 @@ def to_report(snapshot: Snapshot) -> Json:
         },
         "workload": _workload(snapshot),
         "pauses": [_pauses(pauses) for pauses in snapshot.pauses],
+        "collections": None if snapshot.collector is None else _collections(snapshot.collector),
         "findings": [
             _finding(finding) for finding in sorted(snapshot.findings, key=lambda each: -each.lost_cores)
         ],
@@ -317,6 +319,26 @@ def _pauses(pauses: Pauses) -> Json:
         "longest_ms": _number(pauses.longest_ns / 1e6),
         "threads_max": pauses.threads_max,
         "stack": _stack(pauses.stack),
+    }
+
+
+def _collections(collector: CollectorMetrics) -> Json:
+    return {
+        "count": collector.count,
+        "total_s": _seconds(collector.total_ns),
+        "timed": collector.timed,
+        "longest_ms": _number(None if collector.longest_ns is None else collector.longest_ns / 1e6),
+        "covered_ratio": _number(collector.covered_ratio),
+        "generations": [
+            {
+                "generation": each.generation,
+                "count": each.count,
+                "total_s": _seconds(each.total_ns),
+                "looked_at": each.looked_at,
+                "freed": each.freed,
+            }
+            for each in collector.generations
+        ],
     }
 
 

@@ -22,6 +22,7 @@ from ftdiag.answer import (
     account_words,
     answer,
     at_words,
+    collections_words,
     efficiency_words,
     frame_words,
     holding,
@@ -417,6 +418,9 @@ class _Report:
         )
 
     def _pauses(self) -> Iterator[tuple[int, str]]:
+        collector = self._snapshot.collector
+        if collector is not None:
+            yield _item(collections_words(collector))
         for pauses in self._snapshot.pauses[:SHOWN_PAUSES]:
             reason = f" for {self._safe(pauses.reason)}" if pauses.reason else ""
             yield _item(

@@ -21,6 +21,7 @@ from ftdiag.analysis.locks import StuckThread, WaitEdge
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model import (
     Allocations,
+    CollectorMetrics,
     Evidence,
     Finding,
     Frame,
@@ -210,6 +211,8 @@ class Facts:
     locks: tuple[LockMetrics, ...]
     quality: Quality
     pauses: tuple[Pauses, ...] = ()
+    collector: CollectorMetrics | None = None
+    """What the collector says that it did, where CPython publishes that."""
     native_settings: str | None = None
     imported: str | None = None
     """The kind of file that the recording was made of: then only samples of stacks are known."""

@@ -55,6 +55,8 @@ GC_SHARE: Final = 0.3
 them or more; the rest is waking up."""
 SMALL_PART: Final = 0.1
 """A smaller part of the stops than this is no finding of its own, but told with the rest."""
+MOSTLY_COVERED: Final = 0.95
+"""From this part of a range on, the collector's own statistics tell of all of it."""
 STOP_EVENT_OFFSET: Final = 4
 """Where `stop_event` lies behind `mutex` in `struct _stoptheworld_state {PyMutex mutex; bool requested;
 bool world_stopped; bool is_global; PyEvent stop_event; ...}` (Include/internal/pycore_interp.h in 3.13 and
@@ -128,6 +130,7 @@ def facts_of(
         locks=snapshot.locks,
         quality=snapshot.quality,
         pauses=snapshot.pauses,
+        collector=snapshot.collector,
         native_settings=snapshot.settings.native,
         imported=snapshot.imported,
         allocations=snapshot.allocations,
@@ -462,22 +465,26 @@ def symbol_share(line: HotLine, pattern: re.Pattern[str], most: int | None = Non
 def _stop_shares(facts: Facts) -> dict[str, float]:
     """The rules that stops of all threads belong to, and to what part; empty without any.
 
-    Who asked is known of most pauses. One whose reason is not known is taken to be like the others of the
-    same thread.
+    Who asked, or what for, is known of most pauses. One whose reason is not known is taken to be like the
+    others of the same thread; but not for the collector, where the times of all collections are known.
     """
     stopped = facts.metrics.states_ns.get(ThreadState.STOPPED, 0.0)
     if stopped <= 0:
         return {}
     others = max(1, facts.metrics.threads_with_work - 1)
-    collecting = facts.metrics.states_ns.get(ThreadState.GC, 0.0)
+    own = facts.collector
+    collecting = own.total_ns if own is not None else facts.metrics.states_ns.get(ThreadState.GC, 0.0)
     collector = 1.0 if collecting >= GC_SHARE * stopped / others else 0.0
-    asked: dict[int, list[float]] = {}
+    asked: dict[int | None, list[float]] = {}
     for pauses in facts.pauses:
-        if pauses.requester is not None:
+        if pauses.requester is not None or pauses.reason is not None:
             kind = 2 if pauses.reason is None else int(pauses.reason == GARBAGE_COLLECTION)
-            asked.setdefault(pauses.requester.index, [0.0, 0.0, 0.0])[kind] += finite(pauses.total_ns)
+            asker = None if pauses.requester is None else pauses.requester.index
+            asked.setdefault(asker, [0.0, 0.0, 0.0])[kind] += finite(pauses.total_ns)
     whole = sum(sum(times) for times in asked.values())
-    if whole > 0:
+    if whole > 0 and own is not None and own.timed == own.count and own.covered_ratio >= MOSTLY_COVERED:
+        collector = sum(gc for _, gc, _ in asked.values()) / whole
+    elif whole > 0:
         part = 0.0
         for other, gc, unknown in asked.values():
             part += gc + unknown * (gc / (gc + other) if gc + other > 0 else collector)

@@ -20,7 +20,7 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.locks import pauses_seen
+from ftdiag.rules.locks import collections_measured, pauses_seen
 from ftdiag.rules.wording import of_cores, place_in, report_again, share
 
 CPU_SHARE: Final = Threshold(
@@ -31,10 +31,34 @@ CPU_SHARE: Final = Threshold(
 )
 
 
+def _collecting(facts: Facts) -> float:
+    """Cores that the collector takes: by its own clock where CPython publishes that, else by native samples.
+
+    Its clock also runs while its thread waits for a core; more than the threads were on cores it cannot take.
+    """
+    own = facts.collector
+    if own is None or facts.metrics.duration_ns <= 0:
+        return facts.cores_in(ThreadState.GC)
+    covered_ns = own.covered_ratio * facts.metrics.duration_ns
+    return min(own.total_ns / covered_ns, facts.metrics.on_cpu_cores) if covered_ns > 0 else 0.0
+
+
+def _how_known(facts: Facts) -> str:
+    """Whether the figures are exact, in a sentence."""
+    own = facts.collector
+    if own is None:
+        return "Sampled: native samples were inside the collector, and pauses were seen at ticks."
+    each = max(1, own.count)
+    return (
+        "Measured: number and time of collections are the collector's own. A collection looked at"
+        f" {own.looked_at // each:,} objects and freed {own.freed // each:,} on average."
+    )
+
+
 def _judge(facts: Facts) -> Verdict:
-    if not facts.native:
+    if not facts.native and facts.collector is None:
         return NotApplicable(Need.NATIVE.missing(facts) or "needs native samples")
-    collecting = facts.cores_in(ThreadState.GC)
+    collecting = _collecting(facts)
     on_cpu = facts.metrics.on_cpu_cores
     part = collecting / on_cpu if on_cpu > 0 else 0.0
     charged = facts.charges.stop_shares.get(RULE.id, 0.0)
@@ -47,7 +71,10 @@ def _judge(facts: Facts) -> Verdict:
     frame = lines[0].frame if lines and lines[0].states_ns.get(ThreadState.GC, 0.0) > 0 else None
     at = f", most at {place_in(frame)}" if frame is not None else ""
     pauses = tuple(each for each in facts.pauses if each.reason == GARBAGE_COLLECTION)
-    seen = f" ({pauses_seen(facts, pauses)})" if pauses else ""
+    if facts.collector is not None:
+        seen = f" (measured: {collections_measured(facts, facts.collector)})"
+    else:
+        seen = f" (sampled: {pauses_seen(facts, pauses)})" if pauses else ""
     return Found(
         (
             RULE.finding(
@@ -60,7 +87,7 @@ def _judge(facts: Facts) -> Verdict:
                     f" of the CPU time){at}, and its pauses of all threads another {stopped:.1f}{seen}."
                 ),
                 explanation=(
-                    "Native samples were inside the collector. In free-threaded builds it has one"
+                    f"{_how_known(facts)} In free-threaded builds it has one"
                     " generation: each collection looks at all objects, and stops all threads for a part of"
                     " it. Two threads that make cycles beside a big heap do"
                     f" {facts.scaling('cycles', 'made')} of what one does."
@@ -92,6 +119,14 @@ def _judge(facts: Facts) -> Verdict:
                     evidence("collector_share_of_cpu", part, "ratio", CPU_SHARE),
                     evidence("collector", collecting, "cores"),
                     evidence("stopped_loss", stopped, "cores"),
+                    *(
+                        (
+                            evidence("collections", float(facts.collector.count), "collections"),
+                            evidence("collections_time", facts.collector.total_ns / 1e9, "s"),
+                        )
+                        if facts.collector is not None
+                        else ()
+                    ),
                 ),
             ),
         )

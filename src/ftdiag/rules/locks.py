@@ -9,7 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Confidence, Evidence, Finding, Frame, LockHolder, Pauses, Remedy, ThreadInfo
+from ftdiag.model import (
+    CollectorMetrics,
+    Confidence,
+    Evidence,
+    Finding,
+    Frame,
+    LockHolder,
+    Pauses,
+    Remedy,
+    ThreadInfo,
+)
 from ftdiag.rules.base import WORTH_SAYING, Facts, LockCharge, Rule, evidence, finite, key_of, subject_of
 from ftdiag.rules.wording import (
     lock_name,
@@ -199,6 +209,23 @@ def worth_saying(facts: Facts, rule_id: str) -> tuple[LockCharge, ...]:
         for charge in facts.lock_charges(rule_id)[:MAX_FINDINGS]
         if facts.loses(charge.lost_cores, key_of(rule_id, lock_subject(charge)))
     )
+
+
+def collections_measured(facts: Facts, collector: CollectorMetrics) -> str:
+    """ "45 collections in 5 s, 10 ms each on average and 15 ms at most": by the collector's own count."""
+    span = seconds(facts.metrics.duration_ns * collector.covered_ratio)
+    if not collector.count:
+        return f"no collection in {span}"
+    said = (
+        f"{plural(collector.count, 'collection')} in {span}, {seconds(collector.total_ns / collector.count)}"
+    )
+    if collector.count == 1:
+        return said
+    said += " each on average"
+    if collector.longest_ns is None:
+        return said
+    seen = "" if collector.timed == collector.count else f" of the {collector.timed:,} timed one by one"
+    return f"{said} and {seconds(collector.longest_ns)} at most{seen}"
 
 
 def pauses_seen(facts: Facts, pauses: Sequence[Pauses]) -> str:

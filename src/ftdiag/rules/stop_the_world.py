@@ -22,7 +22,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.charges import is_stop_request
 from ftdiag.rules.library import caller, together
-from ftdiag.rules.locks import pauses_seen
+from ftdiag.rules.locks import collections_measured, pauses_seen
 from ftdiag.rules.wording import (
     is_file,
     of_cores,
@@ -164,6 +164,9 @@ def _judge(facts: Facts) -> Verdict:
     )
     count, total = sum(each.count for each in pauses), sum(finite(each.total_ns) for each in pauses)
     unknown = "" if facts.native else " Without native samples the collector's own time is not known."
+    if facts.collector is not None:
+        own = collections_measured(facts, facts.collector)
+        unknown = f" Those of the collector, which are measured, are not among them: {own}."
     return Found(
         (
             RULE.finding(
@@ -187,7 +190,7 @@ def _judge(facts: Facts) -> Verdict:
                     " every thread has noticed: one in C code that does not detach keeps all others"
                     " waiting. Pauses are seen"
                     f" {facts.metrics.ticks / max(facts.metrics.duration_ns / 1e9, 1e-9):.0f} times a"
-                    f" second, so short ones are missed.{unknown}"
+                    f" second (sampled), so short ones are missed.{unknown}"
                 ),
                 could_also_be=(
                     "gc-pressure: the collector stops threads too",

@@ -62,6 +62,33 @@ def parse_version(version_hex: int) -> Version:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectorLayout:
+    """Where `struct gc_stats` lies and what is in it (Include/internal/pycore_interp_structs.h).
+
+    `pointer` is in the interpreter state; `sequence` (`update_seq`) and `rings` (begin and number of entries
+    for each generation, youngest first) are in the struct of `size` bytes; the others in an entry of
+    `entry_size` bytes, struct gc_generation_stats.
+    """
+
+    pointer: int
+    size: int
+    sequence: int
+    rings: tuple[tuple[int, int], ...]
+    entry_size: int
+    begin: int
+    end: int
+    count: int
+    freed: int
+    looked_at: int
+    seconds: int
+
+    @property
+    def generations(self) -> int:
+        """How many generations have statistics."""
+        return len(self.rings)
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """Offsets in bytes of everything that is read, for one version and build of CPython.
 
@@ -89,8 +116,8 @@ class Layout:
     interpreter_gc: int
     gc_collecting: int
     """In struct _gc_runtime_state: an int, true while the collector runs."""
-    gc_generation_stats: int | None
-    """In struct _gc_runtime_state: a pointer to struct gc_stats (from 3.15 on)."""
+    collector: CollectorLayout | None
+    """The collector's statistics (from 3.15 on)."""
 
     thread_size: int
     thread_next: int
@@ -313,7 +340,7 @@ def make_layout(
         ),
         interpreter_gc=published["interpreter_state.gc"],
         gc_collecting=published["gc.collecting"],
-        gc_generation_stats=published.get("gc.generation_stats"),
+        collector=_collector_layout(published, others),
         thread_size=published["thread_state.size"],
         thread_next=published["thread_state.next"],
         thread_interpreter=published["thread_state.interp"],
@@ -375,4 +402,28 @@ def make_layout(
         type_dict=others["PyTypeObject.tp_dict"],
         type_mro=others["PyTypeObject.tp_mro"],
         type_cached_keys=others["PyHeapTypeObject.ht_cached_keys"],
+    )
+
+
+def _collector_layout(published: Mapping[str, int], others: Mapping[str, int]) -> CollectorLayout | None:
+    pointer = published.get("gc.generation_stats")
+    if pointer is None:
+        return None
+    entry = "struct gc_generation_stats."
+    old, sequence = others["struct gc_stats.old"], others["struct gc_stats.update_seq"]
+    older = others["GC_OLD_STATS_SIZE"]
+    # struct gc_stats {young, old[2], update_seq}: two rings between the members that have a fact.
+    rings = ((0, others["GC_YOUNG_STATS_SIZE"]), (old, older), ((old + sequence) // 2, older))
+    return CollectorLayout(
+        pointer=published["interpreter_state.gc"] + pointer,
+        size=published["gc.generation_stats_size"],
+        sequence=sequence,
+        rings=rings,
+        entry_size=others["sizeof(struct gc_generation_stats)"],
+        begin=others[f"{entry}ts_start"],
+        end=others[f"{entry}ts_stop"],
+        count=others[f"{entry}collections"],
+        freed=others[f"{entry}collected"],
+        looked_at=others[f"{entry}candidates"],
+        seconds=others[f"{entry}duration"],
     )

@@ -20,9 +20,11 @@ from typing import Final
 from ftdiag.cpython.facts import Facts
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
+from ftdiag.sources.collector import generations
 from ftdiag.sources.layouts import (
     COOKIE,
     DEBUG_OFFSETS_BYTES,
+    CollectorLayout,
     Layout,
     Version,
     differing,
@@ -1006,26 +1008,32 @@ class _Checker:
         collector = "runtime_state.interpreters_head"
         flag = small(layout.interpreter_gc + layout.gc_collecting, (0, 1))
         self._judge("gc.collecting", collector, flag)
-        if layout.gc_generation_stats is not None and self._good("runtime_state.interpreters_head"):
-            self._statistics(collector)
+        if layout.collector is not None and self._good("runtime_state.interpreters_head"):
+            self._statistics(layout.collector, collector)
 
-    def _statistics(self, needed: str) -> None:
+    def _statistics(self, layout: CollectorLayout, needed: str) -> None:
         def counts() -> str:
-            assert self._layout.gc_generation_stats is not None
-            place = self._interpreter + self._layout.interpreter_gc + self._layout.gc_generation_stats
-            data = self._memory.read(self._word(place), self._values["gc.generation_stats_size"])
-            number, seconds = (
-                self._values["struct gc_generation_stats.collections"],
-                self._values["struct gc_generation_stats.duration"],
-            )
-            (collections,) = struct.unpack_from("<q", data, number)
-            (duration,) = struct.unpack_from("<d", data, seconds)
-            if (
-                not 0 <= collections < 1 << 40
-                or not 0.0 <= duration < 1e9
-                or (duration > 0) != (collections > 0)
-            ):
-                raise _Wrong(f"{collections} collections in {duration} s")
-            return f"{collections} collections of the youngest in {duration:.6f} s"
+            address = self._word(self._interpreter + layout.pointer)
+            data = self._memory.read(address, layout.size)
+            found = generations(data, layout)
+            if found is None:
+                raise _Wrong("no statistics of a collector")
+            (sequence,) = struct.unpack_from("<I", data, layout.sequence)
+            collections = sum(each.count for each in found)
+            if sequence != 2 * collections & 0xFFFF_FFFF:
+                raise _Wrong(f"{collections} collections, but {sequence} changes of their statistics")
+            for each in found:
+                if (each.count > 0) != (each.total_ns > 0):
+                    raise _Wrong(f"{each.count} collections in {each.total_ns / 1e9} s")
+            return f"{collections} collections in {sum(each.total_ns for each in found) / 1e9:.6f} s"
 
-        self._judge("gc.generation_stats interpreter_state.gc", needed, counts)
+        entries = " ".join(
+            f"struct gc_generation_stats.{name}"
+            for name in ("ts_start", "ts_stop", "collections", "collected", "candidates", "duration")
+        )
+        self._judge(
+            f"gc.generation_stats interpreter_state.gc {entries} struct gc_stats.old"
+            " struct gc_stats.update_seq sizeof(struct gc_generation_stats)",
+            f"{needed} gc.generation_stats_size",
+            counts,
+        )

@@ -13,9 +13,11 @@ from builders import RecordingBuilder, a_lock, counted, spent
 from ftdiag.analysis.pauses import reason_of_symbol
 from ftdiag.answer import answer, efficiency_words, useful_words
 from ftdiag.model import (
+    CollectorMetrics,
     Confidence,
     CorePart,
     Finding,
+    GenerationCollections,
     Library,
     LockKind,
     ProcessCounters,
@@ -506,3 +508,40 @@ def test_a_lock_of_the_whole_process_is_told_by_what_it_guards(
     assert "which the whole process shares" in finding.summary
     assert helps in finding.remedy[0].text
     assert not any("256" in remedy.text for remedy in finding.remedy)
+
+
+def test_measured_collections_are_told_as_such(tmp_path: Path) -> None:
+    # GIVEN pauses of the collector, in a recording that has its own count, and none of machine code
+    session = paused(tmp_path, "gc_collect_main", state="gc")
+    sampled = session.snapshot()
+    own = CollectorMetrics((GenerationCollections(0, 40, 1_200_000_000, 4_000_000, 80),), 1.0, 38, 90_000_000)
+    measured = judged(replace(sampled, collector=own))
+
+    # THEN number and time are its own, and said to be measured; without it they are said to be sampled
+    found = one(measured, "gc-pressure")
+    assert "measured: 40 collections in 3.00 s, 30 ms each on average and 90 ms at most" in found.summary
+    assert "looked at 100,000 objects and freed 2 on average" in found.explanation
+    assert {each.metric: each.value for each in found.evidence}["collections"] == 40
+    assert "sampled: at least 12 pauses" in one(sampled, "gc-pressure").summary
+    assert "Sampled" in one(sampled, "gc-pressure").explanation
+    # AND the collector is judged even where no native samples were taken
+    states = {
+        ThreadState.ON_CPU if state in (ThreadState.WORK, ThreadState.GC) else state: time
+        for state, time in measured.metrics.states_ns.items()
+    }
+    blind = judged(measured, states_ns=states)
+    assert not blind.metrics.on_cpu_is_split
+    assert one(blind, "gc-pressure").lost_cores > 0.3
+
+
+def test_pauses_that_are_not_the_collectors_are_told_beside_its_own(tmp_path: Path) -> None:
+    # GIVEN pauses for something else, and collections that were measured
+    own = CollectorMetrics((GenerationCollections(0, 2, 20_000_000, 100, 0),), 1.0, 2, 11_000_000)
+    found = one(
+        judged(replace(paused(tmp_path, "copy_page_range [kernel]").snapshot(), collector=own)),
+        "stop-the-world",
+    )
+
+    # THEN the two are kept apart
+    assert "at least 12 pauses" in found.summary
+    assert "2 collections in 3.00 s, 10 ms each on average and 11 ms at most" in found.explanation

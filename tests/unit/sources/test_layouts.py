@@ -81,7 +81,7 @@ def test_what_only_some_builds_have(build: str) -> None:
     # AND the width of `interned` decides where a string's kind lies
     assert layout.unicode_kind_shift == (8 if has_local_bytecode else 2)
     # AND statistics of collections with times are there from 3.15 on
-    assert (layout.gc_generation_stats is not None) == (layout.version.minor >= 15)
+    assert (layout.collector is not None) == (layout.version.minor >= 15)
 
 
 def test_opcodes_that_prove_a_with_statement() -> None:

@@ -34,6 +34,7 @@ from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sources.collector import CollectorReader
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS
 from ftdiag.sources.parkinglot import WaitEntry
@@ -116,6 +117,8 @@ class InterpreterObserver:
         self._on_core = None if self._native is None else OnCore(self._native, sink)
         self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
+        self._collector = CollectorReader(self._interpreter)
+        self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
@@ -193,7 +196,9 @@ class InterpreterObserver:
             looked.append((thread, thread.python, blocked))
             walked.extend(thread.python)
         self._holders.want(changed)
+        self._collector.want(along)
         stacks = iter(self._interpreter.walk(walked, along))
+        self._collector.saw(along)
         for thread, pythons, blocked in looked:
             stack = NO_STACK
             innermost: PythonThread | None = None
@@ -352,6 +357,7 @@ class InterpreterObserver:
     def refresh(self, now_ns: int) -> None:
         """Read what changes slowly."""
         self._locks.refresh(self._holders.waited_for)
+        self._collector.refresh()
         if self._on_core is not None:
             self._on_core.refresh()
         stale = self._interpreter.recheck_codes()
@@ -378,9 +384,13 @@ class InterpreterObserver:
         if interpreter.cut:
             why = f"deeper than {MAX_STACK_DEPTH:,} frames; the outermost ones are left out"
             self._gaps["stacks", why] += interpreter.cut
+        if self._collector.broken:
+            self._gaps["collections", "the collector's statistics said what cannot be"] += (
+                self._collector.broken
+            )
         gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()))
         cost = replace(window.cost, walked_stacks=interpreter.walked, torn_stacks=interpreter.torn)
-        window = replace(window, cost=cost, gaps=gaps)
+        window = replace(window, cost=cost, gaps=gaps, collections=self._collector.take())
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)

@@ -14,7 +14,18 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
-from ftdiag.model import Confidence, LockHolder, LockMetrics, LockRef, LockWaiter, Pauses, Stack, ThreadInfo
+from ftdiag.answer import collections_words
+from ftdiag.model import (
+    CollectorMetrics,
+    Confidence,
+    LockHolder,
+    LockMetrics,
+    LockRef,
+    LockWaiter,
+    Pauses,
+    Stack,
+    ThreadInfo,
+)
 from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
 from ftdiag.tui.panes.stacks import place_and_function, stack_lines
@@ -268,10 +279,14 @@ def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines
     return lines
 
 
-def pauses_lines(pauses: Sequence[Pauses], width: int, look: Look) -> Lines:
-    """Stop-the-world pauses: how many and how long, why, and where they were asked for."""
+def pauses_lines(
+    pauses: Sequence[Pauses], width: int, look: Look, collector: CollectorMetrics | None = None
+) -> Lines:
+    """Stop-the-world pauses: how many and how long, why, and where they were asked for; collections."""
     lines: Lines = [[Segment(look.cut(" Stop-the-world pauses", width), look.strong)]]
-    if not pauses:
+    if collector is not None:
+        lines += figure("collector", collections_words(collector), width, look)
+    if not pauses and not (collector is not None and collector.count):
         lines.append([Segment(look.cut("   none seen in this range", width), look.muted)])
     for each in pauses[:MAX_PAUSES]:
         reason = f" for {each.reason}" if each.reason else ""
@@ -298,6 +313,7 @@ class LocksPane(Container):
         self._now: tuple[WaitEdge, ...] | None = None
         self._deadlocks: tuple[tuple[WaitEdge, ...], ...] = ()
         self._pauses: tuple[Pauses, ...] = ()
+        self._collector: CollectorMetrics | None = None
 
     def compose(self) -> ComposeResult:
         """Side by side."""
@@ -309,6 +325,7 @@ class LocksPane(Container):
         self._now = view.extras.waits
         self._deadlocks = view.extras.deadlocks or ()
         self._pauses = view.snapshot.pauses if view.snapshot else ()
+        self._collector = view.snapshot.collector if view.snapshot else None
         self._table.empty_text = "no waits for locks in this range"
         self._table.show_rows(view.snapshot.locks if view.snapshot else ())
         self._share_height()
@@ -331,7 +348,7 @@ class LocksPane(Container):
         """Show the parties of the lock under the cursor, and what concerns all locks."""
         event.stop()
         row = self._table.current
-        now, deadlocks, pauses = self._now, self._deadlocks, self._pauses
+        now, deadlocks, pauses, collector = self._now, self._deadlocks, self._pauses, self._collector
 
         def make(width: int, look: Look) -> Lines:
             blocks: list[Lines] = []
@@ -341,8 +358,8 @@ class LocksPane(Container):
                 blocks.append(party_lines(row, width, look))
             if now is not None:
                 blocks.append(wait_graph_lines(now, width, look))
-            if pauses or row is None:
-                blocks.append(pauses_lines(pauses, width, look))
+            if pauses or row is None or (collector is not None and collector.count):
+                blocks.append(pauses_lines(pauses, width, look, collector))
             lines: Lines = []
             for block in blocks:
                 lines += [[], *block] if lines else block
