@@ -34,13 +34,16 @@ CPU_SHARE: Final = Threshold(
 def _collecting(facts: Facts) -> float:
     """Cores that the collector takes: by its own clock where CPython publishes that, else by native samples.
 
-    Its clock also runs while its thread waits for a core; more than the threads were on cores it cannot take.
+    Its clock also runs while its thread waits for a core: on a full machine that is taken to be as much as
+    for all threads that want one.
     """
-    own = facts.collector
-    if own is None or facts.metrics.duration_ns <= 0:
+    own, metrics = facts.collector, facts.metrics
+    if own is None or metrics.duration_ns <= 0 or own.covered_ratio <= 0:
         return facts.cores_in(ThreadState.GC)
-    covered_ns = own.covered_ratio * facts.metrics.duration_ns
-    return min(own.total_ns / covered_ns, facts.metrics.on_cpu_cores) if covered_ns > 0 else 0.0
+    wanted = metrics.on_cpu_cores + finite(metrics.run_queue_cores)
+    served = metrics.on_cpu_cores / wanted if wanted > 0 else 1.0
+    collecting = own.total_ns / (own.covered_ratio * metrics.duration_ns) * served
+    return min(collecting, metrics.on_cpu_cores)
 
 
 def _how_known(facts: Facts) -> str:
