@@ -1,17 +1,20 @@
-"""Compares the sampler's CPU time with CPython's own C reader on the same target at the same rate.
+"""Compares the sampler with CPython's own C reader: CPU time on the same target, and what the two read.
 
-In: a free-threaded 3.14, which has `_remote_debugging.RemoteUnwinder`. Out: a table of CPU time by sample of
-the whole process, lines included, medians of several rounds in turn; and where our time goes.
+In: free-threaded interpreters of 3.14 and 3.15, which have `_remote_debugging.RemoteUnwinder` (what
+`profiling.sampling` of 3.15 reads with). Out: for each a table of CPU time by sample of the whole process,
+lines included, medians of several rounds in turn, and where our time goes; on 3.15 the stacks that both read
+of threads that stand still at places they know (`tools.side_by_side`).
 
 The C reader walks all threads at every sample. It gives stacks only; ours are also states, waits, holders,
 counters and a recording on disk. Native samples of what the cores did, which no stack reader has, are off in
 the comparison; what they cost stands in a column of its own.
 
-Usage: python bench/against_remote_unwinder.py [ROUNDS]
+Usage: python bench/against_remote_unwinder.py [--rounds N] [--stops N] [--series 3.X]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -32,10 +35,12 @@ from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sources.scheduling import go_first
+from tools.side_by_side import compare
 
 LOADS = ((8, 56, 1.0), (8, 0, 3.0))
 SECONDS = 4.0
 ROUNDS = 5
+STOPS = 1000
 
 C_READER = """
 import json, sys, time
@@ -138,8 +143,55 @@ def breakdown(pid: int) -> dict[str, float]:
 
 def main() -> None:
     """Print the tables; exit with 1 beyond the goals."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
-    (python,) = interpreters(14).values()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of the CPU time; 0: only what is read")
+    parser.add_argument("--stops", type=int, default=STOPS, help="at which both read all threads")
+    parser.add_argument("--series", default="", help="only this one, as 3.15")
+    chosen = parser.parse_args()
+    failed = False
+    for version, python in sorted(interpreters().items()):
+        if version == "3.13t" or not version.startswith(chosen.series):
+            continue
+        print(f"\n{version}\n")
+        if chosen.rounds:
+            failed |= costs_more(python, chosen.rounds)
+        if chosen.stops and version != "3.14t":
+            failed |= reads_otherwise(python, chosen.stops)
+    sys.exit(failed)
+
+
+def reads_otherwise(python: Path, stops: int) -> bool:
+    """Print how many stacks the two read alike; whether there was one that they did not."""
+    found = compare(python, stops)
+    table(
+        (
+            "stops",
+            "stacks",
+            "frames a stack",
+            "ours right",
+            "C reader right",
+            "both alike",
+            "C reader gave up",
+        ),
+        [
+            (
+                stops,
+                found.stacks,
+                f"{found.frames / max(1, found.stacks):.0f}",
+                found.ours,
+                found.theirs,
+                found.both,
+                found.gave_up,
+            )
+        ],
+    )
+    for example in found.examples:
+        print(example)
+    return found.ours < found.stacks or found.both < found.stacks
+
+
+def costs_more(python: Path, rounds: int) -> bool:
+    """Print the CPU time of both by sample; whether ours is beyond its goal."""
     rows, parts = [], []
     failed = False
     for busy, idle, goal in LOADS:
@@ -182,7 +234,7 @@ def main() -> None:
         ("where our time goes, us a sample", *(f"{busy} + {idle}" for busy, idle, _ in LOADS)),
         [(name, *(f"{part[name]:.0f}" for part in parts)) for name in parts[0]],
     )
-    sys.exit(failed)
+    return failed
 
 
 if __name__ == "__main__":
