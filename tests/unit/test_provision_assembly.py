@@ -6,8 +6,10 @@ import io
 import os
 import struct
 import sys
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import BinaryIO
 
@@ -385,6 +387,55 @@ def test_wheel_that_cannot_be_had_is_told_with_the_reason(
             log=log,
             progress=Progress(io.StringIO()),
         )
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        pytest.param(None, "package index cannot be reached: Connection refused", id="no-network"),
+        pytest.param(404, "No matching distribution found for example", id="not-found"),
+        pytest.param(503, "package index cannot be reached|503|No matching distribution", id="unavailable"),
+    ],
+)
+def test_index_that_does_not_answer_is_told_apart_from_one_without_the_package(
+    answer: int | None, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: BinaryIO
+) -> None:
+    # GIVEN a package index that nobody answers at, or that has no such page
+
+    class Index(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(answer or 500)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Index)
+    thread = threading.Thread(target=server.serve_forever)
+    port = server.server_address[1]
+    if answer is None:
+        server.server_close()
+    else:
+        thread.start()
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{port}/simple")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    # WHEN a wheel is asked for, THEN the reason is what happened
+    try:
+        with pytest.raises(ProvisioningFailure, match=told):
+            wheels.unpack_wheel(
+                "example",
+                tmp_path / "target",
+                environment=tmp_path / "pip",
+                log=log,
+                progress=Progress(io.StringIO()),
+            )
+    finally:
+        if answer is not None:
+            server.shutdown()
+            thread.join()
+            server.server_close()
 
 
 FAKE_VENV = """#!/bin/sh

@@ -305,7 +305,7 @@ class PoolOf(AptMirror):
     """A mirror whose suites list some versions, of which some are still there."""
 
     def __init__(self, listed: dict[str, list[str]], there: set[str]) -> None:
-        self.listed, self.there, self.asked = listed, there, list[str]()
+        self.listed, self.there, self.asked, self.trouble = listed, there, list[str](), list[str]()
 
     def candidates(self, package: str, suite: str) -> tuple[Candidate, ...]:
         self.asked.append(suite)
@@ -356,6 +356,18 @@ def test_nothing_to_be_had_is_told_with_reasons(
     # THEN the reasons and the next step are told
     assert told in failure.value.what
     assert "FTDIAG_PYTHONS" in str(failure.value.remedy)
+
+
+def test_mirror_that_cannot_be_reached_is_told(tmp_path: Path) -> None:
+    # GIVEN a machine without network, whose suites list nothing for that reason
+    mirror = PoolOf({}, set())
+    mirror.trouble = ["W: Failed to fetch http://deb.example/: Could not connect (Connection refused)"]
+
+    # WHEN a version is chosen, THEN apt's complaint is told, and the next command is about that version
+    with pytest.raises(ProvisioningFailure) as failure:
+        choose(mirror, "3.15", ("trixie",), tmp_path, Progress(io.StringIO()))
+    assert "Connection refused" in failure.value.what
+    assert "FTDIAG_PYTHONS=/path/to/python3.15t" in str(failure.value.remedy)
 
 
 def test_candidates_of_several_suites_come_once() -> None:

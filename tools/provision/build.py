@@ -309,9 +309,12 @@ def choose(
             progress.note(f"{candidate.package} {candidate.version} cannot be had, trying the next")
         if len(reasons) >= MAX_CANDIDATES:
             break
-    told = "\n".join(reasons) if reasons else f"  none of {', '.join(suites)} lists python{series}"
+    told = "\n".join(reasons)
+    if not reasons:
+        trouble = "; ".join(dict.fromkeys(mirror.trouble[-3:]))
+        told = f"  none of {', '.join(suites)} lists python{series}" + (f" ({trouble})" if trouble else "")
     raise ProvisioningFailure(
         f"no source package of python{series} could be downloaded:\n{told}",
         "Check the network and apt's configuration (apt-get update), or name an interpreter you have: "
-        "FTDIAG_PYTHONS=/path/to/python3.13t",
+        f"FTDIAG_PYTHONS=/path/to/python{series}t",
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -57,9 +58,20 @@ def unpack_wheel(
         kept_fds=kept_fds,
     )
     if ended.status != 0:
-        said = [line for line in ended.tail if line.startswith("ERROR:")]
-        reason = said[-1].removeprefix("ERROR: ") if said else f"exit status {ended.status}"
-        raise ProvisioningFailure(f"pip cannot install {requirement}: {reason[:300]}")
+        raise ProvisioningFailure(f"pip cannot install {requirement}: {_reason(ended.tail, ended.status)}")
+
+
+def _reason(said: Iterable[str], status: int | None) -> str:
+    """Why pip failed: an index that it could not ask looks to it like one that has nothing."""
+    lines = list(said)
+    broken = [line.partition("connection broken by ")[2] for line in lines]
+    unreached = next((line for line in reversed(broken) if line), "")
+    if unreached:
+        cause = re.search(r"\[Errno -?\d+\] ([^'\")]+)", unreached)
+        why = unreached[:300] if cause is None else cause[1]
+        return f"the package index cannot be reached: {why}"
+    errors = [line for line in lines if line.startswith("ERROR:")]
+    return errors[-1].removeprefix("ERROR: ")[:300] if errors else f"exit status {status}"
 
 
 def _pip(environment: Path, log: BinaryIO, progress: Progress, kept_fds: tuple[int, ...]) -> list[str]:
