@@ -27,7 +27,7 @@ def gather(headers: Path, python: Path) -> Facts:
     """All facts that headers and an interpreter of one minor version tell. Raises HeaderError,
     InterpreterError."""
     version = version_of(headers)
-    told, opcodes = ask(python)
+    told, opcodes, waits = ask(python)
     major, minor = map(int, version.split(".")[:2])
     if told.split(".")[:2] != [str(major), str(minor)]:
         raise HeaderError(f"{headers} are headers of {version}, but {python} is {told}")
@@ -41,6 +41,7 @@ def gather(headers: Path, python: Path) -> Facts:
         _rows(list(published), published, published_with_gil),
         _rows(names, others, others_with_gil),
         opcodes,
+        waits,
     )
 
 
@@ -70,6 +71,9 @@ def differences(table: Facts, found: Facts) -> list[str]:
         ]
     if table.opcodes.first_instrumented != found.opcodes.first_instrumented:
         lines.append("opcodes.first_instrumented differs")
+    for file, function in sorted({*table.waits} ^ {*found.waits}):
+        where = "in the table" if (file, function) in table.waits else "in the library"
+        lines.append(f"waits: {function} of {file} is {where} only")
     return lines
 
 

@@ -1,6 +1,7 @@
-"""Facts that an interpreter tells of itself: its opcodes, and the bytes of its `_Py_DebugOffsets`.
+"""Facts that an interpreter tells of itself: its opcodes, where its library waits, its `_Py_DebugOffsets`.
 
-In: the path of an interpreter. Out: an `Opcodes` table, its version; the bytes as they lie in its file.
+In: the path of an interpreter. Out: its version, an `Opcodes` table, functions of its standard library; the
+bytes as they lie in its file.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ftdiag.cpython.facts import Opcodes
+from ftdiag.cpython.waits import ALL as WAITS
+from ftdiag.cpython.waits import Place
 from ftdiag.sources.elf import FileSource, read_elf
 
 RUN_TIMEOUT_S: Final = 60.0
@@ -22,8 +25,22 @@ READ: Final = frozenset(
 )
 """Opcodes that the readers look at by name, besides those with caches and families."""
 _ASK: Final = """
-import json, opcode, platform, sys, sysconfig
+import json, opcode, os, platform, sys, sysconfig
 import _opcode_metadata as table
+
+def functions(code):
+    for constant in code.co_consts:
+        if isinstance(constant, type(code)):
+            yield constant.co_qualname
+            yield from functions(constant)
+
+def written(file):
+    path = os.path.join(os.path.dirname(os.__file__), file)
+    if not os.path.exists(path):
+        return []
+    with open(path, "rb") as source:
+        return sorted(set(functions(compile(source.read(), path, "exec"))))
+
 print(json.dumps({
     "version": platform.python_version(),
     "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
@@ -32,6 +49,7 @@ print(json.dumps({
     "members": dict(table._specialized_opmap),
     "caches": dict(opcode._inline_cache_entries),
     "first_instrumented": table.MIN_INSTRUMENTED_OPCODE,
+    "functions": {file: written(file) for file in sys.argv[1:]},
 }))
 """
 
@@ -40,11 +58,16 @@ class InterpreterError(Exception):
     """An interpreter that does not run, or a file that is none; the message says which and why."""
 
 
-def ask(python: Path) -> tuple[str, Opcodes]:
-    """The version of an interpreter, and its opcodes. Raises InterpreterError."""
+def ask(python: Path) -> tuple[str, Opcodes, tuple[Place, ...]]:
+    """The version of an interpreter, its opcodes, where its library waits. Raises InterpreterError."""
+    files = sorted({file for file, _ in WAITS})
     try:
         run = subprocess.run(
-            [python, "-I", "-c", _ASK], capture_output=True, text=True, timeout=RUN_TIMEOUT_S, check=False
+            [python, "-I", "-c", _ASK, *files],
+            capture_output=True,
+            text=True,
+            timeout=RUN_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as problem:
         raise InterpreterError(f"{python} does not run: {problem}") from problem
@@ -60,7 +83,9 @@ def ask(python: Path) -> tuple[str, Opcodes]:
         for base, members in sorted(told["families"].items())
     }
     caches = {name: units for name, units in sorted(told["caches"].items()) if units}
-    return told["version"], Opcodes(numbers, specialised, caches, told["first_instrumented"])
+    opcodes = Opcodes(numbers, specialised, caches, told["first_instrumented"])
+    waits = tuple(place for place in WAITS if place[1] in told["functions"][place[0]])
+    return told["version"], opcodes, waits
 
 
 def debug_offsets(executable: Path, size: int) -> bytes:

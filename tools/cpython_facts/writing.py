@@ -53,6 +53,10 @@ def _lines(facts: Facts) -> Iterator[str]:
     yield from _mapping("caches", facts.opcodes.caches)
     yield f"        first_instrumented={facts.opcodes.first_instrumented},"
     yield "    ),"
+    yield "    waits=("
+    for file, function in facts.waits:
+        yield f'        ("{file}", "{function}"),'
+    yield "    ),"
     yield ")  # fmt: skip"
 
 

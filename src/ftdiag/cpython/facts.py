@@ -53,7 +53,8 @@ class Facts:
     """One minor version. `headers` and `interpreter` are the versions that the table was made from.
 
     `published` are the fields of `_Py_DebugOffsets` in their order, with the values of those headers;
-    `unpublished` are offsets, sizes and constants that the readers need besides.
+    `unpublished` are offsets, sizes and constants that the readers need besides; `waits` the functions of its
+    standard library in which threads wait, of those in `waits`.
     """
 
     version: tuple[int, int]
@@ -62,6 +63,7 @@ class Facts:
     published: tuple[Row, ...]
     unpublished: tuple[Row, ...]
     opcodes: Opcodes
+    waits: tuple[tuple[str, str], ...]
 
     def expected(self, *, free_threaded: bool) -> dict[str, int]:
         """Field of `_Py_DebugOffsets` -> its value in the headers, in order."""

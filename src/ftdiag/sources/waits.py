@@ -26,7 +26,13 @@ from ftdiag.sources.syscalls import (
     parse_syscall_line,
     syscall_table,
 )
-from ftdiag.sources.waitpoints import is_condition_wait, is_import_wait, library_wait
+from ftdiag.sources.waitpoints import (
+    EVERY,
+    is_condition_wait,
+    is_import_wait,
+    library_wait,
+    places_of,
+)
 
 MEMORY_MAP_LOCK: Final = "the process's memory map (held by another thread's mmap, munmap or page fault)"
 PARKED_HELPER: Final = "work for a thread of native code"
@@ -91,16 +97,19 @@ class WaitReader:
         self._lock_waits: dict[int, Classified] = {}
         """The last waits by the key of their lock: the next waiter's is the same."""
         self._locks: LockReader | None = None
+        self._places = EVERY
 
     def use(self, interpreter: InterpreterReader) -> LockReader:
         """Begin to look at locks through this interpreter; returns the reader of locks."""
+        version = interpreter.layout.version
+        self._places = places_of((version.major, version.minor))
         self._locks = LockReader(interpreter)
         return self._locks
 
     def learn_stack(self, stack: int, frames: Sequence[Frame]) -> None:
         """Told of every new stack: its innermost frames, leaf first."""
         condition = next((i for i, frame in enumerate(frames[:2]) if is_condition_wait(frame)), None)
-        facts = StackFacts(library_wait(frames), condition, is_import_wait(frames))
+        facts = StackFacts(library_wait(frames, places=self._places), condition, is_import_wait(frames))
         if facts == NO_FACTS:
             return  # most stacks; not remembered
         if len(self._facts) >= MAX_STACK_FACTS:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from ftdiag.cpython import FACTS
 from ftdiag.model import Frame
-from ftdiag.sources.waitpoints import is_condition_wait, is_import_wait, library_wait
+from ftdiag.sources.waitpoints import (
+    EVERY,
+    is_condition_wait,
+    is_import_wait,
+    library_wait,
+    places_of,
+)
 
 LIBRARY = "/usr/lib/python3.14/"
 
@@ -77,3 +84,27 @@ def test_imports() -> None:
     assert is_import_wait([caller, caller, lock])
     assert not is_import_wait([caller] * 3 + [lock])
     assert not is_import_wait([Frame("/app/own.py", "_ModuleLock.acquire", 3)])
+
+
+@pytest.mark.parametrize("version", FACTS)
+def test_each_version_has_the_places_where_its_library_waits(version: tuple[int, int]) -> None:
+    # GIVEN the table of a version, WHEN asked, THEN it has what is common to all, and knows words for each
+    places = places_of(version)
+    assert places <= EVERY
+    assert {
+        ("threading.py", "Condition.wait"),
+        ("threading.py", "Event.wait"),
+        ("queue.py", "Queue.get"),
+        ("concurrent/futures/thread.py", "_worker"),
+        ("importlib/_bootstrap.py", "_ModuleLock.acquire"),
+    } <= places
+
+
+def test_a_place_that_a_version_does_not_have_is_none_of_its_waits() -> None:
+    # GIVEN a function of which older versions have a wait, and 3.15 has none
+    gone = frames("threading.py Thread._wait_for_tstate_lock")
+
+    # WHEN its frames are seen, THEN they say something only where there is such a wait
+    assert library_wait(gone) == "Thread.join"
+    assert library_wait(gone, places=places_of((3, 15))) is None
+    assert places_of((3, 8)) == EVERY
