@@ -106,6 +106,27 @@ def test_a_program_of_any_name_that_embeds_python(
     assert has_runtime_section(pid, Budget(pid), KnownImages()) is sections
 
 
+def test_a_version_without_a_table_is_told_with_the_command_that_makes_one(
+    started: Callable[..., int], tmp_path: Path
+) -> None:
+    # GIVEN a CPython 3.16, which is in no table and which py-spy does not read either
+    data = debug_offsets("3.15.1t", version_hex=0x31000B1).ljust(RUNTIME_BYTES, b"\0")
+    pid = started(waiting_program(tmp_path / "newpython", data))
+    make = "tools.cpython_facts make --headers .../python3.16 --python python3.16"
+
+    # WHEN it is attached to, THEN the reason comes first, and the command is there
+    attached = ftdiag("attach", str(pid), "--duration", "1", "--format", "text")
+    assert attached.err.startswith("stacks are not measured: Python 3.16.0b1 is not known to this ftdiag")
+    assert make in attached.err
+    # AND so it is with doctor; who wants our reader alone is refused
+    looked = ftdiag("doctor", str(pid))
+    assert looked.status == 3
+    assert f"-> python3 -m {make}" in looked.out
+    refused = ftdiag("attach", str(pid), "--source", "native", "--duration", "1", "--format", "text")
+    assert refused.status == 3
+    assert make in refused.err
+
+
 def test_list_finds_a_python_of_any_name(started: Callable[..., int], tmp_path: Path) -> None:
     # GIVEN a program that embeds Python, of a name that says nothing, and one without Python
     pid = started(waiting_program(tmp_path / "gameserver", runtime("3.13.5t")))

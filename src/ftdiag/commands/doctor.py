@@ -126,7 +126,7 @@ def lines(checks: Sequence[Check], pid: int | None, works: bool) -> Iterator[str
     for check in checks:
         yield f"{SIGNS[check.verdict.value]:>7}  {check.name}: {check.sentence}"
         if check.remedy is not None and check.verdict.value != "ok":
-            yield f"         -> {check.remedy}"
+            yield from (f"         -> {line}" for line in check.remedy.splitlines())
     yield ""
     yield f"ftdiag {__version__} on Python {platform.python_version()} attaches to CPython " + ", ".join(
         _supported()
@@ -169,6 +169,8 @@ def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
     }
     if not process.attachable:
         remedy = f"ftdiag attach {pid} --source py-spy   shows what the kernel knows of its threads"
+        if process.remedy is not None:
+            remedy = f"{process.remedy}\n{remedy}"
         return Check("python", Verdict.MISSING, process.reason or "it cannot be read", remedy), target
     if process.source == "py-spy":
         words = f"CPython {process.python_version}: {process.reason}"

@@ -84,6 +84,8 @@ class PythonProcess:
     source: str | None = None
     remark: str | None = None
     """What a person should know of it besides: that it is stopped, that its main thread has ended."""
+    remedy: str | None = None
+    """What to do about the reason: a command a line."""
 
 
 def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S) -> list[PythonProcess]:
@@ -327,7 +329,7 @@ def identify(
         return None
     except UnsupportedPython as error:
         plain = replace(plain, gil_enabled=None if plain.free_threaded else True)
-        return replace(plain, reason=error.what, source=_TO_ASK)
+        return replace(plain, reason=error.what, remedy=error.hint, source=_TO_ASK)
     except PermissionRefused:
         return replace(plain, reason="it may not be read: ftdiag doctor PID says why")
     except (TargetGone, NoSuchProcess):

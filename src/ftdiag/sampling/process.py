@@ -40,15 +40,17 @@ def open_observer(options: SamplerOptions, process: TargetProcess, descriptors: 
 
     `descriptors` is how many events of native samples may be open. Raises AttachError.
     """
+    refusal: UnsupportedPython | None = None
     if options.source != "py-spy":
         try:
             return InterpreterObserver(options, process, descriptors)
-        except UnsupportedPython:
+        except UnsupportedPython as error:
             if options.source == "native":
                 raise
+            refusal = error
     from ftdiag.sampling.observers.pyspy import PySpyObserver
 
-    return PySpyObserver(options, process)
+    return PySpyObserver(options, process, refusal)
 
 
 def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:

@@ -102,14 +102,18 @@ class _Course:
 class PySpyObserver:
     """Observes a target with the kernel's accounting and, where it can be had, py-spy's stacks."""
 
-    def __init__(self, options: SamplerOptions, process: TargetProcess) -> None:
+    def __init__(
+        self, options: SamplerOptions, process: TargetProcess, refusal: UnsupportedPython | None = None
+    ) -> None:
+        """`refusal` is why our own reader does not read it; told where py-spy does not either."""
         self._options = options
         self._process = process
         self._pid = process.pid
         self._spy: PySpy | None = None
         failure = self._identify_python()
-        self._problem = None if failure is None else failure.what
-        self._remedy = None if failure is None else failure.hint
+        reasons = [] if failure is None else [refusal, failure]
+        self._problem = ", and ".join(each.what for each in reasons if each is not None) or None
+        self._remedy = "\n".join(each.hint for each in reasons if each is not None and each.hint)
         self._look_lag_ns = 0
         self._waits = WaitReader(process.pid, process.memory)
         self._ids = ThreadIds(process.memory)
