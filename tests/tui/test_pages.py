@@ -18,7 +18,9 @@ from ftdiag.analysis.scaling import curve, predicted
 from ftdiag.answer import answer
 from ftdiag.model import (
     IMPORTED_PREFIX,
+    CollectorMetrics,
     Confidence,
+    GenerationCollections,
     LockHolder,
     Pauses,
     Severity,
@@ -263,6 +265,18 @@ async def test_pauses_are_with_the_locks_and_at_the_line_that_asked_for_them() -
         assert "pauses asked for here" in screen_text(app)
         await go(pilot, "j")
         assert "pauses asked for here" not in screen_text(app)
+
+
+async def test_measured_collections_are_with_the_pauses() -> None:
+    # GIVEN a range in which the collector told what it did, and no pause was seen
+    own = CollectorMetrics((GenerationCollections(0, 40, 1_200_000_000, 4_000_000, 80),), 1.0, 40, 90_000_000)
+    async with driving(replace(contended(), collector=own), size=(120, 70)) as (app, pilot):
+        # WHEN the locks are looked at
+        await go(pilot, "3", "enter", "end")
+
+        # THEN its count is there, and that it was measured
+        words = " ".join(screen_text(app).split())
+        assert "measured: 40 garbage collections, 1.20 s in all" in words
 
 
 async def test_a_line_tells_its_shared_objects_and_machine_code() -> None:

@@ -61,7 +61,7 @@ def why_no_collector(target: Target, settings: RecordingSettings) -> str:
     version = target.python_version.split(".")
     known = len(version) >= 2 and version[0].isdigit() and version[1].isdigit()
     if known and (int(version[0]), int(version[1])) >= PUBLISHED_FROM:
-        return "this recording has none: it was made by an older ftdiag"
+        return "this recording has none: an older ftdiag made it, or this build lays its statistics out anew"
     return "CPython publishes what its collector did from 3.15 on; before, its pauses are sampled"
 
 

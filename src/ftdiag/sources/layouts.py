@@ -32,6 +32,7 @@ VARYING: Final = ("runtime_state.", "interpreter_state.", "gc.", "thread_state.s
 """Fields whose value differs between patch releases and builds of one minor version: these states hold what
 others declare (the allocator's heaps, the collector's settings). Nothing unpublished is read beside them."""
 MAX_DIFFERENCES_NAMED: Final = 6
+STATISTICS_SIZE: Final = "gc.generation_stats_size"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ class Layout:
     gc_collecting: int
     """In struct _gc_runtime_state: an int, true while the collector runs."""
     collector: CollectorLayout | None
-    """The collector's statistics (from 3.15 on)."""
+    """The collector's statistics (from 3.15 on); `None` also where they are of another size."""
 
     thread_size: int
     thread_next: int
@@ -237,6 +238,7 @@ def parse_layout(data: bytes) -> Layout:
     version, free_threaded, facts = known_facts(data)
     published = published_offsets(data, facts)
     wrong = differing(published, facts, free_threaded=free_threaded)
+    wrong.pop(STATISTICS_SIZE, None)  # then the collector's statistics are not read; nothing hangs on them
     if wrong:
         named = ", ".join(f"{name} {words}" for name, words in list(wrong.items())[:MAX_DIFFERENCES_NAMED])
         more = len(wrong) - MAX_DIFFERENCES_NAMED
@@ -407,7 +409,9 @@ def make_layout(
 
 def _collector_layout(published: Mapping[str, int], others: Mapping[str, int]) -> CollectorLayout | None:
     pointer = published.get("gc.generation_stats")
-    if pointer is None:
+    if pointer is None or published[STATISTICS_SIZE] != _whole_words(
+        others["struct gc_stats.update_seq"] + 4
+    ):
         return None
     entry = "struct gc_generation_stats."
     old, sequence = others["struct gc_stats.old"], others["struct gc_stats.update_seq"]
@@ -416,7 +420,7 @@ def _collector_layout(published: Mapping[str, int], others: Mapping[str, int]) -
     rings = ((0, others["GC_YOUNG_STATS_SIZE"]), (old, older), ((old + sequence) // 2, older))
     return CollectorLayout(
         pointer=published["interpreter_state.gc"] + pointer,
-        size=published["gc.generation_stats_size"],
+        size=published[STATISTICS_SIZE],
         sequence=sequence,
         rings=rings,
         entry_size=others["sizeof(struct gc_generation_stats)"],
@@ -427,3 +431,7 @@ def _collector_layout(published: Mapping[str, int], others: Mapping[str, int]) -
         looked_at=others[f"{entry}candidates"],
         seconds=others[f"{entry}duration"],
     )
+
+
+def _whole_words(size: int) -> int:
+    return -(-size // 8) * 8

@@ -119,7 +119,7 @@ def test_reports_say_that_it_is_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("version", "why"),
-    [("3.14.9", "from 3.15 on; before, its pauses are sampled"), ("3.15.1", "an older ftdiag")],
+    [("3.14.9", "from 3.15 on; before, its pauses are sampled"), ("3.15.1", "an older ftdiag made it")],
 )
 def test_where_it_is_not_known_the_reason_is(version: str, why: str, tmp_path: Path) -> None:
     # GIVEN a recording without

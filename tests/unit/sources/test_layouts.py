@@ -155,6 +155,19 @@ def test_states_may_be_of_another_size(build: str) -> None:
     assert parse_layout(bytes(data)).interpreter_size == layout_of(build).interpreter_size + 64
 
 
+@pytest.mark.parametrize("build", ["3.15.1", "3.15.1t"])
+def test_statistics_of_another_size_are_not_read(build: str) -> None:
+    # GIVEN a build whose collector keeps other statistics
+    data = bytearray(debug_offsets(build))
+    word = words_of(build)["gc.generation_stats_size"]
+    (size,) = struct.unpack_from("<Q", data, 8 * word)
+    struct.pack_into("<Q", data, 8 * word, size - 8)
+
+    # WHEN it is parsed, THEN all else is read
+    assert layout_of(build).collector is not None
+    assert parse_layout(bytes(data)).collector is None
+
+
 @pytest.mark.parametrize(
     "version_hex",
     [0x30C00F0, 0x30B07F0, 0x3100000, 0x40000F0, 0x20712F0, 0x30A00F0],
