@@ -30,7 +30,7 @@ class CollectorShares:
 
 def collector_shares(recording: Recording, first: int, last: int) -> CollectorShares:
     """The statistics of the windows at positions [first, last)."""
-    parts = []
+    parts: list[GenerationCollections] = []
     covered = 0
     timed: list[int] = []
     for position, told in recording.collections(first, last):
