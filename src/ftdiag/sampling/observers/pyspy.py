@@ -111,7 +111,7 @@ class PySpyObserver:
         self._pid = process.pid
         self._spy: PySpy | None = None
         failure = self._identify_python()
-        reasons = [] if failure is None else [refusal, failure]
+        reasons: list[FtdiagError | None] = [] if failure is None else [refusal, failure]
         self._problem = ", and ".join(each.what for each in reasons if each is not None) or None
         self._remedy = "\n".join(each.hint for each in reasons if each is not None and each.hint)
         self._look_lag_ns = 0
