@@ -109,7 +109,6 @@ def breakdown(pid: int) -> dict[str, float]:
             (observer._holders, "tell", "holders"),
             (observer._interpreter, "walk", "walk"),
             (observer._interpreter, "_resolve", "resolve"),
-            (observer._memory, "read_scattered", "readv"),
         ):
             setattr(owner, name, timed(parts, part, getattr(owner, name)))
         if observer._on_core is not None:
@@ -133,9 +132,8 @@ def breakdown(pid: int) -> dict[str, float]:
         "schedstat of every thread": part["who_ran"],
         "who holds which lock": part["holders"],
         "syscall line, state, wait": part["_look"] - part["walk"],
-        "process_vm_readv": part["readv"],
         "frames of new stacks": part.get("resolve", 0.0),
-        "following the frames": part["walk"] - part["readv"] - part.get("resolve", 0.0),
+        "reading and following the frames": part["walk"] - part.get("resolve", 0.0),
         "window: counters, compression, SQLite": part["_flush"],
         "all": part["all"],
     }
