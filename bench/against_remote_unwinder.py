@@ -108,7 +108,6 @@ def breakdown(pid: int) -> dict[str, float]:
             (observer, "_look", "_look"),
             (observer._holders, "tell", "holders"),
             (observer._interpreter, "walk", "walk"),
-            (observer._interpreter, "_resolve", "resolve"),
         ):
             setattr(owner, name, timed(parts, part, getattr(owner, name)))
         if observer._on_core is not None:
@@ -132,8 +131,7 @@ def breakdown(pid: int) -> dict[str, float]:
         "schedstat of every thread": part["who_ran"],
         "who holds which lock": part["holders"],
         "syscall line, state, wait": part["_look"] - part["walk"],
-        "frames of new stacks": part.get("resolve", 0.0),
-        "reading and following the frames": part["walk"] - part.get("resolve", 0.0),
+        "reading and following the frames, naming new ones": part["walk"],
         "window: counters, compression, SQLite": part["_flush"],
         "all": part["all"],
     }
