@@ -76,24 +76,20 @@ def test_collections_are_those_that_the_program_clocked(
         if collector.count < 12:
             continue
         own = [tuple(each) for each in json.loads(clocked.read_text())]
-        # AND each one of the others is one that the program clocked, a little longer than its callbacks saw
+        # AND each that has times ran within one that the program clocked: its callbacks are called around it
         for generation, begin, end in times:
-            near = min(own, key=lambda each: abs(each[1] - begin))
-            assert near[0] == generation
-            assert 0 <= begin - near[1] < 5_000_000 or 0 <= near[1] - begin < 5_000_000
-            assert near[2] is not None
-            assert abs((end - begin) - (near[2] - near[1])) < 5_000_000
-        # AND number and time of all are exact: those between the first and the last that were seen
+            (around,) = (each for each in own if each[2] and each[1] <= begin and end <= each[2])
+            assert around[0] == generation
+        # AND number and time of all are exact: those from the first to the last that were seen
         first, last = min(begin for _, begin, _ in times), max(end for _, _, end in times)
-        between = [
-            each for each in own if each[2] and first - 5_000_000 <= each[1] and each[2] <= last + 5_000_000
-        ]
+        between = [each for each in own if each[2] and first <= each[2] and each[1] <= last]
         assert collector.count == len(between)
         assert {each.generation: each.count for each in collector.generations} == {
             generation: sum(each[0] == generation for each in between) for generation in (0, 1, 2)
         }
-        spent = sum(each[2] - each[1] for each in between)
-        assert abs(collector.total_ns - spent) < 0.05 * spent + len(between) * 500_000
+        if collector.timed == collector.count:
+            assert abs(collector.total_ns - sum(end - begin for _, begin, end in times)) < 1_000_000
+        assert collector.total_ns < sum(each[2] - each[1] for each in between)
         assert collector.looked_at >= 60_000 * collector.count
         # AND reports have them
         said = ftdiag("report", str(recording.path), "--format", "json").json["collections"]
