@@ -4,7 +4,7 @@ In: `SamplerOptions`. Out: a running sampler that writes a recording, its end, o
 the exception of the same name. The protocol is that of `sampling.process`: one JSON line on its standard
 input, which stays open as long as it shall sample; JSON lines on its standard output.
 
-The process is started before it is told what to do, so that its imports overlap with ours.
+The process is started before it is told what to do (`spawning`), so that its imports overlap with ours.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ import json
 import os
 import select
 import signal
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import IO, Final, Self
+from typing import Final, Self
 
-from ftdiag import errors
+from ftdiag import errors, spawning
 from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
 from ftdiag.sampling.options import SamplerOptions
-from ftdiag.sources.scheduling import hurry
+from ftdiag.sources.scheduling import hurry_child
 
 START_TIMEOUT_S: Final = 60.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
@@ -69,9 +67,7 @@ class SamplerProcess:
     """
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        # An open file without a name: nothing to fill up as a pipe would, nothing to leave behind.
-        self._stderr: IO[bytes] | None = None
+        self._process: spawning.Child | None = None
         self._unread = b""
         self._requested: float | None = None
         self._started = False
@@ -102,35 +98,23 @@ class SamplerProcess:
         if self._process is not None:
             return
         try:
-            self._stderr = tempfile.TemporaryFile(prefix="ftdiag-")  # noqa: SIM115 - closed by `close`
-            self._process = subprocess.Popen(
-                # -P: the current directory may hold anything, also a json.py.
-                [sys.executable, "-P", "-m", "ftdiag.sampling.process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                # Ctrl-C on the terminal is for us; we end the sampler in order.
-                process_group=0,
-            )
+            self._process = spawning.sampler()
         except OSError as error:
+            command = " ".join((sys.executable, *spawning.SAMPLER))
             raise SamplerFailed(
                 f"the sampler, which is a process of its own, cannot be started: {error}",
-                f"{sys.executable} -P -m ftdiag.sampling.process   must run for this user: install ftdiag"
+                f"{command}   must run for this user: install ftdiag"
                 " where it can be read and executed, or run it as the user that installed it",
             ) from error
-        hurry(self._process.pid)  # it asks for more itself, but not before it was on a core
-        assert self._process.stdout is not None
-        os.set_blocking(self._process.stdout.fileno(), False)
+        hurry_child(self._process.pid)  # it asks for more itself, but not before it was on a core
 
     def start(self, request: SamplerOptions) -> None:
         """Say what to do, without waiting for it."""
         self.spawn()
         assert self._process is not None
-        assert self._process.stdin is not None
         self._requested = time.monotonic()
         with suppress(BrokenPipeError):  # it is gone already; `wait_until_started` says why
-            self._process.stdin.write(json.dumps(asdict(request)).encode() + b"\n")
-            self._process.stdin.flush()
+            self._process.tell(json.dumps(asdict(request)).encode() + b"\n")
 
     def wait_until_started(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when the target is attached and the recording exists; raise what prevents it."""
@@ -193,49 +177,40 @@ class SamplerProcess:
         """End the process if it is there: in order if it can, by force if not. Never raises."""
         process = self._process
         if process is None:
-            if self._stderr is not None:
-                self._stderr.close()
             return
         try:
-            self._let_go()
+            process.let_go()
             # Before the request was sent, or while it attaches, there is nothing to finish.
             if self._requested is not None and (self._started or self._over):
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(FINISH_TIMEOUT_S)
-            if process.poll() is None:
-                process.terminate()
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(TERMINATE_TIMEOUT_S)
+                process.wait(FINISH_TIMEOUT_S)
+            if process.wait(0) is None:
+                process.send(signal.SIGTERM)
+                process.wait(TERMINATE_TIMEOUT_S)
         finally:
             # Also when Ctrl-C is pressed once more in the lines above.
-            if process.poll() is None:
-                process.kill()
+            if process.wait(0) is None:
+                process.send(signal.SIGKILL)
                 process.wait()
             with suppress(FtdiagError):
                 self._drain()
-            if process.stdout is not None:
-                process.stdout.close()
-            if self._stderr is not None and not self._stderr.closed:
-                self._details = self._said_on_stderr()
-                self._stderr.close()
+            self._details = self._said_on_stderr()
+            process.close()
 
     _details = ""
 
     def _let_go(self) -> None:
-        if self._process is not None and self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
+        if self._process is not None:
+            self._process.let_go()
 
     # --- what it says ------------------------------------------------------------------------------
 
     def _read(self, timeout_s: float | None) -> bool:
         """Wait for something to happen and take it in; False if nothing did."""
         assert self._process is not None
-        assert self._process.stdout is not None
-        if self._process.stdout.closed:
+        descriptor = self._process.said
+        if descriptor < 0:
             self._note_silent_end()
             return True
-        descriptor = self._process.stdout.fileno()
         if not select.select([descriptor], [], [], None if timeout_s is None else max(0.0, timeout_s))[0]:
             return False
         self._take(os.read(descriptor, 65_536))
@@ -243,11 +218,11 @@ class SamplerProcess:
 
     def _drain(self) -> None:
         assert self._process is not None
-        if self._process.stdout is None or self._process.stdout.closed:
+        if self._process.said < 0:
             return
         while not self._over:
             try:
-                data = os.read(self._process.stdout.fileno(), 65_536)
+                data = os.read(self._process.said, 65_536)
             except BlockingIOError:
                 return
             self._take(data)
@@ -287,11 +262,8 @@ class SamplerProcess:
     def _note_silent_end(self) -> None:
         """The process ended without a last word: a signal, or a mistake of ours."""
         assert self._process is not None
-        try:
-            # It has closed its standard output: all that is left is the kernel's work.
-            status: int | None = self._process.wait(FINISH_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            status = None
+        # It has closed its standard output: all that is left is the kernel's work.
+        status = self._process.wait(FINISH_TIMEOUT_S)
         details = self._said_on_stderr()
         if status is not None and status < 0:
             name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
@@ -310,13 +282,9 @@ class SamplerProcess:
         )
 
     def _said_on_stderr(self) -> str:
-        if self._stderr is None or self._stderr.closed:
+        if self._process is None or self._process.errors < 0:
             return self._details
-        with suppress(OSError, ValueError):
-            size = self._stderr.seek(0, os.SEEK_END)
-            self._stderr.seek(max(0, size - MAX_STDERR_BYTES))
-            return self._stderr.read(MAX_STDERR_BYTES).decode("utf-8", "replace")
-        return ""
+        return self._process.errors_said(MAX_STDERR_BYTES)
 
     def _raise_error(self) -> None:
         assert self._error is not None

@@ -26,7 +26,6 @@ import ctypes
 import errno
 import itertools
 import os
-import platform
 import re
 import stat
 import threading
@@ -62,7 +61,7 @@ _RESOLVE_IN_ROOT: Final = 0x10
 _SETGROUPS, _SETFSUID, _SETFSGID = {
     "x86_64": (116, 122, 123),
     "aarch64": (159, 151, 152),
-}.get(platform.machine(), (-1, -1, -1))
+}.get(os.uname().machine, (-1, -1, -1))
 _UNCHANGED: Final = (1 << 32) - 1
 
 _KERNELS_OWN: Final = frozenset(
@@ -467,7 +466,7 @@ def _take_rights(reader: Reader) -> None:
     signals and tracing stay ours, so that this user gets no hold of the thread.
     """
     if _SETFSUID < 0:
-        raise PermissionError(errno.ENOSYS, f"rights of users are not known on {platform.machine()}")
+        raise PermissionError(errno.ENOSYS, f"rights of users are not known on {os.uname().machine}")
     groups = (ctypes.c_uint32 * len(reader.groups))(*reader.groups)
     if reader.groups != tuple(os.getgroups()) and _libc.syscall(_SETGROUPS, len(reader.groups), groups):
         raise PermissionError(errno.EPERM, "whether the program's user may read it cannot be asked")

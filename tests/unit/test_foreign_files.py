@@ -124,7 +124,7 @@ FILES: Final[dict[str, str]] = {
     "commands.lookers._become_a_child": "os.devnull",
     "commands.run._nothing": "os.devnull",
     "commands.main._with_output_written": "os.devnull",
-    "commands.main._open_standard_descriptors": "os.devnull",
+    "spawning.open_standard_descriptors": "os.devnull",
 }
 """Where a file is opened in another way than by the opener, and why nobody else chooses it."""
 
@@ -132,7 +132,7 @@ PROCESSES: Final[dict[str, str]] = {
     "confined.Child.__init__": "the one place: everything is given up in it",
     "confined.edit": "the person's own editor; root starts it only on what nobody else can have written",
     "confined_start.main": "the one place: what the child becomes, when everything was given up",
-    "launcher.SamplerProcess.spawn": "our own Python and module: the sampler, which needs our rights",
+    "spawning._spawned": "our own Python and module: the sampler, which needs our rights",
     "commands.tracking.Tracker.__init__": "our own Python and module: the tracker",
     "commands.program.start": "`ftdiag run` and `demo --live`: the person's own command, as the person",
     "commands.interpreters.is_free_threaded": "`demo --live`: the person's own interpreters",

@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.sources.scheduling import hurry
+from ftdiag.sources.scheduling import hurried, hurry_child
 
 MAX_ANSWER_BYTES: Final = 4 << 20
 MAX_MEMORY_BYTES: Final = 4 << 30
@@ -190,7 +190,7 @@ class Lookers:
         questions, requests = os.pipe()
         answers, replies = os.pipe()
         parent = os.getpid()
-        hurried = os.getpriority(os.PRIO_PROCESS, 0) < 0
+        hurry = hurried()
         try:
             pid = os.fork()
         except OSError:
@@ -202,8 +202,8 @@ class Lookers:
                 for descriptor in (requests, answers, *self._descriptors()):
                     os.close(descriptor)
                 _become_a_child(parent)
-                if hurried:  # that is not inherited
-                    hurry()
+                if hurry:  # that is not inherited
+                    hurry_child(0)
                 _answer(self._look, questions, replies)
             finally:
                 os._exit(0)
@@ -262,7 +262,7 @@ def _become_a_child(parent: int) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
-    os.setpgid(0, 0)
+    os.setsid()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     nowhere = os.open(os.devnull, os.O_RDWR)

@@ -25,6 +25,7 @@ from ftdiag.commands import shortage, terminal
 from ftdiag.commands.parameters import PROCESSES_HINT, BadValue
 from ftdiag.commands.terminal import Terminated
 from ftdiag.errors import FtdiagError
+from ftdiag.spawning import open_standard_descriptors
 
 PROGRAM: Final = "ftdiag"
 COMPLETION_VARIABLE: Final = "_FTDIAG_COMPLETE"
@@ -47,8 +48,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "Show a recording of a program that does not scale."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
-ANALYSING: Final = frozenset({"attach", "run", "open", "report", "import", "demo"})
+ANALYSING: Final = frozenset({"open", "report", "import", "demo"})
 """Commands that read recordings."""
+SAMPLING: Final = frozenset({"attach", "run"})
+"""Commands that will read one that does not begin yet: nothing is loaded for that before it does."""
 
 
 class LazyGroup(click.Group):
@@ -80,8 +83,11 @@ class LazyGroup(click.Group):
                 close = difflib.get_close_matches(name, COMMANDS, n=1)
                 meant = f"Did you mean `{PROGRAM} {close[0]}`?" if close else ""
             raise click.UsageError(f"There is no command {name!r}. {meant}".rstrip(), ctx)
-        if name in ANALYSING and not {"-h", "--help"} & set(args):
-            shortage.prepare_analysis()
+        if not {"-h", "--help"} & set(args):
+            if name in ANALYSING:
+                shortage.prepare_analysis()
+            elif name in SAMPLING:
+                shortage.check_memory()
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -111,7 +117,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point: run a command line, return the exit status."""
-    _open_standard_descriptors()
+    open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # Never an error because of a locale that lacks a character.
@@ -222,19 +228,6 @@ def _with_output_written(status: int) -> int:
 
 
 # --- the process -------------------------------------------------------------------------------------
-
-
-def _open_standard_descriptors() -> None:
-    """Give closed standard descriptors to /dev/null, or the next file opened would take their place."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            with suppress(OSError):
-                opened = os.open(os.devnull, os.O_RDWR)
-                if opened != descriptor:
-                    os.dup2(opened, descriptor)
-                    os.close(opened)
 
 
 def _heed_signals() -> None:

@@ -137,9 +137,12 @@ def sampling(
 
 def remove_if_empty(path: Path, pid: int, started_unix_ns: int) -> None:
     """Remove a recording that we began and into which nothing came; any other file stays."""
-    from ftdiag.recording.reader import Recording
+    from ftdiag.commands.shortage import prepare_analysis
 
     try:
+        prepare_analysis()
+        from ftdiag.recording.reader import Recording
+
         with Recording.open(path) as recording:
             ours = recording.target.pid == pid and recording.settings.started_unix_ns >= started_unix_ns
             empty = len(recording) == 0

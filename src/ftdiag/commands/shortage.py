@@ -34,12 +34,8 @@ class LibraryMissing(FtdiagError):
     """A module, or a shared object that it needs, cannot be loaded."""
 
 
-def prepare_analysis() -> None:
-    """Load numpy with one thread for linear algebra. Raises TooLittleMemory where it could not work.
-
-    Its library takes memory for each core of the machine before anything is computed, and ends the process by
-    itself where that fails. The environment is put back: a program that is started must not inherit it.
-    """
+def check_memory() -> None:
+    """Raise TooLittleMemory where reading a recording could not work. Imports nothing."""
     limit_bytes, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit_bytes != resource.RLIM_INFINITY and limit_bytes < ANALYSIS_BYTES:
         raise TooLittleMemory(
@@ -47,6 +43,15 @@ def prepare_analysis() -> None:
             f" {ANALYSIS_BYTES >> 20} MiB at least",
             _HOW_MUCH,
         )
+
+
+def prepare_analysis() -> None:
+    """Load numpy with one thread for linear algebra. Raises TooLittleMemory where it could not work.
+
+    Its library takes memory for each core of the machine before anything is computed, and ends the process by
+    itself where that fails. The environment is put back: a program that is started must not inherit it.
+    """
+    check_memory()
     before = os.environ.get(_THREADS_OF_BLAS)
     os.environ[_THREADS_OF_BLAS] = "1"
     try:

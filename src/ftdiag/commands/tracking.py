@@ -27,7 +27,6 @@ from ftdiag.commands.terminal import Terminated
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.leftovers import remove_abandoned
-from ftdiag.sources.memray import GENERAL_PRICE
 
 if TYPE_CHECKING:
     from ftdiag.sources.memray import Outline, Plan
@@ -124,6 +123,8 @@ def _checking(pid: int) -> Iterator[None]:
 def agree_to_memray(wish: MemoryWish) -> None:
     """Say the price and ask before there is a process. Raises UsageError, click.Abort."""
     may_ask(wish.yes)
+    from ftdiag.sources.memray import GENERAL_PRICE
+
     for sentence in GENERAL_PRICE:
         terminal.note(sentence)
     if not wish.yes:

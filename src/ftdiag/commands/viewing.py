@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Final
 
-from ftdiag.commands import terminal
+from ftdiag.commands import shortage, terminal
 from ftdiag.errors import FtdiagError, UsageError
 from ftdiag.model import Severity
 
@@ -59,6 +59,7 @@ def load(form: str) -> None:
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
+        shortage.prepare_analysis()
         import ftdiag.recording.reader
         import ftdiag.session
 

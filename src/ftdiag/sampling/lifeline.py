@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -40,6 +39,8 @@ class Lifeline:
     def clear_away(self) -> None:
         """At an end in order: remove what is nobody's, if the parent is gone."""
         if self.abandoned is not None and self._parent_is_gone():
+            import shutil
+
             shutil.rmtree(self.abandoned, ignore_errors=True)
 
     def _parent_is_gone(self) -> bool:

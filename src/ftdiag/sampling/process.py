@@ -116,8 +116,11 @@ def _say(message: Mapping[str, object]) -> None:
 def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
     lifeline = Lifeline(sys.stdin.fileno())
+    request = sys.stdin.readline()
+    if not request:
+        return 0  # started ahead, and not wanted
     try:
-        options = SamplerOptions(**json.loads(sys.stdin.readline()))
+        options = SamplerOptions(**json.loads(request))
         lifeline.abandoned = Path(options.path).parent if options.private else None
         end = sample(options, wake_fd=sys.stdin.fileno())
     except FtdiagError as error:

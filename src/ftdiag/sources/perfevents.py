@@ -17,7 +17,6 @@ import ctypes
 import errno
 import mmap
 import os
-import platform
 import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -207,7 +206,7 @@ def parse_records(chunk: bytes, into: list[RawSample]) -> tuple[int, int]:
 
 def open_event(tid: int, period_ns: int, *, kernel: bool) -> int:
     """Open a cpu-clock event on a thread, running; return its descriptor. Raises Refused."""
-    machine = platform.machine()
+    machine = os.uname().machine
     number = _SYSCALL_NUMBER.get(machine)
     if number is None:
         raise Refused(errno.ENOSYS)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import resource
-import socket
 import struct
 import time
 from collections.abc import Iterator
@@ -560,6 +559,8 @@ def _endpoint(remote: str, local: str) -> str:
     if int(port, 16) == 0:
         return f"listening on port {int(local.rpartition(':')[2], 16)}"
     raw = b"".join(struct.pack("<I", int(host[place : place + 8], 16)) for place in range(0, len(host), 8))
+    import socket
+
     family = socket.AF_INET if len(raw) == 4 else socket.AF_INET6
     address = socket.inet_ntop(family, raw)
     return f"{address}:{int(port, 16)}" if family == socket.AF_INET else f"[{address}]:{int(port, 16)}"

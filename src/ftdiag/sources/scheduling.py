@@ -8,18 +8,26 @@ others, which is as long as a tick. A sampler that takes a few percent of one co
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # `typing` takes as long to import as all of this
     import ctypes
+    from collections.abc import Callable
+    from typing import Final
 
 LONGEST_TURN_US: Final = 300_000
 """CPU time without a pause after which we give up going first: a safeguard against a fault of our own."""
+LONGEST_START_US: Final = 1_000_000
+"""The same while a command starts: its imports and a report are half of that."""
+_START_PRIORITY: Final = 1
+_TICK_PRIORITY: Final = 2
+"""Ticks come before the command that waits for them."""
 NICE: Final = -15
+NICE_OF_SESSION: Final = -20
+"""For all of a session together, against other sessions (/proc/PID/autogroup)."""
 SLICE_NS: Final = 100_000
 """The shortest time slice the kernel grants; from Linux 6.12 on a short slice also means an early turn."""
 _TIMER_SLACK_NS: Final = 50_000
@@ -31,17 +39,45 @@ _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("<IIQiIQQQ")
 
 
-def hurry(pid: int = 0) -> bool:
-    """Give ourselves or a child of ours early turns while it starts; whether that was permitted.
+def hurry() -> bool:
+    """Give ourselves early turns while we start, before everybody else's; whether that was permitted.
 
-    A negative nice value (CAP_SYS_NICE or RLIMIT_NICE), which children of the process do not inherit. A
-    process that was asked to be nice stays so.
+    Real-time (CAP_SYS_NICE or RLIMIT_RTPRIO), else a negative nice value (RLIMIT_NICE), which counts only
+    among the processes of our session where the kernel shares cores by sessions (sched_autogroup). Children
+    and threads do not inherit it. A process that was asked to be nice stays so.
+    """
+    try:
+        if os.getpriority(os.PRIO_PROCESS, 0) > 0 or os.sched_getscheduler(0) != os.SCHED_OTHER:
+            return False
+        with suppress(OSError, ValueError):
+            _limit_turns(LONGEST_START_US, _more_than_ordinary)
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_START_PRIORITY))
+            return True
+        return _more_than_ordinary()
+    except OSError:
+        return False
+
+
+def hurried() -> bool:
+    """Whether we have early turns."""
+    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR or (
+        os.getpriority(os.PRIO_PROCESS, 0) == NICE
+    )
+
+
+def hurry_child(pid: int) -> bool:
+    """Give a child of ours, or us as one (pid 0), early turns while it starts; whether that was permitted.
+
+    A negative nice value, for the child's session, too, if it leads one. Its own children are ordinary.
     """
     try:
         if os.getpriority(os.PRIO_PROCESS, pid) > 0:
             return False
         os.setpriority(os.PRIO_PROCESS, pid, NICE)
         os.sched_setscheduler(pid, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        if os.getsid(pid) == (pid or os.getpid()):
+            with open(f"/proc/{pid or 'self'}/autogroup", "wb", buffering=0) as group:
+                group.write(str(NICE_OF_SESSION).encode())
     except OSError:
         return False
     return True
@@ -49,9 +85,21 @@ def hurry(pid: int = 0) -> bool:
 
 def take_turns_again() -> None:
     """Give back what `hurry` gave to us."""
-    with suppress(OSError):
-        if os.getpriority(os.PRIO_PROCESS, 0) == NICE:
-            os.setpriority(os.PRIO_PROCESS, 0, 0)
+    if hurried():
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            if os.getpriority(os.PRIO_PROCESS, 0) == NICE:
+                os.setpriority(os.PRIO_PROCESS, 0, 0)
+
+
+def _more_than_ordinary() -> bool:
+    """A negative nice value for us alone."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        os.setpriority(os.PRIO_PROCESS, 0, NICE)
+    except OSError:
+        return False
+    return True
 
 
 def go_first() -> str:
@@ -63,8 +111,8 @@ def go_first() -> str:
     """
     _libc().prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
     with suppress(OSError, ValueError):
-        _limit_turns()
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        _limit_turns(LONGEST_TURN_US, _ordinary)
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_TICK_PRIORITY))
         return "real-time"
     return _ordinary()
 
@@ -90,13 +138,14 @@ def _ordinary() -> str:
     return granted
 
 
-def _limit_turns() -> None:
-    """Step back when we did not sleep for LONGEST_TURN_US (RLIMIT_RTTIME sends SIGXCPU)."""
+def _limit_turns(longest_us: int, instead: Callable[[], object]) -> None:
+    """Step back when we did not sleep for so long (RLIMIT_RTTIME sends SIGXCPU)."""
+    import resource
 
     def step_back(*_: object) -> None:
         with suppress(OSError):
-            _ordinary()
+            instead()
 
     signal.signal(signal.SIGXCPU, step_back)
     _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
-    resource.setrlimit(resource.RLIMIT_RTTIME, (LONGEST_TURN_US, hard))
+    resource.setrlimit(resource.RLIMIT_RTTIME, (longest_us, hard))

@@ -14,12 +14,10 @@ no cache.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pwd
 import re
-import secrets
 import stat
 import sys
 import time
@@ -87,7 +85,7 @@ class SymbolCache:
             return
         with suppress(OSError), self._opened(make=True) as directory:
             _make_room(directory, MAX_BYTES - len(data))
-            begun = f".{secrets.token_hex(8)}{SUFFIX}"
+            begun = f".{os.urandom(8).hex()}{SUFFIX}"
             flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(begun, flags, 0o600, dir_fd=directory)
             try:
@@ -120,6 +118,8 @@ def _name(build_id: str | None, stream: BinaryIO) -> str | None:
     except (OSError, ValueError):
         return None
     identity = f"{at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}"
+    import hashlib
+
     known = hashlib.sha256(identity.encode()).hexdigest()[:16]
     return f"{build_id[:64]}-{known}{SUFFIX}"
 

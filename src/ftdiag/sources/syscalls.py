@@ -7,7 +7,7 @@ Numbers: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/uni
 from __future__ import annotations
 
 import enum
-import platform
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -127,8 +127,8 @@ def _describe(name: str) -> SyscallInfo:
 
 
 def syscall_table(machine: str | None = None) -> Mapping[int, SyscallInfo]:
-    """Number -> what the call is, for `platform.machine()` names; empty for other architectures."""
-    numbers = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(machine or platform.machine(), {})
+    """Number -> what the call is, by what uname calls the machine; empty for other architectures."""
+    numbers = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(machine or os.uname().machine, {})
     return {number: _describe(name) for name, number in numbers.items()}
 
 

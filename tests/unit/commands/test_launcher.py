@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from ftdiag import launcher
+from command_line import ftdiag, samplers_of
+from ftdiag import launcher, spawning
 from ftdiag.errors import NoSuchProcess, RecordingError, UnsupportedPython
 from ftdiag.launcher import SamplerFailed, SamplerProcess
 from ftdiag.model import EndReason
 from ftdiag.sampling.options import SamplerOptions
-from reading import PATIENCE_S
+from reading import PATIENCE_S, eventually
 
 NOBODY = 4_194_304
 
@@ -26,13 +26,8 @@ def gone(pid: int | None) -> bool:
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Run `code` instead of the sampler; the request is in `request`."""
-    real = subprocess.Popen
-
-    def popen(arguments: list[str], **options: object) -> subprocess.Popen[bytes]:
-        script = f"import sys, os, json, time; request = sys.stdin.readline()\n{code}"
-        return real([sys.executable, "-c", script], **options)  # type: ignore[call-overload, no-any-return]
-
-    monkeypatch.setattr(subprocess, "Popen", popen)
+    script = f"import sys, os, json, time; request = sys.stdin.readline()\n{code}"
+    monkeypatch.setattr(spawning, "SAMPLER", ("-c", script))
 
 
 def request(path: Path | str = "/nonexistent/a", pid: int = NOBODY, **more: float | str) -> SamplerOptions:
@@ -151,17 +146,11 @@ def test_a_flood_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(sampler._unread) <= 100_000
 
 
-@pytest.mark.parametrize("lacks", ["its Python", "room for what it says"])
-def test_a_sampler_that_cannot_be_started(
-    lacks: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    # GIVEN a Python that this user may not run, or nowhere to write
-    if lacks == "its Python":
-        unusable = tmp_path / "python"
-        unusable.write_text("")
-        monkeypatch.setattr(sys, "executable", str(unusable))
-    else:
-        monkeypatch.setattr(tempfile, "tempdir", "/nonexistent")
+def test_a_sampler_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # GIVEN a Python that this user may not run
+    unusable = tmp_path / "python"
+    unusable.write_text("")
+    monkeypatch.setattr(sys, "executable", str(unusable))
 
     # WHEN it is started, THEN that is said, and nothing is left
     with SamplerProcess() as sampler, pytest.raises(SamplerFailed, match="cannot be started") as failed:
@@ -169,3 +158,54 @@ def test_a_sampler_that_cannot_be_started(
     assert failed.value.hint is not None
     assert "ftdiag.sampling.process" in failed.value.hint
     assert sampler.pid is None
+
+
+def test_what_was_started_ahead_is_what_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a sampler that was started before anything was imported
+    stand_in(
+        monkeypatch,
+        """
+words = f"asked for {json.loads(request)['pid']}"
+print(json.dumps({"event": "ended", "reason": "stopped", "detail": words}))
+""",
+    )
+    ahead = spawning.begin_sampler()
+    assert ahead is not None
+
+    # WHEN one is asked for THEN it is that one, and the next is another
+    with SamplerProcess() as sampler, SamplerProcess() as another:
+        sampler.start(request(pid=77))
+        end = sampler.wait(PATIENCE_S)
+        another.spawn()
+        assert sampler.pid == ahead.pid != another.pid
+    assert end is not None
+    assert end.detail == "asked for 77"
+
+
+def test_what_was_started_ahead_in_vain_ends_with_us(tmp_path: Path) -> None:
+    # GIVEN a command whose arguments turn out to be wrong when its sampler is there already
+    done = ftdiag("attach", str(NOBODY), "--rate", "fast", env={"TMPDIR": str(tmp_path)})
+
+    # THEN it says only that, and nothing of it stays
+    assert done.status == 2
+    assert "--rate" in done.err
+    assert "Traceback" not in done.err
+    assert eventually(lambda: not samplers_of(tmp_path))
+
+
+def test_the_sampler_has_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a sampler that says in which session it is
+    stand_in(
+        monkeypatch,
+        """
+where = f"{os.getsid(0)} {os.getpgrp()} {os.getpid()}"
+print(json.dumps({"event": "ended", "reason": "stopped", "detail": where}), flush=True)
+""",
+    )
+    with SamplerProcess() as sampler:
+        sampler.start(request())
+        end = sampler.wait(PATIENCE_S)
+
+    # THEN it leads it: keys of the terminal do not reach it
+    assert end is not None
+    assert end.detail.split() == [str(sampler.pid)] * 3

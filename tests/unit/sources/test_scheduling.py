@@ -6,45 +6,86 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 SCRIPT = """
 import json, os, subprocess, sys
-from ftdiag.sources.scheduling import hurry, take_turns_again
+from ftdiag.sources.scheduling import hurried, hurry, hurry_child, take_turns_again
 os.setpriority(os.PRIO_PROCESS, 0, max(int(sys.argv[1]), os.getpriority(os.PRIO_PROCESS, 0)))
-def nice(): return os.getpriority(os.PRIO_PROCESS, 0)
-before = nice()
+def turns(): return [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK]
+def childs():
+    look = "import os; print(os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0))"
+    ran = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True)
+    return [int(word) for word in ran.stdout.split()]
+before = turns()
 granted = hurry()
-hurried = nice()
-child = subprocess.run(
-    [sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"],
-    capture_output=True,
-    text=True,
-)
+there = hurried(), turns(), childs()
 take_turns_again()
-print(json.dumps([before, granted, hurried, int(child.stdout), nice()]))
+print(json.dumps([granted, before, *there, turns()]))
+"""
+
+SESSIONS = """
+import json, os
+from ftdiag.sources.scheduling import hurry_child
+def group(): return open("/proc/self/autogroup").read().split()
+ours = group()
+reading, writing = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    granted = hurry_child(0)
+    os.write(writing, json.dumps([granted, os.getpriority(os.PRIO_PROCESS, 0), group()]).encode())
+    os._exit(0)
+os.wait()
+print(json.dumps([ours, group(), *json.loads(os.read(reading, 4096))]))
 """
 
 
-def hurried(nice: int) -> list[int]:
-    """Nice value before, whether it was granted, the value then, that of a child, and at last."""
+def hurried(nice: int) -> Any:
+    """Whether it was granted, turns (nice value, policy) before, whether we hurry, turns then, those of a
+    child, and at last."""
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(nice)], capture_output=True, text=True, check=True
     )
-    said: list[int] = json.loads(ran.stdout)
-    return said
+    return json.loads(ran.stdout)
 
 
 def test_early_turns_are_not_inherited() -> None:
-    before, granted, then, child, at_last = hurried(0)
+    # WHEN early turns are taken
+    granted, before, ours, then, child, at_last = hurried(0)
+
+    # THEN a child is as we were, and so are we when they are given back
+    assert at_last == before
+    assert ours == granted
     if granted:
-        assert (before, then, child, at_last) == (0, -15, 0, 0)
+        assert then in ([before[0], os.SCHED_RR], [-15, os.SCHED_OTHER])
+        assert child == [0, os.SCHED_OTHER]
     else:  # it may not, or was nice from the start
-        assert then == child == at_last == before >= 0
-    assert granted or before > 0 or os.geteuid() != 0
+        assert then == child == before
+    assert granted or before[0] > 0 or os.geteuid() != 0
 
 
 def test_who_was_asked_to_be_nice_stays_so() -> None:
-    before, granted, then, child, at_last = hurried(5)
-    assert before > 0
+    granted, before, ours, then, child, at_last = hurried(5)
+    assert before[0] > 0
     assert not granted
+    assert not ours
     assert then == child == at_last == before
+
+
+def test_only_the_session_of_a_child_comes_before_others() -> None:
+    # GIVEN a kernel that shares cores by sessions
+    if not os.path.exists("/proc/self/autogroup"):
+        assert not os.path.exists("/proc/sys/kernel/sched_autogroup_enabled")
+        return
+
+    # WHEN a child in a session of its own gets early turns
+    ran = subprocess.run([sys.executable, "-c", SESSIONS], capture_output=True, text=True, check=True)
+    before, after, granted, nice, childs = json.loads(ran.stdout)
+
+    # THEN they count against other sessions, and ours is as it was
+    assert before == after
+    if granted:
+        assert nice == -15
+        assert childs[0] != before[0]
+        assert childs[2] == "-20"
+    assert granted or os.geteuid() != 0
