@@ -6,7 +6,6 @@ read, 70 a mistake in ftdiag, 128 + n ended by signal n (130: Ctrl-C).
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
@@ -80,6 +79,8 @@ class LazyGroup(click.Group):
             elif os.path.isfile(name):
                 meant = f"Did you mean `{PROGRAM} open {name}`?"
             else:
+                import difflib
+
                 close = difflib.get_close_matches(name, COMMANDS, n=1)
                 meant = f"Did you mean `{PROGRAM} {close[0]}`?" if close else ""
             raise click.UsageError(f"There is no command {name!r}. {meant}".rstrip(), ctx)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,28 +95,46 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
     before = {pid: (time.monotonic(), procfs.process_cpu_ns(pid)) for pid in pids}
     found: dict[int, PythonProcess] = {}
     again: list[int] = []
+    kin: dict[int, str] = {}
     with Lookers(_Look(), LOOKERS) as lookers:
         ends = time.monotonic() + limit_s * FIRST_LOOKS_S / LIST_S
         for place, answer in lookers.ask([["row", pid] for pid in pids], each_s=LOOK_S, ends=ends):
             if answer.late:
                 again.append(pids[place])
                 continue
+            if answer.value is not None:
+                kin[pids[place]] = answer.value.pop(_KIN, "")
             _take(found, pids[place], answer)
     again += [pid for pid, process in found.items() if process.source == _SPENT]
     with Lookers(_Look(), SECOND_LOOKERS) as lookers:
-        old = [pid for pid, process in found.items() if process.source == _TO_ASK]
+        old, alike = _spokesmen([pid for pid in sorted(found) if found[pid].source == _TO_ASK], kin)
         users = sorted({process.user for process in found.values() if process.user})
         questions: list[tuple[str, str | int]] = [("user", user) for user in users]
         questions += [("pyspy", pid) for pid in old] + [("second row", pid) for pid in again]
         names: dict[str, str] = {}
+        unlike: list[int] = []
         # At least the time of second looks, also where a busy machine stretched the first.
         ends = max(begin + limit_s, time.monotonic() + limit_s * (1.0 - FIRST_LOOKS_S / LIST_S))
-        for place, answer in lookers.ask(questions, each_s=limit_s, ends=ends):
+        for place, answer in lookers.ask(questions, each_s=limit_s / 2, ends=ends):
             kind, about = questions[place]
             if kind == "user":
                 names[str(about)] = str(answer.value or about)
-            else:
-                _take(found, int(about), answer, found.get(int(about)))
+                continue
+            pid = int(about)
+            if kind == "second row" and answer.value is not None:
+                answer.value.pop(_KIN, None)
+            _take(found, pid, answer, found.get(pid))
+            answered = found.get(pid)
+            if kind == "second row" and answered is not None and answered.source == _TO_ASK:
+                unlike.append(pid)
+            for other in alike.get(pid, ()):
+                if answered is not None and answered.source == "py-spy":
+                    found[other] = _as_readable(found[other], answered)
+                else:  # what prevents it may be its own
+                    unlike.append(other)
+        ends = max(ends, time.monotonic() + limit_s * (1.0 - FIRST_LOOKS_S / LIST_S))
+        for place, answer in lookers.ask([("pyspy", pid) for pid in unlike], each_s=limit_s, ends=ends):
+            _take(found, unlike[place], answer, found.get(unlike[place]))
     if found and interval_s > 0:
         time.sleep(max(0.0, begin + interval_s - time.monotonic()))
     return [
@@ -125,10 +143,47 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
     ]
 
 
+_KIN: Final = "kin"
+"""In the answer to a look, beside what is known of a process: what it has in common with those like it."""
 _TO_ASK: Final = "to be asked"
 """The source of a process that py-spy is to be asked about."""
 _SPENT: Final = "spent"
 """The source of a process for which a first look's budget was not enough."""
+
+
+def _spokesmen(pids: Sequence[int], kin: Mapping[int, str]) -> tuple[list[int], dict[int, list[int]]]:
+    """Those that py-spy is asked about, and for each the others like it, about whom it would say the same.
+
+    A start of py-spy takes as long as ten looks of ours, and workers of one server are all alike.
+    """
+    first: dict[str, int] = {}
+    alike: dict[int, list[int]] = {}
+    for pid in pids:
+        spokesman = first.setdefault(kin.get(pid) or str(pid), pid)
+        alike.setdefault(spokesman, []).extend([pid] if pid != spokesman else [])
+    return list(alike), alike
+
+
+def _as_readable(process: PythonProcess, like: PythonProcess) -> PythonProcess:
+    """A process as py-spy reads it, because it reads another that is like it."""
+    return replace(
+        process,
+        python_version=like.python_version,
+        free_threaded=like.free_threaded,
+        attachable=True,
+        source=like.source,
+        reason=like.reason,
+    )
+
+
+def _kin_of(pid: int) -> str:
+    """Executable, user, and where it has its files and pids: processes with the same are alike for py-spy."""
+    try:
+        at = os.stat(f"/proc/{pid}/exe")
+        places = [os.readlink(f"/proc/{pid}/ns/{name}") for name in ("mnt", "pid", "user")]
+    except OSError:
+        return ""
+    return f"{at.st_dev} {at.st_ino} {at.st_mtime_ns} {_user_id(pid)} {places}"
 
 
 def _take(
@@ -249,7 +304,9 @@ class _Look:
                 process = through_pyspy(process, process.reason or "ftdiag cannot read it")
         if process is not None and process.source == _SPENT and kind != "row":
             process = replace(process, source=None)
-        return None if process is None else asdict(process)
+        if process is None:
+            return None
+        return asdict(process) | ({_KIN: _kin_of(pid)} if process.source == _TO_ASK else {})
 
 
 def python_children(pid: int) -> list[int]:
