@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
+import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -183,4 +186,43 @@ def test_suspended_and_brought_back(terminal: RealTerminal, recording: Path) -> 
     terminal.rests()
     terminal.type('echo "after=$?"\n')
     terminal.shows(r"^after=0")
+    expect_restored(terminal, settings)
+
+
+def test_words_are_there_before_the_cockpit_and_notes_after_it(
+    terminal: RealTerminal, recording: Path
+) -> None:
+    # GIVEN a recording of which a part cannot be read
+    with closing(sqlite3.connect(recording)) as database:
+        database.execute("UPDATE column_data SET data = x'00' WHERE window = (SELECT max(id) FROM window)")
+        database.commit()
+    settings = terminal.line_settings
+
+    # WHEN it is opened THEN what is read is said at once, where the cockpit comes then
+    terminal.start("open", recording)
+    terminal.shows(r"1 Overview")
+    drawn = terminal.raw.split(b"[?1049h")
+    assert f"reading {recording}"[:40].encode() in drawn[1]
+    assert b"1 Overview" not in drawn[1]
+
+    # AND what was to be said meanwhile stands on the shell's screen afterwards
+    terminal.type("q")
+    terminal.ended_with(0)
+    terminal.shows(r"warning: ")
+    expect_restored(terminal, settings)
+
+
+def test_without_a_cockpit_the_error_stands_on_the_shells_screen(terminal: RealTerminal) -> None:
+    # GIVEN a process that is no Python
+    settings = terminal.line_settings
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as running:
+        # WHEN it is attached to
+        terminal.start("attach", running.pid)
+        # THEN the words of the start are gone, and the reason is there
+        terminal.ended_with(3)
+        assert running.stdin is not None
+        running.stdin.close()
+    assert b"looking at process" in terminal.raw
+    assert "looking at process" not in terminal.text
+    assert "is not a CPython process" in terminal.text
     expect_restored(terminal, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -108,15 +109,20 @@ def attach(
 ) -> int:
     """Look at a process until the end; the exit status."""
     from ftdiag.commands import viewing
+    from ftdiag.commands.first_sight import first_sight
     from ftdiag.commands.sampling import check_is_process, sampling
 
     form = viewing.chosen_format(asked_format)
     if form != "tui" and duration_s is None:
         duration_s = REPORT_DURATION_S
     plan = None if memory is None else agreed_plan(pid, memory)
-    with sampling(
-        pid, rate_hz=rate_hz, duration_s=duration_s, record=record, source=source, blocking=blocking
-    ) as work:
+    there = os.path.isdir(f"/proc/{pid}")  # else there will be one line, and no cockpit
+    with (
+        first_sight(form if there else "", f"looking at process {pid}") as sight,
+        sampling(
+            pid, rate_hz=rate_hz, duration_s=duration_s, record=record, source=source, blocking=blocking
+        ) as work,
+    ):
         check_is_process(pid)
         viewing.load(form)
         from ftdiag.recording.reader import Recording
@@ -130,7 +136,9 @@ def attach(
             with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
                 if plan is not None and memory is not None:
                     tool.attach_later(memory.duration_s, plan)
-                status = viewing.show_cockpit(Session(recording), work.sampler, fail_on=fail_on, memory=tool)
+                status = viewing.show_cockpit(
+                    Session(recording), work.sampler, fail_on=fail_on, memory=tool, sight=sight
+                )
             try:
                 work.sampler.stop()
             except FtdiagError as error:

@@ -47,10 +47,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "Show a recording of a program that does not scale."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
-ANALYSING: Final = frozenset({"open", "report", "import", "demo"})
+ANALYSING: Final = frozenset({"report", "import"})
 """Commands that read recordings."""
-SAMPLING: Final = frozenset({"attach", "run"})
-"""Commands that will read one that does not begin yet: nothing is loaded for that before it does."""
+SHOWING: Final = frozenset({"attach", "run", "open", "demo"})
+"""Commands that do so later: when the sampler is on its way, and something is on the screen."""
 
 
 class LazyGroup(click.Group):
@@ -87,7 +87,7 @@ class LazyGroup(click.Group):
         if not {"-h", "--help"} & set(args):
             if name in ANALYSING:
                 shortage.prepare_analysis()
-            elif name in SAMPLING:
+            elif name in SHOWING:
                 shortage.check_memory()
         return super().resolve_command(ctx, args)
 

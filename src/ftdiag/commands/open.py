@@ -30,13 +30,15 @@ def command(file: Path, memory: Path | None) -> int:
 def show(path: Path, memory: Path | None = None) -> int:
     """The cockpit, or without a terminal the text report; the exit status."""
     from ftdiag.commands import viewing
+    from ftdiag.commands.first_sight import first_sight
 
     form = viewing.chosen_format(None)
-    viewing.load(form)
-    with viewing.opened(path, memory) as session:
-        if form == "tui":
-            status = viewing.show_cockpit(session, file=path)
-        else:
-            status = viewing.print_report(session.snapshot(), form)
-        viewing.warn_of_damage(session.recording)
+    with first_sight(form, f"reading {path}") as sight:
+        viewing.load(form)
+        with viewing.opened(path, memory) as session:
+            if form == "tui":
+                status = viewing.show_cockpit(session, file=path, sight=sight)
+            else:
+                status = viewing.print_report(session.snapshot(), form)
+            viewing.warn_of_damage(session.recording)
     return status

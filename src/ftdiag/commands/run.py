@@ -267,6 +267,7 @@ def _ended_on_errors(program: Program) -> Iterator[None]:
 
 
 def _with_cockpit(stack: ExitStack, arguments: tuple[str, ...], look: _Look, log: Path | None) -> int:
+    from ftdiag.commands.first_sight import first_sight
     from ftdiag.commands.program import start
 
     stream, path = _log_file(log)
@@ -274,7 +275,10 @@ def _with_cockpit(stack: ExitStack, arguments: tuple[str, ...], look: _Look, log
         program = start(arguments, stdin=_nothing(stack), stdout=stream, stderr=stream, own_group=True)
     with _ended_on_errors(program):
         try:
-            with look.begun(program) as work:
+            with (
+                first_sight(look.form, f"looking at process {program.pid}") as sight,
+                look.begun(program) as work,
+            ):
                 from ftdiag.commands.viewing import show_cockpit
                 from ftdiag.recording.reader import Recording
                 from ftdiag.session import Session
@@ -288,6 +292,7 @@ def _with_cockpit(stack: ExitStack, arguments: tuple[str, ...], look: _Look, log
                         on_signal=program.forward,
                         fail_on=look.fail_on,
                         memory=tool,
+                        sight=sight,
                     )
                 try:
                     work.sampler.stop()

@@ -20,6 +20,8 @@ MIN_WIDTH: Final = 20
 MAX_WIDTH: Final = 120
 """Wider lines of text are hard to read."""
 PROGRESS_EVERY_S: Final = 0.5
+MAX_HELD: Final = 200
+"""Notes that are kept back at most."""
 
 
 class OutputFailed(FtdiagError):
@@ -129,8 +131,30 @@ def json_text(value: object, *, only_ascii: bool = False) -> str:
 # --- standard error ----------------------------------------------------------------------------------
 
 
+_held: list[str] | None = None
+
+
+def hold_notes() -> None:
+    """Keep notes back: the screen that they would be said on goes away."""
+    global _held
+    if _held is None:
+        _held = []
+
+
+def say_held_notes() -> None:
+    """Say them now."""
+    global _held
+    held, _held = _held, None
+    for text in held or ():
+        note(text)
+
+
 def note(text: str) -> None:
     """One message on standard error. Silent when that is closed."""
+    if _held is not None:
+        if len(_held) < MAX_HELD:
+            _held.append(text)
+        return
     if sys.stderr is not None and not sys.stderr.closed:
         with suppress(OSError):  # the terminal has gone away
             print(harmless(text), file=sys.stderr, flush=True)

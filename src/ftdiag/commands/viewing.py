@@ -21,6 +21,7 @@ from ftdiag.errors import FtdiagError, UsageError
 from ftdiag.model import Severity
 
 if TYPE_CHECKING:
+    from ftdiag.commands.first_sight import FirstSight
     from ftdiag.commands.tracking import MemoryTool
     from ftdiag.launcher import SamplerProcess
     from ftdiag.model import Allocations, Snapshot
@@ -167,9 +168,11 @@ def show_cockpit(
     fail_on: str | None = None,
     memory: MemoryTool | None = None,
     file: Path | None = None,
+    sight: FirstSight | None = None,
 ) -> int:
-    """Show the cockpit until it is left; the exit status. `file` is what was opened, where that is no look.
+    """Show the cockpit until it is left, in place of `sight`; the exit status.
 
+    `file` is what was opened, where that is no look.
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
     """
     from ftdiag.tui.app import CockpitApp
@@ -185,7 +188,12 @@ def show_cockpit(
         RecordingSource(session, sampler), saver=saver(recording.path), memory=memory, texts=texts
     )
     with _quits_on_signals(app) as came:
-        app.run()
+        try:
+            app.run()
+        finally:
+            # Without a driver it never came to drawing, nor gave the screen back.
+            if sight is not None and app._driver is not None:
+                sight.give_way()
     if app.ended_by is not None:
         came.append(app.ended_by)
     for number in came[:1]:
