@@ -15,6 +15,7 @@ from textual.widgets import Input
 
 from ftdiag.errors import RecordingError
 from ftdiag.model import EndReason, Evidence, Frame, Gap, Remedy, Snapshot, ThreadState
+from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.help import HelpScreen
 from ftdiag.tui.keys import KEYS
 from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
@@ -720,6 +721,26 @@ async def test_nothing_blocks_while_the_source_is_slow() -> None:
         assert not answer.is_set()
         answer.set()
         await until(pilot, lambda: app.view.snapshot is not None)
+
+
+async def test_first_data_on_the_screen_are_told_once() -> None:
+    # GIVEN a source that has nothing yet, and who wants to know when something can be seen
+    seen: list[str] = []
+    source = FakeSource(live=True)
+    app = CockpitApp(source, refresh_seconds=0.02, on_first_data=lambda: seen.append(screen_text(app)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: source.refreshes > 2)
+        assert seen == []
+
+        # WHEN the first data come, and more
+        source.add(contended())
+        await until(pilot, lambda: bool(seen))
+        source.add(contended())
+        await idle(pilot)
+
+    # THEN it is told once, when they are on the screen
+    assert len(seen) == 1
+    assert "pid 4200" in seen[0]
 
 
 async def test_the_command_palette_and_notices_are_ascii_too() -> None:

@@ -127,12 +127,10 @@ def attach(
         viewing.load(form)
         from ftdiag.recording.reader import Recording
         from ftdiag.session import Session
-        from ftdiag.sources.scheduling import take_turns_again
 
         work.wait_until_started()
         failure: FtdiagError | None = None
         if form == "tui":
-            take_turns_again()
             with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
                 if plan is not None and memory is not None:
                     tool.attach_later(memory.duration_s, plan)

@@ -173,8 +173,10 @@ def show_cockpit(
     """Show the cockpit until it is left, in place of `sight`; the exit status.
 
     `file` is what was opened, where that is no look.
+
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
     """
+    from ftdiag.sources.scheduling import take_turns_again
     from ftdiag.tui.app import CockpitApp
     from ftdiag.tui.sourcetext import SourceFiles
 
@@ -185,7 +187,11 @@ def show_cockpit(
         else SourceFiles(process=recording.target.pid)
     )
     app = CockpitApp(
-        RecordingSource(session, sampler), saver=saver(recording.path), memory=memory, texts=texts
+        RecordingSource(session, sampler),
+        saver=saver(recording.path),
+        memory=memory,
+        texts=texts,
+        on_first_data=take_turns_again,
     )
     with _quits_on_signals(app) as came:
         try:

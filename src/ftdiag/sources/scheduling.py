@@ -39,6 +39,9 @@ _SCHED_SETATTR: Final = {"x86_64": 314, "aarch64": 274}
 _SCHED_ATTR: Final = struct.Struct("<IIQiIQQQ")
 
 
+_hurried = False
+
+
 def hurry() -> bool:
     """Give ourselves early turns while we start, before everybody else's; whether that was permitted.
 
@@ -46,23 +49,24 @@ def hurry() -> bool:
     among the processes of our session where the kernel shares cores by sessions (sched_autogroup). Children
     and threads do not inherit it. A process that was asked to be nice stays so.
     """
+    global _hurried
     try:
         if os.getpriority(os.PRIO_PROCESS, 0) > 0 or os.sched_getscheduler(0) != os.SCHED_OTHER:
             return False
         with suppress(OSError, ValueError):
             _limit_turns(LONGEST_START_US, _more_than_ordinary)
             os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_START_PRIORITY))
+            _hurried = True
             return True
-        return _more_than_ordinary()
+        _hurried = _more_than_ordinary()
     except OSError:
         return False
+    return _hurried
 
 
 def hurried() -> bool:
-    """Whether we have early turns."""
-    return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR or (
-        os.getpriority(os.PRIO_PROCESS, 0) == NICE
-    )
+    """Whether `hurry` gave us early turns."""
+    return _hurried
 
 
 def hurry_child(pid: int) -> bool:
@@ -85,7 +89,9 @@ def hurry_child(pid: int) -> bool:
 
 def take_turns_again() -> None:
     """Give back what `hurry` gave to us."""
-    if hurried():
+    global _hurried
+    if _hurried:
+        _hurried = False
         with suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
             if os.getpriority(os.PRIO_PROCESS, 0) == NICE:

@@ -207,8 +207,11 @@ class CockpitApp(App[None]):
         texts: SourceText | None = None,
         saver: Saver | None = None,
         memory: MemoryControl | None = None,
+        on_first_data: Callable[[], None] | None = None,
     ) -> None:
+        """`on_first_data` is called once, when the first data are on the screen."""
         self._source = source
+        self._on_first_data = on_first_data
         self._texts = SourceFiles() if texts is None else texts
         self._saver = saver or Saver()
         self._memory = memory
@@ -415,6 +418,9 @@ class CockpitApp(App[None]):
             # All that was imported and mounted stays to the end. Left to the collector, its full passes
             # over it take longer (60 to 90 ms, every half minute or so) than anything else here.
             gc.freeze()
+        if message.snapshot is not None and self._on_first_data is not None:
+            self.call_after_refresh(self._on_first_data)
+            self._on_first_data = None
         self._painted = message.request
         self._paint(
             replace(
