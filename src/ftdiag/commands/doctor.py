@@ -34,7 +34,7 @@ SIGNS: Final = {"ok": "ok", "limited": "limited", "missing": "MISSING"}
         ("ftdiag doctor 4711", "may this process be attached to? why not?"),
         ("ftdiag doctor 4711 > /dev/null && ftdiag attach 4711", ""),
         ("ftdiag doctor --cross-check 4711", "do ftdiag and py-spy see the same?"),
-        ("ftdiag doctor --self-check 4711", "for a bug report: what is known of its CPython"),
+        ("ftdiag doctor --self-check 4711", "for a bug report: its facts of CPython"),
     ),
 )
 @click.argument("pid", type=PID, required=False)
