@@ -26,6 +26,7 @@ from ftdiag.errors import (
 )
 from ftdiag.launcher import SamplerProcess, SamplingEnd
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sources.scheduling import hurry_less
 
 RING_NS: Final = 30 * 60 * 1_000_000_000
 """What is kept of a look without --record: the last 30 minutes ..."""
@@ -126,6 +127,7 @@ def sampling(
                 private=directory is not None,
             )
         )
+        hurry_less()  # the first tick does not wait for us any more
         try:
             yield Sampling(pid, process, path, record is not None, duration_s)
         except BaseException:

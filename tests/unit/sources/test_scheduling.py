@@ -10,7 +10,7 @@ from typing import Any
 
 SCRIPT = """
 import json, os, subprocess, sys
-from ftdiag.sources.scheduling import hurried, hurry, hurry_child, take_turns_again
+from ftdiag.sources.scheduling import hurried, hurry, hurry_less, take_turns_again
 os.setpriority(os.PRIO_PROCESS, 0, max(int(sys.argv[1]), os.getpriority(os.PRIO_PROCESS, 0)))
 def turns(): return [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK]
 def childs():
@@ -20,6 +20,8 @@ def childs():
 before = turns()
 granted = hurry()
 there = hurried(), turns(), childs()
+hurry_less()
+there = *there, turns()
 take_turns_again()
 print(json.dumps([granted, before, *there, turns()]))
 """
@@ -42,7 +44,7 @@ print(json.dumps([ours, group(), *json.loads(os.read(reading, 4096))]))
 
 def hurried(nice: int) -> Any:
     """Whether it was granted, turns (nice value, policy) before, whether we hurry, turns then, those of a
-    child, and at last."""
+    child, those of less hurry, and at last."""
     ran = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(nice)], capture_output=True, text=True, check=True
     )
@@ -51,7 +53,7 @@ def hurried(nice: int) -> Any:
 
 def test_early_turns_are_not_inherited() -> None:
     # WHEN early turns are taken
-    granted, before, ours, then, child, at_last = hurried(0)
+    granted, before, ours, then, child, less, at_last = hurried(0)
 
     # THEN a child is as we were, and so are we when they are given back
     assert at_last == before
@@ -59,17 +61,18 @@ def test_early_turns_are_not_inherited() -> None:
     if granted:
         assert then in ([before[0], os.SCHED_RR], [-15, os.SCHED_OTHER])
         assert child == [0, os.SCHED_OTHER]
+        assert less == [-15, os.SCHED_OTHER]
     else:  # it may not, or was nice from the start
-        assert then == child == before
+        assert then == child == less == before
     assert granted or before[0] > 0 or os.geteuid() != 0
 
 
 def test_who_was_asked_to_be_nice_stays_so() -> None:
-    granted, before, ours, then, child, at_last = hurried(5)
+    granted, before, ours, then, child, less, at_last = hurried(5)
     assert before[0] > 0
     assert not granted
     assert not ours
-    assert then == child == at_last == before
+    assert then == child == less == at_last == before
 
 
 def test_only_the_session_of_a_child_comes_before_others() -> None:
