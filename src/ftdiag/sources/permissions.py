@@ -402,6 +402,12 @@ def explain(situation: Situation) -> Reason:
         )
     if situation.selinux_denies:
         return Reason(f"{refusal}: SELinux forbids it (deny_ptrace)", "sudo setsebool deny_ptrace off")
+    if not capable and target.uids[1] == 0:  # whose files in /proc are root's, dumpable or not
+        return Reason(
+            f"{refusal}; credentials and Yama would allow it, so it is probably not dumpable (it asked for"
+            " this with prctl); else it is another security module (AppArmor, SELinux) or a sandbox",
+            raised,
+        )
     return Reason(
         f"{refusal}; credentials and Yama would allow it, so it is another security module"
         " (AppArmor, SELinux) or a sandbox",

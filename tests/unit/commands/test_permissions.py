@@ -79,6 +79,16 @@ OURS = Situation(
         ),
         pytest.param({"owner_uid": 0}, "not dumpable", "sudo", id="not dumpable"),
         pytest.param(
+            {
+                "own": replace(ROOT, permitted=NO_PTRACE, effective=NO_PTRACE, bounding=NO_PTRACE),
+                "target": replace(ROOT, permitted=NO_PTRACE, effective=NO_PTRACE),
+                "owner_uid": 0,
+            },
+            "probably not dumpable",
+            "CAP_SYS_PTRACE",
+            id="root's, not dumpable, and root without the capability",
+        ),
+        pytest.param(
             {"yama_scope": 1},
             "kernel.yama.ptrace_scope is 1, only a parent may",
             "sudo sysctl kernel.yama.ptrace_scope=0",
