@@ -24,7 +24,7 @@ LONGEST_START_US: Final = 1_000_000
 """The same while a command starts: its imports and a report are half of that."""
 _START_PRIORITY: Final = 1
 _TICK_PRIORITY: Final = 2
-"""Ticks come before the command that waits for them."""
+"""Ticks come before the command that waits for them, where RLIMIT_RTPRIO allows it."""
 NICE: Final = -15
 NICE_OF_SESSION: Final = -20
 """For all of a session together, against other sessions (/proc/PID/autogroup)."""
@@ -102,19 +102,24 @@ def take_turns_again() -> None:
     if _hurried:
         _hurried = False
         with suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            try:
+                os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            except PermissionError:  # only the privileged may clear that
+                os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
             if os.getpriority(os.PRIO_PROCESS, 0) == NICE:
                 os.setpriority(os.PRIO_PROCESS, 0, 0)
 
 
 def _more_than_ordinary() -> bool:
-    """A negative nice value for us alone."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    """A negative nice value for us alone, in place of real-time, or of nothing; whether it was permitted."""
+    granted = False
+    with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, NICE)
-    except OSError:
-        return False
-    return True
+        granted = True
+    if granted or os.sched_getscheduler(0) != os.SCHED_OTHER:
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+    return granted
 
 
 def go_first() -> str:
@@ -125,10 +130,11 @@ def go_first() -> str:
     inherit it.
     """
     _libc().prctl(_PR_SET_TIMERSLACK, _TIMER_SLACK_NS, 0, 0, 0)
-    with suppress(OSError, ValueError):
-        _limit_turns(LONGEST_TURN_US, _ordinary)
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(_TICK_PRIORITY))
-        return "real-time"
+    for priority in (_TICK_PRIORITY, _START_PRIORITY):
+        with suppress(OSError, ValueError):
+            _limit_turns(LONGEST_TURN_US, _ordinary)
+            os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+            return "real-time"
     return _ordinary()
 
 
