@@ -53,7 +53,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.opening import NOBODY, Reader, open_plain
-from ftdiag.sources.scheduling import hurry
+from ftdiag.sources.scheduling import hurry_child
 
 KIND: Final = "a capture of memray"
 MAGIC: Final = b"memray\0"
@@ -168,7 +168,7 @@ def _read(path: Path, progress: Callable[[str], None], reader: _Reader, promptly
     reading = _Reading(path, progress)
     with _handed_over(path, reader.rights) as capture, _Child(reader, path, capture) as child:
         if promptly:
-            hurry()
+            hurry_child(0)
             child.hurry()
         child.while_waiting = lambda: reading.tell(child.position_ratio())
         for kind, payload in child.messages():
@@ -330,7 +330,7 @@ class _Child:
 
     def hurry(self) -> None:
         """Let it have early turns, as far as that is permitted."""
-        hurry(self._process.pid)
+        hurry_child(self._process.pid)
 
     def position_ratio(self) -> float:
         """How far into the file it has read; 0 while it has not opened it.
