@@ -4,6 +4,8 @@ In: a target of our own with no, 8 or 24 busy threads, in a session of its own, 
 medians of seconds from the command on, and CPU seconds of all that a command started. As root, and with the
 same user but no capabilities: then there are no early turns, no events of the kernel, as for any user.
 
+A target without busy threads has nothing to be found: "none".
+
 Usage: python bench/start.py [--rounds N] [--busy 0,8,24] [--rights root,user] [--against PYTHON]
                              [--only attach,list,open,demo,cockpit] [--same-session]
 
@@ -256,7 +258,9 @@ def main() -> None:
             [
                 what,
                 *(
-                    f"{statistics.median(figures[what]):.2f} ({max(figures[what]):.2f})"
+                    f"{statistics.median(figures[what]):.2f} ({max(figures[what]):.2f})".replace(
+                        "inf", "none"
+                    )
                     if figures[what]
                     else "-"
                     for figures in columns.values()
