@@ -60,6 +60,10 @@ class PythonNotRunning(NotPython):
     """There is a CPython in the process, but no interpreter: not started yet, or finalised."""
 
 
+class TargetSilent(AttachError):
+    """A read of the target does not come back: somebody else is to bring its memory, and does not."""
+
+
 class BudgetSpent(AttachError):
     """Reading the target would cost more than a look may: it is damaged, or made to be."""
 

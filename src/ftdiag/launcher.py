@@ -32,6 +32,7 @@ START_TIMEOUT_S: Final = 60.0
 FINISH_TIMEOUT_S: Final = 30.0
 """From the request to stop until the recording is finished and the process gone; long for the same reason."""
 TERMINATE_TIMEOUT_S: Final = 2.0
+KILLED_TIMEOUT_S: Final = 2.0
 MAX_LINE_BYTES: Final = 4 << 20
 """Longest line taken from the sampler; it quotes the target's command line, which it bounds."""
 MAX_STDERR_BYTES: Final = 16_384
@@ -182,7 +183,8 @@ class SamplerProcess:
             process.let_go()
             # Before the request was sent, or while it attaches, there is nothing to finish.
             if self._requested is not None and (self._started or self._over):
-                process.wait(FINISH_TIMEOUT_S)
+                # Who said its last word may be kept from ending by what it reads.
+                process.wait(TERMINATE_TIMEOUT_S if self._over else FINISH_TIMEOUT_S)
             if process.wait(0) is None:
                 process.send(signal.SIGTERM)
                 process.wait(TERMINATE_TIMEOUT_S)
@@ -190,7 +192,8 @@ class SamplerProcess:
             # Also when Ctrl-C is pressed once more in the lines above.
             if process.wait(0) is None:
                 process.send(signal.SIGKILL)
-                process.wait()
+                # The kernel lets some reads end even then only when they do; it is left behind.
+                process.wait(KILLED_TIMEOUT_S)
             with suppress(FtdiagError):
                 self._drain()
             self._details = self._said_on_stderr()

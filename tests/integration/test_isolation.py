@@ -14,11 +14,14 @@ from command_line import FTDIAG, environment, ftdiag
 from fake_process import Sink
 from ftdiag.commands.main import COMPLETION_VARIABLE
 from ftdiag.errors import FtdiagError
+from ftdiag.model import EndReason
+from ftdiag.recording.reader import Recording
+from ftdiag.sampling.clock import TOO_COSTLY_REFRESH, TOO_COSTLY_TICK
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
-from reading import PATIENCE_S, is_root
+from reading import PATIENCE_S, eventually, is_root
 from tools.provision.verification import Interpreter
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "hostile.py"
@@ -129,6 +132,59 @@ def read_all(pid: int, compiled: bool) -> None:
         reader.walk(threads)
     for question in (reader.thread_names, reader.gil_culprits, reader.gil_enabled, reader.gil_holder):
         question()
+
+
+@pytest.mark.parametrize("when", ["at once", "later"])
+def test_a_target_that_does_not_answer(free_threaded_python: Interpreter, tmp_path: Path, when: str) -> None:
+    # GIVEN a process whose memory cannot be read to an end, from the beginning or from some time on
+    kind = "hanging" if when == "at once" else "silent"
+    path = tmp_path / "a.ftdiag"
+    with hostile(free_threaded_python, kind, tmp_path / "h", 8) as pid:
+        if pid is None:
+            return
+        # WHEN it is recorded
+        command = [*FTDIAG, "record", str(pid), "-o", str(path)]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment())
+        if when == "later":
+            eventually(lambda: path.exists() and recorded(path) >= 2)
+            (tmp_path / "h" / "go").touch()
+        _, said = process.communicate(timeout=PATIENCE_S)
+        lives = Path(f"/proc/{pid}").exists()
+    # THEN that is said, soon, and the command ends in order
+    assert "does not answer: a read of its memory does not come back" in said
+    assert process.returncode == 3
+    assert lives, "nothing was done to the program"
+    # AND what was recorded until then is there, with its end
+    if when == "later":
+        with Recording.open(path) as recording:
+            assert len(recording) >= 2
+            assert recording.end is not None
+            assert recording.end.reason is EndReason.FAILED
+            assert "does not answer" in recording.end.detail
+    else:
+        assert not path.exists()
+
+
+def recorded(path: Path) -> int:
+    """Windows of a recording that grows."""
+    try:
+        with Recording.open(path) as recording:
+            return len(recording)
+    except FtdiagError:
+        return 0
+
+
+def test_a_list_of_threads_without_an_end(free_threaded_python: Interpreter, tmp_path: Path) -> None:
+    # GIVEN an interpreter with hundreds of thousands of thread states
+    with hostile(free_threaded_python, "threads", tmp_path / "h", 400_000) as pid:
+        assert pid is not None
+        # WHEN it is looked at
+        ran = ftdiag("attach", pid, "--format", "json", "--duration", "4")
+    # THEN the look ends in time, what was left out is said, and the sampler did not take a core for itself
+    assert ran.status == 0, ran.err
+    gaps = {gap["why"] for gap in ran.json["quality"]["gaps"]}
+    assert gaps & {TOO_COSTLY_TICK, TOO_COSTLY_REFRESH}, gaps
+    assert ran.json["quality"]["sampler_cpu_ratio"] < 0.8
 
 
 def test_the_doctor_says_that_it_hangs(free_threaded_python: Interpreter, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Kinds: "fleet" (NUMBER ordinary children), "names" (mapped files with any byte i
 (eight mappings of NUMBER MiB full of the cookie), "sections" (a mapped ELF file with 2**30 sections),
 "maps" (NUMBER mappings), "offsets" (NUMBER seeds the damage to its own _Py_DebugOffsets), "seeds" (the same
 for each seed that it is given), "threads" (an interpreter with NUMBER thread states), "hanging" (reading
-its memory does not end: needs userfaultfd).
+its memory does not end: needs userfaultfd), "silent" (the same, from when DIRECTORY/go is there).
 """
 
 import ctypes
@@ -191,42 +191,53 @@ def threads(directory, number):
         begin = 4 * size + 1024 * place
         struct.pack_into("<Q", memory, begin + after, at + begin + 1024 if place + 1 < number else 0)
         struct.pack_into("<Q", memory, begin + native, tids[place % len(tids)])
-    pointer = near_runtime()
-    ctypes.memmove(pointer + 64, struct.pack("<Q", at), 8)
-    point_head_at(pointer + 64)
+    point_head_at(at)
+    return at, size
 
 
 def hanging(directory, number):
     """Lets its list of interpreters begin in a page whose faults nobody answers."""
+    size = 512 * PAGE  # as much as any interpreter state
+    at = libc.mmap(None, size, 3, 0x22, -1, 0)
+    user_faults(at, size)
+    point_head_at(at)
+
+
+def user_faults(at, size):
+    """From now on whoever reads these pages waits for us to bring them, which we never do."""
     faults = libc.syscall({"x86_64": 323, "aarch64": 282}[platform.machine()], os.O_CLOEXEC)
     if faults < 0:
         sys.exit("userfaultfd is not permitted here")
     kept.append(faults)
     fcntl.ioctl(faults, 0xC018AA3F, bytearray(struct.pack("<QQQ", 0xAA, 0, 0)))  # UFFDIO_API
-    page = near_runtime()
-    fcntl.ioctl(faults, 0xC020AA00, bytearray(struct.pack("<QQQQ", page, PAGE, 1, 0)))  # UFFDIO_REGISTER
-    point_head_at(page + 64)
+    fcntl.ioctl(faults, 0xC020AA00, bytearray(struct.pack("<QQQQ", at, size, 1, 0)))  # UFFDIO_REGISTER
 
 
-def near_runtime():
-    """A fresh page so near behind _PyRuntime that an offset can lead there."""
-    address, _ = runtime()
-    for place in range((address & -PAGE) + (15 << 20), address, -PAGE):
-        if libc.mmap(place, PAGE, 3, 0x100022, -1, 0) == place:  # MAP_FIXED_NOREPLACE
-            return place
-    sys.exit("there is no room near the runtime")
+def silent(directory, number):
+    """Lets what its threads are read from be in pages that nobody brings, as soon as it is told to."""
+    at, size = threads(directory, number)
+
+    def turn():
+        while not os.path.exists(os.path.join(directory, "go")):
+            sum(range(1000))
+            time.sleep(0.01)
+        user_faults(at, size)
+        libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), 9)  # MADV_REMOVE
+
+    threading.Thread(target=turn, daemon=True).start()
 
 
 def point_head_at(place):
-    """Publish another place for the head of the list of interpreters, which only those who look use."""
-    address, _ = runtime()
-    ctypes.memmove(address + 24 + 8 * 2, struct.pack("<Q", (place - address) % 2**64), 8)
+    """Let the list of interpreters begin elsewhere: who runs already does not ask for it."""
+    address, original = runtime()
+    head = struct.unpack_from("<Q", original, 24 + 8 * 2)[0]
+    ctypes.memmove(address + head, struct.pack("<Q", place), 8)
 
 
 if __name__ == "__main__":
     kind, directory, number = sys.argv[1], sys.argv[2], int(sys.argv[3]) if len(sys.argv) > 3 else 0
     {
         function.__name__: function
-        for function in (fleet, names, cookies, sections, maps, offsets, seeds, threads, hanging)
+        for function in (fleet, names, cookies, sections, maps, offsets, seeds, threads, hanging, silent)
     }[kind](directory, number)
     ready()

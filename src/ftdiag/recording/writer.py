@@ -749,7 +749,12 @@ def create_file(path: Path) -> None:
 
 def _open_database(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=FINISH_WAIT_S
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        timeout=FINISH_WAIT_S,
+        # One thread at a time: another finishes the file where the one that samples waits for the target.
+        check_same_thread=False,
     )
 
 

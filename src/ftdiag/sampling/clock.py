@@ -13,10 +13,11 @@ from __future__ import annotations
 import gc
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, Protocol
 
-from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
+from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Window
 from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.libraries import LibrarySink
@@ -24,7 +25,9 @@ from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
+from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sampling.windows import Windows
+from ftdiag.sources.budget import ASKED_EVERY, REFRESH_S, TICK_BYTES, TICK_CALLS, TICK_S, Budget
 from ftdiag.sources.memorymap import MemoryWatch, Owner
 
 WINDOW_NS: Final = 1_000_000_000
@@ -35,6 +38,17 @@ LATE_RATIO: Final = 0.25
 LAST_READING_S: Final = 0.2
 """How long the end of a recording waits for a reading of the memory that is under way."""
 COLLECT_EVERY_WINDOWS: Final = 30
+COSTLY_TICK_NS: Final = 150_000_000
+"""CPU time of a tick after which the clock rests for twice as long: a target does not get a core of ours."""
+REST: Final = 2
+TOO_COSTLY_TICK: Final = f"looking at them cost more than {TICK_S:g} s of CPU time: the rest was left out"
+TOO_COSTLY_REFRESH: Final = (
+    f"reading names, modules and code objects cost more than {REFRESH_S:g} s of CPU time: the rest is missing"
+)
+REFRESH_AGAIN_NS: Final = 10_000_000_000
+"""When that is tried again."""
+SILENT_READING_NS: Final = 10_000_000_000
+"""A reading of the memory that is not over after so long is waiting for somebody."""
 
 Tell = Callable[[str], None]
 """Told what a person should know about how the target is read: a sentence or two, now and then."""
@@ -94,15 +108,30 @@ class Clock:
     """Samples one target into a recording until told to stop."""
 
     def __init__(
-        self, options: SamplerOptions, process: TargetProcess, observer: Observer, descriptors: int
+        self,
+        options: SamplerOptions,
+        process: TargetProcess,
+        observer: Observer,
+        descriptors: int,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """`descriptors` is how many files of threads may stay open."""
+        """`descriptors` is how many files of threads may stay open; `watchdog` is told when we read."""
         self._options = options
         self._process = process
         self._observer = observer
         self._descriptors = descriptors
         self._windows = Windows(process.pid)
         self._end: End | None = None
+        self._refresh_again_ns = 0
+        self._budget = Budget(
+            process.pid,
+            size_bytes=TICK_BYTES,
+            calls=TICK_CALLS,
+            seconds=TICK_S,
+            clock=time.thread_time,
+            asked_every=ASKED_EVERY,
+        )
+        self._watchdog = watchdog
         runtime = process.runtime if process.target.free_threaded else None
         self._memory_watch = MemoryWatch(process.pid, runtime)
         self._threads: Threads | None = None
@@ -112,7 +141,8 @@ class Clock:
         """Begin to use a recording."""
         self._threads = Threads(self._process.pid, sink, self._gaps, self._descriptors)
         self._halted = Halted(self._process.pid, sink, tell)
-        self._observer.attach(LibrarySink(sink, self._process), self._threads, tell)
+        with self._reading():
+            self._observer.attach(LibrarySink(sink, self._process), self._threads, tell)
 
     def close(self) -> None:
         """Let go of what outlives a look."""
@@ -120,6 +150,18 @@ class Clock:
         self._observer.close()
         if self._threads is not None:
             self._threads.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Meanwhile the watchdog takes it that nothing but the target keeps us waiting."""
+        if self._watchdog is None:
+            yield
+            return
+        self._watchdog.reading = True
+        try:
+            yield
+        finally:
+            self._watchdog.reading = False
 
     @property
     def _gaps(self) -> Gaps:
@@ -139,6 +181,7 @@ class Clock:
             poll.register(wake_fd, select.POLLIN | select.POLLHUP)
         clock = time.monotonic_ns
         start = due = clock()
+        self._process.memory.budget = self._budget
         windows.begin(start)
         window_end = start + FIRST_WINDOW_NS
         stop_at = None if self._options.duration_s is None else start + int(self._options.duration_s * 1e9)
@@ -157,7 +200,14 @@ class Clock:
             for descriptor, _ in poll.poll(0):
                 self._on_event(descriptor, now)
             if self._end is None:
-                self._tick(threads, now, last=now >= min(window_end, stop_at or window_end))
+                began_ns = time.thread_time_ns()
+                with self._reading():
+                    self._tick(threads, now, last=now >= min(window_end, stop_at or window_end))
+                cost_ns = time.thread_time_ns() - began_ns
+                if cost_ns > COSTLY_TICK_NS:
+                    rest = REST * cost_ns // period_ns
+                    windows.missed_ticks += rest
+                    due += rest * period_ns
             if stop_at is not None and now >= stop_at and self._end is None:
                 self._end = End(EndReason.DURATION, "the asked duration is over", now)
             if now >= window_end or self._end is not None:
@@ -184,6 +234,7 @@ class Clock:
         number = len(windows.ticks_ns)
         tick = Tick(number, now, windows.last_tick_ns, first=not (number or windows.count))
         windows.ticks_ns.append(now)
+        self._budget.renew(TICK_S)
         try:
             threads.follow(tick)
             changed = threads.who_ran(tick)
@@ -196,6 +247,8 @@ class Clock:
                 self._memory_watch.begin(owners(threads), now)
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
+        except BudgetSpent:
+            self._gaps["threads", TOO_COSTLY_TICK] += 1
         except MemoryReadError:
             self._gaps["stacks", "the interpreter's memory could not be read"] += 1
             self._check_identity(now)
@@ -204,6 +257,8 @@ class Clock:
         """Complete the window that ends now and begin the next."""
         if self._end is None:
             self._refresh(now)
+        if self._memory_watch.waits_ns(now) > SILENT_READING_NS:
+            self._gaps["memory", "a reading of it does not come back"] += 1
         window = self._windows.end(
             threads,
             gil_enabled=self._process.target.gil_enabled,
@@ -215,11 +270,17 @@ class Clock:
             gc.collect()  # automatic collection is off: it would make ticks late
 
     def _refresh(self, now: int) -> None:
+        self._budget.renew(REFRESH_S)
         try:
-            self._observer.refresh(now)
+            with self._reading():
+                if now >= self._refresh_again_ns:
+                    self._observer.refresh(now)
         except (TargetGone, NoSuchProcess):
             self._target_gone(now)
             return
+        except BudgetSpent:
+            self._gaps["interpreter", TOO_COSTLY_REFRESH] += 1
+            self._refresh_again_ns = now + REFRESH_AGAIN_NS
         except MemoryReadError:
             self._gaps["interpreter", "its memory could not be read"] += 1
         self._check_identity(now)

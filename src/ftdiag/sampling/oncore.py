@@ -145,9 +145,13 @@ class OnCore:
             columns.state.append(state)
             columns.frame.append(frame)
             columns.samples.append(samples)
-        if not lost:
-            return counts, columns, ()
-        return counts, columns, (Gap("native samples", "dropped by the kernel: the buffer was full", lost),)
+        gaps = [
+            Gap("names of machine code", f"{path}: {why}" if path else why, count)
+            for (path, why), count in self._native.take_unnamed().items()
+        ]
+        if lost:
+            gaps.append(Gap("native samples", "dropped by the kernel: the buffer was full", lost))
+        return counts, columns, tuple(gaps)
 
     def close(self) -> None:
         """End sampling."""

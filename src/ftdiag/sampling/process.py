@@ -13,29 +13,40 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ftdiag import __version__
 from ftdiag.datatypes import asdict
-from ftdiag.errors import DiskFull, FtdiagError, RecordingError, UnsupportedPython
+from ftdiag.errors import DiskFull, FtdiagError, RecordingError, TargetSilent, UnsupportedPython
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer
 from ftdiag.sampling.lifeline import Lifeline
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
+from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources import procfs
+from ftdiag.sources.budget import Budget
 from ftdiag.sources.scheduling import go_first
+
+if TYPE_CHECKING:
+    from ftdiag.recording.writer import RecordingWriter
 
 THREADS_SHARE: Final = 2 / 3
 """Part of the descriptors that may be kept open which are for the files of threads, the rest is for native
 samples."""
 
 
-def open_observer(options: SamplerOptions, process: TargetProcess, descriptors: int) -> Observer:
+SWITCH_S: Final = 0.0005
+"""How long another thread of the sampler may keep the one that ticks from going on (5 ms by default)."""
+
+
+def open_observer(
+    options: SamplerOptions, process: TargetProcess, descriptors: int, watchdog: Watchdog | None = None
+) -> Observer:
     """Our reader of a target, or py-spy: if asked for, or if ours cannot read it.
 
     `descriptors` is how many events of native samples may be open. Raises AttachError.
@@ -50,23 +61,62 @@ def open_observer(options: SamplerOptions, process: TargetProcess, descriptors: 
             refusal = error
     from ftdiag.sampling.observers.pyspy import PySpyObserver
 
+    if watchdog is not None:
+        watchdog.close()  # py-spy reads in a process of its own, which is given up when it is late
     return PySpyObserver(options, process, refusal)
 
 
-def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
+class Silence:
+    """What is done when the target does not answer: the recording is finished, and this process ends.
+
+    From the watchdog's thread; the one that samples waits for what never comes.
+    """
+
+    def __init__(self, pid: int, clear_away: Callable[[], None]) -> None:
+        self._pid = pid
+        self._clear_away = clear_away
+        self.writer: RecordingWriter | None = None
+        """Where a recording was begun."""
+
+    def __call__(self, what: str) -> None:
+        """Say so, in order, and end."""
+        until_then = "" if self.writer is None else " What was recorded until then can be read."
+        error = TargetSilent(
+            f"process {self._pid} does not answer: {what}",
+            "Part of its memory is brought by another program (userfaultfd, FUSE) that does not do so."
+            f"{until_then}\nftdiag doctor {self._pid}   says what can be asked of it",
+        )
+        try:
+            if self.writer is not None:
+                with suppress(FtdiagError):
+                    self.writer.finish(End(EndReason.FAILED, error.what, time.monotonic_ns()))
+            _say_error(error)
+            self._clear_away()
+        finally:
+            os._exit(error.exit_status)
+
+
+def sample(
+    options: SamplerOptions, *, wake_fd: int | None = None, clear_away: Callable[[], None] = lambda: None
+) -> End:
     """Attach, sample into `options.path` until the end, finish the recording.
 
-    Calls back on standard output as the module's docstring says. Raises AttachError, RecordingError,
-    DiskFull.
+    Calls back on standard output as the module's docstring says; ends this process, after `clear_away`, when
+    the target does not answer. Raises AttachError, RecordingError, DiskFull.
     """
     from ftdiag.recording.writer import RecordingWriter
 
+    silence = Silence(options.pid, clear_away)
+    watchdog = Watchdog(silence)
+    watchdog.reading = True
     procfs.raise_descriptor_limit()
     free = procfs.free_descriptors()
     for_threads = int(THREADS_SHARE * free)
     process = TargetProcess(options.pid)
-    observer = open_observer(options, process, free - for_threads)
-    clock = Clock(options, process, observer, for_threads)
+    process.memory.budget = Budget(options.pid, clock=time.thread_time)
+    observer = open_observer(options, process, free - for_threads, watchdog)
+    watchdog.reading = False
+    clock = Clock(options, process, observer, for_threads, watchdog)
     settings = RecordingSettings(
         rate_hz=options.rate_hz,
         started_ns=time.monotonic_ns(),
@@ -83,6 +133,7 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
         keep_ns=options.keep_ns,
         keep_bytes=options.keep_bytes,
     )
+    silence.writer = writer
     try:
         clock.attach(writer, lambda text: _say({"event": "note", "text": text}))
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -100,10 +151,15 @@ def sample(options: SamplerOptions, *, wake_fd: int | None = None) -> End:
             raise
         writer.finish(end)
     finally:
+        watchdog.close()
         clock.close()
         writer.close()
         process.close()
     return end
+
+
+def _say_error(error: FtdiagError) -> None:
+    _say({"event": "error", "kind": type(error).__name__, "what": error.what, "hint": error.hint})
 
 
 def _say(message: Mapping[str, object]) -> None:
@@ -115,6 +171,7 @@ def _say(message: Mapping[str, object]) -> None:
 
 def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
+    sys.setswitchinterval(SWITCH_S)
     lifeline = Lifeline(sys.stdin.fileno())
     request = sys.stdin.readline()
     if not request:
@@ -122,10 +179,9 @@ def main() -> int:
     try:
         options = SamplerOptions(**json.loads(request))
         lifeline.abandoned = Path(options.path).parent if options.private else None
-        end = sample(options, wake_fd=sys.stdin.fileno())
+        end = sample(options, wake_fd=sys.stdin.fileno(), clear_away=lifeline.clear_away)
     except FtdiagError as error:
-        kind = type(error).__name__
-        _say({"event": "error", "kind": kind, "what": error.what, "hint": error.hint})
+        _say_error(error)
         return error.exit_status
     finally:
         lifeline.clear_away()

@@ -8,7 +8,8 @@
    built, and is the oracle in the tests. Everything that is read is hostile: lengths are checked before they are
    used, chains and fetches are bounded, additions cannot overflow because addresses stay below 2^63.
 
-   The GIL is kept during system calls: each takes a few microseconds, and taking it back may take 5 ms. */
+   The GIL is kept while lines of /proc are read, each of which takes less than a microsecond, and let go of while
+   memory is: such a read may never come back, and the threads that notice that need the GIL. */
 
 #define PY_SSIZE_T_CLEAN
 #ifdef FTDIAG_STABLE_ABI
@@ -52,6 +53,13 @@ enum {
     MAX_BESIDE_BYTES = 1 << 16,
     MAX_STATE_BYTES = 1 << 16,
     MAX_KNOWN = 100000,
+    MAX_KNOWN_WORDS = 1 << 23,
+    MAX_BATCH_BYTES = 128 << 20,
+    MAX_WORK = 200000000,
+    READ_WORK = 2000,
+    BYTES_PER_WORK = 8,
+    FRAME_WORK = 20,
+    THREAD_WORK = 200,
     SCHEDSTAT_BYTES = 96, /* as in threadlines.py */
     SYSCALL_BYTES = 256,
 };
@@ -117,7 +125,8 @@ typedef struct {
     u64 executable, previous, instruction, owner, frame_bytes;
     int foreign;
     long no_stack, torn_stack;
-    unsigned long long cut, late_reads;
+    unsigned long long cut, late_reads, given_up;
+    unsigned long long work, known_words;
     /* scratch of a walk */
     struct iovec local[MAX_VECTORS], remote[MAX_VECTORS];
     int vectors;
@@ -264,12 +273,24 @@ static PyType_Spec thread_spec = {
 
 /* --- reading ------------------------------------------------------------------------------------- */
 
+/* Whether this walk has cost as much as one may. */
+static int spent(const Walker *self) {
+    return self->work > MAX_WORK;
+}
+
 /* Bytes that came of the ranges in `remote`, one after the other; -1 with an exception set. */
 static Py_ssize_t transfer(Walker *self, size_t total) {
+    self->work += READ_WORK + total / BYTES_PER_WORK;
     if (self->reader == Py_None) {
-        ssize_t got = process_vm_readv(self->pid, self->local, (unsigned long)self->vectors, self->remote,
-                                       (unsigned long)self->vectors, 0);
+        ssize_t got;
+        int code;
+        Py_BEGIN_ALLOW_THREADS
+        got = process_vm_readv(self->pid, self->local, (unsigned long)self->vectors, self->remote,
+                               (unsigned long)self->vectors, 0);
+        code = errno;
+        Py_END_ALLOW_THREADS
         if (got >= 0) return got;
+        errno = code;
         if (errno == ESRCH || errno == EPERM || errno == EACCES || errno == ENOSYS) {
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
@@ -516,6 +537,7 @@ static int follow(Walker *self, Thread *thread, u64 frame, u64 top_chunk, const 
             return TORN;
         frame = previous;
         steps++;
+        self->work += FRAME_WORK;
         if (steps > CYCLE_CHECK_DEPTH) {
             if (steps == CYCLE_CHECK_DEPTH + 1) memset(self->visited, 0, sizeof self->visited);
             if (frame != 0 && seen_before(self, frame)) return TORN;
@@ -569,7 +591,11 @@ static PyObject *meaning(Walker *self, Thread *thread, int same) {
                 PyErr_SetString(PyExc_TypeError, "resolve returns (stack, exits) or None");
                 Py_CLEAR(found);
             } else {
-                if (PyDict_Size(self->known) >= MAX_KNOWN) PyDict_Clear(self->known);
+                if (PyDict_Size(self->known) >= MAX_KNOWN || self->known_words > MAX_KNOWN_WORDS) {
+                    PyDict_Clear(self->known);
+                    self->known_words = 0;
+                }
+                self->known_words += 2 * (unsigned long long)thread->depth;
                 if (PyDict_SetItem(self->known, key, found) < 0) Py_CLEAR(found);
             }
         }
@@ -635,6 +661,8 @@ static int stack_of(Walker *self, Thread *thread, const byte *state, const byte 
     thread->late = 0;
     int before = thread->depth;
     thread->depth = 0;
+    self->work += THREAD_WORK;
+    if (spent(self)) return 0;
     if (word(state + self->thread_native_id) != thread->native_id)
         return 0; /* the thread state was freed, or reused by another thread */
     u64 frame = word(state + self->current_frame), section = word(state + self->thread_section);
@@ -790,6 +818,10 @@ static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wan
             job->chunks = total;
             for (int i = 0; i < thread->chunk_count; i++) {
                 Range chunk = thread->chunks[i];
+                if (total + chunk.size > MAX_BATCH_BYTES) {
+                    thread->chunk_count = i; /* read when a frame is found to lie there */
+                    break;
+                }
                 u64 pieces = (u64)pieces_of(chunk.size), length = chunk.size;
                 if (pieces > 1) {
                     length = (chunk.size + MAX_PIECES - 1) / MAX_PIECES;
@@ -839,6 +871,14 @@ static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wan
         Origin origin = origins[bad];
         Job *job = &jobs[origin.job];
         Thread *thread = job->thread;
+        if (spent(self)) {
+            for (int j = 0; j < count; j++) {
+                jobs[j].gone = 1;
+                jobs[j].beside_absent = ~0u;
+            }
+            for (int i = 0; i < wanted_count; i++) wanted[i].absent = 1;
+            return 0;
+        }
         if (origin.kind == WANTED)
             wanted[origin.index].absent = 1;
         else if (origin.kind == STATE)
@@ -892,6 +932,13 @@ static int follow_jobs(Walker *self, Job *jobs, int count, PyObject *found) {
 /* Walk the jobs, as many at a time as fit into a call; -1 on error. */
 static int walk_jobs(Walker *self, Job *jobs, int count, PyObject *found, Wanted *wanted, int wanted_count) {
     for (int first = 0; first < count;) {
+        if (spent(self)) {
+            for (; first < count; first++) {
+                jobs[first].stack = self->torn_stack;
+                jobs[first].thread->depth = 0;
+            }
+            return 0;
+        }
         int vectors = 0, last = first;
         for (; last < count; last++) {
             jobs[last].gone = 0;
@@ -930,7 +977,7 @@ static int walk_all(Walker *self, Job *jobs, int count, PyObject *found, Wanted 
         PyErr_NoMemory();
         return -1;
     }
-    for (int attempt = 1; attempt < ATTEMPTS && left > 0 && !failed; attempt++) {
+    for (int attempt = 1; attempt < ATTEMPTS && left > 0 && !failed && !spent(self); attempt++) {
         left = 0;
         for (int j = 0; j < count; j++)
             if (is_torn(self, &jobs[j], attempt == 1)) {
@@ -943,6 +990,7 @@ static int walk_all(Walker *self, Job *jobs, int count, PyObject *found, Wanted 
         for (int j = 0; j < count; j++) left += is_torn(self, &jobs[j], 0);
     }
     free(again);
+    for (int j = 0; j < count && spent(self); j++) self->given_up += is_torn(self, &jobs[j], 0);
     return failed ? -1 : 0;
 }
 
@@ -988,6 +1036,7 @@ static PyObject *walker_walk(PyObject *object, PyObject *args) {
     Wanted *ranges = NULL;
     if (jobs == NULL) return PyErr_NoMemory();
     self->busy = 1;
+    self->work = 0;
     int range_count = found == Py_None ? 0 : take_wanted(wanted, &ranges);
     int failed = range_count < 0, held = 0;
     for (; held < count && !failed; held++) {
@@ -1019,6 +1068,7 @@ static PyObject *walker_forget(PyObject *object, PyObject *unused) {
     Walker *self = (Walker *)object;
     (void)unused;
     PyDict_Clear(self->known);
+    self->known_words = 0;
     self->generation++;
     Py_RETURN_NONE;
 }
@@ -1110,8 +1160,17 @@ static PyObject *walker_take_cut(PyObject *object, PyObject *unused) {
     return PyLong_FromUnsignedLongLong(cut);
 }
 
+static PyObject *walker_take_given_up(PyObject *object, PyObject *unused) {
+    Walker *self = (Walker *)object;
+    unsigned long long given_up = self->given_up;
+    (void)unused;
+    self->given_up = 0;
+    return PyLong_FromUnsignedLongLong(given_up);
+}
+
 static PyMethodDef walker_methods[] = {
     {"take_cut", walker_take_cut, METH_NOARGS, NULL},
+    {"take_given_up", walker_take_given_up, METH_NOARGS, NULL},
     {"walk", walker_walk, METH_VARARGS, NULL},
     {"forget", walker_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

@@ -18,15 +18,23 @@ LOOK_BYTES: Final = 512 << 20
 LOOK_CALLS: Final = 200_000
 LOOK_S: Final = 10.0
 """A look takes some milliseconds; seconds on a machine that is short of memory."""
+TICK_BYTES: Final = 256 << 20
+TICK_CALLS: Final = 100_000
+TICK_S: Final = 0.25
+"""CPU time of all reads of one tick; a tick takes some 0.2 ms, the first ones of a large program 50 ms."""
+REFRESH_S: Final = 0.5
+"""The same for what is read once a second: names, code objects, modules."""
+ASKED_EVERY: Final = 4
+"""Reads between two looks at the clock, of which that of CPU time costs a tenth of a read."""
 
 
 class Budget:
     """Counts down while a process is read. Not thread-safe.
 
-    `clock` gives seconds, as time.monotonic does.
+    `clock` gives seconds, as time.monotonic does; it is asked once in `asked_every` reads.
     """
 
-    __slots__ = ("_bytes", "_calls", "_clock", "_ends", "_limits", "_pid")
+    __slots__ = ("_asked_every", "_bytes", "_calls", "_clock", "_ends", "_limits", "_pid", "_unasked")
 
     def __init__(
         self,
@@ -36,13 +44,21 @@ class Budget:
         calls: int = LOOK_CALLS,
         seconds: float = LOOK_S,
         clock: Callable[[], float] = time.monotonic,
+        asked_every: int = 1,
     ) -> None:
         self._pid = pid
-        self._bytes = size_bytes
-        self._calls = calls
         self._clock = clock
-        self._ends = clock() + seconds
+        self._asked_every = asked_every
         self._limits = (size_bytes, calls, seconds)
+        self.renew()
+
+    def renew(self, seconds: float | None = None) -> None:
+        """Begin anew, with as much as before, or another time."""
+        if seconds is not None:
+            self._limits = (*self._limits[:2], seconds)
+        self._bytes, self._calls, allowed_s = self._limits
+        self._ends = self._clock() + allowed_s
+        self._unasked = self._asked_every
 
     @property
     def bytes_left(self) -> int:
@@ -62,6 +78,13 @@ class Budget:
             raise self._spent(f"{self._limits[0] >> 20} MiB of its memory and files are not enough")
         if self._calls < 0:
             raise self._spent(f"{self._limits[1]:,} reads of its memory and files are not enough")
+        self._unasked -= 1
+        if self._unasked <= 0:
+            self.check()
+
+    def check(self) -> None:
+        """Look at the clock: where something may take long without a read. Raises BudgetSpent."""
+        self._unasked = self._asked_every
         if self._clock() > self._ends:
             raise self._spent(f"it takes more than {self._limits[2]:g} s")
 

@@ -32,6 +32,9 @@ MAX_MODULES: Final = 20_000
 """Loaded modules that are asked whether they want the GIL."""
 MAX_CODE_OBJECTS: Final = 50_000
 MAX_CODE_UNITS: Final = 1 << 24
+MAX_LINE_TABLE_BYTES: Final = 1 << 20
+"""Of a location table; what comes behind has no line. A module of 100,000 lines has 400 KB."""
+MAX_EXCEPTION_TABLE_BYTES: Final = 1 << 18
 MAX_FRAME_WORDS: Final = 1024
 """Locals and stack slots of a frame that are looked at for names."""
 
@@ -134,8 +137,9 @@ class InterpreterReader:
         self._walker = stack_walker(memory, runtime.layout, self._resolve, compiled=compiled)
         self.compiled = self._walker.compiled
         """Whether the compiled walker follows the frames."""
-        self.walked = self.torn = self.cut = 0
-        """Stacks that were walked, that could not be read as of one moment, and that were too deep."""
+        self.walked = self.torn = self.cut = self.given_up = 0
+        """Stacks that were walked, that could not be read as of one moment, and that were too deep; of those
+        that were torn, the ones that a walk did not come to because it had cost enough."""
 
     # --- interpreters and threads ---
 
@@ -168,7 +172,7 @@ class InterpreterReader:
         for interpreter in self.interpreters():
             try:
                 address = self.memory.read_word(interpreter.address + layout.interpreter_threads_head)
-                while address and address not in seen and len(found) < MAX_THREADS:
+                while address and address not in seen and len(seen) < MAX_THREADS:
                     seen.add(address)
                     data = self.memory.read(address, size)
                     native_id = int.from_bytes(
@@ -297,6 +301,7 @@ class InterpreterReader:
         self.walked += len(stacks)
         self.torn += stacks.count(TORN_STACK)
         self.cut += self._walker.take_cut()
+        self.given_up += self._walker.take_given_up()
         return stacks
 
     def _resolve(self, chain: tuple[int, ...]) -> Meaning | None:
@@ -443,7 +448,10 @@ class InterpreterReader:
             self._fingerprint(data),
             self.objects.string(_word(data, layout.code_filename)),
             self.objects.string(_word(data, layout.code_qualname)),
-            LineTable(self.objects.bytes_object(_word(data, layout.code_linetable)), first_line),
+            LineTable(
+                self.objects.bytes_object(_word(data, layout.code_linetable))[:MAX_LINE_TABLE_BYTES],
+                first_line,
+            ),
             units,
         )
         code.bytecode = address + layout.code_bytecode
@@ -452,8 +460,10 @@ class InterpreterReader:
         if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:
             raise NotAnObject(f"no code object at {address:#x}")
         code.handlers = parse_exception_table(
-            self.objects.bytes_object(_word(data, layout.code_exception_table))
+            self.objects.bytes_object(_word(data, layout.code_exception_table))[:MAX_EXCEPTION_TABLE_BYTES]
         )
+        if self.memory.budget is not None:
+            self.memory.budget.check()
         return code
 
     def _fingerprint(self, data: bytes) -> bytes:

@@ -28,14 +28,15 @@ import re
 import struct
 import threading
 import time
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.errors import FtdiagError
+from ftdiag.errors import BudgetSpent, FtdiagError
 from ftdiag.model import MemoryKind, MemoryReading, ThreadMemory
+from ftdiag.sources.budget import Budget
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.procfs import status_fields
 from ftdiag.sources.runtime import Runtime
@@ -53,6 +54,8 @@ SMAPS_PAGE_NS: Final = 70
 """CPU time of smaps_rollup for each resident page (measured: 55 ns), until it was measured on the process."""
 PAGEMAP_PAGE_NS: Final = 8
 """CPU time of pagemap for each page of address space, resident or not (measured), until it was measured."""
+READ_BYTES: Final = 64 << 20
+"""Read of the process's own memory for one reading: headers of segments and arenas."""
 MAX_MAP_BYTES: Final = 8 << 20
 """Longest /proc/PID/maps that is looked at: some 80,000 mappings."""
 MAX_STACK_LOOKUPS: Final = 64
@@ -158,6 +161,9 @@ class ProcessMemory:
         """The memory as it is now; `None` if the process is gone or `going_on` said no meanwhile."""
         began_ns = time.monotonic_ns()
         began_cpu_ns = time.thread_time_ns()
+        self._memory.budget = Budget(
+            self._pid, size_bytes=READ_BYTES, seconds=MOST_COST_NS / 1e9, clock=time.thread_time
+        )
         status = _kilobytes(self._pid)
         if not status:
             return None
@@ -238,6 +244,9 @@ class ProcessMemory:
             self._threads(found, pages, owners, segments, stacks, by_thread)
             if pages.looked >= 1 << 14:
                 self._pagemap_page_ns = max(1.0, pages.cost_ns / pages.looked)
+        except BudgetSpent as error:
+            missing["kinds"] = error.what
+            found.kinds.clear()
         except OSError as error:
             missing["kinds"] = f"the map of its pages cannot be read: {error.strerror}"
             found.kinds.clear()
@@ -263,9 +272,10 @@ class ProcessMemory:
             found.of_owner[segment.owner] = found.of_owner.get(segment.owner, 0) + resident
         # What mimalloc keeps of a segment that it has no use for, between and behind the others.
         between = 0
+        starts = [segment.start for segment in segments]
         for region in around:
             start = region.start
-            inside = [each for each in segments if region.start <= each.start < region.end]
+            inside = segments[bisect_left(starts, region.start) : bisect_left(starts, region.end)]
             for segment in (*inside, Segment(region.end, region.end, 0)):
                 if segment.start > start:
                     between += pages.bytes_in(start, segment.start)
@@ -344,6 +354,8 @@ class ProcessMemory:
                 modules = self._memory.read_word(interpreter + layout.interpreter_imports_modules)
                 start = modules - modules % _SEGMENT_BYTES
                 header = self._memory.read(start, _SEGMENT_HEADER_BYTES)
+            except BudgetSpent:
+                raise
             except FtdiagError:
                 return None
             size, cookie, slices, _ = _SEGMENT.unpack(header)
@@ -442,6 +454,8 @@ class ProcessMemory:
     def _read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
         try:
             return self._memory.read_many(ranges)
+        except BudgetSpent:
+            raise
         except FtdiagError:
             return [None] * len(ranges)
 
@@ -528,6 +542,7 @@ class MemoryWatch:
         self._owners: Sequence[Owner] = ()
         self._reading: MemoryReading | None = None
         self._busy = False
+        self._began_ns = 0
         self._done = threading.Event()
         self._thread: threading.Thread | None = None
         self.due_ns = 0
@@ -542,9 +557,14 @@ class MemoryWatch:
             self._thread.start()
         self.due_ns = now_ns + PERIOD_NS
         self._owners = owners
+        self._began_ns = now_ns
         self._busy = True
         self._done.clear()
         self._wanted.set()
+
+    def waits_ns(self, now_ns: int) -> int:
+        """How long a reading has been under way; 0 if there is none."""
+        return now_ns - self._began_ns if self._busy else 0
 
     def take(self, wait_s: float = 0.0) -> MemoryReading | None:
         """The reading that was finished since the last call, waiting for one under way at most `wait_s`."""

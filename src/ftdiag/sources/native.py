@@ -228,6 +228,10 @@ class Classifier:
             return caller, name
         return ThreadState.ALLOC, name  # not by a system call, not interrupted: a page fault
 
+    def take_unnamed(self) -> dict[tuple[str, str], int]:
+        """(file, why) -> how often: files whose functions have no names."""
+        return self._code.take_unnamed()
+
     def reload(self) -> None:
         """Read the mappings again, and forget what was judged if code was mapped or unmapped."""
         self._reloaded = self.missed = False
@@ -355,6 +359,10 @@ class NativeSampler:
         """Part of the threads that are sampled at the moment."""
         threads = len(self._events) + len(self._waiting)
         return len(self._events) / threads if threads else 1.0
+
+    def take_unnamed(self) -> dict[tuple[str, str], int]:
+        """(file, why) -> how often: files whose functions have no names, since this was asked last."""
+        return self._classifier.take_unnamed()
 
     def add_thread(self, tid: int) -> None:
         """Begin to sample a thread; one that is gone or already known is ignored."""

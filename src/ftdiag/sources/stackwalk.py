@@ -39,6 +39,18 @@ _CYCLE_CHECK_DEPTH: Final = MAX_STACK_DEPTH // 2
 """Frames below this depth are checked for a cycle, which only a torn stack has; few stacks get there."""
 MAX_KNOWN_STACKS: Final = 100_000
 """Chains whose meaning is remembered; the cache starts anew beyond."""
+MAX_KNOWN_WORDS: Final = 1 << 23
+"""Their length in all: a target chooses how deep its stacks are."""
+MAX_BATCH_BYTES: Final = 128 << 20
+"""Read in one call; chunks beyond are read when a frame is found to lie there."""
+MAX_WORK: Final = 200_000_000
+"""What one walk may cost, in nanoseconds as the next four tell: stacks that were not walked by then are torn.
+A hundred threads of forty frames cost 0.1 million. It is counted and not measured, so that a busy machine
+makes no difference."""
+READ_WORK: Final = 2_000
+BYTES_PER_WORK: Final = 8
+FRAME_WORK: Final = 20
+THREAD_WORK: Final = 200
 MAX_CHUNK_BYTES: Final = 8 << 20
 """Part of a data stack chunk that is read."""
 MAX_LATE_BYTES: Final = 16 << 20
@@ -141,6 +153,10 @@ class StackWalker(Protocol):
         """How many stacks were deeper than MAX_STACK_DEPTH since this was asked the last time."""
         ...
 
+    def take_given_up(self) -> int:
+        """How many stacks were not walked because the walk had cost MAX_WORK, since this was asked last."""
+        ...
+
     def thread(self, address: int, native_id: int, ident: int, interpreter: int) -> PythonThread:
         """A thread that this walker can walk."""
         ...
@@ -214,6 +230,10 @@ class CompiledWalker:
     def take_cut(self) -> int:
         """See StackWalker."""
         return self._walker.take_cut()
+
+    def take_given_up(self) -> int:
+        """See StackWalker."""
+        return self._walker.take_given_up()
 
     def thread(self, address: int, native_id: int, ident: int, interpreter: int) -> PythonThread:
         """A thread that this walker can walk."""
@@ -290,7 +310,8 @@ class PlainWalker:
         )
         self._frame_bytes = self._frame_fields.size
         self._foreign = layout.first_foreign_owner
-        self._cut = 0
+        self._cut = self._given_up = 0
+        self._work = self._known_words = 0
         self._late_reads = 0
         self._late_bytes = 0
 
@@ -303,13 +324,29 @@ class PlainWalker:
         cut, self._cut = self._cut, 0
         return cut
 
+    def take_given_up(self) -> int:
+        """See StackWalker."""
+        given_up, self._given_up = self._given_up, 0
+        return given_up
+
     def forget(self) -> None:
         """See StackWalker."""
         self._known.clear()
+        self._known_words = 0
+
+    @property
+    def _spent(self) -> bool:
+        """Whether this walk has cost as much as one may."""
+        return self._work > MAX_WORK
+
+    def _reads(self, size: int) -> None:
+        """A read is about to be made."""
+        self._work += READ_WORK + size // BYTES_PER_WORK
 
     def walk(self, threads: Sequence[PythonThread], along: ReadAlong | None = None) -> list[int]:
         """See StackWalker."""
         results: list[int] = []
+        self._work = 0
         first = along if along is not None and along.wanted else None
         for batch in _batches(threads):  # type: ignore[arg-type]
             stacks = self._walk_batch(batch, along, whole=first is not None)
@@ -322,13 +359,15 @@ class PlainWalker:
                 if stack == TORN_STACK or (stack != NO_STACK and batch[place].late)
             ]
             for _ in range(_ATTEMPTS - 1):
-                if not again:
+                if not again or self._spent:
                     break
                 parts = _batches([batch[place] for place in again])
                 anew = [self._walk_batch(part, along) for part in parts]
                 for place, stack in zip(again, concatenated.from_iterable(anew), strict=True):
                     stacks[place] = stack
                 again = [place for place in again if stacks[place] == TORN_STACK]
+            if self._spent:
+                self._given_up += stacks.count(TORN_STACK)
             results.extend(stacks)
         if first is not None:
             _read_along(self._memory, first)
@@ -338,6 +377,10 @@ class PlainWalker:
         self, threads: Sequence[PlainThread], along: ReadAlong | None = None, *, whole: bool = False
     ) -> list[int]:
         """Stack ids; `whole`: all that is wanted of `along` is read with them, else what lies beside them."""
+        if self._spent:
+            for thread in threads:
+                thread.frames, thread.chain = [], ()
+            return [TORN_STACK] * len(threads)
         vectors = array("Q")
         add = vectors.append
         total = 0
@@ -352,7 +395,10 @@ class PlainWalker:
                     add(address)
                     add(size)
                     total += size
-            for chunk, size in thread.chunks:
+            for place, (chunk, size) in enumerate(thread.chunks):
+                if total + size > MAX_BATCH_BYTES:
+                    thread.chunks = thread.chunks[:place]
+                    break
                 if size <= _PIECE_BYTES:
                     add(chunk)
                     add(size)
@@ -373,6 +419,7 @@ class PlainWalker:
                 add(address)
                 add(size)
                 read += size
+        self._reads(read)
         view = self._memory.read_scattered(vectors, len(vectors) // 2, read)
         if view is None:
             return self._walk_batch(threads, along) if whole else self._walk_apart(threads, along)
@@ -426,7 +473,8 @@ class PlainWalker:
                 along.found[address] = data[position : position + size]
                 position += size
         thread.frames, thread.chain = [], ()
-        if native_id != thread.native_id:
+        self._work += THREAD_WORK
+        if self._spent or native_id != thread.native_id:
             return TORN_STACK  # the thread state was freed, or reused by another thread
         thread.critical_section = critical_section
         if critical_section:
@@ -460,8 +508,10 @@ class PlainWalker:
             known = self._resolve(key)
             if known is None:
                 return TORN_STACK
-            if len(self._known) >= MAX_KNOWN_STACKS:
+            if len(self._known) >= MAX_KNOWN_STACKS or self._known_words > MAX_KNOWN_WORDS:
                 self._known.clear()
+                self._known_words = 0
+            self._known_words += len(key)
             self._known[key] = known
         stack, exits = known
         if exits:
@@ -527,6 +577,7 @@ class PlainWalker:
                     highest.setdefault(low, frame)  # the first one: frames go down within a chunk
                     continue
                 self._late_reads += 1
+                self._reads(frame_bytes)
                 try:
                     alone = self._memory.read(frame, frame_bytes)
                 except MemoryReadError:
@@ -543,6 +594,7 @@ class PlainWalker:
                 return None
             frame = previous
             steps += 1
+            self._work += FRAME_WORK
             if steps > _CYCLE_CHECK_DEPTH:
                 if frame in visited:
                     return None
@@ -624,6 +676,7 @@ class PlainWalker:
     def _fetch_chunk(self, chunk: int, wanted: int) -> _Region | None:
         """Read up to `wanted` bytes of a data stack chunk: (start, end, bytes, index minus address)."""
         self._late_reads += 1
+        self._reads(_CHUNK_HEADER_BYTES)
         try:
             header = self._memory.read(chunk, _CHUNK_HEADER_BYTES)
             _, size, _ = struct.unpack("<QQQ", header)
@@ -633,6 +686,7 @@ class PlainWalker:
             self._late_bytes += length
             if self._late_bytes > MAX_LATE_BYTES:
                 return None
+            self._reads(length)
             data = self._memory.read(chunk, length)
         except MemoryReadError:
             return None

@@ -28,6 +28,9 @@ MAX_SEARCHED_BYTES: Final = 1 << 20
 MAX_SEARCHED_THREADS: Final = 256
 """Threads that are taken for the one that asked, while searching."""
 MAX_INTERPRETERS: Final = 16
+MAX_PLACES_LOOKED_AT: Final = 10_000
+"""Places of one search that have the address of a thread state; there are a few for each."""
+MAX_PLACES: Final = 64
 
 _STATE: Final = struct.Struct("<BBBBB3xqQ")
 """mutex, requested, world_stopped, is_global, stop_event, thread_countdown, requester."""
@@ -76,6 +79,7 @@ class StopTheWorldReader:
         except MemoryReadError:
             refs = []
         spans += [(ref.address, layout.interpreter_size) for ref in refs]
+        left = MAX_PLACES_LOOKED_AT
         for start, size in spans:
             try:
                 data = self._memory.read_up_to(start, min(size, MAX_SEARCHED_BYTES))
@@ -84,7 +88,8 @@ class StopTheWorldReader:
             for address in list(threads)[:MAX_SEARCHED_THREADS]:
                 word = address.to_bytes(8, "little")
                 position = data.find(word)
-                while position >= 0:
+                while position >= 0 and left > 0 and len(self._places) < MAX_PLACES:
+                    left -= 1
                     place = position - _REQUESTER
                     new = place >= 0 and not place % 8 and start + place not in self._places
                     if new and _requester(data, place, len(threads)) == address:

@@ -63,12 +63,18 @@ PERF_MAP_TAIL_BYTES: Final = 256
 """The end of what was read: if it is still there, the file has only grown."""
 MAX_KALLSYMS_BYTES: Final = 64 << 20
 FIRST_KALLSYMS_BYTES: Final = 1 << 16
+MAPS_BYTES: Final = 8 << 20
+"""Of the list of mappings, when it is read again: some 80,000 of them."""
+MAPS_AGAIN_S: Final = 60.0
+"""A list that was longer is looked at again after so long."""
 MAX_ALL_SYMBOLS: Final = 6_000_000
 """Functions of all files of a process that are kept."""
 MAX_ALL_NAMES_BYTES: Final = 384 << 20
 IMAGE_BYTES: Final = 1 << 30
 """Read for one file, with its debug files and their checksums."""
 IMAGE_S: Final = 5.0
+MAX_UNNAMED: Final = 32
+TOO_MANY_MAPPINGS: Final = "code that was mapped meanwhile: there are too many mappings to be looked at"
 READING_CREDIT_S: Final = 10.0
 """Time for reading files of a process that may be spent at once, as at the beginning."""
 READING_SHARE: Final = 0.02
@@ -491,14 +497,35 @@ class CodeMap:
         self._credit = ReadingCredit(clock)
         self._perf_map = PerfMap(self._credit)
         self._perf_map_is_old = True
+        self._clock = clock
+        self._maps_again_s = 0.0
+        self._unnamed: dict[tuple[str, str], int] = {}
         self.changes = 0
         self.reload()
 
+    def take_unnamed(self) -> dict[tuple[str, str], int]:
+        """(file, why) -> how often: what has no names because reading it would have cost too much, or because
+        it was not possible; since this was asked last."""
+        unnamed, self._unnamed = self._unnamed, {}
+        return unnamed
+
+    def _note_unnamed(self, path: str, why: str) -> None:
+        place = os.path.basename(path)[:MAX_NAME_BYTES], why
+        if place in self._unnamed or len(self._unnamed) < MAX_UNNAMED:
+            self._unnamed[place] = self._unnamed.get(place, 0) + 1
+
     def reload(self) -> bool:
         """Read the mappings again; whether code was mapped or unmapped since."""
+        now_s = self._clock()
+        if now_s < self._maps_again_s:
+            return False
         try:
-            budget = Budget(self._pid)
+            budget = Budget(self._pid, size_bytes=MAPS_BYTES)
             mappings = [one for one in read_mappings(self._pid, budget) if "x" in one.permissions]
+        except BudgetSpent:
+            self._maps_again_s = now_s + MAPS_AGAIN_S
+            self._note_unnamed("", TOO_MANY_MAPPINGS)
+            return False
         except FtdiagError:
             return False  # ended: what was known stays
         self._perf_map_is_old = True
@@ -597,14 +624,22 @@ class CodeMap:
     ) -> _Found | None:
         """What `read` finds in a mapped file; `None` if it cannot be opened, or costs too much."""
         reader = self._reader.now
+        why = "it is no ELF file that can be read, or has too many sections"
         try:
             descriptor = open_mapped_file(self._pid, mapping, reader)
-        except (OSError, ValueError):
-            return None
-        with self._credit, os.fdopen(descriptor, "rb") as stream, suppress(BudgetSpent):
-            budget = Budget(self._pid, size_bytes=IMAGE_BYTES, seconds=IMAGE_S)
-            directories = self._debug_directories(mapping.path)
-            return read(stream, *directories, budget=budget, reader=reader)
+        except (OSError, ValueError) as error:
+            why = f"it cannot be opened with its user's rights ({getattr(error, 'strerror', None) or error})"
+        else:
+            with self._credit, os.fdopen(descriptor, "rb") as stream:
+                budget = Budget(self._pid, size_bytes=IMAGE_BYTES, seconds=IMAGE_S)
+                directories = self._debug_directories(mapping.path)
+                try:
+                    found = read(stream, *directories, budget=budget, reader=reader)
+                    if found is not None:
+                        return found
+                except BudgetSpent:
+                    why = f"reading its functions takes more than {IMAGE_BYTES >> 20} MiB or {IMAGE_S:g} s"
+        self._note_unnamed(mapping.path, why)
         return None
 
     def _forget_some(self) -> None:

@@ -73,7 +73,8 @@ def match_threads(
             forked = left
         if forked:
             found[leader] = forked
-            left = [state for state in left if state not in forked]
+            theirs = {state.address for state in forked}
+            left = [state for state in left if state.address not in theirs]
     return Matched(found, tuple(left))
 
 

@@ -336,3 +336,28 @@ def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not walker.compiled
     with pytest.raises(ImportError):
         stack_walker(process.memory, process.layout, lambda chain: None, compiled=True)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["in Python", "in C"])
+def test_a_walk_costs_no_more_than_it_may(compiled: bool) -> None:
+    # GIVEN threads with deep stacks of which each frame lies elsewhere, so that each takes a read of its own
+    process = FakeProcess("3.14.9t")
+    code = process.code("f")
+    frame = 0
+    for _ in range(3000):
+        frame = process.frame(process.allocate(4096), code, previous=frame, owner=1, unit=0)
+    addresses = [process.thread(frame, process.chunk()) for _ in range(60)]
+    side = Side(process, addresses, compiled=compiled)
+
+    # WHEN they are walked
+    stacks = side.walker.walk(side.threads)
+
+    # THEN so many are as the work allows, the others are torn, and counted
+    each = 3000 * (stackwalk.READ_WORK + stackwalk.FRAME_WORK)
+    walked = sum(stack != TORN_STACK for stack in stacks)
+    assert 0 < walked <= stackwalk.MAX_WORK // each + 1
+    assert side.walker.take_given_up() == len(stacks) - walked
+    assert side.walker.take_given_up() == 0
+    # AND the next walk has as much to spend
+    assert side.walker.walk(side.threads[:2]) == stacks[:2]
+    assert side.walker.take_given_up() == 0

@@ -10,11 +10,12 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
-from ftdiag.errors import MemoryReadError
+from ftdiag.errors import BudgetSpent, MemoryReadError
 from ftdiag.model import (
     FIRST_STACK_ID,
     NO_HOLDER,
@@ -49,6 +50,15 @@ NAMES_EVERY_WINDOWS: Final = 10
 """Names can be changed by the program; apart from new threads they are read again this rarely."""
 MATCHED_WINDOWS: Final = 2
 """Windows at whose end all threads are matched anew: what belongs to no thread must be seen twice."""
+UNREAD: Final[Observation] = (
+    int(ThreadState.UNKNOWN),
+    TORN_STACK,
+    NO_WAIT,
+    NO_HOLDER,
+    int(Confidence.UNKNOWN),
+)
+"""Of a thread that a look did not come to, because it had cost enough."""
+TOO_COSTLY: Final = "not walked: all of them together cost more than a look may"
 MATCH_ATTEMPTS: Final = 50
 """Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
 
@@ -195,33 +205,52 @@ class InterpreterObserver:
             # Matching threads anew, below, changes `thread.python`; these are what was walked.
             looked.append((thread, thread.python, blocked))
             walked.extend(thread.python)
-        self._holders.want(changed)
-        self._collector.want(along)
-        stacks = iter(self._interpreter.walk(walked, along))
-        self._collector.saw(along)
-        for thread, pythons, blocked in looked:
-            stack = NO_STACK
-            innermost: PythonThread | None = None
-            for python in pythons:
-                one = next(stacks)
-                # A thread can be in several interpreters; the newest that runs anything is the innermost.
-                if stack == NO_STACK:
-                    stack, innermost = one, python
-                if one == TORN_STACK:
-                    self._check_python(thread, python)
-            if not thread.python and thread.attempts < MATCH_ATTEMPTS:
-                self._match_later(thread)
-            thread.innermost = innermost
-            entry = self._locks.entry_at(thread.entry)
-            now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
-            thread.settled = now_blocked is not None and now_blocked is blocked
-            self._holders.saw(thread, stack, blocked=now_blocked is not None, entry=entry)
-            if now_blocked is None:
-                observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
-            else:
-                observation = self._blocked(thread, now_blocked, stack, innermost)
-            thread.observe(observation, tick)
+        unseen = deque(looked)
+        try:
+            self._holders.want(changed)
+            self._collector.want(along)
+            stacks = iter(self._interpreter.walk(walked, along))
+            self._collector.saw(along)
+            while unseen:
+                self._see(*unseen[0], stacks, tick)
+                unseen.popleft()
+        except BudgetSpent:
+            for thread, _, _ in unseen:
+                thread.settled = False
+                thread.observe(UNREAD, tick)
+            raise
         return gone
+
+    def _see(
+        self,
+        thread: SampledThread,
+        pythons: Sequence[PythonThread],
+        blocked: Blocked | None,
+        stacks: Iterator[int],
+        tick: int,
+    ) -> None:
+        """Conclude what a thread does; `stacks` has those of its states next."""
+        stack = NO_STACK
+        innermost: PythonThread | None = None
+        for python in pythons:
+            one = next(stacks)
+            # A thread can be in several interpreters; the newest that runs anything is the innermost.
+            if stack == NO_STACK:
+                stack, innermost = one, python
+            if one == TORN_STACK:
+                self._check_python(thread, python)
+        if not thread.python and thread.attempts < MATCH_ATTEMPTS:
+            self._match_later(thread)
+        thread.innermost = innermost
+        entry = self._locks.entry_at(thread.entry)
+        now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
+        thread.settled = now_blocked is not None and now_blocked is blocked
+        self._holders.saw(thread, stack, blocked=now_blocked is not None, entry=entry)
+        if now_blocked is None:
+            observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
+        else:
+            observation = self._blocked(thread, now_blocked, stack, innermost)
+        thread.observe(observation, tick)
 
     def _as_of_stacks(
         self, thread: SampledThread, blocked: Blocked | None, stack: int, entry: WaitEntry | None
@@ -384,6 +413,8 @@ class InterpreterObserver:
         if interpreter.cut:
             why = f"deeper than {MAX_STACK_DEPTH:,} frames; the outermost ones are left out"
             self._gaps["stacks", why] += interpreter.cut
+        if interpreter.given_up:
+            self._gaps["stacks", TOO_COSTLY] += interpreter.given_up
         if self._collector.broken:
             self._gaps["collections", "the collector's statistics said what cannot be"] += (
                 self._collector.broken
@@ -397,5 +428,5 @@ class InterpreterObserver:
             window = replace(window, gaps=gaps + lost, native=native, shared=shared)
         self._sink.write_window(window)
         self._windows += 1
-        interpreter.walked = interpreter.torn = interpreter.cut = 0
+        interpreter.walked = interpreter.torn = interpreter.cut = interpreter.given_up = 0
         self._gaps.clear()

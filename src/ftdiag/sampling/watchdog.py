@@ -1,0 +1,76 @@
+"""Notices that a read of the target does not come back, and ends the look all the same.
+
+In: the thread that reads, which says when it does. Out: `silent` is called, from a thread of its own, when
+that thread has been asleep in the kernel for a while in the middle of it.
+
+The pages of a program's memory may be brought by another program (userfaultfd, a file of FUSE), which may
+never do so; the kernel then keeps the reader waiting, and nothing but the end of its process helps. Time
+alone proves nothing: a busy machine, a stop signal or a suspended laptop take as long. So it is asked whether
+the thread used any CPU time between two looks and whether it waits for a core, and looks are counted, not
+seconds.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+LOOK_EVERY_S: Final = 0.25
+SILENT_LOOKS: Final = 10
+"""Looks in a row at which nothing moved: two and a half seconds."""
+_READS_OF_MEMORY: Final = {"x86_64": 310, "aarch64": 270}
+"""process_vm_readv (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h)."""
+
+
+class Watchdog:
+    """Watches the thread that makes it, whenever that has `reading` set."""
+
+    def __init__(self, silent: Callable[[str], None], *, every_s: float = LOOK_EVERY_S) -> None:
+        """`silent` is called once, with what does not come back, in words."""
+        self.reading = False
+        self._silent = silent
+        self._every_s = every_s
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._folder = Path(f"/proc/self/task/{threading.get_native_id()}")
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Watch no longer."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        used_ns, looks = -1, 0
+        while not self._ended.wait(self._every_s):
+            try:
+                now_ns = time.clock_gettime_ns(self._clock)
+            except OSError:
+                return  # the thread has ended
+            if not self.reading or now_ns != used_ns or self._wants_a_core():
+                used_ns, looks = now_ns, 0
+                continue
+            looks += 1
+            if looks >= SILENT_LOOKS:
+                self._silent(self._what())
+                return
+
+    def _wants_a_core(self) -> bool:
+        try:
+            return (self._folder / "stat").read_bytes().rpartition(b")")[2].split()[0] == b"R"
+        except (OSError, IndexError):
+            return False
+
+    def _what(self) -> str:
+        """What the thread waits for."""
+        try:
+            number = int((self._folder / "syscall").read_bytes().split()[0])
+        except (OSError, ValueError, IndexError):
+            number = -1
+        if number == _READS_OF_MEMORY.get(os.uname().machine):
+            return "a read of its memory does not come back"
+        return "the kernel does not answer what it was asked of it"
