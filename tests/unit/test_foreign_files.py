@@ -59,7 +59,7 @@ FILES: Final[dict[str, str]] = {
     "importers.chrometrace.import_file": HELD,
     "importers.pyspy_raw.import_file": HELD,
     "importers.speedscope.import_file": HELD,
-    "importers.memray._handed_over": HELD,
+    "importers.memray.read_capture": HELD,
     "sources.symbols.CodeMap._opened": HELD,
     "tui.sourcetext.SourceFiles._lines": HELD,
     "confined.Tail._read": "our end of a pipe",
@@ -85,6 +85,8 @@ FILES: Final[dict[str, str]] = {
     "sources.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
     "sources.symbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
     "sources.symbols.read_kernel_symbols": "/proc/kallsyms; a test names another file",
+    "sampling.watchdog.Watchdog._wants_a_core": "/proc/self/task/TID/stat",
+    "sampling.watchdog.Watchdog._what": "/proc/self/task/TID/syscall",
     "confined._processes_of": "/proc/PID/stat of all processes",
     # listings of names
     "commands.processes._pids": "/proc",

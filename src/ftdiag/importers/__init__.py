@@ -10,12 +10,13 @@ imported only when a file is looked at.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 from ftdiag.errors import RecordingError, UsageError
-from ftdiag.opening import NotPlain, read_plain
+from ftdiag.opening import NotPlain, Reader, open_plain
 
 HEAD_BYTES: Final = 65_536
 """So much of a file is looked at to tell what it is."""
@@ -94,8 +95,28 @@ def how_far(path: Path, done_bytes: int, all_bytes: int) -> str:
 
 def read_head(path: Path) -> bytes:
     """The first HEAD_BYTES of a regular file. Raises RecordingError."""
+    descriptor = open_file(path)
     try:
-        head = read_plain(path, HEAD_BYTES)
+        return head_of(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def head_of(path: Path, descriptor: int) -> bytes:
+    """The same of a file that is open. Raises RecordingError."""
+    try:
+        head = os.pread(descriptor, HEAD_BYTES, 0)
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be read: {error.strerror}", "Check the disk.") from None
+    if not head:
+        raise RecordingError(f"{path} is empty", "Nothing was written to it; record once more.")
+    return head
+
+
+def open_file(path: Path, reader: Reader | None = None) -> int:
+    """A descriptor of a regular file that `reader` (`None`: we) may read. Raises RecordingError."""
+    try:
+        return open_plain(path, reader=reader)
     except NotPlain as error:
         raise RecordingError(
             f"{path} is {error.strerror}", "Name a file that memray or py-spy wrote."
@@ -106,6 +127,3 @@ def read_head(path: Path) -> bytes:
         raise RecordingError(
             f"{path} cannot be read: {error.strerror}", "Check the name and the permissions."
         ) from None
-    if not head:
-        raise RecordingError(f"{path} is empty", "Nothing was written to it; record once more.")
-    return head

@@ -120,29 +120,33 @@ def read_capture(
 ) -> Allocations:
     """What is in a capture, read with our own memray; `promptly` where somebody waits beside busy cores.
 
-    Where there is none, or one that does not know the format, with that of the interpreter `fallback`. Read
-    with the `rights` of whose program wrote it (`None`: that is not known, or it is us).
+    Where there is none, or one that does not know the format, with that of the interpreter `fallback`. Opened
+    and read with the `rights` of whose program wrote it (`None`: that is not known, or it is us), and never
+    read by root.
 
     Raises RecordingError: no such file, another format, damaged, too large, no memray to read it with.
     """
-    from ftdiag.importers import read_head
+    from ftdiag.importers import head_of, open_file
 
-    head = read_head(path)
-    if not recognises(head, path):
-        raise RecordingError(
-            f"{path} is not a capture of memray", "memray attach -o FILE PID   makes one, ftdiag reads FILE"
-        )
-    readers: list[_Reader] = []
-    if importlib.util.find_spec("memray") is not None:
-        readers.append(_Reader(None, _rights_to_read(rights)))
-    if fallback is not None:
-        readers.append(_Reader(fallback, rights))
-    if not readers:
-        raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
-    for reader in readers[:-1]:
-        with suppress(_OtherVersion):
-            return _read(path, progress, reader, promptly)
-    return _read(path, progress, readers[-1], promptly)
+    # Opened once: whoever wrote it can put another file in its place.
+    whose = None if rights is None else Reader(rights.user, rights.group)
+    with os.fdopen(open_file(path, whose), "rb") as capture:
+        if not recognises(head_of(path, capture.fileno()), path):
+            raise RecordingError(
+                f"{path} is not a capture of memray",
+                "memray attach -o FILE PID   makes one, ftdiag reads FILE",
+            )
+        readers: list[_Reader] = []
+        if importlib.util.find_spec("memray") is not None:
+            readers.append(_Reader(None, _rights_to_read(rights)))
+        if fallback is not None:
+            readers.append(_Reader(fallback, _rights_to_read(rights)))
+        if not readers:
+            raise RecordingError(f"{path} is a capture of memray, and memray is not installed here", INSTALL)
+        for reader in readers[:-1]:
+            with suppress(_OtherVersion):
+                return _read(path, capture, progress, reader, promptly)
+        return _read(path, capture, progress, readers[-1], promptly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +168,11 @@ class _OtherVersion(RecordingError):
     """This memray does not read what that of another version wrote."""
 
 
-def _read(path: Path, progress: Callable[[str], None], reader: _Reader, promptly: bool) -> Allocations:
+def _read(
+    path: Path, file: IO[bytes], progress: Callable[[str], None], reader: _Reader, promptly: bool
+) -> Allocations:
     reading = _Reading(path, progress)
-    with _handed_over(path, reader.rights) as capture, _Child(reader, path, capture) as child:
+    with _handed_over(path, file, reader.rights) as capture, _Child(reader, path, capture) as child:
         if promptly:
             hurry_child(0)
             child.hurry()
@@ -177,23 +183,16 @@ def _read(path: Path, progress: Callable[[str], None], reader: _Reader, promptly
 
 
 @contextmanager
-def _handed_over(path: Path, rights: Rights | None) -> Iterator[int]:
+def _handed_over(path: Path, file: IO[bytes], rights: Rights | None) -> Iterator[int]:
     """A descriptor of the capture, which the reader can open anew: of a copy, if its user may not read it.
 
     memray opens its file several times. Raises RecordingError.
     """
-    try:
-        capture = open_plain(path)
-    except OSError as error:
-        raise RecordingError(
-            f"{path} cannot be read: {error.strerror}", "Check the name and the permissions."
-        ) from None
-    with os.fdopen(capture, "rb") as file:
-        if rights is None or _may_open(capture, rights):
-            yield capture
-            return
-        with _copied(path, file, rights) as copy:
-            yield copy.fileno()
+    if rights is None or _may_open(file.fileno(), rights):
+        yield file.fileno()
+        return
+    with _copied(path, file, rights) as copy:
+        yield copy.fileno()
 
 
 def _may_open(capture: int, rights: Rights) -> bool:
@@ -207,6 +206,7 @@ def _may_open(capture: int, rights: Rights) -> bool:
 def _copied(path: Path, file: IO[bytes], rights: Rights) -> IO[bytes]:
     """A copy without a name that belongs to a user. Raises RecordingError."""
     try:
+        file.seek(0)
         place = tempfile.gettempdir()
         if shutil.disk_usage(place).free < os.fstat(file.fileno()).st_size + SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -234,6 +234,7 @@ class _Child:
 
     def __init__(self, reader: _Reader, path: Path, capture: int) -> None:
         self._path = path
+        self._python = reader.python
         size = os.fstat(capture).st_size
         self._silence_s = SILENCE_S + SILENCE_S_A_GB * size / 1e9
         self.while_waiting: Callable[[], None] = lambda: None
@@ -379,9 +380,13 @@ class _Child:
         status = self._process.wait(DIES_S)
         failure = self._process.failure() if status is not None else None
         if failure is not None:
-            return RecordingError(
-                f"{self._path} cannot be read: its reader does not start: {failure}", INSTALL
-            )
+            hint = INSTALL
+            if self._python is not None:
+                hint = (
+                    "pip install 'memray==VERSION'   in ftdiag's environment, with the version that wrote it:"
+                    f" {self._python} cannot be run by another user than root, and root reads no captures"
+                )
+            return RecordingError(f"{self._path} cannot be read: its reader does not start: {failure}", hint)
         said = self._said.text()
         if "bad_alloc" in said or "MemoryError" in said:
             return self._too_large()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from command_line import ftdiag
+from ftdiag.confined import Rights
 from ftdiag.errors import RecordingError
 from ftdiag.importers import importer_of, memray_child
 from ftdiag.importers.memray import read_capture
@@ -177,7 +181,36 @@ def test_another_memray_reads_what_ours_does_not(captures: dict[str, Path], tmp_
     reader.chmod(0o700)
 
     # WHEN it is read THEN that interpreter's is asked
-    assert read_capture(other, quiet, fallback=str(reader)).count == read_capture(whole, quiet).count
+    if os.geteuid() != 0:
+        assert read_capture(other, quiet, fallback=str(reader)).count == read_capture(whole, quiet).count
+        return
+    # AND never by root, also not of root's own program: nobody else can run this interpreter
+    for rights in (None, Rights(0, 0)):
+        with pytest.raises(RecordingError, match="its reader does not start") as refused:
+            read_capture(other, quiet, fallback=str(reader), rights=rights)
+        assert "root reads no captures" in (refused.value.hint or "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what others may not")
+def test_the_capture_of_a_program_is_opened_with_its_users_rights(
+    captures: dict[str, Path], tmp_path: Path
+) -> None:
+    # GIVEN a capture of root's alone, and a link to it where a user's program was to write its own
+    secret = tmp_path / "secret.bin"
+    secret.write_bytes(captures["full"].read_bytes())
+    secret.chmod(0o600)
+    place = Path(tempfile.mkdtemp(prefix="ftdiag-test-"))
+    try:
+        place.chmod(0o755)
+        (place / "capture.bin").symlink_to(secret)
+
+        # WHEN root reads the program's capture THEN it is refused, and nothing of it was copied for the user
+        with pytest.raises(RecordingError, match="cannot be read: Permission denied"):
+            read_capture(place / "capture.bin", quiet, rights=Rights(54_321, 54_321))
+        # AND one that is named by the person is read, by nobody
+        assert read_capture(secret, quiet).count
+    finally:
+        shutil.rmtree(place)
 
 
 def quiet(words: str) -> None:
@@ -335,9 +368,9 @@ def test_without_memray_it_is_said_how_to_install_it(
         read_capture(captures["full"], quiet)
     assert "pip install 'ftdiag[memray]'" in (caught.value.hint or "")
 
-    # AND with an interpreter that has it, that one reads
-    capture = read_capture(captures["full"], quiet, fallback=sys.executable)
-    assert capture.count
+    # AND with an interpreter that has it, that one reads, where somebody but root may run it
+    if os.geteuid() != 0:
+        assert read_capture(captures["full"], quiet, fallback=sys.executable).count
 
 
 def test_a_file_that_is_none_is_told_from_one(tmp_path: Path) -> None:
