@@ -187,6 +187,19 @@ def test_a_list_of_threads_without_an_end(free_threaded_python: Interpreter, tmp
     assert ran.json["quality"]["sampler_cpu_ratio"] < 0.8
 
 
+def test_a_command_that_asks_itself_says_that_nothing_comes_back(
+    free_threaded_python: Interpreter, tmp_path: Path
+) -> None:
+    # GIVEN a process whose memory cannot be read to an end
+    with hostile(free_threaded_python, "hanging", tmp_path / "h") as pid:
+        if pid is None:
+            return
+        # WHEN what is known of its interpreter is to be checked on it THEN the command says so, and ends
+        ran = ftdiag("doctor", pid, "--self-check")
+    assert ran.status == 3
+    assert ran.message.endswith(f"process {pid} does not answer: a read of its memory does not come back")
+
+
 def test_the_doctor_says_that_it_hangs(free_threaded_python: Interpreter, tmp_path: Path) -> None:
     # GIVEN a process whose memory cannot be read to an end
     with hostile(free_threaded_python, "hanging", tmp_path / "h") as pid:

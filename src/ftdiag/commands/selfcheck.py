@@ -31,13 +31,15 @@ def self_check(pid: int, form: str) -> int:
 
     Raises AttachError of any kind: UnsupportedPython names how the table of a version is made.
     """
+    from ftdiag.commands.silence import told_if_silent
     from ftdiag.sources.memory import RemoteMemory
     from ftdiag.sources.runtime import find_runtime_header
 
     terminal.require_output()
     memory = RemoteMemory(pid)
-    header = find_runtime_header(pid, memory)
-    result = check_process(pid, memory, header.address)
+    with told_if_silent(pid):
+        header = find_runtime_header(pid, memory)
+        result = check_process(pid, memory, header.address)
     if form == "json":
         terminal.put_json(
             {

@@ -97,10 +97,11 @@ def agreed_plan(pid: int, wish: MemoryWish) -> Plan:
     Raises AttachError: it cannot be, UsageError: nobody can be asked, click.Abort: no.
     """
     may_ask(wish.yes)
+    from ftdiag.commands.silence import told_if_silent
     from ftdiag.sources.memray import outline as outline_of
     from ftdiag.sources.memray import plan as plan_for
 
-    with _checking(pid):
+    with _checking(pid), told_if_silent(pid):
         outline = outline_of(pid)
     for sentence in outline.price:
         terminal.note(sentence)

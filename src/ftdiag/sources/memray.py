@@ -53,6 +53,9 @@ MAX_DESCRIPTORS: Final = 4096
 MAX_MAPS_BYTES: Final = 8 << 20
 MAX_SAID: Final = 65_536
 REFUSED: Final = "the debugger may not attach to the program"
+MAX_ARGUMENTS_BYTES: Final = 65_536
+MAX_NAMED_CAPTURES: Final = 4
+"""Captures of a process that are named; a program can call its files as it likes."""
 CAPTURE_MAGIC: Final = b"memray\0"
 FIRST_REMOTE_EXEC: Final = (3, 14)
 """The first version of Python that has sys.remote_exec (PEP 768)."""
@@ -325,7 +328,7 @@ def interpreter_path(pid: int) -> str:
 def _interpreter_candidates(pid: int) -> Iterator[str]:
     variables = _all_variables(pid)
     with suppress(OSError):
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()[:65_536].split(b"\0")
+        arguments = _arguments(pid).split(b"\0")
         name = os.fsdecode(arguments[0])
         if "/" in name:
             yield os.path.join(os.readlink(f"/proc/{pid}/cwd"), name)
@@ -349,6 +352,12 @@ def _prefixes_of_modules(pid: int) -> list[str]:
         found = re.findall(rb" (/[^\n]*?)/lib(?:64)?/python3\.\d+t?/site-packages/", maps)
         return [os.fsdecode(prefix) for prefix in dict.fromkeys(found)][:8]
     return []
+
+
+def _arguments(pid: int) -> bytes:
+    """The command line, up to a bound: a process may say that it goes on for as long as its memory does."""
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read(MAX_ARGUMENTS_BYTES)
 
 
 def _all_variables(pid: int) -> dict[str, str]:
@@ -494,7 +503,7 @@ def _remote_exec_disabled(pid: int) -> str | None:
     if _all_variables(pid).get("PYTHON_DISABLE_REMOTE_DEBUG"):
         return "PYTHON_DISABLE_REMOTE_DEBUG"
     with suppress(OSError):
-        if b"disable-remote-debug" in Path(f"/proc/{pid}/cmdline").read_bytes()[:65_536].replace(b"_", b"-"):
+        if b"disable-remote-debug" in _arguments(pid).replace(b"_", b"-"):
             return "-X disable-remote-debug"
     return None
 
@@ -596,7 +605,7 @@ def abandoned_captures(pid: int) -> tuple[str, ...]:
             target = os.readlink(path)
             if "/ftdiag-memray-" in target and target.endswith(" (deleted)"):
                 found.append(target.removesuffix(" (deleted)"))
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))[:MAX_NAMED_CAPTURES]
 
 
 def is_same_process(pid: int, start_ticks: int) -> bool:
