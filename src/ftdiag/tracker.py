@@ -57,6 +57,9 @@ EARLY_S: Final = 0.5
 """A capture that is closed so long before its time was closed for another reason."""
 IN_TIME: Final = "its time was over"
 ON_REQUEST: Final = "stopped"
+MOST_KEPT: Final = 2
+"""Times the bytes at which a capture is ended that are kept of one."""
+PIECE_BYTES: Final = 1 << 20
 POLL_S: Final = 0.1
 MAX_REQUEST_BYTES: Final = 1 << 20
 
@@ -272,7 +275,11 @@ class Tracking:
                 os.fdopen(open_plain(self.capture, reader=reader), "rb") as source,
                 open(path, "xb") as target,
             ):
-                shutil.copyfileobj(source, target)
+                # Its user chooses how long it says that it is.
+                left = MOST_KEPT * self._request.max_bytes
+                while left > 0 and (piece := source.read(min(left, PIECE_BYTES))):
+                    target.write(piece)
+                    left -= len(piece)
         except OSError as error:
             self._say({"event": "note", "words": f"the capture is not kept in {path}: {error.strerror}"})
 

@@ -15,6 +15,7 @@ from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import Allocations, Intrusion
 from ftdiag.recording import schema
 from ftdiag.recording.allocations import MAX_INTRUSIONS, encode_allocations, encode_intrusion
+from ftdiag.recording.source import check_beside
 
 BUSY_WAIT_S: Final = 5.0
 """How long to wait for the sampler, which writes for moments only."""
@@ -59,6 +60,7 @@ class _opened:  # noqa: N801 - used as a function
         self._path = path
 
     def __enter__(self) -> sqlite3.Connection:
+        check_beside(self._path)
         try:
             uri = f"{self._path.absolute().as_uri()}?mode=rw"
             self._database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_WAIT_S)

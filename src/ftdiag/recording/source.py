@@ -6,6 +6,8 @@ a RecordingError that says what to do.
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import stat
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.errors import RecordingError
+from ftdiag.opening import open_plain
 from ftdiag.recording import schema
 
 BUSY_WAIT_S: Final = 5.0
@@ -35,6 +38,9 @@ LEAST_STEPS: Final = 1_000_000
 _STEPS_AT_A_TIME: Final = 100_000
 _COMPANIONS: Final = ("-wal", "-journal")
 """Endings of the files that SQLite keeps beside a database with changes not yet folded in."""
+ALL_COMPANIONS: Final = (*_COMPANIONS, "-shm")
+_JOURNAL_MAGIC: Final = bytes.fromhex("d9d505f920a163d7")
+_PIECE_BYTES: Final = 1 << 20
 
 
 class RecordingFile:
@@ -148,10 +154,12 @@ class RecordingFile:
         self._copy = tempfile.TemporaryDirectory(prefix="ftdiag-")
         copied = Path(self._copy.name) / "recording"
         try:
-            shutil.copyfile(self.path, copied)
+            _copy(self.path, copied)
             for ending in _COMPANIONS:
                 with suppress(FileNotFoundError):
-                    shutil.copyfile(f"{self.path}{ending}", f"{copied}{ending}")
+                    _copy(Path(f"{self.path}{ending}"), Path(f"{copied}{ending}"))
+            if names_another_file(Path(f"{copied}-journal")):
+                raise damaged_file(self.path, "the journal beside it names another file")
         except OSError as error:
             raise RecordingError(
                 f"{self.path} was not finished; to be read it must be copied, and that failed: {error}.",
@@ -192,6 +200,44 @@ class RecordingFile:
                 "Check its permissions; a recording belongs to the user who made it.",
             )
         return damaged_file(self.path, str(error))
+
+
+def _copy(path: Path, copy: Path) -> None:
+    """Copy a regular file, as long as it is now, to a new one. Raises OSError."""
+    with os.fdopen(open_plain(path), "rb") as source, open(copy, "xb") as target:
+        left = os.fstat(source.fileno()).st_size
+        # It may claim more than anybody has.
+        if left > shutil.disk_usage(copy.parent).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        while left > 0 and (piece := source.read(min(left, _PIECE_BYTES))):
+            target.write(piece)
+            left -= len(piece)
+
+
+def names_another_file(journal: Path) -> bool:
+    """Whether a rollback journal ends with the name of one for several databases.
+
+    SQLite removes that file when it has undone what the journal says (pager_delsuper, src/pager.c): so who
+    wrote the journal could have any file removed, with the rights of whoever opens the database to write.
+    """
+    with suppress(OSError), os.fdopen(open_plain(journal), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return size >= len(_JOURNAL_MAGIC) and os.pread(file.fileno(), 8, size - 8) == _JOURNAL_MAGIC
+    return False
+
+
+def check_beside(path: Path) -> None:
+    """Raise RecordingError where SQLite would take somebody else's file for a part of a recording of ours.
+
+    In a directory like /tmp anybody can put one there. For who is about to write.
+    """
+    for ending in ALL_COMPANIONS:
+        with suppress(FileNotFoundError):
+            if os.lstat(f"{path}{ending}").st_uid not in (0, os.geteuid()):
+                raise RecordingError(
+                    f"{path}{ending} is another user's; SQLite would take it for a part of the recording.",
+                    "Choose a directory in which nobody else can write.",
+                )
 
 
 def raise_for_memory(error: Exception) -> None:

@@ -39,6 +39,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.recording import schema
+from ftdiag.recording.source import check_beside
 
 WAL_CHECKPOINT_PAGES: Final = 256
 """The write-ahead log is folded into the file at this size: it stays near 1 MiB."""
@@ -728,6 +729,7 @@ def _bounded_fields(fields: dict[str, Any]) -> dict[str, Any]:
 
 def create_file(path: Path) -> None:
     """Make an empty file that only its owner may read. Raises RecordingError, also if there is one."""
+    check_beside(path)
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
