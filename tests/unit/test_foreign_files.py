@@ -116,7 +116,7 @@ FILES: Final[dict[str, str]] = {
     "recording.writer.create_file": "a new file (O_EXCL)",
     "recording.writer._open_database": NAMED,
     "recording.source.RecordingFile._connect": NAMED,
-    "recording.source._copy": "what lies beside through the opener; its copy is a new file in a private folder",
+    "recording.source._copy": "what lies beside through the opener; its copy is new and private",
     "recording.source.names_another_file": HELD,
     "recording.copying._copy_into": NAMED,
     "recording.additions._opened.__enter__": NAMED,
