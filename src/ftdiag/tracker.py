@@ -195,10 +195,9 @@ class Tracking:
         if known is None:
             lines = [line for line in said.splitlines() if line.strip()]
             known = lines[-1][:300] if lines else f"it ended with status {status}"
-        more = (
-            f"{self._plan.python} -m memray attach -v -o /tmp/capture.bin --method {method}"
-            f" {self._plan.pid}   shows more"
-        )
+        command = ("-m", "memray", "attach", "-v", "-o", "/tmp/capture.bin", "--method", method)
+        by_hand = memray.by_hand(self._plan.owner, self._plan.python, *command, str(self._plan.pid))
+        more = f"{by_hand}   shows more"
         if known == memray.REFUSED:
             more = (
                 "sudo sysctl kernel.yama.ptrace_scope=0   allows it on the machine itself,"

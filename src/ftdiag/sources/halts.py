@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import os
+import shlex
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -206,4 +207,5 @@ def _frozen(folder: Path, v2: bool) -> Halt | None:
                 break
     control = told / ("cgroup.freeze" if v2 else "freezer.state")
     shown = str(told).removeprefix(CGROUP_ROOT).removeprefix("/unified").removeprefix("/freezer")
-    return Halt(HaltKind.FROZEN, f"echo {order} | sudo tee {control}", shown)
+    # Who is delegated a part of the tree calls its cgroups as it likes, and this is to be given to a shell.
+    return Halt(HaltKind.FROZEN, f"echo {order} | sudo tee {shlex.quote(os.fspath(control))}", shown)

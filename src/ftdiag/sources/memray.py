@@ -16,6 +16,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -235,7 +236,7 @@ def plan(agreed: Outline) -> Plan:
             f" {_build('.'.join(map(str, version)), said['free_threaded'])}",
             "Restart the program with the interpreter that is there now, then attach memray.",
         )
-    memray_version = _checked_memray(pid, python, said)
+    memray_version = _checked_memray(agreed.owner, python, said)
     confined.check_still(agreed.owner)
     methods = tuple(name for name in agreed.methods if name != REMOTE_EXEC or said["remote_exec"])
     if not methods:
@@ -406,14 +407,22 @@ def _probe(agreed: Outline) -> dict[str, Any]:
             why = error.strerror or type(error).__name__
         raise AttachError(
             f"the interpreter of process {pid} does not answer: {python}: {why}",
-            f"{python} -c 'import memray'   shows why",
+            f"{by_hand(agreed.owner, python, '-c', 'import memray')}   shows why",
         ) from None
     return {str(name): value for name, value in said.items()}
 
 
-def _checked_memray(pid: int, python: str, said: Mapping[str, Any]) -> str:
+def by_hand(owner: Owner, *command: str) -> str:
+    """A command for a person to give to a shell: an interpreter of a user's is not for root to run."""
+    words = shlex.join(command)
+    return f"sudo -u '#{owner.user}' {words}" if os.geteuid() == 0 != owner.user else words
+
+
+def _checked_memray(owner: Owner, python: str, said: Mapping[str, Any]) -> str:
     """The version of memray. Raises AttachError with how to install one that works."""
-    install = f"{python} -m pip install 'memray>={'.'.join(map(str, OLDEST_MEMRAY))}'"
+    pid = owner.pid
+    oldest = ".".join(map(str, OLDEST_MEMRAY))
+    install = by_hand(owner, python, "-m", "pip", "install", f"memray>={oldest}")
     version = said["memray"]
     if version is None:
         if said.get("missing"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.sources import halts, tasks
+from ftdiag.confined import Owner
+from ftdiag.sources import halts, memray, tasks
 from ftdiag.sources.halts import CHECK_EVERY_NS, Halt, HaltKind, HaltWatch, frozen_cgroup, halt_of
 from ftdiag.sources.tasks import has_ended, living_task, proc_folder, state_letter
 
@@ -145,6 +147,33 @@ def test_a_frozen_cgroup_is_told_with_the_file_that_thaws_it(
     assert halt.kind is HaltKind.FROZEN
     assert halt.remedy.startswith(f"echo {remedy} | sudo tee {tmp_path}")
     assert halt.words.startswith("frozen by its cgroup /app")
+
+
+def test_a_command_for_a_shell_has_no_more_in_it_than_the_name_of_a_cgroup(
+    tmp_path: Path, sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a frozen cgroup whose user has called it like a command
+    folder = tmp_path / "user $(touch pwned); reboot 'x"
+    folder.mkdir()
+    (folder / "cgroup.events").write_text("frozen 1\n")
+    (folder / "cgroup.freeze").write_text("1\n")
+    monkeypatch.setattr(halts, "CGROUP_ROOT", str(tmp_path))
+    monkeypatch.setattr(halts, "_freezers", lambda pid: [(folder, True)])
+    # WHEN it is told what thaws it THEN the whole name is one word of that
+    halt = frozen_cgroup(sleeper)
+    assert halt is not None
+    assert shlex.split(halt.remedy)[-1] == str(folder / "cgroup.freeze")
+
+
+@pytest.mark.parametrize(("us", "owner", "prefix"), [(0, 1000, "sudo -u '#1000' "), (0, 0, ""), (7, 7, "")])
+def test_a_users_interpreter_is_run_by_hand_as_that_user(
+    us: int, owner: int, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN an interpreter of a user's, called like a command, and who is to run it
+    monkeypatch.setattr(os, "geteuid", lambda: us)
+    whose = Owner(1, owner, owner, 1, (1, 1))
+    # WHEN a command is said THEN it is that user's, and the name one word
+    assert memray.by_hand(whose, "/srv/$(id)/python", "-m", "pip") == f"{prefix}'/srv/$(id)/python' -m pip"
 
 
 def test_a_process_is_read_by_its_own_id_while_its_main_thread_lives(sleeper: int) -> None:
