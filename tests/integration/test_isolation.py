@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -198,6 +200,36 @@ def test_a_command_that_asks_itself_says_that_nothing_comes_back(
         ran = ftdiag("doctor", pid, "--self-check")
     assert ran.status == 3
     assert ran.message.endswith(f"process {pid} does not answer: a read of its memory does not come back")
+
+
+def test_a_look_that_takes_all_memory_is_given_up(free_threaded_python: Interpreter, tmp_path: Path) -> None:
+    # GIVEN a sampler that needs, after a while, more memory than it may have
+    path = tmp_path / "a.ftdiag"
+    script = (
+        "import sys; from ftdiag.sampling import clock, process\n"
+        "tick = clock.Clock._tick\n"
+        "def greedy(self, threads, now, *, last):\n"
+        "    tick(self, threads, now, last=last)\n"
+        "    if self._windows.count > 1: bytearray(process.MEMORY_BYTES)\n"
+        "clock.Clock._tick = greedy\n"
+        "sys.exit(process.main())\n"
+    )
+    with hostile(free_threaded_python, "fleet", tmp_path / "h", 0) as pid:
+        assert pid is not None
+        # WHEN it looks at a process
+        command = [sys.executable, "-P", "-c", script]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write(json.dumps({"pid": pid, "path": str(path)}) + "\n")
+            process.stdin.flush()
+            said = [json.loads(line) for line in process.stdout]
+    # THEN it says so, and what was recorded until then is there, with its end
+    assert said[-1]["kind"] == "BudgetSpent", said
+    with Recording.open(path) as recording:
+        assert len(recording) > 1
+        assert recording.end is not None
+        assert recording.end.reason is EndReason.FAILED
 
 
 def test_the_doctor_says_that_it_hangs(free_threaded_python: Interpreter, tmp_path: Path) -> None:

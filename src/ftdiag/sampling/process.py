@@ -10,6 +10,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from ftdiag import __version__
 from ftdiag.datatypes import asdict
-from ftdiag.errors import DiskFull, FtdiagError, RecordingError, TargetSilent, UnsupportedPython
+from ftdiag.errors import BudgetSpent, DiskFull, FtdiagError, RecordingError, TargetSilent, UnsupportedPython
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer
 from ftdiag.sampling.lifeline import Lifeline
@@ -40,6 +41,9 @@ THREADS_SHARE: Final = 2 / 3
 samples."""
 
 
+MEMORY_BYTES: Final = 8 << 30
+"""Address space of a sampler. It takes some hundred MB; a target chooses how much code and how many stacks it
+has, and this keeps that from being the machine's memory."""
 SWITCH_S: Final = 0.0005
 """How long another thread of the sampler may keep the one that ticks from going on (5 ms by default)."""
 
@@ -144,6 +148,15 @@ def sample(
         go_first()
         try:
             end = clock.run(wake_fd)
+        except MemoryError:
+            end = End(EndReason.FAILED, "the sampler had no memory left", time.monotonic_ns())
+            with suppress(FtdiagError, MemoryError):
+                writer.finish(end)
+            raise BudgetSpent(
+                f"looking at process {options.pid} was given up: it takes more than {MEMORY_BYTES >> 30} GiB"
+                " of memory, or there is no more",
+                "What was recorded until then can be read. ftdiag attach with a lower --rate takes less.",
+            ) from None
         except DiskFull as error:
             end = End(EndReason.DISK_FULL, error.what, time.monotonic_ns())
             with suppress(DiskFull, RecordingError):
@@ -156,6 +169,14 @@ def sample(
         writer.close()
         process.close()
     return end
+
+
+def bound_memory() -> None:
+    """Let this process have so much address space; what it starts may have more."""
+    with suppress(OSError, ValueError):
+        soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+        if soft == resource.RLIM_INFINITY or soft > MEMORY_BYTES:
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
 
 
 def _say_error(error: FtdiagError) -> None:
@@ -172,6 +193,7 @@ def _say(message: Mapping[str, object]) -> None:
 def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
     sys.setswitchinterval(SWITCH_S)
+    bound_memory()
     lifeline = Lifeline(sys.stdin.fileno())
     request = sys.stdin.readline()
     if not request:

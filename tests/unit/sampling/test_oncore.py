@@ -34,8 +34,12 @@ class Native(NativeSampler):
         self.drained: list[list[int]] = []
         self.added: list[int] = []
         self._lost = 0
+        self.unnamed: dict[tuple[str, str], int] = {}
         self._events = {}
         self._waiting = type(self.added)()  # type: ignore[assignment]
+
+    def take_unnamed(self) -> dict[tuple[str, str], int]:
+        return self.unnamed
 
     def add_thread(self, tid: int) -> None:
         self.added.append(tid)
@@ -148,3 +152,17 @@ def test_symbols_are_frames() -> None:
     counts, *_ = on_core.take(window([1], (0, 0, 1, 7)))
     assert sorted(counts.values()) == [1, 2]
     assert sink.frames == [Frame(NATIVE_FILE, "?", None), Frame(NATIVE_FILE, "f", None)]
+
+
+def test_files_without_names_are_gaps() -> None:
+    # GIVEN samples in a file that was too large to be read, and code that was mapped by the thousand
+    native = Native(sample(40, 1, None))
+    native.unnamed = {("huge.so", "too large"): 1, ("", "too many mappings"): 2}
+    on_core = OnCore(native, Recording())  # type: ignore[arg-type]
+    on_core.add(thread(0, 40))
+    # WHEN the window ends THEN what has no names is said, with the reason
+    _, _, gaps = on_core.take(window([1], (0, 0, 1, 7)))
+    assert [(gap.what, gap.why, gap.count) for gap in gaps] == [
+        ("names of machine code", "huge.so: too large", 1),
+        ("names of machine code", "too many mappings", 2),
+    ]

@@ -15,14 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elf_files import COMPRESSED, Made, elf
+from elf_files import COMPRESSED, PAGE, Made, elf, endless
 from ftdiag.errors import BudgetSpent
 from ftdiag.sources import symbols
 from ftdiag.sources.budget import Budget
+from ftdiag.sources.memory import Mapping, read_mappings
 from ftdiag.sources.symbols import (
     MAX_DEBUG_DATA_BYTES,
     READING_CREDIT_S,
     READING_SHARE,
+    TOO_MANY_MAPPINGS,
     CodeMap,
     KernelSymbols,
     PerfMap,
@@ -357,3 +359,51 @@ def test_sections_that_become_large(
 
     # THEN it takes no more memory than its bounds say
     assert most < 400 << 20
+
+
+def test_files_beyond_the_bounds_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN mapped files: one that is read, one with more sections than are read, one that takes too many
+    # bytes, one that is no ELF file, one that is gone
+    good = elf({".symtab": (2, 3, bytes(24) + entry(ALPHA, 0x12, 1, 100, 10)), ".strtab": (3, 0, NAMES)})
+    (tmp_path / "good.so").write_bytes(good)
+    endless(tmp_path / "endless.so")
+    (tmp_path / "large.so").write_bytes(
+        elf({".symtab": Made(2, 3, b"", size=2 << 20), ".strtab": (3, 0, NAMES)})
+    )
+    os.truncate(tmp_path / "large.so", 4 << 20)
+    (tmp_path / "text.so").write_text("no library")
+    monkeypatch.setattr(symbols, "IMAGE_BYTES", 1 << 20)
+    code = CodeMap(os.getpid())
+    names = ("good.so", "endless.so", "large.so", "text.so", "gone.so")
+    # WHEN functions in them are asked for
+    for number, name in enumerate(names):
+        start = 0x7000_0000 + number * 0x10_0000
+        code._image(Mapping(start, start + PAGE, "r-xp", 0, 7, str(tmp_path / name)))
+    # THEN each but the first is told once, with the reason
+    said = code.take_unnamed()
+    assert {name for name, _ in said} == {*names[1:]}
+    reasons = dict(said)
+    assert "takes more than" in reasons["large.so"]
+    assert "No such file" in reasons["gone.so"]
+    assert "no ELF file" in reasons["text.so"]
+    assert code.take_unnamed() == {}
+
+
+def test_a_list_of_mappings_that_is_too_long_is_told_and_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a process with more mappings than are looked at again
+    code = CodeMap(os.getpid())
+    known = list(code._mappings)
+    monkeypatch.setattr(symbols, "MAPS_BYTES", 100)
+    reads = []
+
+    def long(pid: int, budget: Budget) -> list[Mapping]:
+        reads.append(pid)
+        return read_mappings(pid, budget)
+
+    monkeypatch.setattr(symbols, "read_mappings", long)
+    # WHEN it is looked at again and again
+    assert [code.reload() for _ in range(3)] == [False] * 3
+    # THEN what was known stays, the list is not read each time, and that is said
+    assert code._mappings == known
+    assert len(reads) == 1
+    assert list(code.take_unnamed()) == [("", TOO_MANY_MAPPINGS)]
