@@ -75,6 +75,8 @@ class SamplerProcess:
         self._end: SamplingEnd | None = None
         self._error: FtdiagError | None = None
         self._notes: list[str] = []
+        self.silent: str | None = None
+        """That the target does not answer, while that is so."""
 
     def __enter__(self) -> Self:
         return self
@@ -254,6 +256,12 @@ class SamplerProcess:
         elif event == "note":
             if len(self._notes) < MAX_NOTES:
                 self._notes.append(str(message.get("text")))
+        elif event == "silent":
+            self.silent = str(message.get("text"))
+            if len(self._notes) < MAX_NOTES:
+                self._notes.append(self.silent)
+        elif event == "answers":
+            self.silent = None
         elif event == "error":
             kind = _ERRORS.get(str(message.get("kind")), FtdiagError)
             hint = message.get("hint")

@@ -154,6 +154,7 @@ def test_a_target_that_does_not_answer(free_threaded_python: Interpreter, tmp_pa
         lives = Path(f"/proc/{pid}").exists()
     # THEN that is said, soon, and the command ends in order
     assert "does not answer: a read of its memory does not come back" in said
+    assert ("does not answer for now" in said) is (when == "later")
     assert process.returncode == 3
     assert lives, "nothing was done to the program"
     # AND what was recorded until then is there, with its end

@@ -98,7 +98,12 @@ class RecordingSource:
 
     @property
     def failure(self) -> str | None:
-        """What the sampler failed with, if it did; the error itself is raised when the cockpit is left."""
+        """What the sampler failed with, if it did; the error itself is raised when the cockpit is left.
+
+        Before that, that the target does not answer, while that is so.
+        """
+        if self._failure is None and self._sampler is not None:
+            return self._sampler.silent
         return self._failure
 
     @property
@@ -116,7 +121,9 @@ class RecordingSource:
                 changed = self._session.refresh() or changed
         if changed:
             self._latest_s = time.time()
+        before = self.failure
         was_live, self._live = self._live, self._live and self._is_live()
+        changed = changed or self.failure != before
         if was_live and not self._live:
             # What was written between our look and the end.
             self._session.refresh()

@@ -2,7 +2,8 @@
 
 In: `SamplerOptions` as one line of JSON on standard input, which stays open: when it closes (the parent is
 gone), sampling ends. Out: a recording that grows by one window a second, and lines of JSON on standard
-output: `started`, `note`, `error`, `ended`. Run as `python -m ftdiag.sampling.process`.
+output: `started`, `note`, `silent` (the target does not answer for now), `answers`, `error`, `ended`. Run as
+`python -m ftdiag.sampling.process`.
 """
 
 from __future__ import annotations
@@ -82,6 +83,16 @@ class Silence:
         self.writer: RecordingWriter | None = None
         """Where a recording was begun."""
 
+    def slow(self, what: str) -> None:
+        """Say that it takes long; where nothing was recorded yet, that is the end."""
+        if self.writer is None:
+            self(what)
+        _say({"event": "silent", "text": f"process {self._pid} does not answer for now: {what}"})
+
+    def back(self) -> None:
+        """It answers again."""
+        _say({"event": "answers"})
+
     def __call__(self, what: str) -> None:
         """Say so, in order, and end."""
         until_then = "" if self.writer is None else " What was recorded until then can be read."
@@ -111,7 +122,7 @@ def sample(
     from ftdiag.recording.writer import RecordingWriter
 
     silence = Silence(options.pid, clear_away)
-    watchdog = Watchdog(silence)
+    watchdog = Watchdog(silence, silence.slow, silence.back)
     watchdog.reading = True
     procfs.raise_descriptor_limit()
     free = procfs.free_descriptors()

@@ -209,3 +209,26 @@ print(json.dumps({"event": "ended", "reason": "stopped", "detail": where}), flus
     # THEN it leads it: keys of the terminal do not reach it
     assert end is not None
     assert end.detail.split() == [str(sampler.pid)] * 3
+
+
+def test_a_target_that_does_not_answer_for_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a sampler that says that its target does not answer, and later that it does
+    stand_in(
+        monkeypatch,
+        "say = lambda **message: print(json.dumps(message), flush=True)\n"
+        "say(event='started'); say(event='silent', text='process 7 does not answer for now')\n"
+        "sys.stdin.readline()\n"
+        "say(event='answers'); say(event='ended', reason='stopped', detail='x')\n",
+    )
+    with SamplerProcess() as sampler:
+        sampler.start(request())
+        sampler.wait_until_started()
+        # WHEN it is followed THEN that is known as long as it is so, and said once
+        said: list[str] = []
+        while not said:
+            assert sampler.poll() is None
+            said = sampler.take_notes()
+        assert said == [sampler.silent] == ["process 7 does not answer for now"]
+        sampler.stop()
+        assert sampler.silent is None
+        assert sampler.take_notes() == []

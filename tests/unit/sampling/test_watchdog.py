@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ftdiag.sampling.watchdog import SILENT_LOOKS, Watchdog
+from ftdiag.sampling.watchdog import SLOW_LOOKS, Watchdog
 from reading import PATIENCE_S, eventually
 
 EVERY_S = 0.02
@@ -46,7 +46,7 @@ def said_while(reads: bool, pipe: tuple[int, int], work: str) -> list[str]:
     if work == "waits" and reads:
         eventually(lambda: bool(said))
     else:
-        time.sleep(4 * SILENT_LOOKS * EVERY_S)
+        time.sleep(4 * SLOW_LOOKS * EVERY_S)
     go_on.set()
     os.write(pipe[1], b"x")
     thread.join(PATIENCE_S)
@@ -65,3 +65,35 @@ def test_only_a_read_that_waits_is_silent(
     said = said_while(reads, pipe, work)
     # THEN it speaks, once, of a read that waits, and of nothing else
     assert said == (["the kernel does not answer what it was asked of it"] if silent else [])
+
+
+def test_who_comes_back_is_told_first_and_not_given_up(pipe: tuple[int, int]) -> None:
+    # GIVEN a thread that waits in the kernel, long enough to be told
+    said: list[str] = []
+    go_on = threading.Event()
+
+    def main() -> None:
+        watchdog = Watchdog(
+            lambda what: said.append("silent"),
+            lambda what: said.append("slow"),
+            lambda: said.append("back"),
+            every_s=EVERY_S,
+        )
+        watchdog.reading = True
+        for _ in range(2):
+            os.read(pipe[0], 1)
+        watchdog.reading = False
+        go_on.wait(PATIENCE_S)
+        watchdog.close()
+
+    thread = threading.Thread(target=main, daemon=True)
+    thread.start()
+    eventually(lambda: "slow" in said)
+    # WHEN it goes on THEN that is told, too, and it is looked at as before
+    os.write(pipe[1], b"x")
+    eventually(lambda: "back" in said)
+    # AND what does not come back at all is given up at last
+    eventually(lambda: said == ["slow", "back", "slow", "silent"])
+    os.write(pipe[1], b"x")
+    go_on.set()
+    thread.join(PATIENCE_S)
