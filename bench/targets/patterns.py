@@ -727,7 +727,29 @@ _variants(
     reuse=("one = collections.deque()", "one.append(1); one.pop()"),
     list=("", "[]"),
 )
-_variants("partial", new=("", "functools.partial(plain)"), python_class=("", "Vector(1, 2)"))
+_variants(
+    "partial",
+    new=("", "functools.partial(plain)"),
+    reuse=("one = functools.partial(plain)", "one()"),
+    python_class=("", "Vector(1, 2)"),
+)
+_variants(
+    "lock-made",
+    new=("", "threading.Lock()"),
+    reuse=("one = threading.Lock()", "one.acquire(); one.release()"),
+)
+
+
+def matching(step: str):
+    def start(number):
+        own = re.compile(rf"(\w+) (\S+)(?#match {number})")
+        return functools.partial(built(["def work(one, steps):", "    for _ in range(steps):", step]), own)
+
+    return start
+
+
+for _variant, _step in (("new", "        one.match(TEXT)"), ("findall", "        one.findall(TEXT)")):
+    pattern("match", _variant)(functools.partial(matching, _step))
 _variants(
     "bytesio", new=("", "io.BytesIO(b'x')"), reuse=("one = io.BytesIO(b'x')", "one.seek(0); one.read()")
 )
@@ -1056,69 +1078,6 @@ def many_threads_with_lock(threads, steps):
 @pooled("many-threads-and-a-lock", "1-per-core")
 def few_threads_with_lock(threads, steps):
     _counted(threads, steps, threading.Lock())
-
-
-LEVELS = r"""
-#include <pthread.h>
-#include <sched.h>
-#define MOST 64
-struct part { volatile long rounds; volatile double result; };
-static struct part parts[MOST][MOST];
-static int started[MOST];
-
-static void multiply_part(struct part *part, long rounds) {
-    double sum = 0;
-    for (long i = 0; i < rounds; i++) sum += (double)(i & 1023) * 0.5;
-    part->result = sum;
-    __atomic_store_n(&part->rounds, 0, __ATOMIC_RELEASE);
-}
-
-/* Waits for work as OpenBLAS and OpenMP do: it yields and looks again, because work comes soon. */
-static void *wait_for_parts(void *given) {
-    struct part *part = given;
-    for (;;) {
-        long rounds = __atomic_load_n(&part->rounds, __ATOMIC_ACQUIRE);
-        if (rounds) multiply_part(part, rounds);
-        else sched_yield();
-    }
-}
-
-void multiply(int caller, long rounds, int threads) {
-    struct part *own = parts[caller % MOST];
-    for (; started[caller % MOST] < threads - 1; started[caller % MOST]++) {
-        pthread_t thread;
-        pthread_create(&thread, 0, wait_for_parts, &own[started[caller % MOST] + 1]);
-    }
-    for (int i = 1; i < threads; i++) __atomic_store_n(&own[i].rounds, rounds / threads, __ATOMIC_RELEASE);
-    multiply_part(&own[0], rounds / threads);
-    for (int i = 1; i < threads; i++) while (__atomic_load_n(&own[i].rounds, __ATOMIC_ACQUIRE)) sched_yield();
-}
-"""
-
-
-@functools.cache
-def levels() -> ctypes.CDLL:
-    """A numeric library with threads of its own."""
-    return ctypes.CDLL(str(sample("compiling").compiled(LEVELS, "levels")))
-
-
-def _two_levels(threads, steps, library_threads):
-    multiply = levels().multiply
-    multiply.argtypes = (ctypes.c_int, ctypes.c_long, ctypes.c_int)
-    _threads(
-        threads,
-        lambda number: [multiply(number, 200_000, library_threads) for _ in range(steps // threads + 1)],
-    )
-
-
-@pooled("two-levels", "library-threads")
-def library_threads(threads, steps):
-    _two_levels(threads, steps, len(os.sched_getaffinity(0)))
-
-
-@pooled("two-levels", "one-library-thread")
-def one_library_thread(threads, steps):
-    _two_levels(threads, steps, 1)
 
 
 @pooled("thread-storm", "thread-for-each")

@@ -56,10 +56,9 @@ class Column:
     def count_values(self, worker: int, tally: Tally) -> None:
         """The body of a worker thread."""
         value_at, count = self._value_at, 0
-        missing = value_at(0)
         while tally.go_on():
             for index in range(BATCH):
-                if value_at(index) is not missing:
+                if value_at(index) is None:
                     count += 1
             tally.done(BATCH)
 

@@ -250,6 +250,10 @@ class Facts:
         """A remedy with its measured gain; none where it was not measured to gain on the target's version."""
         return measured.remedy(case, variant, self.version, text, code)
 
+    def scales(self, case: str, variant: str = "shared") -> bool:
+        """Whether threads were measured not to contend in a pattern on the target's version."""
+        return measured.scales(case, self.version, variant)
+
     def gain(self, case: str, variant: str) -> float:
         """What 2 threads gained by a variant on the target's version; 1.0 where it was not measured."""
         return measured.gain(case, variant, self.version)

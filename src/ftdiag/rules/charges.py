@@ -432,9 +432,16 @@ def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
             return rule
     if spin >= SPIN_SHARE * (spin + atomic):
         return "spin-contention"
-    if settings.bytecode_settings(facts) or settings.is_compiled_at_run_time(line.frame):
+    if constants_contend(facts) and (
+        settings.bytecode_settings(facts) or settings.is_compiled_at_run_time(line.frame)
+    ):
         return "no-bytecode-cache"
     return "extension-singleton" if from_extension(line) is not None else "refcount-contention"
+
+
+def constants_contend(facts: Facts) -> bool:
+    """Whether threads contend for constants of code without a bytecode file on the target's version."""
+    return not facts.scales("bytecode-cache", "compiled-at-run-time")
 
 
 def from_extension(line: HotLine) -> SharedObject | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from ftdiag.datatypes import dataclass
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -19,52 +20,67 @@ from ftdiag.rules.charges import symbol_share
 from ftdiag.rules.library import together
 from ftdiag.rules.wording import place, place_in
 
-MADE: Final[tuple[tuple[str, re.Pattern[str], str], ...]] = (
-    # Type, the machine code that makes or frees its objects, and how one object is used again.
-    (
-        "array",
-        re.compile(r"newarrayobject|array_\w+"),
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A C type whose objects are made: by which machine code, and what was measured to do instead."""
+
+    name: str
+    symbols: re.Pattern[str]
+    case: str
+    variant: str
+    text: str
+    code: str
+
+
+_REUSE: Final = "make the object once per thread and use it again"
+_ANY: Final = _Kind(
+    *("objects of a C type", re.compile(r"(?!)"), "array", "reuse", _REUSE),
+    "thing = make()                   # before the loop\nfor item in items:\n    thing.reset(item)",
+)
+MADE: Final = (
+    _Kind(
+        *("array objects", re.compile(r"newarrayobject|array_\w+"), "array", "reuse", _REUSE),
         "buffer = array.array('i', bytes(4 * n))   # before the loop\n"
         "for item in items:\n    buffer[0] = item                # fill it again",
     ),
-    (
-        "BytesIO",
-        re.compile(r"bytesio_\w+|_io_BytesIO\w*"),
+    _Kind(
+        *("BytesIO objects", re.compile(r"bytesio_\w+|_io_BytesIO\w*"), "bytesio", "reuse", _REUSE),
         "buffer = io.BytesIO()            # before the loop\nfor item in items:\n"
         "    buffer.seek(0); buffer.truncate()",
     ),
-    (
-        "partial",
-        re.compile(r"partial_\w+"),
+    _Kind(
+        *("partial objects", re.compile(r"partial_\w+"), "partial", "reuse", _REUSE),
         "call = functools.partial(send, address)   # before the loop\nfor item in items:\n    call(item)",
     ),
-    (
-        "deque",
-        re.compile(r"deque_\w+"),
+    _Kind(
+        *("deque objects", re.compile(r"deque_\w+"), "deque", "reuse", _REUSE),
         "queue = collections.deque()      # before the loop\nfor item in items:\n    queue.clear()",
     ),
-    (
-        "Lock",
+    _Kind(
+        "Lock objects",
         re.compile(r"r?lock_(?:dealloc|new\w*)|newlockobject|thread_PyThread_allocate_lock"),
-        "lock = threading.Lock()          # once, not for each item",
+        *("lock-made", "reuse", "make the lock once, not for each item"),
+        "lock = threading.Lock()          # before the loop",
     ),
-    (
-        "Match",
+    _Kind(
+        "Match objects",
         re.compile(r"match_\w+|pattern_new_match|pattern_match\w*"),
-        "for match in PATTERN.finditer(text): ...   # one call for many matches, or findall",
+        *("match", "findall", "take strings instead of Match objects, many with one call"),
+        "for word, rest in PATTERN.findall(text): ...",
     ),
 )
-_ANY: Final = "thing = make()                   # before the loop\nfor item in items:\n    thing.reset(item)"
 
 
-def _made(lines: tuple[LineCharge, ...]) -> tuple[str, str]:
-    """What is made there, as far as the machine code tells, and how to use one of it again."""
+def _made(lines: tuple[LineCharge, ...]) -> _Kind:
+    """What is made there, as far as the machine code tells."""
     for charge in lines:
-        shares = [(symbol_share(charge.line, pattern), kind, code) for kind, pattern, code in MADE]
-        part, kind, code = max(shares, key=lambda row: row[0])
+        part, kind = max(
+            ((symbol_share(charge.line, kind.symbols), kind) for kind in MADE), key=lambda row: row[0]
+        )
         if part > 0:
-            return f"{kind} objects", code
-    return "objects of a C type", _ANY
+            return kind
+    return _ANY
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -74,13 +90,12 @@ def _judge(facts: Facts) -> Verdict:
     if not found.lines or not facts.loses(found.lost_cores, RULE.id):
         return Clear()
     at = place(found.frame)
-    made, again = _made(found.lines)
-    case = "bytesio" if made.startswith("BytesIO") else "array"
+    made = _made(found.lines)
     return found.finding(
         RULE,
         facts,
         confidence="likely",
-        summary=(f"{found.losing(facts)} making {made} at {place_in(found.frame)}."),
+        summary=(f"{found.losing(facts)} making {made.name} at {place_in(found.frame)}."),
         explanation=(
             "The atomics are in functions that make objects of C heap types (array, deque, BytesIO,"
             " partial, Lock, Match ...): each object counts a reference of its type, and the type is shared"
@@ -90,11 +105,7 @@ def _judge(facts: Facts) -> Verdict:
         ),
         could_also_be=("refcount-contention: arguments of the call that threads share",),
         remedy=(
-            *facts.remedy(
-                *(case, "reuse"),
-                "make the object once per thread and use it again",
-                f"# {at}\n{again}",
-            ),
+            *facts.remedy(made.case, made.variant, made.text, f"# {at}\n{made.code}"),
             *facts.remedy(
                 *("partial", "python-class"),
                 "or use a list or a class of your own instead",

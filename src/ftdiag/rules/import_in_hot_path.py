@@ -79,6 +79,12 @@ def _judge(facts: Facts) -> Verdict:
                         f"# {place(frame)}\nimport json                 # at module level\n\ndef"
                         " handle(data): ...",
                     ),
+                    *facts.remedy(
+                        *("import", "lazy"),
+                        "or, where the module shall be imported only when it is needed, import it lazily at"
+                        " the top (3.15)",
+                        "lazy import json            # at module level\n\ndef handle(data): ...",
+                    ),
                 ),
                 verify=f"{report_again(facts.pid)}: no hot line in importlib._bootstrap",
                 evidence=(

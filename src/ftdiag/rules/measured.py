@@ -18,6 +18,8 @@ from ftdiag.model import Remedy
 GAIN: Final = 1.1
 """What 2 threads do with a remedy, over what they do without, from which on it is one: medians of runs on a
 machine at rest differ by a tenth."""
+SCALES: Final = 1.5
+"""What 2 threads do over what 1 does, from which on they do not contend: 2 but for noise."""
 LOWEST_GAIN: Final = 1.0
 """The lowest of the runs must not lose."""
 TABLE: Final = "measured.tsv"
@@ -41,7 +43,7 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "extension-singleton": ("extension-singleton",),
     "regex-recompile": ("regex",),
-    "heap-type-churn": ("array", "deque", "partial", "bytesio"),
+    "heap-type-churn": ("array", "deque", "partial", "bytesio", "lock-made", "match"),
     "class-mutation": ("class-setattr", "getattr-dynamic", "super"),
     "import-in-hot-path": ("import",),
     "gil-enabled": ("gil",),
@@ -111,6 +113,12 @@ def scaling(case: str, version: tuple[int, int], variant: str = "shared") -> str
     """ "0.92x on 3.14.9t", or that it was not measured there."""
     found = measurement(case, variant, version)
     return "not measured on this version" if found is None else f"{times(found.scaling)}x on {found.version}t"
+
+
+def scales(case: str, version: tuple[int, int], variant: str = "shared") -> bool:
+    """Whether threads were measured not to contend in a pattern; False where it was not measured."""
+    found = measurement(case, variant, version)
+    return found is not None and found.scaling >= SCALES
 
 
 def gain(case: str, variant: str, version: tuple[int, int]) -> float:

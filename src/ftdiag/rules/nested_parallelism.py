@@ -9,17 +9,13 @@ from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence
 from ftdiag.rules.cores import NATIVE_SHARE, QUEUE, demand, rule_of_shortage
 from ftdiag.rules.wording import of_cores, report_again
 
-MEASURED_LOSS: Final = 0.53
-"""Measured: 2 threads with 2 BLAS threads each on 2 cores did 0.91x, with one BLAS thread each 1.92x."""
-
 
 def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
     if rule_of_shortage(facts, found) != RULE.id:
         return Clear()
     waits = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
-    measured = MEASURED_LOSS * found.running * min(1.0, max(0.0, found.ratio - 1.0))
-    lost = max(waits + found.native_spin_cores, measured)
+    lost = waits + found.native_spin_cores
     return Found(
         (
             RULE.finding(
@@ -34,9 +30,8 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     "A library (BLAS, OpenMP) starts threads of its own for each call, and so does the"
                     " program. They compete for the same cores, and library threads spin while they wait"
-                    " for each other. Measured on 2 cores: matmul in 2 x 2 threads 0.91x, with one BLAS"
-                    " thread each 1.92x, at the same total work. The loss given is that measurement, or"
-                    " what was seen spinning, whichever is more."
+                    " for each other. The loss given is what threads were seen to wait for a core, and what"
+                    " threads of the library were seen to spin. Twice the threads do no more work."
                 ),
                 could_also_be=("oversubscription: too many Python threads alone",),
                 remedy=(

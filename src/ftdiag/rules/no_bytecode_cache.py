@@ -17,11 +17,14 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
+from ftdiag.rules.charges import constants_contend
 from ftdiag.rules.settings import bytecode_settings
 from ftdiag.rules.wording import of_cores, places, report_again
 
 
 def _judge(facts: Facts) -> Verdict:
+    if not constants_contend(facts):
+        return NotApplicable("threads do not contend for such constants on this version: measured")
     settings = bytecode_settings(facts)
     charges = facts.line_charges(RULE.id)
     if not settings and not facts.native:

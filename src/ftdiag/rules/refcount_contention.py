@@ -9,13 +9,11 @@ from ftdiag.datatypes import dataclass
 from ftdiag.model import Confidence, Frame, HotLine, Remedy, SharedObject
 from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
 from ftdiag.rules.library import Together, caller, together
-from ftdiag.rules.measured import measurement
+from ftdiag.rules.measured import SCALES, measurement
 from ftdiag.rules.wording import is_file, leaves, place, place_in, places, short
 
 NAMED: Final = 2
 """Shared objects told in a summary."""
-SCALES: Final = 1.5
-"""What 2 threads do over what 1 does, from which on they do not contend: 2 but for noise."""
 NUMBERS: Final = frozenset({"int", "float", "bool", "complex"})
 CALLABLES: Final = frozenset(
     {

@@ -47,6 +47,8 @@ MAX_HOT_LINES: Final = 32
 """Lines of one window that are looked at, those with most samples on atomics."""
 MAX_KNOWN_LINES: Final = 4096
 """Lines whose objects are remembered; when there are more, all are forgotten."""
+PLACE_SHARE: Final = 0.08
+"""Where the place itself is known that threads contend for, so much is enough to name it."""
 MIN_PLACE_SAMPLES: Final = 3
 """Samples of one place in a window below which it is not looked at."""
 MAX_PLACES: Final = 2
@@ -418,7 +420,7 @@ class AtomicLines:
         hot = [
             leaf
             for leaf, count in sorted(atomic.items(), key=lambda item: -item[1])
-            if count >= MIN_ATOMIC_SAMPLES and count >= ATOMIC_SHARE * total[leaf]
+            if count >= MIN_ATOMIC_SAMPLES and count >= PLACE_SHARE * total[leaf]
         ][:MAX_HOT_LINES]
         if len(self._lines) > MAX_KNOWN_LINES:
             self._lines.clear()
@@ -433,7 +435,7 @@ class AtomicLines:
             line = self._lines.setdefault(leaf, _Line())
             if now_ns >= line.look_again_ns:
                 line.looks = 0
-            if line.looks < LOOKS_OF_LINE:
+            if line.looks < LOOKS_OF_LINE and atomic[leaf] >= ATOMIC_SHARE * total[leaf]:
                 self._wanted[leaf] = line
             self._name_places(line, at_line.get(leaf, {}))
             rows.extend((leaf, one) for one in line.objects.values())

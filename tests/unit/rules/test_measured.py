@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.rules import RULES, measured
+from ftdiag.rules import RULES, heap_type_churn, measured, oversubscription
 from ftdiag.rules.measured import CASES, GAIN, LOWEST_GAIN, measurement, remedy, scaling, table, times
 from tools.rule_pages import MEMORY, PAGES, page
 
@@ -35,6 +35,9 @@ def test_every_case_and_variant_that_a_rule_names_was_measured() -> None:
         for match in CALL.finditer(source.read_text()):
             case = match["case"] or match["case2"]
             named.add((case, match["variant"] or match["variant2"] or "shared"))
+
+    named |= {(kind.case, kind.variant) for kind in heap_type_churn.MADE}
+    named.add(oversubscription.CASE)
 
     # WHEN what they name is looked up, THEN it is there
     assert len(named) > 25

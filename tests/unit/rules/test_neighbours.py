@@ -6,7 +6,7 @@ from pathlib import Path
 
 from builders import a_lock, spent
 from ftdiag.model import Confidence, LockKind, SharedObject, Snapshot
-from unit.rules.scenes import look, named, workers
+from unit.rules.scenes import look, named, target, wasting, workers
 
 FIRST = "/srv/app.py:16 encode < /srv/app.py:3 main"
 SECOND = "/srv/app.py:18 encode < /srv/app.py:3 main"
@@ -66,3 +66,18 @@ def test_the_dict_of_a_class_goes_with_the_lock_of_all_types(tmp_path: Path) -> 
     # AND alone it is a dict
     alone = workers(4, spent(60, "object_lock", at=at, lock=namespace), spent(40, "on_cpu", at=at))
     assert set(losing(look(tmp_path, alone))) == {"object-lock"}
+
+
+def test_constants_are_blamed_where_they_cost(tmp_path: Path) -> None:
+    # GIVEN threads that contend for counts in a program without bytecode files, on 3.14 and on 3.15
+    found = {}
+    for version in ("3.14.9", "3.15.1"):
+        (tmp_path / version).mkdir()
+        of = target(("PYTHONDONTWRITEBYTECODE=1",), python_version=version)
+        snapshot = look(tmp_path / version, wasting("atomic", FIRST), of=of)
+        found[version] = set(losing(snapshot)), dict(snapshot.not_applicable)
+
+    # THEN constants are the cause where they were measured to be one
+    assert found["3.14.9"][0] == {"no-bytecode-cache"}
+    assert found["3.15.1"][0] == {"refcount-contention"}
+    assert "measured" in found["3.15.1"][1]["no-bytecode-cache"]

@@ -377,6 +377,19 @@ def test_places_that_several_samples_hit_are_looked_at_once() -> None:
     assert reader.asked == 2
 
 
+def test_a_known_place_needs_less_than_names() -> None:
+    # GIVEN a line with some atomics, at one place, and one with next to none
+    reader = Named()
+    lines = AtomicLines(reader, [0] * 8 + [1, 2])
+    samples = {(0, 8, ATOMIC, 5): 15, (0, 8, WORK, 5): 85, (0, 9, ATOMIC, 5): 5, (0, 9, WORK, 5): 95}
+
+    # WHEN taken in THEN the first is named by what its instructions worked on, and no thread is looked at
+    found = lines.window(samples, {(8, 1016): 12, (9, 2016): 5}, 0)
+    assert found == ((1, SharedObject("columns.Missing", "columns.Missing", Confidence.KNOWN)),)
+    assert reader.asked == 1
+    assert not lines.due(1 << 60)
+
+
 def test_what_a_line_names_is_not_told_again_by_its_type() -> None:
     # GIVEN a line that names an object, at which its atomics work
     lines = AtomicLines(Named(), [0] * 8 + [1])
