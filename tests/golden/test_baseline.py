@@ -23,7 +23,9 @@ from tools.samples import SAMPLES, Sample, about_program, says_where
 BASELINE = Path(__file__).with_name("baseline.txt")
 EXCEPTIONS = Path(__file__).with_name("baseline-exceptions.json")
 UPDATE = "FTDIAG_UPDATE_GOLDEN"
-VERSIONS = ("3.13t", "3.14t")
+VERSIONS = ("3.13t", "3.14t", "3.15t")
+COMPLETE = ("3.13t", "3.14t")
+"""Versions on which every sample is recorded; on others those for which the version matters."""
 RECORDED = [
     (version, sample)
     for version in VERSIONS
@@ -87,9 +89,11 @@ def _rewritten() -> None:
 def test_every_sample_is_recorded() -> None:
     # GIVEN the list of samples
     # WHEN it is compared with the files, THEN there is one for each, and no other
-    expected = {f"{version}/{sample.name}" for version in VERSIONS for sample in SAMPLES}
-    found = {f"{path.parent.name}/{path.stem}" for path in RECORDINGS.glob("*/*.ftdiag")}
-    assert found == expected
+    names = {sample.name for sample in SAMPLES}
+    for version in VERSIONS:
+        found = {path.stem for path in (RECORDINGS / version).glob("*.ftdiag")}
+        assert found == names if version in COMPLETE else found <= names
+    assert {path.name for path in RECORDINGS.iterdir() if path.is_dir()} == set(VERSIONS)
 
 
 def test_baseline_has_nothing_else() -> None:
