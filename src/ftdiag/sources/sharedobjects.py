@@ -47,7 +47,7 @@ MAX_HOT_LINES: Final = 32
 """Lines of one window that are looked at, those with most samples on atomics."""
 MAX_KNOWN_LINES: Final = 4096
 """Lines whose objects are remembered; when there are more, all are forgotten."""
-PLACE_SHARE: Final = 0.08
+PLACE_SHARE: Final = 0.02
 """Where the place itself is known that threads contend for, so much is enough to name it."""
 MIN_PLACE_SAMPLES: Final = 3
 """Samples of one place in a window below which it is not looked at."""

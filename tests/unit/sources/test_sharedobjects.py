@@ -381,7 +381,7 @@ def test_a_known_place_needs_less_than_names() -> None:
     # GIVEN a line with some atomics, at one place, and one with next to none
     reader = Named()
     lines = AtomicLines(reader, [0] * 8 + [1, 2])
-    samples = {(0, 8, ATOMIC, 5): 15, (0, 8, WORK, 5): 85, (0, 9, ATOMIC, 5): 5, (0, 9, WORK, 5): 95}
+    samples = {(0, 8, ATOMIC, 5): 15, (0, 8, WORK, 5): 85, (0, 9, ATOMIC, 5): 5, (0, 9, WORK, 5): 495}
 
     # WHEN taken in THEN the first is named by what its instructions worked on, and no thread is looked at
     found = lines.window(samples, {(8, 1016): 12, (9, 2016): 5}, 0)
