@@ -11,7 +11,8 @@ How a window's second of a thread (a "cell") is split:
 - CPU time is split by the ticks that found the thread on a core, off-CPU time by those that found it off.
   A tick in `on_cpu` says "running or runnable": the run-queue time has the same stacks as the CPU time.
 - Native samples, where there are any, split the CPU time of a stack further (`work`, `atomic`, ...): by the
-  samples of the same thread, window and stack, else by those of the same thread and window.
+  samples of the same thread, window and stack, else by those of the same thread and window, else by those
+  that other threads had in that window at that stack: of many threads that each run a little, some have none.
 - Run-queue time of a thread that yields its core while it spins for a lock is `spin`, at the lines at which
   its native samples spin: each yield counts as an involuntary switch, and so many come of nothing else. What
   part of the run-queue time that is, the switches tell. Without native samples it stays `runnable`.
@@ -32,7 +33,7 @@ import numpy as np
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import TORN_STACK, StateGroup, ThreadState
+from ftdiag.model import FIRST_STACK_ID, TORN_STACK, StateGroup, ThreadState
 from ftdiag.recording.reader import NativeColumns, Recording
 
 CLOCK_GRAIN_NS: Final = 20_000_000
@@ -369,9 +370,12 @@ def _split_by_native(time: ThreadTime, native: NativeColumns, first: int) -> Thr
     states = [time.state[kept[0]]]
     spent = [time.time_ns[kept[0]]]
     coarse, coarse_rows = window * threads + thread, time.window * threads + time.thread
+    # Threads without a Python stack need not have anything in common.
+    in_python = time.stack >= FIRST_STACK_ID
     for sample_key, row_key in (
         (coarse * stacks + native.stack, coarse_rows * stacks + time.stack),
         (coarse, coarse_rows),
+        (window * stacks + native.stack, np.where(in_python, time.window * stacks + time.stack, -1)),
     ):
         split = _shares(sample_key, state.astype(np.int64), native.samples)
         found, rows, row_states, share = split.of(row_key[left])

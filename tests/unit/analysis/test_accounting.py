@@ -137,6 +137,33 @@ def test_native_states_split_the_cpu_time(tmp_path: Path) -> None:
     assert snapshot.quality.classified_cpu_ratio == 1.0
 
 
+def test_a_thread_without_samples_is_split_as_others_at_its_stack(tmp_path: Path) -> None:
+    # GIVEN two threads at one line, of which one had all the samples, and one at another line without any
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10, native="cpu-clock")
+    for name in ("much", "little", "other"):
+        builder.thread(name)
+    builder.window(
+        {
+            "much": [spent(10, "on_cpu", at="a.py:1 f")],
+            "little": [spent(10, "on_cpu", at="a.py:1 f")],
+            "other": [spent(10, "on_cpu", at="a.py:7 g")],
+        },
+        counters={
+            "much": counted(cpu_ns=300 * MS, run_queue_ns=0),
+            "little": counted(cpu_ns=10 * MS, run_queue_ns=0),
+            "other": counted(cpu_ns=10 * MS, run_queue_ns=0),
+        },
+        native=[("much", "a.py:1 f", "work", "f", 30), ("much", "a.py:1 f", "alloc", "mi_malloc", 10)],
+    )
+    # WHEN they are accounted
+    snapshot = builder.session().snapshot()
+    # THEN what runs at the same line is split alike, and what runs elsewhere is not split
+    little, other = (thread(snapshot, name).states_ns for name in ("little", "other"))
+    assert little[ThreadState.WORK] == 7.5 * MS
+    assert little[ThreadState.ALLOC] == 2.5 * MS
+    assert other[ThreadState.ON_CPU] == 10 * MS
+
+
 def test_who_yields_while_it_spins_does_not_want_a_core(tmp_path: Path) -> None:
     # GIVEN a thread that spins and yields 40 times for each time it parks, and one that is preempted
     spins = [spent(4, "work", at="a.py:1 f"), spent(6, "spin", at="a.py:9 take")]
