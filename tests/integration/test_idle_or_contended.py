@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -213,6 +214,15 @@ def test_threads_without_python(watched: Watched) -> None:
     parked = watched.threads["blas-parked"]
     assert not parked.python
     assert (parked.state, parked.wait.detail) == (ThreadState.IDLE, "work for a thread of native code")
+
+
+def test_a_wait_inside_a_library_has_its_name(watched: Watched) -> None:
+    # GIVEN a thread that a library has parked by way of the C library
+    thread = watched.threads["inside_a_library"]
+    # WHEN it is looked at, THEN it is said which library that is: libffi, which may be inside of ctypes
+    if platform.machine() == "x86_64":
+        assert thread.state is ThreadState.NATIVE_LOCK
+        assert (thread.wait.detail or "").startswith(("libffi", "_ctypes"))
 
 
 def test_states_add_up(watched: Watched) -> None:

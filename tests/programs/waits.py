@@ -426,6 +426,14 @@ def native_threads() -> None:
     time.sleep(LONG)
 
 
+@case
+def inside_a_library() -> None:
+    library = ctypes.CDLL(None)
+    semaphore = ctypes.create_string_buffer(64)
+    library.sem_init(semaphore, 0, 0)
+    library.sem_wait(semaphore)
+
+
 # --- each other ---
 
 

@@ -617,6 +617,16 @@ class CodeMap:
         self._forget_some()
         return image
 
+    def read_file(self, mapping: Mapping, read: Callable[[Source], _Found | None]) -> _Found | None:
+        """What `read` finds in the bytes of a mapped file; `None` if it cannot be read now."""
+        if not self._credit.left:
+            return None
+
+        def read_bytes(stream: BinaryIO, *_: object, budget: Budget, **__: object) -> _Found | None:
+            return read(FileSource(stream.fileno(), budget))
+
+        return self._opened(mapping, read_bytes)
+
     def _opened(
         self,
         mapping: Mapping,

@@ -46,6 +46,7 @@ class BlockedCall:
     number: int
     arguments: tuple[int, ...]
     stack_pointer: int | None = None
+    instruction: int | None = None
 
 
 _IO_WITH_DESCRIPTOR: Final = (
@@ -150,4 +151,5 @@ def parse_syscall_line(line: bytes) -> BlockedCall | None:
     if len(fields) < 7:
         raise ValueError(f"not a syscall line: {line[:80]!r}")
     stack_pointer = int(fields[7], 16) if len(fields) > 7 else None
-    return BlockedCall(number, tuple(int(field, 16) for field in fields[1:7]), stack_pointer)
+    instruction = int(fields[8], 16) if len(fields) > 8 else None
+    return BlockedCall(number, tuple(int(field, 16) for field in fields[1:7]), stack_pointer, instruction)

@@ -16,6 +16,7 @@ from ftdiag.model import Frame, LockKind, LockRef, ThreadState, Wait
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS, MUTEX_TYPE, LockReader, LockWait, entry_address
 from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.nativestack import NativeCallers
 from ftdiag.sources.parkinglot import SEMAPHORE_OFFSET
 from ftdiag.sources.procfs import DescriptorNames, wait_channel
 from ftdiag.sources.stackwalk import PythonThread
@@ -98,12 +99,14 @@ class WaitReader:
         """The last waits by the key of their lock: the next waiter's is the same."""
         self._locks: LockReader | None = None
         self._places = EVERY
+        self._callers: NativeCallers | None = None
 
     def use(self, interpreter: InterpreterReader) -> LockReader:
         """Begin to look at locks through this interpreter; returns the reader of locks."""
         version = interpreter.layout.version
         self._places = places_of((version.major, version.minor))
         self._locks = LockReader(interpreter)
+        self._callers = NativeCallers(self._pid, self._memory, interpreter.runtime.image)
         return self._locks
 
     def learn_stack(self, stack: int, frames: Sequence[Frame]) -> None:
@@ -152,7 +155,7 @@ class WaitReader:
             return Classified(ThreadState.UNKNOWN, Wait(f"syscall {blocked.call.number}"))
         facts = self.facts(stack)
         if info.blocking is Blocking.FUTEX:
-            return self._futex(blocked.call, info.name, facts, thread)
+            return self._futex(blocked.call, info.name, facts, thread, stack)
         if info.blocking is Blocking.SLEEP:
             return Classified(ThreadState.SLEEP, Wait(info.name, facts.library_wait))
         if info.blocking is Blocking.IO:
@@ -196,8 +199,14 @@ class WaitReader:
             return Classified(ThreadState.HALTED, Wait(None, "halted from outside"))
         return Classified(ThreadState.UNKNOWN, Wait(None, f"the kernel's {function}"))
 
+    def _library(self, call: BlockedCall, stack: int) -> str | None:
+        """The library that a Python thread waits in; `None` where it cannot be told."""
+        if self._callers is None or call.stack_pointer is None or call.instruction is None:
+            return None
+        return self._callers.library(stack, call.stack_pointer, call.instruction)
+
     def _futex(
-        self, call: BlockedCall, name: str, facts: StackFacts, thread: PythonThread | None
+        self, call: BlockedCall, name: str, facts: StackFacts, thread: PythonThread | None, stack: int
     ) -> Classified:
         found = None
         if self._locks is not None:
@@ -208,6 +217,9 @@ class WaitReader:
             if thread is None and self._locks is not None:
                 # No thread of the interpreter's: a helper of OpenBLAS, jemalloc, tokio without work.
                 return Classified(ThreadState.IDLE, Wait(name, PARKED_HELPER))
+            library = self._library(call, stack)
+            if library is not None:
+                return Classified(ThreadState.NATIVE_LOCK, Wait(name, library))
             return Classified(ThreadState.UNKNOWN, Wait(name, "a futex that is not CPython's"))
         if found.suspended:
             return Classified(ThreadState.STOPPED, Wait(name, "a stop-the-world pause"))
