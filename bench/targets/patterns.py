@@ -12,11 +12,13 @@ pattern itself.
 
 from __future__ import annotations
 
+import abc
 import asyncio
 import atexit
 import collections
 import copy  # noqa: F401 - what loops use
 import ctypes
+import datetime  # noqa: F401 - what loops use
 import enum
 import functools
 import gc
@@ -39,6 +41,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from array import array  # noqa: F401 - what loops use
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -1094,6 +1097,98 @@ def pool_for_each(threads, steps):
     with ThreadPoolExecutor(threads) as pool:
         for future in [pool.submit(burn, 200) for _ in range(steps)]:
             future.result()
+
+
+FOREIGN = ["def work(one, steps):", "    for step in range(steps):", "        one(3.0, 4.0)"]
+
+
+def foreign_function():
+    """A function of the C library, as a function object of its own."""
+    function = ctypes.CDLL("libm.so.6").hypot
+    function.restype = ctypes.c_double
+    function.argtypes = (ctypes.c_double, ctypes.c_double)
+    return function
+
+
+@pattern("foreign-function", "shared")
+def foreign_shared():
+    work, one = built(FOREIGN), foreign_function()
+    return lambda number: functools.partial(work, one)
+
+
+@pattern("foreign-function", "own")
+def foreign_own():
+    work = built(FOREIGN)
+    return lambda number: functools.partial(work, foreign_function())
+
+
+@pattern("made-class", "each")
+def class_each():
+    work = loop("class Handler(Base):\n    def handle(self): return step\nHandler().handle()", Base=abc.ABC)
+    return lambda number: work
+
+
+@pattern("made-class", "once")
+def class_once():
+    lines = [
+        "def work(steps):",
+        "    class Handler(abc.ABC):",
+        "        def handle(self): return 1",
+        "    for step in range(steps):",
+        "        Handler().handle()",
+    ]
+    work = built(lines)
+    return lambda number: work
+
+
+@pattern("strptime", "each")
+def parse_each():
+    work = loop('datetime.datetime.strptime("2025-11-07 10:12:07", "%Y-%m-%d %H:%M:%S")')
+    return lambda number: work
+
+
+@pattern("strptime", "fromisoformat")
+def parse_iso():
+    work = loop('datetime.datetime.fromisoformat("2025-11-07 10:12:07")')
+    return lambda number: work
+
+
+@pattern("warnings", "catch-each")
+def catch_each():
+    work = loop("with warnings.catch_warnings():\n    warnings.simplefilter('ignore')\n    step")
+    return lambda number: work
+
+
+@pattern("warnings", "once")
+def filter_once():
+    warnings.simplefilter("ignore")
+    work = loop("step")
+    return lambda number: work
+
+
+@pooled("runner", "run-each")
+def run_each(threads, steps):
+    async def nothing():
+        await asyncio.sleep(0)
+
+    def call(number):
+        for _ in range(steps // threads):
+            asyncio.run(nothing())
+
+    _threads(threads, call)
+
+
+@pooled("runner", "kept")
+def runner_kept(threads, steps):
+    async def nothing():
+        await asyncio.sleep(0)
+
+    def call(number):
+        with asyncio.Runner() as runner:
+            for _ in range(steps // threads):
+                runner.run(nothing())
+
+    _threads(threads, call)
 
 
 @pooled("run-in-executor", "each")

@@ -102,7 +102,9 @@ class Answer:
     @property
     def sentence(self) -> str:
         """The answer in full."""
-        return f"{self.scope}; {self.cause}" if self.scope else self.cause
+        if not self.scope:
+            return self.cause
+        return f"{self.scope}{'.' if self.cause[:1].isupper() else ';'} {self.cause}"
 
 
 def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:

@@ -183,6 +183,8 @@ class Target:
     distribution: tuple[str, ...] = ()
     machine: str | None = None
     libraries: tuple[Library, ...] = ()
+    gil_importers: tuple[tuple[str, ...], ...] = ()
+    """For each of the culprits who imported it, the outermost first; empty where it is not known."""
 
     def library_of(self, filename: str) -> Library | None:
         """The library that a file belongs to; the one that says it most closely."""
@@ -210,6 +212,22 @@ class Frame:
 
 Stack = tuple[Frame, ...]
 """Frames of a thread, leaf (the innermost call) first."""
+
+
+# Labels of the interpreter's own locks.
+TYPES_LOCK: Final = "the lock of all types"
+IMPORT_LOCK: Final = "the import lock"
+WARNINGS_LOCK: Final = "the lock of the warnings filters"
+STOP_TURN: Final = "the turn to stop all threads"
+STOP_EVENT: Final = "all threads to stand still"
+THREADS_LOCK: Final = "the list of all threads"
+CONSTANTS_LOCK: Final = "the lock of constants in code"
+FUNCTIONS_LOCK: Final = "the lock of functions' versions"
+DELAYED_FREES: Final = "the queue of delayed frees"
+OTHERS_COUNTS: Final = "the counts of objects that other threads own"
+WEAK_REFERENCES: Final = "the locks of weak references"
+NAMES_LOCK: Final = "the table of names in C code"
+EXTENSIONS_LOCK: Final = "the table of extension modules"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,22 @@ UNPUBLISHED: Final[tuple[str, ...]] = (
     "struct gc_stats.update_seq",
     "GC_YOUNG_STATS_SIZE",
     "GC_OLD_STATS_SIZE",
+    "PyInterpreterState.types.mutex",
+    "PyInterpreterState.warnings.mutex",
+    "PyInterpreterState.warnings.lock",
+    "PyInterpreterState.imports.lock",
+    "PyInterpreterState.stoptheworld.mutex",
+    "PyInterpreterState.code_state.mutex",
+    "PyInterpreterState.func_state.mutex",
+    "PyInterpreterState.mem_free_queue.mutex",
+    "PyInterpreterState.brc",
+    "sizeof(struct _brc_state)",
+    "PyInterpreterState.weakref_locks",
+    "NUM_WEAKREF_LIST_LOCKS",
+    "_PyRuntimeState.stoptheworld.mutex",
+    "_PyRuntimeState.interpreters.mutex",
+    "_PyRuntimeState.unicode_state.ids.mutex",
+    "_PyRuntimeState.imports.extensions.mutex",
 )
 """What the readers need besides, as "struct.member", sizeof(...) or a constant; some versions lack some."""
 

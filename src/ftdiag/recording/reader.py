@@ -983,6 +983,7 @@ class _Fields:
 def _target(value: object) -> Target:
     fields = _Fields(value, "the process")
     culprits = fields.required("gil_culprits", list)
+    chains = fields.optional("gil_importers", list) or []
     environment = fields.optional("environment", list) or []
     distribution = fields.optional("distribution", list) or []
     machine = fields.optional("machine", str)
@@ -1000,6 +1001,11 @@ def _target(value: object) -> Target:
         free_threaded=fields.required("free_threaded", bool),
         gil_enabled=fields.optional("gil_enabled", bool),
         gil_culprits=tuple(schema.bounded_text(str(each)) for each in culprits[: schema.MAX_CULPRITS]),
+        gil_importers=tuple(
+            tuple(schema.bounded_text(str(name)) for name in chain[: schema.MAX_IMPORTERS])
+            for chain in chains[: schema.MAX_CHAINS]
+            if isinstance(chain, list)
+        ),
         capacity_cores=capacity,
         capacity_reason=None if capacity_reason is None else schema.bounded_text(capacity_reason),
         environment=tuple(schema.bounded_text(str(each)) for each in environment[: schema.MAX_ENVIRONMENT]),

@@ -79,6 +79,9 @@ MAX_MEMORY_REASONS: Final = 32
 MAX_CULPRITS: Final = 256
 MAX_CULPRIT_CHARACTERS: Final = 256
 """Longest name of a module that re-enabled the GIL: so many of them fit a row whatever they contain."""
+MAX_CHAINS: Final = 16
+"""Culprits whose importers are kept."""
+MAX_IMPORTERS: Final = 8
 MAX_DISTRIBUTIONS: Final = 8
 """Most names of the target's Linux distribution that are kept."""
 MAX_LIBRARIES: Final = 128

@@ -700,6 +700,10 @@ def _target_fields(target: Target) -> dict[str, object]:
     fields = _bounded_fields(asdict(target))
     culprits = target.gil_culprits[: schema.MAX_CULPRITS]
     fields["gil_culprits"] = [culprit[: schema.MAX_CULPRIT_CHARACTERS] for culprit in culprits]
+    fields["gil_importers"] = [
+        [name[: schema.MAX_CULPRIT_CHARACTERS] for name in chain[: schema.MAX_IMPORTERS]]
+        for chain in target.gil_importers[: schema.MAX_CHAINS]
+    ]
     environment = target.environment[: schema.MAX_ENVIRONMENT]
     fields["environment"] = [variable[: schema.MAX_VARIABLE_CHARACTERS] for variable in environment]
     names = target.distribution[: schema.MAX_DISTRIBUTIONS]

@@ -63,6 +63,7 @@ def to_report(snapshot: Snapshot) -> Json:
             "free_threaded": target.free_threaded,
             "gil_enabled": target.gil_enabled,
             "gil_culprits": [_text(name) for name in target.gil_culprits],
+            "gil_importers": [[_text(name) for name in chain] for chain in target.gil_importers],
         },
         "window": {
             "start": _start(snapshot),

@@ -50,6 +50,8 @@ SCORE_CORES: Final = 0.25
 """Lost cores, as a share of the capacity, that make a score of 75 (see the definition of the score)."""
 WARNING_SCORE: Final = 25.0
 CRITICAL_SCORE: Final = 75.0
+MOSTLY_SHARE: Final = 0.6
+"""A thread that does this share of something or more is named; below, several do it alike."""
 RELATIVE_DIGITS: Final = 6
 """Digits kept of figures in findings: sums of floats in another order must not differ."""
 NOTHING_GAINS: Final = Remedy(
@@ -257,6 +259,10 @@ class Facts:
     def gain(self, case: str, variant: str) -> float:
         """What 2 threads gained by a variant on the target's version; 1.0 where it was not measured."""
         return measured.gain(case, variant, self.version)
+
+    def newer(self, *cases: str) -> tuple[Remedy, ...]:
+        """A later Python as the remedy, where a pattern that does not scale here scales there."""
+        return measured.newer(cases, self.version)
 
     @property
     def pid(self) -> int:

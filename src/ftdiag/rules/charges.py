@@ -23,6 +23,12 @@ from ftdiag.analysis.locks import OTHER_LOCKS
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION
 from ftdiag.datatypes import replace
 from ftdiag.model import (
+    EXTENSIONS_LOCK,
+    IMPORT_LOCK,
+    STOP_EVENT,
+    STOP_TURN,
+    THREADS_LOCK,
+    TYPES_LOCK,
     Frame,
     HotLine,
     LockKind,
@@ -34,7 +40,8 @@ from ftdiag.model import (
 )
 from ftdiag.rules import settings
 from ftdiag.rules.base import Charges, Facts, LineCharge, LockCharge, Now, finite
-from ftdiag.rules.libraries import library_rule, process_wide
+from ftdiag.rules.inside import INSIDE
+from ftdiag.rules.libraries import has_executor, library_rule, process_wide
 from ftdiag.rules.shape import shape_of
 from ftdiag.rules.wording import is_library, is_wait_for_others, leaves
 
@@ -61,6 +68,17 @@ STOP_EVENT_OFFSET: Final = 4
 """Where `stop_event` lies behind `mutex` in `struct _stoptheworld_state {PyMutex mutex; bool requested;
 bool world_stopped; bool is_global; PyEvent stop_event; ...}` (Include/internal/pycore_interp.h in 3.13 and
 3.14)."""
+
+UNNAMED_LOCKS: Final = ("interpreter lock", "runtime lock")
+"""Labels of those of which only the struct is known that they lie in."""
+RULE_OF_RUNTIME_LOCK: Final[Mapping[str, str]] = {
+    TYPES_LOCK: "class-mutation",
+    IMPORT_LOCK: "import-in-hot-path",
+    EXTENSIONS_LOCK: "import-in-hot-path",
+    THREADS_LOCK: "short-lived-threads",
+    **{label: "hot-lock" for label in INSIDE if label not in UNNAMED_LOCKS},
+}
+"""The rule of each lock of the interpreter that is known by name, but for those of stops."""
 
 _LOCK_TYPES: Final = frozenset({"lock", "RLock", "_RLock", "Condition", "Semaphore", "BoundedSemaphore"})
 """Types of the standard library that are there to be taken by several threads, without their module."""
@@ -167,7 +185,7 @@ def lock_rule(lock: LockMetrics, facts: Facts) -> str:
         if _all_waiters_stuck(lock, facts.now):
             return "stuck-thread"
     library = _library_of(lock)
-    if library is not None:
+    if library is not None and (library != "executor-tiny-tasks" or has_executor(facts)):
         return library
     if reference.kind is not LockKind.OBJECT and _is_process_wide(lock):
         return "hot-lock"
@@ -176,11 +194,16 @@ def lock_rule(lock: LockMetrics, facts: Facts) -> str:
     if reference.kind is LockKind.OBJECT:
         return _object_rule(lock, facts)
     if reference.kind is LockKind.RUNTIME:
+        if reference.label in (STOP_TURN, STOP_EVENT):
+            return _main_stop_rule(facts) or "stop-the-world"
+        named = RULE_OF_RUNTIME_LOCK.get(reference.label or "")
+        if named is not None:
+            return named
         if reference.label == "runtime lock" and settings.tracing_settings(facts):
             return "tracing-on"
         if reference.type_name == "_queue.SimpleQueue":
             return "queue-contention"
-        return _stops_behind(lock, facts) or "class-mutation"
+        return _stops_behind(lock, facts) or ("class-mutation" if _may_be_types(lock, facts) else "hot-lock")
     return "hot-lock"
 
 
@@ -220,6 +243,17 @@ def _is_beside_types(lock: LockMetrics, facts: Facts) -> bool:
     )
 
 
+def _may_be_types(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether a lock of the interpreter without a name may be that of all types.
+
+    Where machine code was sampled at the lines that wait for it, some of it is of changes to classes.
+    """
+    places = set(leaves(lock))
+    sampled = [line for line in facts.hot if line.frame in places and line.native]
+    pattern = dict(_SYMBOLS)["class-mutation"]
+    return not sampled or any(symbol_share(line, pattern) > 0 for line in sampled)
+
+
 def _stops_behind(lock: LockMetrics, facts: Facts) -> str | None:
     """The rule of the stops if threads wait for their turn to stop all others, or for these to stand still.
 
@@ -238,6 +272,8 @@ def _stops_behind(lock: LockMetrics, facts: Facts) -> str | None:
 
 def is_stop_request(lock: LockMetrics, facts: Facts) -> bool:
     """Whether a lock of the interpreter is one of the two that requests of stops wait for."""
+    if lock.lock.label in (STOP_TURN, STOP_EVENT):
+        return True
     address = lock.lock.address
     near = {address - STOP_EVENT_OFFSET, address + STOP_EVENT_OFFSET}
     return any(other.lock.kind is LockKind.RUNTIME and other.lock.address in near for other in facts.locks)
@@ -422,6 +458,8 @@ def _counts_a_lock(line: HotLine) -> bool:
 
 def _line_rule(facts: Facts, line: HotLine, spin: float, atomic: float) -> str:
     library = library_rule(line.stacks[0][0]) if line.stacks else None
+    if library == "executor-tiny-tasks" and not has_executor(facts):
+        library = None  # an event loop's own code
     if library is not None:
         return library
     if any(one.type_name in ITERATORS for one in line.shared):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from ftdiag.model import LockKind
+from ftdiag.model import TYPES_LOCK, LockKind, Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -14,8 +15,36 @@ from ftdiag.rules.base import (
     Rule,
     Verdict,
 )
-from ftdiag.rules.library import together
-from ftdiag.rules.wording import lock_name, place
+from ftdiag.rules.charges import symbol_share
+from ftdiag.rules.library import Together, together
+from ftdiag.rules.wording import is_file, lock_name, place
+
+_MAKES: Final = re.compile(r"builtin___build_class__|type_new\w*|type_ready\w*|PyType_Ready|type_dealloc")
+"""Functions of machine code that make and end classes."""
+MAKES_SHARE: Final = 0.02
+
+
+def _makes_classes(found: Together) -> bool:
+    """Whether classes are made where the loss is: by the machine code, or by frames of abc.py above it."""
+    lines = [charge.line for charge in found.lines]
+    stacks = [stack for line in lines for stack, _ in line.stacks]
+    stacks += [waiter.stack for charge in found.locks for lock in charge.locks for waiter in lock.waiters]
+    if any(
+        is_file(frame, "abc.py") and frame.function.endswith("__new__") for s in stacks for frame in s[:4]
+    ):
+        return True
+    return any(symbol_share(line, _MAKES) >= MAKES_SHARE for line in lines)
+
+
+def _made_once(facts: Facts, at: str) -> tuple[Remedy, ...]:
+    return (
+        *facts.remedy(
+            *("made-class", "once"),
+            "make the class once, and give its objects what differs",
+            f"# {at}\nclass Handler(Base):          # at module level\n    def __init__(self, value): ...\n"
+            "handler = Handler(value)         # for each request: an object, not a class",
+        ),
+    )
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -27,7 +56,8 @@ def _judge(facts: Facts) -> Verdict:
             )
         return Clear()
     named = found.locks[0].locks[0] if found.locks else None
-    certain = named is not None and named.lock.type_name == "type"
+    certain = named is not None and (named.lock.type_name == "type" or named.lock.label == TYPES_LOCK)
+    makes = _makes_classes(found)
     what = lock_name(named) if named is not None else "the type lock"
     interpreter = named is not None and named.lock.kind is LockKind.RUNTIME and not certain
     at = place(found.frame)
@@ -37,8 +67,8 @@ def _judge(facts: Facts) -> Verdict:
         confidence="likely" if certain or found.lines else "possible",
         summary=(
             f"{found.losing(facts)} waiting for"
-            f" {'a lock of the interpreter' if interpreter else what}{found.at}: a class is changed or"
-            " searched there."
+            f" {'a lock of the interpreter' if interpreter else what}{found.at}: a class is"
+            f" {'made' if makes else 'changed or searched'} there."
         ),
         explanation=(
             "Setting an attribute of a class, getattr() with a name made at run time, and super() on a"
@@ -52,7 +82,9 @@ def _judge(facts: Facts) -> Verdict:
         )
         if interpreter
         else (),
-        remedy=(
+        remedy=_made_once(facts, at)
+        if makes
+        else (
             *facts.remedy(
                 *("class-setattr", "instance-per-thread"),
                 "keep state that changes in an object of the thread, not in the class",

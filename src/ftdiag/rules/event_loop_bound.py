@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.rules.base import Facts, Found, Need, Rule, Verdict, evidence, subject_of
-from ftdiag.rules.program import busiest_line
-from ftdiag.rules.shape import LOOP_BUSY, OTHERS_BUSY, charged_shape
+from ftdiag.rules.program import own_busiest_line
+from ftdiag.rules.shape import LOOP_BUSY, OTHERS_BUSY, at_work_ns, charged_shape
 from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short
 
 
@@ -15,8 +15,8 @@ def _judge(facts: Facts) -> Verdict:
     if not isinstance(charged, tuple):
         return charged
     shape, thread = charged
-    frame = busiest_line(thread)
-    others = (sum(thread.cpu_ns for thread in facts.threads) - thread.cpu_ns) / max(1, thread.cpu_ns)
+    frame = own_busiest_line(facts, thread)
+    others = sum(at_work_ns(each) for each in facts.threads if each is not thread) / max(1, thread.cpu_ns)
     return Found(
         (
             RULE.finding(

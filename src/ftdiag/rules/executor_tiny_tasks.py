@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ftdiag.model import PROGRAM, Frame, Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Clear,
@@ -16,10 +17,10 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
-from ftdiag.rules.libraries import LIBRARY_FRAMES, on_cpu_cores
+from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
 from ftdiag.rules.shape import LARGE_WORK, OVERHEAD_SHARE, handing_lines, works_long
-from ftdiag.rules.wording import is_library, of_cores, place, place_in, report_again
+from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
 
 WAKEUP_US: Final = Threshold(
     "work_per_wakeup",
@@ -27,6 +28,16 @@ WAKEUP_US: Final = Threshold(
     "us",
     "submit() costs about 15 us and run_in_executor 30 us; above 500 us a task everything scales",
 )
+
+
+def _from_loop(facts: Facts, frame: Frame | None) -> tuple[Remedy, ...]:
+    """What helps where an event loop hands the tasks out."""
+    return facts.remedy(
+        *("run-in-executor", "chunks-of-16"),
+        "give one call of run_in_executor() or to_thread() more work, many items instead of one, and compute"
+        " in the loop what takes less than such a call",
+        f"# {place(frame)}\nresults = await asyncio.to_thread(work_on, chunk)   # many items, one call",
+    )
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -46,10 +57,11 @@ def _judge(facts: Facts) -> Verdict:
         return Clear()
     lost = max(found.lost_cores, sum(charge.parked_cores for charge in found.locks) + cores)
     frame = found.frame if found.frame is not None else (caller(lines[0]) if lines else None)
-    if frame is not None and is_library(frame):
-        frame = next(
-            (f for line in lines for f in line.stacks[0][0][LIBRARY_FRAMES:] if not is_library(f)), frame
-        )
+    if frame is not None and facts.target.whose(frame.filename) != PROGRAM:
+        # The program's own line that hands tasks out, by way of a library or of the standard one.
+        stacks = [line.stacks[0][0] for line in lines]
+        own = (one for stack in stacks for one in stack if facts.target.whose(one.filename) == PROGRAM)
+        frame = next(own, frame)
     # Between two waits a worker may do many tasks; only where it does not, the figure is one of a task.
     per_wakeup = f"; {wakeup / 1e3:.0f} us of work between waits" if wakeup is not None and tiny else ""
     return Found(
@@ -71,7 +83,9 @@ def _judge(facts: Facts) -> Verdict:
                     f" {facts.scaling('run-in-executor', 'each')} of what one does."
                 ),
                 could_also_be=("queue-contention: a queue of your own between the threads",),
-                remedy=(
+                remedy=_from_loop(facts, frame)
+                if any(is_file(one, "asyncio/base_events.py") for line in lines for one in line.stacks[0][0])
+                else (
                     *facts.remedy(
                         *("tiny-tasks", "chunks-of-64"),
                         "hand out chunks of many items, so that a task is much work",

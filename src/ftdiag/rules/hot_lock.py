@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
+from ftdiag.model import LockKind, Remedy
 from ftdiag.rules.base import (
     SHORT_HOLD,
     WORTH_SAYING,
@@ -16,6 +16,7 @@ from ftdiag.rules.base import (
     Rule,
     Verdict,
 )
+from ftdiag.rules.inside import INSIDE, Inside
 from ftdiag.rules.locks import (
     Told,
     blame_of,
@@ -78,7 +79,22 @@ def _sharding(facts: Facts) -> str:
     )
 
 
+def _tell_inside(facts: Facts, charge: LockCharge, inside: Inside) -> Told:
+    return Told(
+        summary=f"{cost_of(facts, charge)}, inside the interpreter: {inside.taken_by}.",
+        explanation=(
+            "What is known of it is its place in the state of the interpreter. It is one for the"
+            " whole process, whatever locks the program has."
+        ),
+        remedy=(inside.remedy,),
+        could_also_be=(),
+    )
+
+
 def _tell(facts: Facts, charge: LockCharge) -> Told:
+    inside = INSIDE.get(charge.locks[0].lock.label or "")
+    if inside is not None and charge.locks[0].lock.kind is LockKind.RUNTIME:
+        return _tell_inside(facts, charge, inside)
     name = lock_name(charge.locks[0])
     return Told(
         summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",

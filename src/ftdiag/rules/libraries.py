@@ -33,6 +33,7 @@ PROCESS_WIDE: Final[Mapping[str, str]] = {
     "_py_warnings.py": "the filters of warnings",
 }
 """Files of the standard library with one lock for the whole process, and what it guards; 3.14 moved one."""
+_LOOP_FILES: Final = ("asyncio/base_events.py", "asyncio/runners.py")
 _TRACERS: Final = ("trace.py", "bdb.py", "pdb.py", "cProfile.py", "profile.py", "tracemalloc.py")
 _TRACER_PACKAGE: Final = re.compile(r"/(?:site|dist)-packages/(?:coverage|pydevd|_pydevd_bundle|debugpy)/")
 
@@ -68,6 +69,21 @@ def process_wide(stack: Stack) -> str | None:
 def is_tracer(frame: Frame) -> bool:
     """Whether a frame is a debugger's, tracer's or profiler's."""
     return any(is_file(frame, name) for name in _TRACERS) or bool(_TRACER_PACKAGE.search(frame.filename))
+
+
+def is_loop(frame: Frame) -> bool:
+    """Whether a frame is an event loop's own."""
+    return any(is_file(frame, name) for name in _LOOP_FILES) or "/site-packages/uvloop/" in frame.filename
+
+
+def has_executor(facts: Facts) -> bool:
+    """Whether a thread of an executor was seen: without one, nobody hands tasks to it."""
+    return any(
+        is_file(frame, "concurrent/futures/thread.py")
+        for thread in facts.threads
+        for stack in (thread.latest_stack, *(stack for line in thread.hot for stack, _ in line.stacks))
+        for frame in stack
+    )
 
 
 def lines_of(facts: Facts, rule_id: str) -> list[HotLine]:

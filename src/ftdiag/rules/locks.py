@@ -20,7 +20,17 @@ from ftdiag.model import (
     Remedy,
     ThreadInfo,
 )
-from ftdiag.rules.base import WORTH_SAYING, Facts, LockCharge, Rule, evidence, finite, key_of, subject_of
+from ftdiag.rules.base import (
+    MOSTLY_SHARE,
+    WORTH_SAYING,
+    Facts,
+    LockCharge,
+    Rule,
+    evidence,
+    finite,
+    key_of,
+    subject_of,
+)
 from ftdiag.rules.wording import (
     lock_name,
     lose,
@@ -151,7 +161,8 @@ def lock_subject(charge: LockCharge) -> dict[str, str | int]:
     lock = charge.locks[0]
     subject = subject_of(where(charge), lock=f"{lock_name(lock)} {lock.lock.address:#x}")
     held = holding(charge)
-    if held is not None and len({thread.index for thread in held.threads}) == 1:
+    alone = held is not None and len({thread.index for thread in held.threads}) == 1
+    if held is not None and alone and held.share >= MOSTLY_SHARE:
         subject["thread"] = held.threads[0].name
     return subject
 

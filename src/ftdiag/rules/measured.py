@@ -8,7 +8,7 @@ version that is looked at is not offered.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Final
 
@@ -22,6 +22,8 @@ SCALES: Final = 1.5
 """What 2 threads do over what 1 does, from which on they do not contend: 2 but for noise."""
 LOWEST_GAIN: Final = 1.0
 """The lowest of the runs must not lose."""
+CONTENDED: Final = 1.3
+"""What 2 threads do over what 1 does, below which they do contend."""
 TABLE: Final = "measured.tsv"
 CASES: Final[Mapping[str, tuple[str, ...]]] = {
     # Rule: the cases that its page shows.
@@ -31,7 +33,7 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
         "dict-get-dynamic-key",
     ),
     "shared-iterator": ("count-next", "zip-next", "generator"),
-    "hot-lock": ("lock-counter", "lock-dict"),
+    "hot-lock": ("lock-counter", "lock-dict", "strptime", "warnings"),
     "native-lock": ("native-mutex",),
     "spin-contention": ("list-append",),
     "queue-contention": ("queue",),
@@ -39,18 +41,26 @@ CASES: Final[Mapping[str, tuple[str, ...]]] = {
     "refcount-contention": (
         *("global-list", "global-instance", "attribute-value", "global-float", "argument", "closure"),
         *("decorated-function", "lambda", "bound-method", "lru-cache", "enum-value", "environ"),
-        *("isinstance-abc", "classmethod", "class-attribute", "namedtuple", "struct-pack"),
+        *(
+            "isinstance-abc",
+            "classmethod",
+            "class-attribute",
+            "namedtuple",
+            "struct-pack",
+            "foreign-function",
+        ),
     ),
     "extension-singleton": ("extension-singleton",),
     "regex-recompile": ("regex",),
     "heap-type-churn": ("array", "deque", "partial", "bytesio", "lock-made", "match"),
-    "class-mutation": ("class-setattr", "getattr-dynamic", "super"),
+    "class-mutation": ("class-setattr", "getattr-dynamic", "super", "made-class", "runner"),
     "import-in-hot-path": ("import",),
     "gil-enabled": ("gil",),
     "tlbc-disabled": ("tlbc",),
     "no-bytecode-cache": ("bytecode-cache",),
     "executor-tiny-tasks": ("tiny-tasks", "run-in-executor", "thread-storm"),
     "event-loop-bound": ("event-loop",),
+    "short-lived-threads": ("thread-storm",),
     "load-imbalance": ("uneven-parts",),
     "stop-the-world": ("function-name", "wraps", "class-assignment", "attach-under-stops"),
     "gc-pressure": ("collect", "cycles"),
@@ -139,6 +149,28 @@ def remedy(
             f"{text}: 2 threads did {times(found.gain)} times as much (measured on {found.version}t)", code
         ),
     )
+
+
+def newer(cases: Iterable[str], version: tuple[int, int], variant: str = "shared") -> tuple[Remedy, ...]:
+    """The remedy of a later Python, where the pattern does not scale on this version and does on that one."""
+    for case in cases:
+        here = measurement(case, variant, version)
+        if here is None or here.scaling >= CONTENDED:
+            continue
+        for series in sorted({row[2] for row in table()}, key=_numbers):
+            there = measurement(case, variant, _numbers(series))
+            if _numbers(series) > version and there is not None and there.scaling >= SCALES:
+                text = (
+                    f"run on Python {series}: there 2 threads do {times(there.scaling)} of what one does (on"
+                    f" {here.version}t {times(here.scaling)})"
+                )
+                return (Remedy(text, f"uv python install {series}t"),)
+    return ()
+
+
+def _numbers(series: str) -> tuple[int, int]:
+    major, _, minor = series.partition(".")
+    return int(major), int(minor)
 
 
 def times(value: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -25,9 +26,10 @@ from ftdiag.rules.locks import (
     free_share,
     holding,
     lock_findings,
+    waiting,
     where,
 )
-from ftdiag.rules.wording import lock_expression, place, short
+from ftdiag.rules.wording import leaves, lock_expression, lose, of_cores, place, short
 
 MEASURED: Final = {
     "list": ("list-append", "list.append"),
@@ -39,9 +41,17 @@ MEASURED: Final = {
     "TextIOWrapper": ("text-file", "write"),
     "BufferedWriter": ("binary-file", "write"),
     "bytearray": ("bytearray-append", "bytearray.append"),
+    "_lru_cache_wrapper": ("lru-cache", "calling the cached function"),
+    "_abc_data": ("isinstance-abc", "isinstance() with an abstract class"),
 }
 """By type of the object: the measured case, and what its threads do."""
 ANY: Final = MEASURED["list"]
+READ_BY_C: Final = frozenset({"list", "dict", "set"})
+"""Types that libraries in C are given to read."""
+READER_SHARE: Final = 0.1
+"""Share of a line's native samples inside of a C library from which on it is that which takes the lock."""
+_C_LIBRARY: Final = re.compile(r"\[_?(?P<name>[\w-]+)\.[^\]]*\.so\]")
+"""A sample in a library without function names: "[_pydantic_core.cpython-314t-x86_64-linux-gnu.so]"."""
 FILES: Final = ("TextIOWrapper", "BufferedWriter", "BufferedReader", "BufferedRandom")
 OWN: Final[Mapping[str, tuple[str, str]]] = {
     "list": ("[]", "{shared}.extend(mine)"),
@@ -80,6 +90,17 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
                 "    file.write(''.join(lines)); lines.clear()",
             ),
         )
+    if kind == "_lru_cache_wrapper":
+        return _cache_remedies(facts, charge, at)
+    if kind == "_abc_data":
+        return (
+            *facts.remedy(
+                *("isinstance-abc", "concrete"),
+                "ask for a concrete class: what an abstract one remembers of its subclasses is locked",
+                f"# {at}\nisinstance(value, dict)     # not collections.abc.Mapping",
+            ),
+            *facts.newer("isinstance-abc"),
+        )
     shared = lock_expression(charge.locks[0]) if charge.locks[0].lock.label else "shared"
     if kind not in OWN:
         # How such an object is made and merged is not known: nothing is sketched.
@@ -105,9 +126,87 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
     return tuple(remedies)
 
 
+def _cache_remedies(facts: Facts, charge: LockCharge, at: str) -> tuple[Remedy, ...]:
+    name = lock_expression(charge.locks[0]) if charge.locks[0].lock.label else "cached"
+    return (
+        *facts.remedy(
+            *("lru-cache", "own"),
+            "give each thread a cache of its own, around the function without one",
+            f"# {at}\ndef work(items):\n    own = functools.lru_cache(maxsize=512)({name}.__wrapped__)\n"
+            "    for item in items:\n        own(item)",
+        ),
+        *facts.newer("lru-cache"),
+    )
+
+
+def _tell_cache(facts: Facts, charge: LockCharge) -> Told:
+    name = charge.locks[0].lock.label
+    called = f"the cache of {short(name)}()" if name else "a functools.lru_cache"
+    line = where(charge)
+    threads = waiting(charge)
+    computed = (
+        " On 3.13 the function itself runs under that lock: what is not in the cache is computed by one"
+        " thread at a time."
+        if facts.version == (3, 13)
+        else ""
+    )
+    return Told(
+        summary=(
+            f"{threads} {lose(threads)} {of_cores(charge.lost_cores, facts.capacity)} waiting for"
+            f" {called} ({place(line)}), which they share; {blame_of(charge)}."
+        ),
+        explanation=(
+            "functools.lru_cache keeps its entries in an order, which every call changes under the lock of"
+            f" the cache.{computed} Two threads that only call a cached function:"
+            f" {facts.scaling('lru-cache')}, with one for each thread {facts.scaling('lru-cache', 'own')}."
+        ),
+        remedy=_cache_remedies(facts, charge, place(line)),
+        could_also_be=(),
+    )
+
+
+def _reader(facts: Facts, charge: LockCharge) -> str | None:
+    """The C library that works at the line that waits: it may be what locks the object, to read it."""
+    places = {frame for lock in charge.locks for frame in leaves(lock)}
+    shares: dict[str, float] = {}
+    for line in facts.hot:
+        if line.frame in places:
+            for symbol, part in line.native:
+                found = _C_LIBRARY.fullmatch(symbol)
+                if found is not None:
+                    shares[found["name"]] = max(shares.get(found["name"], 0.0), part)
+    name = max(shares, key=lambda each: shares[each], default=None)
+    return name if name is not None and shares[name] >= READER_SHARE else None
+
+
+def _tell_read(facts: Facts, charge: LockCharge, kind: str, reader: str) -> Told:
+    return Told(
+        summary=(
+            f"{cost_of(facts, charge)}, a {kind} that threads give to {short(reader)} at the same time."
+        ),
+        explanation=(
+            f"Without the GIL every {kind} has a lock of its own, which C code takes also to read one, so"
+            f" that it does not change meanwhile. {free_share(charge)} of the parked time was while cores"
+            f" were free. The line is in {short(reader)}, and whether it only reads cannot be seen."
+        ),
+        remedy=(
+            Remedy(
+                f"where it is only read, give each thread a copy of its own, made once"
+                f"{', or a tuple, which has no lock' if kind == 'list' else ''}"
+            ),
+        ),
+        could_also_be=(f"a {kind} that threads change, too",),
+    )
+
+
 def _tell(facts: Facts, charge: LockCharge) -> Told:
     lock = charge.locks[0]
+    if _kind(lock) == "_lru_cache_wrapper":
+        return _tell_cache(facts, charge)
     kind = short(_kind(lock))
+    reader = _reader(facts, charge) if kind in READ_BY_C else None
+    if reader is not None:
+        return _tell_read(facts, charge, kind, reader)
     case, done = MEASURED.get(kind, ANY)
     measured = f"{done} {facts.scaling(case)}, with one for each thread {facts.scaling(case, 'own')}"
     held = blame_of(charge) if holding(charge) is not None else "each holds it for a moment only"

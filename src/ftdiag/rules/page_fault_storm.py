@@ -7,6 +7,7 @@ from typing import Final
 
 from ftdiag.model import AllocatorPart, ThreadState
 from ftdiag.rules.base import (
+    MOSTLY_SHARE,
     Clear,
     Facts,
     Found,
@@ -51,6 +52,8 @@ def _judge(facts: Facts) -> Verdict:
         bound = min(bound, measured)
     lost = min(bound, finite(facts.metrics.on_cpu_cores))
     most = max(facts.threads, key=lambda thread: (thread.minor_faults, -thread.info.index))
+    alone = most.minor_faults >= MOSTLY_SHARE * faults * seconds
+    who = f" in {short(most.info.name)}" if alone else ""
     by_allocation = sorted(facts.hot, key=lambda line: -line.states_ns.get(ThreadState.ALLOC, 0.0))
     by_faults = sorted(facts.memory.allocator_lines, key=lambda line: -_in_the_kernel(line.parts_ns))
     frame = None
@@ -66,11 +69,10 @@ def _judge(facts: Facts) -> Verdict:
                 facts,
                 lost_cores=lost,
                 confidence="likely" if facts.native else "possible",
-                subject=subject_of(frame, thread=most.info.name),
+                subject=subject_of(frame, **({"thread": most.info.name} if alone else {})),
                 summary=(
                     f"{faults / 1e3:.0f},000 page faults a second ({faults * 4096 / 1e9:.1f} GB of fresh"
-                    " memory), most in"
-                    f" {short(most.info.name)} at {place_in(frame)}: up to {of_cores(lost, facts.capacity)}"
+                    f" memory), most{who} at {place_in(frame)}: up to {of_cores(lost, facts.capacity)}"
                     " go to clearing pages."
                 ),
                 explanation=(

@@ -65,7 +65,11 @@ def _hint(frame: Frame) -> _Hint | None:
     return None
 
 
+FOREIGN: Final = "_FuncPtr"
+"""The type of ctypes' function objects, one class a library."""
+CACHED: Final = "functools._lru_cache_wrapper"
 CASE_OF: Final = {
+    FOREIGN: "foreign-function",
     "method": "bound-method",
     "function": "decorated-function",
     "cell": "closure",
@@ -121,11 +125,18 @@ def _remedies(
     case = _case(first)
     if hint is not None and hint.remedy is not None:
         return facts.remedy(hint.case, hint.variant, hint.remedy.text, hint.remedy.code)
-    copied = facts.remedy(
-        *(case if case in {"global-list", "attribute-value"} else "argument", "copy"),
-        "give each thread a copy of its own",
-        f"{at}def work(items):\n    {local} = copy.deepcopy({source})   # of this thread\n"
-        f"    for item in items:\n        ...                     # use {local}",
+    copied = (
+        facts.remedy(
+            *(case if case in {"global-list", "attribute-value"} else "argument", "copy"),
+            "give each thread a copy of its own",
+            # Nothing is sketched with an object that has no name.
+            f"{at}def work(items):\n    {local} = copy.deepcopy({source})   # of this thread\n"
+            f"    for item in items:\n        ...                     # use {local}"
+            if first is not None
+            else None,
+        )
+        if first is None or _can_be_copied(first)
+        else ()
     )
     if first is not None and first.type_name == "method":
         owner = next((one.type_name for one in shared if one.name == f"{first.name}.__self__"), "Type")
@@ -135,12 +146,29 @@ def _remedies(
             f"{at}def work(items):\n    own = {short(owner)}()      # not the one that {name} belongs to\n"
             "    for item in items:\n        own.method(item)",
         )
+    if first is not None and first.type_name == FOREIGN:
+        function = source.rpartition(".")[2]
+        return facts.remedy(
+            *(case, "own"),
+            "give each thread a function object of its own: indexing the library makes a new one",
+            f"{at}def work(items):\n    own = library['{function}']   # of this thread, with argtypes\n"
+            "    for item in items:\n        own(item)",
+        )
+    if first is not None and first.type_name == CACHED:
+        return facts.remedy(
+            *(case, "own"),
+            "give each thread a cache of its own, around the function without one",
+            f"{at}def work(items):\n    own = functools.lru_cache(maxsize=512)({source}.__wrapped__)\n"
+            "    for item in items:\n        own(item)",
+        )
     if (first is not None and first.type_name in CALLABLES) or (first is None and hint is not None):
         made = facts.remedy(
             *(case if first is not None else "lambda", "own"),
             "make the function in each thread, with a wrapper, closure or cache of its own",
             f"{at}def work(items):\n    own = make()            # what makes {name}, called in this thread\n"
-            "    for item in items:\n        own(item)",
+            "    for item in items:\n        own(item)"
+            if first is not None
+            else None,
         )
         return (*made, *_deferred(facts, case)) if first is not None else (*made, *copied)
     alias = (
@@ -150,10 +178,17 @@ def _remedies(
             *(case, "alias"),
             "bind the shared object to a local name before the loop, on a line of its own",
             f"{at}{local} = {source}      # before the loop; a local is borrowed, not counted\n"
-            f"for item in items:\n    ...                         # use {local}",
+            f"for item in items:\n    ...                         # use {local}"
+            if first is not None
+            else None,
         )
     )
     return (*alias, *copied, *_deferred(facts, case))
+
+
+def _can_be_copied(one: SharedObject) -> bool:
+    """Whether a copy is another object: those of C modules (a numpy.ufunc) are mostly one of a kind."""
+    return "." not in one.type_name or one.type_name.startswith("collections.")
 
 
 def _alias_is_useless(facts: Facts, case: str) -> bool:
@@ -195,7 +230,7 @@ def _judge(facts: Facts) -> Verdict:
     atomic = sum(line.atomic_cores for line in found.lines) + sum(lock.atomic_cores for lock in found.locks)
     on_cpu = facts.metrics.on_cpu_cores
     case = hint.case if hint is not None and not shared else _case(shared[0] if shared else None)
-    remedies = _remedies(facts, frame, shared, hint)
+    remedies = (*_remedies(facts, frame, shared, hint), *facts.newer(case))
     told = f" Two threads that do only this: {facts.scaling(case)} of what one does."
     if _alias_is_useless(facts, case):
         told += " A local name, often suggested, leaves that as it is on this version."

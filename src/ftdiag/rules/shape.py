@@ -21,8 +21,9 @@ from ftdiag.rules.base import (
     Verdict,
     finite,
 )
-from ftdiag.rules.libraries import lines_of, on_cpu_cores
-from ftdiag.rules.wording import is_file, share, stem
+from ftdiag.rules.libraries import has_executor, is_loop, lines_of, on_cpu_cores
+from ftdiag.rules.short_lived_threads import short_lived
+from ftdiag.rules.wording import share, stem
 
 LOOP_BUSY: Final = Threshold(
     "event_loop_cpu_share",
@@ -115,8 +116,6 @@ COORDINATION_WAITS: Final = (
 )
 """Waits of a thread that handed its work to others: not a worker without work."""
 
-_LOOP_FILES: Final = ("asyncio/base_events.py", "asyncio/runners.py")
-
 
 def shape_of(facts: Facts, charges: Charges) -> Shape:
     """The shape of the program in this range."""
@@ -139,6 +138,9 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
     own = lost - min(finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0)), taken)
     wanted = _potential_workers(python)
     room = max(0.0, min(facts.capacity, float(wanted)) - facts.metrics.on_cpu_cores - lost)
+    # Who makes a thread for each job is alone at work, and it is no serial section.
+    if short_lived(facts) is not None:
+        return Shape("short-lived-threads", None, room)
     # Who hands out tasks that are too small is alone at work, and it is no serial section.
     handing = on_cpu_cores(facts, handing_lines(facts))
     handed = handing / max(facts.metrics.on_cpu_cores, 1e-9)
@@ -157,6 +159,8 @@ def handing_lines(facts: Facts) -> list[HotLine]:
 
     A worker that has just been woken is still at the line that it waited at, and may want a core for long.
     """
+    if not has_executor(facts):
+        return []
     return [
         line
         for line in lines_of(facts, "executor-tiny-tasks")
@@ -182,6 +186,13 @@ def charged_shape(facts: Facts, rule_id: str) -> tuple[Shape, ThreadMetrics] | V
     return shape, shape.thread
 
 
+def at_work_ns(thread: ThreadMetrics) -> float:
+    """CPU time of a thread without what it spun or wasted on contended atomics: a worker that yields its core
+    a few times before each wait has done nothing in that time."""
+    wasted = (ThreadState.SPIN, ThreadState.ATOMIC)
+    return max(0.0, thread.cpu_ns - sum(finite(thread.states_ns.get(state, 0.0)) for state in wasted))
+
+
 def runs_event_loop(thread: ThreadMetrics) -> bool:
     """Whether an event loop is on the stacks of a thread."""
     stacks = [stack for line in thread.hot for stack, _ in line.stacks]
@@ -189,10 +200,7 @@ def runs_event_loop(thread: ThreadMetrics) -> bool:
 
 
 def _is_loop(stack: Stack) -> bool:
-    return any(
-        any(is_file(frame, name) for name in _LOOP_FILES) or "/site-packages/uvloop/" in frame.filename
-        for frame in stack
-    )
+    return any(is_loop(frame) for frame in stack)
 
 
 def _event_loop(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost: float) -> Shape | None:
@@ -200,7 +208,7 @@ def _event_loop(facts: Facts, python: Sequence[ThreadMetrics], room: float, lost
     busy = max(python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
     # A loop that wants a core all the time is as busy as one that has it.
     part = min(1.0, (busy.cpu_ns + busy.run_queue_ns) / duration)
-    others = sum(thread.cpu_ns for thread in facts.threads) - busy.cpu_ns
+    others = sum(at_work_ns(thread) for thread in facts.threads if thread is not busy)
     key = "event-loop-bound"
     if not facts.over(LOOP_BUSY, part, key) or others > OTHERS_BUSY.value * busy.cpu_ns:
         return None

@@ -39,9 +39,7 @@ def _judge(facts: Facts) -> Verdict:
         remedy=(
             *facts.remedy(
                 *("list-append", "own"),
-                "give each thread its own of what is shared at this line, and merge at the end",
-                f"# {place(frame)}\nmine = []            # of this thread\n...\nwith merge_lock:\n  "
-                "  shared.extend(mine)",
+                f"give each thread its own of what is shared at {place(frame)}, and merge at the end",
             ),
         ),
         verify="'spinning' falls; with more threads for a moment the lock parks and is named",

@@ -9,6 +9,7 @@ from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Frame, Pauses, Remedy, ThreadState
 from ftdiag.rules.base import (
+    MOSTLY_SHARE,
     WORTH_SAYING,
     Clear,
     Facts,
@@ -33,8 +34,6 @@ from ftdiag.rules.wording import (
     short,
 )
 
-MOSTLY_SHARE: Final = 0.6
-"""A thread that asked for this share of the pauses or more is named; below, several do it alike."""
 WRAPS: Final = "functools.wraps"
 
 
@@ -105,6 +104,11 @@ class _Asked:
 def _asked(facts: Facts, pauses: tuple[Pauses, ...]) -> _Asked:
     """From the pauses that were seen; else from hot functions that stop all, or from who waits for a turn."""
     most = max((each for each in pauses if each.requester), key=lambda each: each.total_ns, default=None)
+    queue = _queue(facts)
+    met = sum(finite(each.total_ns) for each in pauses)
+    if most is not None and queue is not None and queue[1] > met and queue[0] != program_frame(most.stack):
+        # Most pauses are too short to be met, but not the waits for a turn to make one.
+        return _Asked(queue[0], None, _reason_at(facts, queue[0]), queued=True)
     if most is not None and most.requester is not None:
         frame = program_frame(most.stack)
         whole = sum(finite(each.total_ns) for each in pauses if each.requester is not None)
@@ -117,6 +121,20 @@ def _asked(facts: Facts, pauses: tuple[Pauses, ...]) -> _Asked:
     waits = together(facts, RULE.id)
     frame = waits.frame if waits.locks else None
     return _Asked(frame, None, _reason_at(facts, frame), queued=frame is not None)
+
+
+def _queue(facts: Facts) -> tuple[Frame, float] | None:
+    """The line at which threads wait longest for their turn to stop the others, and how long all wait."""
+    spent: dict[Frame, float] = {}
+    for charge in together(facts, RULE.id).locks:
+        for lock in charge.locks:
+            for waiter in lock.waiters:
+                frame = program_frame(waiter.stack)
+                if frame is not None:
+                    spent[frame] = spent.get(frame, 0.0) + finite(waiter.wait_ns)
+    if not spent:
+        return None
+    return max(spent, key=lambda each: spent[each]), sum(spent.values())
 
 
 def _reason_at(facts: Facts, frame: Frame | None) -> str | None:

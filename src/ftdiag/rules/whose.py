@@ -11,10 +11,20 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import NO_METADATA, PROGRAM, STANDARD_LIBRARY, Finding, Frame, Remedy, Stack
+from ftdiag.model import (
+    NO_METADATA,
+    PROGRAM,
+    STANDARD_LIBRARY,
+    Finding,
+    Frame,
+    Library,
+    Remedy,
+    Stack,
+)
 from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.inside import SET_FILTER_ONCE
 from ftdiag.rules.libraries import PROCESS_WIDE, process_wide
-from ftdiag.rules.wording import place, place_in, share, short
+from ftdiag.rules.wording import is_file, place, place_in, share, short
 
 ABOUT_A_LINE: Final = frozenset(
     {
@@ -38,25 +48,57 @@ ABOUT_A_LINE: Final = frozenset(
 """Rules whose advice changes the line that they name; that of the others is about settings or the program."""
 
 
-_WARNINGS: Final = (
-    Remedy(
-        "set the filter once, before the threads start, instead of `with warnings.catch_warnings()` for each"
-        " call: the filters are the process's, and one lock guards them",
-        "warnings.simplefilter('ignore', category=FutureWarning)   # once, at start",
-    ),
-)
-_INSTEAD: Final[Mapping[str, tuple[Remedy, ...]]] = {
+_INSTEAD: Final[Mapping[str, tuple[tuple[str, str], str, str | None]]] = {
     "_strptime.py": (
-        Remedy(
-            "parse with datetime.fromisoformat() where the text is ISO 8601, it takes no lock; else parse a"
-            " text that comes again only once: strptime() takes one lock of the process for each call",
-            "when = datetime.fromisoformat(text)   # not datetime.strptime(text, ...)",
-        ),
+        ("strptime", "fromisoformat"),
+        "parse with datetime.fromisoformat() where the text is ISO 8601, it takes no lock; else parse a"
+        " text that comes again only once: strptime() takes one lock of the process for each call",
+        "when = datetime.fromisoformat(text)   # not datetime.strptime(text, ...)",
     ),
-    "warnings.py": _WARNINGS,
-    "_py_warnings.py": _WARNINGS,
+    **dict.fromkeys(
+        ("warnings.py", "_py_warnings.py"), (("warnings", "once"), SET_FILTER_ONCE.text, SET_FILTER_ONCE.code)
+    ),
 }
-"""What to do instead of calling what takes a lock of the whole process."""
+"""What to do instead of calling what takes a lock of the whole process, with the case that was measured."""
+
+
+REQUESTED_SHARE: Final = 0.5
+"""Share of the time at a line that has to lead through what was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a program may ask the standard library for: functions that do it, and what to do instead."""
+
+    file: str
+    functions: frozenset[str]
+    said: str
+    measured: tuple[str, str]
+    text: str
+    code: str
+
+
+_REQUESTS: Final[Mapping[str, _Request]] = {
+    "asyncio.run": _Request(
+        "asyncio/runners.py",
+        frozenset({"Runner._lazy_init", "Runner.close", "Runner.__exit__", "_cancel_all_tasks"}),
+        "It is spent on making and closing an event loop for each call of asyncio.run().",
+        ("runner", "kept"),
+        "keep one event loop for each thread, instead of asyncio.run() for each call",
+        "with asyncio.Runner() as runner:        # once in each thread\n"
+        "    for item in items:\n        runner.run(work(item))",
+    ),
+    "a class": _Request(
+        "abc.py",
+        frozenset({"ABCMeta.__new__"}),
+        "It is spent on making a class.",
+        ("made-class", "once"),
+        "make the class once, and give its objects what differs",
+        "class Handler(Base):          # at module level\n    def __init__(self, value): ...\n"
+        "handler = Handler(value)      # for each request: an object, not a class",
+    ),
+}
+"""By name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +118,8 @@ def attributed(finding: Finding, facts: Facts) -> Finding:
     finding = replace(finding, whose=whose)
     if finding.rule_id in ("hot-lock", "object-lock"):
         finding = _of_the_process(finding, facts, filename)
+    if finding.rule_id in ABOUT_A_LINE:
+        finding = _requested(finding, facts, filename)
     if whose in (PROGRAM, STANDARD_LIBRARY) or finding.rule_id not in ABOUT_A_LINE:
         return finding
     own = own_line(facts, filename, finding.subject.get("line"))
@@ -88,7 +132,7 @@ def attributed(finding: Finding, facts: Facts) -> Finding:
         finding,
         summary=f"{finding.summary.removesuffix('.')}. The line is {_code_of(whose)}{_called_from(own)}.",
         subject=subject,
-        remedy=_for_users(facts, filename, whose, own),
+        remedy=(*_of_the_object(finding), *_for_users(facts, filename, whose, own)),
     )
 
 
@@ -105,7 +149,32 @@ def _of_the_process(finding: Finding, facts: Facts, filename: str) -> Finding:
         return finding
     what = f"It is for {PROCESS_WIDE[file]}, which the whole process shares."
     summary = f"{finding.summary.removesuffix('.')}. {what}"
-    return replace(finding, summary=summary, remedy=_INSTEAD[file])
+    case, text, code = _INSTEAD[file]
+    return replace(finding, summary=summary, remedy=facts.remedy(*case, text, code) or finding.remedy)
+
+
+def _requested(finding: Finding, facts: Facts, filename: str) -> Finding:
+    """The finding with the remedy of what the program asked the standard library for, where that is known."""
+    line = finding.subject.get("line")
+    asked: dict[str, float] = {}
+    whole = 0.0
+    for stack, time in _stacks(facts):
+        if any(frame.filename == filename and frame.line == line for frame in stack):
+            whole += time
+            for name, request in _REQUESTS.items():
+                if any(
+                    is_file(frame, request.file) and frame.function in request.functions for frame in stack
+                ):
+                    asked[name] = asked.get(name, 0.0) + time
+    most = max(asked, key=lambda each: asked[each], default=None)
+    if most is None or asked[most] < REQUESTED_SHARE * whole:
+        return finding
+    request = _REQUESTS[most]
+    remedy = facts.remedy(*request.measured, request.text, request.code)
+    if not remedy:
+        return finding
+    summary = f"{finding.summary.removesuffix('.')}. {request.said}"
+    return replace(finding, summary=summary, remedy=remedy)
 
 
 def own_line(facts: Facts, filename: str, line: str | int | None) -> Own | None:
@@ -156,6 +225,13 @@ def _called_from(own: Own | None) -> str:
     return f"; your line that leads there is {place_in(own.frame)}{part}"
 
 
+def _of_the_object(finding: Finding) -> tuple[Remedy, ...]:
+    """Advice about the object that is given to a library, which is the program's, and not about the line."""
+    if finding.rule_id != "object-lock":
+        return ()
+    return tuple(remedy for remedy in finding.remedy if remedy.code is None)
+
+
 def _for_users(facts: Facts, filename: str, whose: str, own: Own | None) -> tuple[Remedy, ...]:
     """What somebody can do who calls the library and does not write it."""
     remedies: list[Remedy] = []
@@ -168,13 +244,7 @@ def _for_users(facts: Facts, filename: str, whose: str, own: Own | None) -> tupl
             )
         )
     if library is not None:
-        remedies.append(
-            Remedy(
-                f"see whether a release of {short(library.name)} newer than {short(library.version)} is free"
-                " of this; its changelog says so, or its tracker is the place to report it",
-                f"pip index versions {short(library.name)}",
-            )
-        )
+        remedies.append(_newer(library))
     remedies.append(
         Remedy(
             "use another backend or option of the library, or run this part in processes: the line itself is"
@@ -182,3 +252,11 @@ def _for_users(facts: Facts, filename: str, whose: str, own: Own | None) -> tupl
         )
     )
     return tuple(remedies)
+
+
+def _newer(library: Library) -> Remedy:
+    return Remedy(
+        f"see whether a release of {short(library.name)} newer than {short(library.version)} is free"
+        " of this; its changelog says so, or its tracker is the place to report it",
+        f"pip index versions {short(library.name)}",
+    )

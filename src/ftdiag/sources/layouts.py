@@ -11,7 +11,7 @@ headers. Others are refused, with the fields that differ: a wrong offset would g
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from ftdiag.cpython import FACTS
@@ -19,6 +19,21 @@ from ftdiag.cpython.by_hand import BY_HAND
 from ftdiag.cpython.facts import ByHand, Facts
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import UnsupportedPython
+from ftdiag.model import (
+    CONSTANTS_LOCK,
+    DELAYED_FREES,
+    EXTENSIONS_LOCK,
+    FUNCTIONS_LOCK,
+    IMPORT_LOCK,
+    NAMES_LOCK,
+    OTHERS_COUNTS,
+    STOP_EVENT,
+    STOP_TURN,
+    THREADS_LOCK,
+    TYPES_LOCK,
+    WARNINGS_LOCK,
+    WEAK_REFERENCES,
+)
 
 COOKIE: Final = b"xdebugpy"
 """First bytes of `_Py_DebugOffsets` (macro _Py_Debug_Cookie)."""
@@ -214,6 +229,10 @@ class Layout:
     """`tp_dict`: 12 words behind tp_flags; null for static types (Include/cpython/object.h)."""
     type_mro: int
     """`tp_mro`: 22 words behind tp_flags."""
+    interpreter_locks: tuple[tuple[int, int, str], ...]
+    """Mutexes of the interpreter state that have a name: (offset, bytes, label). Left out is what may lie
+    elsewhere, because published fields do not lie where those of the headers do."""
+    runtime_locks: tuple[tuple[int, int, str], ...]
     type_cached_keys: int
     """`PyHeapTypeObject.ht_cached_keys`, behind ht_type, the slot tables, ht_name, ht_slots and
     ht_qualname (Include/cpython/object.h). 3.15 publishes it."""
@@ -309,11 +328,97 @@ _INSIDE_ANOTHER: Final = frozenset(
 _MAX_PLAUSIBLE_SIZE: Final = 1 << 24
 
 
+_INTERPRETER_LOCKS: Final[Mapping[str, str]] = {
+    # Include/internal/pycore_interp.h (3.13), pycore_interp_structs.h (from 3.14 on)
+    "types.mutex": TYPES_LOCK,
+    "warnings.mutex": WARNINGS_LOCK,
+    "warnings.lock": WARNINGS_LOCK,
+    "imports.lock": IMPORT_LOCK,
+    "stoptheworld.mutex": STOP_TURN,
+    "code_state.mutex": CONSTANTS_LOCK,
+    "func_state.mutex": FUNCTIONS_LOCK,
+    "mem_free_queue.mutex": DELAYED_FREES,
+    "brc": OTHERS_COUNTS,
+    "weakref_locks": WEAK_REFERENCES,
+}
+_RUNTIME_LOCKS: Final[Mapping[str, str]] = {
+    # Include/internal/pycore_runtime.h (3.13), pycore_runtime_structs.h (from 3.14 on)
+    "stoptheworld.mutex": STOP_TURN,
+    "interpreters.mutex": THREADS_LOCK,
+    "unicode_state.ids.mutex": NAMES_LOCK,
+    "imports.extensions.mutex": EXTENSIONS_LOCK,
+}
+_LOCK_SIZES: Final[Mapping[str, str]] = {
+    "brc": "sizeof(struct _brc_state)",
+    "weakref_locks": "NUM_WEAKREF_LIST_LOCKS",
+}
+"""Where it is not one mutex, whose state is a byte: the fact with the bytes of all of them."""
+STOP_EVENT_OFFSET: Final = 4
+"""`stop_event` behind `mutex` in `struct _stoptheworld_state`, whose three flags lie between."""
+
+
+def _named_locks(
+    others: Mapping[str, int],
+    structure: str,
+    labels: Mapping[str, str],
+    place_of: Callable[[int], int | None],
+) -> tuple[tuple[int, int, str], ...]:
+    found: list[tuple[int, int, str]] = []
+    for member, label in labels.items():
+        known = others.get(f"{structure}.{member}")
+        offset = None if known is None else place_of(known)
+        if offset is None:
+            continue
+        found.append((offset, others.get(_LOCK_SIZES.get(member, ""), 1), label))
+        if label == STOP_TURN:
+            found.append((offset + STOP_EVENT_OFFSET, 1, STOP_EVENT))
+    return tuple(found)
+
+
+def _interpreter_locks(
+    published: Mapping[str, int], expected: Mapping[str, int], others: Mapping[str, int]
+) -> tuple[tuple[int, int, str], ...]:
+    """Where a build has its mutexes: published fields before and behind them say by how much they moved.
+
+    Builds differ in the size of what lies in between: optimised 3.14.9t and 3.15.1t have `tlbc_generation`,
+    and what follows, 328 and 312 bytes further on than headers of these versions say.
+    """
+
+    def moved(name: str) -> int | None:
+        here, there = (offsets.get(f"interpreter_state.{name}") for offsets in (published, expected))
+        return None if here is None or there is None else here - there
+
+    if moved("imports_modules") or moved("gc") or moved("gil_runtime_state"):
+        return ()
+    first_end = others["PyInterpreterState.stoptheworld.mutex"] + others["sizeof(struct _stoptheworld_state)"]
+    later = expected.get("interpreter_state.tlbc_generation") or expected["interpreter_state.size"]
+    by = moved("tlbc_generation") if later < expected["interpreter_state.size"] else None
+
+    def place_of(offset: int) -> int | None:
+        if offset < first_end or not moved("size"):
+            return offset
+        return offset + by if by is not None and offset > later else None
+
+    return _named_locks(others, "PyInterpreterState", _INTERPRETER_LOCKS, place_of)
+
+
+def _runtime_locks(
+    published: Mapping[str, int], expected: Mapping[str, int], others: Mapping[str, int]
+) -> tuple[tuple[int, int, str], ...]:
+    """They lie before the main interpreter, which is the last field and the one whose size varies."""
+    same = all(
+        published[name] == expected[name]
+        for name in ("runtime_state.finalizing", "runtime_state.interpreters_head")
+    )
+    return _named_locks(others, "_PyRuntimeState", _RUNTIME_LOCKS, lambda offset: offset if same else None)
+
+
 def make_layout(
     version: Version, published: Mapping[str, int], facts: Facts, *, free_threaded: bool
 ) -> Layout:
     """The layout by published offsets and this version's facts; nothing is checked."""
     others = facts.others(free_threaded=free_threaded)
+    expected = facts.expected(free_threaded=free_threaded)
     hand: ByHand = BY_HAND[facts.version]
     numbers = facts.opcodes.numbers
     has_tlbc = free_threaded and published.get("code_object.co_tlbc", 0) != 0
@@ -403,6 +508,8 @@ def make_layout(
         type_basic_size=others["PyTypeObject.tp_basicsize"],
         type_dict=others["PyTypeObject.tp_dict"],
         type_mro=others["PyTypeObject.tp_mro"],
+        interpreter_locks=_interpreter_locks(published, expected, others),
+        runtime_locks=_runtime_locks(published, expected, others),
         type_cached_keys=others["PyHeapTypeObject.ht_cached_keys"],
     )
 

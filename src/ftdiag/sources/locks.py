@@ -215,19 +215,18 @@ class LockReader:
         self._unreadable.clear()
         self._exit_keys.clear()
         self._semaphore_owners.clear()
-        self._runtime_ranges = [
-            (
-                self._interpreter.runtime.address,
-                self._interpreter.runtime.address + layout.runtime_size,
-                "runtime lock",
-            )
-        ]
+        runtime = self._interpreter.runtime.address
+        named = [(runtime + at, runtime + at + size, label) for at, size, label in layout.runtime_locks]
+        whole = []
         self._gil_ranges = []
         for interpreter in self._interpreter.interpreters():
             start = interpreter.address
-            self._runtime_ranges.append((start, start + layout.interpreter_size, "interpreter lock"))
+            named += [(start + at, start + at + size, label) for at, size, label in layout.interpreter_locks]
+            whole.append((start, start + layout.interpreter_size, "interpreter lock"))
             gil = start + layout.interpreter_gil_state
             self._gil_ranges.append((gil, gil + _GIL_STATE_BYTES))
+        # The main interpreter lies in the runtime: the smallest that has an address says what it is.
+        self._runtime_ranges = [*named, *whole, (runtime, runtime + layout.runtime_size, "runtime lock")]
         for key in self._waits.keys() - self._asked - set(waited_for):
             self._forget(key)
         self._asked.clear()
@@ -382,8 +381,10 @@ class LockReader:
             if in_condition and self._type_name(parked - self._layout.object_size) == "_thread.lock":
                 return LockWait(parked, LockRef(parked, LockKind.USER, "_thread.lock", None))
             return self._lock_at(parked, thread)
-        if any(start <= word < end for start, end in self._gil_ranges):
-            return LockWait(word, LockRef(word, LockKind.GIL, None, "the GIL"))
+        for start, end in self._gil_ranges:
+            if start <= word < end:
+                # One lock, whichever of its condition's words is waited on.
+                return LockWait(start, LockRef(start, LockKind.GIL, None, "the GIL"))
         known = self._known(word, thread)
         if known is not None:
             return known
@@ -412,9 +413,11 @@ class LockReader:
             return LockWait(address, None, event=True)
         wait = self._object_lock(address, thread) or self._owned_lock(address, thread)
         if wait is None:
-            for start, end, name in self._runtime_ranges:
-                if start <= address < end:
-                    wait = LockWait(address, LockRef(address, LockKind.RUNTIME, None, name))
+            # Those that have a name come before the structs that they lie in.
+            inside = (name for start, end, name in self._runtime_ranges if start <= address < end)
+            name = next(inside, None)
+            if name is not None:
+                wait = LockWait(address, LockRef(address, LockKind.RUNTIME, None, name))
         if wait is None:
             # An event outside any object (a thread's end, its start) or memory we do not understand.
             return LockWait(address, None, event=True)

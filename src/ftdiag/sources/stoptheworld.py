@@ -6,9 +6,10 @@ asked, or None.
 Where it stands: `struct _stoptheworld_state {PyMutex mutex; bool requested, world_stopped, is_global; PyEvent
 stop_event; Py_ssize_t thread_countdown; PyThreadState *requester;}` (Include/internal/pycore_interp.h in
 3.13, pycore_interp_structs.h from 3.14), once in the interpreter state (gc and most others) and once in the
-runtime (fork and what concerns all interpreters). No version publishes where, so it is searched during a
-pause: the address of a thread state, 16 bytes behind a locked mutex whose next byte says "requested". What
-was found is checked so at every use; nothing is guessed.
+runtime (fork and what concerns all interpreters). No version publishes where. The layout knows it from
+headers; it is searched during a pause as well, in case a build has it elsewhere: the address of a thread
+state, 16 bytes behind a locked mutex whose next byte says "requested". What was found is checked so at every
+use; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
+from ftdiag.model import STOP_TURN
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.stackwalk import PythonThread
 
@@ -53,12 +55,28 @@ class StopTheWorldReader:
         Raises TargetGone, PermissionRefused.
         """
         by_address = {thread.address: thread for thread in threads}
+        if not self._places:
+            self._places = self._known_places()
         found = self._at(self._places, by_address)
         if found is None and self._searches < MAX_SEARCHES:
             self._searches += 1
             self._search(by_address)
             found = self._at(self._places, by_address)
         return found
+
+    def _known_places(self) -> list[int]:
+        """Where the layout says that the states of pauses lie."""
+        layout = self._interpreter.layout
+        try:
+            interpreters = [ref.address for ref in self._interpreter.interpreters()[:MAX_INTERPRETERS]]
+        except MemoryReadError:
+            interpreters = []
+        inside = [at for at, _, label in layout.interpreter_locks if label == STOP_TURN]
+        whole = [at for at, _, label in layout.runtime_locks if label == STOP_TURN]
+        return [
+            *(address + at for address in interpreters for at in inside),
+            *(self._interpreter.runtime.address + at for at in whole),
+        ]
 
     def _at(self, places: Iterable[int], threads: dict[int, PythonThread]) -> PythonThread | None:
         for place in places:

@@ -167,7 +167,12 @@ def test_descriptions_read_back(tmp_path: Path) -> None:
     writer.put_thread(ThreadInfo(1, 11, "early name", True))
     writer.write_window(window(writer, 0))
     later = replace(
-        TARGET, gil_enabled=True, gil_culprits=("a", "b"), capacity_cores=2.5, capacity_reason="quota"
+        TARGET,
+        gil_enabled=True,
+        gil_culprits=("a", "b"),
+        gil_importers=(("__main__", "c"), ()),
+        capacity_cores=2.5,
+        capacity_reason="quota",
     )
     writer.update_target(later)
     info = ThreadInfo(1, 11, "late name", True, False, 0, 5, 6)

@@ -27,6 +27,7 @@ from ftdiag.analysis.allocations import joined
 from ftdiag.model import (
     Allocations,
     Confidence,
+    CorePart,
     Frame,
     LineAllocations,
     LockKind,
@@ -92,7 +93,11 @@ def named(
         replace(each, native=native, shared=shared) if each.frame.line == line else each
         for each in snapshot.hot
     )
-    snapshot = replace(snapshot, hot=hot)
+    return judged(replace(snapshot, hot=hot))
+
+
+def judged(snapshot: Snapshot) -> Snapshot:
+    """The snapshot with what the rules say of it now."""
     diagnosis = diagnose(facts_of(snapshot))
     return replace(snapshot, findings=diagnosis.findings, not_applicable=diagnosis.not_applicable)
 
@@ -447,6 +452,45 @@ def chunked_tasks(folder: Path) -> Snapshot:
     return look(folder, workers(2, spent(99, "on_cpu", at=pool), spent(1, "on_cpu", at=run)))
 
 
+STARTS: Final = f"{LIB}/threading.py:999 Thread.start < /srv/app.py:70 Server.accept < /srv/app.py:3 main"
+
+
+def _short(snapshot: Snapshot, unseen_cores: float) -> Snapshot:
+    """The snapshot with its jobs as threads that lived for 30 ms, and CPU time of some that nobody met."""
+    born = 5_000_000_000_000
+    threads = tuple(
+        replace(one, info=replace(one.info, started_ns=born, ended_ns=born + 30_000_000))
+        if one.info.name.startswith("job")
+        else one
+        for one in snapshot.threads
+    )
+    metrics = replace(
+        snapshot.metrics,
+        on_cpu_cores=snapshot.metrics.on_cpu_cores + unseen_cores,
+        account={**snapshot.metrics.account, CorePart.UNSEEN_THREADS: unseen_cores},
+    )
+    return judged(replace(snapshot, threads=threads, metrics=metrics))
+
+
+def thread_each(folder: Path) -> Snapshot:
+    """A thread for each request: forty a second are met, most are not."""
+    accept = [spent(40, "on_cpu", at=STARTS), spent(60, "idle", at=STARTS, detail="a thread to start")]
+    jobs = {
+        f"job-{number}": [
+            absent(2 * number),
+            spent(2, "on_cpu", at=f"{LIB}/threading.py:1073 _bootstrap_inner"),
+        ]
+        for number in range(40)
+    }
+    return _short(look(folder, {"main": accept, **jobs}, windows=1), 0.5)
+
+
+def some_threads(folder: Path) -> Snapshot:
+    """A program that starts a few threads at its beginning."""
+    jobs = {f"job-{number}": [spent(2, "on_cpu", at=WORK)] for number in range(4)}
+    return _short(look(folder, {**workers(2, spent(100, "on_cpu", at=WORK)), **jobs}, windows=1), 0.0)
+
+
 def loop_busy(folder: Path) -> Snapshot:
     at = (
         f"/srv/app.py:120 compute < {LIB}/asyncio/events.py:89 Handle._run"
@@ -559,6 +603,7 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "serial-section": serial,
     "load-imbalance": unequal,
     "executor-tiny-tasks": tiny_tasks,
+    "short-lived-threads": thread_each,
     "event-loop-bound": loop_busy,
     "io-bound": io,
     "idle-workers": idle_queue,
@@ -601,6 +646,7 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "serial-section": two_busy,
     "load-imbalance": two_busy,
     "executor-tiny-tasks": chunked_tasks,
+    "short-lived-threads": some_threads,
     "event-loop-bound": loop_idle,
     "io-bound": idle_queue,
     "idle-workers": two_busy,
@@ -641,6 +687,7 @@ UNJUDGED: Final[Mapping[str, Scene]] = {
     "serial-section": empty,
     "load-imbalance": no_capacity,
     "executor-tiny-tasks": empty,
+    "short-lived-threads": empty,
     "event-loop-bound": empty,
     "io-bound": no_capacity,
     "idle-workers": empty,

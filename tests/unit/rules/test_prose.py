@@ -68,6 +68,15 @@ WITHOUT_A_ROW: Final = {
     "read .value once": "text for a gated remedy",
     "read the variable once": "the same",
     "ask for a concrete class": "the same",
+    "upgrade ": "the source that is named says what it is free of",
+    "compile a text once": "once is less than again and again",
+    "make the function once": "the same",
+    "call each of the module's functions once": "the same",
+    "keep the strong reference": "the same",
+    "do what takes it less often": "the same",
+    "let each thread fill a container": "text beside a lock of the interpreter: no gain is claimed",
+    "let the thread that made an object drop it": "the same",
+    "where it is only read": "whether it is, the program knows",
 }
 MEASURED: Final = ("measured.py", "memory_costs.py")
 """Where remedies are made from rows."""

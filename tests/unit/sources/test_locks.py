@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from fake_process import PAGE, FakeProcess, Sink
 from ftdiag.errors import TargetGone
-from ftdiag.model import LockKind, LockRef
+from ftdiag.model import (
+    IMPORT_LOCK,
+    STOP_EVENT,
+    STOP_TURN,
+    TYPES_LOCK,
+    WARNINGS_LOCK,
+    LockKind,
+    LockRef,
+)
 from ftdiag.sources import locks as locks_module
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
@@ -112,6 +120,55 @@ def test_kinds_of_locks(target: Target) -> None:
     assert named(found) == (LockKind.RUNTIME, None, "runtime lock")
     found = target.wait_for(target.interpreter_state + 1000)
     assert named(found) == (LockKind.RUNTIME, None, "interpreter lock")
+
+
+def test_locks_of_the_interpreter_have_names(target: Target) -> None:
+    # GIVEN mutexes of the interpreter and of the runtime whose places are known for this version
+    layout = target.layout
+    told = [
+        *((target.interpreter_state + at, label) for at, _, label in layout.interpreter_locks),
+        *((target.process.runtime_address + at, label) for at, _, label in layout.runtime_locks),
+    ]
+    assert {TYPES_LOCK, WARNINGS_LOCK, IMPORT_LOCK, STOP_TURN, STOP_EVENT} <= {label for _, label in told}
+    for address, label in told:
+        # WHEN a thread parks on one, THEN it is told by name
+        target.memory.write(address, b"\3")
+        assert named(target.wait_for(address)) == (LockKind.RUNTIME, None, label)
+
+
+def test_the_main_interpreter_lies_in_the_runtime(target: Target) -> None:
+    # GIVEN an interpreter whose state is a part of the runtime's, as the main one's is
+    layout, process = target.layout, target.process
+    state = process.runtime_address + layout.runtime_size - layout.interpreter_size
+    for offset in (layout.interpreter_id, layout.interpreter_next):
+        target.memory.write_word(state + offset, 0)
+    target.memory.write_word(process.runtime_address + layout.runtime_interpreters_head, state)
+    target.locks.refresh()
+    types = next(at for at, _, label in layout.interpreter_locks if label == TYPES_LOCK)
+    target.memory.write(state + types, b"\3")
+
+    # WHEN a thread parks on a lock of it, THEN it is told as that, and no other one as one of the runtime
+    assert named(target.wait_for(state + types)) == (LockKind.RUNTIME, None, TYPES_LOCK)
+    target.memory.write(state + types + 64, b"\3")
+    assert named(target.wait_for(state + types + 64)) == (LockKind.RUNTIME, None, "interpreter lock")
+
+
+@pytest.mark.parametrize(("build", "offset"), [("3.13.5t", 196152), ("3.14.9t", 196456), ("3.15.1t", 196552)])
+def test_the_lock_of_types_is_where_builds_have_it(build: str, offset: int) -> None:
+    # GIVEN builds, two of them with more before it than the headers say; their machine code has this offset
+    # WHEN the places are told, THEN it is among them
+    assert (offset, 1, TYPES_LOCK) in Target(build).layout.interpreter_locks
+
+
+def test_the_gil_is_one_lock(target: Target) -> None:
+    # GIVEN threads that wait for the GIL at its mutex and at its condition
+    gil = target.interpreter_state + target.layout.interpreter_gil_state
+    # WHEN looked at, THEN they wait for one lock
+    calls = [BlockedCall(FUTEX, (gil + offset, 0, 0, 0, 0, 0), target.stack + 64) for offset in (8, 40, 88)]
+    found = [target.locks.identify(call, None) for call in calls]
+    assert {(each.key, each.lock) for each in found if each is not None} == {
+        (gil, LockRef(gil, LockKind.GIL, None, "the GIL"))
+    }
 
 
 def test_queues_are_events(target: Target) -> None:

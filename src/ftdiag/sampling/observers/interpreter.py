@@ -36,6 +36,7 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
 from ftdiag.sources.collector import CollectorReader
+from ftdiag.sources.importchains import ImportChains
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS
 from ftdiag.sources.parkinglot import WaitEntry
@@ -46,6 +47,8 @@ from ftdiag.sources.stoptheworld import StopTheWorldReader
 from ftdiag.sources.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.waits import Blocked, Classified, WaitReader
 
+MAX_CHAINS: Final = 16
+"""Modules that want the GIL of which is found out who imported them."""
 NAMES_EVERY_WINDOWS: Final = 10
 """Names can be changed by the program; apart from new threads they are read again this rarely."""
 MATCHED_WINDOWS: Final = 2
@@ -404,7 +407,13 @@ class InterpreterObserver:
         enabled = self._interpreter.gil_enabled()
         if enabled != self._process.target.gil_enabled:
             culprits = self._interpreter.gil_culprits() if enabled else ()
-            self._process.target = replace(self._process.target, gil_enabled=enabled, gil_culprits=culprits)
+            chains = ImportChains(self._interpreter) if culprits else None
+            self._process.target = replace(
+                self._process.target,
+                gil_enabled=enabled,
+                gil_culprits=culprits,
+                gil_importers=tuple(map(chains.chain, culprits[:MAX_CHAINS])) if chains is not None else (),
+            )
             self._sink.update_target(self._process.target)
 
     def complete(self, window: Window) -> None:

@@ -1,0 +1,116 @@
+"""Advice that fits what was asked for: who requests it, the object, the version, the program's own line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from builders import Spent, a_lock, spent
+from ftdiag.model import Library, LockKind
+from ftdiag.rules import measured
+from unit.rules.scenes import LIB, WORK, look, named, target, waiting_for, wasting, workers
+
+RUN_ONCE = f"{LIB}/asyncio/base_events.py:2034 BaseEventLoop._run_once"
+FASTAPI = "/venv/lib/python3.14/site-packages/fastapi/routing.py:381 run_endpoint_function"
+IDLE_WORKER = spent(
+    60, "idle", at=f"{LIB}/concurrent/futures/thread.py:86 _worker", detail="work for the thread pool"
+)
+
+
+def loop_threads() -> dict[str, Sequence[Spent]]:
+    """A loop that is on a core all the time, in a handler; workers that spin before each wait."""
+    at = f"/srv/app.py:120 compute < /srv/app.py:110 index < {FASTAPI} < {RUN_ONCE} < /srv/app.py:7 main"
+    library = spent(40, "work", at=f"{FASTAPI} < {RUN_ONCE}")
+    spinning = spent(40, "spin", at=f"{LIB}/concurrent/futures/thread.py:86 _worker")
+    return {"main": [spent(60, "work", at=at), library], **workers(2, IDLE_WORKER, spinning)}
+
+
+def test_a_loop_beside_spinning_workers_is_the_program(tmp_path: Path) -> None:
+    # GIVEN an event loop that works all the time, beside workers that spin and do nothing
+    snapshot = look(tmp_path, loop_threads(), of=target(capacity_cores=4.0))
+    # WHEN judged, THEN the loop is the finding, and the line is the program's own inside of it
+    finding = next(each for each in snapshot.findings if each.rule_id == "event-loop-bound")
+    assert finding.subject["file"] == "/srv/app.py"
+    assert finding.subject["line"] == 120
+
+
+def test_a_loop_without_an_executor_hands_out_no_tasks(tmp_path: Path) -> None:
+    # GIVEN an event loop whose own code is hot, and no executor anywhere
+    at = f"{LIB}/asyncio/base_events.py:820 BaseEventLoop._call_soon < {RUN_ONCE} < /srv/app.py:7 main"
+    snapshot = look(tmp_path, {"main": [spent(70, "work", at=at), spent(30, "idle", at=RUN_ONCE)]})
+    # WHEN judged, THEN no finding says that tasks are too small
+    assert "executor-tiny-tasks" not in {finding.rule_id for finding in snapshot.findings}
+
+
+def test_asyncio_run_for_each_call_gets_a_runner(tmp_path: Path) -> None:
+    # GIVEN threads that wait for the lock of types below the making of event loops
+    made = f"{LIB}/asyncio/events.py:700 new_event_loop < {LIB}/asyncio/runners.py:145 Runner._lazy_init"
+    lock = a_lock("type", kind=LockKind.OBJECT, type_name="type")
+    threads = waiting_for(lock, "object_lock", f"{made} < /srv/app.py:30 call < /srv/app.py:3 main")
+    finding = look(tmp_path, threads).findings[0]
+    # WHEN judged, THEN the advice is to keep the loop, as it was measured on this version
+    assert "asyncio.run()" in finding.summary
+    assert len(finding.remedy) == 1
+    assert "asyncio.Runner()" in str(finding.remedy[0].code)
+    assert "measured on 3.14" in finding.remedy[0].text
+
+
+def test_a_cache_is_told_as_one(tmp_path: Path) -> None:
+    # GIVEN threads on 3.13 that wait for the own lock of a cached function
+    lock = a_lock("price", kind=LockKind.OBJECT, type_name="functools._lru_cache_wrapper")
+    threads = waiting_for(lock, "object_lock", WORK)
+    finding = look(tmp_path, threads, of=target(python_version="3.13.5")).findings[0]
+    # WHEN judged, THEN it is called what it is, and no sketch makes another by its type
+    assert finding.rule_id == "object-lock"
+    assert "the cache of price()" in finding.summary
+    assert "one thread at a time" in finding.explanation
+    for remedy in finding.remedy:
+        assert "_lru_cache_wrapper" not in f"{remedy.text} {remedy.code}"
+
+
+def test_a_later_python_is_a_remedy_only_where_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN figures of a pattern on three versions
+    figures = {
+        ("p", "shared", series): measured.Measurement(f"{series}.1", scaling, None, None)
+        for series, scaling in (("3.13", 0.8), ("3.14", 1.4), ("3.15", 1.9))
+    }
+    monkeypatch.setattr(measured, "table", lambda: figures)
+    # WHEN asked on each, THEN the first later version on which it scales is told, where it does not here
+    assert "run on Python 3.15" in measured.newer(("p",), (3, 13))[0].text
+    assert measured.newer(("p",), (3, 14)) == ()
+    assert measured.newer(("p",), (3, 15)) == ()
+    assert measured.newer(("unknown",), (3, 13)) == ()
+
+
+def test_a_library_is_not_told_to_change_its_lines(tmp_path: Path) -> None:
+    # GIVEN threads that wait for a lock in a library's line, called by the program's
+    storage = "/venv/lib/python3.14/site-packages/huey/storage.py:822 SqliteStorage.enqueue"
+    libraries = (Library("/venv/lib/python3.14/site-packages/huey", "huey", "3.5.4"),)
+    threads = waiting_for(a_lock("SqliteStorage.lock"), "lock", f"{storage} < {WORK}")
+    finding = look(tmp_path, threads, of=target(libraries=libraries)).findings[0]
+    # WHEN judged, THEN nobody is told to do less under it, and the program's own line is named
+    assert finding.subject["own_line"] == 10
+    assert not any("while" in remedy.text and "held" in remedy.text for remedy in finding.remedy)
+
+
+def test_an_object_without_a_name_is_not_sketched(tmp_path: Path) -> None:
+    # GIVEN contended counts of objects that could not be named
+    finding = look(tmp_path, wasting("atomic", WORK)).findings[0]
+    # WHEN judged, THEN no sketch is made of a name that nobody has
+    assert finding.rule_id == "refcount-contention"
+    assert not any("SHARED" in str(remedy.code) for remedy in finding.remedy)
+
+
+def test_a_list_that_a_c_library_reads_is_not_said_to_be_changed(tmp_path: Path) -> None:
+    # GIVEN threads that wait for the own lock of a list, at a line whose machine code is mostly a C library's
+    lock = a_lock("DATA", kind=LockKind.OBJECT, type_name="list")
+    snapshot = look(tmp_path, waiting_for(lock, "object_lock", WORK))
+    native = (("[python3.14t]", 0.4), ("[_pydantic_core.cpython-314t-x86_64-linux-gnu.so]", 0.3))
+    finding = named(snapshot, 10, native).findings[0]
+    # WHEN judged, THEN the library is named, and nobody is told to merge lists
+    assert finding.rule_id == "object-lock"
+    assert "give to pydantic_core at the same time" in finding.summary
+    assert "tuple" in finding.remedy[0].text
+    assert not any("merge" in remedy.text for remedy in finding.remedy)
