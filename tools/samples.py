@@ -207,6 +207,8 @@ SAMPLES: Final[tuple[Sample, ...]] = (
     _healthy("io_wait", threads=6),
     _healthy("idle_pool", threads=8),
     _healthy("thread_storm"),
+    _shows("thread_per_request", "short-lived-threads", line=".start()"),
+    _fixed("thread_per_request"),
     # --- the machine and the interpreter's settings ---
     _shows("too_many_threads", "oversubscription", threads=32),
     _fixed("too_many_threads"),
