@@ -128,7 +128,7 @@ CASES: Final[tuple[Case, ...]] = (
         report="modern-python/modern-di#435",
     ),
     Case("parsed_dates", ("hot-lock",), ("strptime",), fixed=True, report="dagster-io/dagster#32593"),
-    Case("runner_per_call", fixed=True),
+    Case("runner_per_call", ("stop-the-world",), ("runner_per_call.py",), fixed=True),
     Case("stranded_memory", report="python/cpython#156159"),
     Case("tasks_of_own_queues"),
     # --- public reports about libraries ---

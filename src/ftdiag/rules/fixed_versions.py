@@ -30,8 +30,8 @@ class Fix:
 FIXES: Final[tuple[Fix, ...]] = (
     # Issue sqlalchemy/sqlalchemy#13592: the 2.1 series declares its modules, 2.0.x does not.
     Fix("sqlalchemy", GIL, "2.1", "sqlalchemy/sqlalchemy#13592"),
-    # Pull request lxml/lxml#477, released with the 7.0 series (as of xmlsec/python-xmlsec#427).
-    Fix("lxml", GIL, "7.0", "lxml/lxml#477"),
+    # Pull request lxml/lxml#477; tried: 7.0.0b1 leaves the GIL off on 3.14t.
+    Fix("lxml", GIL, "7.0.0b1", "lxml/lxml#477"),
 )
 
 

@@ -34,6 +34,8 @@ from ftdiag.rules.wording import (
     short,
 )
 
+ENOUGH_PAUSES: Final = 10
+"""From so many pauses on that were met, they say who asks for most."""
 WRAPS: Final = "functools.wraps"
 
 
@@ -113,7 +115,8 @@ def _asked(facts: Facts, pauses: tuple[Pauses, ...]) -> _Asked:
         frame = program_frame(most.stack)
         whole = sum(finite(each.total_ns) for each in pauses if each.requester is not None)
         own = sum(finite(each.total_ns) for each in pauses if each.requester == most.requester)
-        name = most.requester.name if own >= MOSTLY_SHARE * whole else None
+        count = sum(each.count for each in pauses)
+        name = most.requester.name if own >= MOSTLY_SHARE * whole and count >= ENOUGH_PAUSES else None
         return _Asked(frame, name, most.reason or _reason_at(facts, frame))
     for line in facts.hot:
         if is_file(line.frame, "functools.py") and line.frame.function in ("update_wrapper", "wraps"):
