@@ -41,6 +41,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def test_answers_are_counted(port: int) -> None:
     # GIVEN a server WHEN asked for a moment over two connections
+    answers, took = 0, 0.0
     for seconds in (0.3, 3.0, 20.0):
         answers, took = ask(port, 2, seconds, "/")
         assert took >= seconds
