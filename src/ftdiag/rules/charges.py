@@ -246,10 +246,17 @@ def _is_beside_types(lock: LockMetrics, facts: Facts) -> bool:
 def _may_be_types(lock: LockMetrics, facts: Facts) -> bool:
     """Whether a lock of the interpreter without a name may be that of all types.
 
-    Where machine code was sampled at the lines that wait for it, some of it is of changes to classes.
+    Where machine code was sampled at the lines that wait for it, and its functions have names, some of it is
+    of changes to classes.
     """
     places = set(leaves(lock))
-    sampled = [line for line in facts.hot if line.frame in places and line.native]
+    sampled = [
+        line
+        for line in facts.hot
+        if line.frame in places
+        and line.native
+        and not any(symbol.startswith(("[python", "[libpython")) for symbol, _ in line.native)
+    ]
     pattern = dict(_SYMBOLS)["class-mutation"]
     return not sampled or any(symbol_share(line, pattern) > 0 for line in sampled)
 
