@@ -101,7 +101,8 @@ def test_a_bare_executable_is_attached_to(
     header = find_runtime_header(pid, memory)
     assert check_process(pid, memory, header.address).wrong == ()
     # AND one that is linked statically exports no symbol
-    assert (static_memory(pid) == (0, 0)) == (b"ld-linux" not in bare.read_bytes()[:4096])
+    if b"ld-linux" not in bare.read_bytes()[:4096]:
+        assert static_memory(pid) == (0, 0)
     # AND stacks, names and locks are read as of any other
     for recording in recordings(pid, tmp_path, 0.8):
         snapshot = Session(recording).snapshot()
