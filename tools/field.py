@@ -119,7 +119,13 @@ CASES: Final[tuple[Case, ...]] = (
         fixed=True,
         report="python/cpython#134761",
     ),
-    Case("foreign_calls", _COUNTS, ("hypot",), fixed=True, report="python/cpython#134637"),
+    Case(
+        "foreign_calls",
+        ("object-lock", *_COUNTS),
+        ("hypot", "_FuncPtr"),
+        fixed=True,
+        report="python/cpython#134637",
+    ),
     Case(
         "service_container",
         _COUNTS,

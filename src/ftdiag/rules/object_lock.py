@@ -8,6 +8,7 @@ from typing import Final
 
 from ftdiag.model import LockMetrics, Remedy
 from ftdiag.rules.base import (
+    NOTHING_GAINS,
     WORTH_SAYING,
     Clear,
     Facts,
@@ -42,6 +43,7 @@ MEASURED: Final = {
     "BufferedWriter": ("binary-file", "write"),
     "bytearray": ("bytearray-append", "bytearray.append"),
     "_lru_cache_wrapper": ("lru-cache", "calling the cached function"),
+    "_FuncPtr": ("foreign-function", "calling one function of ctypes"),
     "_abc_data": ("isinstance-abc", "isinstance() with an abstract class"),
 }
 """By type of the object: the measured case, and what its threads do."""
@@ -92,6 +94,13 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
         )
     if kind == "_lru_cache_wrapper":
         return _cache_remedies(facts, charge, at)
+    if kind == "_FuncPtr":
+        return facts.remedy(
+            *("foreign-function", "own"),
+            "give each thread a function object of its own: indexing the library makes a new one",
+            f"# {at}\ndef work(items):\n    own = library['{_function(charge)}']   # with its argtypes\n"
+            "    for item in items:\n        own(item)",
+        ) or (NOTHING_GAINS,)
     if kind == "_abc_data":
         return (
             *facts.remedy(
@@ -124,6 +133,11 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
             "key = sys.intern(key)\nvalue = d.get(key)",
         )
     return tuple(remedies)
+
+
+def _function(charge: LockCharge) -> str:
+    """The name of a foreign function, as far as the program's own name of it says."""
+    return lock_expression(charge.locks[0]).rpartition(".")[2] if charge.locks[0].lock.label else "name"
 
 
 def _cache_remedies(facts: Facts, charge: LockCharge, at: str) -> tuple[Remedy, ...]:
