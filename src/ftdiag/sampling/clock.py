@@ -27,7 +27,15 @@ from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sampling.windows import Windows
-from ftdiag.sources.budget import ASKED_EVERY, REFRESH_S, TICK_BYTES, TICK_CALLS, TICK_S, Budget
+from ftdiag.sources.budget import (
+    ASKED_EVERY,
+    FIRST_CREDIT_S,
+    REFRESH_S,
+    TICK_BYTES,
+    TICK_CALLS,
+    TICK_S,
+    Budget,
+)
 from ftdiag.sources.memorymap import MemoryWatch, Owner
 
 WINDOW_NS: Final = 1_000_000_000
@@ -38,7 +46,7 @@ LATE_RATIO: Final = 0.25
 LAST_READING_S: Final = 0.2
 """How long the end of a recording waits for a reading of the memory that is under way."""
 COLLECT_EVERY_WINDOWS: Final = 30
-COSTLY_TICK_NS: Final = 150_000_000
+COSTLY_TICK_NS: Final = 400_000_000
 """CPU time of a tick after which the clock rests for twice as long: a target does not get a core of ours."""
 REST: Final = 2
 TOO_COSTLY_TICK: Final = f"looking at them cost more than {TICK_S:g} s of CPU time: the rest was left out"
@@ -123,6 +131,7 @@ class Clock:
         self._windows = Windows(process.pid)
         self._end: End | None = None
         self._refresh_again_ns = 0
+        self._credit_s = FIRST_CREDIT_S
         self._budget = Budget(
             process.pid,
             size_bytes=TICK_BYTES,
@@ -204,7 +213,9 @@ class Clock:
                 with self._reading():
                     self._tick(threads, now, last=now >= min(window_end, stop_at or window_end))
                 cost_ns = time.thread_time_ns() - began_ns
-                if cost_ns > COSTLY_TICK_NS:
+                spent_s = min(self._credit_s, max(0.0, (cost_ns - COSTLY_TICK_NS) / 1e9))
+                self._credit_s -= spent_s
+                if cost_ns > COSTLY_TICK_NS and not spent_s:
                     rest = REST * cost_ns // period_ns
                     windows.missed_ticks += rest
                     due += rest * period_ns
@@ -234,7 +245,7 @@ class Clock:
         number = len(windows.ticks_ns)
         tick = Tick(number, now, windows.last_tick_ns, first=not (number or windows.count))
         windows.ticks_ns.append(now)
-        self._budget.renew(TICK_S)
+        self._budget.renew(TICK_S, self._credit_s)
         try:
             threads.follow(tick)
             changed = threads.who_ran(tick)
@@ -270,7 +281,7 @@ class Clock:
             gc.collect()  # automatic collection is off: it would make ticks late
 
     def _refresh(self, now: int) -> None:
-        self._budget.renew(REFRESH_S)
+        self._budget.renew(REFRESH_S, self._credit_s)
         try:
             with self._reading():
                 if now >= self._refresh_again_ns:

@@ -20,8 +20,11 @@ LOOK_S: Final = 10.0
 """A look takes some milliseconds; seconds on a machine that is short of memory."""
 TICK_BYTES: Final = 256 << 20
 TICK_CALLS: Final = 100_000
-TICK_S: Final = 0.25
-"""CPU time of all reads of one tick; a tick takes some 0.2 ms, the first ones of a large program 50 ms."""
+TICK_S: Final = 0.5
+"""CPU time of one tick; a tick takes some 0.5 ms."""
+FIRST_CREDIT_S: Final = 5.0
+"""CPU time that the first ticks of a look may take beyond that, all of them together: everything is seen for
+the first time, which takes a millisecond for each of a thousand threads that wait for a lock of their own."""
 REFRESH_S: Final = 0.5
 """The same for what is read once a second: names, code objects, modules."""
 ASKED_EVERY: Final = 4
@@ -52,12 +55,14 @@ class Budget:
         self._limits = (size_bytes, calls, seconds)
         self.renew()
 
-    def renew(self, seconds: float | None = None) -> None:
-        """Begin anew, with as much as before, or another time."""
+    def renew(self, seconds: float | None = None, extra_s: float = 0.0) -> None:
+        """Begin anew, with as much as before, or another time; `extra_s` comes on top, with its reads."""
         if seconds is not None:
             self._limits = (*self._limits[:2], seconds)
-        self._bytes, self._calls, allowed_s = self._limits
-        self._ends = self._clock() + allowed_s
+        size_bytes, calls, allowed_s = self._limits
+        more = 1.0 + extra_s / allowed_s
+        self._bytes, self._calls = int(size_bytes * more), int(calls * more)
+        self._ends = self._clock() + allowed_s + extra_s
         self._unasked = self._asked_every
 
     @property
