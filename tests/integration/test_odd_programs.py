@@ -65,6 +65,17 @@ time.sleep(600)
 """
 
 
+MANY = """
+import threading, time
+threading.stack_size(65536)
+event = threading.Event()
+for _ in range(2000):
+    threading.Thread(target=event.wait, daemon=True).start()
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
 @contextmanager
 def running(python: Interpreter, code: str, where: Path) -> Iterator[int]:
     """A program that says "ready"; its pid."""
@@ -125,3 +136,17 @@ def test_a_process_that_lets_nobody_look(free_threaded_python: Interpreter, tmp_
     assert len(report["threads"]) == 2
     assert "work" in functions(report)
     assert row["attachable"] is True
+
+
+def test_thousands_of_threads_that_wait_for_locks_of_their_own(
+    free_threaded_python: Interpreter, tmp_path: Path
+) -> None:
+    # GIVEN a program with two thousand threads, each of which waits for a lock of its own
+    with running(free_threaded_python, MANY, tmp_path) as pid:
+        # WHEN it is looked at THEN all of them are seen for the first time within what a look may cost
+        ran = ftdiag("attach", pid, "--format", "json", "--duration", "4")
+    assert ran.status == 0, ran.err
+    quality = ran.json["quality"]
+    assert quality["torn_ratio"] < 0.1
+    assert quality["unknown_ratio"] < 0.1
+    assert [gap for gap in quality["gaps"] if "cost more than" in gap["why"]] == []

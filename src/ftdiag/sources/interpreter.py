@@ -137,6 +137,8 @@ class InterpreterReader:
         self._walker = stack_walker(memory, runtime.layout, self._resolve, compiled=compiled)
         self.compiled = self._walker.compiled
         """Whether the compiled walker follows the frames."""
+        self.too_many_threads = False
+        """Whether there were more than MAX_THREADS states of threads at the last look."""
         self.walked = self.torn = self.cut = self.given_up = 0
         """Stacks that were walked, that could not be read as of one moment, and that were too deep; of those
         that were torn, the ones that a walk did not come to because it had cost enough."""
@@ -184,6 +186,7 @@ class InterpreterReader:
                     address = int.from_bytes(data[layout.thread_next : layout.thread_next + 8], "little")
             except MemoryReadError:
                 continue
+        self.too_many_threads = len(seen) >= MAX_THREADS
         return found
 
     def gil_enabled(self) -> bool | None:

@@ -37,6 +37,7 @@ from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
 from ftdiag.sources.collector import CollectorReader
 from ftdiag.sources.importchains import ImportChains
+from ftdiag.sources.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS
 from ftdiag.sources.parkinglot import WaitEntry
@@ -61,6 +62,7 @@ UNREAD: Final[Observation] = (
     int(Confidence.UNKNOWN),
 )
 """Of a thread that a look did not come to, because it had cost enough."""
+TOO_MANY_STATES: Final = f"more than {MAX_STATES:,} states of threads: the rest is left out"
 TOO_COSTLY: Final = "not walked: all of them together cost more than a look may"
 MATCH_ATTEMPTS: Final = 50
 """Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
@@ -422,6 +424,8 @@ class InterpreterObserver:
         if interpreter.cut:
             why = f"deeper than {MAX_STACK_DEPTH:,} frames; the outermost ones are left out"
             self._gaps["stacks", why] += interpreter.cut
+        if interpreter.too_many_threads:
+            self._gaps["threads", TOO_MANY_STATES] += 1
         if interpreter.given_up:
             self._gaps["stacks", TOO_COSTLY] += interpreter.given_up
         if self._collector.broken:
