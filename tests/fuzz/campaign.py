@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz import harness
+from fuzz.captures import MemrayCaptures, MemrayMessages
 from fuzz.elf import ElfFiles
 from fuzz.harness import BATCH, LIMIT_BYTES, Family
 from fuzz.imports import Imports
@@ -32,6 +33,8 @@ FAMILIES: Final[tuple[Callable[[], Family], ...]] = (
     DebugOffsets,
     ElfFiles,
     PerfMaps,
+    MemrayCaptures,
+    MemrayMessages,
 )
 MAX_FAULTS: Final = 200
 """Kinds of faults of one family that a process keeps."""
@@ -45,6 +48,8 @@ class Tally:
     refused: int = 0
     cpu_s: float = 0.0
     slowest_s: float = 0.0
+    slowest: int = 0
+    """The number of the mutant that took so long."""
     peak_bytes: int = 0
     faults: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -59,7 +64,8 @@ class Tally:
         self.mutants += other.mutants
         self.refused += other.refused
         self.cpu_s += other.cpu_s
-        self.slowest_s = max(self.slowest_s, other.slowest_s)
+        if other.slowest_s > self.slowest_s:
+            self.slowest_s, self.slowest = other.slowest_s, other.slowest
         self.peak_bytes = max(self.peak_bytes, other.peak_bytes)
         for kind, (number, count) in other.faults.items():
             self.fault(kind, number, count)
@@ -90,11 +96,11 @@ class Result:
     def lines(self) -> list[str]:
         """A table of what was done, then the faults."""
         rows = [
-            f"{name:14} {tally.mutants:8,} {tally.refused:8,} {tally.mutants / max(tally.cpu_s, 1e-9):9,.0f}"
-            f" {tally.slowest_s:8.2f} {tally.peak_bytes >> 20:6} {len(tally.faults):6}"
+            f"{name:15} {tally.mutants:8,} {tally.refused:8,} {tally.mutants / max(tally.cpu_s, 1e-9):9,.0f}"
+            f" {tally.slowest_s:8.2f} {tally.slowest:8} {tally.peak_bytes >> 20:6} {len(tally.faults):6}"
             for name, tally in self.tallies.items()
         ]
-        head = "family          mutants  refused   a CPU-s  worst s    MiB faults"
+        head = "family           mutants  refused   a CPU-s  worst s   number    MiB faults"
         total = f"{self.mutants:,} mutants in {self.seconds:.0f} s, seed {self.seed}"
         return [head, *rows, total, *self.faults]
 
@@ -127,6 +133,33 @@ def campaign(
                 name, number = _at(place)
                 tallies[name].fault(f"the process ended with {code}", number)
     return Result(seed, time.monotonic() - begin_s, tallies)
+
+
+def family_of(name: str) -> Family:
+    """The family of that name."""
+    return next(family for family in (make() for make in FAMILIES) if family.name == name)
+
+
+def judged_alone(name: str, data: bytes) -> str:
+    """What is wrong with the mutant that bytes stand for, "" if nothing is; in a process of its own."""
+    with tempfile.TemporaryDirectory(prefix="ftdiag-fuzz-") as folder:
+        child = os.fork()
+        if not child:
+            status = 70
+            try:
+                harness.bound_address_space()
+                family = family_of(name)
+                family.prepare(Path(folder))
+                harness.reset_peak()
+                fault = harness.judged(partial(family.attempt, harness.chance_by(data))).fault
+                if not fault and harness.peak_bytes() > LIMIT_BYTES:
+                    fault = f"took more than {LIMIT_BYTES >> 20} MiB"
+                (Path(folder) / "fault").write_text(fault)
+                status = 0
+            finally:
+                os._exit(status)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return f"the process ended with {code}" if code else (Path(folder) / "fault").read_text()
 
 
 def numbers_of(family: Family, share: range, families: Sequence[Family]) -> range:
@@ -200,7 +233,8 @@ def _count(family: Family, seed: int, number: int, tally: Tally) -> None:
     tally.mutants += 1
     tally.refused += outcome.refused
     tally.cpu_s += outcome.cpu_s
-    tally.slowest_s = max(tally.slowest_s, outcome.cpu_s)
+    if outcome.cpu_s > tally.slowest_s:
+        tally.slowest_s, tally.slowest = outcome.cpu_s, number
     if outcome.fault:
         tally.fault(outcome.fault, number)
 

@@ -30,7 +30,7 @@ class ElfFiles:
     """A small library with every section that is read; fields of it changed, blown up, compressed, sparse."""
 
     name = "ELF"
-    share = 16
+    share = 150
 
     def prepare(self, folder: Path) -> None:
         """A file to write into."""

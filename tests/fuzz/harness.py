@@ -38,7 +38,7 @@ class Family(Protocol):
 
     name: str
     share: int
-    """How many of a hundred mutants are of it."""
+    """How many of a thousand mutants are of it."""
 
     def prepare(self, folder: Path) -> None:
         """Make what mutants are made of; `folder` is empty and for this family and process alone."""
@@ -70,7 +70,7 @@ def judged(attempt: Callable[[], list[str]]) -> Outcome:
     before = signal.signal(signal.SIGALRM, _give_up), signal.signal(signal.SIGPROF, _give_up)
     signal.setitimer(signal.ITIMER_REAL, HANG_S)
     signal.setitimer(signal.ITIMER_PROF, HANG_CPU_S)
-    begin_s = time.process_time()
+    begin_s = _cpu_s()
     try:
         fault = "; ".join(attempt())
     except FtdiagError as error:
@@ -86,7 +86,7 @@ def judged(attempt: Callable[[], list[str]]) -> Outcome:
         place = f"{Path(ours[-1].filename).name}:{ours[-1].lineno} {ours[-1].name}"
         fault = f"{type(error).__name__} at {place}: {str(error)[:160]}"
     finally:
-        cpu_s = time.process_time() - begin_s
+        cpu_s = _cpu_s() - begin_s
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.setitimer(signal.ITIMER_PROF, 0)
         signal.signal(signal.SIGALRM, before[0])
@@ -96,9 +96,45 @@ def judged(attempt: Callable[[], list[str]]) -> Outcome:
     return Outcome(refused, fault, cpu_s)
 
 
+def _cpu_s() -> float:
+    """CPU time of this process, and of the children that it waited for."""
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 def chance_of(seed: int, family: str, number: int) -> Random:
     """The choices of one mutant."""
     return Random(f"{seed}:{family}:{number}")
+
+
+class _GivenChance(Random):
+    """Choices that stand in bytes, as long as there are any; then those of a generator that they seed."""
+
+    def __new__(cls, data: bytes) -> _GivenChance:
+        return super().__new__(cls)
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._data, self._at = data, 0
+
+    def getrandbits(self, k: int) -> int:
+        taken = self._take((k + 7) // 8)
+        return super().getrandbits(k) if taken is None else taken & (1 << k) - 1
+
+    def random(self) -> float:
+        taken = self._take(2)
+        return super().random() if taken is None else taken / 65_536
+
+    def _take(self, size: int) -> int | None:
+        if self._at + size > len(self._data):
+            return None
+        self._at += size
+        return int.from_bytes(self._data[self._at - size : self._at], "little")
+
+
+def chance_by(data: bytes) -> Random:
+    """The choices of a mutant that bytes stand for."""
+    return _GivenChance(data)
 
 
 def reset_peak() -> None:

@@ -23,7 +23,7 @@ class Imports:
     """A file of each format as its program writes it, changed as JSON or as bytes."""
 
     name = "imports"
-    share = 18
+    share = 178
 
     def prepare(self, folder: Path) -> None:
         """Where files lie."""

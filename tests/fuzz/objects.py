@@ -14,7 +14,7 @@ class ObjectGraphs:
     """A process with the right offsets whose memory lies, is gone in part, or runs in circles."""
 
     name = "object graphs"
-    share = 24
+    share = 230
 
     def prepare(self, folder: Path) -> None:
         """One process of each build."""

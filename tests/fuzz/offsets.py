@@ -17,7 +17,7 @@ class DebugOffsets:
     """A whole process whose table of offsets lies."""
 
     name = "debug offsets"
-    share = 22
+    share = 220
 
     def prepare(self, folder: Path) -> None:
         """One process of each build."""

@@ -15,7 +15,7 @@ class PerfMaps:
     """A map of a few functions, one of which is looked for at the edges of each."""
 
     name = "perf maps"
-    share = 12
+    share = 110
 
     def prepare(self, folder: Path) -> None:
         """Nothing."""

@@ -64,7 +64,7 @@ class Recordings:
     """Short recordings of everything that can be in one, and those of real programs that come with ftdiag."""
 
     name = "recordings"
-    share = 8
+    share = 70
 
     def prepare(self, folder: Path) -> None:
         """Make the short ones; read the others."""

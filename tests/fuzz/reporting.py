@@ -15,8 +15,9 @@ from ftdiag.recording.reader import Recording
 from ftdiag.reports import html, text
 from ftdiag.reports import json as json_report
 from ftdiag.session import Session
+from fuzz.ratios import wrong_course, wrong_figures, wrong_history, wrong_tree
 
-_SHARES: Final = re.compile(r"(^|_)ratio$|(^|_)share$|percent|^efficiency$")
+_SHARES: Final = re.compile(r"(^|_)ratio$|(^|_)share$|percent|^efficiency|^load_balance$|^concurrency")
 _ROUNDED: Final = 1.0001
 _CONTROLS: Final = re.compile(
     r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\u2028\u2029\ufeff\U000e0000-\U000e007f]"
@@ -36,7 +37,7 @@ def wrong_in_report(recording: Recording, *, everything: bool) -> list[str]:
         return []
     session = Session(recording)
     snapshot = session.snapshot()
-    wrong: set[str] = set()
+    wrong = set(wrong_figures(snapshot))
     printed = terminal.json_text(json_report.to_report(snapshot))
     _look_at_json(json.loads(printed), "", wrong)
     if re.search(r"[\x00-\x1f\x7f]", printed):
@@ -49,15 +50,15 @@ def wrong_in_report(recording: Recording, *, everything: bool) -> list[str]:
     if _HTML_CONTROLS.search(page):
         wrong.add("a control character in the HTML report")
     if everything:
-        session.timeline(None, None, 80)
+        wrong.update(wrong_course(session.timeline(None, None, 80)))
         session.lanes(None, None, 80)
         session.hot_functions()
-        session.call_tree()
+        wrong.update(wrong_tree(session.call_tree()))
         session.deadlocks_among(session.wait_graph())
         session.scaling()
         for index in range(min(3, len(recording.threads))):
-            session.history(index, None, None, 40)
-        session.snapshot((span[0] + span[1]) // 2, None)
+            wrong.update(wrong_history(session.history(index, None, None, 40)))
+        wrong.update(wrong_figures(session.snapshot((span[0] + span[1]) // 2, None)))
     return sorted(wrong)
 
 

@@ -42,7 +42,7 @@ from ftdiag.recording.schema import MAX_STACK_DEPTH, MAX_WINDOW_ROWS
 from ftdiag.recording.writer import RecordingWriter
 
 WINDOW_NS: Final = 1_000_000_000
-MAX_WINDOWS: Final = 1000
+MAX_WINDOWS: Final = 500
 """Longer recordings get longer windows; no view shows more of them apart."""
 MAX_WRITTEN_TICKS: Final = 1 << 19
 """Longer recordings get longer ticks: an hour and a half at 100 a second. A line may claim weeks."""

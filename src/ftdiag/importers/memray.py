@@ -53,6 +53,8 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.opening import NOBODY, Reader, open_plain
+from ftdiag.recording.allocations import decode_allocations, encode_allocations
+from ftdiag.recording.schema import DamagedBlob
 from ftdiag.sources.scheduling import hurry_child
 
 KIND: Final = "a capture of memray"
@@ -438,22 +440,30 @@ class _Reading:
 
     def take(self, kind: bytes, payload: bytes) -> None:
         """One message."""
+        with self._no_nonsense():
+            self._take(kind, payload)
+
+    @contextmanager
+    def _no_nonsense(self) -> Iterator[None]:
         try:
-            if kind == b"M":
-                self._about = _about(json.loads(payload))
-            elif kind == b"A" and self._about is not None:
-                self._about = _about({**self._about, **json.loads(payload)})
-            elif kind == b"S":
-                self._take_stacks(json.loads(payload))
-            elif kind == b"T":
-                names = json.loads(payload)
-                self._names = {int(number): str(name)[:MAX_TEXT] for number, name in names.items()}
-            elif kind == b"R":
-                self._take_records(payload)
-            elif kind in (b"H", b"L"):
-                self._take_summed(kind, payload)
+            yield
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
             raise RecordingError(f"{self._path} is damaged: its reader makes no sense", _AGAIN) from None
+
+    def _take(self, kind: bytes, payload: bytes) -> None:
+        if kind == b"M":
+            self._about = _about(json.loads(payload))
+        elif kind == b"A" and self._about is not None:
+            self._about = _about({**self._about, **json.loads(payload)})
+        elif kind == b"S":
+            self._take_stacks(json.loads(payload))
+        elif kind == b"T":
+            names = json.loads(payload)
+            self._names = {int(number): _text(name) for number, name in names.items()}
+        elif kind == b"R":
+            self._take_records(payload)
+        elif kind in (b"H", b"L"):
+            self._take_summed(kind, payload)
 
     def _take_stacks(self, rows: Any) -> None:
         for stack, frames in rows:
@@ -464,7 +474,7 @@ class _Reading:
             )
 
     def _frame(self, function: str, file: str, line: int) -> Frame:
-        frame = Frame(str(file)[:MAX_TEXT], str(function)[:MAX_TEXT], int(line) if int(line) > 0 else None)
+        frame = Frame(_text(file), _text(function), int(line) if int(line) > 0 else None)
         return self._frames.setdefault(frame, frame)
 
     def _take_records(self, payload: bytes) -> None:
@@ -498,7 +508,8 @@ class _Reading:
         """All of it."""
         if self._about is None:
             raise RecordingError(f"{self._path} is damaged: it has no beginning", _AGAIN)
-        self._sum()
+        with self._no_nonsense():
+            self._sum()
         about = self._about
         rows = list(self._aggregated_rows() if about["aggregated"] else self._full_rows())
         own = [row for row in rows if not self._is_memrays(row.stack)]
@@ -515,7 +526,7 @@ class _Reading:
         peak = about["peak_bytes"]
         if peak is None and not self._sums.too_many_alive:
             peak = self._sums.largest_bytes
-        return Allocations(
+        allocations = Allocations(
             pid=about["pid"],
             command=about["command"],
             begin_unix_ns=about["begin_ms"] * 1_000_000,
@@ -534,6 +545,11 @@ class _Reading:
             lines_left_out=max(0, len(lines) - MAX_LINES),
             not_measured=reasons,
         )
+        try:
+            decode_allocations(json.loads(encode_allocations(allocations)))
+        except DamagedBlob as error:  # its numbers cannot be, so nothing else of it is to be believed
+            raise RecordingError(f"{self._path} is damaged: {error}", _AGAIN) from None
+        return allocations
 
     def _is_memrays(self, stack: int) -> bool:
         """Whether memray's own code allocated, which it brings into the process it is attached to."""
@@ -676,6 +692,13 @@ def _is_cut_short(about: dict[str, Any]) -> bool:
     return bool(about["cut_short"] or end <= begin or last > end or (last and end - last > LAG_MS))
 
 
+def _text(value: object) -> str:
+    """A text of bounded length. Raises TypeError for anything else."""
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value[:MAX_TEXT]
+
+
 def _about(value: Any) -> dict[str, Any]:
     """The first message, checked. Raises ValueError, TypeError, KeyError."""
     numbers = {
@@ -686,7 +709,7 @@ def _about(value: Any) -> dict[str, Any]:
         numbers[name] = min(numbers[name], 1 << 42)  # the year 2109; ns of it fit 63 bits
     return {
         **numbers,
-        "command": str(value["command"])[:MAX_TEXT],
+        "command": _text(value["command"]),
         "python_allocators": value["python_allocators"] is True,
         "aggregated": value["aggregated"] is True,
         "cut_short": value.get("cut_short") is True,

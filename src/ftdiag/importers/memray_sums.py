@@ -21,6 +21,8 @@ COLUMNS: Final = 5
 """Numbers of a record: thread, address, size, allocator, stack id."""
 DEALLOCATORS: Final = (1, 5, 15)
 """memray's AllocatorType: PYMALLOC_FREE, FREE, MUNMAP."""
+MAX_BYTES: Final = 1 << 62
+"""Bytes of all allocations together: what has more is damaged, and sums would overflow."""
 RANGED: Final = (14, 15)
 """MMAP and MUNMAP: their addresses are another kind of allocation than what an allocator makes inside."""
 TEMPORARY_AMONG: Final = 2
@@ -51,11 +53,12 @@ class Sums:
         self.heap_bytes = 0
         self.largest_bytes = 0
         self.too_many_alive = False
+        self._given_bytes = 0.0
         self._live = _Live()
         self._carried: Ints = np.zeros((0, 3), dtype=np.int64)
 
     def take(self, records: Ints) -> None:
-        """The next portion: rows of COLUMNS numbers."""
+        """The next portion: rows of COLUMNS numbers. Raises OverflowError where all have MAX_BYTES."""
         if not len(records):
             return
         self.records += len(records)
@@ -63,6 +66,9 @@ class Sums:
         freed = np.isin(allocator, DEALLOCATORS)
         # What is damaged must not overflow sums.
         size = np.clip(size, 0, 1 << 47)
+        self._given_bytes += float(size[~freed].sum(dtype=np.float64))
+        if self._given_bytes > MAX_BYTES:
+            raise OverflowError("more bytes than there can be")
         pair = self._pairs(thread, np.where(freed, 0, stack))
         made = pair[~freed]
         self.count += np.bincount(made, minlength=len(self.thread))

@@ -113,6 +113,8 @@ def decode_allocations(value: object) -> Allocations:
             of_part, of_all = getattr(part, name), totals[name]
             if of_part is not None and of_all is not None and of_part > of_all:
                 raise schema.DamagedBlob("a part of the allocations is more than all of them")
+    if _number(fields.get("duration_ns")) > schema.MAX_TIME_NS:
+        raise schema.DamagedBlob("the allocations took longer than anything can")
     return Allocations(
         pid=_number(fields.get("pid")),
         command=_text(fields.get("command")),

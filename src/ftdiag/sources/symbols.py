@@ -13,6 +13,7 @@ a process together cost a bounded share of time and memory.
 from __future__ import annotations
 
 import functools
+import io
 import lzma
 import os
 import re
@@ -45,9 +46,10 @@ from ftdiag.sources.memory import Mapping, open_mapped_file, read_mappings
 from ftdiag.sources.tasks import proc_folder
 from ftdiag.sources.unnamed import find_unnamed, holds_allocator
 
-MAX_SYMBOLS: Final = 2_000_000
-"""Entries of one symbol table that are read; python3.14t has 25,000, libtorch 500,000."""
+MAX_SYMBOLS: Final = 1_000_000
+"""Entries of the symbol tables of one file that are read; python3.14t has 25,000, libtorch 500,000."""
 MAX_NAME_TABLE_BYTES: Final = 128 << 20
+"""Names of one file, of all its tables together."""
 MAX_NAME_BYTES: Final = 512
 MAX_DEBUG_DATA_BYTES: Final = 64 << 20
 """Decompressed .gnu_debugdata."""
@@ -239,30 +241,27 @@ def read_image(
     kept = None if store is None else store.get(build_id, stream)
     if kept is not None and not kept.stripped:
         return kept
-    tables = []
-    complete = False
-    own = _table_of(elf, source, ".symtab")
-    if own is not None:
-        tables.append(own)
-        complete = True
-    else:
-        separate = _separate_table(elf, source, debug_directories, linked_directories, budget, reader)
-        if separate is not None:
-            tables.append(separate)
-            complete = True
-        elif kept is not None:
-            return kept
-    exported = _table_of(elf, source, ".dynsym")
+    whole = _table_of(elf, source, ".symtab") or _separate_table(
+        elf, source, debug_directories, linked_directories, budget, reader
+    )
+    complete = whole is not None
+    if whole is None and kept is not None:
+        return kept
+    table = whole or _Table([], b"")
+    del whole  # what is merged is not needed twice
+    exported = _table_of(elf, source, ".dynsym", table)
     if exported is not None:
-        tables.append(exported)
+        _merge(table, exported)
+        del exported
     found = None
     if search and not complete:
         with suppress(BudgetSpent):  # what is exported is known all the same
             found = find_unnamed(elf, source)
     if found is not None:
-        tables.append(found)
+        _merge(table, _Table(*found))
     hides = not complete and found is None and holds_allocator(elf, source)
-    image = Image(elf.machine, _merged(tables), elf.segments, not complete, found is not None, hides)
+    functions = SymbolTable(table.entries, table.names)
+    image = Image(elf.machine, functions, elf.segments, not complete, found is not None, hides)
     if store is not None and (search or not hides):
         store.put(build_id, stream, image)
     return image
@@ -312,35 +311,43 @@ def _source_of(stream: BinaryIO, budget: Budget | None) -> Source:
         return BytesSource(stream.read())
 
 
-_Table = tuple[list[tuple[int, int, int]], bytes]
+@dataclass(slots=True)
+class _Table:
+    """Functions as `SymbolTable` takes them: (start, size, offset of the name in `names`)."""
+
+    entries: list[tuple[int, int, int]]
+    names: bytes
 
 
-def _merged(tables: list[_Table]) -> SymbolTable:
-    if not tables:
-        return EMPTY
-    if len(tables) == 1:
-        return SymbolTable(*tables[0])
-    entries, names = list(tables[0][0]), tables[0][1]
-    known = {entry[0] for entry in entries}
-    for others, other_names in tables[1:]:
-        shift = len(names)
-        entries += [(start, size, offset + shift) for start, size, offset in others if start not in known]
-        names += other_names
-    return SymbolTable(entries, names)
+def _merge(table: _Table, other: _Table) -> None:
+    """Add the functions whose addresses are not known yet."""
+    known = {entry[0] for entry in table.entries}
+    shift = len(table.names)
+    new = [(start, size, at + shift) for start, size, at in other.entries if start not in known]
+    if new:
+        table.entries += new
+        table.names += other.names
 
 
-def _table_of(elf: Elf, source: Source, name: str) -> _Table | None:
-    """(entries, names) of a symbol section; `None` if there is none that can be read."""
+def _table_of(elf: Elf, source: Source, name: str, beside: _Table | None = None) -> _Table | None:
+    """The functions of a symbol section; `None` if there is none that can be read.
+
+    `beside` is what is known of the same file: the bounds are of both together.
+    """
     section = elf.section(name)
     if section is None or not section.in_file or section.link >= len(elf.sections):
         return None
-    symbols = contents(source, section, MAX_SYMBOLS * SYMBOL_BYTES)
-    names = contents(source, elf.sections[section.link], MAX_NAME_TABLE_BYTES)
+    known = _Table([], b"") if beside is None else beside
+    symbols = contents(source, section, (MAX_SYMBOLS - len(known.entries)) * SYMBOL_BYTES)
+    names = contents(source, elf.sections[section.link], MAX_NAME_TABLE_BYTES - len(known.names))
     code = bytearray(0x10000)
     for index, one in enumerate(elf.sections):
         if one.flags & SHF_EXECINSTR:
             code[index] = 1
-    return functions_in(symbols, len(names), code), names
+    entries = functions_in(symbols, len(names), code)
+    # A table may be far larger than what is named in it: a sparse file has any size.
+    end = max((at for _, _, at in entries), default=0) + MAX_NAME_BYTES
+    return _Table(entries, names if end >= len(names) else names[:end])
 
 
 def functions_in(
@@ -774,8 +781,8 @@ def parse_perf_map(data: bytes) -> SymbolTable:
 
 
 def _add_perf_lines(data: bytes, entries: list[tuple[int, int, int]], names: bytearray) -> None:
-    for line in data.split(b"\n"):
-        fields = line.split(None, 2)
+    for line in io.BytesIO(data):  # not all of them at once
+        fields = line.rstrip(b"\n").split(None, 2)
         if len(fields) != 3:
             continue
         try:

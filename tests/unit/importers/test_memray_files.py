@@ -10,7 +10,9 @@ import struct
 import subprocess
 import sys
 import tempfile
+from array import array
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +20,7 @@ from command_line import ftdiag
 from ftdiag.confined import Rights
 from ftdiag.errors import RecordingError
 from ftdiag.importers import importer_of, memray_child
-from ftdiag.importers.memray import read_capture
+from ftdiag.importers.memray import _Reading, read_capture, write_recording
 from ftdiag.model import Allocations, LineAllocations
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
@@ -420,3 +422,44 @@ def test_report_joins_a_capture_and_sorts_by_it(captures: dict[str, Path], tmp_p
     assert refused.status == 2
     assert "--memory" in refused.err
     assert "Traceback" not in refused.err
+
+
+BEGUN: dict[str, Any] = {
+    "begin_ms": 1_700_000_000_000,
+    "end_ms": 1_700_000_003_000,
+    "last_ms": 1_700_000_003_000,
+    "pid": 7,
+    "command": "python app.py",
+    "python_allocators": True,
+    "aggregated": False,
+    "peak_bytes": 1 << 20,
+}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        pytest.param([(b"M", {**BEGUN, "begin_ms": 7})], id="it took fifty years"),
+        pytest.param(
+            [(b"M", {**BEGUN, "aggregated": True}), (b"H", [1, 1, 1, 1 << 62, 1, 1, 1, 1 << 62])],
+            id="more bytes at the peak than there can be",
+        ),
+        pytest.param([(b"M", BEGUN), (b"R", [1, 4096, 1 << 47, 3, 1] * (1 << 16))], id="more bytes in all"),
+        pytest.param([(b"M", BEGUN), (b"R", [1, 4096, 100, 3, 1, 1])], id="a part of a record"),
+        pytest.param([(b"M", BEGUN), (b"T", {"1": float("nan")})], id="a name that is a number"),
+        pytest.param([(b"M", {**BEGUN, "command": None})], id="no command"),
+    ],
+)
+def test_a_reader_that_says_what_cannot_be_is_refused(said: list[tuple[bytes, Any]], tmp_path: Path) -> None:
+    # GIVEN what a reader says that a hostile capture took over
+    def taken_in() -> None:
+        reading = _Reading(Path("capture.bin"), quiet)
+        for kind, value in said:
+            payload = json.dumps(value).encode() if isinstance(value, dict) else array("q", value).tobytes()
+            reading.take(kind, payload)
+        write_recording(reading.result(), tmp_path / "made.ftdiag", Path("capture.bin"))
+
+    # WHEN that is taken in THEN it is damage, and no recording is made of it
+    with pytest.raises(RecordingError, match="is damaged"):
+        taken_in()
+    assert not (tmp_path / "made.ftdiag").exists()

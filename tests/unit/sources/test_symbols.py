@@ -6,11 +6,14 @@ import io
 import lzma
 import os
 import struct
+import subprocess
+import sys
 import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -406,3 +409,51 @@ def test_a_list_of_mappings_that_is_too_long_is_told_and_left_alone(monkeypatch:
     assert code._mappings == known
     assert len(reads) == 1
     assert list(code.take_unnamed()) == [("", TOO_MANY_MAPPINGS)]
+
+
+FULL = """
+import sys
+from pathlib import Path
+from ftdiag.sources.symbols import read_image
+Path("/proc/self/clear_refs").write_text("5")
+with open(sys.argv[1], "rb") as stream:
+    image = read_image(stream)
+found = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+print(len(image.symbols), image.symbols.find(4096 + 64 * 9 + 1).name[:1], found[0].split()[1])
+"""
+
+
+def test_tables_as_full_as_they_can_be(tmp_path: Path) -> None:
+    # GIVEN a file with two tables, each of more symbols than are read of both, with long tables of names
+    many, names_bytes = symbols.MAX_SYMBOLS * 3 // 4, symbols.MAX_NAME_TABLE_BYTES * 3 // 4
+
+    def table(first: int, name: int) -> bytes:
+        rows = np.zeros((many, 3), dtype=np.uint64)
+        rows[:, 0] = 0x12 << 32 | 1 << 48 | name
+        rows[:, 1] = first + 128 * np.arange(many)
+        rows[:, 2] = 64
+        return rows.tobytes()
+
+    names = bytearray(names_bytes)
+    names[1:513] = names[-1024:-512] = b"x" * 512
+    path = tmp_path / "library.so"
+    path.write_bytes(
+        elf(
+            {
+                ".symtab": Made(2, 3, table(4096, names_bytes - 1024)),
+                ".strtab": Made(3, 0, bytes(names)),
+                ".dynsym": Made(11, 5, table(4096 + 64, 1)),
+                ".dynstr": Made(3, 0, bytes(names)),
+            }
+        )
+    )
+
+    # WHEN it is read
+    said = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    # THEN there are as many as are read of one file, with names, in bounded memory
+    assert said[0] == str(symbols.MAX_SYMBOLS)
+    assert said[1] == "x"
+    assert int(said[2]) << 10 < 512 << 20
