@@ -57,7 +57,10 @@ sanitize: install ## the tests of the compiled sampler under AddressSanitizer an
 	$(BIN)/python -m tools.sanitize $(TESTS)
 
 fuzz: install pythons ## ten minutes of mutants of every input, and of targets that die; FUZZ="--seed 7" for others
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris \
+	    || echo "note: there is no wheel of atheris for this Python; no mutants by coverage"
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(FUZZ)
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz --guided --seconds 60
 	$(BIN)/python -m tests.campaign.dying 100 120
 	$(BIN)/python -m tests.campaign.killed 200 120
 

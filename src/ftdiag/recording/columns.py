@@ -145,8 +145,11 @@ def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
     return columns
 
 
-def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Column]:
+def decode_runs(blob: object, key: int, name: str, t0_ns: int, t1_ns: int) -> dict[str, Column]:
     """Columns of a window's runs and `tick_ns`, checked to lie within each other and not to overlap.
+
+    The window begins and ends at `t0_ns` and `t1_ns`, as the index says: ticks that do not fit into that would
+    be time that there was not.
 
     Raises DamagedBlob.
     """
@@ -166,8 +169,7 @@ def decode_runs(blob: object, key: int, name: str, t0_ns: int) -> dict[str, Colu
     bounded(columns["confidence"], 0, 255, "a confidence")
     columns["state"] = _STATES[columns["state"]]
     columns["confidence"] = _CONFIDENCES[columns["confidence"]]
-    largest = schema.MAX_TIME_NS
-    columns["tick_ns"] = bounded(columns["tick_ns"], -largest, largest, "a tick's time") + t0_ns
+    columns["tick_ns"] = bounded(columns["tick_ns"], 0, t1_ns - t0_ns, "a tick's time") + t0_ns
     decoded = _in_order({column: columns[column].astype(dtype) for column, dtype in RUN_TYPES.items()})
     thread, begin = decoded["thread"], decoded["first_tick"]
     if np.any((thread[1:] == thread[:-1]) & (begin[1:] < (begin + decoded["ticks"])[:-1])):
@@ -348,6 +350,7 @@ def decode_counters(
     for column in schema.COUNTER_COLUMNS[1:]:
         # In a nanosecond at most one thing happens: what is counted is bounded like what is timed.
         bounded(columns[column], -1, longest, f"the counter {column}")
+    bounded(columns["alive_ns"], -1, schema.longest_life(length_ns), "a thread's life")
     cost = bounded(columns["cost"], 0, longest, "a cost").tolist()
     process = bounded(columns["process"], 0, 2**62, "a reading of the process").tolist()
     # Later minor versions may append.

@@ -599,7 +599,8 @@ class Recording:
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
         def decode(blob: object, window_id: int, name: str) -> dict[str, Column]:
             position = int(np.searchsorted(self.window_ids, window_id))
-            columns = decode_runs(blob, window_id, name, int(self.t0_ns[position]))
+            span = int(self.t0_ns[position]), int(self.t1_ns[position])
+            columns = decode_runs(blob, window_id, name, *span)
             promised = int(self.tick_counts[position]), int(self._row_counts[position, 0])
             if (len(columns["tick_ns"]), len(columns["thread"])) != promised:
                 raise schema.DamagedBlob("it has another number of rows than its entry in the index says")

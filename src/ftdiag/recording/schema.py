@@ -62,6 +62,8 @@ MAX_TIME_NS: Final = 1 << 60
 """Times are within this of 0 (36 years), so that sums and differences of a few of them fit 64 bits."""
 COUNTER_SLACK_NS: Final = 2_000_000_000
 """A counter of a thread may exceed twice its window's length by this: a sampler without a core reads late."""
+LIFE_SLACK_NS: Final = 20_000_000
+"""A thread is seen at ticks, of which the last of a window may be a little before its end."""
 MAX_CORES: Final = 1 << 16
 """Most cores of a machine: what a second of all of them adds up to is below this."""
 MAX_GAPS: Final = 256
@@ -195,6 +197,11 @@ class DamagedBlob(ValueError):
 def largest_counter(length_ns: int) -> int:
     """What a thread can have used, or done, at most in a window of this length; -1 stands for not read."""
     return 2 * length_ns + COUNTER_SLACK_NS
+
+
+def longest_life(length_ns: int) -> int:
+    """How long a thread can have been there at most in a window of this length."""
+    return length_ns + length_ns // 8 + LIFE_SLACK_NS
 
 
 # --- rows ---------------------------------------------------------------------------------------------

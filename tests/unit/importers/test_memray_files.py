@@ -439,15 +439,15 @@ BEGUN: dict[str, Any] = {
 @pytest.mark.parametrize(
     "said",
     [
-        pytest.param([(b"M", {**BEGUN, "begin_ms": 7})], id="it took fifty years"),
+        pytest.param([(b"M", BEGUN | {"begin_ms": 7})], id="it took fifty years"),
         pytest.param(
-            [(b"M", {**BEGUN, "aggregated": True}), (b"H", [1, 1, 1, 1 << 62, 1, 1, 1, 1 << 62])],
+            [(b"M", BEGUN | {"aggregated": True}), (b"H", [1, 1, 1, 1 << 62, 1, 1, 1, 1 << 62])],
             id="more bytes at the peak than there can be",
         ),
         pytest.param([(b"M", BEGUN), (b"R", [1, 4096, 1 << 47, 3, 1] * (1 << 16))], id="more bytes in all"),
         pytest.param([(b"M", BEGUN), (b"R", [1, 4096, 100, 3, 1, 1])], id="a part of a record"),
         pytest.param([(b"M", BEGUN), (b"T", {"1": float("nan")})], id="a name that is a number"),
-        pytest.param([(b"M", {**BEGUN, "command": None})], id="no command"),
+        pytest.param([(b"M", BEGUN | {"command": None})], id="no command"),
     ],
 )
 def test_a_reader_that_says_what_cannot_be_is_refused(said: list[tuple[bytes, Any]], tmp_path: Path) -> None:

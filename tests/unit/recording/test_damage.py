@@ -21,7 +21,8 @@ from ftdiag.recording import schema
 from ftdiag.recording.interned import InternedTables
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.source import RecordingFile
-from unit.recording.windows import Content, content, create, window, write
+from ftdiag.session import Session
+from unit.recording.windows import SECOND_NS, Content, content, create, window, write
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -412,7 +413,7 @@ COUNTED = {name: [0] for name in schema.COUNTER_COLUMNS} | {"cost": [0] * 6, "pr
         {"cpu_ns": [2**62]},
         {"cpu_ns": [4_000_000_001]},
         {"run_queue_ns": [4_000_000_001]},
-        {"alive_ns": [4_000_000_001]},
+        {"alive_ns": [1_145_000_001]},
         {"voluntary_switches": [-(2**40)]},
         {"minor_faults": [2**61]},
         {"cost": [-1, 0, 0, 0, 0, 0]},
@@ -438,6 +439,21 @@ def test_counters_that_no_thread_can_have_are_damage(tmp_path: Path, changes: di
         assert recording.damaged[0].what == schema.GROUP_COUNTERS
         assert len(recording.samples(0)) == 0
         assert recording.left_out(0, 1).tolist() == [True]
+
+
+def test_a_window_shorter_than_its_ticks_is_damage(tmp_path: Path) -> None:
+    # GIVEN a recording in which a window with the ticks of a second is 9 ns long
+    path = tmp_path / "a.ftdiag"
+    write(path, 3)
+    indexed(path, 2, t1_ns=SECOND_NS + 9)
+
+    # WHEN it is read THEN the window has no figures, and nobody used millions of cores
+    with Recording.open(path) as recording:
+        assert len(recording.samples(1)) == 0
+        assert any("a tick's time" in gap.why for gap in recording.damaged)
+        assert recording.left_out(0, 3).tolist() == [False, True, False]
+        capacity = Session(recording).snapshot().metrics.capacity_cores
+        assert capacity is None or capacity < 1000
 
 
 def test_a_share_of_threads_above_all_is_damage(tmp_path: Path) -> None:
