@@ -35,16 +35,21 @@ from ftdiag.session import Session
 from ftdiag.sources.tasks import state_letter
 
 TOLD_WITHIN_S: Final = 5.0
-DURATION_S: Final = 3.0
-LATEST_ACT_S: Final = 2.5
+DURATION_S: Final = 2.5
+LATEST_ACT_S: Final = 2.0
 """After the look was begun; it lasts longer."""
+WHILE_IT_ATTACHES_S: Final = 0.5
+"""In this time ftdiag starts, looks at the target for the first time and attaches."""
 HANG_S: Final = 60.0
-AT_ONCE: Final = 2
+AT_ONCE: Final = 3
 """Targets that are looked at at the same time."""
 EXITS_WITH: Final = 7
 
 TARGET: Final = """
-import ctypes, os, signal, sys, threading, time
+import ctypes, mmap, os, platform, signal, sys, threading, time
+kind = sys.argv[1]
+libc = ctypes.CDLL(None)
+over = threading.Event()
 def work():
     while True:
         sum(range(400))
@@ -56,25 +61,43 @@ def exec_python(*_):
 def exec_other(*_):
     os.execv("/bin/sleep", ["sleep", "20"])
 def main_ends(*_):
-    ctypes.CDLL(None).pthread_exit(0)
+    libc.pthread_exit(0)
+def finalise(*_):
+    # What Py_FinalizeEx calls last: the process lives on without an interpreter.
+    ctypes.pythonapi.Py_AtExit.argtypes = [ctypes.c_void_p]
+    ctypes.pythonapi.Py_AtExit(ctypes.cast(libc.pause, ctypes.c_void_p))
+    over.set()
+def unload(*_):
+    # As dlclose leaves it: the memory of _PyRuntime is gone. Whoever did that must not come back to Python:
+    # munmap(rdi, rsi), then pause(), in machine code.
+    code = {"x86_64": "b80b000000 0f05 b822000000 0f05 ebf7",
+            "aarch64": "e81a80d2 010000d4 000080d2 010080d2 020080d2 030080d2 280980d2 010000d4 faffff17"}
+    blob = mmap.mmap(-1, 4096, prot=7)
+    blob.write(bytes.fromhex(code[platform.machine()]))
+    at = ctypes.addressof(ctypes.c_char.from_buffer(blob))
+    runtime = ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime")) & -4096
+    ctypes.CFUNCTYPE(None, ctypes.c_size_t, ctypes.c_size_t)(at)(runtime, 16 * 4096)
 for _ in range(3):
-    threading.Thread(target=work, daemon=True).start()
+    # Without a runtime no thread may run Python: there they wait in C.
+    threading.Thread(target=libc.pause if kind == "unload" else work, daemon=True).start()
 signal.signal(signal.SIGUSR1, {"exit": exit, "exec-python": exec_python, "exec-other": exec_other,
-                               "main-ends": main_ends}.get(sys.argv[1], signal.SIG_IGN))
-if sys.argv[1].startswith("fork"):
-    fork = os.fork if sys.argv[1] == "fork" else ctypes.PyDLL(None).fork
+                               "main-ends": main_ends, "finalise": finalise,
+                               "unload": unload}.get(kind, signal.SIG_IGN))
+if kind.startswith("fork"):
+    fork = os.fork if kind == "fork" else ctypes.PyDLL(None).fork
     child = fork()
     if child == 0:
-        ctypes.CDLL(None).prctl(1, 9)
+        libc.prctl(1, 9)
         work()
     print(child, flush=True)
 else:
     print(os.getpid(), flush=True)
-while True:
+while not over.is_set():
     time.sleep(0.01)
 """
 
 GONE: Final = r"there is no process|has ended|nothing was seen"
+NO_PYTHON: Final = r"process PID has no Python any more: "
 """It ended before it could be looked at."""
 
 
@@ -98,6 +121,8 @@ class Kind:
     signal: signal.Signals | None
     right: tuple[str, ...]
     check: Callable[[Outcome], str | None] = field(default=lambda outcome: None)
+    latest_s: float = LATEST_ACT_S
+    """How long after the look was begun it may be done to it."""
 
 
 def _stays_stopped(outcome: Outcome) -> str | None:
@@ -127,12 +152,27 @@ def _has_python_threads(outcome: Outcome) -> str | None:
 OVER: Final = "the asked duration is over"
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("kill", signal.SIGKILL, (r"process PID was killed by SIGKILL", GONE)),
+    Kind(
+        "kill-at-once",
+        signal.SIGKILL,
+        (r"process PID was killed by SIGKILL", GONE),
+        latest_s=WHILE_IT_ATTACHES_S,
+    ),
     Kind("terminate", signal.SIGTERM, (r"process PID was killed by SIGTERM", GONE)),
     Kind("exit", signal.SIGUSR1, (rf"process PID exited with status {EXITS_WITH}", GONE)),
     # Replaced before the first look: what is there then is what is looked at.
     Kind("exec-python", signal.SIGUSR1, (r"replaced itself \(exec\): \S+ -c import time", OVER)),
     Kind("exec-other", signal.SIGUSR1, (r"replaced itself \(exec\): sleep 20", "is not a CPython process")),
     Kind("stop", signal.SIGSTOP, (r"process PID does not run: stopped by a signal",), _stays_stopped),
+    Kind(
+        "stop-at-once",
+        signal.SIGSTOP,
+        (r"process PID does not run: stopped by a signal",),
+        _stays_stopped,
+        latest_s=WHILE_IT_ATTACHES_S,
+    ),
+    Kind("finalise", signal.SIGUSR1, (NO_PYTHON + r"it was finalised", r"which was finalised")),
+    Kind("unload", signal.SIGUSR1, (NO_PYTHON + r"its library was unloaded", r"is not a CPython process")),
     Kind("fork", None, (OVER,), _has_python_threads),
     Kind("fork-in-c", None, (OVER,), _has_python_threads),
     Kind("main-ends", signal.SIGUSR1, (OVER,), _has_python_threads),
@@ -166,7 +206,7 @@ def run_one(number: int, kind: Kind, python: str, folder: Path) -> tuple[str | N
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
         )
-        time.sleep(chance.uniform(0.0, LATEST_ACT_S))
+        time.sleep(chance.uniform(0.0, kind.latest_s))
         acted = time.monotonic()
         if kind.signal is not None:
             target.send_signal(kind.signal)
@@ -262,8 +302,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for line in wrong:
         print(f"WRONG  {line}")
     done = sum(map(len, told.values()))
-    print(f"{done} targets, {len(wrong)} told wrongly")
-    return 1 if wrong else 0
+    late = sum(each > TOLD_WITHIN_S for seconds in told.values() for each in seconds)
+    print(f"{done} targets, {len(wrong)} told wrongly, {late} too late")
+    return 1 if wrong or late else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""ftdiag killed while it looks: recorders, samplers, both, reports, cockpits, cockpits whose sampler dies.
+"""ftdiag killed while it looks: recorders, samplers, both, reports, cockpits, cockpits whose sampler dies,
+trackers that have memray attached.
 
 In: how many, and a limit in seconds: `python -m tests.campaign.killed 200 600`. Out: for each kind how
 many, the longest loss, and everything that was not right; the exit status is 1 if there was anything. Right
@@ -21,20 +22,22 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ftdiag.errors import FtdiagError
 from ftdiag.recording.reader import Recording
+from tools.workloads import running_workload
 
 LOST_AT_MOST_S: Final = 1.0
 GONE_WITHIN_S: Final = 5.0
 BEGINS_WITHIN_S: Final = 60.0
-LONGEST_LOOK_S: Final = 4.0
-AT_ONCE: Final = 2
-KINDS: Final = ("recorder", "sampler", "both", "report", "cockpit", "cockpit's sampler")
+LONGEST_LOOK_S: Final = 3.0
+AT_ONCE: Final = 3
+KINDS: Final = ("recorder", "sampler", "both", "report", "cockpit", "cockpit's sampler", "tracker")
+PROGRAMS: Final = Path(__file__).parents[1] / "programs"
 
 TARGET: Final = """
 import os, threading, time
@@ -88,6 +91,10 @@ def look_at(pid: int, kind: str, folder: Path) -> Iterator[Look]:
         command += ["record", str(pid), "-o", str(path)]
     elif kind == "report":
         command, kept = [*command, "attach", str(pid), "--duration", "100", "--format", "text"], None
+    elif kind == "tracker":
+        # memray is attached once the look itself is over.
+        command += ["attach", str(pid), "--duration", "0.5", "--format", "text", "--record", str(path)]
+        command += ["--memory", "--yes", "--memory-duration", "600"]
     elif kind == "cockpit":
         command, kept = [*command, "attach", str(pid)], None
     else:
@@ -122,6 +129,28 @@ def look_at(pid: int, kind: str, folder: Path) -> Iterator[Look]:
             process.stdout.close()
 
 
+@contextmanager
+def tracked_target(python: str) -> Iterator[int]:
+    """A program that the tests' stand-in for memray can attach to, one for each tracker."""
+    program = PROGRAMS / "tracked.py"
+    with (
+        tempfile.TemporaryDirectory(prefix="ftdiag-home-") as home,
+        running_workload(
+            Path(python), str(program), environ={"HOME": home, "PYTHONPATH": str(PROGRAMS / "fake_memray")}
+        ) as running,
+    ):
+        yield running.pid
+
+
+def is_tracked(pid: int) -> bool:
+    """Whether the program writes a capture."""
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            if "capture.bin" in os.readlink(f"/proc/{pid}/fd/{name}"):
+                return True
+    return False
+
+
 def of_folder(folder: Path) -> list[int]:
     """The living processes that were started with this folder for temporary files."""
     wanted = f"TMPDIR={folder}".encode()
@@ -142,45 +171,69 @@ def recordings_in(folder: Path) -> list[Path]:
 
 
 def run_one(
-    number: int, pid: int, *, gone_within_s: float = GONE_WITHIN_S, lost_at_most_s: float = LOST_AT_MOST_S
+    number: int,
+    pid: int,
+    python: str,
+    *,
+    gone_within_s: float = GONE_WITHIN_S,
+    lost_at_most_s: float = LOST_AT_MOST_S,
 ) -> tuple[str, list[str], float | None]:
     """One kill: its kind, what was wrong, and the seconds that were lost."""
-    chance = random.Random(number)
     kind = KINDS[number % len(KINDS)]
-    wrong: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="ftdiag-campaign-") as name:
-        folder = Path(name)
-        with look_at(pid, kind, folder) as look:
-            look.read(BEGINS_WITHIN_S, until=lambda: bool(recordings_in(folder)))
-            if not recordings_in(folder):
-                return kind, [f"no recording was begun: {bytes(look.said[-300:])!r}"], None
-            look.read(chance.uniform(0.0, LONGEST_LOOK_S))
-            samplers = [other for other in of_folder(folder) if other != look.process.pid]
-            killed_ns = time.monotonic_ns()
-            for victim in _victims(kind, look.process.pid, samplers):
-                with suppress(ProcessLookupError):
-                    os.kill(victim, signal.SIGKILL)
-            if kind == "cockpit's sampler":
-                wrong += _goes_on(look, gone_within_s)
-            gone = time.monotonic() + gone_within_s
-            while (left := _left(folder, look)) and time.monotonic() < gone:
-                look.read(0.1)
-                look.process.poll()
-            wrong += [f"left after {gone_within_s:g} s: {each}" for each in left]
-        lost = None
-        # A command that lives removes a recording in which nothing is yet.
-        empty = kind == "sampler" and look.recording is not None and not look.recording.exists()
-        if look.recording is not None and not empty:
-            lost, problem = _lost_s(look.recording, killed_ns)
-            wrong += [problem] if problem else []
+    with ExitStack() as stack:
+        if kind == "tracker":
+            pid = stack.enter_context(tracked_target(python))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ftdiag-campaign-")))
+        wrong, lost = _killed(random.Random(number), kind, pid, folder, gone_within_s)
+        if kind == "tracker" and not wrong and not Path(f"/proc/{pid}").exists():
+            wrong.append("the target did not survive")
     if lost is not None and lost > lost_at_most_s:
         wrong.append(f"lost {lost:.2f} s")
     return kind, wrong, lost
 
 
+def _killed(
+    chance: random.Random, kind: str, pid: int, folder: Path, gone_within_s: float
+) -> tuple[list[str], float | None]:
+    wrong: list[str] = []
+    with look_at(pid, kind, folder) as look:
+
+        def has_begun() -> bool:
+            return bool(recordings_in(folder)) and (kind != "tracker" or is_tracked(pid))
+
+        look.read(BEGINS_WITHIN_S, until=has_begun)
+        if not has_begun():
+            return [f"nothing was begun: {bytes(look.said[-300:])!r}"], None
+        look.read(chance.uniform(0.0, LONGEST_LOOK_S))
+        samplers = [other for other in of_folder(folder) if other != look.process.pid]
+        killed_ns = time.monotonic_ns()
+        for victim in _victims(kind, look.process.pid, samplers):
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+        if kind == "cockpit's sampler":
+            wrong += _goes_on(look, gone_within_s)
+        gone = time.monotonic() + gone_within_s
+        while (left := _left(folder, look)) and time.monotonic() < gone:
+            look.read(0.1)
+            look.process.poll()
+        wrong += [f"left after {gone_within_s:g} s: {each}" for each in left]
+        if kind == "tracker":
+            look.read(0.2)
+            if b"memray detach" not in look.said:
+                wrong.append(f"it is not said that memray is still attached: {bytes(look.said[-300:])!r}")
+    # A command that lives removes a recording in which nothing is yet.
+    empty = kind == "sampler" and look.recording is not None and not look.recording.exists()
+    if look.recording is None or empty:
+        return wrong, None
+    lost, problem = _lost_s(look.recording, killed_ns)
+    return wrong + ([problem] if problem else []), None if kind == "tracker" else lost
+
+
 def _victims(kind: str, command: int, samplers: list[int]) -> list[int]:
     if kind in ("sampler", "cockpit's sampler"):
         return samplers
+    if kind == "tracker":
+        return [other for other in samplers if b"ftdiag.tracker" in _command_of(other)]
     return [command, *samplers] if kind == "both" else [command]
 
 
@@ -201,13 +254,15 @@ def _goes_on(look: Look, within_s: float) -> list[str]:
 
 def _left(folder: Path, look: Look) -> list[str]:
     """What should be gone: processes, and files other than the recording that was asked for."""
-    left = [
-        Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")[:80]
-        for pid in of_folder(folder)
-        if Path(f"/proc/{pid}/cmdline").exists()
-    ]
+    left = [_command_of(pid).decode("utf-8", "replace")[:80] for pid in of_folder(folder)]
     wanted = set() if look.recording is None else {f"{look.recording}{end}" for end in ("", "-wal", "-shm")}
     return left + [str(path) for path in folder.iterdir() if str(path) not in wanted]
+
+
+def _command_of(pid: int) -> bytes:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")
+    return b""
 
 
 def _lost_s(path: Path, killed_ns: int) -> tuple[float | None, str | None]:
@@ -256,7 +311,7 @@ def campaign(
                     number = next(numbers, None)
                 if number is None:
                     return
-                kind, problems, seconds = run_one(number, pid)
+                kind, problems, seconds = run_one(number, pid, python)
                 with lock:
                     lost[kind].append(seconds)
                     wrong.extend(f"{number} {kind}: {problem}" for problem in problems)

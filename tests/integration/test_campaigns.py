@@ -37,11 +37,11 @@ def test_a_target_that_goes_away_is_told_rightly(number: int, python: str, tmp_p
 
 
 @pytest.mark.parametrize("number", range(len(killed.KINDS)), ids=killed.KINDS)
-def test_what_is_killed_leaves_nothing_behind_and_loses_little(number: int, busy: int) -> None:
+def test_what_is_killed_leaves_nothing_behind_and_loses_little(number: int, busy: int, python: str) -> None:
     # GIVEN a target
     before = killed.state_of(busy)
     # WHEN ftdiag is killed while it looks at it, THEN all is as it should be, given time on a slow machine
-    kind, wrong, _ = killed.run_one(number, busy, gone_within_s=PATIENCE_S, lost_at_most_s=PATIENCE_S)
+    kind, wrong, _ = killed.run_one(number, busy, python, gone_within_s=PATIENCE_S, lost_at_most_s=PATIENCE_S)
     assert kind == killed.KINDS[number]
     assert wrong == []
     assert killed.state_of(busy) == before

@@ -48,7 +48,9 @@ LOOK_S: Final = 0.25
 the others waiting, as long as there is time."""
 LOOK_BUDGET_S: Final = 0.2
 """CPU time of a first look; what needs more is looked at again, as what takes longer is."""
-SECOND_LOOK_BUDGET_S: Final = 1.0
+SECOND_LOOK_S: Final = 0.9
+"""What a look at a slow process, or py-spy's at one, may take: then it hangs, and the list does not wait."""
+SECOND_LOOK_BUDGET_S: Final = 0.6
 LOOK_BUDGET_BYTES: Final = 96 << 20
 LOOK_BUDGET_CALLS: Final = 20_000
 LOOKERS: Final = 4
@@ -106,8 +108,11 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
                 kin[pids[place]] = answer.value.pop(_KIN, "")
             _take(found, pids[place], answer)
     again += [pid for pid, process in found.items() if process.source == _SPENT]
+    old, alike = _spokesmen([pid for pid in sorted(found) if found[pid].source == _TO_ASK], kin)
+    if old:
+        # Once, and not by each child in the time of its look.
+        import ftdiag.sources.pyspy  # noqa: F401
     with Lookers(_Look(), SECOND_LOOKERS) as lookers:
-        old, alike = _spokesmen([pid for pid in sorted(found) if found[pid].source == _TO_ASK], kin)
         users = sorted({process.user for process in found.values() if process.user})
         questions: list[tuple[str, str | int]] = [("user", user) for user in users]
         questions += [("pyspy", pid) for pid in old] + [("second row", pid) for pid in again]
@@ -115,7 +120,7 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
         unlike: list[int] = []
         # At least the time of second looks, also where a busy machine stretched the first.
         ends = max(begin + limit_s, time.monotonic() + limit_s * (1.0 - FIRST_LOOKS_S / LIST_S))
-        for place, answer in lookers.ask(questions, each_s=limit_s / 2, ends=ends):
+        for place, answer in lookers.ask(questions, each_s=min(limit_s, SECOND_LOOK_S), ends=ends):
             kind, about = questions[place]
             if kind == "user":
                 names[str(about)] = str(answer.value or about)
