@@ -108,7 +108,11 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
                 kin[pids[place]] = answer.value.pop(_KIN, "")
             _take(found, pids[place], answer)
     again += [pid for pid, process in found.items() if process.source == _SPENT]
-    old, alike = _spokesmen([pid for pid in sorted(found) if found[pid].source == _TO_ASK], kin)
+    asked = [pid for pid in sorted(found) if found[pid].source == _TO_ASK]
+    for pid in asked:
+        if found[pid].free_threaded:  # of which py-spy reads none; the doctor asks it all the same
+            found[pid] = replace(found[pid], source=None)
+    old, alike = _spokesmen([pid for pid in asked if found[pid].source == _TO_ASK], kin)
     if old:
         # Once, and not by each child in the time of its look.
         import ftdiag.sources.pyspy  # noqa: F401
