@@ -36,6 +36,8 @@ class ElfFiles:
         """A file to write into."""
         self._path = folder / "library.so"
         inner = [(b".symtab", 2, 0, _symbols(), 3, 24), (b".dynstr", 3, 0, SYMBOL_NAMES, 0, 0)]
+        for made_once in (_bomb, _packed_bomb):  # in no mutant's time
+            made_once()
         self._packed = lzma.compress(elf_file(inner))
 
     def attempt(self, chance: Random) -> list[str]:

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import sys
 from contextlib import closing, suppress
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -56,6 +57,8 @@ WAYS: Final = {
     "bombs": 2,
 }
 """How a recording is changed, and how often in so many."""
+BOMBS: Final = (65, 600)
+"""MiB to which what is small can grow."""
 _ENDINGS: Final = ("", "-wal", "-shm", "-journal")
 SAMPLES: Final = Path(__file__).parents[2] / "samples" / "recordings"
 
@@ -74,6 +77,8 @@ class Recordings:
         real = sorted(SAMPLES.glob("*/*.ftdiag"))
         # Real ones are sixty seconds long and take six times as long to look at: a few of them.
         self._short = [whole.read_bytes()]
+        for mebibytes in BOMBS:
+            _bomb(mebibytes)
         self._long = [path.read_bytes() for path in real[:: max(1, len(real) // 12)]]
 
     def attempt(self, chance: Random) -> list[str]:
@@ -231,14 +236,18 @@ def _change(database: sqlite3.Connection, way: str, chance: Random) -> None:
     elif way == "json":
         _change_json(database, chance)
     else:
-        bomb = zstd.compress(
-            bytes(chance.choice((65, 600)) << 20), options={zstd.CompressionParameter.checksum_flag: 1}
-        )
+        bomb = _bomb(chance.choice(BOMBS))
         if chance.random() < 0.5:
             database.execute("UPDATE dictionary SET data = ?", (bomb,))
         else:
             name = chance.choice((schema.GROUP_RUNS, schema.GROUP_COUNTERS, schema.GROUP_NATIVE))
             database.execute("UPDATE column_data SET data = ? WHERE name = ?", (bomb, name))
+
+
+@cache
+def _bomb(mebibytes: int) -> bytes:
+    """Small, and so large when it is unpacked; made once, because that takes as long as ten mutants."""
+    return zstd.compress(bytes(mebibytes << 20), options={zstd.CompressionParameter.checksum_flag: 1})
 
 
 def _change_table(database: sqlite3.Connection, chance: Random) -> None:
