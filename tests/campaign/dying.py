@@ -40,7 +40,7 @@ LATEST_ACT_S: Final = 2.0
 """After the look was begun; it lasts longer."""
 WHILE_IT_ATTACHES_S: Final = 0.5
 """In this time ftdiag starts, looks at the target for the first time and attaches."""
-HANG_S: Final = 60.0
+HANG_S: Final = 100.0
 AT_ONCE: Final = 3
 """Targets that are looked at at the same time."""
 EXITS_WITH: Final = 7
@@ -57,9 +57,9 @@ def work():
 def exit(*_):
     os._exit(7)
 def exec_python(*_):
-    os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(20)"])
+    os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(1000)"])
 def exec_other(*_):
-    os.execv("/bin/sleep", ["sleep", "20"])
+    os.execv("/bin/sleep", ["sleep", "1000"])
 def main_ends(*_):
     libc.pthread_exit(0)
 def finalise(*_):
@@ -162,7 +162,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("exit", signal.SIGUSR1, (rf"process PID exited with status {EXITS_WITH}", GONE)),
     # Replaced before the first look: what is there then is what is looked at.
     Kind("exec-python", signal.SIGUSR1, (r"replaced itself \(exec\): \S+ -c import time", OVER)),
-    Kind("exec-other", signal.SIGUSR1, (r"replaced itself \(exec\): sleep 20", "is not a CPython process")),
+    Kind("exec-other", signal.SIGUSR1, (r"replaced itself \(exec\): sleep 1000", "is not a CPython process")),
     Kind("stop", signal.SIGSTOP, (r"process PID does not run: stopped by a signal",), _stays_stopped),
     Kind(
         "stop-at-once",

@@ -33,7 +33,7 @@ from tools.workloads import running_workload
 
 LOST_AT_MOST_S: Final = 1.0
 GONE_WITHIN_S: Final = 5.0
-BEGINS_WITHIN_S: Final = 60.0
+BEGINS_WITHIN_S: Final = 100.0
 LONGEST_LOOK_S: Final = 3.0
 AT_ONCE: Final = 3
 KINDS: Final = ("recorder", "sampler", "both", "report", "cockpit", "cockpit's sampler", "tracker")
@@ -291,7 +291,13 @@ def state_of(pid: int) -> dict[str, str]:
 
 
 def campaign(
-    count: int, limit_s: float, python: str, *, only: int | None = None
+    count: int,
+    limit_s: float,
+    python: str,
+    *,
+    only: int | None = None,
+    gone_within_s: float = GONE_WITHIN_S,
+    lost_at_most_s: float = LOST_AT_MOST_S,
 ) -> tuple[dict[str, list[float | None]], list[str]]:
     """Kill `count` times, or as often as there is time for: seconds lost by kind, and what was wrong."""
     numbers = iter([only] if only is not None else range(count))
@@ -311,7 +317,9 @@ def campaign(
                     number = next(numbers, None)
                 if number is None:
                     return
-                kind, problems, seconds = run_one(number, pid, python)
+                kind, problems, seconds = run_one(
+                    number, pid, python, gone_within_s=gone_within_s, lost_at_most_s=lost_at_most_s
+                )
                 with lock:
                     lost[kind].append(seconds)
                     wrong.extend(f"{number} {kind}: {problem}" for problem in problems)

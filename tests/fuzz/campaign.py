@@ -33,8 +33,9 @@ FAMILIES: Final[tuple[Callable[[], Family], ...]] = (
     DebugOffsets,
     ElfFiles,
     PerfMaps,
-    MemrayCaptures,
     MemrayMessages,
+    # Last: a few slow ones, which all come in the first turn.
+    MemrayCaptures,
 )
 MAX_FAULTS: Final = 200
 """Kinds of faults of one family that a process keeps."""

@@ -1,16 +1,20 @@
-"""A few of what the campaigns do many of: targets that go away under the look, ftdiag killed under way."""
+"""One of each of what the campaigns do many of: targets that go away under the look, ftdiag killed under way.
+
+Some at once, because most of their time they wait; what is wrong names the number to run it again alone.
+"""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
 from campaign import dying, killed
 from reading import PATIENCE_S
 from tools.provision.verification import Interpreter
+
+LIMIT_S = 240.0
+"""None is begun after that: each kind must have been tried by then, on the slowest machine."""
 
 
 @pytest.fixture
@@ -19,29 +23,21 @@ def python(free_threaded_pythons: Sequence[Interpreter]) -> str:
     return str(free_threaded_pythons[-1].path)
 
 
-@pytest.fixture
-def busy(python: str) -> Iterator[int]:
-    """A program with three busy threads."""
-    process = subprocess.Popen([python, "-c", killed.TARGET], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    yield int(process.stdout.readline())
-    process.kill()
-    process.wait()
-    process.stdout.close()
+def test_targets_that_go_away_are_told_rightly(python: str) -> None:
+    # GIVEN targets that die, stop, exec, fork, or lose their interpreter WHEN they are looked at meanwhile
+    told, wrong = dying.campaign(len(dying.KINDS), LIMIT_S, python)
 
-
-@pytest.mark.parametrize("number", range(len(dying.KINDS)), ids=[kind.name for kind in dying.KINDS])
-def test_a_target_that_goes_away_is_told_rightly(number: int, python: str, tmp_path: Path) -> None:
-    problem, _ = dying.run_one(number, dying.KINDS[number], python, tmp_path)
-    assert problem is None
-
-
-@pytest.mark.parametrize("number", range(len(killed.KINDS)), ids=killed.KINDS)
-def test_what_is_killed_leaves_nothing_behind_and_loses_little(number: int, busy: int, python: str) -> None:
-    # GIVEN a target
-    before = killed.state_of(busy)
-    # WHEN ftdiag is killed while it looks at it, THEN all is as it should be, given time on a slow machine
-    kind, wrong, _ = killed.run_one(number, busy, python, gone_within_s=PATIENCE_S, lost_at_most_s=PATIENCE_S)
-    assert kind == killed.KINDS[number]
+    # THEN each is told rightly
     assert wrong == []
-    assert killed.state_of(busy) == before
+    assert {kind: len(seconds) for kind, seconds in told.items()} == {kind.name: 1 for kind in dying.KINDS}
+
+
+def test_what_is_killed_leaves_nothing_behind_and_loses_little(python: str) -> None:
+    # GIVEN a target WHEN each part of ftdiag that looks at it is killed
+    lost, wrong = killed.campaign(
+        len(killed.KINDS), LIMIT_S, python, gone_within_s=PATIENCE_S, lost_at_most_s=PATIENCE_S
+    )
+
+    # THEN all is as it should be, given time on a slow machine
+    assert wrong == []
+    assert {kind: len(each) for kind, each in lost.items()} == dict.fromkeys(killed.KINDS, 1)
