@@ -5,7 +5,7 @@ In: nothing. Out: exception types; `commands` turns them into one message and an
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class FtdiagError(Exception):
@@ -24,6 +24,22 @@ class FtdiagError(Exception):
 
     def __str__(self) -> str:
         return self.what if self.hint is None else f"{self.what}\n{self.hint}"
+
+
+MEMORY_HINT: Final = "ulimit -v   shows the limit of this shell, in KiB; try again in one without"
+_MEMORY_WORDS: Final = (
+    "failed to map segment",
+    "cannot allocate memory",
+    "out of memory",
+    "cannot apply additional memory protection",
+)
+"""What the dynamic linker and the C library say of too little memory; in every language setting."""
+
+
+def is_of_memory(words: str) -> bool:
+    """Whether a library's or an interpreter's words say that there is not enough memory."""
+    said = words.lower()
+    return words.startswith("MemoryError") or any(each in said for each in _MEMORY_WORDS)
 
 
 class UsageError(FtdiagError):

@@ -286,6 +286,10 @@ class SamplerProcess:
             )
             return
         last = details.strip().rpartition("\n")[2]
+        if errors.is_of_memory(last):
+            words = "the sampler was not given enough memory"
+            self._error = SamplerFailed(words, errors.MEMORY_HINT, details)
+            return
         self._error = SamplerFailed(
             f"the sampler failed: {last or f'it ended with status {status}'}",
             "This is a mistake in ftdiag. FTDIAG_DEBUG=1 shows more for a report.",

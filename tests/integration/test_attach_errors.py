@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import ftdiag
 from ftdiag.errors import NoSuchProcess, NotPython, PermissionRefused, UnsupportedPython
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
@@ -83,6 +84,20 @@ def test_not_python(child: Callable[..., subprocess.Popen[bytes]], tmp_path: Pat
     said = refusal(process.pid, tmp_path / "r")
     assert said["kind"] == "NotPython"
     assert "sleep" in said["what"] or "coreutils" in said["what"]
+
+
+@pytest.mark.parametrize("kib", [60_000, 150_000, 200_000])
+def test_too_little_memory_to_look_with(program: Program, tmp_path: Path, kib: int) -> None:
+    # GIVEN a program, and a shell that may use so much address space WHEN it is recorded there
+    running = program(READY)
+    path = tmp_path / "a.ftdiag"
+    shell = ("sh", "-c", f'ulimit -v {kib}; exec "$@"', "sh")
+    ran = ftdiag("record", running.pid, "-o", path, "--duration", "0.5", prefix=shell)
+
+    # THEN it is, or it is said what to do
+    assert "Traceback" not in ran.err
+    assert "mistake in ftdiag" not in ran.err
+    assert ran.status == 0 or (ran.status == 3 and "ulimit -v" in ran.err), ran.err
 
 
 def test_zombie(child: Callable[..., subprocess.Popen[bytes]], tmp_path: Path) -> None:

@@ -283,6 +283,8 @@ def _answer(look: Callable[[Any], Any], questions: int, replies: int) -> None:
             failure: str | None = None
             try:
                 value = look(json.loads(line))
+            except MemoryError:
+                failure = "there was not enough memory to look at it"
             except Exception as error:  # noqa: BLE001 - whatever it is, it is about this one process
                 failure = f"a mistake in ftdiag: {type(error).__name__}: {error}"[:500]
             try:

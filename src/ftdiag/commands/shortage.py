@@ -11,19 +11,11 @@ import os
 import resource
 from typing import Final
 
-from ftdiag.errors import FtdiagError
+from ftdiag.errors import MEMORY_HINT, FtdiagError, is_of_memory
 
 ANALYSIS_BYTES: Final = 192 << 20
 """Address space that reading a recording needs at least: half of it is the code of libraries."""
 _THREADS_OF_BLAS: Final = "OPENBLAS_NUM_THREADS"
-_HOW_MUCH: Final = "ulimit -v   shows the limit of this shell, in KiB; try again in one without"
-_MEMORY_WORDS: Final = (
-    "failed to map segment",
-    "cannot allocate memory",
-    "out of memory",
-    "cannot apply additional memory protection",
-)
-"""What the dynamic linker and the C library say of too little memory; in every language setting."""
 
 
 class TooLittleMemory(FtdiagError):
@@ -41,7 +33,7 @@ def check_memory() -> None:
         raise TooLittleMemory(
             f"this process may use {limit_bytes >> 20} MiB of address space, and reading a recording needs"
             f" {ANALYSIS_BYTES >> 20} MiB at least",
-            _HOW_MUCH,
+            MEMORY_HINT,
         )
 
 
@@ -71,7 +63,7 @@ def in_words(error: BaseException) -> FtdiagError | None:
         chain.append(following)
         following = following.__cause__ or following.__context__
     if any(_is_of_memory(each) for each in chain):
-        return TooLittleMemory("there is not enough memory for this", _HOW_MUCH)
+        return TooLittleMemory("there is not enough memory for this", MEMORY_HINT)
     if any(isinstance(each, RuntimeError) and "start new thread" in str(each) for each in chain):
         return TooLittleMemory(
             "no thread could be started: too many processes and threads, or not enough memory",
@@ -97,5 +89,4 @@ def _is_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
-    words = str(error).lower()
-    return isinstance(error, ImportError | OSError) and any(each in words for each in _MEMORY_WORDS)
+    return isinstance(error, ImportError | OSError) and is_of_memory(str(error))

@@ -148,8 +148,8 @@ def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
 def decode_runs(blob: object, key: int, name: str, t0_ns: int, t1_ns: int) -> dict[str, Column]:
     """Columns of a window's runs and `tick_ns`, checked to lie within each other and not to overlap.
 
-    The window begins and ends at `t0_ns` and `t1_ns`, as the index says: ticks that do not fit into that would
-    be time that there was not.
+    The window begins and ends at `t0_ns` and `t1_ns`, as the index says: ticks that do not fit into that
+    would be time that there was not.
 
     Raises DamagedBlob.
     """

@@ -82,6 +82,8 @@ print(json.dumps({"event": "ended", "reason": "stopped", "detail": "stopped on r
     ("code", "words"),
     [
         ("raise ValueError('oops')", "the sampler failed: ValueError: oops"),
+        ("raise MemoryError", "the sampler was not given enough memory"),
+        ("raise OSError(12, 'Cannot allocate memory')", "the sampler was not given enough memory"),
         ("os.kill(os.getpid(), 9)", "the sampler was killed by SIGKILL"),
         ("sys.exit(5)", "it ended with status 5"),
         ("print('{\"event\": [}\\nnot json\\n[1]'); sys.exit(1)", "it ended with status 1"),

@@ -39,6 +39,8 @@ def look(question: Any) -> Any:
                 Path(path).write_text(str(child.pid))
         case ["raise", text]:
             raise ValueError(text)
+        case ["no memory"]:
+            raise MemoryError
         case ["die", number]:
             faulthandler.disable()
             os.kill(os.getpid(), number)
@@ -113,13 +115,14 @@ def test_what_a_look_started_ends_with_it(tmp_path: Path) -> None:
     ("question", "words"),
     [
         (["raise", "\x1b[2J"], "a mistake in ftdiag: ValueError"),
+        (["no memory"], "not enough memory to look at it"),
         (["die", signal.SIGSEGV], "the look at it"),
         (["die", signal.SIGKILL], "the look at it"),
         (["exit", 3], "the look at it"),
         (["say", MAX_ANSWER_BYTES + 1], "the answer is too long"),
         (["not JSON"], "a mistake in ftdiag: TypeError"),
     ],
-    ids=["raises", "crashes", "is killed", "exits", "says too much", "says no JSON"],
+    ids=["raises", "has no memory", "crashes", "is killed", "exits", "says too much", "says no JSON"],
 )
 def test_whatever_happens_to_one_is_its_own(question: list[Any], words: str) -> None:
     # GIVEN a question on which a look fails, among others

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,19 +31,43 @@ ARGUMENTS: dict[str, list[str]] = {
 }
 
 
+LOOKS: dict[str, list[str]] = {
+    "record": ["{pid}", "-o", "{folder}/a.ftdiag", "--duration", "0.3"],
+    "attach": ["{pid}", "--duration", "0.3", "--format", "text"],
+    "doctor": ["{pid}"],
+    "run": ["--duration", "0.3", "--", sys.executable, "-c", "import time; time.sleep(1)"],
+}
+"""Commands that look at a real process, which other processes of ours do for them."""
+
+
 def limited(kib: int, arguments: list[str], folder: Path) -> Ran:
     """Run ftdiag in a shell that may use so much address space."""
-    words = [word.format(folder=folder) if "{folder}" in word else word for word in arguments]
+    words = [word.replace("{folder}", str(folder)) for word in arguments]
     return ftdiag(*words, prefix=("sh", "-c", f'ulimit -v {kib}; exec "$@"', "sh"), env={"HOME": str(folder)})
 
 
 @pytest.mark.parametrize("kib", [60_000, 150_000])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_little_memory_is_told(command: str, kib: int, tmp_path: Path) -> None:
-    # GIVEN a shell with a limit WHEN a command is run in it
-    done = limited(kib, [command, *ARGUMENTS[command]], tmp_path)
+    # GIVEN a shell with a limit WHEN a command is run in it THEN it works, or says what to do
+    assert_works_or_says(limited(kib, [command, *ARGUMENTS[command]], tmp_path))
 
-    # THEN it works, or says what is wrong and what to do
+
+@pytest.mark.parametrize("kib", [60_000, 150_000, 200_000])
+@pytest.mark.parametrize("command", LOOKS)
+def test_little_memory_for_who_looks(command: str, kib: int, tmp_path: Path) -> None:
+    # GIVEN a process that there is much to say of, and a shell with a limit
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as process:
+        arguments = [word.replace("{pid}", str(process.pid)) for word in LOOKS[command]]
+        try:
+            # WHEN it is looked at THEN that works, or it is said what to do
+            assert_works_or_says(limited(kib, [command, *arguments], tmp_path))
+        finally:
+            process.kill()
+
+
+def assert_works_or_says(done: Ran) -> None:
+    """No mistake of ours, no traceback; an error has a hint."""
     assert "Traceback" not in done.err
     assert "mistake in ftdiag" not in done.err
     assert done.status in (0, 2, 3), done.err
