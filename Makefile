@@ -60,9 +60,9 @@ fuzz: install pythons ## ten minutes of mutants of every input, and of targets t
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: atheris \
 	    || echo "note: there is no wheel of atheris for this Python; no mutants by coverage"
 	PYTHONPATH=tests:. $(BIN)/python -m fuzz $(FUZZ)
-	PYTHONPATH=tests:. $(BIN)/python -m fuzz --guided --seconds 60
-	$(BIN)/python -m tests.campaign.dying 100 120
-	$(BIN)/python -m tests.campaign.killed 200 120
+	PYTHONPATH=tests:. $(BIN)/python -m fuzz --guided --seconds 40
+	$(BIN)/python -m tests.campaign.dying 100 90
+	$(BIN)/python -m tests.campaign.killed 200 110
 
 bench: install pythons ## measure the cost of looking
 	$(BIN)/python -m bench
