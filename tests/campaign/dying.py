@@ -161,7 +161,11 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("terminate", signal.SIGTERM, (r"process PID was killed by SIGTERM", GONE)),
     Kind("exit", signal.SIGUSR1, (rf"process PID exited with status {EXITS_WITH}", GONE)),
     # Replaced before the first look: what is there then is what is looked at.
-    Kind("exec-python", signal.SIGUSR1, (r"replaced itself \(exec\): \S+ -c import time", OVER)),
+    Kind(
+        "exec-python",
+        signal.SIGUSR1,
+        (r"replaced itself \(exec\): \S+ -c import time", OVER, "is not started yet"),
+    ),
     Kind("exec-other", signal.SIGUSR1, (r"replaced itself \(exec\): sleep 1000", "is not a CPython process")),
     Kind("stop", signal.SIGSTOP, (r"process PID does not run: stopped by a signal",), _stays_stopped),
     Kind(

@@ -310,3 +310,21 @@ def up(pid: int) -> tuple[str, bool] | None:
         return looked_at(pid)
     except NotPython:
         return None
+
+
+AGAIN = "import os, sys; os.execv(sys.executable, [sys.executable, '-S', '-c', os.environ['AGAIN']])"
+
+
+def test_a_program_that_replaces_itself_while_it_is_looked_at(free_threaded_python: Interpreter) -> None:
+    # GIVEN a Python that replaces itself with a Python, over and over
+    command = [str(free_threaded_python.path), "-S", "-c", AGAIN]
+    with subprocess.Popen(command, env={"AGAIN": AGAIN}) as process:
+        try:
+            eventually(lambda: os.readlink(f"/proc/{process.pid}/exe") == os.path.realpath(command[0]))
+
+            # WHEN it is looked at many times, at any moment of that THEN it is a Python each time
+            for _ in range(300):
+                header = find_runtime_header(process.pid, RemoteMemory(process.pid))
+                assert str(header.version) == free_threaded_python.version
+        finally:
+            process.kill()

@@ -13,6 +13,7 @@ import enum
 import os
 import re
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -54,6 +55,10 @@ MAX_COOKIES: Final = 64
 """Places of one process that look like the beginning of `_Py_DebugOffsets` and are looked at."""
 MAX_IMAGES: Final = 4096
 """Mapped files of one process whose sections are looked at."""
+MAX_LOOKS: Final = 20
+"""Looks at a process that replaces its program meanwhile ..."""
+BETWEEN_LOOKS_S: Final = 0.005
+"""... and the time between two of them: exec takes milliseconds."""
 MAX_INTERPRETERS: Final = 256
 """Interpreters that are asked whether they have a thread."""
 _PYTHON_FILE: Final = re.compile(r"(?:lib)?python(\d)\.(\d+)([a-z]*)(?:\.so[.\d]*|-[\w.-]+)?$")
@@ -186,14 +191,35 @@ def runtime_state(memory: RemoteMemory, runtime: Runtime) -> RuntimeState:
 
 
 def find_runtime_header(pid: int, memory: RemoteMemory, known: KnownImages | None = None) -> RuntimeHeader:
-    """Find `_PyRuntime` without judging its version. Raises like `find_runtime`."""
+    """Find `_PyRuntime` without judging its version. Raises like `find_runtime`.
+
+    A process that replaces its program while it is looked at has mappings of the one and memory of the other,
+    or neither: then it is looked at again, some times.
+    """
     with _budgeted(pid, memory) as budget:
-        return _find_header(pid, memory, budget, known or KnownImages())
+        looks = 0
+        while True:
+            looks += 1
+            mappings = read_mappings(pid, budget, files_only=True)
+            executable = _link(f"{proc_folder(pid)}/exe")
+            try:
+                return _find_header(pid, memory, budget, known or KnownImages(), mappings, executable)
+            except NotPython:
+                after = read_mappings(pid, budget, files_only=True)
+                is_whole = executable is None or any(each.path == executable for each in after)
+                if looks >= MAX_LOOKS or (after == mappings and is_whole):
+                    raise
+            time.sleep(BETWEEN_LOOKS_S)
 
 
-def _find_header(pid: int, memory: RemoteMemory, budget: Budget, known: KnownImages) -> RuntimeHeader:
-    mappings = read_mappings(pid, budget, files_only=True)
-    executable = _link(f"{proc_folder(pid)}/exe")
+def _find_header(
+    pid: int,
+    memory: RemoteMemory,
+    budget: Budget,
+    known: KnownImages,
+    mappings: list[Mapping],
+    executable: str | None,
+) -> RuntimeHeader:
     if not mappings and not read_mappings(pid, budget):
         raise NotPython(f"process {pid} has no memory of its own: a kernel thread or a zombie")
     images = _images(mappings, executable)
