@@ -40,6 +40,15 @@ class Made:
     address: int = 0
 
 
+def c_library() -> Path:
+    """The C library of this process: a real file, usually stripped."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(None, 5)[-1]
+        if "/libc.so" in path or "/libc-" in path or "/ld-musl" in path:
+            return Path(path)
+    raise RuntimeError("this Python has no C library mapped")
+
+
 def elf(sections: Mapping[str, tuple[int, int, bytes] | Made]) -> bytes:
     """An ELF file of x86-64 with one loaded segment and sections: name -> (type, link, content)."""
     names = b"\0" + b"".join(name.encode() + b"\0" for name in (*sections, ".text", ".shstrtab"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from elf_files import c_library
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.elf import FileSource, exported, read_elf
 from ftdiag.sources.symbols import read_image
@@ -26,14 +27,22 @@ SECTION_BYTES: Final = 64
 SEGMENT_BYTES: Final = 56
 
 
+REAL: Final = 0.02
+"""The share of mutants of a real library: each takes as long as fifty others."""
+
+
 class ElfFiles:
-    """A small library with every section that is read; fields of it changed, blown up, compressed, sparse."""
+    """A small library with every section that is read; fields of it changed, blown up, compressed, sparse.
+
+    Some are the C library of this machine, of which code, unwind tables and relocations are read as well.
+    """
 
     name = "ELF"
     share = 150
 
     def prepare(self, folder: Path) -> None:
-        """A file to write into."""
+        """A file to write into, and what is changed."""
+        self._library = c_library().read_bytes()
         self._path = folder / "library.so"
         inner = [(b".symtab", 2, 0, _symbols(), 3, 24), (b".dynstr", 3, 0, SYMBOL_NAMES, 0, 0)]
         for made_once in (_bomb, _packed_bomb):  # in no mutant's time
@@ -42,7 +51,7 @@ class ElfFiles:
 
     def attempt(self, chance: Random) -> list[str]:
         """Write a file, then read it in the three ways in which files of a target are read."""
-        data = self._mutant(chance)
+        data = self._real_one(chance) if chance.random() < REAL else self._mutant(chance)
         self._path.write_bytes(data)
         if chance.random() < 0.05:
             os.truncate(self._path, chance.choice((1 << 30, 1 << 36)))
@@ -58,6 +67,21 @@ class ElfFiles:
         with open(self._path, "rb") as stream:
             image = read_image(stream, folders, folders, _NoStore(), Budget(0))
         return [] if image is None else wrong_in_table(image.symbols, chance)
+
+    def _real_one(self, chance: Random) -> bytes:
+        """Fields of the headers changed, or bytes of one section."""
+        if chance.random() < 0.3:
+            return self._with_fields(self._library, chance)
+        changed = bytearray(self._library)
+        begin, count = struct.unpack_from("<Q", changed, 40)[0], struct.unpack_from("<H", changed, 60)[0]
+        header = begin + SECTION_BYTES * chance.randrange(1, count)
+        offset, size = struct.unpack_from("<QQ", changed, header + 24)
+        for _ in range(chance.choice((1, 10, 1000))):
+            if 8 <= size <= len(changed) - offset:
+                place = offset + chance.randrange(size - 7)
+                form, bits = chance.choice((("<Q", 64), ("<I", 32), ("<B", 8)))
+                struct.pack_into(form, changed, place, chance.choice(WORDS) % (1 << bits))
+        return bytes(changed)
 
     def _mutant(self, chance: Random) -> bytes:
         link = b"library.so.debug\0\0\0\0" + struct.pack("<I", 0x1234)

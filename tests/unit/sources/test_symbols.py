@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from elf_files import COMPRESSED, PAGE, Made, elf, endless
+from elf_files import COMPRESSED, PAGE, Made, c_library, elf, endless
 from ftdiag.errors import BudgetSpent
 from ftdiag.sources import symbols
 from ftdiag.sources.budget import Budget
@@ -45,15 +45,6 @@ ALPHA, BETA, GAMMA = 1, 7, 12
 def entry(name: int, kind: int, section: int, value: int, size: int) -> bytes:
     """An Elf64_Sym."""
     return struct.pack("<IBBHQQ", name, kind, 0, section, value, size)
-
-
-def c_library() -> Path:
-    """The C library of this process: a real file, usually stripped."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = line.split(None, 5)[-1]
-        if "/libc.so" in path or "/libc-" in path or "/ld-musl" in path:
-            return Path(path)
-    pytest.fail("this Python has no C library mapped")
 
 
 def test_functions_are_found_by_any_address_in_them() -> None:
