@@ -12,8 +12,9 @@ import pytest
 
 from ftdiag.errors import RecordingError
 from fuzz import campaign as campaign_module
-from fuzz import harness
-from fuzz.campaign import FAMILIES, campaign
+from fuzz import guided, harness
+from fuzz.__main__ import main
+from fuzz.campaign import FAMILIES, campaign, judged_alone
 from fuzz.offsets import DebugOffsets
 
 SEED = 20
@@ -57,6 +58,35 @@ def test_a_seed_gives_the_same_mutants() -> None:
     # AND another seed gives other ones
     numbers = [harness.chance_of(seed, "debug offsets", 0).random() for seed in (7, 8)]
     assert numbers[0] != numbers[1]
+
+
+def test_bytes_are_choices() -> None:
+    # GIVEN bytes WHEN choices are taken from them THEN the same ones give the same, and each byte counts
+    taken = {
+        data: [harness.chance_by(data).choice(range(1000)), harness.chance_by(data).randbytes(8)]
+        for data in (b"", b"abcd", b"abce", b"abcd")
+    }
+    assert len({str(value) for value in taken.values()}) == 3
+    first, second = harness.chance_by(b"\x05\x00"), harness.chance_by(b"\x05\x00")
+    assert first.random() == second.random() == 5 / 65_536
+    # AND behind the last byte it goes on, the same each time
+    assert [first.random() for _ in range(9)] == [second.random() for _ in range(9)]
+
+
+@pytest.mark.parametrize("name", ["perf maps", "debug offsets"])
+def test_a_mutant_is_judged_alone(name: str) -> None:
+    # GIVEN the bytes of a mutant WHEN it is judged in a process of its own THEN nothing is wrong with it
+    assert judged_alone(name, b"choices") == ""
+
+
+def test_without_atheris_it_is_said_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN no atheris WHEN mutants by coverage are asked for THEN the command that installs it is said
+    monkeypatch.setattr(guided, "is_there", lambda: False)
+    monkeypatch.setattr("sys.argv", ["fuzz", "--guided"])
+    assert main() == 0
+    assert guided.INSTALL in capsys.readouterr().out
 
 
 class Faulty:
