@@ -35,8 +35,8 @@ from ftdiag.session import Session
 from ftdiag.sources.tasks import state_letter
 
 TOLD_WITHIN_S: Final = 5.0
-DURATION_S: Final = 2.5
-LATEST_ACT_S: Final = 2.0
+DURATION_S: Final = 2.0
+LATEST_ACT_S: Final = 1.6
 """After the look was begun; it lasts longer."""
 WHILE_IT_ATTACHES_S: Final = 0.5
 """In this time ftdiag starts, looks at the target for the first time and attaches."""
