@@ -59,6 +59,15 @@ WAYS: Final = {
 """How a recording is changed, and how often in so many."""
 BOMBS: Final = (65, 600)
 """MiB to which what is small can grow."""
+_REFUSED: Final = (
+    sqlite3.Error,
+    OverflowError,
+    UnicodeError,
+    RecursionError,  # JSON that an earlier change nested
+    StopIteration,  # a number that fits no column any more
+    schema.DamagedBlob,
+)
+"""With what a change of a recording ends that cannot be made."""
 _ENDINGS: Final = ("", "-wal", "-shm", "-journal")
 SAMPLES: Final = Path(__file__).parents[2] / "samples" / "recordings"
 
@@ -106,7 +115,7 @@ class Recordings:
                 database.execute("PRAGMA synchronous=OFF")
                 for _ in range(chance.choice((1, 1, 2, 4))):
                     # Two changes may not go together, and some values SQLite itself refuses.
-                    with suppress(sqlite3.Error, OverflowError, UnicodeError, schema.DamagedBlob):
+                    with suppress(*_REFUSED):
                         _change(database, way, chance)
 
 

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from command_line import ftdiag
-from ftdiag.errors import NoSuchProcess, NotPython, PermissionRefused, UnsupportedPython
+from ftdiag.errors import (
+    MemoryReadError,
+    NoSuchProcess,
+    NotPython,
+    PermissionRefused,
+    TargetGone,
+    UnsupportedPython,
+)
+from ftdiag.sampling.process import _or_what_became_of
+from ftdiag.sampling.target import TargetProcess
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.runtime import find_runtime
 from reading import Look, SamplerRun, eventually, is_root, recordings, thread_state, totals
@@ -84,6 +93,26 @@ def test_not_python(child: Callable[..., subprocess.Popen[bytes]], tmp_path: Pat
     said = refusal(process.pid, tmp_path / "r")
     assert said["kind"] == "NotPython"
     assert "sleep" in said["what"] or "coreutils" in said["what"]
+
+
+def test_a_process_that_replaces_itself_while_it_is_attached_to() -> None:
+    # GIVEN a process that is taken hold of, and becomes another program then
+    command = ["sh", "-c", "read line; exec sleep 1000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        target = TargetProcess(process.pid)
+        try:
+            assert process.stdin is not None
+            process.stdin.write(b"now\n")
+            process.stdin.flush()
+            eventually(lambda: target.changed(0) is not None)
+
+            # WHEN its memory is not where it was THEN the reason is said
+            said = r"replaced itself \(exec\): sleep 1000"
+            with pytest.raises(TargetGone, match=said), _or_what_became_of(target):
+                raise MemoryReadError("cannot read 8 bytes")
+        finally:
+            target.close()
+            process.kill()
 
 
 @pytest.mark.parametrize("kib", [60_000, 150_000, 200_000])

@@ -99,7 +99,7 @@ def test_functions_are_found_without_their_names(free_threaded_python: Interpret
     # AND where the file has a table of them, they are what it says
     if table is None:
         return
-    true = named_functions(table[1], table[0])
+    true = named_functions(table.names, table.entries)
     total: Counter[ThreadState | None] = Counter()
     right: Counter[ThreadState | None] = Counter()
     mistaken = 0
@@ -131,7 +131,9 @@ class Twice(Classifier):
             patched.setattr(
                 symbols,
                 "_table_of",
-                lambda elf, source, name: None if name == ".symtab" else table_of(elf, source, name),
+                lambda elf, source, name, *beside: (
+                    None if name == ".symtab" else table_of(elf, source, name, *beside)
+                ),
             )
             patched.setattr(SymbolCache, "get", lambda *_: None)
             patched.setattr(SymbolCache, "put", lambda *_: None)

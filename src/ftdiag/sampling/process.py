@@ -15,14 +15,23 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ftdiag import __version__
 from ftdiag.datatypes import asdict
-from ftdiag.errors import BudgetSpent, DiskFull, FtdiagError, RecordingError, TargetSilent, UnsupportedPython
+from ftdiag.errors import (
+    BudgetSpent,
+    DiskFull,
+    FtdiagError,
+    MemoryReadError,
+    RecordingError,
+    TargetGone,
+    TargetSilent,
+    UnsupportedPython,
+)
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer
 from ftdiag.sampling.lifeline import Lifeline
@@ -129,7 +138,8 @@ def sample(
     for_threads = int(THREADS_SHARE * free)
     process = TargetProcess(options.pid)
     process.memory.budget = Budget(options.pid, clock=time.thread_time)
-    observer = open_observer(options, process, free - for_threads, watchdog)
+    with _or_what_became_of(process):
+        observer = open_observer(options, process, free - for_threads, watchdog)
     watchdog.reading = False
     clock = Clock(options, process, observer, for_threads, watchdog)
     settings = RecordingSettings(
@@ -150,7 +160,8 @@ def sample(
     )
     silence.writer = writer
     try:
-        clock.attach(writer, lambda text: _say({"event": "note", "text": text}))
+        with _or_what_became_of(process):
+            clock.attach(writer, lambda text: _say({"event": "note", "text": text}))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: clock.stop(EndReason.STOPPED, "stopped on request"))
         _say({"event": "started", "target": asdict(process.target)})
@@ -192,6 +203,21 @@ def bound_memory() -> None:
 
 def _say_error(error: FtdiagError) -> None:
     _say({"event": "error", "kind": type(error).__name__, "what": error.what, "hint": error.hint})
+
+
+@contextmanager
+def _or_what_became_of(process: TargetProcess) -> Iterator[None]:
+    """Memory that cannot be read may be that of a program that ended or was replaced meanwhile: say so then.
+
+    Raises TargetGone.
+    """
+    try:
+        yield
+    except MemoryReadError:
+        end = process.changed(time.monotonic_ns())
+        if end is None:
+            raise
+        raise TargetGone(end.detail, "ftdiag list   shows the Python processes") from None
 
 
 def _say(message: Mapping[str, object]) -> None:

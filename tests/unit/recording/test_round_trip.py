@@ -65,7 +65,8 @@ def arbitrary_windows(draw: st.DrawFn, t0_ns: int) -> Window:
             windows.append(runs, (thread, first, end - first, state, stack, 0, holder, confidence))
     counters = ThreadCounters()
     for thread in draw(st.lists(st.integers(0, schema.MAX_THREADS - 1), max_size=4, unique=True)):
-        windows.append(counters, (thread, *(draw(COUNTS) for _ in range(8))))
+        alive_ns = draw(st.integers(-1, LENGTH_NS))
+        windows.append(counters, (thread, alive_ns, *(draw(COUNTS) for _ in range(7))))
     cost = SamplerCost(*(draw(st.integers(0, 2 * LENGTH_NS)) for _ in range(6)))
     optional = st.none() | st.integers(0, 2**60)
     process = ProcessCounters(draw(optional), draw(optional), draw(st.none() | st.booleans()))

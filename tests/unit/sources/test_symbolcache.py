@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elf_files import elf
+from elf_files import c_library, elf
 from ftdiag.sources import symbolcache
 from ftdiag.sources.symbolcache import (
     LEAST_SYMBOLS,
@@ -26,7 +26,7 @@ from ftdiag.sources.symbolcache import (
     unpacked,
 )
 from ftdiag.sources.symbols import CodeMap, Image, SymbolTable, read_image
-from unit.sources.test_symbols import ALPHA, c_library, entry
+from unit.sources.test_symbols import ALPHA, entry
 from unit.sources.test_symbols import NAMES as ALPHABET
 
 AS_ROOT = os.geteuid() == 0
