@@ -51,6 +51,20 @@ def test_a_mutex_that_is_waited_for_tells_its_owner() -> None:
         b"\xff" * 20,
         bytes(20),
     ],
+    # Not by their bytes, which have the process in them: workers would collect other tests than each other.
+    ids=[
+        "free",
+        "waited for",
+        "odd",
+        "nobody",
+        "negative",
+        "gone",
+        "unused",
+        "kind",
+        "no kind",
+        "ones",
+        "zeros",
+    ],
 )
 def test_other_words_are_none(data: bytes) -> None:
     # GIVEN words that a condition, a semaphore or chance may have WHEN read THEN that is no mutex
