@@ -92,7 +92,7 @@ def test_without_interpreters_their_tests_do_not_begin(
 def test_named_tests_are_run_alone(machine: Machine) -> None:
     # GIVEN a path of tests, WHEN it is checked, THEN only these run, after the checks of the source
     assert checks.main(["tests/unit/test_checks.py"]) == 0
-    assert machine.ran[-1].endswith("-m pytest tests/unit/test_checks.py")
+    assert machine.ran[-1].endswith("-m pytest --reruns 1 -raR tests/unit/test_checks.py")
     assert len(machine.ran) == 5
 
 

@@ -148,7 +148,7 @@ def test_accounts_of_built_recordings_close(
                 for name, own in zip("abcdef", kernel, strict=True)
                 if name in threads
             },
-            length_ns=1000 * MS,
+            length_ns=2500 * MS,  # as long as the most ticks that a thread is seen at
             process=ProcessCounters(cpu_ns=cpu, machine_busy_ns=busy, throttled_ns=throttled),
             cost=SamplerCost(sampler, 10, 0, 0, 0, 0),
         )
