@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -425,13 +426,18 @@ def test_the_commands_of_memray(looked: Callable[[], list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("whose", ["not known", "somebody's"])
-def test_the_reader_of_captures(looked: Callable[[], list[Any]], whose: str, tmp_path: Path) -> None:
-    # GIVEN a capture (its magic number alone)
-    (tmp_path / "capture.bin").write_bytes(captures.MAGIC + bytes(100))
+def test_the_reader_of_captures(looked: Callable[[], list[Any]], whose: str) -> None:
+    # GIVEN a capture (its magic number alone), in a directory of the user's whose program wrote it
     given = target_rights() if whose == "somebody's" else None
-    # WHEN it is read
-    with pytest.raises(Exception, match=r"cannot be read|damaged|says too much"):
-        captures.read_capture(tmp_path / "capture.bin", lambda words: None, rights=given)
+    with tempfile.TemporaryDirectory() as home:
+        capture = Path(home, "capture.bin")
+        capture.write_bytes(captures.MAGIC + bytes(100))
+        if given is not None:
+            os.chown(home, given.user, given.group)
+            os.chown(capture, given.user, given.group)
+        # WHEN it is read
+        with pytest.raises(Exception, match=r"cannot be read|damaged|says too much"):
+            captures.read_capture(capture, lambda words: None, rights=given)
     (said, limits, rights, kept), *_ = looked()
     # THEN root has no part in it: its user reads it, or nobody
     if AS_ROOT:

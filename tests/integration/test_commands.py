@@ -119,6 +119,7 @@ class TestAttach:
     def test_more_threads_than_open_files(self, workload: Workload, scratch: dict[str, str | None]) -> None:
         # GIVEN a program with more threads than we may have open files
         pid = workload("idle_pool", "--threads", "150")
+        eventually(lambda: len(os.listdir(f"/proc/{pid}/task")) > 150)  # they come with their first task
 
         # WHEN it is looked at
         low = ("sh", "-c", 'ulimit -n 128; exec "$@"', "sh")

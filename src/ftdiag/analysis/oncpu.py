@@ -135,4 +135,7 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
 
 
 def _surest(objects: Mapping[tuple[str, str], SharedObject]) -> tuple[SharedObject, ...]:
-    return tuple(sorted(objects.values(), key=lambda one: -one.confidence)[:SHARED_OF_LINE])
+    """The surest ones; none by its type alone where another window has the name of one of that type."""
+    named = {one.type_name for one in objects.values() if one.name != one.type_name}
+    told = [one for one in objects.values() if one.name != one.type_name or one.type_name not in named]
+    return tuple(sorted(told, key=lambda one: -one.confidence)[:SHARED_OF_LINE])

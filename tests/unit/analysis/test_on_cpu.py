@@ -21,12 +21,14 @@ def text_of(snapshot: Snapshot) -> str:
 
 
 def test_a_hot_line_has_its_machine_code_and_shared_objects(tmp_path: Path) -> None:
-    # GIVEN two windows of a line full of atomics, by way of two stacks, and many symbols
+    # GIVEN three windows of a line full of atomics, by way of two stacks, and many symbols
     builder = RecordingBuilder(tmp_path / "r", native="cpu-clock at 199 Hz")
     other = f"{LINE} < app.py:4 main"
     maybe = SharedObject("CONFIG", "Config", Confidence.INFERRED)
     known = SharedObject("CONFIG", "Config", Confidence.KNOWN)
-    for shared in (maybe, known):
+    # Before its name was found it was told by what it is.
+    by_type = SharedObject("Config", "Config", Confidence.KNOWN)
+    for shared in (by_type, maybe, known):
         builder.thread("w")
         builder.window(
             {"w": [spent(50, "on_cpu", at=STACK), spent(50, "on_cpu", at=other)]},
