@@ -193,10 +193,13 @@ def test_the_sampler_names_what_makes_a_line_slow(
         for line in hot:
             # THEN only that line has the objects' names
             assert line.frame.function == "loop" or not line.shared
-            assert {one.name for one in line.shared} <= {"CONFIG", "CONFIG.value"}
+            named = {one.name: one.type_name for one in line.shared if one.name != one.type_name}
+            assert named.keys() <= {"CONFIG", "CONFIG.value"}
+            # AND what no look at the line has named yet is told by its type, never beside the name
+            by_type = {one.type_name for one in line.shared if one.name == one.type_name}
+            assert by_type <= {"Config", "object"} - set(named.values())
             # AND at last it has those that are counted, and the machine code
-            named = {one.name for one in line.shared}
-            if named >= counted and "_Py_DecRefShared" in dict(line.native):
+            if named.keys() >= counted and "_Py_DecRefShared" in dict(line.native):
                 return
         if (recording.settings.native or "").startswith(NOT_MEASURED_PREFIX):
             assert recording.shared(0, len(recording)) == {}
