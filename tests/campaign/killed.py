@@ -222,7 +222,8 @@ def _killed(
             if b"memray detach" not in look.said:
                 wrong.append(f"it is not said that memray is still attached: {bytes(look.said[-300:])!r}")
     # A command that lives removes a recording in which nothing is yet.
-    empty = kind == "sampler" and look.recording is not None and not look.recording.exists()
+    lives = kind in ("sampler", "cockpit's sampler")
+    empty = lives and look.recording is not None and not look.recording.exists()
     if look.recording is None or empty:
         return wrong, None
     lost, problem = _lost_s(look.recording, killed_ns)

@@ -23,7 +23,7 @@ TEXTS: Final = (
     "../../etc/passwd",
     "\U000e0041",
     "[link=http://x]y[/link]",
-    "NaN",
+    "NaN0",
     "-1",
 )
 NUMBERS: Final = (

@@ -7,6 +7,7 @@ what makes the file useless is a RecordingError. A recording is never written to
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -992,7 +993,8 @@ def _target(value: object) -> Target:
     capacity_reason = fields.optional("capacity_reason", str)
     capacity = fields.optional("capacity_cores", float)
     if capacity is not None and not (capacity <= 0 or LEAST_CORES <= capacity <= schema.MAX_CORES):
-        capacity, capacity_reason = None, f"the recording says {capacity:g} cores, which makes no sense"
+        said = f"{capacity:g}" if math.isfinite(capacity) else "no number of"
+        capacity, capacity_reason = None, f"the recording says {said} cores, which makes no sense"
     return Target(
         pid=fields.number("pid", 0, _LARGEST_ID),
         start_ticks=fields.number("start_ticks", 0, 2**63),

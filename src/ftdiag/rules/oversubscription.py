@@ -117,7 +117,7 @@ def _figures(facts: Facts, found: Demand) -> tuple[Evidence, ...]:
     return (
         evidence("waiting_for_a_core", found.queued / facts.capacity, "threads per core", QUEUE),
         evidence("on_cpu_share_of_capacity", found.running / facts.capacity, "ratio", ALL_BUSY),
-        evidence("wanted_by_capacity", found.ratio, "ratio"),
+        evidence("wanted_by_capacity", found.ratio, "times"),
     )
 
 

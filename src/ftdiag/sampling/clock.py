@@ -221,7 +221,9 @@ class Clock:
                     windows.missed_ticks += rest
                     due += rest * period_ns
             if stop_at is not None and now >= stop_at and self._end is None:
-                self._end = End(EndReason.DURATION, "the asked duration is over", now)
+                self._end = self._process.changed_at_last(now) or End(
+                    EndReason.DURATION, "the asked duration is over", now
+                )
             if now >= window_end or self._end is not None:
                 self._end_window(threads, now)
                 window_end = max(window_end, now - WINDOW_NS) + (

@@ -103,9 +103,21 @@ class TargetProcess:
         """Whether the kernel has reported the exit, waiting so long for it."""
         return bool(select.select([self.pidfd], [], [], wait_s)[0])
 
-    def gone(self, now_ns: int) -> End:
-        """How a process ended whose threads or memory were found to be gone."""
-        self.exited(LAST_THREADS_S)
+    def changed_at_last(self, now_ns: int) -> End | None:
+        """The same at the end of a look, which has no next one to see again that Python was finalised."""
+        end = self.changed(now_ns)
+        if end is None and self._finalized and not self.exited(LAST_THREADS_S):
+            end = self.changed(now_ns)
+        return end
+
+    def gone(self, now_ns: int) -> End | None:
+        """How a process ended whose threads or memory were found to be gone; `None`: it has not.
+
+        A main thread that ends alone lets go of its memory some time before it shows as a zombie (do_exit in
+        kernel/exit.c); then the others are what is read through.
+        """
+        if not self.exited(LAST_THREADS_S) and living_task(self.pid) is not None:
+            return None
         return self.how_it_ended(now_ns)
 
     def how_it_ended(self, now_ns: int) -> End:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from builders import RecordingBuilder, a_target, spent
 from ftdiag.errors import RecordingError
 from ftdiag.model import Confidence, ThreadState
 from ftdiag.recording import schema
@@ -469,6 +470,26 @@ def test_a_share_of_threads_above_all_is_damage(tmp_path: Path) -> None:
     with Recording.open(path) as recording:
         assert recording.native(0, 1).sampled_ratio is None
         assert recording.damaged[0].why == "more than all threads were sampled"
+
+
+@pytest.mark.parametrize("said", ["NaN", "Infinity", "1e300"])
+def test_a_capacity_that_is_none_is_not_measured(tmp_path: Path, said: str) -> None:
+    # GIVEN a recording that says nonsense of the cores its program may use
+    path = tmp_path / "a.ftdiag"
+    with closing(RecordingBuilder(path, target=a_target(capacity_cores=1e300))) as builder:
+        builder.window({"w": [spent(1, "work")]})
+    with closing(sqlite3.connect(path)) as database:
+        ((value,),) = database.execute("SELECT value FROM meta WHERE key = 'target'")
+    value = value.replace("1e+300", said)
+    row = (value, schema.row_checksum("target", value))
+    changed(path, ("UPDATE meta SET value = ?, checksum = ? WHERE key = 'target'", row))
+    # WHEN it is read, THEN there is none, and the reason is in words
+    with Recording.open(path) as recording:
+        assert recording.target.capacity_cores is None
+        reason = recording.target.capacity_reason or ""
+        assert "makes no sense" in reason
+        assert "nan" not in reason
+        assert "inf" not in reason
 
 
 def test_what_a_file_says_of_itself_is_bounded(tmp_path: Path) -> None:
