@@ -131,6 +131,10 @@ def changed_bytes(data: bytes, chance: Random, pieces: tuple[bytes, ...] = PIECE
     return bytes(changed)
 
 
+LARGEST_TEXT = 16 << 20
+"""Of what is there a thousand times."""
+
+
 def changed_json(value: Any, chance: Random) -> Any:
     """The value with one thing in it changed: a number, a text, a type, something gone or there too often."""
     if isinstance(value, dict) and value and chance.random() < 0.9:
@@ -144,7 +148,9 @@ def changed_json(value: Any, chance: Random) -> Any:
     if isinstance(value, list) and value and chance.random() < 0.7:
         place = chance.randrange(len(value))
         if chance.random() < 0.1:
-            return value * chance.choice((0, 2, 1000))
+            times = chance.choice((0, 2, 1000))
+            # A thousand times a large thing would be time of ours, not of who reads it.
+            return value * (times if times * len(json_text(value)) < LARGEST_TEXT else 2)
         return [*value[:place], changed_json(value[place], chance), *value[place + 1 :]]
     if isinstance(value, str) and chance.random() < 0.6:
         return chance.choice(TEXTS)

@@ -21,6 +21,7 @@ from typing import Final
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import (
     MemoryReadError,
+    NoSuchProcess,
     NotPython,
     PythonNotRunning,
     UnsupportedPython,
@@ -43,7 +44,7 @@ from ftdiag.sources.memory import (
     open_mapped_file,
     read_mappings,
 )
-from ftdiag.sources.tasks import proc_folder
+from ftdiag.sources.tasks import living_task, proc_folder
 
 RUNTIME_SECTION: Final = ".PyRuntime"
 """ELF section that holds `_PyRuntime` (GENERATE_DEBUG_SECTION in CPython)."""
@@ -59,6 +60,8 @@ MAX_LOOKS: Final = 20
 """Looks at a process that replaces its program meanwhile ..."""
 BETWEEN_LOOKS_S: Final = 0.005
 """... and the time between two of them: exec takes milliseconds."""
+ENDING_LOOKS: Final = 4
+"""Looks at a process without memory, until it is no ending one."""
 MAX_INTERPRETERS: Final = 256
 """Interpreters that are asked whether they have a thread."""
 _PYTHON_FILE: Final = re.compile(r"(?:lib)?python(\d)\.(\d+)([a-z]*)(?:\.so[.\d]*|-[\w.-]+)?$")
@@ -212,6 +215,15 @@ def find_runtime_header(pid: int, memory: RemoteMemory, known: KnownImages | Non
             time.sleep(BETWEEN_LOOKS_S)
 
 
+def _has_just_ended(pid: int) -> bool:
+    """Whether a process without memory is one that ends: it lets go of that before it shows as a zombie."""
+    for _ in range(ENDING_LOOKS):
+        if living_task(pid) is None:
+            return True
+        time.sleep(BETWEEN_LOOKS_S)
+    return False
+
+
 def _find_header(
     pid: int,
     memory: RemoteMemory,
@@ -221,7 +233,12 @@ def _find_header(
     executable: str | None,
 ) -> RuntimeHeader:
     if not mappings and not read_mappings(pid, budget):
-        raise NotPython(f"process {pid} has no memory of its own: a kernel thread or a zombie")
+        if _has_just_ended(pid):
+            raise NoSuchProcess(
+                f"process {pid} has ended; it is a zombie, of which its parent has not asked how it ended",
+                "ftdiag list   shows the Python processes",
+            )
+        raise NotPython(f"process {pid} has no memory of its own: a kernel thread")
     images = _images(mappings, executable)
     found = _by_section(pid, memory, images, budget, known)
     likely = [image for image in images if _is_likely(image, executable)]
