@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from ftdiag import __version__
 from ftdiag.datatypes import asdict
 from ftdiag.errors import (
+    MEMORY_HINT,
     BudgetSpent,
     DiskFull,
     FtdiagError,
@@ -38,7 +39,7 @@ from ftdiag.sampling.lifeline import Lifeline
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sampling.watchdog import Watchdog
+from ftdiag.sampling.watchdog import OWN_THREAD, Watchdog
 from ftdiag.sources import procfs
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.scheduling import go_first
@@ -94,7 +95,7 @@ class Silence:
 
     def slow(self, what: str) -> None:
         """Say that it takes long; where nothing was recorded yet, that is the end."""
-        if self.writer is None:
+        if self.writer is None or (what == OWN_THREAD and limited_bytes()):
             self(what)
         _say({"event": "silent", "text": f"process {self._pid} does not answer for now: {what}"})
 
@@ -105,11 +106,13 @@ class Silence:
     def __call__(self, what: str) -> None:
         """Say so, in order, and end."""
         until_then = "" if self.writer is None else " What was recorded until then can be read."
-        error = TargetSilent(
+        error: FtdiagError = TargetSilent(
             f"process {self._pid} does not answer: {what}",
             "Part of its memory is brought by another program (userfaultfd, FUSE) that does not do so."
             f"{until_then}\nftdiag doctor {self._pid}   says what can be asked of it",
         )
+        if what == OWN_THREAD and limited_bytes():
+            error = out_of_memory(self._pid)
         try:
             if self.writer is not None:
                 with suppress(FtdiagError):
@@ -174,11 +177,7 @@ def sample(
             end = End(EndReason.FAILED, "the sampler had no memory left", time.monotonic_ns())
             with suppress(FtdiagError, MemoryError):
                 writer.finish(end)
-            raise BudgetSpent(
-                f"looking at process {options.pid} was given up: it takes more than {MEMORY_BYTES >> 30} GiB"
-                " of memory, or there is no more",
-                "What was recorded until then can be read. ftdiag attach with a lower --rate takes less.",
-            ) from None
+            raise out_of_memory(options.pid) from None
         except DiskFull as error:
             end = End(EndReason.DISK_FULL, error.what, time.monotonic_ns())
             with suppress(DiskFull, RecordingError):
@@ -199,6 +198,28 @@ def bound_memory() -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         if soft == resource.RLIM_INFINITY or soft > MEMORY_BYTES:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, hard))
+
+
+def limited_bytes() -> int:
+    """The address space that a shell lets us have, if that is less than we let ourselves; else 0."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return soft if soft != resource.RLIM_INFINITY and soft < MEMORY_BYTES else 0
+
+
+def out_of_memory(pid: int) -> BudgetSpent:
+    """What to say where there is no memory left, be it ours to bound or the shell's."""
+    until_then = "What was recorded until then can be read."
+    if limit := limited_bytes():
+        return BudgetSpent(
+            f"looking at process {pid} was given up: its sampler may use {limit >> 20} MiB of address space,"
+            " and needs more",
+            f"{until_then}\n{MEMORY_HINT}",
+        )
+    return BudgetSpent(
+        f"looking at process {pid} was given up: it takes more than {MEMORY_BYTES >> 30} GiB of memory, or"
+        " there is no more",
+        f"{until_then} ftdiag attach with a lower --rate takes less.",
+    )
 
 
 def _say_error(error: FtdiagError) -> None:

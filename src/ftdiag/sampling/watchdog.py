@@ -27,6 +27,10 @@ SILENT_LOOKS: Final = 40
 """Ten seconds, after which it is given up."""
 _READS_OF_MEMORY: Final = {"x86_64": 310, "aarch64": 270}
 """process_vm_readv (arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h)."""
+_WAITS_FOR_A_THREAD: Final = {"x86_64": 202, "aarch64": 98}
+"""futex."""
+OWN_THREAD: Final = "a part of ftdiag does not come up"
+"""What is said where it waits for a thread of its own: one that had no memory to begin with never says so."""
 
 
 class Watchdog:
@@ -90,6 +94,9 @@ class Watchdog:
             number = int((self._folder / "syscall").read_bytes().split()[0])
         except (OSError, ValueError, IndexError):
             number = -1
-        if number == _READS_OF_MEMORY.get(os.uname().machine):
+        machine = os.uname().machine
+        if number == _READS_OF_MEMORY.get(machine):
             return "a read of its memory does not come back"
+        if number == _WAITS_FOR_A_THREAD.get(machine):
+            return OWN_THREAD
         return "the kernel does not answer what it was asked of it"
