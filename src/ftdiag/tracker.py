@@ -28,7 +28,7 @@ from ftdiag import confined
 from ftdiag.confined import Child, Tail
 from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import AttachError, FtdiagError, TargetGone, UsageError
-from ftdiag.importers.memray import read_capture
+from ftdiag.formats.importers.memray import read_capture
 from ftdiag.leftovers import CAPTURE_PREFIX, INNER, own, remove_abandoned, remove_capture
 from ftdiag.model import Intrusion
 from ftdiag.opening import Reader, open_plain

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from ftdiag.importers import memray
+from ftdiag.formats.importers import memray, memray_reading
 from ftdiag.recording.reader import Recording
 from fuzz.mutation import NUMBERS, TEXTS, changed_bytes, changed_json, json_text
 from fuzz.reporting import wrong_in_report
@@ -97,7 +97,7 @@ class MemrayMessages:
 
     def attempt(self, chance: Random) -> list[str]:
         """Take the messages in; make a recording of what came of it."""
-        reading = memray._Reading(Path("capture.bin"), lambda words: None)
+        reading = memray_reading.Reading(Path("capture.bin"), lambda words: None)
         for kind, payload in _messages(chance):
             reading.take(kind, payload)
         allocations = reading.result()

@@ -8,8 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from ftdiag import importers
 from ftdiag.errors import FtdiagError
+from ftdiag.formats import importers
 from ftdiag.recording.reader import Recording
 from fuzz.mutation import changed_bytes, changed_json, json_text
 from fuzz.reporting import wrong_in_report

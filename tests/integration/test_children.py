@@ -26,7 +26,7 @@ from elf_files import elf
 from ftdiag import confined, opening
 from ftdiag.confined import MIB, Child, Limits, Rights, Tail, owner_of, run
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
-from ftdiag.importers import memray as captures
+from ftdiag.formats.importers import memray as captures
 from ftdiag.sources import memray, pyspy
 from ftdiag.sources.memory import Mapping
 from ftdiag.sources.symbols import CodeMap

@@ -56,10 +56,10 @@ FILES: Final[dict[str, str]] = {
     "opening.walk_in_root": "the opener: O_PATH",
     "opening._opened": "the opener: through /proc/self/fd, when it was looked at",
     # descriptors that come from it
-    "importers.chrometrace.import_file": HELD,
-    "importers.pyspy_raw.import_file": HELD,
-    "importers.speedscope.import_file": HELD,
-    "importers.memray.read_capture": HELD,
+    "formats.importers.chrometrace.import_file": HELD,
+    "formats.importers.pyspy_raw.import_file": HELD,
+    "formats.importers.speedscope.import_file": HELD,
+    "formats.importers.memray.read_capture": HELD,
     "sources.symbols.CodeMap._opened": HELD,
     "tui.sourcetext.SourceFiles._lines": HELD,
     "confined.Tail._read": "our end of a pipe",
@@ -67,7 +67,7 @@ FILES: Final[dict[str, str]] = {
     # the kernel's files, through a folder in a variable
     "confined.owner_of": "the folder of a process, O_PATH",
     "confined._read_below": "files of /proc/PID by their names",
-    "importers.memray._Child.position_ratio": "/proc/PID/fdinfo of a child of ours",
+    "formats.importers.memray_process.Child.position_ratio": "/proc/PID/fdinfo of a child of ours",
     "sampling.threads.Threads.__init__": "/proc/PID/task",
     "sources.halts._frozen": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
     "sources.memorymap._read": "/proc/PID/smaps and the like: called by this module alone",
@@ -91,14 +91,14 @@ FILES: Final[dict[str, str]] = {
     # listings of names
     "commands.processes._pids": "/proc",
     "confined_start.close_files": "/proc/self/fd",
-    "importers.memray_child.Begun.is_read_on": "/proc/self/fd",
+    "formats.importers.memray_child.Begun.is_read_on": "/proc/self/fd",
     "sources.procfs.free_descriptors": "/proc/self/fd",
     "sources.memray._open_files": "/proc/PID/fd: numbers",
     "leftovers._of_ours": "the directory for temporary files: names, which are looked at without following",
     # what is ours
     "confined._start_code": OWN_DATA,
     "confined_start.main": OWN_DATA,
-    "importers.memray._Child.__init__": OWN_DATA,
+    "formats.importers.memray_process.Child.__init__": OWN_DATA,
     "commands.explain.titles": OWN_DATA,
     "rules.measured.table": OWN_DATA,
     "rules.memory_costs.table": OWN_DATA,
@@ -121,9 +121,9 @@ FILES: Final[dict[str, str]] = {
     "recording.copying._copy_into": NAMED,
     "recording.additions._opened.__enter__": NAMED,
     # a process of its own, which has given up everything before
-    "importers.memray_child.Begun.__init__": "/proc/self/fd/N of the capture, with its user's rights",
-    "importers.memray_child.is_ended": "/proc/self/fd/N of the capture, with its user's rights",
-    "importers.memray_child.read": "/proc/self/fd/N of the capture, with its user's rights",
+    "formats.importers.memray_child.Begun.__init__": "/proc/self/fd/N of the capture, with its user's rights",
+    "formats.importers.memray_child.is_ended": "/proc/self/fd/N of the capture, with its user's rights",
+    "formats.importers.memray_child.read": "/proc/self/fd/N of the capture, with its user's rights",
     # none at all
     "commands.lookers._become_a_child": "os.devnull",
     "commands.run._nothing": "os.devnull",

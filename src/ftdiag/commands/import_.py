@@ -36,7 +36,7 @@ def command(file: Path, path: Path, rate_hz: float | None) -> int:
     """
     from ftdiag.commands.importing import convert
     from ftdiag.commands.sampling import check_can_record
-    from ftdiag.importers import importer_of
+    from ftdiag.formats.importers import importer_of
 
     check_can_record(path)
     importer = importer_of(file)

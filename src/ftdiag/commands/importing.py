@@ -12,7 +12,7 @@ from pathlib import Path
 from ftdiag.commands.scratch import private_directory
 from ftdiag.commands.terminal import Progress, note
 from ftdiag.errors import RecordingError
-from ftdiag.importers import Importer, import_recording, importer_or_none
+from ftdiag.formats.importers import Importer, import_recording, importer_or_none
 
 
 def convert(importer: Importer, source: Path, output: Path, rate_hz: float | None = None) -> str:

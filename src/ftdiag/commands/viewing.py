@@ -319,7 +319,7 @@ def opened(path: Path, memory: Path | None = None) -> Iterator[Session]:
 
 def captured(path: Path, recording: Recording) -> Allocations:
     """What is in a capture of memray. Raises RecordingError."""
-    from ftdiag.importers.memray import read_capture
+    from ftdiag.formats.importers.memray import read_capture
 
     line = terminal.Progress()
     try:

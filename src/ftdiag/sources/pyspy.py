@@ -34,9 +34,9 @@ from ftdiag import confined
 from ftdiag.confined import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, MIB, Child, Limits, Rights
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import AttachError, FtdiagError, MemoryReadError
+from ftdiag.formats.pyspy_format import TracedThread, UnknownOutput, stays
 from ftdiag.model import Stack
 from ftdiag.opening import Reader, open_plain
-from ftdiag.pyspy_format import TracedThread, UnknownOutput, stays
 from ftdiag.sources import procfs
 from ftdiag.sources.memory import RemoteMemory
 

@@ -19,8 +19,9 @@ import pytest
 from command_line import ftdiag
 from ftdiag.confined import Rights
 from ftdiag.errors import RecordingError
-from ftdiag.importers import importer_of, memray_child
-from ftdiag.importers.memray import _Reading, read_capture, write_recording
+from ftdiag.formats.importers import importer_of, memray_child
+from ftdiag.formats.importers.memray import read_capture, write_recording
+from ftdiag.formats.importers.memray_reading import Reading
 from ftdiag.model import Allocations, LineAllocations
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
@@ -402,7 +403,7 @@ def test_importing_makes_a_recording_that_says_what_it_is(captures: dict[str, Pa
 
 def test_report_joins_a_capture_and_sorts_by_it(captures: dict[str, Path], tmp_path: Path) -> None:
     # GIVEN a recording
-    sample = Path(__file__).parents[3] / "samples" / "recordings" / "3.14t" / "generators.ftdiag"
+    sample = Path(__file__).parents[4] / "samples" / "recordings" / "3.14t" / "generators.ftdiag"
 
     # WHEN it is reported with a capture, by allocations
     ran = ftdiag("report", sample, "--memory", captures["full"], "--sort", "allocations", "--format", "json")
@@ -453,7 +454,7 @@ BEGUN: dict[str, Any] = {
 def test_a_reader_that_says_what_cannot_be_is_refused(said: list[tuple[bytes, Any]], tmp_path: Path) -> None:
     # GIVEN what a reader says that a hostile capture took over
     def taken_in() -> None:
-        reading = _Reading(Path("capture.bin"), quiet)
+        reading = Reading(Path("capture.bin"), quiet)
         for kind, value in said:
             payload = json.dumps(value).encode() if isinstance(value, dict) else array("q", value).tobytes()
             reading.take(kind, payload)

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ftdiag.errors import RecordingError, UsageError
-from ftdiag.importers import import_recording, importer_of, importer_or_none, jsonstream
-from ftdiag.importers.assembly import MAX_WINDOWS, MAX_WRITTEN_TICKS
+from ftdiag.formats.importers import import_recording, importer_of, importer_or_none, jsonstream
+from ftdiag.formats.importers.assembly import MAX_WINDOWS, MAX_WRITTEN_TICKS
 from ftdiag.model import Snapshot
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session

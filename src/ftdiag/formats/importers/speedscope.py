@@ -15,12 +15,12 @@ from typing import Any, Final
 
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import RecordingError
-from ftdiag.importers import Progress
-from ftdiag.importers.assembly import MAX_RUNS, Assembly
-from ftdiag.importers.jsonstream import JsonStream
+from ftdiag.formats.importers import Progress
+from ftdiag.formats.importers.assembly import MAX_RUNS, Assembly
+from ftdiag.formats.importers.jsonstream import JsonStream
+from ftdiag.formats.pyspy_format import process_number, profile_label, thread_label
 from ftdiag.model import Frame
 from ftdiag.opening import open_plain
-from ftdiag.pyspy_format import process_number, profile_label, thread_label
 
 KIND: Final = "speedscope"
 TAKES_RATE: Final = True

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from ftdiag.errors import RecordingError
-from ftdiag.importers import Progress, how_far
+from ftdiag.formats.importers import Progress, how_far
 
 CHUNK_BYTES: Final = 1 << 20
 MAX_VALUE_CHARACTERS: Final = 16 << 20

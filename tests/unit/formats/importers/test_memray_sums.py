@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ftdiag.importers import memray_sums
-from ftdiag.importers.memray_sums import Sums
+from ftdiag.formats.importers import memray_sums
+from ftdiag.formats.importers.memray_sums import Sums
 
 MALLOC, FREE, OBJECT_FREE, MMAP, MUNMAP = 6, 5, 1, 14, 15
 

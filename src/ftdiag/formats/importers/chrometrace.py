@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from ftdiag.errors import RecordingError
-from ftdiag.importers import Progress
-from ftdiag.importers.assembly import Assembly
-from ftdiag.importers.jsonstream import JsonStream
+from ftdiag.formats.importers import Progress
+from ftdiag.formats.importers.assembly import Assembly
+from ftdiag.formats.importers.jsonstream import JsonStream
+from ftdiag.formats.pyspy_format import UnknownOutput, stays
 from ftdiag.opening import open_plain
-from ftdiag.pyspy_format import UnknownOutput, stays
 
 KIND: Final = "Chrome trace"
 TAKES_RATE: Final = True

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import IO, Final
 
 from ftdiag.errors import RecordingError
-from ftdiag.importers import Progress, how_far
-from ftdiag.importers.assembly import MAX_TICKS, Assembly, ImportedThread
+from ftdiag.formats.importers import Progress, how_far
+from ftdiag.formats.importers.assembly import MAX_TICKS, Assembly, ImportedThread
+from ftdiag.formats.pyspy_format import frame_label, process_number, thread_label
 from ftdiag.opening import open_plain
-from ftdiag.pyspy_format import frame_label, process_number, thread_label
 
 KIND: Final = "py-spy raw"
 TAKES_RATE: Final = True

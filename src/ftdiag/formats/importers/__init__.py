@@ -54,7 +54,9 @@ MODULES: Final[tuple[str, ...]] = ("memray", "speedscope", "chrometrace", "pyspy
 
 def importers() -> tuple[Importer, ...]:
     """All importers."""
-    return tuple(cast(Importer, importlib.import_module(f"ftdiag.importers.{name}")) for name in MODULES)
+    return tuple(
+        cast(Importer, importlib.import_module(f"ftdiag.formats.importers.{name}")) for name in MODULES
+    )
 
 
 def importer_of(path: Path) -> Importer:
