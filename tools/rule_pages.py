@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ftdiag.rules import memory_costs
-from ftdiag.rules.measured import CASES, table, times
+from ftdiag.rules import RULES, memory_costs
+from ftdiag.rules.measured import table, times
 
+CASES: Final = {rule.id: rule.cases for rule in RULES if rule.cases}
 PAGES: Final = Path(__file__).resolve().parent.parent / "docs/rules"
 HEADING: Final = "## Measured\n"
 HOW: Final = (

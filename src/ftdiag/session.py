@@ -701,8 +701,6 @@ _OF_EFFICIENCY: Final = (
     "serial_share_ratio",
 )
 """Figures that a range with an instrument attached all the time does not have."""
-_LOOKS_AT_ALLOCATIONS: Final = ("allocation-churn",)
-"""Rules that a capture is made for."""
 
 
 def _with_gap(snapshot: Snapshot, why: str, windows: int) -> Snapshot:
@@ -739,9 +737,10 @@ def _without_efficiency(metrics: Metrics) -> Metrics:
 def _only_of_allocations(diagnosis: Diagnosis, why: str) -> Diagnosis:
     """Without findings about time: a program that an instrument slows down has other ones."""
     known = {rule for rule, _ in diagnosis.not_applicable}
-    silenced = [rule.id for rule in RULES if rule.id not in known and rule.id not in _LOOKS_AT_ALLOCATIONS]
+    looks = {rule.id for rule in RULES if rule.of_allocations}
+    silenced = [rule.id for rule in RULES if rule.id not in known | looks]
     return Diagnosis(
-        tuple(finding for finding in diagnosis.findings if finding.rule_id in _LOOKS_AT_ALLOCATIONS),
+        tuple(finding for finding in diagnosis.findings if finding.rule_id in looks),
         (*diagnosis.not_applicable, *((rule, f"{why} all the time") for rule in silenced)),
     )
 

@@ -171,4 +171,6 @@ RULE: Final = Rule(
     needs=(),
     thresholds=(TEMPORARY, SHARE, HOT, ALLOCATOR),
     judge=_judge,
+    cases=("temporary-objects",),
+    of_allocations=True,
 )

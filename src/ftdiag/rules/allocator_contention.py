@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from ftdiag.model import ThreadState
+from ftdiag.model import LockKind, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     Found,
+    LineClaim,
+    LockClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Threshold,
     Verdict,
     evidence,
     subject_of,
 )
-from ftdiag.rules.charges import symbol_share
 from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import together, together_evidence
+from ftdiag.rules.machine_code import pattern_of, symbol_share
 from ftdiag.rules.preload import preload_jemalloc
 from ftdiag.rules.wording import lose, of_cores, report_again
 
@@ -31,10 +35,15 @@ LIBC_SHARE: Final = Threshold(
     "ratio",
     "libc's allocator in a fifth of the native samples; Python's objects come from mimalloc and do not count",
 )
-_LIBC: Final = re.compile(
-    r"_int_(?:malloc|free\w*|realloc|memalign)|malloc_consolidate|unlink_chunk|sysmalloc\w*|arena_get\w*"
-    r"|(?:__libc_|__)?(?:malloc|free|calloc|realloc)|tcache_\w+|__lll_lock_wait\w*"
+LIBC: Final = (
+    *("_int_malloc", "_int_free*", "_int_realloc", "_int_memalign", "malloc_consolidate", "unlink_chunk"),
+    *("sysmalloc*", "arena_get*", "malloc", "free", "calloc", "realloc", "__malloc", "__free", "__calloc"),
+    *("__realloc", "__libc_malloc", "__libc_free", "__libc_calloc", "__libc_realloc", "tcache_?*"),
+    "__lll_lock_wait*",
 )
+"""Functions of libc's allocator."""
+MAIN_SYMBOLS: Final = 5
+"""It counts only where it is among so many first functions of a line: a little of it is everywhere."""
 
 RAW_IS_MIMALLOC: Final = (3, 15)
 """From this version on PyMem_RawMalloc takes memory of mimalloc, too (Objects/obmalloc.c: `PYRAW_ALLOC` is
@@ -53,7 +62,7 @@ def _judge(facts: Facts) -> Verdict:
     arenas = facts.environment("MALLOC_ARENA_MAX")
     named = [line for line in facts.hot if line.native]
     cores = on_cpu_cores(facts, named)
-    inside = sum(on_cpu_cores(facts, [line]) * symbol_share(line, _LIBC) for line in named)
+    inside = sum(on_cpu_cores(facts, [line]) * symbol_share(line, pattern_of(LIBC)) for line in named)
     part = inside / cores if cores > 0 else 0.0
     if not found.locks and not named:
         return NotApplicable(
@@ -123,4 +132,10 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING, LIBC_SHARE),
     judge=_judge,
+    claims=Claims(
+        locks=(LockClaim(Priority.KIND, kinds=(LockKind.NATIVE,)),),
+        lines=(LineClaim(Priority.NAMED + 3, symbols=LIBC, among_first=MAIN_SYMBOLS),),
+    ),
+    advice=Advice.LINE,
+    cases=("malloc", "raw-malloc", "arenas", "python-objects"),
 )

@@ -3,8 +3,9 @@
 In: `Facts`, everything that is known of one range of a recording. Out: `Found`, `Clear` or `NotApplicable`
 with the reason. Rules are pure and stateless: no clock, no files; the same facts give the same verdict.
 
-A rule says what data it needs, names its thresholds each with a reason, and has its prose beside them.
-Who is charged with which lost core is decided once, in `charges`, so that one cause is one finding.
+A rule says what data it needs, names its thresholds each with a reason, has its prose beside them, and
+declares what it claims: locks, lines, libraries, stops, shapes of programs. Who is charged with which lost
+core is decided once, in `charges`, by these claims and their priorities, so that one cause is one finding.
 
 Findings do not flicker: what was found in the range looked at before (`Facts.standing`) stays until its
 figure falls below `RESOLVE_SHARE` of the threshold, and keeps its severity as long as its score is near.
@@ -15,7 +16,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from ftdiag.analysis.locks import StuckThread, WaitEdge
 from ftdiag.datatypes import dataclass, field
@@ -26,6 +27,7 @@ from ftdiag.model import (
     Finding,
     Frame,
     HotLine,
+    LockKind,
     LockMetrics,
     MemoryMetrics,
     Metrics,
@@ -33,6 +35,7 @@ from ftdiag.model import (
     Quality,
     Remedy,
     Severity,
+    Stack,
     Target,
     ThreadMetrics,
     ThreadState,
@@ -202,6 +205,32 @@ class Charges:
     shape: Shape = Shape()
 
 
+class Attribution(Protocol):
+    """Which rule something belongs to, by the claims of all rules."""
+
+    def library(self, stack: Stack) -> str | None:
+        """The rule that knows the library call which a stack is inside of; the outermost call counts."""
+
+    def lock(self, lock: LockMetrics, facts: Facts) -> str:
+        """The rule that a lock belongs to."""
+
+    def shape(self, facts: Facts, room: Room) -> Shape | None:
+        """The way in which threads share the work, charged to its rule."""
+
+
+class _NoClaims:
+    """Facts that nothing was charged of yet."""
+
+    def library(self, stack: Stack) -> str | None:
+        return None
+
+    def lock(self, lock: LockMetrics, facts: Facts) -> str:
+        return ""
+
+    def shape(self, facts: Facts, room: Room) -> Shape | None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """All that is known of one range. `now` is None where the range does not reach the recording's end."""
@@ -224,6 +253,7 @@ class Facts:
     standing: Mapping[str, Severity] = field(default_factory=dict)
     charges: Charges = Charges()
     memory: MemoryMetrics = field(default_factory=MemoryMetrics)
+    attribution: Attribution = _NoClaims()
 
     @property
     def capacity(self) -> float:
@@ -348,18 +378,159 @@ def _native_reason(facts: Facts) -> str:
     )
 
 
+# --- claims ----------------------------------------------------------------------------------------------
+
+
+class Priority(enum.IntEnum):
+    """Whose claim counts where several fit: the lowest. Numbers between these order claims of one kind.
+
+    Claims of the same priority must not fit the same lock or line (`claims.overlaps`).
+    """
+
+    GIL = 10
+    PROVEN = 20
+    """What stands at the recording's end proves it: a cycle, a holder that does not come back."""
+    LIBRARY = 30
+    """The library that a stack is inside of, seen from the program."""
+    PROCESS = 40
+    """One for the whole process."""
+    NAMED = 50
+    """Its type, its label, or a function of machine code names it."""
+    SIGNS = 60
+    """What is around it speaks for it."""
+    KIND = 80
+    """Nothing better is known than its kind."""
+    REST = 90
+
+
+@dataclass(frozen=True, slots=True)
+class LockClaim:
+    """Locks that belong to a rule: of these kinds, types and labels (any where none is named), if `when`."""
+
+    priority: int
+    kinds: tuple[LockKind, ...] = ()
+    types: tuple[str, ...] = ()
+    labels: tuple[str | None, ...] = ()
+    when: Callable[[LockMetrics, Facts], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryClaim:
+    """Library calls that belong to a rule, with the locks and lines inside of them.
+
+    `files` are ends of names of files of the standard library, where there are `functions` only these of
+    them; `frames` says of any other frame whether it is one. `when` is asked of what was found.
+    """
+
+    files: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    frames: Callable[[Frame], bool] | None = None
+    when: Callable[[Facts], bool] | None = None
+    locks_of_interpreter: bool = False
+    """Whether locks of the kind that programs make are the interpreter's own here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wasted:
+    """Cores that were wasted at a line, by spinning and by contended atomics."""
+
+    line: HotLine
+    spin_cores: float
+    atomic_cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class LineClaim:
+    """Wasted time of lines that belongs to a rule: by functions of machine code, or `when`.
+
+    `symbols` are names, in which `?` stands for one letter and `*` for any number of them; where there is
+    `among_first`, they count only among so many functions of a line. `near_lock` says of which lines the time
+    belongs to a lock that is waited for near by, if there is one, and `nobodys` of which it is no loss
+    without; `joins` of which it goes with another line of the function that a rule claims by its symbols.
+    """
+
+    priority: int
+    symbols: tuple[str, ...] = ()
+    among_first: int | None = None
+    when: Callable[[Wasted, Facts], bool] | None = None
+    near_lock: Callable[[HotLine], bool] | None = None
+    nobodys: Callable[[HotLine], bool] | None = None
+    joins: Callable[[HotLine], bool] | None = None
+
+
+class StopCause(enum.Enum):
+    """What all threads are stopped for."""
+
+    COLLECTOR = "the cyclic collector"
+    REQUESTS = "what a thread of the program does"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is known before a shape is looked for: Python threads, and cores.
+
+    `cores` is what could run beyond what ran and what is lost to other causes; `lost_cores` is what is lost
+    to all others, `own_cores` without what other programs took.
+    """
+
+    python: tuple[ThreadMetrics, ...]
+    cores: float
+    lost_cores: float
+    own_cores: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShapeClaim:
+    """The way in which threads share the work that belongs to a rule; the lowest priority is asked first."""
+
+    priority: int
+    find: Callable[[Facts, Room], Shape | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """All that a rule claims. What nobody claims falls to those that claim the rest."""
+
+    locks: tuple[LockClaim, ...] = ()
+    lines: tuple[LineClaim, ...] = ()
+    libraries: tuple[LibraryClaim, ...] = ()
+    stops: StopCause | None = None
+    shape: ShapeClaim | None = None
+
+
 # --- the rule --------------------------------------------------------------------------------------------
+
+
+class Advice(enum.Flag):
+    """What a rule's advice is about."""
+
+    PROGRAM = 0
+    """Settings, or the program as a whole."""
+    LINE = enum.auto()
+    """The line that is named is to be changed."""
+    LOCK = enum.auto()
+    """A lock, which may be one of the standard library's for the whole process."""
+    OBJECT = enum.auto()
+    """Advice without code is about an object that the program made, whoever's the line is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One cause why programs do not scale. `judge` is asked only when all that is needed is there."""
+    """One cause why programs do not scale. `judge` is asked only when all that is needed is there.
+
+    `cases` are the measured patterns that the rule's page shows (`measured.tsv`).
+    """
 
     id: str
     title: str
     needs: tuple[Need, ...]
     thresholds: tuple[Threshold, ...]
     judge: Callable[[Facts], Verdict]
+    claims: Claims = Claims()
+    advice: Advice = Advice.PROGRAM
+    cases: tuple[str, ...] = ()
+    of_allocations: bool = False
+    """Whether it judges a capture of allocations, which is made with an instrument attached."""
 
     def verdict(self, facts: Facts) -> Verdict:
         """What the rule says of the facts."""

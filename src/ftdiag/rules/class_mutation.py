@@ -5,20 +5,31 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ftdiag.model import TYPES_LOCK, LockKind, Remedy
+from ftdiag.analysis.locks import OTHER_LOCKS
+from ftdiag.model import TYPES_LOCK, LockKind, LockMetrics, Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
+    LineClaim,
+    LockClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Verdict,
 )
-from ftdiag.rules.charges import symbol_share
 from ftdiag.rules.library import Together, together
-from ftdiag.rules.wording import is_file, lock_name, place
+from ftdiag.rules.machine_code import pattern_of, symbol_share
+from ftdiag.rules.wording import is_file, leaves, lock_name, place
 
+CHANGES: Final = (
+    *("type_setattro", "type_update_dict", "PyType_Modified", "type_modified*", "PySuper_Lookup"),
+    *("_PySuper_Lookup", "super_getattro", "super_init*", "super_descr_get", "supercheck"),
+)
+"""Functions of machine code that change classes, or look them up under the lock of all types."""
 _MAKES: Final = re.compile(r"builtin___build_class__|type_new\w*|type_ready\w*|PyType_Ready|type_dealloc")
 """Functions of machine code that make and end classes."""
 MAKES_SHARE: Final = 0.02
@@ -101,10 +112,58 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _is_beside_types(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether the lock of all types is waited for at the same lines: who sets an attribute of a class takes
+    that and the lock of the class's dict (3.15)."""
+    places = set(leaves(lock))
+    return any(
+        other.lock.kind is LockKind.RUNTIME
+        and other.lock.type_name is None
+        and places & set(leaves(other))
+        and facts.attribution.lock(other, facts) == RULE.id
+        for other in facts.locks
+        if other.number != OTHER_LOCKS
+    )
+
+
+def _may_be_types(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether a lock of the interpreter without a name may be that of all types.
+
+    Where machine code was sampled at the lines that wait for it, and its functions have names, some of it is
+    of changes to classes.
+    """
+    places = set(leaves(lock))
+    sampled = [
+        line
+        for line in facts.hot
+        if line.frame in places
+        and line.native
+        and not any(symbol.startswith(("[python", "[libpython")) for symbol, _ in line.native)
+    ]
+    return not sampled or any(symbol_share(line, pattern_of(CHANGES)) > 0 for line in sampled)
+
+
 RULE: Final = Rule(
     id="class-mutation",
     title="Classes change while threads run",
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        locks=(
+            LockClaim(Priority.NAMED, kinds=(LockKind.OBJECT,), types=("type",)),
+            LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(TYPES_LOCK,)),
+            LockClaim(
+                Priority.SIGNS + 1,
+                kinds=(LockKind.OBJECT,),
+                types=("dict",),
+                labels=(None,),
+                when=_is_beside_types,
+            ),
+            LockClaim(Priority.SIGNS + 2, kinds=(LockKind.RUNTIME,), when=_may_be_types),
+        ),
+        lines=(LineClaim(Priority.NAMED + 1, symbols=CHANGES),),
+    ),
+    advice=Advice.LINE,
+    cases=("class-setattr", "getattr-dynamic", "super", "made-class", "runner"),
 )

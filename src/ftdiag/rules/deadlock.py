@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.locks import DEADLOCK_NS, WaitEdge
-from ftdiag.model import Remedy
+from ftdiag.model import LockMetrics, Remedy
 from ftdiag.rules.base import (
     CRITICAL_SCORE,
+    Claims,
     Clear,
     Facts,
     Found,
+    LockClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Threshold,
     Verdict,
@@ -121,10 +124,16 @@ def _judge(facts: Facts) -> Verdict:
     return Found(tuple(findings)) if findings else Clear()
 
 
+def _is_in_cycle(lock: LockMetrics, facts: Facts) -> bool:
+    cycles = facts.now.deadlocks if facts.now is not None else ()
+    return any(edge.lock_number == lock.number for cycle in cycles for edge in cycle)
+
+
 RULE: Final = Rule(
     id="deadlock",
     title="Threads wait for each other in a circle",
     needs=(Need.TICKS, Need.NOW),
     thresholds=(STANDING,),
     judge=_judge,
+    claims=Claims(locks=(LockClaim(Priority.PROVEN, when=_is_in_cycle),)),
 )

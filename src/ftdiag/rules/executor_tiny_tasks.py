@@ -4,29 +4,54 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import PROGRAM, Frame, Remedy
+from ftdiag.model import PROGRAM, Frame, HotLine, Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Claims,
     Clear,
     Facts,
     Found,
+    LibraryClaim,
     Need,
+    Room,
     Rule,
+    Shape,
+    ShapeClaim,
     Threshold,
     Verdict,
     evidence,
+    finite,
     subject_of,
 )
-from ftdiag.rules.libraries import on_cpu_cores
+from ftdiag.rules.libraries import has_executor, lines_of, on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.shape import LARGE_WORK, OVERHEAD_SHARE, handing_lines, works_long
 from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
 
+OVERHEAD_SHARE: Final = Threshold(
+    "executor_share_of_cpu",
+    0.2,
+    "ratio",
+    "a fifth of the CPU time is in the executor's own code: tasks are then below about 60 us (15 us"
+    " overhead each)",
+)
+LARGE_WORK: Final = Threshold(
+    "work_per_wakeup_at_most",
+    1500.0,
+    "us",
+    "tasks of 500 us and more scale; three times that per wait leaves room for tasks that are taken without"
+    " a wait. Measured: 100-600 us with tasks of 2 us, 4,300 us and more with tasks of milliseconds",
+)
 WAKEUP_US: Final = Threshold(
     "work_per_wakeup",
     50.0,
     "us",
     "submit() costs about 15 us and run_in_executor 30 us; above 500 us a task everything scales",
+)
+
+
+_FILES: Final = (
+    *("concurrent/futures/thread.py", "concurrent/futures/_base.py"),
+    *("asyncio/base_events.py", "asyncio/futures.py"),
 )
 
 
@@ -41,7 +66,7 @@ def _from_loop(facts: Facts, frame: Frame | None) -> tuple[Remedy, ...]:
 
 
 def _judge(facts: Facts) -> Verdict:
-    lines = handing_lines(facts)
+    lines = _handing_lines(facts)
     cores = on_cpu_cores(facts, lines)
     on_cpu = facts.metrics.on_cpu_cores
     part = cores / on_cpu if on_cpu > 0 else 0.0
@@ -51,7 +76,7 @@ def _judge(facts: Facts) -> Verdict:
         1.25 if RULE.id in facts.standing else 1.0
     )
     hot = facts.over(OVERHEAD_SHARE, part, RULE.id)
-    if works_long(facts):
+    if _works_long(facts):
         return Clear()
     if not facts.loses(found.lost_cores, RULE.id) and not (hot and facts.loses(cores, RULE.id)):
         return Clear()
@@ -108,10 +133,47 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _handing_lines(facts: Facts) -> list[HotLine]:
+    """The lines at which an executor hands out tasks: those at which threads rather work than wait for one.
+
+    A worker that has just been woken is still at the line that it waited at, and may want a core for long.
+    """
+    if not has_executor(facts):
+        return []
+    return [
+        line
+        for line in lines_of(facts, RULE.id)
+        if on_cpu_cores(facts, [line]) * facts.metrics.duration_ns
+        >= finite(line.states_ns.get(ThreadState.IDLE, 0.0))
+    ]
+
+
+def _works_long(facts: Facts) -> bool:
+    """Whether threads work so long between waits that what they are given cannot be too small."""
+    wakeup = facts.metrics.work_per_wakeup_ns
+    limit = LARGE_WORK.value * (1.25 if RULE.id in facts.standing else 1.0)
+    return wakeup is not None and finite(wakeup) / 1e3 > limit
+
+
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    """Who hands out tasks that are too small is alone at work, and it is no serial section."""
+    handing = on_cpu_cores(facts, _handing_lines(facts))
+    handed = handing / max(facts.metrics.on_cpu_cores, 1e-9)
+    if facts.over(OVERHEAD_SHARE, handed, RULE.id) and not _works_long(facts):
+        return Shape(RULE.id, None, room.cores)
+    return None
+
+
 RULE: Final = Rule(
     id="executor-tiny-tasks",
     title="Tasks too small for an executor",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(OVERHEAD_SHARE, WAKEUP_US, LARGE_WORK, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(
+        # Without an executor, what runs in these files is an event loop's own code.
+        libraries=(LibraryClaim(files=_FILES, when=has_executor),),
+        shape=ShapeClaim(20, _shape),
+    ),
+    cases=("tiny-tasks", "run-in-executor", "thread-storm"),
 )

@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Final
 
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict
-from ftdiag.rules.charges import from_extension
+from ftdiag.model import HotLine, SharedObject
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Claims,
+    Clear,
+    Facts,
+    LineClaim,
+    Need,
+    Priority,
+    Rule,
+    Verdict,
+)
 from ftdiag.rules.library import together
 from ftdiag.rules.wording import place, place_in, short
+
+
+def from_extension(line: HotLine) -> SharedObject | None:
+    """An object of an extension's type that threads count at a line which does not name it; None without.
+
+    Types that are written in C have their module in their name, those of Python's classes have not.
+    """
+    if any(one.name != one.type_name for one in line.shared):
+        return None
+    for one in line.shared:
+        module, dot, _ = one.type_name.partition(".")
+        if dot and module not in sys.stdlib_module_names:
+            return one
+    return None
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -56,4 +81,8 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        lines=(LineClaim(Priority.SIGNS + 2, when=lambda wasted, _: from_extension(wasted.line) is not None),)
+    ),
+    cases=("extension-singleton",),
 )

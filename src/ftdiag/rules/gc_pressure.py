@@ -8,12 +8,15 @@ from ftdiag.analysis.pauses import GARBAGE_COLLECTION
 from ftdiag.model import ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     Found,
     Need,
     NotApplicable,
     Rule,
+    StopCause,
     Threshold,
     Verdict,
     evidence,
@@ -21,6 +24,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.locks import collections_measured, pauses_seen
+from ftdiag.rules.stops import stop_claims
 from ftdiag.rules.wording import of_cores, place_in, report_again, share
 
 CPU_SHARE: Final = Threshold(
@@ -142,4 +146,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(CPU_SHARE, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(locks=stop_claims(StopCause.COLLECTOR), stops=StopCause.COLLECTOR),
+    advice=Advice.LINE,
+    cases=("collect", "cycles"),
 )

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
+from ftdiag.model import LockKind, Remedy, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Claims,
     Clear,
     Facts,
     Found,
+    LockClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Verdict,
     evidence,
@@ -81,4 +84,5 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(locks=(LockClaim(Priority.GIL + 1, kinds=(LockKind.GIL,)),)),
 )

@@ -5,8 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Verdict, evidence, finite
+from ftdiag.model import LockKind, Remedy, ThreadState
+from ftdiag.rules.base import (
+    Claims,
+    Clear,
+    Facts,
+    Found,
+    LockClaim,
+    Need,
+    NotApplicable,
+    Priority,
+    Rule,
+    Verdict,
+    evidence,
+    finite,
+)
 from ftdiag.rules.fixed_versions import GIL, known_fix
 from ftdiag.rules.wording import of_cores, short
 
@@ -159,4 +172,12 @@ RULE: Final = Rule(
     needs=(Need.FREE_THREADED,),
     thresholds=(),
     judge=_judge,
+    claims=Claims(
+        locks=(
+            LockClaim(
+                Priority.GIL, kinds=(LockKind.GIL,), when=lambda _, facts: bool(facts.target.free_threaded)
+            ),
+        )
+    ),
+    cases=("gil",),
 )

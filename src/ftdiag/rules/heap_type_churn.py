@@ -8,17 +8,29 @@ from typing import Final
 from ftdiag.datatypes import dataclass
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     LineCharge,
+    LineClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Verdict,
 )
-from ftdiag.rules.charges import symbol_share
 from ftdiag.rules.library import together
+from ftdiag.rules.machine_code import symbol_share
 from ftdiag.rules.wording import place, place_in
+
+MAKING: Final = (
+    *("PyObject_GC_New", "_PyObject_GC_New", "PyObject_GC_NewVar", "_PyObject_GC_NewVar"),
+    *("_PyType_AllocNoTrack", "newarrayobject", "pattern_new_match", "array_dealloc", "deque_dealloc"),
+    *("bytesio_dealloc", "stringio_dealloc", "partial_dealloc", "lock_dealloc", "rlock_dealloc"),
+    *("match_dealloc", "itemgetter_dealloc", "count_dealloc", "simplequeue_dealloc"),
+)
+"""Functions of machine code that make and free objects of C types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +134,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(lines=(LineClaim(Priority.NAMED, symbols=MAKING),)),
+    advice=Advice.LINE,
+    cases=("array", "deque", "partial", "bytesio", "lock-made", "match"),
 )

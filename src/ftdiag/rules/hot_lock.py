@@ -8,15 +8,20 @@ from ftdiag.model import LockKind, Remedy
 from ftdiag.rules.base import (
     SHORT_HOLD,
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     Found,
     LockCharge,
+    LockClaim,
     Need,
+    Priority,
     Rule,
     Verdict,
 )
-from ftdiag.rules.inside import INSIDE, Inside
+from ftdiag.rules.inside import INSIDE, UNNAMED_LOCKS, Inside
+from ftdiag.rules.libraries import is_process_wide
 from ftdiag.rules.locks import (
     Told,
     blame_of,
@@ -117,10 +122,24 @@ def _judge(facts: Facts) -> Verdict:
     return Found(findings) if findings else Clear()
 
 
+_NOT_OF_OBJECTS: Final = tuple(kind for kind in LockKind if kind is not LockKind.OBJECT)
+_NAMED_INSIDE: Final = tuple(label for label in INSIDE if label not in UNNAMED_LOCKS)
+"""Locks of the interpreter that are known by name and have no rule of their own."""
+
+
 RULE: Final = Rule(
     id="hot-lock",
     title="One lock of the program is waited for",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING, SHORT_HOLD),
     judge=_judge,
+    claims=Claims(
+        locks=(
+            LockClaim(Priority.PROCESS, kinds=_NOT_OF_OBJECTS, when=is_process_wide),
+            LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=_NAMED_INSIDE),
+            LockClaim(Priority.REST),
+        )
+    ),
+    advice=Advice.LINE | Advice.LOCK,
+    cases=("lock-counter", "lock-dict", "strptime", "warnings"),
 )

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Verdict, evidence
-from ftdiag.rules.shape import BUSY_LIMIT, IDLE_SHARE
+from ftdiag.model import Remedy, ThreadState
+from ftdiag.rules.base import (
+    Claims,
+    Clear,
+    Facts,
+    Found,
+    Need,
+    NotApplicable,
+    Room,
+    Rule,
+    Shape,
+    ShapeClaim,
+    Threshold,
+    Verdict,
+    evidence,
+)
+from ftdiag.rules.shape import IDLE_SHARE, waits_for_work
 from ftdiag.rules.wording import report_again, short, thread_names
+
+BUSY_LIMIT: Final = Threshold(
+    "on_cpu_share_of_capacity",
+    0.5,
+    "ratio",
+    "a program that uses more than half of its cores is not idle",
+)
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -57,10 +78,26 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    waiting = [thread for thread in room.python if waits_for_work(thread)]
+    if not waiting:
+        return None
+    alive = sum(thread.alive_ns for thread in waiting)
+    idle = sum(thread.states_ns.get(ThreadState.IDLE, 0.0) for thread in waiting)
+    part = idle / alive if alive else 0.0
+    if not facts.over(IDLE_SHARE, part, RULE.id) or facts.loses(room.lost_cores, RULE.id):
+        return None
+    limit = BUSY_LIMIT.value * (1.25 if RULE.id in facts.standing else 1.0)
+    if facts.metrics.on_cpu_cores > limit * facts.capacity:
+        return None
+    return Shape(RULE.id, None, room.cores, 0.0, part, waiting[0], tuple(waiting))
+
+
 RULE: Final = Rule(
     id="idle-workers",
     title="Workers wait for work",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(IDLE_SHARE, BUSY_LIMIT),
     judge=_judge,
+    claims=Claims(shape=ShapeClaim(70, _shape)),
 )

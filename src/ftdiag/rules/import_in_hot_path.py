@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import HotLine
+from ftdiag.model import (
+    EXTENSIONS_LOCK,
+    IMPORT_LOCK,
+    Frame,
+    HotLine,
+    LockKind,
+    LockMetrics,
+)
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     Found,
+    LibraryClaim,
+    LineClaim,
+    LockClaim,
     Need,
+    Priority,
     Rule,
     Threshold,
     Verdict,
@@ -19,7 +32,16 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.wording import lose, of_cores, place, place_in, report_again, share
+from ftdiag.rules.machine_code import SYMBOL_SHARE, pattern_of, symbol_share
+from ftdiag.rules.wording import (
+    leaves,
+    lose,
+    of_cores,
+    place,
+    place_in,
+    report_again,
+    share,
+)
 
 CPU_SHARE: Final = Threshold(
     "share_of_cpu_in_import",
@@ -29,12 +51,27 @@ CPU_SHARE: Final = Threshold(
 )
 
 
+IMPORTING: Final = ("PyImport_?*", "_PyImport_?*", "import_?*", "_PyEval_ImportName")
+"""Functions of machine code that look modules up and import them."""
+
+
+def _is_machinery(frame: Frame) -> bool:
+    return "importlib._bootstrap" in frame.filename
+
+
+def _of_modules(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether the own lock of a dict is waited for where import statements look modules up in it."""
+    places = set(leaves(lock))
+    lines = [line for line in facts.hot if line.frame in places]
+    return bool(lines) and all(symbol_share(line, pattern_of(IMPORTING)) >= SYMBOL_SHARE for line in lines)
+
+
 def _inside_a_function(line: HotLine) -> bool:
     """Whether the import is asked for by a function and not by a module that is itself being imported."""
-    if "importlib._bootstrap" not in line.frame.filename or not line.stacks:
+    if not _is_machinery(line.frame) or not line.stacks:
         return False
     stack = line.stacks[0][0]
-    outside = next((frame for frame in stack if "importlib._bootstrap" not in frame.filename), None)
+    outside = next((frame for frame in stack if not _is_machinery(frame)), None)
     return outside is not None and outside.function != "<module>"
 
 
@@ -102,4 +139,16 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(CPU_SHARE, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(
+        locks=(
+            LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(IMPORT_LOCK, EXTENSIONS_LOCK)),
+            LockClaim(
+                Priority.SIGNS, kinds=(LockKind.OBJECT,), types=("dict",), labels=(None,), when=_of_modules
+            ),
+        ),
+        lines=(LineClaim(Priority.NAMED + 2, symbols=IMPORTING),),
+        libraries=(LibraryClaim(frames=_is_machinery, locks_of_interpreter=True),),
+    ),
+    advice=Advice.LINE,
+    cases=("import",),
 )

@@ -34,6 +34,8 @@ SET_FILTER_ONCE: Final = Remedy(
     " call: the filters are the process's, and one lock guards them",
     "warnings.simplefilter('ignore', category=FutureWarning)   # once, at start",
 )
+UNNAMED_LOCKS: Final = ("interpreter lock", "runtime lock")
+"""Labels of those of which only the struct is known that they lie in."""
 INSIDE: Final[Mapping[str, Inside]] = {
     WARNINGS_LOCK: Inside(
         "whoever issues a warning or changes the filters of warnings takes it", SET_FILTER_ONCE
@@ -69,7 +71,7 @@ INSIDE: Final[Mapping[str, Inside]] = {
         Remedy("call each of the module's functions once before the threads start"),
     ),
     **dict.fromkeys(
-        ("interpreter lock", "runtime lock"),
+        UNNAMED_LOCKS,
         Inside(
             "which of its locks it is, is not known, but that classes are not changed there",
             Remedy("do what takes it less often: once for many items, or before the threads start"),

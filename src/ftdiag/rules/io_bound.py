@@ -5,9 +5,29 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.base import Facts, Found, Need, Rule, Verdict, evidence, subject_of
-from ftdiag.rules.shape import IO_SHARE, charged_shape
+from ftdiag.rules.base import (
+    Claims,
+    Facts,
+    Found,
+    Need,
+    Room,
+    Rule,
+    Shape,
+    ShapeClaim,
+    Threshold,
+    Verdict,
+    evidence,
+    subject_of,
+)
+from ftdiag.rules.shape import charged_shape
 from ftdiag.rules.wording import report_again, share, short
+
+IO_SHARE: Final = Threshold(
+    "io_share_of_wanted_time",
+    0.5,
+    "ratio",
+    "more than half of the time in which threads had something to do they waited for I/O",
+)
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -64,10 +84,24 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    apart = (ThreadState.IDLE, ThreadState.SLEEP)
+    wanted = io = 0.0
+    for thread in room.python:
+        wanted += thread.alive_ns - sum(thread.states_ns.get(state, 0.0) for state in apart)
+        io += thread.states_ns.get(ThreadState.IO, 0.0)
+    part = io / wanted if wanted > 0 else 0.0
+    if not facts.over(IO_SHARE, part, RULE.id) or facts.metrics.on_cpu_cores >= facts.capacity * 0.9:
+        return None
+    most = max(room.python, key=lambda thread: thread.states_ns.get(ThreadState.IO, 0.0))
+    return Shape(RULE.id, None, room.cores, 0.0, part, most, room.python)
+
+
 RULE: Final = Rule(
     id="io-bound",
     title="Threads wait for I/O",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(IO_SHARE,),
     judge=_judge,
+    claims=Claims(shape=ShapeClaim(40, _shape)),
 )

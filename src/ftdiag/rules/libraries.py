@@ -1,6 +1,6 @@
-"""Which library a stack is inside of, seen from the program, and the rule that knows that library.
+"""What is known of libraries on stacks: event loops, executors, tracers, locks of the whole process.
 
-In: stacks, hot lines. Out: rule ids, shares of CPU time.
+In: stacks, hot lines. Out: which it is, shares of CPU time.
 """
 
 from __future__ import annotations
@@ -9,24 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ftdiag.model import Frame, HotLine, Stack, StateGroup, ThreadState
+from ftdiag.model import Frame, HotLine, LockMetrics, Stack, StateGroup, ThreadState
 from ftdiag.rules.base import Facts, finite
-from ftdiag.rules.wording import is_file, is_library
+from ftdiag.rules.wording import LIBRARY_FRAMES, is_file, is_library
 
-LIBRARY_FRAMES: Final = 12
-"""Frames from the innermost on in which a library is looked for; calls between libraries are not deeper."""
-_BY_FILE: Final[Mapping[str, str]] = {
-    "logging/__init__.py": "logging-contention",
-    "logging/handlers.py": "logging-contention",
-    "queue.py": "queue-contention",
-    "concurrent/futures/thread.py": "executor-tiny-tasks",
-    "concurrent/futures/_base.py": "executor-tiny-tasks",
-    "asyncio/base_events.py": "executor-tiny-tasks",
-    "asyncio/futures.py": "executor-tiny-tasks",
-    "re/__init__.py": "regex-recompile",
-    "re/_compiler.py": "regex-recompile",
-    "re/_parser.py": "regex-recompile",
-}
 PROCESS_WIDE: Final[Mapping[str, str]] = {
     "_strptime.py": "strptime's cache of formats",
     "warnings.py": "the filters of warnings",
@@ -38,23 +24,6 @@ _TRACERS: Final = ("trace.py", "bdb.py", "pdb.py", "cProfile.py", "profile.py", 
 _TRACER_PACKAGE: Final = re.compile(r"/(?:site|dist)-packages/(?:coverage|pydevd|_pydevd_bundle|debugpy)/")
 
 
-def library_rule(stack: Stack) -> str | None:
-    """The rule of the library call that a stack is inside of, seen from the program: the outermost one."""
-    found = None
-    for frame in stack[:LIBRARY_FRAMES]:
-        if "importlib._bootstrap" in frame.filename:
-            found = "import-in-hot-path"
-        elif is_tracer(frame):
-            found = "tracing-on"
-        elif is_file(frame, "functools.py") and frame.function in ("update_wrapper", "wraps"):
-            found = "stop-the-world"
-        elif not is_library(frame):
-            break
-        else:
-            found = next((rule for end, rule in _BY_FILE.items() if is_file(frame, end)), found)
-    return found
-
-
 def process_wide(stack: Stack) -> str | None:
     """The file of `PROCESS_WIDE` that a stack waits in, below the program's own innermost line."""
     for frame in stack[:LIBRARY_FRAMES]:
@@ -64,6 +33,12 @@ def process_wide(stack: Stack) -> str | None:
         if found is not None:
             return found
     return None
+
+
+def is_process_wide(lock: LockMetrics, facts: Facts) -> bool:
+    """Whether most of the wait is in a file of the standard library that has one lock for the process."""
+    waits = [(finite(waiter.wait_ns), process_wide(waiter.stack)) for waiter in lock.waiters]
+    return sum(wait for wait, file in waits if file is not None) > 0.5 * sum(wait for wait, _ in waits)
 
 
 def is_tracer(frame: Frame) -> bool:
@@ -88,7 +63,9 @@ def has_executor(facts: Facts) -> bool:
 
 def lines_of(facts: Facts, rule_id: str) -> list[HotLine]:
     """The hot lines inside of a rule's library, the hottest first."""
-    return [line for line in facts.hot if line.stacks and library_rule(line.stacks[0][0]) == rule_id]
+    return [
+        line for line in facts.hot if line.stacks and facts.attribution.library(line.stacks[0][0]) == rule_id
+    ]
 
 
 def on_cpu_cores(facts: Facts, lines: Iterable[HotLine]) -> float:

@@ -4,19 +4,46 @@ from __future__ import annotations
 
 from typing import Final
 
+from ftdiag.model import ThreadMetrics, ThreadState
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Claims,
     Facts,
     Found,
     Need,
+    Room,
     Rule,
+    Shape,
+    ShapeClaim,
+    Threshold,
     Verdict,
     evidence,
     subject_of,
 )
 from ftdiag.rules.program import busiest_line
-from ftdiag.rules.shape import BALANCE, charged_shape
-from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short, thread_names
+from ftdiag.rules.shape import ROOM, charged_shape, worked
+from ftdiag.rules.wording import (
+    of_cores,
+    place,
+    place_in,
+    report_again,
+    share,
+    short,
+    stem,
+    thread_names,
+)
+
+BALANCE: Final = Threshold(
+    "load_balance",
+    0.7,
+    "ratio",
+    "mean by maximum of the CPU time of threads that do the same; a 90/10 split of two has 0.55, dynamic"
+    " chunks are above 0.9",
+)
+BUSY_THREAD: Final = 0.5
+"""The busiest of a group is on a core this long, or a small load in one thread looks like imbalance."""
+IDLE_OF_REST: Final = 0.5
+"""The others of a group idle, sleep or are gone for this share of what they lack."""
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -73,10 +100,43 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    groups: dict[str, list[ThreadMetrics]] = {}
+    for thread in room.python:
+        if not thread.info.main and worked(thread):
+            groups.setdefault(stem(thread.info.name), []).append(thread)
+    best: Shape | None = None
+    for members in groups.values():
+        members.sort(key=lambda thread: (-thread.cpu_ns, thread.info.index))
+        largest = members[0].cpu_ns
+        if len(members) < 2 or largest < BUSY_THREAD * facts.metrics.duration_ns:
+            continue
+        balance = sum(thread.cpu_ns for thread in members) / len(members) / largest
+        limit = 1 - (1 - BALANCE.value) * (0.8 if RULE.id in facts.standing else 1.0)
+        missing = float(sum(largest - thread.cpu_ns for thread in members))
+        idle = sum(_unused(facts, thread) for thread in members[1:])
+        if balance > limit or missing <= 0 or idle < IDLE_OF_REST * missing:
+            continue
+        cores = min(room.cores, min(idle, missing) / facts.metrics.duration_ns)
+        if not facts.loses(cores, RULE.id) or cores < ROOM.value * facts.capacity * 0.5:
+            continue
+        if best is None or cores > best.lost_cores:
+            best = Shape(RULE.id, None, room.cores, cores, balance, members[0], tuple(members))
+    return best
+
+
+def _unused(facts: Facts, thread: ThreadMetrics) -> float:
+    """Time in which a thread had nothing to do: idle, asleep, or not there any more."""
+    apart = thread.states_ns.get(ThreadState.IDLE, 0.0) + thread.states_ns.get(ThreadState.SLEEP, 0.0)
+    return apart + max(0.0, float(facts.metrics.duration_ns - thread.alive_ns))
+
+
 RULE: Final = Rule(
     id="load-imbalance",
     title="Unequal shares of the work",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(BALANCE, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(shape=ShapeClaim(50, _shape)),
+    cases=("uneven-parts",),
 )

@@ -44,6 +44,9 @@ from ftdiag.rules.wording import (
 )
 from ftdiag.units import plural, seconds
 
+NATIVE_MUTEX: Final = "pthread mutex"
+"""The type name of a mutex of a C library; the other locks of native code are malloc's."""
+
 MAX_FINDINGS: Final = 5
 """Locks told one by one; the next ones cost less than the first by far."""
 

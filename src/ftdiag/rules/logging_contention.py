@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Advice,
+    Claims,
+    Clear,
+    Facts,
+    LibraryClaim,
+    Need,
+    Rule,
+    Verdict,
+)
 from ftdiag.rules.library import together
 from ftdiag.rules.measured import measurement, times
 from ftdiag.rules.wording import place
@@ -60,4 +70,9 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        libraries=(LibraryClaim(files=("logging/__init__.py", "logging/handlers.py")),),
+    ),
+    advice=Advice.LINE,
+    cases=("logging",),
 )

@@ -25,50 +25,6 @@ LOWEST_GAIN: Final = 1.0
 CONTENDED: Final = 1.3
 """What 2 threads do over what 1 does, below which they do contend."""
 TABLE: Final = "measured.tsv"
-CASES: Final[Mapping[str, tuple[str, ...]]] = {
-    # Rule: the cases that its page shows.
-    "object-lock": (
-        *("list-append", "dict-setitem", "dict-histogram", "set-add", "set-contains", "deque-append"),
-        *("counter-increment", "bytearray-append", "random", "text-file", "binary-file"),
-        "dict-get-dynamic-key",
-    ),
-    "shared-iterator": ("count-next", "zip-next", "generator"),
-    "hot-lock": ("lock-counter", "lock-dict", "strptime", "warnings"),
-    "native-lock": ("native-mutex",),
-    "spin-contention": ("list-append",),
-    "queue-contention": ("queue",),
-    "logging-contention": ("logging",),
-    "refcount-contention": (
-        *("global-list", "global-instance", "attribute-value", "global-float", "argument", "closure"),
-        *("decorated-function", "lambda", "bound-method", "lru-cache", "enum-value", "environ"),
-        *(
-            "isinstance-abc",
-            "classmethod",
-            "class-attribute",
-            "namedtuple",
-            "struct-pack",
-            "foreign-function",
-        ),
-    ),
-    "extension-singleton": ("extension-singleton",),
-    "regex-recompile": ("regex",),
-    "heap-type-churn": ("array", "deque", "partial", "bytesio", "lock-made", "match"),
-    "class-mutation": ("class-setattr", "getattr-dynamic", "super", "made-class", "runner"),
-    "import-in-hot-path": ("import",),
-    "gil-enabled": ("gil",),
-    "tlbc-disabled": ("tlbc",),
-    "no-bytecode-cache": ("bytecode-cache",),
-    "executor-tiny-tasks": ("tiny-tasks", "run-in-executor", "thread-storm"),
-    "event-loop-bound": ("event-loop",),
-    "short-lived-threads": ("thread-storm",),
-    "load-imbalance": ("uneven-parts",),
-    "stop-the-world": ("function-name", "wraps", "class-assignment", "attach-under-stops"),
-    "gc-pressure": ("collect", "cycles"),
-    "allocator-contention": ("malloc", "raw-malloc", "arenas", "python-objects"),
-    "page-fault-storm": ("fresh-buffers",),
-    "allocation-churn": ("temporary-objects",),
-    "oversubscription": ("many-threads", "many-threads-and-a-lock"),
-}
 
 
 @dataclass(frozen=True, slots=True)

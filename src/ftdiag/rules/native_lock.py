@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Found, LockCharge, Need, Rule, Verdict
-from ftdiag.rules.locks import Told, blame_of, cost_of, lock_findings, where
+from ftdiag.model import LockKind
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Claims,
+    Clear,
+    Facts,
+    Found,
+    LockCharge,
+    LockClaim,
+    Need,
+    Priority,
+    Rule,
+    Verdict,
+)
+from ftdiag.rules.locks import NATIVE_MUTEX, Told, blame_of, cost_of, lock_findings, where
 from ftdiag.rules.wording import lock_name, place
 
 UNNAMED: Final = "a mutex of "
@@ -52,4 +65,8 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        locks=(LockClaim(Priority.NAMED, kinds=(LockKind.NATIVE,), types=(NATIVE_MUTEX,)),),
+    ),
+    cases=("native-mutex",),
 )

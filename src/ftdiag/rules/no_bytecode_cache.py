@@ -7,19 +7,34 @@ from typing import Final
 from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Claims,
     Clear,
     Facts,
     Found,
+    LineClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Verdict,
+    Wasted,
     evidence,
     subject_of,
 )
-from ftdiag.rules.charges import constants_contend
-from ftdiag.rules.settings import bytecode_settings
+from ftdiag.rules.settings import bytecode_settings, is_compiled_at_run_time
 from ftdiag.rules.wording import of_cores, places, report_again
+
+
+def constants_contend(facts: Facts) -> bool:
+    """Whether threads contend for constants of code without a bytecode file on the target's version."""
+    return not facts.scales("bytecode-cache", "compiled-at-run-time")
+
+
+def _counts_constants(wasted: Wasted, facts: Facts) -> bool:
+    """Whether constants of the code may be what threads count at a line."""
+    return constants_contend(facts) and (
+        bool(bytecode_settings(facts)) or is_compiled_at_run_time(wasted.line.frame)
+    )
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -122,4 +137,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(lines=(LineClaim(Priority.SIGNS + 1, when=_counts_constants),)),
+    cases=("bytecode-cache",),
 )

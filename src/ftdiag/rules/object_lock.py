@@ -6,16 +6,20 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import LockMetrics, Remedy
+from ftdiag.model import LockKind, LockMetrics, Remedy
 from ftdiag.rules.base import (
     NOTHING_GAINS,
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     Found,
     LockCharge,
+    LockClaim,
     Need,
     NotApplicable,
+    Priority,
     Rule,
     Verdict,
 )
@@ -251,4 +255,11 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(locks=(LockClaim(Priority.KIND, kinds=(LockKind.OBJECT,)),)),
+    advice=Advice.LINE | Advice.LOCK | Advice.OBJECT,
+    cases=(
+        *("list-append", "dict-setitem", "dict-histogram", "set-add", "set-contains", "deque-append"),
+        *("counter-increment", "bytearray-append", "random", "text-file", "binary-file"),
+        "dict-get-dynamic-key",
+    ),
 )

@@ -127,4 +127,5 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, ALL_BUSY),
     judge=_judge,
+    cases=("many-threads", "many-threads-and-a-lock"),
 )

@@ -8,6 +8,7 @@ from typing import Final
 from ftdiag.model import AllocatorPart, ThreadState
 from ftdiag.rules.base import (
     MOSTLY_SHARE,
+    Advice,
     Clear,
     Facts,
     Found,
@@ -110,4 +111,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(FAULTS,),
     judge=_judge,
+    advice=Advice.LINE,
+    cases=("fresh-buffers",),
 )

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict
+from ftdiag.model import LockKind
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Advice,
+    Claims,
+    Clear,
+    Facts,
+    LibraryClaim,
+    LockClaim,
+    Need,
+    Priority,
+    Rule,
+    Verdict,
+)
 from ftdiag.rules.library import together
 from ftdiag.rules.wording import place, short
 
@@ -50,4 +63,10 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        locks=(LockClaim(Priority.NAMED + 2, kinds=(LockKind.RUNTIME,), types=("_queue.SimpleQueue",)),),
+        libraries=(LibraryClaim(files=("queue.py",)),),
+    ),
+    advice=Advice.LINE,
+    cases=("queue",),
 )

@@ -6,8 +6,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Confidence, Frame, HotLine, Remedy, SharedObject
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, Rule, Verdict, evidence
+from ftdiag.model import Confidence, Frame, HotLine, LockKind, Remedy, SharedObject
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Advice,
+    Claims,
+    Clear,
+    Facts,
+    LineClaim,
+    LockClaim,
+    Need,
+    Priority,
+    Rule,
+    Verdict,
+    evidence,
+)
 from ftdiag.rules.library import Together, caller, together
 from ftdiag.rules.measured import SCALES, measurement
 from ftdiag.rules.wording import is_file, leaves, place, place_in, places, short
@@ -265,10 +278,38 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+_LOCK_TYPES: Final = frozenset({"lock", "RLock", "_RLock", "Condition", "Semaphore", "BoundedSemaphore"})
+"""Types of the standard library that are there to be taken by several threads, without their module."""
+
+
+def _counts_a_lock(line: HotLine) -> bool:
+    """Whether the references that threads count at a line are a lock's, and not those of data.
+
+    A copy for each thread, which helps data, would be no lock any more: what helps is to take it less often.
+    """
+    return any(one.type_name.rpartition(".")[2] in _LOCK_TYPES for one in line.shared)
+
+
 RULE: Final = Rule(
     id="refcount-contention",
     title="Threads count references of the same objects",
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        locks=(
+            # A cell of a closure is locked to be read (3.13): what helps is what helps for its count.
+            LockClaim(
+                Priority.NAMED, kinds=(LockKind.OBJECT,), types=("cell",), when=lambda _, facts: facts.native
+            ),
+        ),
+        lines=(LineClaim(Priority.REST, near_lock=_counts_a_lock, joins=lambda line: not line.shared),),
+    ),
+    advice=Advice.LINE,
+    cases=(
+        *("global-list", "global-instance", "attribute-value", "global-float", "argument", "closure"),
+        *("decorated-function", "lambda", "bound-method", "lru-cache", "enum-value", "environ"),
+        *("isinstance-abc", "classmethod", "class-attribute", "namedtuple", "struct-pack"),
+        "foreign-function",
+    ),
 )

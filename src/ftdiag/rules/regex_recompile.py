@@ -6,8 +6,11 @@ from typing import Final
 
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
+    LibraryClaim,
     Need,
     Rule,
     Threshold,
@@ -97,4 +100,9 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(CPU_SHARE, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(
+        libraries=(LibraryClaim(files=("re/__init__.py", "re/_compiler.py", "re/_parser.py")),),
+    ),
+    advice=Advice.LINE,
+    cases=("regex",),
 )

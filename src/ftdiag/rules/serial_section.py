@@ -7,17 +7,36 @@ from typing import Final
 from ftdiag.model import Remedy
 from ftdiag.rules.base import (
     WORTH_SAYING,
+    Advice,
+    Claims,
     Facts,
     Found,
     Need,
+    Room,
     Rule,
+    Shape,
+    ShapeClaim,
+    Threshold,
     Verdict,
     evidence,
     subject_of,
 )
 from ftdiag.rules.program import busiest_line
-from ftdiag.rules.shape import ALONE, ROOM, SERIAL, charged_shape
+from ftdiag.rules.shape import ROOM, charged_shape, potential_workers
 from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short
+
+SERIAL: Final = Threshold(
+    "serial_share",
+    0.5,
+    "ratio",
+    "share of ticks with one thread on a core or none; Amdahl's law then bounds the speed-up at 2",
+)
+ALONE: Final = Threshold(
+    "share_of_ticks_with_one_thread",
+    0.3,
+    "ratio",
+    "one thread must really be at work alone; ticks with none are idleness, not a serial section",
+)
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -66,10 +85,30 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    part = facts.metrics.serial_share_ratio
+    if part is None or len(facts.metrics.concurrency) < 2 or not facts.over(SERIAL, part, RULE.id):
+        return None
+    alone = facts.metrics.concurrency[1]
+    if not facts.over(ALONE, alone, RULE.id) or not facts.over(ROOM, room.cores / facts.capacity, RULE.id):
+        return None
+    busy = max(room.python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
+    # Many threads that each want a core for a moment are at work one after the other, and none is serial.
+    if busy.cpu_ns + busy.run_queue_ns < ALONE.value * facts.metrics.duration_ns:
+        return None
+    workers = min(facts.capacity, float(potential_workers(room.python)))
+    cores = min(room.cores, alone * max(0.0, workers - 1.0))
+    if room.own_cores > cores or not facts.loses(cores, RULE.id):
+        return None
+    return Shape(RULE.id, None, room.cores, cores, alone, busy, room.python)
+
+
 RULE: Final = Rule(
     id="serial-section",
     title="One thread works and the others wait for it",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SERIAL, ALONE, ROOM, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(shape=ShapeClaim(60, _shape)),
+    advice=Advice.LINE,
 )

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
-from ftdiag.rules.base import WORTH_SAYING, Clear, Facts, Need, NotApplicable, Rule, Verdict
-from ftdiag.rules.charges import ITERATORS
+from ftdiag.model import LockKind, Remedy
+from ftdiag.rules.base import (
+    WORTH_SAYING,
+    Claims,
+    Clear,
+    Facts,
+    LineClaim,
+    LockClaim,
+    Need,
+    NotApplicable,
+    Priority,
+    Rule,
+    Verdict,
+)
 from ftdiag.rules.library import Together, sees_nothing, together
 from ftdiag.rules.wording import place, place_in, short
 
+ITERATORS: Final = (
+    *("itertools.count", "itertools.cycle", "itertools.islice", "itertools.chain", "itertools.accumulate"),
+    *("itertools.batched", "itertools.pairwise", "itertools.zip_longest", "itertools.starmap"),
+    *("zip", "map", "filter", "enumerate", "reversed", "generator", "list_iterator", "tuple_iterator"),
+    *("dict_keyiterator", "dict_valueiterator", "dict_itemiterator", "set_iterator", "range_iterator"),
+    *("iterator", "callable_iterator", "str_iterator", "longrange_iterator", "re.SRE_Scanner"),
+)
+"""Types of iterators, as CPython calls them: each next() changes them."""
 CASES: Final = {"count": "count-next", "zip": "zip-next", "generator": "generator"}
 """By type of the iterator: the measured case; the counter's stands for those that were not measured."""
 
@@ -90,4 +109,14 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        locks=(LockClaim(Priority.NAMED, kinds=(LockKind.OBJECT,), types=ITERATORS),),
+        lines=(
+            LineClaim(
+                Priority.PROCESS,
+                when=lambda wasted, _: any(one.type_name in ITERATORS for one in wasted.line.shared),
+            ),
+        ),
+    ),
+    cases=("count-next", "zip-next", "generator"),
 )

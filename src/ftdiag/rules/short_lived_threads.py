@@ -5,15 +5,30 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import CorePart, Frame, Remedy, Stack, StateGroup, ThreadMetrics
+from ftdiag.model import (
+    THREADS_LOCK,
+    CorePart,
+    Frame,
+    LockKind,
+    Remedy,
+    Stack,
+    StateGroup,
+    ThreadMetrics,
+)
 from ftdiag.rules.base import (
     NOTHING_GAINS,
     WORTH_SAYING,
+    Claims,
     Clear,
     Facts,
     Found,
+    LockClaim,
     Need,
+    Priority,
+    Room,
     Rule,
+    Shape,
+    ShapeClaim,
     Threshold,
     Verdict,
     evidence,
@@ -188,10 +203,20 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    """Who makes a thread for each job is alone at work, and it is no serial section."""
+    return Shape(RULE.id, None, room.cores) if short_lived(facts) is not None else None
+
+
 RULE: Final = Rule(
     id="short-lived-threads",
     title="A thread for every small job",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SHORT, RATE, PART, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(
+        locks=(LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(THREADS_LOCK,)),),
+        shape=ShapeClaim(10, _shape),
+    ),
+    cases=("thread-storm",),
 )

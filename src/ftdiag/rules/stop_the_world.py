@@ -11,19 +11,23 @@ from ftdiag.model import Frame, Pauses, Remedy, ThreadState
 from ftdiag.rules.base import (
     MOSTLY_SHARE,
     WORTH_SAYING,
+    Advice,
+    Claims,
     Clear,
     Facts,
     Found,
+    LibraryClaim,
     Need,
     Rule,
+    StopCause,
     Verdict,
     evidence,
     finite,
     subject_of,
 )
-from ftdiag.rules.charges import is_stop_request
 from ftdiag.rules.library import caller, together
 from ftdiag.rules.locks import collections_measured, pauses_seen
+from ftdiag.rules.stops import is_stop_request, stop_claims
 from ftdiag.rules.wording import (
     is_file,
     of_cores,
@@ -37,6 +41,8 @@ from ftdiag.rules.wording import (
 ENOUGH_PAUSES: Final = 10
 """From so many pauses on that were met, they say who asks for most."""
 WRAPS: Final = "functools.wraps"
+_WRAPPERS_IN: Final = "functools.py"
+_WRAPPERS: Final = ("update_wrapper", "wraps")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ def _asked(facts: Facts, pauses: tuple[Pauses, ...]) -> _Asked:
         name = most.requester.name if own >= MOSTLY_SHARE * whole and count >= ENOUGH_PAUSES else None
         return _Asked(frame, name, most.reason or _reason_at(facts, frame))
     for line in facts.hot:
-        if is_file(line.frame, "functools.py") and line.frame.function in ("update_wrapper", "wraps"):
+        if is_file(line.frame, _WRAPPERS_IN) and line.frame.function in _WRAPPERS:
             return _Asked(caller(line), None, WRAPS)
     waits = together(facts, RULE.id)
     frame = waits.frame if waits.locks else None
@@ -240,4 +246,11 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    claims=Claims(
+        locks=stop_claims(StopCause.REQUESTS),
+        libraries=(LibraryClaim(files=(_WRAPPERS_IN,), functions=_WRAPPERS),),
+        stops=StopCause.REQUESTS,
+    ),
+    advice=Advice.LINE,
+    cases=("function-name", "wraps", "class-assignment", "attach-under-stops"),
 )

@@ -8,15 +8,18 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.locks import STUCK_NS
-from ftdiag.model import Finding, Remedy
+from ftdiag.model import Finding, LockMetrics, Remedy
 from ftdiag.rules.base import (
     WARNING_SCORE,
+    Claims,
     Clear,
     Facts,
     Found,
+    LockClaim,
     Need,
     NotApplicable,
     Now,
+    Priority,
     Rule,
     Threshold,
     Verdict,
@@ -109,10 +112,20 @@ def _stuck(facts: Facts, now: Now) -> tuple[Finding, ...]:
     )
 
 
+def _all_waiters_are_stuck(lock: LockMetrics, facts: Facts) -> bool:
+    if facts.now is None:
+        return False
+    waiting = {edge.waiter.index for edge in facts.now.edges if edge.lock_number == lock.number}
+    stuck = {each.thread.index for each in facts.now.stuck}
+    listed = {waiter.thread.index for waiter in lock.waiters}
+    return bool(waiting) and waiting <= stuck and listed <= waiting
+
+
 RULE: Final = Rule(
     id="stuck-thread",
     title="A thread does not move any more",
     needs=(Need.TICKS,),
     thresholds=(STANDING, WAITED),
     judge=_judge,
+    claims=Claims(locks=(LockClaim(Priority.PROVEN + 1, when=_all_waiters_are_stuck),)),
 )

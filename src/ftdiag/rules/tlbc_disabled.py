@@ -93,4 +93,5 @@ RULE: Final = Rule(
     needs=(Need.CAPACITY, Need.NO_GIL),
     thresholds=(BUSY_CORES, SHARED_CODE),
     judge=_judge,
+    cases=("tlbc",),
 )

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from ftdiag.model import Remedy
+from ftdiag.model import LockKind, Remedy
 from ftdiag.rules.base import (
     WARNING_SCORE,
     WORTH_SAYING,
+    Claims,
     Clear,
     Facts,
     Found,
+    LibraryClaim,
+    LockClaim,
     Need,
+    Priority,
     Rule,
     Threshold,
     Verdict,
@@ -20,10 +24,10 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.charges import symbol_share
-from ftdiag.rules.libraries import LIBRARY_FRAMES, is_tracer, on_cpu_cores
+from ftdiag.rules.libraries import is_tracer, on_cpu_cores
+from ftdiag.rules.machine_code import symbol_share
 from ftdiag.rules.settings import tracing_settings
-from ftdiag.rules.wording import of_cores, places, report_again
+from ftdiag.rules.wording import LIBRARY_FRAMES, of_cores, places, report_again
 
 FRAMES_SHARE: Final = Threshold(
     "tracer_share_of_capacity",
@@ -131,4 +135,15 @@ RULE: Final = Rule(
     needs=(Need.CAPACITY,),
     thresholds=(FRAMES_SHARE, INSTRUMENTED_SHARE, WORTH_SAYING),
     judge=_judge,
+    claims=Claims(
+        locks=(
+            LockClaim(
+                Priority.NAMED,
+                kinds=(LockKind.RUNTIME,),
+                labels=("runtime lock",),
+                when=lambda _, facts: bool(tracing_settings(facts)),
+            ),
+        ),
+        libraries=(LibraryClaim(frames=is_tracer),),
+    ),
 )

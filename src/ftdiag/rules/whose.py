@@ -21,32 +21,10 @@ from ftdiag.model import (
     Remedy,
     Stack,
 )
-from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.base import Advice, Facts, Rule, finite
 from ftdiag.rules.inside import SET_FILTER_ONCE
 from ftdiag.rules.libraries import PROCESS_WIDE, process_wide
 from ftdiag.rules.wording import is_file, place, place_in, share, short
-
-ABOUT_A_LINE: Final = frozenset(
-    {
-        "allocator-contention",
-        "class-mutation",
-        "gc-pressure",
-        "heap-type-churn",
-        "hot-lock",
-        "import-in-hot-path",
-        "logging-contention",
-        "object-lock",
-        "page-fault-storm",
-        "queue-contention",
-        "refcount-contention",
-        "regex-recompile",
-        "serial-section",
-        "spin-contention",
-        "stop-the-world",
-    }
-)
-"""Rules whose advice changes the line that they name; that of the others is about settings or the program."""
-
 
 _INSTEAD: Final[Mapping[str, tuple[tuple[str, str], str, str | None]]] = {
     "_strptime.py": (
@@ -109,18 +87,18 @@ class Own:
     share: float
 
 
-def attributed(finding: Finding, facts: Facts) -> Finding:
+def attributed(finding: Finding, rule: Rule, facts: Facts) -> Finding:
     """The finding with whose code it is about, and the advice that fits."""
     filename = finding.subject.get("file")
     if not isinstance(filename, str):
         return finding
     whose = facts.target.whose(filename)
     finding = replace(finding, whose=whose)
-    if finding.rule_id in ("hot-lock", "object-lock"):
+    if Advice.LOCK in rule.advice:
         finding = _of_the_process(finding, facts, filename)
-    if finding.rule_id in ABOUT_A_LINE:
+    if Advice.LINE in rule.advice:
         finding = _requested(finding, facts, filename)
-    if whose in (PROGRAM, STANDARD_LIBRARY) or finding.rule_id not in ABOUT_A_LINE:
+    if whose in (PROGRAM, STANDARD_LIBRARY) or Advice.LINE not in rule.advice:
         return finding
     own = own_line(facts, filename, finding.subject.get("line"))
     subject = dict(finding.subject)
@@ -132,7 +110,7 @@ def attributed(finding: Finding, facts: Facts) -> Finding:
         finding,
         summary=f"{finding.summary.removesuffix('.')}. The line is {_code_of(whose)}{_called_from(own)}.",
         subject=subject,
-        remedy=(*_of_the_object(finding), *_for_users(facts, filename, whose, own)),
+        remedy=(*_of_the_object(finding, rule), *_for_users(facts, filename, whose, own)),
     )
 
 
@@ -225,9 +203,9 @@ def _called_from(own: Own | None) -> str:
     return f"; your line that leads there is {place_in(own.frame)}{part}"
 
 
-def _of_the_object(finding: Finding) -> tuple[Remedy, ...]:
+def _of_the_object(finding: Finding, rule: Rule) -> tuple[Remedy, ...]:
     """Advice about the object that is given to a library, which is the program's, and not about the line."""
-    if finding.rule_id != "object-lock":
+    if Advice.OBJECT not in rule.advice:
         return ()
     return tuple(remedy for remedy in finding.remedy if remedy.code is None)
 

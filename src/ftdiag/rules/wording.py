@@ -14,6 +14,8 @@ from ftdiag.units import percent
 
 MAX_NAME: Final = 120
 """Longest name put into a sentence; longer ones are cut."""
+LIBRARY_FRAMES: Final = 12
+"""Frames from the innermost on in which a library is looked for; calls between libraries are not deeper."""
 NAMED_ONE_BY_ONE: Final = 2
 """More threads than this are named by their first and last."""
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ftdiag.rules import RULES, heap_type_churn, measured, oversubscription
-from ftdiag.rules.measured import CASES, GAIN, LOWEST_GAIN, measurement, remedy, scaling, table, times
-from tools.rule_pages import MEMORY, PAGES, page
+from ftdiag.rules.measured import GAIN, LOWEST_GAIN, measurement, remedy, scaling, table, times
+from tools.rule_pages import CASES, MEMORY, PAGES, page
 
 SOURCES = Path(measured.__file__).parent
 PATTERNS = Path(__file__).parents[3] / "bench/targets/patterns.py"
