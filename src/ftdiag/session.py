@@ -20,6 +20,7 @@ import numpy as np
 from ftdiag.analysis import (
     accounting,
     allocations,
+    bottlenecks,
     collector,
     cores,
     efficiency,
@@ -121,6 +122,7 @@ class _Digest:
     pauses: pauses.PauseShares
     collector: collector.CollectorShares
     memory: memory.MemoryShares
+    bottlenecks: bottlenecks.BottleneckShares
 
     @property
     def rows(self) -> int:
@@ -131,6 +133,7 @@ class _Digest:
             + len(self.course.thread) // 4
             + len(self.on_cpu)
             + len(self.memory)
+            + len(self.bottlenecks)
         )
 
 
@@ -439,6 +442,7 @@ class Session:
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
             collector=collector.collector_shares(recording, first, last),
             memory=memory.memory_shares(recording, first, last),
+            bottlenecks=bottlenecks.bottleneck_shares(runs, accounts, self._locks_known(), periods, capacity),
         )
 
     def _merged_time(self, digests: Sequence[_Digest]) -> ThreadTime:
@@ -518,6 +522,8 @@ class Session:
             missing["collections"] = collector.why_no_collector(recording.target, recording.settings)
         if first < last and not duration and recording.left_out(first, last).all():
             missing.update(dict.fromkeys(_OF_TIME, "every window of this range is damaged"))
+        shares = [digest.locks for digest in digests]
+        graph = [digest.bottlenecks for digest in digests]
         return Snapshot(
             target=recording.target,
             settings=recording.settings,
@@ -526,10 +532,13 @@ class Session:
             t1_ns=int(recording.t1_ns[last - 1]) if first < last else start,
             metrics=metrics,
             threads=listed,
-            hot=allocations.joined(
-                hotspots.hot_lines(recording, time, details=details).lines, self.allocations
+            hot=bottlenecks.with_wall_time(
+                allocations.joined(
+                    hotspots.hot_lines(recording, time, details=details).lines, self.allocations
+                ),
+                bottlenecks.wall_lines(recording, graph),
             ),
-            locks=locks.merge_locks(recording, self._numbers, [digest.locks for digest in digests], duration),
+            locks=locks.merge_locks(recording, self._numbers, shares, duration),
             findings=(),
             not_applicable=(),
             quality=replace(
@@ -544,6 +553,9 @@ class Session:
             memory=held,
             allocations=self.allocations,
             intrusions=intrusions,
+            bottlenecks=bottlenecks.merge_bottlenecks(
+                recording, self._numbers, graph, time, locks.waiting_stacks(shares), metrics
+            ),
         )
 
     def _intrusions(self, first: int, last: int) -> tuple[Intrusion, ...]:

@@ -365,6 +365,15 @@ def merge_locks(
     return tuple(result)
 
 
+def waiting_stacks(parts: Sequence[LockShares]) -> tuple[Ints, Ints, Floats]:
+    """Who waited for locks, as columns: the lock's number, the stack, the thread-time."""
+    return (
+        _joined([part.wait_lock for part in parts]),
+        _joined([part.wait_stack for part in parts]),
+        _joined_floats([part.wait_ns for part in parts]),
+    )
+
+
 def _joined(columns: Sequence[Ints]) -> Ints:
     return np.concatenate(columns) if columns else np.zeros(0, dtype=np.int64)
 

@@ -44,12 +44,14 @@ from ftdiag.reports.allocations import (
     thread_name,
     total_words,
 )
+from ftdiag.reports.bottlenecks import graph_svg, place_words, title_words, worth_saying
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import ITEM, memory_sentences
 from ftdiag.reports.text import STATE_NAMES, headline
 
 SHOWN_THREADS: Final = 100
 SHOWN_LINES: Final = 40
+SHOWN_BOTTLENECKS: Final = 10
 SHOWN_LOCKS: Final = 30
 SHOWN_ALLOCATING: Final = 40
 """Lines, and threads, of a capture of memray."""
@@ -154,6 +156,7 @@ def _body(snapshot: Snapshot) -> Iterator[str]:
         yield f'<p class="soft">{line}</p>'
     yield "</header>\n<main>"
     yield from _section("Findings", _findings(snapshot))
+    yield from _section("Fix this first", _bottlenecks(snapshot))
     yield from _section("Where thread-time goes", _states(snapshot))
     yield from _section("Cores", _cores(snapshot))
     yield from _section(_counted("Threads", SHOWN_THREADS, len(snapshot.threads)), _threads(snapshot))
@@ -242,6 +245,32 @@ def _finding(finding: Finding) -> Iterator[str]:
         ]
         yield _folded("evidence", _table(("metric", "value", "threshold"), rows))
     yield "</article>"
+
+
+def _bottlenecks(snapshot: Snapshot) -> Iterator[str]:
+    found = snapshot.bottlenecks
+    if found is None:
+        return
+    if found.not_told is not None:
+        yield f"<p>{_safe(found.not_told)}</p>"
+        return
+    rows = [
+        (
+            str(number),
+            _safe(title_words(one)),
+            _number(one.gain_cores),
+            units.seconds(one.wait_ns) if one.wait_ns > 0 else "",
+            "" if one.wall_ratio is None else units.percent(one.wall_ratio),
+            _safe(place_words(one.places[0])) if one.places else "",
+        )
+        for number, one in enumerate(worth_saying(found)[:SHOWN_BOTTLENECKS], 1)
+    ]
+    if rows:
+        names = ("", "what", "cores", "waiting that ends here", "of the time", "mostly at")
+        yield _table(names, rows, numbers=(0, 2, 3, 4))
+    graph = graph_svg(found, lambda text: visible(text, limit=200))
+    if graph is not None:
+        yield _folded("Who waits for whom", graph)
 
 
 def _states(snapshot: Snapshot) -> Iterator[str]:

@@ -25,6 +25,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
 )
+from ftdiag.reports.bottlenecks import bottleneck_values
 from ftdiag.reports.chain import chain
 from ftdiag.reports.memory import memory_values
 
@@ -83,6 +84,7 @@ def to_report(snapshot: Snapshot) -> Json:
             "memray": None if snapshot.allocations is None else _memray(snapshot.allocations),
         },
         "workload": _workload(snapshot),
+        "bottlenecks": bottleneck_values(snapshot, _text),
         "pauses": [_pauses(pauses) for pauses in snapshot.pauses],
         "collections": None if snapshot.collector is None else _collections(snapshot.collector),
         "findings": [
@@ -235,6 +237,7 @@ def _hot(line: HotLine, capture: Allocations | None, target: Target) -> Json:
         "line": line.frame.line,
         "whose": _text(target.whose(line.frame.filename)),
         "total_s": _seconds(line.total_ns),
+        "wall_s": None if line.wall_ns is None else _seconds(line.wall_ns),
         "states": _states(line.states_ns),
         "threads": line.threads,
         "allocations": None

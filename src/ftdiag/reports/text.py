@@ -45,6 +45,7 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.reports.allocations import allocation_sentences, line_words
+from ftdiag.reports.bottlenecks import bottleneck_sentences
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import memory_sentences
 
@@ -141,6 +142,7 @@ class _Report:
         yield from self._section("Target", self._target())
         if self._snapshot.metrics.ticks or self._alive_ns:
             yield from self._section("Findings", self._findings())
+            yield from self._section("Fix this first", bottleneck_sentences(self._snapshot, self._safe))
             yield from self._section("Workload", self._workload())
             yield from self._section(
                 f"Where thread-time goes ({units.seconds(self._alive_ns)} of thread-time)", self._states()
@@ -326,7 +328,8 @@ class _Report:
                 share, spent = self._share(line.total_ns), units.seconds(line.total_ns)
                 threads = units.plural(line.threads, "thread")
                 split = self._split(line.states_ns, line.total_ns)
-                yield _item(f"{self._frame(line.frame)}: {share}, {spent} in {threads}: {split}")
+                wall = self._wall(line)
+                yield _item(f"{self._frame(line.frame)}: {share}, {spent} in {threads}: {split}{wall}")
             else:
                 yield _item(f"{self._frame(line.frame)}: not seen by the samples")
             if line.allocations is not None and self._snapshot.allocations is not None:
@@ -377,6 +380,13 @@ class _Report:
             share = f" ({units.percent(part)} of it)" if part < 0.995 else ""
             yield _detail(f"called from{share}:")
             yield from self._frames(callers, 6)
+
+    def _wall(self, line: HotLine) -> str:
+        """The line's share of the wall time, where it has some."""
+        duration = self._snapshot.metrics.duration_ns
+        if line.wall_ns is None or duration <= 0 or line.wall_ns < SMALL_SHARE * duration:
+            return ""
+        return f"; {share_words(line.wall_ns, duration)} of the wall time"
 
     def _locks(self) -> Iterator[tuple[int, str]]:
         for lock in self._snapshot.locks[:SHOWN_LOCKS]:

@@ -190,7 +190,7 @@ def test_the_kinds_of_lines_tell_headings_from_items(tmp_path: Path) -> None:
     assert [line.text for line in found if line.kind is LineKind.HEADING][:3] == [
         "Target",
         "Findings",
-        "Workload",
+        "Fix this first",
     ]
 
 
