@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import ftdiag.analysis.ranges
+import ftdiag.analysis.threads
 import ftdiag.recording.interned
-import ftdiag.session
 from builders import START_NS, RecordingBuilder, a_target, absent, counted, spent
+from ftdiag.analysis.ranges import Ranges
 from ftdiag.model import FIRST_STACK_ID, Gap, ThreadState
 from ftdiag.recording.reader import Recording, RunColumns
 from ftdiag.recording.schema import row_checksum
@@ -83,11 +85,11 @@ def test_a_growing_recording_is_followed(tmp_path: Path) -> None:
     working(builder, 70)
     assert session.refresh()
     assert session.snapshot().metrics.duration_ns == 71 * S
-    digests = dict(session._digests)
+    digests = dict(session._ranges._digests)
     working(builder, 1)
     session.refresh()
     session.snapshot()
-    redone = set(session._digests) - set(digests)
+    redone = set(session._ranges._digests) - set(digests)
     assert len(redone) == 1
 
 
@@ -110,13 +112,13 @@ def test_kept_digests_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     # GIVEN room for two digests WHEN many chunks are looked at THEN two are kept and the result is the same
     session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 200).session()
     whole = session.snapshot()
-    monkeypatch.setattr(ftdiag.session, "MAX_DIGESTS", 2)
+    monkeypatch.setattr(ftdiag.analysis.ranges, "MAX_DIGESTS", 2)
     fresh = Session(session.recording)
     assert fresh.snapshot() == whole
-    assert len(fresh._digests) == 2
-    monkeypatch.setattr(ftdiag.session, "MAX_CACHED_ROWS", 0)
+    assert len(fresh._ranges._digests) == 2
+    monkeypatch.setattr(ftdiag.analysis.ranges, "MAX_CACHED_ROWS", 0)
     fresh.snapshot(START_NS, START_NS + 5 * S)
-    assert len(fresh._digests) == 1
+    assert len(fresh._ranges._digests) == 1
 
 
 def test_what_a_moving_range_left_behind_is_let_go(tmp_path: Path) -> None:
@@ -126,10 +128,13 @@ def test_what_a_moving_range_left_behind_is_let_go(tmp_path: Path) -> None:
         session.snapshot(START_NS + (end - 60) * S, START_NS + end * S)
 
     # THEN what is kept is about what those looks needed, and its size is known
-    assert len(session._digests) < 4 * ftdiag.session.LOOKS_KEPT
-    assert min(last for _, last, _ in session._digests) >= 300 - 60 - 2 * ftdiag.session.LOOKS_KEPT
-    assert set(session._used) == set(session._digests)
-    assert session._cached_rows == sum(digest.rows for digest in session._digests.values())
+    assert len(session._ranges._digests) < 4 * ftdiag.analysis.ranges.LOOKS_KEPT
+    assert (
+        min(last for _, last, _ in session._ranges._digests)
+        >= 300 - 60 - 2 * ftdiag.analysis.ranges.LOOKS_KEPT
+    )
+    assert set(session._ranges._used) == set(session._ranges._digests)
+    assert session._ranges._cached_rows == sum(digest.rows for digest in session._ranges._digests.values())
 
 
 def test_threads_that_come_and_go_and_reuse_a_tid(tmp_path: Path) -> None:
@@ -148,7 +153,7 @@ def test_a_thread_storm_is_listed_in_part_and_counted_in_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN more threads than are listed
-    monkeypatch.setattr(ftdiag.session, "MAX_THREADS", 5)
+    monkeypatch.setattr(ftdiag.analysis.threads, "MAX_THREADS", 5)
     threads = {f"t{i}": [spent(1 + i % 3, "on_cpu")] for i in range(20)}
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(threads)
     # WHEN looked at
@@ -256,7 +261,7 @@ def test_window_ids_at_the_end_of_their_range(tmp_path: Path, window_id: int) ->
 def test_many_rows_are_not_taken_in_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a recording, and room for the rows of two windows
     builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 8).end()
-    monkeypatch.setattr(ftdiag.session, "MAX_CHUNK_ROWS", 4)
+    monkeypatch.setattr(ftdiag.analysis.ranges, "MAX_CHUNK_ROWS", 4)
     read: list[int] = []
     original = Recording.all_samples
 
@@ -300,13 +305,13 @@ def test_a_range_that_moves_with_the_recording_computes_little_anew(
     session = Session(recording)
     moved = session.snapshot(int(begin[0]), int(end[59]))
     computed: list[int] = []
-    original = Session._digested
+    original = Ranges._digested
 
-    def noted(self: Session, first: int, last: int, capacity: float | None) -> object:
+    def noted(self: Ranges, first: int, last: int, capacity: float | None) -> object:
         computed.append(last - first)
         return original(self, first, last, capacity)
 
-    monkeypatch.setattr(Session, "_digested", noted)
+    monkeypatch.setattr(Ranges, "_digested", noted)
 
     # WHEN it goes on second by second
     for position in range(1, 41):

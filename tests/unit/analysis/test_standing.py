@@ -38,7 +38,7 @@ def stands(session: Session) -> Now:
     """The answer that rules get."""
     facts: list[Now] = []
     last = len(session.recording.window_ids)
-    facts.append(session._now_at(last))
+    facts.append(session._judge._now_at(last))
     return facts[0]
 
 
@@ -101,13 +101,13 @@ def test_only_windows_in_which_something_stood_are_read(
     monkeypatch.setattr(Recording, "samples", noted)
 
     # WHEN looked at for the first time THEN only those are read, and the one that ends it
-    look = StandingLook(session.recording, session._numbers)
-    look.at(0, 25, session._locks_known(), session._periods(0, 25))
+    look = StandingLook(session.recording, session._ranges.numbers)
+    look.at(0, 25, session._ranges.locks_known(), session._ranges.periods(0, 25))
     assert min(read) == 19
 
     # WHEN there is one more window THEN only that one is read
     builder.window({**CIRCLE, **WORKING})
     session.refresh()
     read.clear()
-    look.at(0, 26, session._locks_known(), session._periods(0, 26))
+    look.at(0, 26, session._ranges.locks_known(), session._ranges.periods(0, 26))
     assert set(read) == {25}

@@ -1,0 +1,91 @@
+"""Locks of the target, what threads wait for, and objects that they share; how sure a claim is.
+
+In: nothing. Out: frozen types, and the labels of the interpreter's own locks.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+from ftdiag.datatypes import dataclass
+
+
+class Confidence(enum.IntEnum):
+    """How a claim is known. Stored in recordings as its value."""
+
+    UNKNOWN = 0
+    INFERRED = 1
+    KNOWN = 2
+
+    @property
+    def label(self) -> str:
+        """The name used in reports and JSON."""
+        return self.name.lower()
+
+
+class LockKind(enum.Enum):
+    """Whose lock it is. The value is stored in recordings."""
+
+    USER = "user"
+    OBJECT = "object"
+    RUNTIME = "runtime"
+    GIL = "gil"
+    NATIVE = "native"
+
+
+# Labels of the interpreter's own locks.
+TYPES_LOCK: Final = "the lock of all types"
+IMPORT_LOCK: Final = "the import lock"
+WARNINGS_LOCK: Final = "the lock of the warnings filters"
+STOP_TURN: Final = "the turn to stop all threads"
+STOP_EVENT: Final = "all threads to stand still"
+THREADS_LOCK: Final = "the list of all threads"
+CONSTANTS_LOCK: Final = "the lock of constants in code"
+FUNCTIONS_LOCK: Final = "the lock of functions' versions"
+DELAYED_FREES: Final = "the queue of delayed frees"
+OTHERS_COUNTS: Final = "the counts of objects that other threads own"
+WEAK_REFERENCES: Final = "the locks of weak references"
+NAMES_LOCK: Final = "the table of names in C code"
+EXTENSIONS_LOCK: Final = "the table of extension modules"
+
+
+@dataclass(frozen=True, slots=True)
+class LockRef:
+    """A lock of the target. `address` identifies it during the session; `label` is for people.
+
+    `type_name` is the type of the owner object ("_thread.lock", "list", "myapp.Cache"); `label` is a
+    source expression or attribute name where one is known ("self._lock").
+    """
+
+    address: int
+    kind: LockKind
+    type_name: str | None
+    label: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a thread waited for, as an interned value: the same wait has the same id.
+
+    `syscall` is the kernel's name of the blocking call ("futex", "epoll_wait"). `detail` says what it is
+    about, for people: a descriptor ("socket 127.0.0.1:5432", "pipe", a path) or a library wait
+    ("queue.Queue.get"). `lock` is set where the wait is for a lock.
+    """
+
+    syscall: str | None
+    detail: str | None = None
+    lock: LockRef | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SharedObject:
+    """An object that several threads count references to, as a line of the program names it.
+
+    `name` is like "CONFIG", "self.table" or "cell limit". KNOWN: its header shows that several threads
+    counted; INFERRED: it belongs to another thread, but nothing shows that it was counted at that moment.
+    """
+
+    name: str
+    type_name: str
+    confidence: Confidence
