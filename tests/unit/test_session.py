@@ -13,8 +13,9 @@ import ftdiag.recording.interned
 from builders import START_NS, RecordingBuilder, a_target, absent, counted, spent
 from ftdiag.analysis.ranges import Ranges
 from ftdiag.model import FIRST_STACK_ID, Gap, ThreadState
-from ftdiag.recording.reader import Recording, RunColumns
+from ftdiag.recording.reader import Recording
 from ftdiag.recording.schema import row_checksum
+from ftdiag.recording.tables import RunColumns
 from ftdiag.session import Session
 
 S = 1_000_000_000

@@ -34,7 +34,8 @@ from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import FIRST_STACK_ID, TORN_STACK, StateGroup, ThreadState
-from ftdiag.recording.reader import NativeColumns, Recording
+from ftdiag.recording.reader import Recording
+from ftdiag.recording.tables import NativeColumns
 
 CLOCK_GRAIN_NS: Final = 20_000_000
 """Counters of one window may exceed its length by this much (a scheduler tick or two); more is dropped."""

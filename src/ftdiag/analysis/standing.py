@@ -30,7 +30,8 @@ from ftdiag.analysis.locks import (
 from ftdiag.analysis.ticks import tick_runs
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import ThreadState
-from ftdiag.recording.reader import Recording, RunColumns
+from ftdiag.recording.reader import Recording
+from ftdiag.recording.tables import RunColumns
 
 WAITING: Final = (*LOCK_STATES, ThreadState.UNKNOWN)
 """States of threads that may stand."""

@@ -9,7 +9,8 @@ import pytest
 
 from builders import RecordingBuilder, a_lock, spent
 from ftdiag.analysis.standing import StandingLook
-from ftdiag.recording.reader import Recording, RunColumns
+from ftdiag.recording.reader import Recording
+from ftdiag.recording.tables import RunColumns
 from ftdiag.rules.base import Now
 from ftdiag.session import Session
 from tools.record_samples import RECORDINGS
