@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.answer import answer
 from ftdiag.commands.processes import identify
 from ftdiag.model import Snapshot, ThreadState
 from ftdiag.recording.reader import Recording
@@ -19,6 +18,7 @@ from ftdiag.session import Session
 from ftdiag.sources.halts import halt_of
 from ftdiag.sources.permissions import Verdict, check_target
 from ftdiag.sources.tasks import has_ended
+from ftdiag.wording.answer import answer
 from reading import SamplerRun, eventually, is_root, named, recorded, thread_state, until_asleep
 from tools.workloads import RunningWorkload
 

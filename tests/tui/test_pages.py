@@ -15,7 +15,6 @@ import pytest
 
 from ftdiag import confined, opening
 from ftdiag.analysis.scaling import curve, predicted
-from ftdiag.answer import answer
 from ftdiag.model import (
     IMPORTED_PREFIX,
     CollectorMetrics,
@@ -38,6 +37,7 @@ from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
 from ftdiag.tui.sourcetext import MAX_BYTES, SourceFiles, SourceLines, last_reader
+from ftdiag.wording.answer import answer
 from reading import yardstick_s
 from tui.driving import driving, go, idle, press, screen_lines, screen_text, table, until
 from tui.pictures import (
@@ -74,7 +74,7 @@ async def test_the_overview_says_what_is_lost_and_ranks_findings() -> None:
     async with driving(measured(contended())) as (app, _):
         text = screen_text(app)
         assert "1.10 of 2 useful; efficiency 55 %" in text
-        assert "0.90: lock 0.62, run queue 0.20" in text
+        assert "0.90: lock 0.62" in text
         assert "useful cores over time" in text
         lines = [line for line in screen_lines(app) if line[1:].startswith(("critical", "warning", "info"))]
         assert [line.split()[1] for line in (line.replace("▸", " ") for line in lines)] == [
@@ -208,7 +208,7 @@ async def test_locks_say_who_waits_now() -> None:
         await press(pilot, "end")
         await idle(pilot)
         text = screen_text(app)
-        assert "worker-0 holds at cache.py:88 Cache.put" in text
+        assert "worker-0 holds at cache.py:88 in Cache.put" in text
         assert "└─ worker-1 waits for self._lock (_thread.lock) 1.20 s" in text
         assert "nobody knows who holds" in text
         assert "DEADLOCK" not in text
@@ -250,7 +250,7 @@ async def test_a_deadlock_is_the_first_thing_the_locks_say() -> None:
         # THEN the circle is told, and the graph ends although it goes round
         text = screen_text(app)
         assert "DEADLOCK of 2 threads, for 9.00 s or more" in text
-        assert "worker-1 has at cache.py:88 Cache.put" in text
+        assert "worker-1 has at cache.py:88 in Cache.put" in text
         assert "worker-2 waits for self._lock" in text
 
 
@@ -260,7 +260,7 @@ async def test_pauses_are_with_the_locks_and_at_the_line_that_asked_for_them() -
         await go(pilot, "3", "enter", "end")
         text = screen_text(app)
         assert "300 ms in 12" in text
-        assert "asked for by worker-0 at cache.py:88 Cache.put for gc (inferred)" in text
+        assert "asked for by worker-0 at cache.py:88 in Cache.put for gc (likely)" in text
         await go(pilot, "4")
         assert "pauses asked for here" in screen_text(app)
         await go(pilot, "j")

@@ -6,8 +6,9 @@ import pytest
 from rich.segment import Segment
 
 from ftdiag.model import ThreadState
-from ftdiag.tui.look import BAR_ORDER, DARK, LIGHT, PLAIN, SIXTEEN, STATE_WORDS, look_for
+from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN, look_for
 from ftdiag.tui.statebar import bar, legend, shares
+from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
 
 LOOK = look_for(DARK, False)
 
@@ -55,7 +56,7 @@ def test_every_state_has_a_sign_of_its_own(ascii_only: bool) -> None:
 def test_every_state_is_known_to_every_theme(theme: str) -> None:
     look = look_for(theme, False)
 
-    assert set(look.state_styles) == set(ThreadState) == set(BAR_ORDER) == set(STATE_WORDS)
+    assert set(look.state_styles) == set(ThreadState) == set(BAR_ORDER) == set(STATE_NAMES)
 
 
 def test_the_legend_names_what_there_is_as_far_as_it_fits() -> None:

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from rich.segment import Segment
 
-from ftdiag.answer import answer
 from ftdiag.model import EndReason, ThreadState
 from ftdiag.tui.header import SPARE_CELLS, answer_line, figures_line, target_line
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.source import Selection, View
-from ftdiag.tui.verdict import end_words, gil_words
+from ftdiag.wording.answer import answer
+from ftdiag.wording.target import END_WORDS, gil_words
 from tui.pictures import contended, ended, finding, measured, snapshot, thread
 
 LOOK = look_for(DARK, False)
@@ -56,7 +56,7 @@ def test_unknown_capacity_is_left_out() -> None:
 
 @pytest.mark.parametrize("reason", list(EndReason))
 def test_every_end_has_words(reason: EndReason) -> None:
-    assert end_words(reason)
+    assert END_WORDS[reason]
 
 
 def test_a_gil_that_came_back_alarms() -> None:

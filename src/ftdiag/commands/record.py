@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from ftdiag import units
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
     duration_option,
@@ -19,6 +18,7 @@ from ftdiag.commands.parameters import (
     source_options,
 )
 from ftdiag.errors import FtdiagError
+from ftdiag.wording import units
 
 
 @click.command(

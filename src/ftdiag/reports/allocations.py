@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
-from ftdiag import units
 from ftdiag.model import Allocations, Frame, LineAllocations, ThreadAllocations
+from ftdiag.wording import units
 
 SHOWN_LINES: Final = 8
 SHOWN_THREADS: Final = 6

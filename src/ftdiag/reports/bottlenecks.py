@@ -9,21 +9,22 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ftdiag import units
 from ftdiag.model import (
     Bottleneck,
     BottleneckKind,
     BottleneckPlace,
     Bottlenecks,
     EndOfWait,
-    Frame,
     LockRef,
     Snapshot,
     ThreadInfo,
 )
+from ftdiag.wording import Shown, units
+from ftdiag.wording.locks import lock_name
+from ftdiag.wording.places import frame_words
 
 SHOWN: Final = 5
 SHOWN_PLACES: Final = 2
@@ -37,8 +38,6 @@ _DIGITS: Final = re.compile("[0-9]+")
 _ROW_PX: Final = 34
 _GRAPH_ROLES: Final = 12
 _GRAPH_LOCKS: Final = 10
-
-Shown = Callable[[str], str]
 
 END_WORDS: Final[Mapping[EndOfWait, str]] = {
     EndOfWait.RUNS: "runs",
@@ -55,11 +54,8 @@ END_WORDS: Final[Mapping[EndOfWait, str]] = {
 _NOBODY: Final = (EndOfWait.HANDED_OVER, EndOfWait.NOT_KNOWN)
 
 
-def lock_words(lock: LockRef | None, shown: Shown = str) -> str:
-    """For example "self._lock"."""
-    if lock is None:
-        return "a lock"
-    return shown(lock.label or lock.type_name or f"an unnamed {lock.kind.value} lock")
+def _lock(lock: LockRef | None, shown: Shown = str) -> str:
+    return "a lock" if lock is None else lock_name(lock, shown)
 
 
 def title_words(one: Bottleneck, shown: Shown = str) -> str:
@@ -67,7 +63,7 @@ def title_words(one: Bottleneck, shown: Shown = str) -> str:
     where = place_words(one.places[0], shown) if one.places else ""
     match one.kind:
         case BottleneckKind.LOCK:
-            return f"lock {lock_words(one.lock, shown)}"
+            return f"lock {_lock(one.lock, shown)}"
         case BottleneckKind.LINE:
             return f"contention at {where}" if where else "contention outside Python code"
         case BottleneckKind.SERIAL if one.thread is not None:
@@ -96,12 +92,7 @@ def title_words(one: Bottleneck, shown: Shown = str) -> str:
 
 def place_words(place: BottleneckPlace, shown: Shown = str) -> str:
     """Where a chain of waits ended, for example "cache.py:88 in Cache.put"."""
-    return _frame(place.stack[0], shown) if place.stack else ""
-
-
-def _frame(frame: Frame, shown: Shown) -> str:
-    line = "" if frame.line is None else f":{frame.line}"
-    return f"{shown(frame.filename.rpartition('/')[2])}{line} in {shown(frame.function)}"
+    return frame_words(place.stack[0], shown) if place.stack else ""
 
 
 def cost_words(one: Bottleneck) -> str:
@@ -232,7 +223,7 @@ def graph_svg(found: Bottlenecks, shown: Shown) -> str | None:
     to_lock: dict[tuple[str, str], float] = {}
     to_holder: dict[tuple[str, str], float] = {}
     for edge in found.edges:
-        waiter, lock = role_words(edge.waiter), lock_words(edge.lock)
+        waiter, lock = role_words(edge.waiter), _lock(edge.lock)
         holder = "not known" if edge.holder is None else role_words(edge.holder)
         to_lock[waiter, lock] = to_lock.get((waiter, lock), 0.0) + edge.wait_ns
         to_holder[lock, holder] = to_holder.get((lock, holder), 0.0) + edge.wait_ns

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from ftdiag import units
-from ftdiag.answer import SAID_CORES, collections_words, efficiency_words, part_name, useful_words
 from ftdiag.model import (
-    RUNNABLE_PARTS,
     Allocations,
     CollectorMetrics,
     Confidence,
@@ -25,7 +22,6 @@ from ftdiag.model import (
     Frame,
     LineAllocations,
     LockHolder,
-    LockMetrics,
     LockWaiter,
     Metrics,
     Pauses,
@@ -47,7 +43,24 @@ from ftdiag.reports.allocations import (
 from ftdiag.reports.bottlenecks import graph_svg, place_words, title_words, worth_saying
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import ITEM, memory_sentences
-from ftdiag.reports.text import STATE_NAMES, headline
+from ftdiag.reports.text import headline
+from ftdiag.wording import units
+from ftdiag.wording.account import SAID_CORES, efficiency_words, part_name, useful_words
+from ftdiag.wording.findings import evidence_words, price_words, sure_words
+from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
+from ftdiag.wording.places import frame_words
+from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
+from ftdiag.wording.states import (
+    BAR_ORDER,
+    CONFIDENCE_NAMES,
+    PART_NAMES,
+    STATE_COLOURS,
+    STATE_NAMES,
+    STATE_OF_PART,
+    Colour,
+    longest,
+    split_words,
+)
 
 SHOWN_THREADS: Final = 100
 SHOWN_LINES: Final = 40
@@ -67,42 +80,11 @@ SHOWN_BARS: Final = 64
 SHOWN_TEXT: Final = 2000
 """Characters of an explanation."""
 
-_COLOURS: Final[Mapping[ThreadState, str]] = {
-    ThreadState.ON_CPU: "#2e9e5b",
-    ThreadState.WORK: "#2e9e5b",
-    ThreadState.ALLOC: "#8fbf3f",
-    ThreadState.GC: "#c4b02c",
-    ThreadState.ATOMIC: "#e0662b",
-    ThreadState.SPIN: "#c8402f",
-    ThreadState.RUNNABLE: "#d99a2b",
-    ThreadState.GIL: "#8e2f5c",
-    ThreadState.STOPPED: "#b0417f",
-    ThreadState.LOCK: "#9c2f2f",
-    ThreadState.OBJECT_LOCK: "#b5533c",
-    ThreadState.RUNTIME_LOCK: "#7a4a8c",
-    ThreadState.NATIVE_LOCK: "#a0703a",
-    ThreadState.IO: "#3a78c2",
-    ThreadState.SLEEP: "#7fa3c7",
-    ThreadState.IDLE: "#a9b4bf",
-    ThreadState.HALTED: "#c9c3b4",
-    ThreadState.UNKNOWN: "#7d7d7d",
-}
-_PART_COLOURS: Final[Mapping[CorePart, str]] = {
-    **{part: _COLOURS[ThreadState[part.name]] for part in CorePart if part.name in ThreadState.__members__},
-    **dict.fromkeys(RUNNABLE_PARTS, _COLOURS[ThreadState.RUNNABLE]),
-    CorePart.USEFUL: _COLOURS[ThreadState.WORK],
-    CorePart.ON_CPU: "#6fb58a",
-    CorePart.UNSEEN_THREADS: "#9fcfb1",
-    CorePart.NO_DEMAND: _COLOURS[ThreadState.IDLE],
-}
-_CONFIDENCE: Final = {
-    Confidence.KNOWN: "known",
-    Confidence.INFERRED: "inferred",
-    Confidence.UNKNOWN: "not certain",
-}
 _ALLOCATIONS: Final = ("allocations", "a second", "bytes a second", "temporary")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
 _STYLE: Final = """
+:root{@light}
+@media (prefers-color-scheme:dark){:root{@dark}}
 :root{color-scheme:light dark;--back:#fff;--text:#1c2126;--soft:#5b6670;--line:#d7dde2;--card:#f5f7f9;
 --info:#3a78c2;--warning:#b97a10;--critical:#b3261e}
 @media (prefers-color-scheme:dark){:root{--back:#15191d;--text:#e6eaee;--soft:#9aa6b1;--line:#333c44;
@@ -144,9 +126,15 @@ def render(snapshot: Snapshot) -> str:
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_safe(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+        f"<title>{_safe(title)}</title>\n<style>{_style()}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
     )
     return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _style() -> str:
+    return _STYLE.replace("@light", _palette(lambda each: each.light)).replace(
+        "@dark", _palette(lambda each: each.dark)
+    )
 
 
 def _body(snapshot: Snapshot) -> Iterator[str]:
@@ -220,8 +208,8 @@ def _finding(finding: Finding) -> Iterator[str]:
     yield f'<article class="card {severity}"><span class="tag">{severity}</span>'
     yield f"<h3>{_safe(finding.summary, SHOWN_TEXT)}</h3>"
     yield (
-        f'<p class="soft">up to {_number(finding.lost_cores)} cores from this cause alone,'
-        f" {_safe(finding.confidence)}; <code>{_safe(finding.rule_id)}</code></p>"
+        f'<p class="soft">{price_words(finding)}; {_safe(sure_words(finding))};'
+        f" <code>{_safe(finding.rule_id)}</code></p>"
     )
     yield f"<p>{_safe(finding.explanation, SHOWN_TEXT)}</p>"
     if finding.remedy:
@@ -235,14 +223,7 @@ def _finding(finding: Finding) -> Iterator[str]:
     for other in finding.could_also_be:
         yield f'<p class="soft">could also be: {_safe(other, SHOWN_TEXT)}</p>'
     if finding.evidence:
-        rows = [
-            [
-                _safe(each.metric.replace("_", " ")),
-                f"{_number(each.value)} {_safe(each.unit)}",
-                "" if each.threshold is None else f"{_number(each.threshold)} {_safe(each.unit)}",
-            ]
-            for each in finding.evidence
-        ]
+        rows = [list(map(_safe, evidence_words(each))) for each in finding.evidence]
         yield _folded("evidence", _table(("metric", "value", "threshold"), rows))
     yield "</article>"
 
@@ -258,7 +239,7 @@ def _bottlenecks(snapshot: Snapshot) -> Iterator[str]:
         (
             str(number),
             _safe(title_words(one)),
-            _number(one.gain_cores),
+            units.cores(one.gain_cores),
             units.seconds(one.wait_ns) if one.wait_ns > 0 else "",
             "" if one.wall_ratio is None else units.percent(one.wall_ratio),
             _safe(place_words(one.places[0])) if one.places else "",
@@ -280,7 +261,8 @@ def _states(snapshot: Snapshot) -> Iterator[str]:
         yield f'<p class="soft">{units.seconds(whole)} of thread-time</p>'
         yield _bar(states, whole, big=True)
         yield _legend(
-            (state, f"{_percent(spent, whole)}, {units.seconds(spent)}") for state, spent in _longest(states)
+            (state, f"{units.share(spent, whole)}, {units.seconds(spent)}")
+            for state, spent in longest(states)
         )
 
 
@@ -298,8 +280,8 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
         ("ideal", _cores_words(metrics.ideal_speedup)),
         ("efficiency", efficiency_words(metrics)),
         ("on CPU", f"{metrics.on_cpu_cores:.2f} cores"),
-        ("of that by threads gone unseen", _cores_words(metrics.unseen_threads_cores)),
-        ("wanting a core", f"{metrics.run_queue_cores:.2f} cores"),
+        (f"of that by {PART_NAMES[CorePart.UNSEEN_THREADS]}", _cores_words(metrics.unseen_threads_cores)),
+        (STATE_NAMES[ThreadState.RUNNABLE], f"{metrics.run_queue_cores:.2f} cores"),
         (
             "load balance",
             None if metrics.load_balance_ratio is None else units.percent(metrics.load_balance_ratio),
@@ -312,7 +294,7 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
     ]
     yield _table([name for name, _ in facts], [[value or "not measured" for _, value in facts]])
     if metrics.concurrency:
-        yield "<p>Threads at once on a core or wanting one, share of the ticks:</p>"
+        yield "<p>Threads at once on a core or waiting for one, share of the ticks:</p>"
         yield _histogram(metrics.concurrency)
 
 
@@ -322,12 +304,12 @@ def _account(metrics: Metrics) -> str:
     whole = sum(metrics.account.values())
     named = [(part, f"{_escape(part_name(part, metrics))}: {cores:.2f} cores") for part, cores in parts]
     pieces = "".join(
-        f'<span style="width:{_width(cores, whole):.2f}%;background:{_PART_COLOURS[part]}"'
+        f'<span style="width:{_width(cores, whole):.2f}%;background:{_colour(STATE_OF_PART[part])}"'
         f' title="{text}"></span>'
         for (part, cores), (_, text) in zip(parts, named, strict=True)
     )
     entries = "".join(
-        f'<li><span class="key" style="background:{_PART_COLOURS[part]}"></span>{text}</li>'
+        f'<li><span class="key" style="background:{_colour(STATE_OF_PART[part])}"></span>{text}</li>'
         for part, text in named
     )
     label = "; ".join(text for _, text in named)
@@ -355,7 +337,7 @@ def _threads(snapshot: Snapshot) -> Iterator[str]:
                 units.seconds(thread.alive_ns),
                 units.seconds(thread.cpu_ns),
                 _bar(thread.states_ns, thread.alive_ns)
-                + f"<div class='soft'>{_split(thread.states_ns, thread.alive_ns)}</div>",
+                + f"<div class='soft'>{_states_words(thread.states_ns, thread.alive_ns)}</div>",
                 hot + _main_wait(thread),
             ]
         )
@@ -372,7 +354,7 @@ def _hot(snapshot: Snapshot) -> Iterator[str]:
             f"{_safe(symbol)} {units.percent(share)}" for symbol, share in line.native[:SHOWN_SYMBOLS]
         )
         callers = "".join(
-            _folded(f"{_percent(spent, line.total_ns)} by way of", _stack(stack))
+            _folded(f"{units.share(spent, line.total_ns)} by way of", _stack(stack))
             for stack, spent in line.stacks[:SHOWN_STACKS]
             if len(stack) > 1
         )
@@ -383,10 +365,10 @@ def _hot(snapshot: Snapshot) -> Iterator[str]:
                 + (f'<div class="soft">machine code: {native}</div>' if native else "")
                 + _allocates(line.allocations, snapshot.allocations)
                 + callers,
-                f"{_percent(line.total_ns, whole)}<br>{units.seconds(line.total_ns)}",
+                f"{units.share(line.total_ns, whole)}<br>{units.seconds(line.total_ns)}",
                 f"{line.threads:,}",
                 _bar(line.states_ns, line.total_ns)
-                + f"<div class='soft'>{_split(line.states_ns, line.total_ns)}</div>",
+                + f"<div class='soft'>{_states_words(line.states_ns, line.total_ns)}</div>",
             ]
         )
     if rows:
@@ -403,11 +385,11 @@ def _allocates(own: LineAllocations | None, capture: Allocations | None) -> str:
 def _locks(snapshot: Snapshot) -> Iterator[str]:
     for lock in snapshot.locks[:SHOWN_LOCKS]:
         yield '<article class="card">'
-        yield f"<h3>{_lock_name(lock)}</h3>"
+        yield f"<h3>{_escape(metrics_words(lock, visible))}</h3>"
         yield (
             f"<p>waited for {units.seconds(lock.wait_ns)}, {units.seconds(lock.critical_wait_ns)} of it while"
-            f" cores were free; on average {_number(lock.mean_queue)} waiters, at most {lock.waiters_max:,};"
-            f" longest wait {units.seconds(lock.longest_wait_ns)}</p>"
+            f" cores were free; on average {lock.mean_queue:.1f} waiters, at most"
+            f" {lock.waiters_max:,}; longest wait {units.seconds(lock.longest_wait_ns)}</p>"
         )
         if lock.holders:
             rows = [_holder(holder) for holder in lock.holders[:SHOWN_PEOPLE]]
@@ -426,7 +408,7 @@ def _pauses(pauses: Sequence[Pauses], collector: CollectorMetrics | None) -> Ite
         [
             "not known" if each.requester is None else _safe(each.requester.name),
             "not known" if each.reason is None else _safe(each.reason),
-            _CONFIDENCE[each.confidence],
+            CONFIDENCE_NAMES[each.confidence],
             f"{each.count:,}",
             units.seconds(each.total_ns),
             units.seconds(each.longest_ns),
@@ -513,11 +495,11 @@ def _rates(row: LineAllocations | ThreadAllocations, capture: Allocations) -> li
 def _quality(snapshot: Snapshot) -> Iterator[str]:
     quality = snapshot.quality
     figures = [
-        ("unknown thread-time", quality.unknown_ratio),
-        ("CPU time that machine code explains", quality.classified_cpu_ratio),
-        ("torn stacks", quality.torn_ratio),
-        ("missed ticks", quality.missed_tick_ratio),
-        ("the sampler's CPU, of a core", quality.sampler_cpu_ratio),
+        (UNKNOWN, quality.unknown_ratio),
+        (CLASSIFIED, quality.classified_cpu_ratio),
+        (TORN, quality.torn_ratio),
+        (MISSED, quality.missed_tick_ratio),
+        (f"{OWN_COST}, of a core", quality.sampler_cpu_ratio),
         ("threads sampled in machine code at a time", quality.native_sampled_ratio),
         ("CPU time in functions of a stripped Python without a name", quality.unnamed_cpu_ratio or None),
     ]
@@ -528,7 +510,7 @@ def _quality(snapshot: Snapshot) -> Iterator[str]:
         yield _table(("figure", "value"), rows, numbers=(1,))
     if quality.not_measured:
         missing = [
-            [_safe(name.replace("_", " ")), _safe(why)] for name, why in sorted(quality.not_measured.items())
+            [_safe(figure_name(name)), _safe(why)] for name, why in sorted(quality.not_measured.items())
         ]
         yield _table(("not measured", "why"), missing[:SHOWN_GAPS])
     if quality.gaps:
@@ -545,18 +527,18 @@ def _quality(snapshot: Snapshot) -> Iterator[str]:
 def _bar(states: Mapping[ThreadState, float], whole: float, *, big: bool = False) -> str:
     """A bar in one line, split by state; read aloud as its shares."""
     pieces = "".join(
-        f'<span style="width:{width:.2f}%;background:{_COLOURS[state]}"'
-        f' title="{_escape(STATE_NAMES[state])} {_percent(spent, whole)}"></span>'
+        f'<span style="width:{width:.2f}%;background:{_colour(state)}"'
+        f' title="{_escape(STATE_NAMES[state])} {units.share(spent, whole)}"></span>'
         for state, spent in _in_order(states)
         if (width := _width(spent, whole)) >= 0.05
     )
-    label = _split(states, whole)
+    label = _states_words(states, whole)
     return f'<div class="bar{" big" if big else ""}" role="img" aria-label="{label}">{pieces}</div>'
 
 
 def _legend(items: Iterable[tuple[ThreadState, str]], names: Mapping[ThreadState, str] = STATE_NAMES) -> str:
     entries = "".join(
-        f'<li><span class="key" style="background:{_COLOURS[state]}"></span>'
+        f'<li><span class="key" style="background:{_colour(state)}"></span>'
         f"{_escape(names[state])}: {value}</li>"
         for state, value in items
     )
@@ -579,7 +561,7 @@ def _histogram(concurrency: Sequence[float]) -> str:
         more = " or more" if count == SHOWN_BARS - 1 else ""
         parts.append(
             f'<rect x="{left:.1f}" y="{height - tall + 14:.1f}" width="{max(1.0, column - gap):.1f}"'
-            f' height="{tall:.1f}" fill="{_COLOURS[ThreadState.WORK]}">'
+            f' height="{tall:.1f}" style="fill:{_colour(ThreadState.WORK)}">'
             f"<title>{count}{more} threads: {units.percent(share)}</title></rect>"
         )
         middle = left + (column - gap) / 2
@@ -642,8 +624,7 @@ def _place(frame: Frame) -> str:
 
 def _place_words(frame: Frame) -> str:
     """A place that is not escaped yet."""
-    line = "" if frame.line is None else f":{frame.line}"
-    return f"{visible(frame.filename, limit=500)}{line} in {visible(frame.function, limit=500)}"
+    return frame_words(frame, visible)
 
 
 def _shared(one: SharedObject) -> str:
@@ -651,22 +632,11 @@ def _shared(one: SharedObject) -> str:
     return f"<code>{_safe(one.name)}</code> ({_safe(one.type_name)}{possibly})"
 
 
-def _lock_name(lock: LockMetrics) -> str:
-    if lock.number == 0:
-        return _safe(lock.lock.label or "other locks")
-    name = lock.lock.label or f"an unnamed {lock.lock.kind.value} lock"
-    return f"{_safe(name)} ({_safe(lock.lock.type_name or lock.lock.kind.value)}, lock {lock.number})"
-
-
 def _holder(holder: LockHolder) -> list[str]:
-    if holder.thread is not None:
-        name = _safe(holder.thread.name)
-    else:
-        name = "nobody, it was free" if holder.free else "not known"
     return [
-        name,
+        _escape(holder_words(holder, visible)),
         units.seconds(holder.blame_ns),
-        _CONFIDENCE[holder.confidence],
+        CONFIDENCE_NAMES[holder.confidence],
         _stack(holder.stack[:SHOWN_STACKS]),
     ]
 
@@ -676,12 +646,13 @@ def _waiter(waiter: LockWaiter) -> list[str]:
 
 
 def _main_wait(thread: ThreadMetrics) -> str:
-    if not thread.waits:
+    words = main_wait_words(thread, shown=visible)
+    if not words:
         return ""
-    wait, spent = thread.waits[0]
-    lock = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
-    name = lock or wait.detail or wait.syscall or "?"
-    return f"<div class='soft'>waits for {_safe(name)}: {_percent(spent, thread.alive_ns)}</div>"
+    return (
+        f"<div class='soft'>waits most for {_escape(words)}:"
+        f" {units.share(thread.waits[0][1], thread.alive_ns)}</div>"
+    )
 
 
 def _activity(thread: ThreadMetrics) -> tuple[float, int]:
@@ -708,13 +679,17 @@ def _escape(text: str) -> str:
     return html.escape(text, quote=True)
 
 
-def _number(value: float) -> str:
-    return f"{value:,.2f}".rstrip("0").rstrip(".") if math.isfinite(value) else "not measured"
+def _states_words(states: Mapping[ThreadState, float], whole: float) -> str:
+    return _escape(split_words(states, whole))
 
 
-def _percent(part: float, whole: float) -> str:
-    ratio = part / whole if whole > 0 and math.isfinite(part) else 0.0
-    return "under 1 %" if 0 < ratio < 0.005 else units.percent(ratio)
+def _colour(state: ThreadState) -> str:
+    """A state's colour; the style sheet has it for light and dark."""
+    return f"var(--{state.label})"
+
+
+def _palette(which: Callable[[Colour], str]) -> str:
+    return ";".join(f"--{state.label}:{which(colour)}" for state, colour in STATE_COLOURS.items())
 
 
 def _width(part: float, whole: float) -> float:
@@ -724,19 +699,6 @@ def _width(part: float, whole: float) -> float:
     return min(100.0, max(0.0, 100.0 * part / whole))
 
 
-def _split(states: Mapping[ThreadState, float], whole: float) -> str:
-    shown = [
-        f"{_escape(STATE_NAMES[state])} {_percent(spent, whole)}"
-        for state, spent in _longest(states)
-        if whole > 0 and spent >= 0.005 * whole
-    ]
-    return ", ".join(shown) or "no time"
-
-
-def _longest(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, float]]:
-    return sorted(((state, spent) for state, spent in states.items() if spent > 0), key=lambda item: -item[1])
-
-
 def _in_order(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, float]]:
     """In one order everywhere, so that bars can be compared."""
-    return [(state, states[state]) for state in _COLOURS if states.get(state, 0.0) > 0]
+    return [(state, states[state]) for state in BAR_ORDER if states.get(state, 0.0) > 0]

@@ -9,54 +9,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from ftdiag import units
 from ftdiag.model import AllocatorPart, Frame, MemoryKind, MemoryMetrics, Snapshot
+from ftdiag.wording import units
+from ftdiag.wording.memory import SAID_SHARE, growth_words, kind_words, parts_words
 
 SHOWN_THREADS: Final = 3
 SHOWN_LINES: Final = 3
-SAID_SHARE: Final = 0.01
-"""Kinds and parts below this share are left to the JSON report."""
 ITEM: Final = 2
 DETAIL: Final = 4
-
-KIND_WORDS: Final[Mapping[MemoryKind, str]] = {
-    MemoryKind.PYTHON_HEAPS: "Python's heaps",
-    MemoryKind.LIBC_HEAP: "libc's main heap",
-    MemoryKind.LIBC_ARENAS: "libc's arenas",
-    MemoryKind.THREAD_STACKS: "thread stacks",
-    MemoryKind.ANONYMOUS: "other anonymous",
-    MemoryKind.FILES: "mapped files",
-    MemoryKind.SHARED: "shared",
-}
-PART_WORDS: Final[Mapping[AllocatorPart, str]] = {
-    AllocatorPart.MIMALLOC: "mimalloc (Python's objects)",
-    AllocatorPart.LIBC: "libc's malloc and free",
-    AllocatorPart.OTHER: "jemalloc, tcmalloc or another",
-    AllocatorPart.FAULTS: "page faults",
-    AllocatorPart.MAPPING: "mapping memory",
-    AllocatorPart.UNMAPPING: "unmapping memory",
-    AllocatorPart.UNKNOWN: "not known",
-}
-
-
-def kind_words(kind: MemoryKind, memory: MemoryMetrics) -> str:
-    """The name of a kind; anonymous memory says so where Python's heaps are in it."""
-    reading = memory.reading
-    if kind is MemoryKind.ANONYMOUS and reading and MemoryKind.PYTHON_HEAPS not in reading.kinds:
-        return "Python's heaps and other anonymous"
-    return KIND_WORDS[kind]
-
-
-def growth_words(memory: MemoryMetrics) -> str:
-    """How fast the resident size grows."""
-    rate = memory.growth_per_minute_bytes
-    if memory.growth_bytes is None:
-        return "how it grows is not known: the range is too short"
-    grown = f"{units.size(abs(memory.growth_bytes))} in {units.seconds(memory.growth_ns)}"
-    if memory.growth_bytes == 0:
-        return f"the same for {units.seconds(memory.growth_ns)}"
-    word = "gained" if memory.growth_bytes > 0 else "gave back"
-    return f"{word} {grown}" + ("" if rate is None else f" ({units.size(abs(rate))} a minute)")
 
 
 def memory_sentences(
@@ -131,16 +91,6 @@ def _allocator(memory: MemoryMetrics, frame: Callable[[Frame], str]) -> Iterator
                 DETAIL,
                 f"{frame(line.frame)}: {units.seconds(line.total_ns)}: {parts_words(line.parts_ns)}",
             )
-
-
-def parts_words(parts_ns: Mapping[AllocatorPart, float]) -> str:
-    """The parts of time in the allocator with their shares, the largest first."""
-    whole = sum(parts_ns.values())
-    return ", ".join(
-        f"{PART_WORDS[part]} {units.percent(spent / whole)}"
-        for part, spent in sorted(parts_ns.items(), key=lambda item: -item[1])
-        if whole > 0 and spent >= SAID_SHARE * whole
-    )
 
 
 def memory_values(snapshot: Snapshot, text: Callable[[str], str]) -> dict[str, Any]:

@@ -9,27 +9,12 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
 
-from ftdiag import units
-from ftdiag.answer import (
-    CONFIDENCE_WORDS,
-    SAID_CORES,
-    account_words,
-    answer,
-    at_words,
-    collections_words,
-    efficiency_words,
-    frame_words,
-    holding,
-    lock_words,
-    share_words,
-    useful_words,
-)
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     Confidence,
@@ -48,6 +33,14 @@ from ftdiag.reports.allocations import allocation_sentences, line_words
 from ftdiag.reports.bottlenecks import bottleneck_sentences
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import memory_sentences
+from ftdiag.wording import units
+from ftdiag.wording.account import SAID_CORES, account_words, efficiency_words, useful_words
+from ftdiag.wording.answer import answer
+from ftdiag.wording.findings import cost_words
+from ftdiag.wording.locks import collections_words, holding, main_wait_words, metrics_words
+from ftdiag.wording.places import at_words, frame_words
+from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name
+from ftdiag.wording.states import CONFIDENCE_NAMES, STATE_NAMES, longest, split_words
 
 SHOWN_THREADS: Final = 12
 SHOWN_LINES: Final = 10
@@ -66,26 +59,6 @@ SHOWN_CODE_LINES: Final = 12
 MAX_PROSE: Final = 2000
 """Longest sentence or paragraph of a finding."""
 MIN_WIDTH: Final = 20
-STATE_NAMES: Final[Mapping[ThreadState, str]] = {
-    ThreadState.ON_CPU: "on CPU",
-    ThreadState.WORK: "work",
-    ThreadState.ATOMIC: "contended atomics",
-    ThreadState.SPIN: "spinning",
-    ThreadState.ALLOC: "allocation",
-    ThreadState.GC: "garbage collection",
-    ThreadState.RUNNABLE: "waiting for a core",
-    ThreadState.LOCK: "lock",
-    ThreadState.OBJECT_LOCK: "object lock",
-    ThreadState.RUNTIME_LOCK: "runtime lock",
-    ThreadState.NATIVE_LOCK: "lock of a C library",
-    ThreadState.STOPPED: "stopped",
-    ThreadState.GIL: "GIL",
-    ThreadState.IO: "I/O",
-    ThreadState.SLEEP: "sleep",
-    ThreadState.IDLE: "idle",
-    ThreadState.HALTED: "halted from outside",
-    ThreadState.UNKNOWN: "unknown",
-}
 _UNIT: Final = re.compile(r"(?<=[0-9]) (?=(?:%|h|min|s|ms|us|ns)(?![a-z]))")
 _DIGITS: Final = re.compile("[0-9]+")
 
@@ -198,15 +171,7 @@ class _Report:
             yield from self._finding(finding)
 
     def _finding(self, finding: Finding) -> Iterator[tuple[int, str]]:
-        cost = (
-            f"up to {finding.lost_cores:.2f} cores from this cause alone"
-            if finding.lost_cores >= 0.005
-            else "no loss of cores measured"
-        )
-        yield _item(
-            f"{finding.severity.value}: {self._prose(finding.summary)} "
-            f"({cost}; {finding.confidence}; {finding.rule_id})"
-        )
+        yield _item(f"{finding.severity.value}: {self._prose(finding.summary)} ({cost_words(finding)})")
         yield _detail(self._prose(finding.explanation))
         for number, remedy in enumerate(finding.remedy):
             yield _detail(f"do: {self._prose(remedy.text)}")
@@ -216,7 +181,7 @@ class _Report:
                     yield 8 + len(line) - len(code), self._safe(code)
 
     def _states(self) -> Iterator[tuple[int, str]]:
-        for state, spent in _longest(self._snapshot.metrics.states_ns):
+        for state, spent in longest(self._snapshot.metrics.states_ns):
             yield _item(f"{STATE_NAMES[state]}: {self._share(spent)}, {units.seconds(spent)}")
 
     def _cores(self) -> Iterator[tuple[int, str]]:
@@ -227,7 +192,9 @@ class _Report:
             reason = f" ({self._safe(metrics.capacity_reason)})" if metrics.capacity_reason else ""
             yield _item(f"capacity: {units.cores(metrics.capacity_cores)}{reason}")
         wanting = units.cores(metrics.run_queue_cores)
-        yield _item(f"on CPU: {units.cores(metrics.on_cpu_cores)}; wanting a core: {wanting}")
+        yield _item(
+            f"on CPU: {units.cores(metrics.on_cpu_cores)}; {STATE_NAMES[ThreadState.RUNNABLE]}: {wanting}"
+        )
         useful, efficiency = useful_words(metrics), efficiency_words(metrics)
         if useful is not None:
             possible = (
@@ -235,7 +202,7 @@ class _Report:
             )
             parts = ", ".join(
                 f"{STATE_NAMES[state]} {units.cores(cores)}"
-                for state, cores in _longest(metrics.useful_parts_cores)
+                for state, cores in longest(metrics.useful_parts_cores)
                 if cores >= SAID_CORES
             )
             yield _item(
@@ -260,7 +227,7 @@ class _Report:
                 for count, share in enumerate(metrics.concurrency)
                 if share >= 0.005
             ]
-            yield _item(f"threads at once on a core or wanting one: {', '.join(shares)} of the ticks")
+            yield _item(f"threads at once on a core or waiting for one: {', '.join(shares)} of the ticks")
 
     def _threads(self) -> Iterator[tuple[int, str]]:
         for alike in self._alike()[:SHOWN_THREADS]:
@@ -276,22 +243,22 @@ class _Report:
                 first = min(alike, key=lambda thread: thread.info.index)
                 name = self._names(alike)
                 which = f"{len(alike)} threads, "
-            yield _item(f"{name} ({which}{first.role}, {units.seconds(alive)}): {self._split(states, alive)}")
+            yield _item(f"{name} ({which}{first.role}, {units.seconds(alive)}): {split_words(states, alive)}")
             if first.hot:
                 yield _detail(f"most at {self._frame(first.hot[0].frame)}")
             if len(alike) == 1 and first.tasks:
-                tasks = (f"{self._safe(task)} {share_words(spent, alive)}" for task, spent in first.tasks)
+                tasks = (f"{self._safe(task)} {units.share(spent, alive)}" for task, spent in first.tasks)
                 yield _detail(f"its event loop runs {', '.join(tasks)}")
             name = self._main_wait(first)
             if name:
                 waited = sum(thread.waits[0][1] for thread in alike)
-                yield _detail(f"waits most for {name}: {share_words(waited, alive)}")
+                yield _detail(f"waits most for {name}: {units.share(waited, alive)}")
 
     def _alike(self) -> list[list[ThreadMetrics]]:
         """Threads whose names differ in their number only and that do the same, most active first."""
         groups: dict[tuple[str, str, ThreadState | None, Frame | None, str], list[ThreadMetrics]] = {}
         for thread in sorted(self._snapshot.threads, key=_rank):
-            states = _longest(thread.states_ns)
+            states = longest(thread.states_ns)
             key = (
                 _DIGITS.sub("#", thread.info.name),
                 thread.role,
@@ -316,18 +283,14 @@ class _Report:
 
     def _main_wait(self, thread: ThreadMetrics) -> str:
         """What a thread waits for most, where that is worth a line; else ""."""
-        if not thread.waits or thread.waits[0][1] < MAIN_WAIT_SHARE * thread.alive_ns:
-            return ""
-        wait = thread.waits[0][0]
-        lock = (wait.lock.label or wait.lock.type_name or wait.lock.kind.value) if wait.lock else None
-        return self._safe(lock or wait.detail or wait.syscall or "")
+        return main_wait_words(thread, MAIN_WAIT_SHARE, self._safe)
 
     def _hot(self) -> Iterator[tuple[int, str]]:
         for line in self._shown_lines():
             if line.total_ns:
                 share, spent = self._share(line.total_ns), units.seconds(line.total_ns)
                 threads = units.plural(line.threads, "thread")
-                split = self._split(line.states_ns, line.total_ns)
+                split = split_words(line.states_ns, line.total_ns)
                 wall = self._wall(line)
                 yield _item(f"{self._frame(line.frame)}: {share}, {spent} in {threads}: {split}{wall}")
             else:
@@ -386,12 +349,12 @@ class _Report:
         duration = self._snapshot.metrics.duration_ns
         if line.wall_ns is None or duration <= 0 or line.wall_ns < SMALL_SHARE * duration:
             return ""
-        return f"; {share_words(line.wall_ns, duration)} of the wall time"
+        return f"; {units.share(line.wall_ns, duration)} of the wall time"
 
     def _locks(self) -> Iterator[tuple[int, str]]:
         for lock in self._snapshot.locks[:SHOWN_LOCKS]:
             yield _item(
-                f"{lock_words(lock, self._safe)}: waited for {units.seconds(lock.wait_ns)} "
+                f"{metrics_words(lock, self._safe)}: waited for {units.seconds(lock.wait_ns)} "
                 f"({self._share(lock.wait_ns)}), {units.seconds(lock.critical_wait_ns)} of it while cores "
                 f"were free; at most {units.plural(lock.waiters_max, 'waiter')}, longest wait "
                 f"{units.seconds(lock.longest_wait_ns)}"
@@ -443,22 +406,22 @@ class _Report:
             else:
                 name = self._safe(pauses.requester.name)
                 place = at_words(pauses.stack, self._safe)
-                yield _detail(f"asked for by {name}{place} ({CONFIDENCE_WORDS[pauses.confidence]})")
+                yield _detail(f"asked for by {name}{place} ({CONFIDENCE_NAMES[pauses.confidence]})")
 
     def _not_measured(self) -> Iterator[tuple[int, str]]:
         by_reason: dict[str, list[str]] = {}
         for name, reason in sorted(self._snapshot.quality.not_measured.items()):
-            by_reason.setdefault(reason, []).append(name.replace("_", " "))
+            by_reason.setdefault(reason, []).append(figure_name(name))
         for reason, names in by_reason.items():
             yield _item(f"{', '.join(names)}: {self._safe(reason)}")
 
     def _quality(self) -> Iterator[tuple[int, str]]:
         quality = self._snapshot.quality
         figures = (
-            ("unknown thread-time", quality.unknown_ratio),
-            ("torn stacks", quality.torn_ratio),
-            ("missed ticks", quality.missed_tick_ratio),
-            ("sampler's CPU", quality.sampler_cpu_ratio),
+            (UNKNOWN, quality.unknown_ratio),
+            (TORN, quality.torn_ratio),
+            (MISSED, quality.missed_tick_ratio),
+            (OWN_COST, quality.sampler_cpu_ratio),
         )
         measured = [f"{name} {units.percent(ratio, 1)}" for name, ratio in figures if ratio is not None]
         if measured:
@@ -507,15 +470,7 @@ class _Report:
         return visible(text, ascii_only=self._ascii_only)
 
     def _share(self, spent: float) -> str:
-        return share_words(spent, self._alive_ns)
-
-    def _split(self, states: Mapping[ThreadState, float], whole: float) -> str:
-        shown = [
-            f"{STATE_NAMES[state]} {units.percent(spent / whole)}"
-            for state, spent in _longest(states)
-            if whole > 0 and spent >= 0.005 * whole
-        ]
-        return ", ".join(shown) or "no time"
+        return units.share(spent, self._alive_ns)
 
     def _frame(self, frame: Frame) -> str:
         return frame_words(frame, self._safe)
@@ -559,10 +514,6 @@ def _rank(thread: ThreadMetrics) -> tuple[float, int]:
         thread.states_ns.get(state, 0.0) for state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.IO)
     )
     return apart - thread.alive_ns, thread.info.index
-
-
-def _longest(states: Mapping[ThreadState, float]) -> list[tuple[ThreadState, float]]:
-    return sorted(((state, spent) for state, spent in states.items() if spent > 0), key=lambda item: -item[1])
 
 
 def _wrapped(text: str, width: int) -> Iterator[str]:

@@ -17,7 +17,8 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.wording import of_cores, place, place_in
+from ftdiag.wording.places import place, place_in
+from ftdiag.wording.units import of_cores
 
 TEMPORARY: Final = Threshold(
     "temporary_allocations",

@@ -27,7 +27,9 @@ from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import together, together_evidence
 from ftdiag.rules.machine_code import pattern_of, symbol_share
 from ftdiag.rules.preload import preload_jemalloc
-from ftdiag.rules.wording import lose, of_cores, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.threads import lose
+from ftdiag.wording.units import of_cores
 
 LIBC_SHARE: Final = Threshold(
     "libc_malloc_share_of_samples",

@@ -21,12 +21,12 @@ from ftdiag.analysis.locks import OTHER_LOCKS
 from ftdiag.datatypes import replace
 from ftdiag.model import Frame, HotLine, LockKind, LockMetrics, Severity, Snapshot, ThreadState
 from ftdiag.rules.base import Charges, Facts, LineCharge, LineClaim, LockCharge, Now, Wasted, finite
+from ftdiag.rules.frames import is_library, leaves
 from ftdiag.rules.locks import NATIVE_MUTEX
 from ftdiag.rules.machine_code import NEIGHBOUR_SHARE, pattern_of, symbol_share
 from ftdiag.rules.registry import CLAIMS
 from ftdiag.rules.shape import shape_of
 from ftdiag.rules.stops import stop_shares
-from ftdiag.rules.wording import is_library, leaves
 
 NEAR_FRAMES: Final = 3
 """Innermost frames of a spinning line among which the function that waits for a lock is looked for: the line

@@ -20,8 +20,8 @@ from ftdiag.rules.base import (
     StopCause,
     Wasted,
 )
+from ftdiag.rules.frames import LIBRARY_FRAMES, is_file, is_library
 from ftdiag.rules.machine_code import SYMBOL_SHARE, may_be_same, pattern_of, symbol_share
-from ftdiag.rules.wording import LIBRARY_FRAMES, is_file, is_library
 
 
 class ClaimTable:

@@ -21,9 +21,11 @@ from ftdiag.rules.base import (
     Rule,
     Verdict,
 )
+from ftdiag.rules.frames import is_file, leaves
 from ftdiag.rules.library import Together, together
 from ftdiag.rules.machine_code import pattern_of, symbol_share
-from ftdiag.rules.wording import is_file, leaves, lock_name, place
+from ftdiag.wording.locks import lock_in_sentence
+from ftdiag.wording.places import place
 
 CHANGES: Final = (
     *("type_setattro", "type_update_dict", "PyType_Modified", "type_modified*", "PySuper_Lookup"),
@@ -69,7 +71,7 @@ def _judge(facts: Facts) -> Verdict:
     named = found.locks[0].locks[0] if found.locks else None
     certain = named is not None and (named.lock.type_name == "type" or named.lock.label == TYPES_LOCK)
     makes = _makes_classes(found)
-    what = lock_name(named) if named is not None else "the type lock"
+    what = lock_in_sentence(named.lock) if named is not None else "the type lock"
     interpreter = named is not None and named.lock.kind is LockKind.RUNTIME and not certain
     at = place(found.frame)
     return found.finding(

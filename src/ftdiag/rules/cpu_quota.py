@@ -7,7 +7,8 @@ from typing import Final
 from ftdiag.model import Remedy
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.rules.cores import QUEUE, demand, rule_of_shortage
-from ftdiag.rules.wording import of_cores, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.units import of_cores
 
 
 def _judge(facts: Facts) -> Verdict:

@@ -22,7 +22,8 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
-from ftdiag.rules.wording import place, program_frame, short
+from ftdiag.rules.frames import program_frame
+from ftdiag.wording.places import place, short
 
 STANDING: Final = Threshold(
     "standing",

@@ -23,7 +23,9 @@ from ftdiag.rules.base import (
 from ftdiag.rules.libraries import is_loop
 from ftdiag.rules.program import own_busiest_line
 from ftdiag.rules.shape import charged_shape
-from ftdiag.rules.wording import of_cores, place, place_in, report_again, share, short
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.units import of_cores, share
 
 LOOP_BUSY: Final = Threshold(
     "event_loop_cpu_share",

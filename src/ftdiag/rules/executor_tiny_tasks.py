@@ -23,9 +23,12 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
+from ftdiag.rules.frames import is_file
 from ftdiag.rules.libraries import has_executor, lines_of, on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
-from ftdiag.rules.wording import is_file, of_cores, place, place_in, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in
+from ftdiag.wording.units import of_cores
 
 OVERHEAD_SHARE: Final = Threshold(
     "executor_share_of_cpu",

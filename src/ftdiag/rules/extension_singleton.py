@@ -18,7 +18,7 @@ from ftdiag.rules.base import (
     Verdict,
 )
 from ftdiag.rules.library import together
-from ftdiag.rules.wording import place, place_in, short
+from ftdiag.wording.places import place, place_in, short
 
 
 def from_extension(line: HotLine) -> SharedObject | None:

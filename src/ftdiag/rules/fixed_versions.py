@@ -11,7 +11,7 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Remedy
-from ftdiag.rules.wording import short
+from ftdiag.wording.places import short
 
 GIL: Final = "gil"
 """The cause: a module of the library asks for the GIL."""

@@ -25,7 +25,9 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.locks import collections_measured, pauses_seen
 from ftdiag.rules.stops import stop_claims
-from ftdiag.rules.wording import of_cores, place_in, report_again, share
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place_in
+from ftdiag.wording.units import of_cores, share
 
 CPU_SHARE: Final = Threshold(
     "collector_share_of_cpu",

@@ -20,7 +20,8 @@ from ftdiag.rules.base import (
     evidence,
     finite,
 )
-from ftdiag.rules.wording import of_cores, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.units import of_cores
 
 FIRST_FREE_THREADED: Final = (3, 13)
 """Versions before have no free-threaded build."""

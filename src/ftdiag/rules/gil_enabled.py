@@ -21,7 +21,8 @@ from ftdiag.rules.base import (
     finite,
 )
 from ftdiag.rules.fixed_versions import GIL, known_fix
-from ftdiag.rules.wording import of_cores, short
+from ftdiag.wording.places import short
+from ftdiag.wording.units import of_cores
 
 MODULES_NAMED: Final = 3
 STABLE_ABI: Final = (3, 15)

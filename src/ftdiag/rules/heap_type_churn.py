@@ -22,7 +22,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.library import together
 from ftdiag.rules.machine_code import symbol_share
-from ftdiag.rules.wording import place, place_in
+from ftdiag.wording.places import place, place_in
 
 MAKING: Final = (
     *("PyObject_GC_New", "_PyObject_GC_New", "PyObject_GC_NewVar", "_PyObject_GC_NewVar"),

@@ -32,7 +32,8 @@ from ftdiag.rules.locks import (
     where,
 )
 from ftdiag.rules.measured import measurement, times
-from ftdiag.rules.wording import lock_expression, lock_name, place, short
+from ftdiag.wording.locks import lock_expression, lock_in_sentence
+from ftdiag.wording.places import place, short
 
 
 def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
@@ -100,7 +101,7 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
     inside = INSIDE.get(charge.locks[0].lock.label or "")
     if inside is not None and charge.locks[0].lock.kind is LockKind.RUNTIME:
         return _tell_inside(facts, charge, inside)
-    name = lock_name(charge.locks[0])
+    name = lock_in_sentence(charge.locks[0].lock)
     return Told(
         summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",
         explanation=(

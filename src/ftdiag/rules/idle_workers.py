@@ -21,7 +21,9 @@ from ftdiag.rules.base import (
     evidence,
 )
 from ftdiag.rules.shape import IDLE_SHARE, waits_for_work
-from ftdiag.rules.wording import report_again, short, thread_names
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import short
+from ftdiag.wording.threads import thread_names
 
 BUSY_LIMIT: Final = Threshold(
     "on_cpu_share_of_capacity",

@@ -30,18 +30,14 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
+from ftdiag.rules.frames import leaves
 from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import caller, together, together_evidence
 from ftdiag.rules.machine_code import SYMBOL_SHARE, pattern_of, symbol_share
-from ftdiag.rules.wording import (
-    leaves,
-    lose,
-    of_cores,
-    place,
-    place_in,
-    report_again,
-    share,
-)
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in
+from ftdiag.wording.threads import lose
+from ftdiag.wording.units import of_cores, share
 
 CPU_SHARE: Final = Threshold(
     "share_of_cpu_in_import",

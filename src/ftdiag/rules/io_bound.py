@@ -20,7 +20,9 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.shape import charged_shape
-from ftdiag.rules.wording import report_again, share, short
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import short
+from ftdiag.wording.units import share
 
 IO_SHARE: Final = Threshold(
     "io_share_of_wanted_time",

@@ -11,7 +11,7 @@ from typing import Final
 
 from ftdiag.model import Frame, HotLine, LockMetrics, Stack, StateGroup, ThreadState
 from ftdiag.rules.base import Facts, finite
-from ftdiag.rules.wording import LIBRARY_FRAMES, is_file, is_library
+from ftdiag.rules.frames import LIBRARY_FRAMES, is_file, is_library
 
 PROCESS_WIDE: Final[Mapping[str, str]] = {
     "_strptime.py": "strptime's cache of formats",

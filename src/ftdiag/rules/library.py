@@ -18,8 +18,12 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
+from ftdiag.rules.frames import program_frame
 from ftdiag.rules.locks import confidence_of, waiting, where
-from ftdiag.rules.wording import lose, of_cores, place, program_frame, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place
+from ftdiag.wording.threads import lose
+from ftdiag.wording.units import of_cores
 
 
 @dataclass(frozen=True, slots=True)

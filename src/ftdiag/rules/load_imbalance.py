@@ -22,16 +22,10 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.program import busiest_line
 from ftdiag.rules.shape import ROOM, charged_shape, worked
-from ftdiag.rules.wording import (
-    of_cores,
-    place,
-    place_in,
-    report_again,
-    share,
-    short,
-    stem,
-    thread_names,
-)
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.threads import stem, thread_names
+from ftdiag.wording.units import of_cores, share
 
 BALANCE: Final = Threshold(
     "load_balance",

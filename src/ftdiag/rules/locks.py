@@ -31,18 +31,12 @@ from ftdiag.rules.base import (
     key_of,
     subject_of,
 )
-from ftdiag.rules.wording import (
-    lock_name,
-    lose,
-    of_cores,
-    place,
-    place_in,
-    program_frame,
-    report_again,
-    share,
-    thread_names,
-)
-from ftdiag.units import plural, seconds
+from ftdiag.rules.frames import program_frame
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.locks import lock_in_sentence
+from ftdiag.wording.places import place, place_in
+from ftdiag.wording.threads import lose, thread_names
+from ftdiag.wording.units import of_cores, plural, seconds, share
 
 NATIVE_MUTEX: Final = "pthread mutex"
 """The type name of a mutex of a C library; the other locks of native code are malloc's."""
@@ -102,7 +96,7 @@ def where(charge: LockCharge) -> Frame | None:
 def cost_of(facts: Facts, charge: LockCharge) -> str:
     """ "worker-0 to worker-7 (8 threads) lose 2.1 of 4 cores waiting for self._lock (cache.py:88)"."""
     threads = waiting(charge)
-    name = lock_name(charge.locks[0])
+    name = lock_in_sentence(charge.locks[0].lock)
     if len(charge.locks) > 1:
         name = f"{len(charge.locks)} locks like {name}"
     line = where(charge)
@@ -162,7 +156,7 @@ def confidence_of(charge: LockCharge) -> str:
 def lock_subject(charge: LockCharge) -> dict[str, str | int]:
     """The lock, its place, and the thread that holds it where it is one."""
     lock = charge.locks[0]
-    subject = subject_of(where(charge), lock=f"{lock_name(lock)} {lock.lock.address:#x}")
+    subject = subject_of(where(charge), lock=f"{lock_in_sentence(lock.lock)} {lock.lock.address:#x}")
     held = holding(charge)
     alone = held is not None and len({thread.index for thread in held.threads}) == 1
     if held is not None and alone and held.share >= MOSTLY_SHARE:
@@ -173,8 +167,8 @@ def lock_subject(charge: LockCharge) -> dict[str, str | int]:
 def verify_lock(facts: Facts, charge: LockCharge) -> str:
     """How to see that it helped."""
     return (
-        f"{report_again(facts.pid)}: the wait for {lock_name(charge.locks[0])} under Locks falls, and the"
-        " throughput your program reports rises"
+        f"{report_again(facts.pid)}: the wait for {lock_in_sentence(charge.locks[0].lock)} under Locks falls,"
+        " and the throughput your program reports rises"
     )
 
 

@@ -17,7 +17,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.library import together
 from ftdiag.rules.measured import measurement, times
-from ftdiag.rules.wording import place
+from ftdiag.wording.places import place
 
 
 def _queued(facts: Facts) -> str:

@@ -30,7 +30,7 @@ from ftdiag.rules.memory_costs import (
     size_words,
     why_not,
 )
-from ftdiag.rules.wording import report_again
+from ftdiag.wording.findings import report_again
 
 PART: Final = Threshold(
     "heaps_of_threads",

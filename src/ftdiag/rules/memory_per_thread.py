@@ -26,7 +26,10 @@ from ftdiag.rules.memory_costs import (
     size_words,
     why_not,
 )
-from ftdiag.rules.wording import report_again, share, short, thread_names
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import short
+from ftdiag.wording.threads import thread_names
+from ftdiag.wording.units import share
 
 EACH: Final = Threshold(
     "own_memory_of_a_thread",

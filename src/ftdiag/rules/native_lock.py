@@ -19,14 +19,15 @@ from ftdiag.rules.base import (
     Verdict,
 )
 from ftdiag.rules.locks import NATIVE_MUTEX, Told, blame_of, cost_of, lock_findings, where
-from ftdiag.rules.wording import lock_name, place
+from ftdiag.wording.locks import lock_in_sentence
+from ftdiag.wording.places import place
 
 UNNAMED: Final = "a mutex of "
 """How the label of a mutex begins whose variable has no name (a stripped file, memory of malloc)."""
 
 
 def _tell(facts: Facts, charge: LockCharge) -> Told:
-    name = lock_name(charge.locks[0])
+    name = lock_in_sentence(charge.locks[0].lock)
     at = place(where(charge))
     library = name.rpartition(" of ")[2]
     return Told(

@@ -22,7 +22,9 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.settings import bytecode_settings, is_compiled_at_run_time
-from ftdiag.rules.wording import of_cores, places, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import places
+from ftdiag.wording.units import of_cores
 
 
 def constants_contend(facts: Facts) -> bool:

@@ -23,6 +23,7 @@ from ftdiag.rules.base import (
     Rule,
     Verdict,
 )
+from ftdiag.rules.frames import leaves
 from ftdiag.rules.library import sees_nothing
 from ftdiag.rules.locks import (
     Told,
@@ -34,7 +35,10 @@ from ftdiag.rules.locks import (
     waiting,
     where,
 )
-from ftdiag.rules.wording import leaves, lock_expression, lose, of_cores, place, short
+from ftdiag.wording.locks import lock_expression
+from ftdiag.wording.places import place, short
+from ftdiag.wording.threads import lose
+from ftdiag.wording.units import of_cores
 
 MEASURED: Final = {
     "list": ("list-append", "list.append"),

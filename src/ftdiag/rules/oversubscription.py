@@ -7,7 +7,8 @@ from typing import Final
 from ftdiag.model import CorePart, Evidence, Finding, Remedy, ThreadState
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.rules.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
-from ftdiag.rules.wording import of_cores, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.units import of_cores
 
 CASE: Final = ("many-threads-and-a-lock", "1-per-core")
 """What was measured: threads that compute and take a lock now and then, 16 for each core against one."""
@@ -65,7 +66,8 @@ def _own(facts: Facts, found: Demand) -> Finding:
         or (
             Remedy(f"use no more CPU-bound threads than cores: {facts.capacity:g} do as much in less memory"),
         ),
-        verify=f"{report_again(facts.pid)}: 'wanting a core' under Cores goes to 0, throughput does not fall",
+        verify=f"{report_again(facts.pid)}: 'waiting for a core' under Cores goes to 0, and throughput does"
+        " not fall",
         evidence=_figures(facts, found),
     )
 
@@ -108,7 +110,7 @@ def _others(facts: Facts, found: Demand, lost: float) -> Finding:
                 "  # let it stand back",
             ),
         ),
-        verify=f"{report_again(facts.pid)} while the others are stopped: 'wanting a core' goes to 0",
+        verify=f"{report_again(facts.pid)} while the others are stopped: 'waiting for a core' goes to 0",
         evidence=_figures(facts, found),
     )
 

@@ -20,7 +20,9 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.wording import of_cores, place, place_in, report_again, short
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.units import of_cores
 
 FAULTS: Final = Threshold(
     "minor_faults",

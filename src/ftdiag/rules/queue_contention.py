@@ -19,7 +19,7 @@ from ftdiag.rules.base import (
     Verdict,
 )
 from ftdiag.rules.library import together
-from ftdiag.rules.wording import place, short
+from ftdiag.wording.places import place, short
 
 
 def _judge(facts: Facts) -> Verdict:

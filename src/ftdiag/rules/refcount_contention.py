@@ -21,9 +21,10 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
+from ftdiag.rules.frames import is_file, leaves
 from ftdiag.rules.library import Together, caller, together
 from ftdiag.rules.measured import SCALES, measurement
-from ftdiag.rules.wording import is_file, leaves, place, place_in, places, short
+from ftdiag.wording.places import place, place_in, places, short
 
 NAMED: Final = 2
 """Shared objects told in a summary."""

@@ -17,9 +17,11 @@ from ftdiag.rules.base import (
     Verdict,
     evidence,
 )
+from ftdiag.rules.frames import is_file
 from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.library import caller, together
-from ftdiag.rules.wording import is_file, of_cores, place, place_in, share
+from ftdiag.wording.places import place, place_in
+from ftdiag.wording.units import of_cores, share
 
 CPU_SHARE: Final = Threshold(
     "share_of_cpu_in_re",

@@ -22,7 +22,8 @@ from ftdiag.rules.base import (
     Verdict,
     finite,
 )
-from ftdiag.rules.wording import share, stem
+from ftdiag.wording.threads import stem
+from ftdiag.wording.units import share
 
 ROOM: Final = Threshold(
     "room_share_of_capacity",

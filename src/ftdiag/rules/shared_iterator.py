@@ -19,7 +19,7 @@ from ftdiag.rules.base import (
     Verdict,
 )
 from ftdiag.rules.library import Together, sees_nothing, together
-from ftdiag.rules.wording import place, place_in, short
+from ftdiag.wording.places import place, place_in, short
 
 ITERATORS: Final = (
     *("itertools.count", "itertools.cycle", "itertools.islice", "itertools.chain", "itertools.accumulate"),

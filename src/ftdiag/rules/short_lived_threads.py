@@ -35,7 +35,10 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
-from ftdiag.rules.wording import is_file, is_library, of_cores, place, place_in, report_again, share
+from ftdiag.rules.frames import is_file, is_library
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in
+from ftdiag.wording.units import of_cores, share
 
 SHORT: Final = Threshold(
     "lifetime_at_most",

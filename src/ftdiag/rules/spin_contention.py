@@ -19,8 +19,9 @@ from ftdiag.rules.base import (
     Wasted,
     evidence,
 )
+from ftdiag.rules.frames import is_wait_for_others
 from ftdiag.rules.library import caller, together
-from ftdiag.rules.wording import is_wait_for_others, place, place_in, places
+from ftdiag.wording.places import place, place_in, places
 
 SPIN_SHARE: Final = 0.25
 """From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:

@@ -13,7 +13,9 @@ from typing import Final
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Frame, Remedy, ThreadMetrics
 from ftdiag.rules.base import WARNING_SCORE, Facts, Rule, Threshold, evidence, subject_of
-from ftdiag.rules.wording import is_file, place_in, program_frame, stem, thread_names
+from ftdiag.rules.frames import is_file, program_frame
+from ftdiag.wording.places import place_in
+from ftdiag.wording.threads import stem, thread_names
 
 WAITED: Final = Threshold(
     "waited_inside_a_task",

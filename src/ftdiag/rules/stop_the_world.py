@@ -25,18 +25,13 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
+from ftdiag.rules.frames import is_file, program_frame
 from ftdiag.rules.library import caller, together
 from ftdiag.rules.locks import collections_measured, pauses_seen
 from ftdiag.rules.stops import is_stop_request, stop_claims
-from ftdiag.rules.wording import (
-    is_file,
-    of_cores,
-    place,
-    place_in,
-    program_frame,
-    report_again,
-    short,
-)
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.units import of_cores
 
 ENOUGH_PAUSES: Final = 10
 """From so many pauses on that were met, they say who asks for most."""

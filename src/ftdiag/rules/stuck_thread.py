@@ -26,8 +26,10 @@ from ftdiag.rules.base import (
     evidence,
     subject_of,
 )
+from ftdiag.rules.frames import program_frame
 from ftdiag.rules.starved_pool import WAITED, starvation, starved_pool
-from ftdiag.rules.wording import place_in, program_frame, short, thread_names
+from ftdiag.wording.places import place_in, short
+from ftdiag.wording.threads import thread_names
 
 STANDING: Final = Threshold(
     "standing",

@@ -18,7 +18,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.libraries import on_cpu_cores
 from ftdiag.rules.settings import tlbc_setting
-from ftdiag.rules.wording import report_again
+from ftdiag.wording.findings import report_again
 
 SHARED_CODE: Final = Threshold(
     "cpu_share_of_code_that_threads_share",

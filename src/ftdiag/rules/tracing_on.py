@@ -24,10 +24,13 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
+from ftdiag.rules.frames import LIBRARY_FRAMES
 from ftdiag.rules.libraries import is_tracer, on_cpu_cores
 from ftdiag.rules.machine_code import symbol_share
 from ftdiag.rules.settings import tracing_settings
-from ftdiag.rules.wording import LIBRARY_FRAMES, of_cores, places, report_again
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import places
+from ftdiag.wording.units import of_cores
 
 FRAMES_SHARE: Final = Threshold(
     "tracer_share_of_capacity",

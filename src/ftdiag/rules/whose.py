@@ -22,9 +22,11 @@ from ftdiag.model import (
     Stack,
 )
 from ftdiag.rules.base import Advice, Facts, Rule, finite
+from ftdiag.rules.frames import is_file
 from ftdiag.rules.inside import SET_FILTER_ONCE
 from ftdiag.rules.libraries import PROCESS_WIDE, process_wide
-from ftdiag.rules.wording import is_file, place, place_in, share, short
+from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.units import share
 
 _INSTEAD: Final[Mapping[str, tuple[tuple[str, str], str, str | None]]] = {
     "_strptime.py": (

@@ -10,7 +10,7 @@ from typing import Final
 
 from ftdiag.model import StateGroup, ThreadState, Workload
 from ftdiag.rules.base import Facts, finite
-from ftdiag.rules.wording import share
+from ftdiag.wording.units import share
 
 BUSY_SHARE: Final = 0.05
 """A program whose Python threads are on a core, or want one, for less of their time than this, and use less

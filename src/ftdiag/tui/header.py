@@ -11,14 +11,15 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ftdiag.answer import Answer, answer, useful_words
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Snapshot
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.safetext import width_of
 from ftdiag.tui.source import View
-from ftdiag.tui.verdict import end_words, gil_words, whole_or_cores
-from ftdiag.units import cores, percent
+from ftdiag.wording.account import useful_words
+from ftdiag.wording.answer import Answer, answer
+from ftdiag.wording.target import END_WORDS, gil_words
+from ftdiag.wording.units import cores, small_percent, whole_or_cores
 
 WAITING = "waiting for the first samples of the target"
 NOTHING = "nothing was recorded; q leaves and says why"
@@ -109,7 +110,7 @@ def state_part(view: View, look: Look) -> Part:
     end = view.snapshot.end if view.snapshot else None
     if end is not None:
         style = look.error if end.reason.value in ("killed", "failed", "disk-full") else look.warning
-        words = f"ENDED: {end_words(end.reason)}"
+        words = f"ENDED: {END_WORDS[end.reason]}"
         return Part(f"PAUSED, {words}" if view.paused else words, style)
     if view.paused:
         return Part("PAUSED", look.warning)
@@ -147,7 +148,7 @@ def figures_line(view: View, width: int, look: Look) -> list[Segment]:
         [
             _capacity(snapshot, look),
             _useful(snapshot, look),
-            Part(f"sampler {_ratio(quality.sampler_cpu_ratio)}", look.muted, dispensable=1),
+            Part(f"sampler {small_percent(quality.sampler_cpu_ratio)}", look.muted, dispensable=1),
             _alarming("missed", quality.missed_tick_ratio, look, dispensable=2),
             _alarming("torn", quality.torn_ratio, look, dispensable=3),
             Part(_unknown_part(quality.unknown_ratio), look.muted, dispensable=4),
@@ -176,21 +177,15 @@ def _useful(snapshot: Snapshot, look: Look) -> Part:
     return Part(f"useful {useful}", look.accent)
 
 
-def _ratio(ratio: float | None) -> str:
-    if ratio is None:
-        return "not measured"
-    return percent(ratio, 1 if 0 < ratio < 0.1 else 0)
-
-
 def _alarming(name: str, ratio: float | None, look: Look, dispensable: int) -> Part:
     alarm = ratio is not None and ratio > TORN_OR_MISSED_ALARM
     if alarm:
-        return Part(f"{name} {_ratio(ratio)}", look.warning)
-    return Part(f"{name} {_ratio(ratio)}", look.muted, dispensable)
+        return Part(f"{name} {small_percent(ratio)}", look.warning)
+    return Part(f"{name} {small_percent(ratio)}", look.muted, dispensable)
 
 
 def _unknown_part(ratio: float | None) -> str:
-    return "" if ratio is None else f"unknown {_ratio(ratio)}"
+    return "" if ratio is None else f"unknown {small_percent(ratio)}"
 
 
 class Header(Widget):

@@ -14,10 +14,11 @@ from textual.screen import ModalScreen
 
 from ftdiag.tui.keys import KEYS
 from ftdiag.tui.lines import Lines, LinesPanel
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
+from ftdiag.tui.look import Look
+from ftdiag.wording.states import BAR_ORDER, STATE_MEANINGS, STATE_NAMES
 
 KEY_WIDTH = 18
-STATE_WIDTH = 13
+STATE_WIDTH = 20
 COLUMNS = (
     ("lost", "of a finding: cores that its cause alone costs, at most"),
     ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, wanting one"),
@@ -55,7 +56,7 @@ def help_lines(width: int, look: Look) -> Lines:
     lines.append([])
     lines.append([Segment(" What the bars of a thread's or a line's time are made of", look.strong)])
     for state in BAR_ORDER:
-        word, meaning = STATE_WORDS[state]
+        word, meaning = STATE_NAMES[state], STATE_MEANINGS[state]
         lines.append(
             [
                 Segment(" "),

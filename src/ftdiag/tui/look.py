@@ -22,55 +22,12 @@ from textual.widget import Widget
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Severity, ThreadState
 from ftdiag.tui.safetext import cut, cut_start, pad, safe_text
+from ftdiag.wording.states import STATE_COLOURS
 
 DARK: Final = "ftdiag-dark"
 LIGHT: Final = "ftdiag-light"
 SIXTEEN: Final = "ftdiag-16"
 PLAIN: Final = "ftdiag-plain"
-
-BAR_ORDER: Final[tuple[ThreadState, ...]] = (
-    ThreadState.WORK,
-    ThreadState.ON_CPU,
-    ThreadState.ALLOC,
-    ThreadState.GC,
-    ThreadState.ATOMIC,
-    ThreadState.SPIN,
-    ThreadState.RUNNABLE,
-    ThreadState.GIL,
-    ThreadState.STOPPED,
-    ThreadState.LOCK,
-    ThreadState.OBJECT_LOCK,
-    ThreadState.RUNTIME_LOCK,
-    ThreadState.NATIVE_LOCK,
-    ThreadState.IO,
-    ThreadState.SLEEP,
-    ThreadState.IDLE,
-    ThreadState.HALTED,
-    ThreadState.UNKNOWN,
-)
-"""From left to right: useful, wasted on a core, kept from a core, waiting by choice, not known."""
-
-STATE_WORDS: Final[Mapping[ThreadState, tuple[str, str]]] = {
-    ThreadState.ON_CPU: ("on CPU", "on a core; not split further without native samples"),
-    ThreadState.WORK: ("work", "on a core, doing the program's work"),
-    ThreadState.ATOMIC: ("atomic", "on a core, in an atomic operation or a shared reference count"),
-    ThreadState.SPIN: ("spin", "on a core, spinning for a lock"),
-    ThreadState.ALLOC: ("alloc", "on a core, in the allocator or a page fault"),
-    ThreadState.GC: ("gc", "on a core, in the cyclic collector"),
-    ThreadState.RUNNABLE: ("run queue", "wants a core and has none"),
-    ThreadState.LOCK: ("lock", "parked on a lock the program made"),
-    ThreadState.OBJECT_LOCK: ("object lock", "parked on the lock of a list, dict, set ..."),
-    ThreadState.RUNTIME_LOCK: ("runtime lock", "parked on a lock inside the interpreter"),
-    ThreadState.NATIVE_LOCK: ("C lock", "parked on a lock of a C library"),
-    ThreadState.STOPPED: ("stopped", "held by a stop-the-world pause"),
-    ThreadState.GIL: ("GIL", "waits for the GIL"),
-    ThreadState.IO: ("I/O", "in a blocking system call"),
-    ThreadState.SLEEP: ("sleep", "in a timed sleep"),
-    ThreadState.IDLE: ("idle", "waits for work"),
-    ThreadState.HALTED: ("halted", "by a stop signal, a debugger or a frozen cgroup"),
-    ThreadState.UNKNOWN: ("unknown", "could not be classified"),
-}
-"""Of each state, the word on the screen and what it means."""
 
 _UNICODE_SIGNS: Final[Mapping[ThreadState, str]] = {
     ThreadState.ON_CPU: "▇",
@@ -103,28 +60,6 @@ _ASCII_SIGNS: Final[Mapping[ThreadState, str]] = {
     ThreadState.UNKNOWN: "?",
 }
 
-# Okabe and Ito's palette, told apart with every common colour vision; greys for what is nobody's fault.
-# Per state: colour on dark, colour on light, one of the sixteen.
-_STATE_COLOURS: Final[Mapping[ThreadState, tuple[str, str, str]]] = {
-    ThreadState.ON_CPU: ("#009e73", "#008060", "green"),
-    ThreadState.WORK: ("#009e73", "#008060", "green"),
-    ThreadState.ALLOC: ("#56b4e9", "#2a8fc4", "bright_cyan"),
-    ThreadState.GC: ("#2f8fd0", "#0072b2", "bright_blue"),
-    ThreadState.ATOMIC: ("#cc79a7", "#a8487f", "bright_magenta"),
-    ThreadState.SPIN: ("#b05f90", "#8c2f66", "magenta"),
-    ThreadState.RUNNABLE: ("#f0e442", "#6e6300", "bright_yellow"),
-    ThreadState.GIL: ("#cc79a7", "#c77aa5", "magenta"),
-    ThreadState.STOPPED: ("#b38cc9", "#b08ac6", "bright_magenta"),
-    ThreadState.LOCK: ("#d55e00", "#e8863b", "red"),
-    ThreadState.OBJECT_LOCK: ("#e69f00", "#e8a92b", "yellow"),
-    ThreadState.RUNTIME_LOCK: ("#c4a35a", "#cdb06f", "bright_red"),
-    ThreadState.NATIVE_LOCK: ("#a8743c", "#c98f52", "red"),
-    ThreadState.IO: ("#5f87af", "#8fb2d6", "cyan"),
-    ThreadState.SLEEP: ("#6c7680", "#b9c0c7", "bright_black"),
-    ThreadState.IDLE: ("#78828c", "#7a838c", "bright_black"),
-    ThreadState.HALTED: ("#b3ada0", "#8f8a7e", "bright_black"),
-    ThreadState.UNKNOWN: ("#9aa3ab", "#a5adb5", "white"),
-}
 # These are drawn as a sign in their colour; the others are letters on a ground of their colour.
 _DRAWN: Final = frozenset(_UNICODE_SIGNS)
 
@@ -145,12 +80,12 @@ THEMES: Final[tuple[Theme, ...]] = (
     ),
     Theme(
         name=LIGHT,
-        primary="#0072b2",
-        secondary="#00785a",
-        accent="#a35200",
-        warning="#a35200",
-        error="#b03a00",
-        success="#00785a",
+        primary="#005c91",
+        secondary="#00694e",
+        accent="#8f4700",
+        warning="#8f4700",
+        error="#a03400",
+        success="#00694e",
         foreground="#1b2127",
         background="#f7f8f9",
         surface="#f7f8f9",
@@ -282,28 +217,28 @@ def _true_colour_look(ascii_only: bool, dark: bool) -> Look:
 
     letter = pick("#0b0e11", "#14181c")
     states: dict[ThreadState, Style] = {}
-    for state, (on_dark, on_light, _) in _STATE_COLOURS.items():
+    for state, (on_dark, on_light, _) in STATE_COLOURS.items():
         colour = pick(on_dark, on_light)
         if state in _DRAWN:
             states[state] = Style(color=colour)
         else:
             states[state] = Style(color=letter, bgcolor=colour)
-    muted = pick("#8b96a1", "#5c6670")
+    muted = pick("#9da8b2", "#56606a")
     panel = pick("#1c232a", "#e4e8ec")
     return Look(
         ascii_only=ascii_only,
         text=Style(color=pick("#d8dee4", "#1b2127")),
         muted=Style(color=muted),
         strong=Style(color=pick("#ffffff", "#000000"), bold=True),
-        accent=Style(color=pick("#56b4e9", "#0072b2")),
-        good=Style(color=pick("#2fbf93", "#00785a")),
-        warning=Style(color=pick("#e69f00", "#a35200"), bold=True),
-        error=Style(color=pick("#ff8a4c", "#b03a00"), bold=True),
+        accent=Style(color=pick("#56b4e9", "#005c91")),
+        good=Style(color=pick("#2fbf93", "#00694e")),
+        warning=Style(color=pick("#e69f00", "#8f4700"), bold=True),
+        error=Style(color=pick("#ff8a4c", "#a03400"), bold=True),
         title=Style(color=pick("#b8c2cc", "#3b444d"), bgcolor=panel),
-        title_focused=Style(color=pick("#0f1317", "#ffffff"), bgcolor=pick("#56b4e9", "#0072b2"), bold=True),
+        title_focused=Style(color=pick("#0f1317", "#ffffff"), bgcolor=pick("#56b4e9", "#005c91"), bold=True),
         column_head=Style(color=muted),
-        column_sorted=Style(color=pick("#56b4e9", "#0072b2"), bold=True),
-        cursor=Style(bgcolor=pick("#2c3d4d", "#c9ddec")),
+        column_sorted=Style(color=pick("#56b4e9", "#005c91"), bold=True),
+        cursor=Style(bgcolor=pick("#2c3d4d", "#d7e6f1")),
         cursor_blurred=Style(bgcolor=pick("#1c232a", "#e4e8ec")),
         band=Style(color=pick("#b8c2cc", "#3b444d"), bgcolor=panel),
         state_styles=states,
@@ -315,7 +250,7 @@ def _sixteen_look(ascii_only: bool) -> Look:
         state: Style(color=colour, reverse=False)
         if state in _DRAWN
         else Style(color="black", bgcolor=colour, reverse=False)
-        for state, (_, _, colour) in _STATE_COLOURS.items()
+        for state, (_, _, colour) in STATE_COLOURS.items()
     }
     return Look(
         ascii_only=ascii_only,

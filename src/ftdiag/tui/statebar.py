@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from rich.segment import Segment
 
 from ftdiag.model import ThreadState
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
+from ftdiag.tui.look import Look
+from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
 
 
 def shares(states_ns: Mapping[ThreadState, float], width: int) -> list[tuple[ThreadState, int]]:
@@ -41,7 +42,7 @@ def legend(states: Collection[ThreadState], look: Look, width: int) -> list[Segm
     for state in BAR_ORDER:
         if state not in states:
             continue
-        word = f" {STATE_WORDS[state][0]}  "
+        word = f" {STATE_NAMES[state]}  "
         if len(word) + 1 > width:
             break
         width -= len(word) + 1

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from builders import RecordingBuilder, Spent, a_target, spent
 from ftdiag.analysis.halts import ranges_without
-from ftdiag.answer import answer
 from ftdiag.model import Severity, ThreadState
 from ftdiag.rules import RULES
+from ftdiag.wording.answer import answer
 
 AT = "/srv/app.py:10 push < /srv/app.py:3 worker"
 WHY = "stopped by a signal (T; kill -CONT 4100)"

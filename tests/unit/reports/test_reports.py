@@ -19,7 +19,7 @@ from ftdiag.model import EndReason, Evidence, Finding, Gap, Remedy, Severity, Sn
 from ftdiag.reports import html
 from ftdiag.reports.escaping import MAX_TEXT, visible
 from ftdiag.reports.json import to_report
-from ftdiag.reports.text import STATE_NAMES, LineKind, headline, lines, render
+from ftdiag.reports.text import LineKind, headline, lines, render
 from golden_files import assert_golden
 from memory_scenes import with_capture, with_memory
 
@@ -451,7 +451,3 @@ def test_any_recording_makes_a_report(recorded: list[dict[str, list[Spent]]], co
     # WHEN reported THEN there is no NaN, every key is there and the text has an answer
     assert_contract(to_report(snapshot))
     assert next(render(snapshot))
-
-
-def test_every_state_has_a_name_and_a_colour_in_every_report() -> None:
-    assert set(STATE_NAMES) == set(html._COLOURS) == set(ThreadState)

@@ -11,7 +11,6 @@ import pytest
 
 from builders import RecordingBuilder, a_lock, counted, spent
 from ftdiag.analysis.pauses import reason_of_symbol
-from ftdiag.answer import answer, efficiency_words, useful_words
 from ftdiag.model import (
     CollectorMetrics,
     Confidence,
@@ -30,9 +29,11 @@ from ftdiag.model import (
 )
 from ftdiag.rules import diagnose
 from ftdiag.rules.charges import facts_of
-from ftdiag.rules.wording import lock_expression
 from ftdiag.session import Session
 from ftdiag.sources import procfs
+from ftdiag.wording.account import efficiency_words, useful_words
+from ftdiag.wording.answer import answer
+from ftdiag.wording.locks import lock_expression
 from unit.rules.scenes import (
     LIB,
     WORK,

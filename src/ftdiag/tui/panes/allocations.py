@@ -12,8 +12,8 @@ from rich.segment import Segment
 from ftdiag.model import Allocations, LineAllocations, Snapshot
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.tui.panes.stacks import long_place, place
-from ftdiag.units import percent, plural, seconds, size
+from ftdiag.wording.places import long_place, place
+from ftdiag.wording.units import percent, plural, seconds, size
 
 MAX_LINES: Final = 40
 MAX_THREADS: Final = 12

@@ -11,11 +11,12 @@ from rich.segment import Segment
 
 from ftdiag.model import Snapshot, ThreadState
 from ftdiag.tui.lines import Lines, heading
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
-from ftdiag.tui.panes.locks import lock_words
-from ftdiag.tui.panes.stacks import place_and_function
+from ftdiag.tui.look import Look
 from ftdiag.tui.source import clock
-from ftdiag.units import NOT_MEASURED, cores
+from ftdiag.wording.locks import lock_words
+from ftdiag.wording.places import place_and_function
+from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
+from ftdiag.wording.units import NOT_MEASURED, cores
 
 MOST: Final = 12
 MOST_NAME: Final = 70
@@ -59,17 +60,21 @@ def compare_lines(marked: Snapshot, shown: Snapshot, start_ns: int, width: int, 
     row("on CPU", one.on_cpu_cores if counted else None, two.on_cpu_cores if counted else None)
     row("useful", one.useful_cores, two.useful_cores)
     row("efficiency, of 1", one.efficiency_ratio, two.efficiency_ratio)
-    row("wanting a core", one.run_queue_cores if counted else None, two.run_queue_cores if counted else None)
+    row(
+        STATE_NAMES[ThreadState.RUNNABLE],
+        one.run_queue_cores if counted else None,
+        two.run_queue_cores if counted else None,
+    )
     title("Lost cores")
     for state in BAR_ORDER:
         before, after = one.lost_cores.get(state, 0.0), two.lost_cores.get(state, 0.0)
         if max(before, after) >= SAID_CORES:
-            row(STATE_WORDS[state][0], before, after)
+            row(STATE_NAMES[state], before, after)
     title("Threads in a state, on average")
     for state in BAR_ORDER:
         before, after = _mean(marked, state), _mean(shown, state)
         if max(before, after) >= SAID_CORES:
-            row(STATE_WORDS[state][0], before, after)
+            row(STATE_NAMES[state], before, after)
     title("Waiting for locks, threads on average")
     queues: dict[str, list[float]] = {}
     for place, picture in enumerate((marked, shown)):

@@ -11,37 +11,14 @@ from typing import Final
 from rich.segment import Segment
 from rich.style import Style
 
-from ftdiag.model import Evidence, Finding
+from ftdiag.model import Finding
 from ftdiag.tui.lines import MAX_PROSE, Lines, heading, prose, wrapped
 from ftdiag.tui.look import Look
-from ftdiag.units import cores, percent
+from ftdiag.wording.findings import cost_words, evidence_words
 
 MAX_ENTRIES: Final = 30
 """Figures, remedies and alternatives listed of one finding."""
 MAX_CODE_LINES: Final = 60
-
-
-def amount(value: float, unit: str) -> str:
-    """A figure with its unit."""
-    if unit == "ratio":
-        return percent(value, 1 if 0 < value < 0.1 else 0)
-    if unit == "cores":
-        return cores(value)
-    number = (
-        f"{value:,.0f}" if value == int(value) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
-    )
-    return f"{number} {unit}".rstrip()
-
-
-def cost_words(finding: Finding) -> str:
-    """What it costs at most, how sure that is, and the rule."""
-    cost = f"up to {cores(finding.lost_cores)} cores lost to this cause alone"
-    return f"{cost}; {finding.confidence}; {finding.rule_id}"
-
-
-def metric_words(evidence: Evidence) -> str:
-    """The name of a figure for people."""
-    return evidence.metric.replace("_", " ")
 
 
 def evidence_lines(finding: Finding, width: int, look: Look) -> Lines:
@@ -80,14 +57,14 @@ def evidence_lines(finding: Finding, width: int, look: Look) -> Lines:
         lines += heading("Evidence", width, look)
         room = min(34, max(12, width // 2))
         for each in finding.evidence[:MAX_ENTRIES]:
-            limit = "" if each.threshold is None else f"  (from {amount(each.threshold, each.unit)})"
+            name, amount, limit = evidence_words(each)
             lines.append(
                 [
                     Segment(" "),
-                    look.cell(metric_words(each), room, look.muted),
+                    look.cell(name, room, look.muted),
                     Segment(" "),
                     *_cut_to(
-                        [(amount(each.value, each.unit), look.text), (limit, look.muted)],
+                        [(amount, look.text), (f"  (from {limit})" if limit else "", look.muted)],
                         width - room - 3,
                         look,
                     ),
@@ -126,8 +103,8 @@ def finding_text(finding: Finding) -> str:
         parts.append(f"- {remedy.text}")
         parts += [f"    {line}" for line in (remedy.code or "").splitlines()[:MAX_CODE_LINES]]
     for each in finding.evidence[:MAX_ENTRIES]:
-        limit = "" if each.threshold is None else f" (from {amount(each.threshold, each.unit)})"
-        parts.append(f"{metric_words(each)}: {amount(each.value, each.unit)}{limit}")
+        name, amount, limit = evidence_words(each)
+        parts.append(f"{name}: {amount}" + (f" (from {limit})" if limit else ""))
     if finding.verify:
         parts.append(f"verify: {finding.verify}")
     # Escape sequences of the target must not come out of the clipboard into a shell.

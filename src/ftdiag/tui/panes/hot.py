@@ -27,13 +27,15 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.tui.lines import Lines, LinesPanel, wrapped
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
-from ftdiag.tui.panes.stacks import long_place, place, stacks_lines
+from ftdiag.tui.look import Look
+from ftdiag.tui.panes.stacks import stacks_lines
 from ftdiag.tui.source import View
 from ftdiag.tui.sourcetext import SourceLines
 from ftdiag.tui.statebar import bar
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.units import percent, plural, seconds
+from ftdiag.wording.places import long_place, place
+from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
+from ftdiag.wording.units import percent, plural, seconds
 
 if TYPE_CHECKING:
     from ftdiag.session import CallNode
@@ -236,7 +238,7 @@ class HotTable(Table[HotRow]):
         """Function, file, line and states."""
         frame = row.hot.frame
         states = [
-            f"{STATE_WORDS[state][0]} {state.label}" for state, time in row.hot.states_ns.items() if time > 0
+            f"{STATE_NAMES[state]} {state.label}" for state, time in row.hot.states_ns.items() if time > 0
         ]
         return "\n".join([frame.function, long_place(frame), *states])
 
@@ -255,8 +257,8 @@ class HotTable(Table[HotRow]):
             return
         column: Column[HotRow] = text_column(
             "picked",
-            f"{STATE_WORDS[state][0]}%",
-            len(STATE_WORDS[state][0]) + 2,
+            f"{STATE_NAMES[state]}%",
+            len(STATE_NAMES[state]) + 2,
             lambda row: _percent(row.picked_ratio),
             sort=lambda row: row.picked_ratio,
             style=lambda _, look: look.strong,

@@ -14,24 +14,31 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
-from ftdiag.answer import collections_words
 from ftdiag.model import (
     CollectorMetrics,
     Confidence,
-    LockHolder,
     LockMetrics,
-    LockRef,
     LockWaiter,
     Pauses,
     Stack,
-    ThreadInfo,
 )
 from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
-from ftdiag.tui.panes.stacks import place_and_function, stack_lines
+from ftdiag.tui.panes.stacks import stack_lines
 from ftdiag.tui.source import View
 from ftdiag.tui.table import HEAD_LINES, Column, Table, text_column
-from ftdiag.units import percent, plural, seconds
+from ftdiag.wording.locks import (
+    KIND_NAMES,
+    collections_words,
+    holder_words,
+    lock_words,
+    metrics_words,
+    sure_words,
+)
+from ftdiag.wording.places import place_and_function
+from ftdiag.wording.states import CONFIDENCE_NAMES
+from ftdiag.wording.threads import thread_name
+from ftdiag.wording.units import percent, plural, seconds
 
 if TYPE_CHECKING:
     from ftdiag.session import WaitEdge
@@ -49,36 +56,20 @@ _NOBODY = -1
 LEAST_TABLE = 6
 
 
-def lock_words(lock: LockRef) -> str:
-    """A lock's name: where it stands in the source if known, and what it is."""
-    kind = lock.type_name or lock.kind.value
-    return f"{lock.label} ({kind})" if lock.label else kind
-
-
-def thread_words(thread: ThreadInfo | None) -> str:
-    """A thread's name, or that it is not known."""
-    return "unknown" if thread is None else thread.name or str(thread.tid)
-
-
-def holder_words(holder: LockHolder) -> str:
-    """A holder's name, that it is not known, or that nobody had the lock."""
-    return "nobody, it was free" if holder.free else thread_words(holder.thread)
-
-
 def _holder(row: LockMetrics) -> str:
     if not row.holders:
-        return "unknown"
+        return "not known"
     holder = row.holders[0]
-    return holder_words(holder) + ("" if holder.thread is None else _sure(holder.confidence))
+    return holder_words(holder) + ("" if holder.thread is None else sure_words(holder.confidence))
 
 
 COLUMNS: tuple[Column[LockMetrics], ...] = (
-    text_column("lock", "lock", 14, lambda row: lock_words(row.lock), grow=3, most=44),
+    text_column("lock", "lock", 14, metrics_words, grow=3, most=44),
     text_column(
         "kind",
         "kind",
         7,
-        lambda row: row.lock.kind.value,
+        lambda row: KIND_NAMES[row.lock.kind],
         style=lambda _, look: look.muted,
         dispensable=4,
     ),
@@ -147,11 +138,11 @@ class LocksTable(Table[LockMetrics]):
 
     def searched_text(self, row: LockMetrics) -> str:
         """The lock, its holders and waiters, and their functions and files."""
-        words = [lock_words(row.lock), row.lock.kind.value, f"{row.lock.address:#x}"]
+        words = [metrics_words(row), KIND_NAMES[row.lock.kind], f"{row.lock.address:#x}"]
         for stack, thread in [(h.stack, h.thread) for h in row.holders[:MAX_PARTIES]] + [
             (w.stack, w.thread) for w in row.waiters[:MAX_PARTIES]
         ]:
-            words.append(thread_words(thread))
+            words.append(thread_name(thread))
             words += [word for frame in stack[:3] for word in (frame.function, frame.filename)]
         return "\n".join(words)
 
@@ -162,7 +153,7 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     for holder in row.holders[:MAX_PARTIES]:
         share = percent(holder.blame_ns / row.wait_ns) if row.wait_ns > 0 else ""
         name = look.cut(holder_words(holder), max(8, width - 22))
-        sure = "" if holder.free else f" ({holder.confidence.label})"
+        sure = "" if holder.free else f" ({CONFIDENCE_NAMES[holder.confidence]})"
         lines.append(
             [Segment(f" {share} ", look.accent), Segment(name, look.text), Segment(sure, look.muted)]
         )
@@ -178,7 +169,7 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     for stack, waiters in together[:MAX_PARTIES]:
         waited = f" {seconds(sum(waiter.wait_ns for waiter in waiters))} "
         longest = sorted(waiters, key=lambda waiter: -waiter.wait_ns)[:MAX_PARTIES]
-        names = ", ".join(thread_words(waiter.thread) for waiter in longest)
+        names = ", ".join(thread_name(waiter.thread) for waiter in longest)
         if len(waiters) > 1:
             names = f"{plural(len(waiters), 'thread')}: {names}"
         name = look.cut(names, max(8, width - len(waited) - 1))
@@ -187,11 +178,6 @@ def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     if len(together) > MAX_PARTIES:
         lines.append([Segment(look.cut(f" {len(together) - MAX_PARTIES} more places", width), look.muted)])
     return lines
-
-
-def _sure(confidence: Confidence) -> str:
-    """How sure it is, where it is not known."""
-    return "" if confidence is Confidence.KNOWN else f" ({confidence.label})"
 
 
 def _at(stack: Stack) -> str:
@@ -210,9 +196,9 @@ def deadlock_lines(cycles: Sequence[Sequence[WaitEdge]], width: int, look: Look)
         lines.append([Segment(look.cut(what, width), look.error)])
         for edge in cycle[:MAX_PARTIES]:
             lines += figure(
-                thread_words(edge.waiter),
+                thread_name(edge.waiter),
                 f"waits for {lock_words(edge.lock)}{_at(edge.stack)}, which"
-                f" {thread_words(edge.holder)} has{_at(edge.holder_stack)}",
+                f" {thread_name(edge.holder)} has{_at(edge.holder_stack)}",
                 width,
                 look,
             )
@@ -248,8 +234,8 @@ def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines
                 return
             arrow = "`-" if look.ascii_only else "└─"
             indent = " " * (2 + 3 * min(depth, MAX_DEPTH))
-            sure = "" if edge.holder is None else _sure(edge.confidence)
-            text = f"{thread_words(edge.waiter)} waits for {lock_words(edge.lock)}{sure}"
+            sure = "" if edge.holder is None else sure_words(edge.confidence)
+            text = f"{thread_name(edge.waiter)} waits for {lock_words(edge.lock)}{sure}"
             time = f" {seconds(edge.since_ns)}"
             room = max(8, width - len(indent) - 3 - len(time) - 1)
             lines.append(
@@ -270,7 +256,7 @@ def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines
         elif holding.holder is None:
             words = "nobody knows who holds"
         else:
-            words = f"{thread_words(holding.holder)} holds{_at(holding.holder_stack)}"
+            words = f"{thread_name(holding.holder)} holds{_at(holding.holder_stack)}"
         lines.append([Segment(look.cut(f" {words}", width), look.text)])
         branch(root, 0)
     listed = sum(len(below.get(holder, ())) for holder in shown)
@@ -290,10 +276,10 @@ def pauses_lines(
         lines.append([Segment(look.cut("   none seen in this range", width), look.muted)])
     for each in pauses[:MAX_PAUSES]:
         reason = f" for {each.reason}" if each.reason else ""
-        who = "not known" if each.requester is None else thread_words(each.requester)
+        who = "not known" if each.requester is None else thread_name(each.requester)
         lines += figure(
             f"{seconds(each.total_ns)} in {each.count}",
-            f"asked for by {who}{_at(each.stack)}{reason}{_sure(each.confidence)};"
+            f"asked for by {who}{_at(each.stack)}{reason}{sure_words(each.confidence)};"
             f" longest {seconds(each.longest_ns)}, at most {plural(each.threads_max, 'thread')} stopped",
             width,
             look,
@@ -366,7 +352,7 @@ class LocksPane(Container):
             return lines
 
         title = "Holders and waiters"
-        self._parties.show_lines(title if row is None else f"{title} of {lock_words(row.lock)}", make)
+        self._parties.show_lines(title if row is None else f"{title} of {metrics_words(row)}", make)
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Go to the parties, to scroll them."""

@@ -12,14 +12,15 @@ from typing import Final
 from rich.segment import Segment
 
 from ftdiag.model import AllocatorPart, MemoryKind, MemoryMetrics, Snapshot, ThreadState
-from ftdiag.reports.memory import PART_WORDS, growth_words, kind_words
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
 from ftdiag.tui.panes.allocations import allocation_lines
-from ftdiag.tui.panes.stacks import place_and_function
 from ftdiag.tui.plot import plot_lines
 from ftdiag.tui.statebar import bar
-from ftdiag.units import NOT_MEASURED, count, percent, seconds, size
+from ftdiag.wording.memory import PART_WORDS, growth_words, kind_words
+from ftdiag.wording.places import place_and_function
+from ftdiag.wording.threads import thread_name
+from ftdiag.wording.units import NOT_MEASURED, count, percent, seconds, size
 
 TWO_COLUMNS: Final = 130
 """From this width on the parts stand in two columns."""
@@ -227,7 +228,7 @@ def thread_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines.append(
             [
                 Segment(" "),
-                look.cell(thread.info.name or str(thread.info.tid), room, look.text),
+                look.cell(thread_name(thread.info), room, look.text),
                 look.cell(size(heap), 13, look.strong, right=True),
                 look.cell(size(stack), 11, look.text, right=True),
                 look.cell(_rate(thread.minor_faults / lasted, counted), 11, look.text, right=True),

@@ -17,18 +17,19 @@ from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 
-from ftdiag.answer import answer, efficiency_words, useful_words
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
 from ftdiag.tui.lines import Lines, wrapped
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look, look_of
+from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.plot import plot_lines
 from ftdiag.tui.safetext import width_of
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import shares
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.tui.verdict import whole_or_cores
-from ftdiag.units import cores
+from ftdiag.wording.account import efficiency_words, useful_words
+from ftdiag.wording.answer import answer
+from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
+from ftdiag.wording.units import cores, whole_or_cores
 
 NEW_NS: Final = 10_000_000_000
 """How long a finding counts as new."""
@@ -209,7 +210,7 @@ def lost_words(snapshot: Snapshot) -> str:
         return "nothing to locks, the GIL or the run queue"
     lost.sort(key=lambda item: -item[1])
     total = sum(value for _, value in lost)
-    return f"{cores(total)}: " + ", ".join(f"{STATE_WORDS[state][0]} {cores(value)}" for state, value in lost)
+    return f"{cores(total)}: " + ", ".join(f"{STATE_NAMES[state]} {cores(value)}" for state, value in lost)
 
 
 def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rich.segment import Segment
 
-from ftdiag.model import Snapshot, ThreadState
+from ftdiag.model import CorePart, Snapshot, ThreadState
 from ftdiag.reports.chain import chain
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
 from ftdiag.tui.panes.overview import ONLY_SAMPLES, cores_line, ideal_of, lost_words, scaled_bar, useful_line
-from ftdiag.tui.verdict import whole_or_cores
-from ftdiag.units import cores, percent, seconds
+from ftdiag.wording.states import FACTOR_NAMES, PART_NAMES
+from ftdiag.wording.threads import thread_name
+from ftdiag.wording.units import cores, percent, seconds, whole_or_cores
 
 if TYPE_CHECKING:
     # Brings numpy, which the first picture (without data) need not wait for.
@@ -27,19 +28,6 @@ MOST_THREADS: Final = 16
 FARTHEST_WORDS: Final = "four times"
 SHOWN_UNSEEN_CORES: Final = 0.05
 """Less than this is what threads used that ended between two looks, and no news."""
-
-FACTOR_WORDS: Final = {
-    "atomic": "contended atomics",
-    "spin": "spinning",
-    "runnable": "waiting for a core",
-    "lock": "locks of the program",
-    "object_runtime_lock": "object and runtime locks",
-    "stopped": "stop-the-world pauses",
-    "gil": "the GIL",
-    "io": "I/O",
-    "unknown": "waits of unknown kind",
-    "idle_absent": "idle, or no thread at all",
-}
 
 
 def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, width: int, look: Look) -> Lines:
@@ -148,7 +136,7 @@ def _within(between: Between) -> str:
 def _threads_at_once(snapshot: Snapshot, width: int, look: Look) -> Lines:
     metrics = snapshot.metrics
     why = snapshot.quality.not_measured.get("concurrency", "no ticks in this range")
-    what = "at work" if metrics.on_cpu_is_split else "wanting or having a core"
+    what = "at work" if metrics.on_cpu_is_split else "on a core or waiting for one"
     lines = heading(f"Threads {what} at once, share of the time", width, look)
     if not metrics.concurrency:
         return lines + prose(f"not measured: {why}", width, look, look.muted)
@@ -183,7 +171,7 @@ def _chain(snapshot: Snapshot, width: int, look: Look) -> Lines:
     product = 1.0
     room = max(6, min(30, width - 46))
     for name, factor in factors:
-        words = FACTOR_WORDS.get(name, name)
+        words = FACTOR_NAMES.get(name, name)
         if factor is None:
             lines.append(
                 [Segment(" "), look.cell(words, 27, look.muted), Segment("not measured", look.muted)]
@@ -220,7 +208,7 @@ def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines.append(
             [
                 Segment(" "),
-                look.cell(thread.info.name or str(thread.info.tid), 20, look.text),
+                look.cell(thread_name(thread.info), 20, look.text),
                 look.cell(seconds(thread.cpu_ns), 11, look.muted, right=True),
                 Segment("  "),
                 Segment(("#" if look.ascii_only else "█") * round(room * thread.cpu_ns / most), look.accent),
@@ -231,7 +219,9 @@ def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
     if metrics.work_per_wakeup_ns is not None:
         lines += figure("CPU time per wake-up", seconds(metrics.work_per_wakeup_ns), width, look)
     if metrics.unseen_threads_cores is not None and metrics.unseen_threads_cores >= SHOWN_UNSEEN_CORES:
-        lines += figure("threads gone unseen", f"{cores(metrics.unseen_threads_cores)} cores", width, look)
+        lines += figure(
+            PART_NAMES[CorePart.UNSEEN_THREADS], f"{cores(metrics.unseen_threads_cores)} cores", width, look
+        )
     if metrics.other_programs_cores is not None:
         lines += figure("other programs use", f"{cores(metrics.other_programs_cores)} cores", width, look)
     if metrics.throttled_cores is not None:

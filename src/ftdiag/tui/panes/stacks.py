@@ -6,7 +6,6 @@ In: stacks with their thread-time. Out: lines for a `LinesPanel`; bounded in num
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 from typing import Final
 
 from rich.segment import Segment
@@ -16,28 +15,13 @@ from ftdiag.model import Frame, Stack
 from ftdiag.tui.lines import Lines
 from ftdiag.tui.look import Look
 from ftdiag.tui.safetext import width_of
-from ftdiag.units import percent, seconds
+from ftdiag.wording.places import place
+from ftdiag.wording.units import percent, seconds
 
 MAX_STACKS: Final = 8
 """Stacks shown; the rest is counted."""
 MAX_FRAMES: Final = 100
 """Frames shown of one stack; deep recursion is counted, not listed."""
-
-
-def place(frame: Frame) -> str:
-    """A frame's file (its name only) and line: "worker.py:31"."""
-    name = PurePosixPath(frame.filename).name or frame.filename
-    return name if frame.line is None else f"{name}:{frame.line}"
-
-
-def long_place(frame: Frame) -> str:
-    """A frame's whole path and line, for columns that cut at the start."""
-    return frame.filename if frame.line is None else f"{frame.filename}:{frame.line}"
-
-
-def place_and_function(frame: Frame) -> str:
-    """ "worker.py:31 crunch"."""
-    return f"{place(frame)} {frame.function}"
 
 
 def frame_line(frame: Frame, width: int, look: Look, style: Style, indent: str = "  ") -> list[Segment]:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 from rich.segment import Segment
 
-from ftdiag.model import ThreadMetrics
+from ftdiag.model import ThreadMetrics, ThreadState
 from ftdiag.tui.lines import Lines, figure, heading
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
-from ftdiag.tui.panes.stacks import place, place_and_function, stack_lines
-from ftdiag.tui.panes.threads import paint_lane, wait_words
+from ftdiag.tui.look import Look
+from ftdiag.tui.panes.stacks import stack_lines
+from ftdiag.tui.panes.threads import paint_lane
 from ftdiag.tui.plot import spark
 from ftdiag.tui.source import clock
 from ftdiag.tui.statebar import bar
-from ftdiag.units import count, percent, seconds
+from ftdiag.wording.locks import wait_words
+from ftdiag.wording.places import place, place_and_function
+from ftdiag.wording.states import BAR_ORDER, STATE_MEANINGS, STATE_NAMES
+from ftdiag.wording.threads import thread_name
+from ftdiag.wording.units import count, percent, seconds
 
 if TYPE_CHECKING:
     from ftdiag.session import History
@@ -25,11 +29,13 @@ if TYPE_CHECKING:
 MAX_LISTED: Final = 12
 SHOWN_FRAMES: Final = 6
 SAID_SHARE: Final = 0.005
+STATE_WIDTH: Final = 20
+"""Room for the longest name of a state."""
 
 
 def thread_title(thread: ThreadMetrics) -> str:
     """Its name, tid and role."""
-    return f"{thread.info.name or '(no name)'} (tid {thread.info.tid}, {thread.role})"
+    return f"{thread_name(thread.info)} (tid {thread.info.tid}, {thread.role})"
 
 
 def thread_lines(
@@ -48,17 +54,17 @@ def thread_lines(
     for state in BAR_ORDER:
         spent = thread.states_ns.get(state, 0.0)
         if spent / alive >= SAID_SHARE:
-            word, meaning = STATE_WORDS[state]
+            word, meaning = STATE_NAMES[state], STATE_MEANINGS[state]
             lines.append(
                 [
                     Segment(" "),
                     Segment(look.sign(state) * 2, look.state_styles[state]),
                     Segment(" "),
-                    look.cell(word, 13, look.text),
+                    look.cell(word, STATE_WIDTH, look.text),
                     look.cell(percent(spent / alive), 6, look.strong, right=True),
                     look.cell(seconds(spent), 12, look.text, right=True),
                     Segment("  "),
-                    Segment(look.cut(meaning, max(0, width - 39)), look.muted),
+                    Segment(look.cut(meaning, max(0, width - 26 - STATE_WIDTH)), look.muted),
                 ]
             )
     lines += heading("Over time", width, look)
@@ -83,7 +89,7 @@ def thread_lines(
         return lines + figure("on a core", words, width, look)
     lines += figure("on a core", f"{seconds(thread.cpu_ns)}, {percent(thread.cpu_ns / alive)}", width, look)
     queue = f"{seconds(thread.run_queue_ns)}, {percent(thread.run_queue_ns / alive)}"
-    lines += figure("wanting a core", queue, width, look)
+    lines += figure(STATE_NAMES[ThreadState.RUNNABLE], queue, width, look)
     switches = f"{count(thread.voluntary_switches)} by itself, {count(thread.involuntary_switches)} forced"
     lines += figure("switches", switches, width, look)
     moves = "not counted by this kernel" if thread.migrations is None else count(thread.migrations)

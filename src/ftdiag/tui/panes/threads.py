@@ -14,13 +14,16 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import HotLine, ThreadMetrics, ThreadState, Wait
-from ftdiag.tui.look import BAR_ORDER, STATE_WORDS, Look
-from ftdiag.tui.panes.stacks import place, place_and_function
+from ftdiag.model import HotLine, ThreadMetrics, ThreadState
+from ftdiag.tui.look import Look
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import bar, legend
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.units import NOT_MEASURED
+from ftdiag.wording.locks import main_wait_words
+from ftdiag.wording.places import place, place_and_function
+from ftdiag.wording.states import BAR_ORDER, LOCK_STATES, STATE_NAMES
+from ftdiag.wording.threads import thread_name
+from ftdiag.wording.units import NOT_MEASURED
 
 RUN_QUEUE_ALARM = 0.1
 """Share of its life in the run queue from which a thread's figure is shown as a warning."""
@@ -54,22 +57,11 @@ def thread_row(
         thread=thread,
         cpu_ratio=_ratio(thread.cpu_ns, alive) if counted else None,
         run_queue_ratio=_ratio(thread.run_queue_ns, alive) if counted else None,
-        waits_on=wait_words(thread.waits[0][0]) if thread.waits else "",
+        waits_on=main_wait_words(thread),
         where=thread.hot[0] if thread.hot else None,
         lane=lane,
         cursor=cursor,
     )
-
-
-def wait_words(wait: Wait) -> str:
-    """What a wait is for, in the most telling words known."""
-    if wait.lock is not None and wait.lock.label:
-        return wait.lock.label
-    if wait.detail:
-        return wait.detail
-    if wait.lock is not None and wait.lock.type_name:
-        return wait.lock.type_name
-    return wait.syscall or ""
 
 
 def _where(row: ThreadRow) -> str:
@@ -108,21 +100,16 @@ def _paint_bar(row: ThreadRow, width: int, look: Look) -> list[Segment]:
 
 def _waiting_share(row: ThreadRow) -> float:
     """Sorts the bars: most kept from running first."""
-    kept = (
-        ThreadState.LOCK,
-        ThreadState.OBJECT_LOCK,
-        ThreadState.RUNTIME_LOCK,
-        ThreadState.NATIVE_LOCK,
-        ThreadState.STOPPED,
-        ThreadState.GIL,
-        ThreadState.RUNNABLE,
-    )
     alive = row.thread.alive_ns
-    return sum(row.thread.states_ns.get(state, 0.0) for state in kept) / alive if alive > 0 else 0.0
+    return (
+        sum(row.thread.states_ns.get(state, 0.0) for state in (*LOCK_STATES, ThreadState.RUNNABLE)) / alive
+        if alive > 0
+        else 0.0
+    )
 
 
 COLUMNS: tuple[Column[ThreadRow], ...] = (
-    text_column("name", "thread", 14, lambda row: row.thread.info.name or "(no name)", grow=2, most=28),
+    text_column("name", "thread", 14, lambda row: thread_name(row.thread.info), grow=2, most=28),
     text_column(
         "tid",
         "tid",
@@ -273,7 +260,7 @@ class ThreadsPane(Table[ThreadRow]):
         words = [thread.info.name, str(thread.info.tid), thread.role, row.waits_on]
         for state, time in thread.states_ns.items():
             if time / alive >= SAID_SHARE:
-                words += [STATE_WORDS[state][0], state.label]
+                words += [STATE_NAMES[state], state.label]
         for hot in thread.hot:
             words += [hot.frame.function, hot.frame.filename, place(hot.frame)]
         if thread.latest_stack:
@@ -307,6 +294,6 @@ class ThreadsPane(Table[ThreadRow]):
         if when is None or row is None or not row.lane or self.cursor_in_time is None:
             return legend(self._states, look, width)
         state = _STATE_OF.get(row.lane[min(len(row.lane) - 1, int(self.cursor_in_time * len(row.lane)))])
-        word = "not there" if state is None else STATE_WORDS[state][0]
+        word = "not there" if state is None else STATE_NAMES[state]
         start = self._view.span_ns[0] if self._view.span_ns is not None else when
         return [Segment(look.cut(f"at {clock(when - start)}: {word}; + looks closer", width), look.accent)]

@@ -12,25 +12,12 @@ from rich.segment import Segment
 from ftdiag.model import Snapshot
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.units import count, percent, plural
+from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
+from ftdiag.wording.units import count, plural, small_percent
 
 GOAL: Final = 0.02
 """Share from which misses, torn stacks and unknown time are a warning: the sampler's goal."""
 MAX_GAPS: Final = 60
-_WORDS: Final = {
-    "useful_cores": "useful cores",
-    "efficiency_ratio": "efficiency",
-    "classified_cpu_ratio": "kinds of time on a core",
-    "capacity_cores": "cores that could be used",
-    "torn_ratio": "torn stacks",
-    "missed_tick_ratio": "missed ticks",
-    "unknown_ratio": "unknown time",
-    "sampler_cpu_ratio": "the sampler's own cost",
-    "load_balance_ratio": "balance of load",
-    "work_per_wakeup_ns": "work per wake-up",
-    "ideal_speedup": "ideal speedup",
-    "locks": "locks",
-}
 HOW_TO_GET: Final = {
     "useful_cores": "ftdiag doctor says what is missing for native samples, and the command that gives it",
     "classified_cpu_ratio": "ftdiag doctor says what is missing for native samples",
@@ -42,7 +29,7 @@ def _ratio(value: float | None, goal: float | None, width: int, name: str, look:
     if value is None:
         return figure(name, "not measured", width, look, look.muted)
     alarm = goal is not None and value > goal
-    text = f"{percent(value, 1 if 0 < value < 0.1 else 0)}  {note}"
+    text = f"{small_percent(value)}  {note}"
     return figure(name, text, width, look, look.warning if alarm else look.text)
 
 
@@ -51,21 +38,15 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     quality, metrics, settings = snapshot.quality, snapshot.metrics, snapshot.settings
     lines: Lines = heading("The samples of this range", width, look)[1:]
     lines += figure("ticks", f"{count(metrics.ticks)} at {settings.rate_hz:g} a second", width, look)
-    lines += _ratio(quality.missed_tick_ratio, GOAL, width, "missed ticks", look, "goal: under 2 %")
-    lines += _ratio(
-        quality.torn_ratio, GOAL, width, "torn stacks", look, "changed while read; goal: under 2 %"
-    )
-    lines += _ratio(
-        quality.unknown_ratio, GOAL, width, "unknown time", look, "of thread-time; goal: under 2 %"
-    )
-    lines += _ratio(
-        quality.classified_cpu_ratio, None, width, "time on a core split", look, "by samples of machine code"
-    )
+    lines += _ratio(quality.missed_tick_ratio, GOAL, width, MISSED, look, "goal: under 2 %")
+    lines += _ratio(quality.torn_ratio, GOAL, width, TORN, look, "changed while read; goal: under 2 %")
+    lines += _ratio(quality.unknown_ratio, GOAL, width, UNKNOWN, look, "goal: under 2 %")
+    lines += _ratio(quality.classified_cpu_ratio, None, width, CLASSIFIED, look, "")
     if quality.unnamed_cpu_ratio:
         lines += _ratio(
             quality.unnamed_cpu_ratio, None, width, "in unnamed functions", look, "of a stripped Python: work"
         )
-    lines += _ratio(quality.sampler_cpu_ratio, None, width, "the sampler's own cost", look, "of one core")
+    lines += _ratio(quality.sampler_cpu_ratio, None, width, OWN_COST, look, "of one core")
     if settings.native:
         lines += figure("machine code", settings.native, width, look)
     lines += heading("Not measured, why, and how to get it", width, look)
@@ -76,9 +57,9 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         missing.setdefault(why, []).append(name)
     for why, names in list(missing.items())[:MAX_GAPS]:
         # Said once for all that is missing for the same reason.
-        lines += figure(_WORDS.get(names[0], names[0].replace("_", " ")), why, width, look)
+        lines += figure(figure_name(names[0]), why, width, look)
         if len(names) > 1:
-            others = ", ".join(_WORDS.get(name, name.replace("_", " ")) for name in names[1:])
+            others = ", ".join(figure_name(name) for name in names[1:])
             lines += figure("", f"for the same reason: {others}", width, look, look.muted)
         # Where machine code was sampled, it is something else that is missing.
         for name in names:

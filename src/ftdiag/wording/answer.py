@@ -1,89 +1,36 @@
 """The answer in words: one sentence about a snapshot, the same in the cockpit and in every report.
 
 In: a `Snapshot`, and what makes a text of the target fit to be shown. Out: an `Answer`: the cores in use, and
-why there are no more of them. Also the words for lines, locks and shares that the sentence and reports share.
+why there are no more of them.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
-from ftdiag import units
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
-    CollectorMetrics,
-    Confidence,
     CorePart,
     Finding,
-    Frame,
     LockMetrics,
     Metrics,
     Severity,
     Snapshot,
-    Stack,
     ThreadMetrics,
     ThreadState,
 )
-
-Shown = Callable[[str], str]
-"""What a text that the target chose is shown as: escaped and bounded, or itself if the painter does that."""
+from ftdiag.wording import Shown, units
+from ftdiag.wording.locks import MOSTLY_SHARE, holding, metrics_words
+from ftdiag.wording.places import frame_words
+from ftdiag.wording.states import BY_CHOICE, LOCK_STATES
 
 NOTEWORTHY_SHARE: Final = 0.05
 """A wait of this share of all thread-time or more is worth the answer."""
 BUSY_SHARE: Final = 0.95
 """From this share of the capacity on, all cores count as busy."""
-MOSTLY_SHARE: Final = 0.6
-"""A thread with this share of a lock's blame at a line or more is named as its holder there."""
-CONFIDENCE_WORDS: Final[Mapping[Confidence, str]] = {
-    Confidence.KNOWN: "known",
-    Confidence.INFERRED: "inferred",
-    Confidence.UNKNOWN: "not certain",
-}
-PART_NAMES: Final[Mapping[CorePart, str]] = {
-    CorePart.USEFUL: "useful",
-    CorePart.ON_CPU: "on a core, not told apart",
-    CorePart.UNSEEN_THREADS: "threads gone unseen",
-    CorePart.ATOMIC: "contended atomics",
-    CorePart.SPIN: "spinning",
-    CorePart.LOCK: "locks",
-    CorePart.OBJECT_LOCK: "object locks",
-    CorePart.RUNTIME_LOCK: "runtime locks",
-    CorePart.NATIVE_LOCK: "locks of C libraries",
-    CorePart.STOPPED: "stopped",
-    CorePart.GIL: "GIL",
-    CorePart.CPU_QUOTA: "kept off by the CPU quota",
-    CorePart.OTHER_PROGRAMS: "wanted, had by other programs",
-    CorePart.FTDIAG: "wanted, had by ftdiag",
-    CorePart.OWN_THREADS: "changes between too many threads",
-    CorePart.RUNNABLE: "wanted, had by others",
-    CorePart.IO: "I/O",
-    CorePart.UNKNOWN: "unknown",
-    CorePart.NO_DEMAND: "no demand",
-}
-"""What each part of the account of cores is called."""
-SAID_CORES: Final = 0.005
-"""Parts of the account below this are left out of sentences."""
-UNCLEAR_SHARE: Final = 0.05
-"""Where more of the time on a core than this could not be told apart, useful cores are given as a range."""
 CONTEXT_CORES: Final = 0.1
 """Cores that others took are named beside the answer from here on."""
-_LOCK_STATES: Final = (
-    ThreadState.LOCK,
-    ThreadState.OBJECT_LOCK,
-    ThreadState.RUNTIME_LOCK,
-    ThreadState.NATIVE_LOCK,
-    ThreadState.STOPPED,
-    ThreadState.GIL,
-)
-_APART: Final[Mapping[ThreadState, str]] = {
-    ThreadState.IDLE: "idle",
-    ThreadState.SLEEP: "asleep",
-    ThreadState.IO: "in I/O",
-    ThreadState.HALTED: "halted",
-}
-_LIBRARY: Final = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.[0-9]+t?)/(?=.)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,113 +96,13 @@ def costliest(snapshot: Snapshot) -> Finding | None:
     )
 
 
-# --- words that reports share --------------------------------------------------------------------------
-
-
-def useful_words(metrics: Metrics) -> str | None:
-    """The useful cores: "1.67", or "0.90 to 1.35" where time on a core was not told apart."""
-    if metrics.useful_cores is None:
-        return None
-    if _is_clear(metrics) or metrics.useful_most_cores is None:
-        return units.cores(metrics.useful_cores)
-    return f"{units.cores(metrics.useful_cores)} to {units.cores(metrics.useful_most_cores)}"
-
-
-def efficiency_words(metrics: Metrics) -> str | None:
-    """The efficiency: "98 %", or "45 to 68 %"."""
-    if metrics.efficiency_ratio is None:
-        return None
-    if _is_clear(metrics) or metrics.efficiency_most_ratio is None:
-        return units.percent(metrics.efficiency_ratio)
-    least = units.percent(metrics.efficiency_ratio).removesuffix(" %")
-    return f"{least} to {units.percent(metrics.efficiency_most_ratio)}"
-
-
-def _is_clear(metrics: Metrics) -> bool:
-    """Whether so little of the time on a core was not told apart that one figure says it."""
-    unclear = (metrics.useful_most_cores or 0.0) - (metrics.useful_cores or 0.0)
-    return unclear <= UNCLEAR_SHARE * metrics.on_cpu_cores
-
-
-def account_words(metrics: Metrics) -> str:
-    """Where the cores of the capacity went, in the order of `CorePart`; "" where that is not known.
-
-    For example "useful 1.67, contended atomics 0.20, no demand 0.13".
-    """
-    return ", ".join(
-        f"{part_name(part, metrics)} {units.cores(cores)}"
-        for part, cores in metrics.account.items()
-        if cores >= SAID_CORES
-    )
-
-
-def part_name(part: CorePart, metrics: Metrics) -> str:
-    """What a part of the account is called: where nothing is told apart, time on a core is just that."""
-    return "on a core" if part is CorePart.ON_CPU and not metrics.on_cpu_is_split else PART_NAMES[part]
+# --- what others take ---------------------------------------------------------------------------------
 
 
 def context_words(metrics: Metrics) -> str:
     """What the rest of the machine takes of the cores that the program wants, to stand beside the answer."""
     taken = metrics.account.get(CorePart.OTHER_PROGRAMS, 0.0)
     return f", other programs take {taken:.1f} that it wants" if taken >= CONTEXT_CORES else ""
-
-
-def share_words(part: float, whole: float) -> str:
-    """A part of a whole in percent: "13 %", "under 1 %"; "0 %" of nothing."""
-    ratio = part / whole if whole > 0 else 0.0
-    return "under 1 %" if 0 < ratio < 0.005 else units.percent(ratio)
-
-
-def short_name(filename: str) -> str:
-    """A file of the standard library or of an installed package without its folder."""
-    found = _LIBRARY.search(filename)
-    return filename[found.end() :] if found else filename
-
-
-def frame_words(frame: Frame, shown: Shown = str) -> str:
-    """For example "cache.py:88 in Cache.put"."""
-    place = shown(short_name(frame.filename)) + ("" if frame.line is None else f":{frame.line}")
-    return f"{place} in {shown(frame.function)}"
-
-
-def at_words(stack: Stack, shown: Shown = str) -> str:
-    """For example " at cache.py:88 in Cache.put", with its space; nothing without a stack."""
-    return f" at {frame_words(stack[0], shown)}" if stack else ""
-
-
-def lock_words(lock: LockMetrics, shown: Shown = str) -> str:
-    """For example "self._lock (_thread.lock, lock 1)"."""
-    if lock.number == 0:
-        return shown(lock.lock.label or "other locks")
-    name = lock.lock.label or f"an unnamed {lock.lock.kind.value} lock"
-    kind = lock.lock.type_name or lock.lock.kind.value
-    return f"{shown(name)} ({shown(kind)}, lock {lock.number})"
-
-
-def holding(lock: LockMetrics, shown: Shown = str) -> list[tuple[str, float]]:
-    """Where a lock is held and by whom, with the blame in ns, largest first; lines are put together."""
-    by_place: dict[tuple[Stack, Confidence], dict[str, float]] = {}
-    for holder in lock.holders:
-        if holder.thread is not None:
-            names = by_place.setdefault((holder.stack[:1], holder.confidence), {})
-            name = shown(holder.thread.name)
-            names[name] = names.get(name, 0.0) + holder.blame_ns
-    return sorted(
-        (
-            (f"{_by(names)}{at_words(stack, shown)} ({CONFIDENCE_WORDS[confidence]})", sum(names.values()))
-            for (stack, confidence), names in by_place.items()
-        ),
-        key=lambda place: -place[1],
-    )
-
-
-def _by(names: Mapping[str, float]) -> str:
-    most = max(names, key=lambda name: names[name])
-    if len(names) == 1:
-        return f"by {most}"
-    if names[most] >= MOSTLY_SHARE * sum(names.values()):
-        return f"mostly by {most}"
-    return f"by {len(names)} threads in turn"
 
 
 # --- who keeps it from running ---------------------------------------------------------------------------
@@ -267,7 +114,7 @@ def _halted_now(snapshot: Snapshot, shown: Shown) -> str | None:
     if not seen or any(thread.latest_state is not ThreadState.HALTED for thread in seen):
         return None
     halted_ns = sum(thread.states_ns.get(ThreadState.HALTED, 0.0) for thread in seen)
-    share = share_words(halted_ns, _alive_ns(snapshot))
+    share = units.share(halted_ns, _alive_ns(snapshot))
     return f"the program is {shown(halt_words(seen))}: {share} of all thread-time."
 
 
@@ -293,7 +140,7 @@ def _imported(snapshot: Snapshot, shown: Shown) -> Answer:
     if not snapshot.hot:
         return Answer("", f"{told}.")
     frame = snapshot.hot[0].frame
-    share = share_words(snapshot.hot[0].total_ns, _alive_ns(snapshot))
+    share = units.share(snapshot.hot[0].total_ns, _alive_ns(snapshot))
     line = "" if frame.line is None else f":{frame.line}"
     return Answer(
         told,
@@ -307,7 +154,7 @@ def _cause(snapshot: Snapshot, shown: Shown) -> str:
     if not alive_ns and not snapshot.threads:
         return "no thread was seen."
     candidates = [
-        (sum(states.get(state, 0.0) for state in _LOCK_STATES), _lock_cause),
+        (sum(states.get(state, 0.0) for state in LOCK_STATES), _lock_cause),
         (states.get(ThreadState.UNKNOWN, 0.0), _unknown_cause),
         (states.get(ThreadState.RUNNABLE, 0.0), _runnable_cause),
     ]
@@ -316,12 +163,12 @@ def _cause(snapshot: Snapshot, shown: Shown) -> str:
         return cause(snapshot, shown)
     if _all_busy(snapshot):
         return "all cores are busy and no thread waits for a lock or a core."
-    state = max(_APART, key=lambda each: states.get(each, 0.0))
+    state = max(BY_CHOICE, key=lambda each: states.get(each, 0.0))
     spent = states.get(state, 0.0)
     if spent >= NOTEWORTHY_SHARE * alive_ns:
-        share = share_words(spent, alive_ns)
+        share = units.share(spent, alive_ns)
         where = _most_at(snapshot, state, spent, shown)
-        return f"threads are {_APART[state]} {share} of their time{where}, and wait for no lock or core."
+        return f"threads are {BY_CHOICE[state]} {share} of their time{where}, and wait for no lock or core."
     return "no thread waits for a lock or a core."
 
 
@@ -341,14 +188,16 @@ def _all_busy(snapshot: Snapshot) -> bool:
 def _lock_cause(snapshot: Snapshot, shown: Shown) -> str:
     alive_ns = _alive_ns(snapshot)
     if not snapshot.locks:
-        spent = sum(snapshot.metrics.states_ns.get(state, 0.0) for state in _LOCK_STATES)
+        spent = sum(snapshot.metrics.states_ns.get(state, 0.0) for state in LOCK_STATES)
         waiting = sum(
-            any(thread.states_ns.get(state, 0.0) > 0 for state in _LOCK_STATES) for thread in snapshot.threads
+            any(thread.states_ns.get(state, 0.0) > 0 for state in LOCK_STATES) for thread in snapshot.threads
         )
-        return f"{_wait(waiting)} {share_words(spent, alive_ns)} of all thread-time for locks."
+        return f"{_wait(waiting)} {units.share(spent, alive_ns)} of all thread-time for locks."
     lock = snapshot.locks[0]
-    share = share_words(lock.wait_ns, alive_ns)
-    text = f"{_wait(_waiting_for(snapshot, lock))} {share} of all thread-time for {lock_words(lock, shown)}"
+    share = units.share(lock.wait_ns, alive_ns)
+    text = (
+        f"{_wait(_waiting_for(snapshot, lock))} {share} of all thread-time for {metrics_words(lock, shown)}"
+    )
     places = holding(lock, shown)
     return text + (f", held {places[0][0]}." if places else "; who holds it is not known.")
 
@@ -381,17 +230,17 @@ def _unknown_cause(snapshot: Snapshot, shown: Shown) -> str:
         by_call[call] = by_call.get(call, 0.0) + spent
     if not by_call:
         unknown = snapshot.metrics.states_ns.get(ThreadState.UNKNOWN, 0.0)
-        return f"{share_words(unknown, alive_ns)} of all thread-time is in waits of unknown kind."
+        return f"{units.share(unknown, alive_ns)} of all thread-time is in waits of unknown kind."
     call = max(by_call, key=lambda each: by_call[each])
     what = " (a lock or a wait for work; which one is not known)" if call == "futex" else ""
-    share = share_words(by_call[call], alive_ns)
+    share = units.share(by_call[call], alive_ns)
     return f"{_wait(waiting)}: {share} of all thread-time in {shown(call)}{what}."
 
 
 def _runnable_cause(snapshot: Snapshot, _: Shown) -> str:
     metrics = snapshot.metrics
     spent = metrics.states_ns.get(ThreadState.RUNNABLE, 0.0)
-    text = f"threads wait {share_words(spent, _alive_ns(snapshot))} of their time for a free core"
+    text = f"threads wait {units.share(spent, _alive_ns(snapshot))} of their time for a free core"
     if _all_busy(snapshot):
         return f"{text}: there are more busy threads than cores."
     if metrics.throttled_cores is not None and metrics.throttled_cores >= NOTEWORTHY_SHARE:
@@ -401,20 +250,3 @@ def _runnable_cause(snapshot: Snapshot, _: Shown) -> str:
         if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
             return f"{text}; other programs use {other} cores."
     return f"{text}."
-
-
-def collections_words(collector: CollectorMetrics) -> str:
-    """What the collector did, by its own count: "measured: 45 collections, 456 ms in all, ..."."""
-    count = collector.count
-    if not count:
-        return "measured: no garbage collection"
-    words = (
-        f"measured: {units.plural(count, 'garbage collection')}, {units.seconds(collector.total_ns)} in all"
-    )
-    if count > 1:
-        words += f", {units.seconds(collector.total_ns / count)} each"
-    if collector.longest_ns is not None and count > 1:
-        words += f", {units.seconds(collector.longest_ns)} at most"
-        if collector.timed < count:
-            words += f" of the {collector.timed:,} timed one by one"
-    return f"{words}; looked at {collector.looked_at:,} objects, freed {collector.freed:,}"

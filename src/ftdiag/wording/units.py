@@ -60,3 +60,40 @@ def count(value: int | None) -> str:
 def plural(number: int, noun: str, nouns: str | None = None) -> str:
     """A count with its noun: "1 thread", "3 threads"."""
     return f"{number:,} {noun if number == 1 else nouns or noun + 's'}"
+
+
+def share(part: float, whole: float) -> str:
+    """A part of a whole in percent: "13 %", "under 1 %"; "0 %" of nothing, and of what is no number."""
+    ratio = part / whole if whole > 0 and math.isfinite(part) else 0.0
+    return "under 1 %" if 0 < ratio < 0.005 else percent(ratio)
+
+
+def small_percent(ratio: float | None) -> str:
+    """A ratio that is mostly small: "1.3 %", "13 %", "0 %"; "not measured"."""
+    if ratio is None or not math.isfinite(ratio):
+        return "not measured"
+    return percent(ratio, 1 if 0 < ratio < 0.1 else 0)
+
+
+def whole_or_cores(value: float) -> str:
+    """A number of cores without decimals where it has none: "2", "1.50"."""
+    return str(int(value)) if value == int(value) else cores(value)
+
+
+def of_cores(lost: float, capacity: float) -> str:
+    """ "2.1 of 4 cores"."""
+    return f"{lost:.1f} of {capacity:g} cores" if lost >= 0.1 else f"{lost:.2f} of {capacity:g} cores"
+
+
+def amount(value: float, unit: str) -> str:
+    """A figure with its unit, by the unit's own way of writing."""
+    if not math.isfinite(value):
+        return "not measured"
+    if unit == "ratio":
+        return small_percent(value)
+    if unit == "cores":
+        return cores(value)
+    number = (
+        f"{value:,.0f}" if value == int(value) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    )
+    return f"{number} {unit}".rstrip()

@@ -1,0 +1,59 @@
+"""The account of cores in words: useful ones, the efficiency, where the others went.
+
+In: metrics, whose account closes to the capacity. Out: plain text. Every view says it with these.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import CorePart, Metrics
+from ftdiag.wording import units
+from ftdiag.wording.states import PART_NAMES
+
+SAID_CORES: Final = 0.005
+"""Parts of the account below this are left out of sentences."""
+UNCLEAR_SHARE: Final = 0.05
+"""Where more of the time on a core than this could not be told apart, useful cores are given as a range."""
+
+
+def useful_words(metrics: Metrics) -> str | None:
+    """The useful cores: "1.67", or "0.90 to 1.35" where time on a core was not told apart."""
+    if metrics.useful_cores is None:
+        return None
+    if _is_clear(metrics) or metrics.useful_most_cores is None:
+        return units.cores(metrics.useful_cores)
+    return f"{units.cores(metrics.useful_cores)} to {units.cores(metrics.useful_most_cores)}"
+
+
+def efficiency_words(metrics: Metrics) -> str | None:
+    """The efficiency: "98 %", or "45 to 68 %"."""
+    if metrics.efficiency_ratio is None:
+        return None
+    if _is_clear(metrics) or metrics.efficiency_most_ratio is None:
+        return units.percent(metrics.efficiency_ratio)
+    least = units.percent(metrics.efficiency_ratio).removesuffix(" %")
+    return f"{least} to {units.percent(metrics.efficiency_most_ratio)}"
+
+
+def _is_clear(metrics: Metrics) -> bool:
+    """Whether so little of the time on a core was not told apart that one figure says it."""
+    unclear = (metrics.useful_most_cores or 0.0) - (metrics.useful_cores or 0.0)
+    return unclear <= UNCLEAR_SHARE * metrics.on_cpu_cores
+
+
+def account_words(metrics: Metrics) -> str:
+    """Where the cores of the capacity went, in the order of `CorePart`; "" where that is not known.
+
+    For example "useful 1.67, contended atomics 0.20, no demand 0.13".
+    """
+    return ", ".join(
+        f"{part_name(part, metrics)} {units.cores(cores)}"
+        for part, cores in metrics.account.items()
+        if cores >= SAID_CORES
+    )
+
+
+def part_name(part: CorePart, metrics: Metrics) -> str:
+    """What a part of the account is called: where nothing is told apart, time on a core is just that."""
+    return "on a core" if part is CorePart.ON_CPU and not metrics.on_cpu_is_split else PART_NAMES[part]
