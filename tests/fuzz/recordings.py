@@ -33,6 +33,7 @@ from ftdiag.recording import schema
 from ftdiag.recording.allocations import encode_allocations, encode_intrusion
 from ftdiag.recording.columns import decode_columns
 from ftdiag.recording.reader import Recording
+from fuzz.exports import wrong_in_export
 from fuzz.mutation import NUMBERS, TEXTS, changed_bytes, changed_json, json_text
 from fuzz.reporting import wrong_in_report
 
@@ -45,6 +46,8 @@ TABLES: Final = ("meta", "dictionary", "thread", "window", "column_data")
 SQL_VALUES: Final = ("0", "-1", "'x'", "x'0001'", "1.5", str(2**62), "NULL", "''")
 EVERYTHING: Final = 0.3
 """The share of mutants of which all that the cockpit shows is made, too."""
+EXPORTED: Final = 0.2
+"""The share of mutants that are written in another tool's format."""
 WAYS: Final = {
     "bytes": 8,
     "cut": 4,
@@ -94,7 +97,10 @@ class Recordings:
         """Make a mutant, open it, make all reports."""
         self._write(chance)
         with Recording.open(self._path) as recording:
-            return wrong_in_report(recording, everything=chance.random() < EVERYTHING)
+            wrong = wrong_in_report(recording, everything=chance.random() < EVERYTHING)
+            if chance.random() < EXPORTED:
+                wrong += wrong_in_export(recording, chance)
+            return wrong
 
     def _write(self, chance: Random) -> None:
         for ending in _ENDINGS:

@@ -111,6 +111,7 @@ FILES: Final[dict[str, str]] = {
     "leftovers.remove_capture": "the directory that we made, O_NOFOLLOW, to remove what is in it",
     # what the person names
     "commands.run._log_file": "a new file (x), or one that mkstemp made",
+    "commands.exporting._output": "a new file (x)",
     "tui.saving.write_text": "a new file (x)",
     "tracker.Tracking._keep": "the capture through the opener; its copy is a new file (x)",
     "recording.writer.create_file": "a new file (O_EXCL)",

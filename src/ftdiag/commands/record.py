@@ -18,6 +18,7 @@ from ftdiag.commands.parameters import (
     source_options,
 )
 from ftdiag.errors import FtdiagError
+from ftdiag.formats.exporters import EXPERIMENTAL, MODULES
 from ftdiag.wording import units
 
 
@@ -26,6 +27,7 @@ from ftdiag.wording import units
     epilog=examples(
         ("ftdiag record 4711 -o app.ftdiag", "until Ctrl-C or its end"),
         ("ftdiag record 4711 -o app.ftdiag --duration 600", "ten minutes"),
+        ("ftdiag record 4711 -o app.ftdiag --export pprof", "and app.pb.gz at its end"),
         ("ftdiag report app.ftdiag", "what it says"),
     ),
 )
@@ -34,8 +36,21 @@ from ftdiag.wording import units
 @duration_option("End after so long. Without it: at Ctrl-C, or when the process ends.")
 @rate_option
 @source_options
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=click.Choice([name for name in MODULES if name not in EXPERIMENTAL]),
+    help="At the end, write it in another tool's format beside FILE, too. May be given several times.",
+)
 def command(
-    pid: int, path: Path, duration_s: float | None, rate_hz: float, source: str, blocking: bool
+    pid: int,
+    path: Path,
+    duration_s: float | None,
+    rate_hz: float,
+    source: str,
+    blocking: bool,
+    exports: tuple[str, ...],
 ) -> int:
     """Record the running process PID to a file.
 
@@ -43,6 +58,10 @@ def command(
     """
     from ftdiag.commands.sampling import check_is_process, sampling
 
+    for name in exports:
+        from ftdiag.commands.exporting import beside, check_can_write
+
+        check_can_write(beside(path, name))
     with sampling(
         pid, rate_hz=rate_hz, duration_s=duration_s, record=path, source=source, blocking=blocking
     ) as work:
@@ -59,6 +78,10 @@ def command(
     how = "stopped" if number or end is None else end.detail
     terminal.note(f"recorded process {pid} in {path} ({size_of(path)}): {how}")
     terminal.note(f"  ftdiag open {path}   shows it")
+    if exports:
+        from ftdiag.commands.exporting import export_beside
+
+        export_beside(path, exports)
     return 0
 
 
