@@ -17,7 +17,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = tuple(f"tests/unit/sources/test_{what}.py" for what in ("stackwalk", "interpreter", "threadlines"))
+TESTS = tuple(
+    f"tests/unit/sources/test_{what}.py" for what in ("stackwalk", "interpreter", "threadlines", "locations")
+)
 FLAGS = (
     "-g -O1 -std=c11 -fPIC -shared -fno-omit-frame-pointer -DFTDIAG_STABLE_ABI"
     " -fsanitize=address,undefined -fno-sanitize-recover=undefined"

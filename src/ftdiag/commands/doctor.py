@@ -78,7 +78,7 @@ def command(
     from ftdiag.sources.permissions import Verdict, check_machine
 
     terminal.require_output()
-    checks: list[Check] = [_platform()]
+    checks: list[Check] = [_platform(), _walker()]
     checks += check_machine() if pid is None else checks_of(pid)
     target: dict[str, Any] | None = None
     if pid is not None and all(check.verdict is not Verdict.MISSING for check in checks):
@@ -150,6 +150,16 @@ def _platform() -> Check:
     if system != "Linux" or bits != 64:
         return Check("platform", Verdict.MISSING, f"{words}: only 64-bit Linux works", "use 64-bit Linux")
     return Check("platform", Verdict.OK, words)
+
+
+def _walker() -> Check:
+    from ftdiag.sources.compiled import COMPILED, WHY_NOT
+    from ftdiag.sources.permissions import Check, Verdict
+
+    if COMPILED:
+        return Check("walker", Verdict.OK, "stacks are followed by the compiled walker")
+    words = f"stacks are followed in Python, which costs more; the compiled walker is not used: {WHY_NOT}"
+    return Check("walker", Verdict.LIMITED, words, "pip install --force-reinstall ftdiag   with a C compiler")
 
 
 def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:

@@ -1,9 +1,13 @@
 from collections.abc import Callable, Sequence
 from typing import final
 
+INTERFACE: int
 MAX_DEPTH: int
 
 Ranges = tuple[tuple[int, int], ...]
+
+def peek(pid: int, address: int, size: int, /) -> bytes | None: ...
+def line_table(table: bytes, first_line: int, /) -> tuple[list[int], list[int | None], int]: ...
 
 @final
 class Thread:

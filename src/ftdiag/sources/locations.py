@@ -9,6 +9,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
 
+from ftdiag.sources.compiled import COMPILED, tick
+
 _NO_LOCATION: Final = 15
 _LONG: Final = 14
 _NO_COLUMNS: Final = 13
@@ -27,14 +29,8 @@ class LineTable:
     __slots__ = ("_lines", "_starts", "_units")
 
     def __init__(self, table: bytes, first_line: int) -> None:
-        self._starts: list[int] = []
-        self._lines: list[int | None] = []
-        self._units = 0
-        for units, line in _entries(table, first_line):
-            if not self._lines or self._lines[-1] != line:
-                self._starts.append(self._units)
-                self._lines.append(line)
-            self._units += units
+        decode = tick.line_table if COMPILED else line_table
+        self._starts, self._lines, self._units = decode(table, first_line)
 
     @property
     def units(self) -> int:
@@ -56,6 +52,19 @@ class LineTable:
             for start, end, found in zip(self._starts, ends, self._lines, strict=True)
             if found == line
         ]
+
+
+def line_table(table: bytes, first_line: int) -> tuple[list[int], list[int | None], int]:
+    """The first units of runs of one line, their lines, and the number of units. The same is in `_tick.c`."""
+    starts: list[int] = []
+    lines: list[int | None] = []
+    total = 0
+    for units, line in _entries(table, first_line):
+        if not lines or lines[-1] != line:
+            starts.append(total)
+            lines.append(line)
+        total += units
+    return starts, lines, total
 
 
 def _entries(table: bytes, first_line: int) -> Iterator[tuple[int, int | None]]:

@@ -24,13 +24,9 @@ from typing import Final, Protocol
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import MemoryReadError, UnsupportedPython
 from ftdiag.model import NO_STACK, TORN_STACK
+from ftdiag.sources.compiled import COMPILED, WHY_NOT, tick
 from ftdiag.sources.layouts import Layout
 from ftdiag.sources.memory import MAX_IOVECS, ReadAlong, RemoteMemory
-
-try:
-    import ftdiag.sources._tick as _tick
-except ImportError:  # built without a compiler, or for another Python
-    _tick = None  # type: ignore[assignment]
 
 MAX_STACK_DEPTH: Final = 4096
 """Frames of a stack that are followed; a deeper stack is kept from the leaf down, its root cut off. It bounds
@@ -186,7 +182,7 @@ def stack_walker(
     make no sense.
     """
     if compiled is None:
-        compiled = _tick is not None
+        compiled = COMPILED
     try:
         return CompiledWalker(memory, layout, resolve) if compiled else PlainWalker(memory, layout, resolve)
     except ValueError as error:
@@ -202,16 +198,16 @@ class CompiledWalker:
     compiled = True
 
     def __init__(self, memory: RemoteMemory, layout: Layout, resolve: Resolve) -> None:
-        if _tick is None:
-            raise ImportError("ftdiag.sources._tick was not built for this Python")
+        if not COMPILED:
+            raise ImportError(f"the compiled walker is not used: {WHY_NOT}")
         self._memory = memory
         self._layout = layout
         self._resolve = resolve
         self._walker = self._made()
 
-    def _made(self) -> _tick.Walker:
+    def _made(self) -> tick.Walker:
         memory, layout = self._memory, self._layout
-        return _tick.Walker(
+        return tick.Walker(
             memory.task,
             memory.read_prefix if type(memory) is not RemoteMemory else None,
             self._resolve,
@@ -237,7 +233,7 @@ class CompiledWalker:
 
     def thread(self, address: int, native_id: int, ident: int, interpreter: int) -> PythonThread:
         """A thread that this walker can walk."""
-        return _tick.Thread(address, native_id, ident, interpreter)
+        return tick.Thread(address, native_id, ident, interpreter)
 
     def walk(self, threads: Sequence[PythonThread], along: ReadAlong | None = None) -> list[int]:
         """See StackWalker."""

@@ -23,13 +23,12 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import Final, Protocol
 
-try:
-    import ftdiag.sources._tick as _tick
-except ImportError:  # built without a compiler, or for another Python
-    _tick = None  # type: ignore[assignment]
+from ftdiag.sources.compiled import COMPILED, tick
 
 SCHEDSTAT_BYTES: Final = 96
 SYSCALL_BYTES: Final = 256
+RUNNING_LINE: Final = b"running\n"
+"""The syscall line of a thread that is on a core or waits for one (proc_pid_syscall, fs/proc/base.c)."""
 GONE: Final = (errno.ESRCH, errno.ENOENT)
 """What the files of a thread that has ended answer."""
 _SCHEDSTAT_SIZES: Final = repeat(SCHEDSTAT_BYTES)
@@ -64,8 +63,7 @@ class ThreadLines(Protocol):
 
 def thread_lines() -> ThreadLines:
     """The compiled reader where it was built, else the one in Python."""
-    compiled = _tick is not None
-    return _tick.Lines() if compiled else PythonThreadLines()
+    return tick.Lines() if COMPILED else PythonThreadLines()
 
 
 class PythonThreadLines:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.locations import LineTable
+from ftdiag.sources import _tick
+from ftdiag.sources.locations import LineTable, line_table
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 FILES = sorted(LIBRARY.glob("*.py"))[::3] + sorted((LIBRARY / "asyncio").glob("*.py"))
@@ -114,3 +115,24 @@ def test_huge_table_takes_bounded_time_and_numbers_stay_small() -> None:
         # THEN it took no unreasonable time, and no line is a number beyond all files
         assert time.process_time() - start < 5
         assert last is None or abs(last) < 1 << 31
+
+
+@given(st.binary(max_size=200), st.integers(-(2**31), 2**31 - 1))
+def test_both_decoders_agree_on_damaged_tables(table: bytes, first_line: int) -> None:
+    assert _tick.line_table(table, first_line) == line_table(table, first_line)
+
+
+@given(
+    st.lists(
+        st.integers(0x80, 0xFF).flatmap(
+            lambda head: st.binary(max_size=9).map(
+                lambda rest: bytes([head, *(byte & 0x7F for byte in rest)])
+            )
+        ),
+        max_size=20,
+    ),
+    st.integers(0, 1000),
+)
+def test_both_decoders_agree_on_tables(entries: list[bytes], first_line: int) -> None:
+    table = b"".join(entries)
+    assert _tick.line_table(table, first_line) == line_table(table, first_line)
