@@ -205,9 +205,10 @@ class Holders:
         """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
         held: tuple[int, ...] = ()
         python = thread.innermost
-        if not thread.held and (python is None or not python.with_exits):
+        inside = python is not None and bool(python.with_exits)
+        if not thread.held and not inside:
             return  # nearly always
-        if python is not None and python.with_exits and stack != TORN_STACK:
+        if python is not None and inside and stack != TORN_STACK:
             # An RLock that was entered twice is held once.
             held = tuple(dict.fromkeys(self._locks.held_by_with_blocks(python)))
             condition = self._waits.facts(stack).condition_frame

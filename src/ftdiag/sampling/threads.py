@@ -21,13 +21,14 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs
 from ftdiag.sources.locks import LockWait
 from ftdiag.sources.stackwalk import PythonThread
-from ftdiag.sources.threadlines import GONE, ThreadLines, thread_lines
+from ftdiag.sources.threadlines import GONE, RUNNING_LINE, ThreadLines, thread_lines
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""
 
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
+NOTHING_BESIDE: Final = (-1, -1, -1)
 Observation = tuple[int, int, int, int, int]
 """State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
 Gaps = Counter[tuple[str, str]]
@@ -43,6 +44,7 @@ class SampledThread:
         "base_cpu_ns",
         "base_faults",
         "base_run_queue_ns",
+        "beside",
         "entry",
         "files",
         "held",
@@ -90,6 +92,8 @@ class SampledThread:
         """What it waits for, while it is parked there."""
         self.entry = 0
         """Where its last wait entry lies; the next one will likely lie there, too."""
+        self.beside = NOTHING_BESIDE
+        """What was last asked to be read beside its stack (`LockReader.want_beside`)."""
         self.sections: tuple[tuple[int, int], ...] | None = ()
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None
@@ -190,6 +194,8 @@ class Threads:
         self._lines: ThreadLines = thread_lines() if lines is None else lines
         self._unkept: dict[int, SampledThread] = {}
         """Those whose files do not stay open."""
+        self._partly_kept = False
+        """Whether there ever was a thread whose files do not all stay open."""
         self._unsettled: dict[SampledThread, None] = {}
         self.seen_ns = 0
         """When those that are alive were last seen so."""
@@ -212,8 +218,9 @@ class Threads:
 
     def who_ran(self, tick: Tick) -> list[SampledThread]:
         """Those that were on a core since they were last observed; those that are gone end."""
-        ran: dict[SampledThread, None] = {}
         gone: list[SampledThread] = []
+        # Those that were seen on a core are in it already: that they stayed there shows in no line.
+        ran = self._unsettled
         alive = self.alive
         for tid, line in self._lines.ran():
             thread = alive[tid]
@@ -232,17 +239,19 @@ class Threads:
         for thread in gone:
             self.end(thread, tick)
         self.seen_ns = tick.now_ns
-        # That one of them stayed on its core does not show in its line.
-        ran.update(self._unsettled)
         for thread in ran:
-            thread.settled = False
             thread.ran = True
         return list(ran)
 
     def syscall_lines(self, threads: Sequence[SampledThread]) -> list[bytes | None]:
         """What the kernel says of their system calls; "" if it does not say, `None` if a thread is gone."""
-        lines = iter(self._lines.syscalls([t.files.syscall_fd for t in threads if t.files.syscall_fd >= 0]))
-        return [_unless_ended(next(lines)) if t.files.syscall_fd >= 0 else t.syscall_line() for t in threads]
+        descriptors = [thread.files.syscall_fd for thread in threads]
+        if self._partly_kept:
+            lines = iter(self._lines.syscalls([descriptor for descriptor in descriptors if descriptor >= 0]))
+            read = [next(lines) if t.files.syscall_fd >= 0 else t.syscall_line() for t in threads]
+        else:
+            read = self._lines.syscalls(descriptors)
+        return [line if line == RUNNING_LINE else _unless_ended(line) for line in read]
 
     def end(self, thread: SampledThread, tick: Tick) -> None:
         """A thread was found to be gone."""
@@ -297,6 +306,7 @@ class Threads:
             self._gaps["threads", f"files could not be opened: {os.strerror(error.errno or 0)}"] += 1
             return
         self._descriptors_left -= files.kept
+        self._partly_kept = self._partly_kept or keep < 2
         if not keep:
             why = "looked at with more effort: the limit of open files is low (ulimit -n)"
             self._gaps["threads", why] += 1

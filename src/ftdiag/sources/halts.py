@@ -121,6 +121,13 @@ class HaltWatch:
         self.halted: dict[int, Halt] = {}
         """Thread id -> why it does not run, as of the last look."""
 
+    def all_run(self, now_ns: int) -> bool:
+        """Whether a look at threads of which some ran finds nothing new: none is due, none was halted."""
+        if self.halted or now_ns - self._checked_ns >= CHECK_EVERY_NS:
+            return False
+        self._unchanged = False
+        return True
+
     def look(self, tids: Collection[int], ran: Collection[int], now_ns: int) -> Mapping[int, Halt]:
         """The threads that are found halted now and were not before; `ran` did since the last look."""
         for tid in ran:

@@ -31,6 +31,8 @@ MAX_THREADS: Final = 65_536
 MAX_MODULES: Final = 20_000
 """Loaded modules that are asked whether they want the GIL."""
 MAX_CODE_OBJECTS: Final = 50_000
+MAX_FRAMES: Final = 200_000
+"""Instructions of code objects whose line is remembered; they are looked up anew beyond."""
 MAX_CODE_UNITS: Final = 1 << 24
 MAX_LINE_TABLE_BYTES: Final = 1 << 20
 """Of a location table; what comes behind has no line. A module of 100,000 lines has 400 KB."""
@@ -88,7 +90,6 @@ class _Code:
         "copies",
         "filename",
         "fingerprint",
-        "frames",
         "function",
         "handlers",
         "lines",
@@ -99,7 +100,13 @@ class _Code:
     )
 
     def __init__(
-        self, address: int, fingerprint: bytes, filename: str, function: str, lines: LineTable, units: int
+        self,
+        address: int,
+        fingerprint: tuple[bytes, ...],
+        filename: str,
+        function: str,
+        lines: LineTable,
+        units: int,
     ) -> None:
         self.address = address
         self.fingerprint = fingerprint
@@ -109,7 +116,6 @@ class _Code:
         self.units = units
         self.bytecode = 0
         self.copies: tuple[int, ...] = ()
-        self.frames: dict[int, tuple[int, tuple[int, ...]]] = {}
         self.handlers: list[HandlerRange] = []
         self.local_count = 0
         self.local_names: list[str] | None = None
@@ -133,12 +139,26 @@ class InterpreterReader:
         self.objects = ObjectReader(memory, runtime.layout)
         self._sink = sink
         self._codes: dict[int, _Code] = {}
+        self._frames: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {}
+        """(code object, instruction) words -> the sink's id of the frame, offsets of its `with` slots."""
         self._code_types: set[int] = set()
         self._walker = stack_walker(memory, runtime.layout, self._resolve, compiled=compiled)
         self.compiled = self._walker.compiled
         """Whether the compiled walker follows the frames."""
         self.too_many_threads = False
         """Whether there were more than MAX_THREADS states of threads at the last look."""
+        layout = runtime.layout
+        words = [
+            layout.object_type,
+            layout.code_units,
+            layout.code_first_line,
+            layout.code_filename,
+            layout.code_qualname,
+            layout.code_linetable,
+            *(() if layout.code_tlbc is None else (layout.code_tlbc,)),
+        ]
+        self._telling = [slice(offset, offset + 8) for offset in words]
+        """Where a code object has what it is told by."""
         self.walked = self.torn = self.cut = self.given_up = 0
         """Stacks that were walked, that could not be read as of one moment, and that were too deep; of those
         that were torn, the ones that a walk did not come to because it had cost enough."""
@@ -311,23 +331,30 @@ class InterpreterReader:
         """Stack id and `with` slots of a chain never seen before; `None` if it makes no sense."""
         frame_ids = []
         exits: list[tuple[int, int]] = []
-        for number, executable in enumerate(chain[0::2]):
-            code = self._code(executable & ~_POINTER_TAGS)
-            if code is None:
-                return None
-            instruction = chain[2 * number + 1]
-            resolved = code.frames.get(instruction)
+        known = self._frames
+        for number, pair in enumerate(zip(chain[0::2], chain[1::2], strict=True)):
+            resolved = known.get(pair) or self._resolve_frame(pair)
             if resolved is None:
-                unit = self._unit(code, instruction)
-                if unit is None:
-                    return None
-                frame = Frame(code.filename, code.function, code.lines.line(unit))
-                resolved = self._sink.intern_frame(frame), self._exit_offsets(code, unit)
-                code.frames[instruction] = resolved
+                return None
             frame_ids.append(resolved[0])
-            exits.extend((number, offset) for offset in resolved[1])
+            if resolved[1]:
+                exits.extend([(number, offset) for offset in resolved[1]])
         frame_ids.reverse()
         return self._sink.intern_stack(frame_ids), tuple(exits)
+
+    def _resolve_frame(self, pair: tuple[int, int]) -> tuple[int, tuple[int, ...]] | None:
+        """The sink's id of a frame, and the offsets of its `with` slots; `None` if it makes no sense."""
+        executable, instruction = pair
+        code = self._code(executable & ~_POINTER_TAGS)
+        unit = None if code is None else self._unit(code, instruction)
+        if code is None or unit is None:
+            return None
+        frame = Frame(code.filename, code.function, code.lines.line(unit))
+        resolved = self._sink.intern_frame(frame), self._exit_offsets(code, unit)
+        if len(self._frames) >= MAX_FRAMES:
+            self._frames.clear()
+        self._frames[pair] = resolved
+        return resolved
 
     def _exit_offsets(self, code: _Code, unit: int) -> tuple[int, ...]:
         """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
@@ -376,13 +403,30 @@ class InterpreterReader:
                 variables.append((name, value))
         return variables
 
+    def variable(self, thread: PythonThread, number: int, name: str) -> int | None:
+        """Address of the value of one local variable that is no cell; `None` if it is not set."""
+        code = self._code_of(thread, number)
+        if code is None:
+            return None
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        if name not in code.local_names:
+            return None
+        place = self.layout.frame_localsplus + 8 * code.local_names.index(name)
+        try:
+            word = self.memory.read_word(thread.frames[number] + place)
+        except MemoryReadError:
+            return None
+        value = word & ~_POINTER_TAGS
+        return None if word & 3 == _TAGGED_INT or value <= 4096 else value
+
     def current_line(self, thread: PythonThread) -> CurrentLine | None:
         """The line of the innermost frame as of the last walk; `None` where it is not known."""
         code = self._code_of(thread, 0)
         if code is None:
             return None
         unit = self._unit(code, thread.chain[1])
-        resolved = code.frames.get(thread.chain[1])
+        resolved = self._frames.get((thread.chain[0], thread.chain[1]))
         line = None if unit is None else code.lines.line(unit)
         if resolved is None or line is None:
             return None
@@ -430,6 +474,7 @@ class InterpreterReader:
                 return None
             if len(self._codes) >= MAX_CODE_OBJECTS:
                 self._codes.clear()
+                self._frames.clear()
                 self._walker.forget()
             self._codes[address] = code
         return code
@@ -469,20 +514,9 @@ class InterpreterReader:
             self.memory.budget.check()
         return code
 
-    def _fingerprint(self, data: bytes) -> bytes:
+    def _fingerprint(self, data: bytes) -> tuple[bytes, ...]:
         """The words that tell one code object from another that was made at the same address later."""
-        layout = self.layout
-        words = [
-            layout.object_type,
-            layout.code_units,
-            layout.code_first_line,
-            layout.code_filename,
-            layout.code_qualname,
-            layout.code_linetable,
-        ]
-        if layout.code_tlbc is not None:
-            words.append(layout.code_tlbc)
-        return b"".join(data[offset : offset + 8] for offset in words)
+        return tuple([data[part] for part in self._telling])
 
     def _unit(self, code: _Code, instruction: int) -> int | None:
         """Index of the code unit at an instruction address: in the shared or in a thread's own bytecode."""
@@ -529,6 +563,7 @@ class InterpreterReader:
         for address in stale:
             del self._codes[address]
         if stale:
+            self._frames.clear()
             self._walker.forget()
             self.objects.forget_types()
         return len(stale)

@@ -198,9 +198,13 @@ class LockReader:
         self._moment = ReadAlong()
         self._unreadable: set[int] = set()
         """What was wanted in this second and could not be read: it spoils the read that takes it along."""
+        self.unreadable = 0
+        """Changes when `want_beside` must be called again although entry and section are what they were."""
         self._owning: dict[int, bool] = {}
         self._asked: set[int] = set()
         self._exit_keys: dict[int, int] = {}
+        self._held: dict[tuple[int, ...], tuple[int, ...]] = {}
+        """Stack slots of `with` blocks -> keys of the locks among them, in this second."""
         self._runtime_ranges: list[tuple[int, int, str]] = []
         self._gil_ranges: list[tuple[int, int]] = []
         self._semaphore_owners: dict[int, int] = {}
@@ -213,7 +217,9 @@ class LockReader:
         layout = self._layout
         self._objects.forget_names()
         self._unreadable.clear()
+        self.unreadable += 1
         self._exit_keys.clear()
+        self._held.clear()
         self._semaphore_owners.clear()
         runtime = self._interpreter.runtime.address
         named = [(runtime + at, runtime + at + size, label) for at, size, label in layout.runtime_locks]
@@ -282,7 +288,10 @@ class LockReader:
 
         What is wanted of the moment at which their stacks are read goes into what is returned.
         """
-        self._unreadable.update(address for address, data in self._moment.found.items() if data is None)
+        found = self._moment.found
+        if None in found.values():
+            self._unreadable.update(address for address, data in found.items() if data is None)
+            self.unreadable += 1
         self._moment.clear()
         self._owning.clear()
         return self._moment
@@ -528,24 +537,31 @@ class LockReader:
 
     def held_by_with_blocks(self, thread: PythonThread) -> tuple[int, ...]:
         """Keys of the locks that the thread holds through `with` blocks (proven by its frames)."""
-        keys = []
-        for word in thread.with_exits:
-            manager = self._manager_of_exit(word)
-            key = self._exit_keys.get(manager)
-            if key is None:
-                key = self._key_of_manager(manager) or 0
-                if len(self._exit_keys) >= MAX_LOCKS:
-                    self._exit_keys.clear()
-                self._exit_keys[manager] = key
-            if key:
-                keys.append(key)
-        return tuple(keys)
+        exits = tuple(thread.with_exits)
+        held = self._held.get(exits)
+        if held is None:
+            keys = (self._remembered_key(self._manager_of_exit(word)) for word in exits)
+            held = tuple(key for key in keys if key)
+            if not self._layout.with_keeps_exit_method:
+                if len(self._held) >= MAX_LOCKS:
+                    self._held.clear()
+                self._held[exits] = held
+        return held
 
     def condition_lock(self, thread: PythonThread, frame: int) -> int | None:
         """Key of the lock of the Condition whose `wait` is the thread's frame of that number."""
-        variables = self._interpreter.local_variables(thread, frame)
-        condition = next((value for name, value in variables if name == "self"), None)
-        return None if condition is None else self._key_of_manager(condition)
+        condition = self._interpreter.variable(thread, frame, "self")
+        return None if condition is None else self._remembered_key(condition) or None
+
+    def _remembered_key(self, manager: int) -> int:
+        """Key of the lock behind a context manager, 0 if there is none; looked up once a second."""
+        key = self._exit_keys.get(manager)
+        if key is None:
+            key = self._key_of_manager(manager) or 0
+            if len(self._exit_keys) >= MAX_LOCKS:
+                self._exit_keys.clear()
+            self._exit_keys[manager] = key
+        return key
 
     def held_by_critical_sections(self, threads: Sequence[PythonThread]) -> list[tuple[tuple[int, int], ...]]:
         """(mutex, section) addresses of the objects' locks that each thread's active critical sections hold.
