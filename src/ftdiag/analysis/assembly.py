@@ -114,6 +114,7 @@ def assembled(
             native_lost=details.lost,
             native_sampled_ratio=details.sampled_ratio,
             unnamed_cpu_ratio=details.unnamed_ratio,
+            native_error_ratio=details.error_ratio,
         ),
         process=process[-1] if process else None,
         pauses=pauses.merge_pauses(recording, [digest.pauses for digest in digests]),

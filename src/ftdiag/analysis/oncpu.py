@@ -36,7 +36,7 @@ class OnCpuShares:
     measured: int = 0
     """Windows in which machine code was sampled."""
     sampled: float = 0.0
-    """The share of the threads that were sampled at a time, summed over these windows."""
+    """The share of thread-time in which samples could be taken, summed over these windows."""
     all_samples: int = 0
     unnamed_samples: int = 0
     """Those of them in functions of a stripped interpreter that have no name."""
@@ -55,9 +55,11 @@ class OnCpuDetails:
     lost: int | None = None
     """Samples that the kernel dropped; `None` where machine code was not sampled."""
     sampled_ratio: float | None = None
-    """Mean share of the threads that were sampled at a time."""
+    """Mean share of thread-time in which samples could be taken."""
     unnamed_ratio: float | None = None
     """Share of the samples in functions of a stripped interpreter without a name; `None` without samples."""
+    error_ratio: float | None = None
+    """How far the share of a state may be off: two standard errors of a half, the widest that there are."""
 
     def native_of(self, recording: Recording, leaf: int) -> tuple[tuple[str, float], ...]:
         """(symbol, share) of a line."""
@@ -131,6 +133,7 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
         sum(part.lost for part in parts) if measured else None,
         sum(part.sampled for part in parts) / measured if measured else None,
         sum(part.unnamed_samples for part in parts) / samples_seen if samples_seen else None,
+        samples_seen**-0.5 if samples_seen else None,
     )
 
 

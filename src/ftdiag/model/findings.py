@@ -96,7 +96,10 @@ class Quality:
     native_lost: int | None = None
     """Native samples that the kernel dropped; `None` where there are no native samples."""
     native_sampled_ratio: float | None = None
-    """Share of the threads on a core that were sampled at a time; below 1 where they had to take turns."""
+    """Share of the time of threads on a core in which machine code was sampled: below 1 where that is done in
+    turns, because the program switches often, or there are more threads than can be sampled at once."""
+    native_error_ratio: float | None = None
+    """How far a share that native samples tell of all time on a core may be off, in 19 of 20 cases."""
     unnamed_cpu_ratio: float | None = None
     """Share of the native samples in functions of a stripped interpreter that have no name. They count as
     work: what of the allocator or the collector was not found is at most this. `None` without samples."""

@@ -165,7 +165,7 @@ class NativeSamples:
     Columns of one row per thread, Python stack, state (WORK, ATOMIC, SPIN, ALLOC, GC or UNKNOWN) and native
     frame: thread index, stack id, `ThreadState` value, frame id (the function's symbol; the file is
     NATIVE_FILE), number of samples. `lost` samples were dropped by the kernel; `sampled_ratio` is the
-    share of threads that were sampled at a time.
+    share of thread-time in which samples could be taken.
     """
 
     thread: array[int] = field(default_factory=lambda: array("I"))

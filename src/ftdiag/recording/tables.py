@@ -87,7 +87,7 @@ class NativeColumns:
 
     `window` is the position of the window; rows are ordered by it. `measured` are the positions of the
     windows that have native samples at all (with none for a thread that was never on a core). `lost`
-    counts samples that the kernel dropped; `sampled_ratio` is the mean share of threads sampled at a time
+    counts samples that the kernel dropped; `sampled_ratio` is the mean share of thread-time sampled
     (`None` without a measured window).
     """
 

@@ -500,7 +500,8 @@ def _quality(snapshot: Snapshot) -> Iterator[str]:
         (TORN, quality.torn_ratio),
         (MISSED, quality.missed_tick_ratio),
         (f"{OWN_COST}, of a core", quality.sampler_cpu_ratio),
-        ("threads sampled in machine code at a time", quality.native_sampled_ratio),
+        ("time in which machine code was sampled", quality.native_sampled_ratio),
+        ("error of shares by machine code, at most", quality.native_error_ratio),
         ("CPU time in functions of a stripped Python without a name", quality.unnamed_cpu_ratio or None),
     ]
     rows = [[name, units.percent(value, 1)] for name, value in figures if value is not None]

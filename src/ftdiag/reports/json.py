@@ -101,6 +101,7 @@ def to_report(snapshot: Snapshot) -> Json:
             "sampler_cpu_ratio": _number(quality.sampler_cpu_ratio),
             "native_lost": quality.native_lost,
             "native_sampled_ratio": _number(quality.native_sampled_ratio),
+            "native_error_ratio": _number(quality.native_error_ratio),
             "not_measured": {name: _text(reason) for name, reason in not_measured.items()},
             "gaps": [
                 {"what": _text(gap.what), "why": _text(gap.why), "count": gap.count} for gap in quality.gaps

@@ -430,7 +430,12 @@ class _Report:
             yield _item(f"native samples that the kernel dropped: {quality.native_lost:,}")
         if quality.native_sampled_ratio is not None and quality.native_sampled_ratio < 0.995:
             ratio = units.percent(quality.native_sampled_ratio)
-            yield _item(f"native samples cover {ratio} of the threads at a time; they take turns")
+            words = f"machine code was sampled in turns, {ratio} of the time"
+            if quality.native_error_ratio is not None:
+                words += (
+                    f": shares of time on a core are right to {units.percent(quality.native_error_ratio)}"
+                )
+            yield _item(words)
         if quality.classified_cpu_ratio is not None and quality.unnamed_cpu_ratio:
             split, unnamed = (
                 units.percent(ratio) for ratio in (quality.classified_cpu_ratio, quality.unnamed_cpu_ratio)

@@ -15,6 +15,7 @@ from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, ThreadState, Wi
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
+from ftdiag.sampling.turns import Turns
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.runtime import Runtime
 
@@ -50,9 +51,19 @@ Places = Counter[tuple[int, int]]
 class OnCore:
     """Counts native samples by thread, stack, state and function."""
 
-    def __init__(self, native: NativeSampler, sink: RecordingSink) -> None:
+    def __init__(self, native: NativeSampler, sink: RecordingSink, turns: Turns) -> None:
+        """`turns` says when."""
         self._native = native
         self._sink = sink
+        self._turns = turns
+        self._on = True
+        self._recent: dict[int, None] = {}
+        """Those that ran since the last turn ended: they are sampled from the beginning of the next."""
+        self._turn_ns = 0
+        """Since when it is sampled, as of this window."""
+        self._sampled_ns = 0
+        """How long it was in this window, before that."""
+        self._threads_share = 1.0
         self._frames: dict[str | None, int] = {}
         self._indexes: dict[int, int] = {}
         self._left: list[tuple[int, int]] = []
@@ -64,10 +75,16 @@ class OnCore:
         self.places: Places = Counter()
         """Of the window that was taken last."""
 
-    def add(self, thread: SampledThread) -> None:
-        """Begin to sample a thread."""
+    def add(self, thread: SampledThread, *, at_once: bool = True) -> None:
+        """Begin to sample a thread; if not at once, from the next tick on at which it ran.
+
+        Opening and closing the buffer of a thread that ends before costs more than its samples are worth.
+        """
         self._indexes[thread.info.tid] = thread.info.index
-        self._native.add_thread(thread.info.tid)
+        if at_once:
+            self._native.add_thread(thread.info.tid)
+        else:
+            self._native.let_rest(thread.info.tid)
 
     def remove(self, thread: SampledThread) -> None:
         """End it for one that is gone."""
@@ -75,12 +92,46 @@ class OnCore:
         self._left.append((thread.info.tid, thread.info.index))
 
     def gather(self, ran: Iterable[SampledThread], tick: Tick) -> None:
-        """Note who ran since the tick before; now and then, make room in their buffers."""
-        self._ran.update((thread.info.tid, None) for thread in ran)
-        if tick.now_ns >= self._drain_ns:
-            self._drain_ns = tick.now_ns + DRAIN_EVERY_NS
+        """Note who ran since the tick before; begin or end a turn; now and then, make room in the buffers."""
+        now_ns = tick.now_ns
+        tids = [thread.info.tid for thread in ran]
+        if self._turns.on(now_ns) is not self._on:
+            self._switch(now_ns)
+        if not self._on:
+            self._recent.update(dict.fromkeys(tids))
+            return
+        new = {thread.info.tid for thread in tick.started}
+        self._native.wake([tid for tid in tids if tid not in new] if new else tids)
+        self._ran.update(dict.fromkeys(tids))
+        if now_ns >= self._drain_ns:
+            self._drain_ns = now_ns + DRAIN_EVERY_NS
             self._native.drain(self._ran)
             self._ran.clear()
+
+    def _switch(self, now_ns: int) -> None:
+        """A turn begins or ends."""
+        self._on = not self._on
+        if self._on:
+            self._turn_ns = now_ns
+            self._native.resume()
+            self._native.wake(self._recent)
+            self._recent.clear()
+        else:
+            self._sampled_ns += now_ns - self._turn_ns
+            self._threads_share = self._native.sampled_share
+            self._native.pause()
+            self._ran.clear()
+
+    def _share_of(self, window: Window) -> float:
+        """Part of the window's thread-time in which samples could be taken."""
+        if self._on:
+            self._sampled_ns += window.t1_ns - max(self._turn_ns, window.t0_ns)
+            self._turn_ns = window.t1_ns
+            self._threads_share = self._native.sampled_share
+        length_ns = max(1, window.t1_ns - window.t0_ns)
+        share = min(1.0, max(0, self._sampled_ns) / length_ns)
+        self._sampled_ns = 0
+        return share * self._threads_share
 
     def refresh(self) -> None:
         """Once a window, before it is put together: say what each sample is."""
@@ -138,7 +189,9 @@ class OnCore:
                 del self._indexes[tid]
         self._left.clear()
         lost = self._native.lost
-        columns = NativeSamples(lost=lost, sampled_ratio=self._native.sampled_share)
+        columns = NativeSamples(lost=lost, sampled_ratio=self._share_of(window))
+        switches = (*window.counters.voluntary_switches, *window.counters.involuntary_switches)
+        self._turns.learn(sum(count for count in switches if count > 0), window.t1_ns - window.t0_ns)
         for (thread, stack, state, frame), samples in counts.items():
             columns.thread.append(thread)
             columns.stack.append(stack)

@@ -340,6 +340,9 @@ class NativeSampler:
         self._pages = buffer_pages(rate_hz)
         self._events: dict[int, ThreadEvent] = {}
         self._waiting: deque[int] = deque()
+        self._resting: dict[int, None] = {}
+        """Threads that are not sampled until they are woken; all while it pauses."""
+        self._paused = False
         self._limit = self._most
         self._pending: list[RawSample] = []
         self._lost = 0
@@ -368,11 +371,15 @@ class NativeSampler:
         """Begin to sample a thread; one that is gone or already known is ignored."""
         if tid in self._events or tid in self._waiting:
             return
+        if self._paused:
+            self._resting[tid] = None
+            return
         if len(self._events) >= self._limit or not self._open(tid):
             self._waiting.append(tid)
 
     def remove_thread(self, tid: int) -> None:
         """End sampling of a thread; its last samples still come with the next read."""
+        self._resting.pop(tid, None)
         event = self._events.pop(tid, None)
         if event is None:
             if tid in self._waiting:
@@ -380,6 +387,33 @@ class NativeSampler:
             return
         self._close(event)
         self._promote()
+
+    def pause(self) -> None:
+        """Sample nobody for now; what was sampled comes with the next read."""
+        self._paused = True
+        for event in self._events.values():
+            self._close(event)
+        self._resting.update(dict.fromkeys([*self._events, *self._waiting]))
+        self._events.clear()
+        self._waiting.clear()
+
+    def resume(self) -> None:
+        """Sample threads again, as they are woken."""
+        self._paused = False
+
+    def let_rest(self, tid: int) -> None:
+        """Know a thread, and do not sample it until it is woken."""
+        if tid not in self._events and tid not in self._waiting:
+            self._resting[tid] = None
+
+    def wake(self, tids: Iterable[int]) -> None:
+        """Sample those of them that rest since the last pause: a thread that never runs need not be."""
+        if not self._resting or self._paused:
+            return
+        for tid in tids:
+            if tid in self._resting:
+                del self._resting[tid]
+                self.add_thread(tid)
 
     def drain(self, tids: Iterable[int] | None = None) -> None:
         """Make room in the buffers of these threads (of all, if `None`); what was in them comes with `read`.

@@ -196,6 +196,26 @@ def test_who_yields_while_it_spins_does_not_want_a_core(tmp_path: Path) -> None:
     assert snapshot.metrics.run_queue_cores < 0.72
 
 
+def test_a_second_without_samples_of_a_thread_is_split_by_those_of_other_seconds(tmp_path: Path) -> None:
+    # GIVEN a thread on a core for two seconds, whose machine code was sampled in a turn of the first only
+    on_core = {"w": [spent(10, "on_cpu", at="a.py:1 f")]}
+    counters = {"w": counted(cpu_ns=800 * MS)}
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10, native="cpu-clock at 199 Hz")
+    builder.window(
+        on_core,
+        counters=counters,
+        native=[("w", "a.py:1 f", "work", "long_add", 3), ("w", "a.py:1 f", "spin", "lock", 1)],
+    )
+    builder.window({"w": [spent(10, "on_cpu", at="a.py:2 g")]}, counters=counters, native=[])
+
+    # WHEN accounted THEN both seconds are split as the samples say, and how far that may be off is told
+    snapshot = builder.session().snapshot()
+    states = thread(snapshot, "w").states_ns
+    assert states[ThreadState.WORK] == 3 * states[ThreadState.SPIN] == 1200 * MS
+    assert snapshot.quality.classified_cpu_ratio == 1.0
+    assert snapshot.quality.native_error_ratio == 0.5
+
+
 def test_torn_stacks_are_counted_in_thread_samples(tmp_path: Path) -> None:
     # GIVEN one torn tick of ten WHEN accounted THEN a tenth is torn
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(

@@ -20,6 +20,7 @@ from ftdiag.model import (
 )
 from ftdiag.sampling.oncore import DRAIN_EVERY_NS, OnCore
 from ftdiag.sampling.threads import SampledThread, Tick
+from ftdiag.sampling.turns import Turns
 from ftdiag.sources.native import NativeSample, NativeSampler
 from ftdiag.sources.procfs import ThreadFiles
 
@@ -33,6 +34,8 @@ class Native(NativeSampler):
         self.samples = list(samples)
         self.drained: list[list[int]] = []
         self.added: list[int] = []
+        self.paused: list[bool] = []
+        self.woken: list[list[int]] = []
         self._lost = 0
         self.unnamed: dict[tuple[str, str], int] = {}
         self._events = {}
@@ -46,6 +49,15 @@ class Native(NativeSampler):
 
     def remove_thread(self, tid: int) -> None:
         self.added.remove(tid)
+
+    def pause(self) -> None:
+        self.paused.append(True)
+
+    def resume(self) -> None:
+        self.paused.append(False)
+
+    def wake(self, tids: Iterable[int]) -> None:
+        self.woken.append(sorted(tids))
 
     def drain(self, tids: Iterable[int] | None = None) -> None:
         self.drained.append(list(tids or ()))
@@ -102,7 +114,7 @@ def window(ticks: list[int], *runs: tuple[int, int, int, int]) -> Window:
 )
 def test_a_sample_belongs_to_the_tick_nearest_in_time(time_ns: int, stack: int) -> None:
     # GIVEN a thread that was in another stack at each of three ticks, and another thread
-    on_core = OnCore(native := Native(sample(40, time_ns)), Recording())  # type: ignore[arg-type]
+    on_core = OnCore(native := Native(sample(40, time_ns)), Recording(), Turns(2.0))  # type: ignore[arg-type]
     on_core.add(thread(3, 40))
     on_core.add(thread(4, 41))
 
@@ -120,7 +132,7 @@ def test_a_sample_belongs_to_the_tick_nearest_in_time(time_ns: int, stack: int) 
 def test_samples_of_threads_that_are_not_in_the_window() -> None:
     # GIVEN a thread that ended in the window, one that was never observed, one that is not known, and one
     # that got the id of the one that ended
-    on_core = OnCore(Native(sample(40, 10), sample(41, 10), sample(42, 10)), Recording())  # type: ignore[arg-type]
+    on_core = OnCore(Native(sample(40, 10), sample(41, 10), sample(42, 10)), Recording(), Turns(2.0))  # type: ignore[arg-type]
     first, second, again = thread(0, 40), thread(1, 41), thread(2, 40)
     on_core.add(first)
     on_core.add(second)
@@ -137,7 +149,7 @@ def test_samples_of_threads_that_are_not_in_the_window() -> None:
 
 def test_buffers_are_emptied_now_and_then() -> None:
     # GIVEN threads that run by turns, WHEN ticks pass, THEN their buffers are emptied ten times a second
-    on_core = OnCore(native := Native(), Recording())  # type: ignore[arg-type]
+    on_core = OnCore(native := Native(), Recording(), Turns(2.0))  # type: ignore[arg-type]
     one, two = thread(0, 40), thread(1, 41)
     for number in range(25):
         now_ns = number * DRAIN_EVERY_NS // 10
@@ -145,9 +157,36 @@ def test_buffers_are_emptied_now_and_then() -> None:
     assert native.drained == [[40], [41, 40], [41, 40]]
 
 
+def test_a_program_that_switches_often_is_sampled_in_turns() -> None:
+    # GIVEN a program of one thread that was switched 20,000 times in the last second, on two cores: at 6 us
+    # each that is 0.12 core, of which it may lose 0.01
+    turns = Turns(2.0, chance=lambda: 0.5)
+    on_core = OnCore(native := Native(), Recording(), turns)  # type: ignore[arg-type]
+    on_core.add(one := thread(0, 40))
+    second = window([10**9], (0, 0, 1, 7))
+    second.counters.thread.append(0)
+    second.counters.voluntary_switches.append(20_000)
+    _, columns, _ = on_core.take(second)
+    assert columns.sampled_ratio == 1.0
+    assert turns.share == pytest.approx(1 / 12)
+
+    # WHEN the next second passes, THEN it is sampled in one turn in its middle
+    ticks = [10**9 + number * 10**7 for number in range(100)]
+    for number, now_ns in enumerate(ticks):
+        on_core.gather([one], Tick(number, now_ns, 0))
+    assert native.paused == [True, False, True]
+    assert native.woken[0] == [40]
+
+    # AND the window says which part of it was sampled, to a tick
+    later = window(ticks, (0, 0, 100, 7))
+    later = Window(10**9, 2 * 10**9, later.tick_ns, later.runs, later.counters, later.cost)
+    _, columns, _ = on_core.take(later)
+    assert columns.sampled_ratio == pytest.approx(1 / 12, abs=0.011)
+
+
 def test_symbols_are_frames() -> None:
     sink = Recording()
-    on_core = OnCore(Native(sample(40, 1, None), sample(40, 1, "f"), sample(40, 1, "f")), sink)  # type: ignore[arg-type]
+    on_core = OnCore(Native(sample(40, 1, None), sample(40, 1, "f"), sample(40, 1, "f")), sink, Turns(2.0))  # type: ignore[arg-type]
     on_core.add(thread(0, 40))
     counts, *_ = on_core.take(window([1], (0, 0, 1, 7)))
     assert sorted(counts.values()) == [1, 2]

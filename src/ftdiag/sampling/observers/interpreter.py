@@ -34,7 +34,8 @@ from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sampling.turns import Turns
 from ftdiag.sources.collector import CollectorReader
 from ftdiag.sources.importchains import ImportChains
 from ftdiag.sources.interpreter import MAX_THREADS as MAX_STATES
@@ -45,6 +46,7 @@ from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
 from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
 from ftdiag.sources.stoptheworld import StopTheWorldReader
+from ftdiag.sources.threadlines import RUNNING_LINE
 from ftdiag.sources.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.waits import Blocked, Classified, WaitReader
 
@@ -54,6 +56,8 @@ NAMES_EVERY_WINDOWS: Final = 10
 """Names can be changed by the program; apart from new threads they are read again this rarely."""
 MATCHED_WINDOWS: Final = 2
 """Windows at whose end all threads are matched anew: what belongs to no thread must be seen twice."""
+_ON_CPU: Final = int(ThreadState.ON_CPU)
+_UNKNOWN: Final = int(Confidence.UNKNOWN)
 UNREAD: Final[Observation] = (
     int(ThreadState.UNKNOWN),
     TORN_STACK,
@@ -64,8 +68,9 @@ UNREAD: Final[Observation] = (
 """Of a thread that a look did not come to, because it had cost enough."""
 TOO_MANY_STATES: Final = f"more than {MAX_STATES:,} states of threads: the rest is left out"
 TOO_COSTLY: Final = "not walked: all of them together cost more than a look may"
-MATCH_ATTEMPTS: Final = 50
-"""Ticks in which a new thread is looked for among the interpreter's before it counts as native."""
+MATCHED_AT: Final = frozenset((1, 2, 5, 10, 20, 50))
+"""Ticks at which a new thread is looked for among the interpreter's before it counts as native."""
+MATCH_ATTEMPTS: Final = max(MATCHED_AT)
 
 
 class _Stacks:
@@ -129,7 +134,8 @@ class InterpreterObserver:
         self._threads = threads
         stacks = _Stacks(sink, self._waits)
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
-        self._on_core = None if self._native is None else OnCore(self._native, sink)
+        turns = Turns(self._process.target.capacity_cores or 1.0)
+        self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
         self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
@@ -174,7 +180,7 @@ class InterpreterObserver:
         for thread in tick.started:
             self._names_wanted = self._match_wanted = True
             if self._on_core is not None:
-                self._on_core.add(thread)
+                self._on_core.add(thread, at_once=tick.first)
         for thread in tick.ended:
             self._forget(thread)
 
@@ -187,6 +193,7 @@ class InterpreterObserver:
         """Look at threads that ran since the kernel was asked who ran."""
         for thread in threads:
             thread.ran = True
+            thread.settled = False
         self._look(threads, tick)  # those that are gone are found to be so at the next tick
 
     def _look(self, changed: Sequence[SampledThread], tick: int) -> list[SampledThread]:
@@ -194,22 +201,31 @@ class InterpreterObserver:
         gone: list[SampledThread] = []
         walked: list[PythonThread] = []
         looked: list[tuple[SampledThread, list[PythonThread], Blocked | None]] = []
-        parse = self._waits.parse
-        along = self._locks.look_anew()
+        locks = self._locks
+        along = locks.look_anew()
+        unreadable = locks.unreadable
         for thread, line in zip(changed, self._threads.syscall_lines(changed), strict=True):
-            if line is None:
-                gone.append(thread)
-                continue
-            blocked = parse(line)
-            if blocked is not None and blocked.entry:
-                thread.entry = blocked.entry
-            place = thread.entry
-            for python in thread.python:
-                self._locks.want_beside(python, place)
-                place = 0
+            blocked = None
+            if line != RUNNING_LINE:
+                if line is None:
+                    gone.append(thread)
+                    continue
+                blocked = self._waits.parse(line)
+                if blocked is not None and blocked.entry:
+                    thread.entry = blocked.entry
             # Matching threads anew, below, changes `thread.python`; these are what was walked.
-            looked.append((thread, thread.python, blocked))
-            walked.extend(thread.python)
+            pythons = thread.python
+            looked.append((thread, pythons, blocked))
+            walked.extend(pythons)
+            place = thread.entry
+            if len(pythons) == 1:
+                wanted = place, pythons[0].section, unreadable
+                if wanted == thread.beside:
+                    continue  # as at the last look
+                thread.beside = wanted
+            for python in pythons:
+                locks.want_beside(python, place)
+                place = 0
         unseen = deque(looked)
         try:
             self._holders.want(changed)
@@ -244,17 +260,23 @@ class InterpreterObserver:
                 stack, innermost = one, python
             if one == TORN_STACK:
                 self._check_python(thread, python)
-        if not thread.python and thread.attempts < MATCH_ATTEMPTS:
-            self._match_later(thread)
+        if not pythons and thread.attempts < MATCH_ATTEMPTS:
+            # It may be just starting: look for it at the next tick, for all such threads at once.
+            thread.attempts += 1
+            self._match_wanted |= thread.attempts in MATCHED_AT
         thread.innermost = innermost
-        entry = self._locks.entry_at(thread.entry)
-        now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
-        thread.settled = now_blocked is not None and now_blocked is blocked
+        entry = self._locks.entry_at(thread.entry) if thread.entry else None
+        now_blocked = blocked
+        if blocked is not None or entry is not None:
+            now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
         self._holders.saw(thread, stack, blocked=now_blocked is not None, entry=entry)
         if now_blocked is None:
-            observation = (int(ThreadState.ON_CPU), stack, NO_WAIT, NO_HOLDER, int(Confidence.UNKNOWN))
+            observation = (_ON_CPU, stack, NO_WAIT, NO_HOLDER, _UNKNOWN)
         else:
             observation = self._blocked(thread, now_blocked, stack, innermost)
+        # It is among the unsettled ones already.
+        if now_blocked is not None and now_blocked is blocked:
+            thread.settled = True
         thread.observe(observation, tick)
 
     def _as_of_stacks(
@@ -347,6 +369,7 @@ class InterpreterObserver:
             known = {(python.address, python.native_id) for python in thread.python}
             if {(python.address, python.native_id) for python in found} != known:
                 thread.python = found
+                thread.beside = NOTHING_BESIDE
                 thread.settled = False
                 interpreter = found[-1].interpreter if found else 0
                 self._threads.put(thread, replace(thread.info, python=True, interpreter=interpreter))
@@ -361,12 +384,6 @@ class InterpreterObserver:
         if new:
             self._gaps["threads", UNMATCHED] += len(new)
 
-    def _match_later(self, thread: SampledThread) -> None:
-        """A thread that is not Python's yet: it may be just starting, so look again for a while."""
-        thread.attempts += 1
-        if thread.attempts in (1, 2, 5, 10, 20, MATCH_ATTEMPTS):
-            self._match_threads()
-
     def _check_python(self, thread: SampledThread, python: PythonThread) -> None:
         """A torn stack may mean that the thread state is no longer this thread's."""
         try:
@@ -375,6 +392,7 @@ class InterpreterObserver:
             data = 0
         if data != python.native_id:
             thread.python = [other for other in thread.python if other is not python]
+            thread.beside = NOTHING_BESIDE
             thread.attempts = 0
 
     def _read_names(self) -> None:

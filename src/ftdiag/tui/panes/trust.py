@@ -17,6 +17,8 @@ from ftdiag.wording.units import count, plural, small_percent
 
 GOAL: Final = 0.02
 """Share from which misses, torn stacks and unknown time are a warning: the sampler's goal."""
+SAMPLED_ALWAYS: Final = 0.995
+"""Share of the time in which machine code was sampled from which there were no turns."""
 MAX_GAPS: Final = 60
 HOW_TO_GET: Final = {
     "useful_cores": "ftdiag doctor says what is missing for native samples, and the command that gives it",
@@ -47,6 +49,10 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
             quality.unnamed_cpu_ratio, None, width, "in unnamed functions", look, "of a stripped Python: work"
         )
     lines += _ratio(quality.sampler_cpu_ratio, None, width, OWN_COST, look, "of one core")
+    if quality.native_sampled_ratio is not None and quality.native_sampled_ratio < SAMPLED_ALWAYS:
+        error = small_percent(quality.native_error_ratio) if quality.native_error_ratio is not None else "?"
+        note = f"of the time, in turns; shares are right to {error}"
+        lines += _ratio(quality.native_sampled_ratio, None, width, "machine code sampled", look, note)
     if settings.native:
         lines += figure("machine code", settings.native, width, look)
     lines += heading("Not measured, why, and how to get it", width, look)
