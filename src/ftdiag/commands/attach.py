@@ -11,12 +11,13 @@ import click
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
     FILE,
+    Effort,
     duration_option,
+    effort_options,
     examples,
     fail_on_option,
     format_option,
     pid_argument,
-    rate_option,
     source_options,
 )
 from ftdiag.commands.tracking import (
@@ -29,14 +30,16 @@ from ftdiag.commands.tracking import (
 )
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.model import EndReason
-from ftdiag.sampling.options import DEFAULT_RATE_HZ
+from ftdiag.sampling.options import BURST_CORES, MAX_RATE_HZ
 
 if TYPE_CHECKING:
     from ftdiag.launcher import SamplingEnd
 
 REPORT_DURATION_S: Final = 5.0
 """How long a report looks when nothing is said: long enough for steady shares, short enough to wait for."""
+BURST_DURATION_S: Final = 1.0
 SIGNAL_STATUS: Final = 128
+DEFAULT_EFFORT: Final = Effort()
 
 
 @click.command(
@@ -45,12 +48,18 @@ SIGNAL_STATUS: Final = 128
         ("ftdiag attach 4711", "in the cockpit"),
         ("ftdiag attach 4711 --record app.ftdiag", "keep what was seen"),
         ("ftdiag attach 4711 --duration 10 --format text", "a report of 10 s"),
+        ("ftdiag attach 4711 --burst --format text", "a second, looked at closely"),
         ("ftdiag attach 4711 --format json | jq .metrics", "for programs"),
         ("ftdiag attach 4711 --format text --memory", "then what allocates"),
     ),
 )
 @pid_argument
-@rate_option
+@effort_options
+@click.option(
+    "--burst",
+    is_flag=True,
+    help=f"One second, as many looks as fit into {BURST_CORES:g} core: for what is held for microseconds.",
+)
 @duration_option(
     f"End after so long. Without it a report looks for {REPORT_DURATION_S:g} s, the cockpit until it is left."
 )
@@ -67,7 +76,8 @@ SIGNAL_STATUS: Final = 128
 @fail_on_option
 def command(
     pid: int,
-    rate_hz: float,
+    effort: Effort,
+    burst: bool,
     duration_s: float | None,
     record: Path | None,
     asked_format: str | None,
@@ -82,9 +92,12 @@ def command(
 
     Ctrl-C ends a report early; what was seen until then is reported.
     """
+    if burst:
+        effort = Effort(MAX_RATE_HZ, effort.native_rate_hz, effort.budget_cores or BURST_CORES, burst=True)
+        duration_s = duration_s or BURST_DURATION_S
     return attach(
         pid,
-        rate_hz,
+        effort,
         duration_s,
         record,
         asked_format,
@@ -97,7 +110,7 @@ def command(
 
 def attach(
     pid: int,
-    rate_hz: float = DEFAULT_RATE_HZ,
+    effort: Effort = DEFAULT_EFFORT,
     duration_s: float | None = None,
     record: Path | None = None,
     asked_format: str | None = None,
@@ -120,7 +133,7 @@ def attach(
     with (
         first_sight(form if there else "", f"looking at process {pid}") as sight,
         sampling(
-            pid, rate_hz=rate_hz, duration_s=duration_s, record=record, source=source, blocking=blocking
+            pid, effort=effort, duration_s=duration_s, record=record, source=source, blocking=blocking
         ) as work,
     ):
         check_is_process(pid)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,10 +16,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from ftdiag.commands.terminal import ascii_only
+from ftdiag.datatypes import dataclass
 from ftdiag.sampling.options import (
+    DEFAULT_NATIVE_RATE_HZ,
     DEFAULT_RATE_HZ,
     LONGEST_DURATION_S,
+    MAX_BUDGET_CORES,
+    MAX_NATIVE_RATE_HZ,
     MAX_RATE_HZ,
+    MIN_BUDGET_CORES,
     MIN_RATE_HZ,
     SOURCES,
 )
@@ -108,6 +114,8 @@ class Number(_NumberType):
 
 PID: Final = Pid()
 RATE: Final = Number("hz", MIN_RATE_HZ, MAX_RATE_HZ)
+NATIVE_RATE: Final = Number("hz", 0.0, MAX_NATIVE_RATE_HZ)
+BUDGET: Final = Number("cores", MIN_BUDGET_CORES, MAX_BUDGET_CORES)
 DURATION: Final = Number("seconds", 0.0, LONGEST_DURATION_S, above=True)
 FILE: Final = click.Path(path_type=Path)
 
@@ -127,9 +135,43 @@ def format_option(when: str) -> Callable[[Command], Command]:
     )
 
 
-def rate_option(command: Command) -> Command:
-    """--rate."""
-    return click.option(
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How often to look, and what that may cost; as `SamplerOptions` has it."""
+
+    rate_hz: float = DEFAULT_RATE_HZ
+    native_rate_hz: float = DEFAULT_NATIVE_RATE_HZ
+    budget_cores: float | None = None
+    burst: bool = False
+
+
+def effort_options(command: Command) -> Command:
+    """--rate, --native-rate and --budget: an `effort`."""
+
+    @wraps(command)
+    def with_effort(
+        *arguments: Any, rate_hz: float, native_rate_hz: float, budget_cores: float | None, **others: Any
+    ) -> Any:
+        return command(*arguments, effort=Effort(rate_hz, native_rate_hz, budget_cores), **others)
+
+    decorated: Any = click.option(
+        "--budget",
+        "budget_cores",
+        type=BUDGET,
+        metavar="CORES",
+        help="What looking may use of a core; it looks less often rather than use more, and says so."
+        " Default: 0.1, or 3 % of what the process may use if that is more.",
+    )(with_effort)
+    decorated = click.option(
+        "--native-rate",
+        "native_rate_hz",
+        type=NATIVE_RATE,
+        default=DEFAULT_NATIVE_RATE_HZ,
+        metavar="HZ",
+        show_default=True,
+        help="Samples of machine code in a second of a thread on a core; 0 takes none.",
+    )(decorated)
+    return click.option(  # type: ignore[no-any-return]
         "--rate",
         "rate_hz",
         type=RATE,
@@ -137,7 +179,7 @@ def rate_option(command: Command) -> Command:
         metavar="HZ",
         show_default=True,
         help=f"Looks a second, {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}.",
-    )(command)
+    )(decorated)
 
 
 def source_options(command: Command) -> Command:

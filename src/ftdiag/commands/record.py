@@ -10,11 +10,12 @@ import click
 
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
+    Effort,
     duration_option,
+    effort_options,
     examples,
     output_option,
     pid_argument,
-    rate_option,
     source_options,
 )
 from ftdiag.errors import FtdiagError
@@ -34,7 +35,7 @@ from ftdiag.wording import units
 @pid_argument
 @output_option
 @duration_option("End after so long. Without it: at Ctrl-C, or when the process ends.")
-@rate_option
+@effort_options
 @source_options
 @click.option(
     "--export",
@@ -47,7 +48,7 @@ def command(
     pid: int,
     path: Path,
     duration_s: float | None,
-    rate_hz: float,
+    effort: Effort,
     source: str,
     blocking: bool,
     exports: tuple[str, ...],
@@ -63,7 +64,7 @@ def command(
 
         check_can_write(beside(path, name))
     with sampling(
-        pid, rate_hz=rate_hz, duration_s=duration_s, record=path, source=source, blocking=blocking
+        pid, effort=effort, duration_s=duration_s, record=path, source=source, blocking=blocking
     ) as work:
         check_is_process(pid)
         work.wait_until_started()

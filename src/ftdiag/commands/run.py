@@ -17,11 +17,12 @@ import click
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
     FILE,
+    Effort,
     duration_option,
+    effort_options,
     examples,
     fail_on_option,
     format_option,
-    rate_option,
     source_options,
 )
 from ftdiag.commands.tracking import (
@@ -56,7 +57,7 @@ WAIT_S: Final = 0.5
     ),
 )
 @click.argument("program", nargs=-1, required=True, type=click.UNPROCESSED)
-@rate_option
+@effort_options
 @duration_option("Look for so long; the program goes on. Without it: until the program ends.")
 @click.option("--record", type=FILE, metavar="FILE", help="Keep the whole recording in a new file.")
 @format_option("when the program has ended or the time is over")
@@ -68,7 +69,7 @@ WAIT_S: Final = 0.5
 @fail_on_option
 def command(
     program: tuple[str, ...],
-    rate_hz: float,
+    effort: Effort,
     duration_s: float | None,
     record: Path | None,
     asked_format: str | None,
@@ -103,7 +104,7 @@ def command(
     with ExitStack() as stack:
         sampler = stack.enter_context(SamplerProcess())
         sampler.spawn()
-        look = _Look(sampler, rate_hz, duration_s, record, fail_on, form)
+        look = _Look(sampler, effort, duration_s, record, fail_on, form)
         look.source, look.blocking, look.memory = source, blocking, wish
         if form == "tui":
             return _with_cockpit(stack, program, look, log)
@@ -116,7 +117,7 @@ class _Look:
     def __init__(
         self,
         sampler: SamplerProcess,
-        rate_hz: float,
+        effort: Effort,
         duration_s: float | None,
         record: Path | None,
         fail_on: str | None,
@@ -124,7 +125,7 @@ class _Look:
     ) -> None:
         self.sampler = sampler
         self.form = form
-        self.rate_hz = rate_hz
+        self.effort = effort
         self.duration_s = duration_s
         self.record = record
         self.fail_on = fail_on
@@ -143,7 +144,7 @@ class _Look:
         wait_until_python(program, self.source)
         with sampling(
             program.pid,
-            rate_hz=self.rate_hz,
+            effort=self.effort,
             duration_s=self.duration_s,
             record=self.record,
             sampler=self.sampler,

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from ftdiag.commands.parameters import Effort
 from ftdiag.commands.scratch import private_directory
 from ftdiag.commands.terminal import Progress, Terminated, note
 from ftdiag.datatypes import dataclass
@@ -96,7 +97,7 @@ class Sampling:
 def sampling(
     pid: int,
     *,
-    rate_hz: float,
+    effort: Effort,
     duration_s: float | None,
     record: Path | None,
     sampler: SamplerProcess | None = None,
@@ -118,7 +119,10 @@ def sampling(
             SamplerOptions(
                 pid=pid,
                 path=os.fspath(path),
-                rate_hz=rate_hz,
+                rate_hz=effort.rate_hz,
+                native_rate_hz=effort.native_rate_hz,
+                budget_cores=effort.budget_cores,
+                burst=effort.burst,
                 duration_s=duration_s,
                 keep_ns=None if record is not None else RING_NS,
                 keep_bytes=None if record is not None else RING_BYTES,

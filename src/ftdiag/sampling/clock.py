@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Window
+from ftdiag.sampling.budget import CpuBudget, default_budget_cores
 from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.libraries import LibrarySink
 from ftdiag.sampling.options import SamplerOptions
@@ -144,11 +145,16 @@ class Clock:
         self._watchdog = watchdog
         runtime = process.runtime if process.target.free_threaded else None
         self._memory_watch = MemoryWatch(process.pid, runtime)
+        cores = options.budget_cores or default_budget_cores(process.target.capacity_cores or 1.0)
+        self._cpu_budget = CpuBudget(options.rate_hz, cores, burst=options.burst)
+        self._tell: Tell = lambda text: None
+        self._told_slow = False
         self._threads: Threads | None = None
         self._halted: Halted | None = None
 
     def attach(self, sink: RecordingSink, tell: Tell = lambda text: None) -> None:
         """Begin to use a recording."""
+        self._tell = tell
         self._threads = Threads(self._process.pid, sink, self._gaps, self._descriptors)
         self._halted = Halted(self._process.pid, sink, tell)
         with self._reading():
@@ -184,7 +190,8 @@ class Clock:
         """
         threads, windows = self._threads, self._windows
         assert threads is not None, "`attach` comes first"
-        period_ns = int(1e9 / self._options.rate_hz)
+        budget = self._cpu_budget
+        period_ns = budget.period_ns
         poll = select.poll()
         poll.register(self._process.pidfd, select.POLLIN)
         if wake_fd is not None:
@@ -224,6 +231,9 @@ class Clock:
                 self._end = self._process.changed_at_last(now) or End(
                     EndReason.DURATION, "the asked duration is over", now
                 )
+            if budget.due(now) and budget.used(now, time.process_time_ns()):
+                period_ns = self._follow_budget()
+                due = max(due, now + period_ns) if budget.slowed else min(due, now + period_ns)
             if now >= window_end or self._end is not None:
                 self._end_window(threads, now)
                 window_end = max(window_end, now - WINDOW_NS) + (
@@ -242,6 +252,17 @@ class Clock:
             self._end = self._process.how_it_ended(now)
         else:
             self.stop(EndReason.STOPPED, "stopped on request")
+
+    def _follow_budget(self) -> int:
+        """The time between ticks from now on; says the first time that it is longer than was asked for."""
+        budget = self._cpu_budget
+        if budget.slowed and not self._told_slow:
+            self._told_slow = True
+            self._tell(
+                f"{self._options.rate_hz:g} looks a second would take more than {budget.cores:g} core:"
+                f" it goes on with {budget.rate_hz:.0f}\n  --budget CORES   lets it take more"
+            )
+        return budget.period_ns
 
     def _tick(self, threads: Threads, now: int, *, last: bool) -> None:
         windows = self._windows
@@ -273,6 +294,9 @@ class Clock:
             self._refresh(now)
         if self._memory_watch.waits_ns(now) > SILENT_READING_NS:
             self._gaps["memory", "a reading of it does not come back"] += 1
+        left_out = self._cpu_budget.ticks_left_out(max(0, now - self._windows.start_ns))
+        if left_out:
+            self._gaps["ticks", f"left out, to keep to a budget of {self._cpu_budget.cores:g} core"] += left_out
         window = self._windows.end(
             threads,
             gil_enabled=self._process.target.gil_enabled,

@@ -12,8 +12,15 @@ from ftdiag.errors import UsageError
 
 SOURCES: Final = ("auto", "native", "py-spy")
 MIN_RATE_HZ: Final = 1.0
-MAX_RATE_HZ: Final = 1000.0
+MAX_RATE_HZ: Final = 10_000.0
+MAX_NATIVE_RATE_HZ: Final = 1000.0
 DEFAULT_RATE_HZ: Final = 100.0
+DEFAULT_NATIVE_RATE_HZ: Final = 199.0
+BURST_CORES: Final = 0.5
+"""The budget of a burst."""
+MIN_BUDGET_CORES: Final = 0.005
+MAX_BUDGET_CORES: Final = 1.0
+"""The sampler looks from one thread."""
 LONGEST_DURATION_S: Final = 31_536_000.0
 
 
@@ -27,8 +34,12 @@ class SamplerOptions:
     duration_s: float | None = None
     keep_ns: int | None = None
     keep_bytes: int | None = None
-    native_rate_hz: float = 199.0
+    native_rate_hz: float = DEFAULT_NATIVE_RATE_HZ
     """Samples a second of machine code while a thread is on a core; 0 switches it off."""
+    budget_cores: float | None = None
+    """What the sampler may use; it looks less often rather than use more. `None`: sampling.budget says."""
+    burst: bool = False
+    """Look as often as `rate_hz` and the budget permit from the first moment on, for a second or so."""
     source: str = "auto"
     """Who reads the stacks: "native" (we), "py-spy", or "auto": py-spy for what we cannot read."""
     blocking: bool = False
@@ -47,10 +58,15 @@ class SamplerOptions:
             raise UsageError(
                 f"there is no source {self.source!r}", f"--source takes one of {', '.join(SOURCES)}"
             )
-        if not 0 <= self.native_rate_hz <= MAX_RATE_HZ:
+        if not 0 <= self.native_rate_hz <= MAX_NATIVE_RATE_HZ:
             raise UsageError(
                 f"a native rate of {self.native_rate_hz:g} Hz is not possible",
-                f"--native-rate takes 0 (off) to {MAX_RATE_HZ:g}; 199 is usual",
+                f"--native-rate takes 0 (off) to {MAX_NATIVE_RATE_HZ:g}; {DEFAULT_NATIVE_RATE_HZ:g} is usual",
+            )
+        if self.budget_cores is not None and not MIN_BUDGET_CORES <= self.budget_cores <= MAX_BUDGET_CORES:
+            raise UsageError(
+                f"a budget of {self.budget_cores:g} cores is not possible",
+                f"--budget takes {MIN_BUDGET_CORES:g} to {MAX_BUDGET_CORES:g}",
             )
         if self.duration_s is not None and not 0 < self.duration_s <= LONGEST_DURATION_S:
             raise UsageError(

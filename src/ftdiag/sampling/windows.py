@@ -26,7 +26,8 @@ class Windows:
         """Times of the ticks of the window that is under way."""
         self.gaps: Gaps = Gaps()
         self.late_ticks = self.missed_ticks = 0
-        self._start_ns = 0
+        self.start_ns = 0
+        """When the window that is under way began."""
         self._cpu_ns = 0
         self._clock_ns: int | None = None
         """The process's own CPU clock at the tick that is under way, where it was read at that tick."""
@@ -34,7 +35,7 @@ class Windows:
 
     def begin(self, now_ns: int) -> None:
         """The first one begins."""
-        self._start_ns = now_ns
+        self.start_ns = now_ns
         self._cpu_ns = time.process_time_ns()
         self._totals = {"machine": procfs.machine_busy_ns(), "throttled": procfs.throttled_ns(self._pid)}
 
@@ -50,12 +51,12 @@ class Windows:
     @property
     def last_tick_ns(self) -> int:
         """When the last tick was; before the first one of a window: when the window began."""
-        return self.ticks_ns[-1] if self.ticks_ns else self._start_ns
+        return self.ticks_ns[-1] if self.ticks_ns else self.start_ns
 
     def end(self, threads: Threads, *, gil_enabled: bool | None, memory: MemoryReading | None) -> Window:
         """The window that ends with its last tick; the next one begins there."""
         ticks = len(self.ticks_ns)
-        start_ns, end_ns = self._start_ns, max(self.last_tick_ns, self._start_ns)
+        start_ns, end_ns = self.start_ns, max(self.last_tick_ns, self.start_ns)
         runs, counters = Runs(), ThreadCounters()
         for thread in threads.alive.values():
             thread.seen_ns = max(thread.seen_ns, threads.seen_ns)
@@ -89,7 +90,7 @@ class Windows:
             start_ns, end_ns, self.ticks_ns, runs, counters, cost, process, gaps, memory=memory
         )  # fmt: skip
         self.count += bool(ticks)
-        self._start_ns, self._cpu_ns = end_ns, cpu_ns
+        self.start_ns, self._cpu_ns = end_ns, cpu_ns
         self.ticks_ns = array("q")
         self.late_ticks = self.missed_ticks = 0
         self._clock_ns = None

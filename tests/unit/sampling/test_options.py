@@ -27,9 +27,11 @@ def test_limits_are_possible(rate_hz: float) -> None:
 @pytest.mark.parametrize(
     ("wrong", "what", "hint"),
     [
-        ({"rate_hz": 0.9}, "a rate of 0.9 Hz is not possible", "--rate takes 1 to 1000; 100 is usual"),
+        ({"rate_hz": 0.9}, "a rate of 0.9 Hz is not possible", "--rate takes 1 to 10000; 100 is usual"),
         ({"rate_hz": float("nan")}, "a rate of nan Hz is not possible", "--rate"),
-        ({"rate_hz": 1000.1}, "a rate of 1000.1 Hz", "--rate"),
+        ({"rate_hz": 10_001.0}, "a rate of 10001 Hz", "--rate"),
+        ({"native_rate_hz": 1000.1}, "a native rate of 1000.1 Hz", "--native-rate"),
+        ({"budget_cores": 0.0}, "a budget of 0 cores", "--budget takes 0.005 to 1"),
         ({"native_rate_hz": -1.0}, "a native rate of -1 Hz", "--native-rate takes 0 (off)"),
         ({"duration_s": 0.0}, "a duration of 0 s", "--duration"),
         ({"duration_s": 2 * LONGEST_DURATION_S}, "a duration of", "--duration"),
