@@ -14,6 +14,9 @@ from typing import Final
 DEFAULT_CORES: Final = 0.10
 DEFAULT_SHARE: Final = 0.03
 """The budget is the larger of so many cores, and so much of what the program may use."""
+USUAL_RATE_HZ: Final = 100.0
+OFTEN_CORES: Final = 0.25
+"""Who asks for looks more often than usual asks for at least so much."""
 BURST_START_HZ: Final = 500.0
 INTERVAL_NS: Final = 1_000_000_000
 """After so long the CPU time is looked at."""
@@ -28,9 +31,10 @@ MOST_GROWTH: Final = 2.0
 LEAST_RATE_HZ: Final = 1.0
 
 
-def default_budget_cores(capacity_cores: float) -> float:
+def default_budget_cores(capacity_cores: float, rate_hz: float) -> float:
     """The budget where none was asked for."""
-    return max(DEFAULT_CORES, DEFAULT_SHARE * capacity_cores)
+    least = DEFAULT_CORES if rate_hz <= USUAL_RATE_HZ else OFTEN_CORES
+    return max(least, DEFAULT_SHARE * capacity_cores)
 
 
 class CpuBudget:

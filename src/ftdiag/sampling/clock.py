@@ -145,7 +145,9 @@ class Clock:
         self._watchdog = watchdog
         runtime = process.runtime if process.target.free_threaded else None
         self._memory_watch = MemoryWatch(process.pid, runtime)
-        cores = options.budget_cores or default_budget_cores(process.target.capacity_cores or 1.0)
+        cores = options.budget_cores or default_budget_cores(
+            process.target.capacity_cores or 1.0, options.rate_hz
+        )
         self._cpu_budget = CpuBudget(options.rate_hz, cores, burst=options.burst)
         self._tell: Tell = lambda text: None
         self._told_slow = False

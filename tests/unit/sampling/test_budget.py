@@ -23,9 +23,10 @@ def after(budget: CpuBudget, *cores: float, step_ns: int = SECOND_NS) -> list[fl
     return rates
 
 
-def test_the_budget_grows_with_the_machine() -> None:
-    assert default_budget_cores(2.0) == 0.10
-    assert default_budget_cores(64.0) == pytest.approx(1.92)
+def test_the_budget_grows_with_the_machine_and_the_rate() -> None:
+    assert default_budget_cores(2.0, 100.0) == 0.10
+    assert default_budget_cores(2.0, 1000.0) == 0.25
+    assert default_budget_cores(64.0, 100.0) == pytest.approx(1.92)
 
 
 def test_the_first_seconds_do_not_count() -> None:
