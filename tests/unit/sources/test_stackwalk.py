@@ -330,7 +330,7 @@ def test_wrong_arguments() -> None:
 def test_without_the_compiled_part(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN an installation in which it could not be built
     process = FakeProcess("3.14.9t")
-    monkeypatch.setattr(stackwalk, "_tick", None)
+    monkeypatch.setattr(stackwalk, "COMPILED", False)
     # THEN the plain walker is taken, and asking for the other is an error
     walker = stack_walker(process.memory, process.layout, lambda chain: None)
     assert not walker.compiled
