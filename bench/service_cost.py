@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from measuring import interpreters, table
+from measuring import interpreters, process_cpu_ns, table
 from targets.service import KINDS, SLOTS
 
 PROGRAM = Path(__file__).resolve().parent / "targets" / "service.py"
@@ -142,22 +142,6 @@ def service(python: Path, kind: str, *, nobody: bool) -> Iterator[Service]:
         yield one
 
 
-def cpu_s(pids: list[int]) -> float:
-    """CPU time of the living threads of processes."""
-    total = 0
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                total += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
-    return total / 1e9
-
-
-def family(pid: int) -> list[int]:
-    """A process and its children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(one for child in children for one in family(int(child)))]
-
-
 def beside(way: str, pid: int, scratch: Path, *, nobody: bool) -> subprocess.Popen[bytes] | None:
     """Start what looks."""
     words = WAYS.get(way, ("record",))
@@ -185,11 +169,10 @@ def one_round(one: Service, way: str, *, nobody: bool) -> tuple[float, float]:
         else:
             seconds = INTERVAL_S
             time.sleep(SETTLE_S)
-        pids = [] if looking is None else family(looking.pid)
-        cpu, start = cpu_s(pids), time.perf_counter()
+        cpu_ns, start = 0 if looking is None else process_cpu_ns(looking.pid), time.perf_counter_ns()
         during = one.rate(seconds)
-        pids = [] if looking is None else family(looking.pid)
-        used = (cpu_s(pids) - cpu) / (time.perf_counter() - start)
+        cpu_ns = 0 if looking is None else process_cpu_ns(looking.pid) - cpu_ns
+        used = cpu_ns / (time.perf_counter_ns() - start)
         if looking is not None:
             looking.send_signal(signal.SIGINT)
             looking.wait(30)

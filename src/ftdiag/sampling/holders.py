@@ -157,7 +157,11 @@ class Holders:
         if entry is not None and entry.given and not blocked and self.parks_at(stack, entry):
             self._given.setdefault(entry.key, []).append(thread)
         self._note_held(thread, stack)
-        self._note_sections(thread, blocked=blocked)
+        self._sections = None
+        if len(thread.python) != 1 or thread.python[0].critical_section or thread.sections != ():
+            self._note_sections(thread, blocked=blocked)
+        elif self._woken_in_sections:
+            self._woken_in_sections.discard(thread)
 
     def parks_at(self, stack: int, entry: WaitEntry) -> bool:
         """Whether threads were seen waiting with that stack for what the entry says."""
@@ -235,7 +239,6 @@ class Holders:
 
     def _note_sections(self, thread: SampledThread, *, blocked: bool) -> None:
         """Keep the index of threads in critical sections, and of those that are about to go on with one."""
-        self._sections = None
         active = suspended = False
         for python in thread.python:
             if python.critical_section & 1:
