@@ -81,7 +81,7 @@ FILES: Final[dict[str, str]] = {
     "sources.procfs.ThreadFiles._migrations": "/proc/PID/task/TID",
     "sources.procfs.status_fields": "/proc/PID/status and those of its threads",
     "sources.procfs.DescriptorNames._sockets": "/proc/PID/net/tcp and the like",
-    "sources.procfs.throttled_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
+    "sources.procfs.Throttle.read_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
     "sources.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
     "sources.symbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
     "sources.symbols.read_kernel_symbols": "/proc/kallsyms; a test names another file",

@@ -21,11 +21,12 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources import procfs
 from ftdiag.sources.locks import LockWait
 from ftdiag.sources.stackwalk import PythonThread
-from ftdiag.sources.threadlines import GONE, RUNNING_LINE, ThreadLines, thread_lines
+from ftdiag.sources.threadlines import GONE, ThreadLines, thread_lines
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""
 
+_MINUS: Final = ord("-")
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
 NOTHING_BESIDE: Final = (-1, -1, -1)
@@ -60,6 +61,7 @@ class SampledThread:
         "sections",
         "seen_ns",
         "unsettled",
+        "waited",
     )
 
     def __init__(
@@ -94,6 +96,8 @@ class SampledThread:
         """Where its last wait entry lies; the next one will likely lie there, too."""
         self.beside = NOTHING_BESIDE
         """What was last asked to be read beside its stack (`LockReader.want_beside`)."""
+        self.waited: tuple[object, int, Observation] | None = None
+        """The last wait that is told by system call and stack alone: these two, and what was observed."""
         self.sections: tuple[tuple[int, int], ...] | None = ()
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None
@@ -251,7 +255,8 @@ class Threads:
             read = [next(lines) if t.files.syscall_fd >= 0 else t.syscall_line() for t in threads]
         else:
             read = self._lines.syscalls(descriptors)
-        return [line if line == RUNNING_LINE else _unless_ended(line) for line in read]
+        # Of a thread that has ended the line begins with -1, as of one that waits outside a system call.
+        return [line if not line or line[0] != _MINUS else _unless_ended(line) for line in read]
 
     def end(self, thread: SampledThread, tick: Tick) -> None:
         """A thread was found to be gone."""

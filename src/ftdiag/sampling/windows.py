@@ -20,6 +20,7 @@ class Windows:
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._throttle = procfs.Throttle(pid)
         self.count = 0
         """Windows that were put together so far."""
         self.ticks_ns = array("q")
@@ -37,7 +38,7 @@ class Windows:
         """The first one begins."""
         self.start_ns = now_ns
         self._cpu_ns = time.process_time_ns()
-        self._totals = {"machine": procfs.machine_busy_ns(), "throttled": procfs.throttled_ns(self._pid)}
+        self._totals = {"machine": procfs.machine_busy_ns(), "throttled": self._throttle.read_ns()}
 
     def read_clock(self, *, first: bool) -> None:
         """Read the process's CPU clock beside those of its threads: at the first tick, and a window's last.
@@ -82,7 +83,7 @@ class Windows:
                 self._difference("machine", procfs.machine_busy_ns()),
                 (os.cpu_count() or 1) * (end_ns - start_ns),
             ),
-            throttled_ns=self._difference("throttled", procfs.throttled_ns(self._pid)),
+            throttled_ns=self._difference("throttled", self._throttle.read_ns()),
             cpu_ns=self._difference("cpu", self._clock_ns or procfs.process_cpu_ns(self._pid)),
         )
         gaps = tuple(Gap(what, why, count) for (what, why), count in self.gaps.items())

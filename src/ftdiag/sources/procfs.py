@@ -396,6 +396,10 @@ def cgroup_quota(pid: int) -> tuple[float, str] | None:
     return min(limits, default=None)
 
 
+LEVELS_EVERY: Final = 10
+"""Readings of `Throttle` after which quotas are looked for again."""
+
+
 def machine_busy_ns() -> int | None:
     """CPU time that all programs have used since boot, from /proc/stat (grain: a clock tick per core).
 
@@ -422,24 +426,39 @@ def process_cpu_ns(pid: int) -> int | None:
         return None
 
 
-def throttled_ns(pid: int) -> int | None:
-    """Time for which the process's cgroups were held back by a CPU quota; `None` without one.
+class Throttle:
+    """Tells for how long the cgroups of a process were held back by a CPU quota.
 
-    cpu.stat: throttled_usec (v2), throttled_time in ns (v1).
+    cpu.stat: throttled_usec (v2), throttled_time in ns (v1). Which of them have a quota is found out anew at
+    every LEVELS_EVERY-th reading: mostly none has, and looking for it takes a millisecond.
     """
-    total = None
-    for directory, version in _cgroup_directories(pid):
-        for level in (directory, *directory.parents):
-            if not str(level).startswith("/sys/fs/cgroup"):
-                break
-            if _quota_in(level, version) is None:
-                continue
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._readings = 0
+        self._levels: list[tuple[Path, int]] = []
+
+    def read_ns(self) -> int | None:
+        """Time since they were made; `None` without a quota."""
+        if self._readings % LEVELS_EVERY == 0:
+            self._levels = list(self._levels_with_quota())
+        self._readings += 1
+        total = None
+        for level, version in self._levels:
             name, scale = (b"throttled_usec", 1000) if version == 2 else (b"throttled_time", 1)
             with suppress(OSError, ValueError):
                 for line in (level / "cpu.stat").read_bytes().splitlines():
                     if line.split()[:1] == [name]:
                         total = (total or 0) + scale * int(line.split()[1])
-    return total
+        return total
+
+    def _levels_with_quota(self) -> Iterator[tuple[Path, int]]:
+        for directory, version in _cgroup_directories(self._pid):
+            for level in (directory, *directory.parents):
+                if not str(level).startswith("/sys/fs/cgroup"):
+                    break
+                if _quota_in(level, version) is not None:
+                    yield level, version
 
 
 def _cgroup_directories(pid: int) -> Iterator[tuple[Path, int]]:

@@ -58,6 +58,15 @@ class Blocked:
     info: SyscallInfo | None
     entry: int = 0
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the Python stack is needed to classify it: no lock, no file, no memory."""
+        if self.info is None:
+            return False
+        if self.info.blocking is Blocking.READINESS:
+            return self.info.name not in ("poll", "ppoll")
+        return self.info.blocking in (Blocking.SLEEP, Blocking.SIGNAL_OR_CHILD)
+
 
 @dataclass(frozen=True, slots=True)
 class StackFacts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -50,3 +51,20 @@ def test_some_descriptors_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0 < free_descriptors() < 1024 - procfs.SPARE_DESCRIPTORS
     monkeypatch.setattr(resource, "getrlimit", lambda _: (16, 16))
     assert free_descriptors() == 0
+
+
+def test_quotas_are_looked_for_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a process whose cgroups have no quota WHEN their throttled time is read 2 * LEVELS_EVERY times
+    asked: list[int] = []
+
+    def directories(pid: int) -> list[tuple[Path, int]]:
+        asked.append(pid)
+        return []
+
+    monkeypatch.setattr(procfs, "_cgroup_directories", directories)
+    throttle = procfs.Throttle(4711)
+    readings = [throttle.read_ns() for _ in range(2 * procfs.LEVELS_EVERY)]
+
+    # THEN there is none, and they were looked for twice
+    assert set(readings) == {None}
+    assert asked == [4711, 4711]

@@ -10,8 +10,8 @@ import pytest
 
 from ftdiag.model import ThreadState, Wait
 from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.syscalls import syscall_table
-from ftdiag.sources.waits import CLONE_VFORK, STARTING_CHILD, WaitReader
+from ftdiag.sources.syscalls import BlockedCall, syscall_table
+from ftdiag.sources.waits import CLONE_VFORK, STARTING_CHILD, Blocked, WaitReader
 
 NUMBERS = {info.name: number for number, info in syscall_table().items()}
 CLONE_THREAD = 0x10000
@@ -43,3 +43,22 @@ def test_who_starts_a_thread_waits_for_something_else() -> None:
     arguments = ctypes.c_uint64(CLONE_THREAD)
     for name, first in (("clone", CLONE_THREAD), ("clone3", ctypes.addressof(arguments)), ("clone3", 8)):
         assert classified(name, first) == (ThreadState.UNKNOWN, Wait(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("clock_nanosleep", True),
+        ("wait4", True),
+        ("epoll_wait", True),
+        ("select", True),
+        ("poll", False),  # what it polls is in memory
+        ("futex", False),
+        ("read", False),  # the file behind a descriptor changes
+    ],
+)
+def test_which_waits_are_told_by_call_and_stack_alone(name: str, plain: bool) -> None:
+    number = next(number for number, info in syscall_table("x86_64").items() if info.name == name)
+    info = syscall_table("x86_64")[number]
+    assert Blocked(BlockedCall(number, (0,) * 6), info).plain is plain
+    assert not Blocked(BlockedCall(-1, ()), None).plain

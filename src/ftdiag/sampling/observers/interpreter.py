@@ -299,6 +299,9 @@ class InterpreterObserver:
     def _blocked(
         self, thread: SampledThread, blocked: Blocked, stack: int, innermost: PythonThread | None
     ) -> Observation:
+        waited = thread.waited
+        if waited is not None and waited[0] is blocked and waited[1] == stack:
+            return waited[2]
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         if found.lock is not None:
             wait_id = self._lock_wait_id(found, found.lock.key)
@@ -307,7 +310,10 @@ class InterpreterObserver:
             wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.state is ThreadState.STOPPED:
             self._stopped.append(thread)
-        return (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+        observation = (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+        if blocked.plain:
+            thread.waited = blocked, stack, observation
+        return observation
 
     def _lock_wait_id(self, found: Classified, key: int) -> int:
         """The recording's id of a wait for a lock; most are what the last one for that lock was."""
