@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from ftdiag.sources import _tick
-from ftdiag.sources.threadlines import SCHEDSTAT_BYTES, SYSCALL_BYTES, PythonThreadLines, ThreadLines
+from ftdiag.sources.threadlines import (
+    MANY_THREADS,
+    SCHEDSTAT_BYTES,
+    STILL_CALLS,
+    STILL_EVERY,
+    SYSCALL_BYTES,
+    PythonThreadLines,
+    ThreadLines,
+)
 
 READERS: list[Callable[[], ThreadLines]] = [PythonThreadLines, _tick.Lines]
 
@@ -111,3 +119,26 @@ def test_lines_are_bounded(lines: ThreadLines, files: Files) -> None:
     assert lines.ran() == [(1, b"1" * SCHEDSTAT_BYTES)]
     assert lines.syscalls([long]) == [b"1" * SYSCALL_BYTES]
     assert lines.syscalls([]) == []
+
+
+@pytest.mark.parametrize(("count", "late"), [(MANY_THREADS, 1), (MANY_THREADS + 8, STILL_EVERY)])
+def test_many_idle_threads_take_turns(lines: ThreadLines, files: Files, count: int, late: int) -> None:
+    # GIVEN many threads, of which all but one do not run for a long time
+    for tid in range(count):
+        lines.follow(tid, files.add(b"1 2 3\n"))
+    assert len(lines.ran()) == count
+    for number in range(STILL_CALLS + 1):
+        os.pwrite(files.descriptors[5], f"{number % 9} 9 9\n".encode(), 0)
+        # THEN the one that runs is noticed at each call
+        assert [tid for tid, _ in lines.ran()] == [5]
+
+    # WHEN all of them run THEN each is noticed once, within some calls
+    for descriptor in files.descriptors:
+        os.pwrite(descriptor, b"7 7 7\n", 0)
+    noticed = [[tid for tid, _ in lines.ran()] for _ in range(late)]
+    assert sorted(tid for tids in noticed for tid in tids) == list(range(count))
+    assert 5 in noticed[0]
+
+    # AND from then on at the next call
+    os.pwrite(files.descriptors[7], b"8 8 8\n", 0)
+    assert lines.ran() == [(7, b"8 8 8\n")]
