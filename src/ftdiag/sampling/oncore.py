@@ -57,6 +57,7 @@ class OnCore:
         self._sink = sink
         self._turns = turns
         self._on = True
+        self._dense = 1.0
         self._recent: dict[int, None] = {}
         """Those that ran since the last turn ended: they are sampled from the beginning of the next."""
         self._turn_ns = 0
@@ -97,6 +98,10 @@ class OnCore:
         tids = [thread.info.tid for thread in ran]
         if self._turns.on(now_ns) is not self._on:
             self._switch(now_ns)
+        elif self._on and self._dense != self._turns.dense:
+            self._switch(now_ns)
+            self._recent.update(dict.fromkeys(tids))
+            self._switch(now_ns)
         if not self._on:
             self._recent.update(dict.fromkeys(tids))
             return
@@ -113,7 +118,8 @@ class OnCore:
         self._on = not self._on
         if self._on:
             self._turn_ns = now_ns
-            self._native.resume()
+            self._dense = self._turns.dense
+            self._native.resume(self._dense)
             self._native.wake(self._recent)
             self._recent.clear()
         else:

@@ -25,8 +25,10 @@ SWITCH_NS: Final = 6_000
 leaves the guest; elsewhere it is less."""
 MOST_CAPACITY: Final = 0.005
 """Part of what the program may use that it may lose to being sampled."""
-LEAST_SHARE: Final = 0.04
+LEAST_SHARE: Final = 0.08
 """Also of a program that does nothing but switch some samples are taken."""
+MOST_DENSE: Final = 3.0
+"""How much more often samples are taken in a turn: the program pays for switches, hardly for samples."""
 ALWAYS: Final = 0.8
 """A share above this is not worth the turns."""
 
@@ -49,6 +51,11 @@ class Turns:
         cost_ns = switches * SWITCH_NS * 1e9 / length_ns
         share = 1.0 if cost_ns <= self._allowed_ns else max(LEAST_SHARE, self._allowed_ns / cost_ns)
         self.share = 1.0 if share > ALWAYS else share
+
+    @property
+    def dense(self) -> float:
+        """How many times as often as otherwise samples are to be taken in a turn."""
+        return min(MOST_DENSE, 1.0 / self.share)
 
     def on(self, now_ns: int) -> bool:
         """Whether to sample now. To be asked in the order of time."""

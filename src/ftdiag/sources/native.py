@@ -335,7 +335,7 @@ class NativeSampler:
         """`most` threads are sampled at once; where there are more, they take turns."""
         self._most = max(1, min(most, MAX_EVENTS))
         self.kernel_included = kernel_permitted(pid)
-        self.period_ns = int(1e9 / rate_hz)
+        self.period_ns = self._turn_period_ns = int(1e9 / rate_hz)
         self._classifier = Classifier(pid, runtime.image, kernel=self.kernel_included)
         self._pages = buffer_pages(rate_hz)
         self._events: dict[int, ThreadEvent] = {}
@@ -397,9 +397,11 @@ class NativeSampler:
         self._events.clear()
         self._waiting.clear()
 
-    def resume(self) -> None:
-        """Sample threads again, as they are woken."""
+    def resume(self, dense: float = 1.0) -> None:
+        """Sample threads again, as they are woken: so many times as often as was asked for."""
         self._paused = False
+        self._turn_period_ns = max(1, int(self.period_ns / dense))
+        self._pages = buffer_pages(1e9 / self._turn_period_ns)
 
     def let_rest(self, tid: int) -> None:
         """Know a thread, and do not sample it until it is woken."""
@@ -472,7 +474,7 @@ class NativeSampler:
         """Whether nothing is left to do for the thread: it is sampled now, or gone."""
         for pages in dict.fromkeys((self._pages, 1)):
             try:
-                event = ThreadEvent(tid, self.period_ns, kernel=self.kernel_included, pages=pages)
+                event = ThreadEvent(tid, self._turn_period_ns, kernel=self.kernel_included, pages=pages)
             except Refused as refused:
                 if refused.code == errno.ESRCH:
                     return True

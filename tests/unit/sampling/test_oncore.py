@@ -35,6 +35,7 @@ class Native(NativeSampler):
         self.drained: list[list[int]] = []
         self.added: list[int] = []
         self.paused: list[bool] = []
+        self.dense: list[float] = []
         self.woken: list[list[int]] = []
         self._lost = 0
         self.unnamed: dict[tuple[str, str], int] = {}
@@ -53,8 +54,9 @@ class Native(NativeSampler):
     def pause(self) -> None:
         self.paused.append(True)
 
-    def resume(self) -> None:
+    def resume(self, dense: float = 1.0) -> None:
         self.paused.append(False)
+        self.dense.append(dense)
 
     def wake(self, tids: Iterable[int]) -> None:
         self.woken.append(sorted(tids))
@@ -176,12 +178,29 @@ def test_a_program_that_switches_often_is_sampled_in_turns() -> None:
         on_core.gather([one], Tick(number, now_ns, 0))
     assert native.paused == [True, False, True]
     assert native.woken[0] == [40]
+    assert native.dense == [3.0]
 
     # AND the window says which part of it was sampled, to a tick
     later = window(ticks, (0, 0, 100, 7))
     later = Window(10**9, 2 * 10**9, later.tick_ns, later.runs, later.counters, later.cost)
     _, columns, _ = on_core.take(later)
     assert columns.sampled_ratio == pytest.approx(1 / 12, abs=0.011)
+
+
+def test_a_program_that_calms_down_is_sampled_as_usual_again() -> None:
+    # GIVEN a turn that is under way, in which samples are dense
+    turns = Turns(2.0, chance=lambda: 0.0)
+    turns.learn(20_000, 10**9)
+    on_core = OnCore(native := Native(), Recording(), turns)  # type: ignore[arg-type]
+    on_core.add(one := thread(0, 40))
+    on_core.gather([one], Tick(0, 10**9, 0))
+    assert native.dense == [3.0]
+
+    # WHEN the program hardly switches any more THEN the events are opened anew, with the usual rate
+    turns.learn(20, 10**9)
+    on_core.gather([one], Tick(1, 10**9 + 10**7, 0))
+    assert native.dense == [3.0, 1.0]
+    assert native.paused == [True, False, True, False]
 
 
 def test_symbols_are_frames() -> None:
