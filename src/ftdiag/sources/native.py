@@ -153,6 +153,7 @@ class Classifier:
         self.kernel_named = kernel and kernel_symbols_shown()
         """Whether kernel functions have names here. They are read when the first one is asked for."""
         self._kernel_symbols: KernelSymbols | None = None
+        self._kernel_reading: Thread | None = None
         self.lines = SharedLines()
         self._user: dict[int, Verdict] = {}
         self._entries: dict[int, tuple[bool, ThreadState]] = {}
@@ -176,6 +177,13 @@ class Classifier:
         """
         self._search = Thread(target=self._look_for_functions, name="functions", daemon=True)
         self._search.start()
+        if self.kernel_named:
+            # 50 ms of the kernel's own: five ticks.
+            self._kernel_reading = Thread(target=self._read_kernel, name="kernel symbols", daemon=True)
+            self._kernel_reading.start()
+
+    def _read_kernel(self) -> None:
+        self._kernel_symbols = read_kernel_symbols()
 
     def end_search(self, timeout_s: float = 0.0) -> bool:
         """Use what was found, if the search is done; whether it is."""
@@ -312,7 +320,9 @@ class Classifier:
 
     def _judge_kernel(self, ip: int) -> tuple[ThreadState | None, bool, str]:
         if self.kernel_named and self._kernel_symbols is None:
-            self._kernel_symbols = read_kernel_symbols()
+            if self._kernel_reading is not None and self._kernel_reading.is_alive():
+                return None, False, "[kernel]"  # not remembered: it has a name in a moment
+            self._read_kernel()
         symbol = None if self._kernel_symbols is None else self._kernel_symbols.find(ip)
         if symbol is None:
             found: tuple[ThreadState | None, bool, str] = (None, False, "[kernel]")

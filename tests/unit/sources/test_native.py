@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.model import ThreadState
+from ftdiag.sources import native
 from ftdiag.sources.machinecode import Operand
 from ftdiag.sources.native import MAX_LINES, Classifier, SharedLines, buffer_pages, effective_address
 from ftdiag.sources.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
+from ftdiag.sources.symbols import KernelSymbols
 
 
 def registers(**values: int) -> bytes:
@@ -140,3 +144,29 @@ def test_buffers_grow_with_the_rate() -> None:
     assert pages[0] == 1
     assert pages[-1] == MAX_BUFFER_PAGES
     assert all(number & (number - 1) == 0 for number in pages)
+
+
+def test_nobody_waits_for_the_names_of_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a kernel whose functions take long to read
+    read = threading.Event()
+    table = KernelSymbols(b"ffffffff81000000 T first\nffffffff81000100 T second\nffffffff81000200 T third\n")
+
+    def slowly() -> KernelSymbols:
+        assert read.wait(60)
+        return table
+
+    monkeypatch.setattr(native, "read_kernel_symbols", slowly)
+    classifier = Classifier(os.getpid(), "/no/such/python", kernel=True)
+    classifier.kernel_named = True
+    classifier.begin_search()
+
+    # WHEN a sample is judged meanwhile THEN its function has no name
+    sample = RawSample(1, 0, 0xFFFFFFFF81000110, b"")
+    assert classifier.judge(sample).symbol == "[kernel]"
+
+    # AND has one when they are read
+    read.set()
+    assert classifier._kernel_reading is not None
+    classifier._kernel_reading.join(60)
+    assert classifier.judge(sample).symbol == "second [kernel]"
+    assert classifier.end_search(60)
