@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Window
 from ftdiag.sampling.budget import CpuBudget, default_budget_cores
+from ftdiag.sampling.earlyturns import EarlyTurns
 from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.libraries import LibrarySink
 from ftdiag.sampling.options import SamplerOptions
@@ -203,6 +204,7 @@ class Clock:
         self._process.memory.budget = self._budget
         windows.begin(start)
         window_end = start + FIRST_WINDOW_NS
+        early_turns = EarlyTurns()
         stop_at = None if self._options.duration_s is None else start + int(self._options.duration_s * 1e9)
         while self._end is None:
             now = clock()
@@ -238,6 +240,7 @@ class Clock:
                 due = max(due, now + period_ns) if budget.slowed else min(due, now + period_ns)
             if now >= window_end or self._end is not None:
                 self._end_window(threads, now)
+                early_turns.keep()
                 window_end = max(window_end, now - WINDOW_NS) + (
                     WINDOW_NS if windows.count > 1 else WINDOW_NS - FIRST_WINDOW_NS
                 )
