@@ -301,7 +301,8 @@ class Clock:
             self._gaps["memory", "a reading of it does not come back"] += 1
         left_out = self._cpu_budget.ticks_left_out(max(0, now - self._windows.start_ns))
         if left_out:
-            self._gaps["ticks", f"left out, to keep to a budget of {self._cpu_budget.cores:g} core"] += left_out
+            why = f"left out, to keep to a budget of {self._cpu_budget.cores:g} core"
+            self._gaps["ticks", why] += left_out
         window = self._windows.end(
             threads,
             gil_enabled=self._process.target.gil_enabled,

@@ -216,7 +216,7 @@ def test_files_without_names_are_gaps() -> None:
     # GIVEN samples in a file that was too large to be read, and code that was mapped by the thousand
     native = Native(sample(40, 1, None))
     native.unnamed = {("huge.so", "too large"): 1, ("", "too many mappings"): 2}
-    on_core = OnCore(native, Recording())  # type: ignore[arg-type]
+    on_core = OnCore(native, Recording(), Turns(2.0))  # type: ignore[arg-type]
     on_core.add(thread(0, 40))
     # WHEN the window ends THEN what has no names is said, with the reason
     _, _, gaps = on_core.take(window([1], (0, 0, 1, 7)))
