@@ -371,9 +371,10 @@ def _split_by_native(time: ThreadTime, native: NativeColumns, first: int) -> Thr
     states = [time.state[kept[0]]]
     spent = [time.time_ns[kept[0]]]
     coarse, coarse_rows = window * threads + thread, time.window * threads + time.thread
-    # The nearest samples count: of the same thread and stack, of the thread in that second, of the stack in that
-    # second, else of the thread in the whole range. Where machine code is sampled in turns, a thread that is
-    # seldom on a core has none in most seconds. Threads without a Python stack need not have anything in common.
+    # The nearest samples count: of the same thread and stack, of the thread in that second, of the stack in
+    # that second, else of the thread in the whole range: where machine code is sampled in turns, a thread
+    # that is seldom on a core has none in most seconds. Threads without a Python stack need have nothing in
+    # common.
     in_python = time.stack >= FIRST_STACK_ID
     for sample_key, row_key in (
         (coarse * stacks + native.stack, coarse_rows * stacks + time.stack),
