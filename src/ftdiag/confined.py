@@ -28,7 +28,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -39,6 +38,7 @@ from typing import Final
 from ftdiag import confined_start, opening
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
+from ftdiag.ownthreads import start_thread
 
 FAILED_STATUS: Final = confined_start.FAILED
 MIB: Final = 1 << 20
@@ -356,8 +356,7 @@ class Tail:
         self._limit = limit
         self._kept = bytearray()
         self._reader, self.writer = os.pipe()
-        self._thread = threading.Thread(target=self._read, name="ftdiag-tail", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._read, "ftdiag-tail")
 
     def begun(self) -> None:
         """The child has its end: ours is closed."""

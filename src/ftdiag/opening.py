@@ -28,12 +28,12 @@ import itertools
 import os
 import re
 import stat
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from ftdiag.datatypes import dataclass
+from ftdiag.ownthreads import start_thread
 
 MAX_LINKS: Final = 40
 """Symbolic links in one path, as in the kernel (MAXSYMLINKS)."""
@@ -439,10 +439,12 @@ def _as_reader(reader: Reader | None, opened: Callable[[], int]) -> int:
             failure.append(error)
 
     dumpable = _dumpable()
-    thread = threading.Thread(target=as_somebody_else, name="ftdiag-reader", daemon=True)
-    thread.start()
-    thread.join()
-    _set_dumpable(dumpable)
+    try:
+        start_thread(as_somebody_else, "ftdiag-reader").join()
+    except MemoryError:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)) from None
+    finally:
+        _set_dumpable(dumpable)
     if result:
         return result[0]
     raise failure[0] if failure else OSError(errno.EIO, os.strerror(errno.EIO))

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
 from pathlib import Path
 from typing import Final
+
+from ftdiag.ownthreads import start_thread
 
 GRACE_S: Final = 1.2
 """How long an orderly end may take once the parent is gone."""
@@ -34,7 +35,7 @@ class Lifeline:
         self._parent = os.getppid()
         self.abandoned: Path | None = None
         """A folder that only the parent wants: it is removed when that is gone."""
-        threading.Thread(target=self._watch, name="lifeline", daemon=True).start()
+        start_thread(self._watch, "lifeline")
 
     def clear_away(self) -> None:
         """At an end in order: remove what is nobody's, if the parent is gone."""

@@ -252,17 +252,29 @@ def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
     sys.setswitchinterval(SWITCH_S)
     bound_memory()
-    lifeline = Lifeline(sys.stdin.fileno())
-    request = sys.stdin.readline()
-    if not request:
-        return 0  # started ahead, and not wanted
     try:
-        options = SamplerOptions(**json.loads(request))
-        lifeline.abandoned = Path(options.path).parent if options.private else None
-        end = sample(options, wake_fd=sys.stdin.fileno(), clear_away=lifeline.clear_away)
+        return _serve()
     except FtdiagError as error:
         _say_error(error)
         return error.exit_status
+
+
+def _serve() -> int:
+    try:
+        lifeline = Lifeline(sys.stdin.fileno())
+    except MemoryError:
+        lifeline = None
+    request = sys.stdin.readline()
+    if not request:
+        return 0  # started ahead, and not wanted
+    options = SamplerOptions(**json.loads(request))
+    if lifeline is None:
+        raise out_of_memory(options.pid)
+    try:
+        lifeline.abandoned = Path(options.path).parent if options.private else None
+        end = sample(options, wake_fd=sys.stdin.fileno(), clear_away=lifeline.clear_away)
+    except MemoryError:
+        raise out_of_memory(options.pid) from None
     finally:
         lifeline.clear_away()
     _say({"event": "ended", "reason": end.reason.value, "detail": end.detail})

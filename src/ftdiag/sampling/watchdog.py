@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from ftdiag.ownthreads import start_thread
+
 LOOK_EVERY_S: Final = 0.25
 SLOW_LOOKS: Final = 10
 """Looks in a row at which nothing moved: two and a half seconds, after which a person is told."""
@@ -56,8 +58,7 @@ class Watchdog:
         self._clock = time.pthread_getcpuclockid(threading.get_ident())
         self._folder = Path(f"/proc/self/task/{threading.get_native_id()}")
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self._thread.start()
+        self._thread = start_thread(self._watch, "watchdog")
 
     def close(self) -> None:
         """Watch no longer."""

@@ -1338,7 +1338,12 @@ static PyObject *peek(PyObject *module, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iKn:peek", &pid, &address, &size)) return NULL;
     if (size <= 0 || size > MAX_PEEK_BYTES || !readable(address, (u64)size)) Py_RETURN_NONE;
     struct iovec local = {into, (size_t)size}, remote = {(void *)(uintptr_t)address, (size_t)size};
-    if (process_vm_readv(pid, &local, 1, &remote, 1, 0) != size) Py_RETURN_NONE;
+    ssize_t got;
+    /* It may not come back (userfaultfd): who watches over us must be able to run. */
+    Py_BEGIN_ALLOW_THREADS
+    got = process_vm_readv(pid, &local, 1, &remote, 1, 0);
+    Py_END_ALLOW_THREADS
+    if (got != size) Py_RETURN_NONE;
     return PyBytes_FromStringAndSize((const char *)into, size);
 }
 

@@ -36,6 +36,7 @@ from typing import Final
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, FtdiagError
 from ftdiag.model import MemoryKind, MemoryReading, ThreadMemory
+from ftdiag.ownthreads import start_thread
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.procfs import status_fields
@@ -553,8 +554,7 @@ class MemoryWatch:
         if self._busy:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
-            self._thread.start()
+            self._thread = start_thread(self._run, "memory")
         self.due_ns = now_ns + PERIOD_NS
         self._owners = owners
         self._began_ns = now_ns

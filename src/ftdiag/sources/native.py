@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from ftdiag.errors import FtdiagError
 from ftdiag.model import UNNAMED_INTERPRETER, ThreadState
+from ftdiag.ownthreads import start_thread
 from ftdiag.sources.machinecode import (
     BYTES_AFTER,
     BYTES_BEFORE,
@@ -175,12 +176,10 @@ class Classifier:
         It takes half a second when a program is seen for the first time. Look-ups and ticks go on meanwhile,
         and what has no name is unknown until `end_search` finds it done.
         """
-        self._search = Thread(target=self._look_for_functions, name="functions", daemon=True)
-        self._search.start()
+        self._search = start_thread(self._look_for_functions, "functions")
         if self.kernel_named:
             # 50 ms of the kernel's own: five ticks.
-            self._kernel_reading = Thread(target=self._read_kernel, name="kernel symbols", daemon=True)
-            self._kernel_reading.start()
+            self._kernel_reading = start_thread(self._read_kernel, "kernel symbols")
 
     def _read_kernel(self) -> None:
         self._kernel_symbols = read_kernel_symbols()
