@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -60,9 +61,10 @@ if __name__ == "__main__":
     in_queue = max(1, options.threads - in_executor)
     mails = MailQueue()
     with ThreadPoolExecutor(in_executor, thread_name_prefix="resize") as executor:
-        # A pool starts threads as jobs come: this starts them all.
-        for idle in [executor.submit(time.sleep, 0.05) for _ in range(in_executor)]:
-            idle.result()
+        # A pool starts threads as jobs come that nobody is free for: this starts them all.
+        all_there = threading.Barrier(in_executor)
+        for arrived in [executor.submit(all_there.wait) for _ in range(in_executor)]:
+            arrived.result()
         dispatcher = Dispatcher(executor, mails)
         bodies = [*[mails.send_mails] * in_queue, dispatcher.dispatch]
         run(bodies, options, unit="jobs", name="mail", wake=lambda: mails.close(in_queue))

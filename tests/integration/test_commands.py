@@ -202,6 +202,7 @@ class TestAttach:
             ran = finished(command)
 
         assert ran.status == 128 + number
+        assert ran.out, ran.err
         assert ran.json["window"]["duration_s"] < 300
         assert "interrupted" in ran.err
 
