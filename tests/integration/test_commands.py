@@ -208,10 +208,13 @@ class TestAttach:
 
     def test_ctrl_c_at_any_moment(self, one_python: str, scratch: dict[str, str | None]) -> None:
         with process(one_python, "-c", IDLE) as target:
-            for wait_s in (0.1, 0.2, 0.3, 0.45):
+            for wait_s in (0.0, 0.1, 0.2, 0.35):
                 with started(
                     "attach", target.pid, "--duration", "600", "--format", "text", env=scratch
                 ) as command:
+                    # Until it has a child it is Python that starts, and not we.
+                    children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+                    eventually(children.read_text, every_s=0.002)
                     time.sleep(wait_s)
                     command.send_signal(signal.SIGINT)
                     with suppress(subprocess.TimeoutExpired):

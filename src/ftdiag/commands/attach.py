@@ -137,11 +137,18 @@ def attach(
         ) as work,
     ):
         check_is_process(pid)
-        viewing.load(form)
+        early: BaseException | None = None
+        try:
+            viewing.load(form)
+            work.wait_until_started()
+        except (KeyboardInterrupt, terminal.Terminated) as came:
+            # The sampler may be ahead of us: what it has seen is reported all the same.
+            if form == "tui" or not work.has_seen():
+                raise
+            early = came
         from ftdiag.recording.reader import Recording
         from ftdiag.session import Session
 
-        work.wait_until_started()
         failure: FtdiagError | None = None
         if form == "tui":
             with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
@@ -161,7 +168,8 @@ def attach(
             end: SamplingEnd | None = None
             try:
                 end, number = work.wait(
-                    lambda passed: f"looking at process {pid}: {min(passed, length):.0f} of {length:g} s"
+                    lambda passed: f"looking at process {pid}: {min(passed, length):.0f} of {length:g} s",
+                    early,
                 )
             except FtdiagError as error:
                 failure = work.explained(error)

@@ -66,14 +66,29 @@ class Sampling:
             return DiskFull(error.what, "TMPDIR=/some/directory ftdiag ...   takes another place")
         return explained(error, self.pid)
 
-    def wait(self, progress: Callable[[float], str]) -> tuple[SamplingEnd | None, int]:
+    def has_seen(self) -> bool:
+        """Whether the recording has something that can be reported already."""
+        from ftdiag.recording.reader import Recording
+
+        try:
+            with Recording.open(self.path) as recording:
+                return len(recording) > 0
+        except FtdiagError:
+            return False
+
+    def wait(
+        self, progress: Callable[[float], str], early: BaseException | None = None
+    ) -> tuple[SamplingEnd | None, int]:
         """Wait for the end, or for Ctrl-C or SIGTERM; the end, and the signal's number or 0.
 
-        Raises what the sampler reports, after which the recording can still be read.
+        `early` is one that came before. Raises what the sampler reports, after which the recording can still
+        be read.
         """
         line = Progress()
         begin = time.monotonic()
         try:
+            if early is not None:
+                raise early
             while True:
                 end = self.sampler.wait(POLL_S)
                 if end is not None:

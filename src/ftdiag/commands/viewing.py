@@ -56,9 +56,9 @@ def chosen_format(asked: str | None) -> str:
 def load(form: str) -> None:
     """Import what showing `form` needs, while the sampler starts.
 
-    Without Ctrl-C, which comes right after: an import that is interrupted may fail in any way.
+    Signals that end us come right after: an import that is interrupted may fail in any way.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
         shortage.prepare_analysis()
         import ftdiag.recording.reader
