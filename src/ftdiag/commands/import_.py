@@ -31,7 +31,8 @@ from ftdiag.commands.parameters import FILE, RATE, examples, output_option
 def command(file: Path, path: Path, rate_hz: float | None) -> int:
     """Make a recording of FILE, which another profiler wrote.
 
-    py-spy's raw, speedscope and Chrome trace files are read, and captures of memray. What the file does not
+    Read are: collapsed stacks (py-spy's raw and others), speedscope, Chrome traces, Firefox profiles, pprof,
+    perf script, the formats of Python 3.15's own profiler, and captures of memray. What the file does not
     tell is not measured: there are no counters of the kernel, no states and no locks in it.
     """
     from ftdiag.commands.importing import convert

@@ -48,7 +48,17 @@ class TakesRate(Protocol):
     ) -> str: ...
 
 
-MODULES: Final[tuple[str, ...]] = ("memray", "speedscope", "chrometrace", "pyspy_raw")
+MODULES: Final[tuple[str, ...]] = (
+    "memray",
+    "tachyon",
+    "pprof",
+    "firefox",
+    "speedscope",
+    "chrometrace",
+    "jsonlines",
+    "perf_script",
+    "pyspy_raw",
+)
 """Names of the importers in this package, asked in this order: the vaguest format is last."""
 
 
@@ -121,7 +131,7 @@ def open_file(path: Path, reader: Reader | None = None) -> int:
         return open_plain(path, reader=reader)
     except NotPlain as error:
         raise RecordingError(
-            f"{path} is {error.strerror}", "Name a file that memray or py-spy wrote."
+            f"{path} is {error.strerror}", "Name a file that another profiler wrote."
         ) from None
     except FileNotFoundError:
         raise RecordingError(f"{path} does not exist", "Check the name.") from None

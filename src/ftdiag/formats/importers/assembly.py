@@ -54,6 +54,8 @@ MAX_TICKS: Final = 100_000_000
 MAX_TEXT: Final = 4096
 """Longest name of a function, file or thread; longer ones are cut."""
 UNKNOWN_VERSION: Final = "?"
+PARTS: Final = 100
+"""Samples that have no time are dealt out over so many parts of the time, each stack evenly."""
 
 
 @dataclass(slots=True)
@@ -74,6 +76,21 @@ class ImportedThread:
     def end(self) -> int:
         """The tick behind the last one."""
         return self.first[-1] + self.ticks[-1] if self.first else 0
+
+
+class Carry:
+    """Lengths as whole ticks, one after the other: what rounding leaves goes to the next."""
+
+    def __init__(self, per_tick: float) -> None:
+        self._per_tick = per_tick
+        self._rest = 0.0
+
+    def ticks(self, length: float) -> int:
+        """The ticks of a length that is not negative."""
+        exact = length / self._per_tick + self._rest
+        whole = max(0, round(exact))
+        self._rest = exact - whole
+        return whole
 
 
 class Assembly:
@@ -140,6 +157,18 @@ class Assembly:
         thread.first.append(first)
         thread.stack.append(stack)
         thread.ticks.append(ticks)
+
+    def deal(self, counts: Mapping[object, Mapping[int, int]]) -> None:
+        """Samples without a time (ticks by stack, by a thread's key): all have their share of every part."""
+        total = max((sum(stacks.values()) for stacks in counts.values()), default=0)
+        parts = max(1, min(PARTS, total))
+        for key, stacks in counts.items():
+            for part in range(parts):
+                begin = total * part // parts
+                for stack, ticks in stacks.items():
+                    share = ticks * (part + 1) // parts - ticks * part // parts
+                    self.add(self._threads[key], begin, stack, share)
+                    begin += share
 
     # --- writing -----------------------------------------------------------------------------------
 

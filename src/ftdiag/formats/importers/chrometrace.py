@@ -1,8 +1,9 @@
-"""Chrome traces as py-spy writes them (`--format chrometrace`): functions that begin and end, with times.
+"""Chrome traces of py-spy (`--format chrometrace`), ftdiag and others: functions that begin and end, with
+times.
 
-In: a JSON array of events (or an object with `traceEvents`). Out: a recording.
-py-spy notes a thread only when its stack changed. Recorded without `--idle`, a thread that waits looks as if
-it went on with what it did last.
+In: a JSON array of events (or an object with `traceEvents`): beginnings and ends, or complete events. Out: a
+recording. py-spy notes a thread only when its stack changed. Recorded without `--idle`, a thread that waits
+looks as if it went on with what it did last.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 from ftdiag.errors import RecordingError
 from ftdiag.formats.importers import Progress
 from ftdiag.formats.importers.assembly import Assembly
+from ftdiag.formats.importers.chrome_events import Events
 from ftdiag.formats.importers.jsonstream import JsonStream
 from ftdiag.formats.pyspy_format import UnknownOutput, stays
 from ftdiag.opening import open_plain
@@ -68,18 +70,19 @@ def _events(stream: JsonStream, source: Path) -> Iterator[Any]:
 
 def _follow(source: Path, stream: JsonStream, assembly: Assembly) -> None:
     begin_us: float | None = None
-    for stay in stays(_events(stream, source)):
+    events = Events()
+    for stay in stays(events.plain(_events(stream, source))):
         thread = stay.thread
         if begin_us is None:
-            begin_us = stay.begin_us
+            # Complete events come thread by thread: another one may have begun earlier.
+            begin_us = events.least_us(stay.begin_us)
             assembly.pid = thread.pid
         first = _tick(stay.begin_us - begin_us, assembly.rate_hz)
         end = _tick(stay.end_us - begin_us, assembly.rate_hz)
         if end <= first:
             continue
-        known = assembly.thread(
-            (thread.pid, thread.ident), thread.name, thread.number, main=thread.name == "MainThread"
-        )
+        name = thread.name if thread.label else events.names.get((thread.pid, thread.ident), thread.name)
+        known = assembly.thread((thread.pid, thread.ident), name, thread.number, main=name == "MainThread")
         assembly.add(known, first, assembly.stack(stay.stack[::-1]), end - first)
 
 

@@ -1,8 +1,8 @@
-"""speedscope files as py-spy writes them (`--format speedscope`): sampled profiles, one a thread.
+"""speedscope files of py-spy, ftdiag and others: profiles of samples or of events, one a thread.
 
-In: JSON (https://www.speedscope.app/file-format-schema.json). Out: a recording.
-A profile has its samples in order, but not when they were taken: they are spread evenly over the length of
-the longest one. Only profiles of the type "sampled" are read.
+In: JSON (https://www.speedscope.app/file-format-schema.json). Out: a recording. A sampled profile has its
+samples in order, but not when they were taken: they are spread evenly over the length of the longest one. An
+evented one (functions that open and close, with times) becomes the stacks between its events.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import RecordingError
 from ftdiag.formats.importers import Progress
-from ftdiag.formats.importers.assembly import MAX_RUNS, Assembly
+from ftdiag.formats.importers.assembly import MAX_RUNS, Assembly, Carry
 from ftdiag.formats.importers.jsonstream import JsonStream
 from ftdiag.formats.pyspy_format import process_number, profile_label, thread_label
 from ftdiag.model import Frame
@@ -25,6 +25,11 @@ from ftdiag.opening import open_plain
 KIND: Final = "speedscope"
 TAKES_RATE: Final = True
 DEFAULT_RATE_HZ: Final = 100.0
+FINE_RATE_HZ: Final = 1000.0
+"""How finely times are looked at that are no whole numbers of a period."""
+UNEVEN: Final = 0.01
+EVEN_WEIGHTS: Final = 1000
+"""Weights of each profile that are looked at for that."""
 MIN_RATE_HZ: Final = 0.1
 MAX_RATE_HZ: Final = 10_000.0
 MAX_FRAMES: Final = 1 << 19
@@ -41,6 +46,10 @@ class _Profile:
     unit: str = "none"
     samples: array[int] = field(default_factory=lambda: array("I"))
     weights: array[float] = field(default_factory=lambda: array("d"))
+    open: list[int] = field(default_factory=list)
+    """Of an evented profile: the frames that are open, root first ..."""
+    since: float | None = None
+    """... since this moment."""
 
 
 def recognises(head: bytes, path: Path) -> bool:
@@ -65,7 +74,7 @@ def import_file(source: Path, output: Path, progress: Progress, rate_hz: float |
     assembly = Assembly(source, KIND, found)
     _assemble(source, assembly, profiles, frames, list(stacks))
     notes = [
-        "a speedscope file does not say when a sample was taken: they are spread evenly over the time",
+        "a sampled profile of speedscope does not say when a sample was taken: they are spread evenly",
     ]
     if not said:
         notes.append(f"it does not say its rate: {found:g} Hz, py-spy's default, is assumed")
@@ -117,19 +126,45 @@ def _read_profile(source: Path, stream: JsonStream, stacks: dict[tuple[int, ...]
                 profile.weights.append(_weight(source, stream.value()))
                 if len(profile.weights) > MAX_RUNS:
                     raise _refused(source, f"it has more than {MAX_RUNS:,} samples")
+        elif key == "events" and stream.peek() == "[":
+            for _ in stream.elements():
+                _follow(source, stream.value(), profile, stacks)
         elif key in ("name", "type", "unit"):
             value = stream.value()
             if isinstance(value, str):
                 setattr(profile, "kind" if key == "type" else key, value)
         else:
             stream.skip()
-    if profile.kind != "sampled":
-        raise _refused(
-            source, f"a profile is of the type {profile.kind[:40]!r}; only those of samples are read"
-        )
+    if profile.kind not in ("sampled", "evented"):
+        raise _refused(source, f"a profile is of the unknown type {profile.kind[:40]!r}")
     if profile.weights and len(profile.weights) != len(profile.samples):
         raise _refused(source, "a profile has another number of weights than of samples")
     return profile
+
+
+def _follow(source: Path, event: Any, profile: _Profile, stacks: dict[tuple[int, ...], int]) -> None:
+    """The stack that was there until an event becomes a sample of that length."""
+    if not isinstance(event, dict):
+        raise _refused(source, "an event is no object")
+    kind, frame, at = event.get("type"), event.get("frame"), _weight(source, event.get("at"))
+    if type(frame) is not int or frame < 0 or kind not in ("O", "C"):
+        raise _refused(source, "an event is neither the beginning nor the end of a frame")
+    if profile.since is not None and at < profile.since:
+        raise _refused(source, "its events are not in the order of time")
+    if profile.since is not None and at > profile.since:
+        profile.samples.append(_stack(source, profile.open, stacks))
+        profile.weights.append(at - profile.since)
+        if len(profile.samples) > MAX_RUNS:
+            raise _refused(source, f"it has more than {MAX_RUNS:,} samples")
+    profile.since = at
+    if kind == "C":
+        # The innermost of that frame: events of one moment may come in any order.
+        while profile.open and profile.open.pop() != frame:
+            pass
+    elif len(profile.open) >= MAX_DEPTH:
+        raise _refused(source, f"a stack is deeper than {MAX_DEPTH:,} functions")
+    else:
+        profile.open.append(frame)
 
 
 def _stack(source: Path, value: Any, stacks: dict[tuple[int, ...], int]) -> int:
@@ -173,11 +208,21 @@ def _rate(profiles: list[_Profile], asked_hz: float | None) -> tuple[float, bool
     """Samples a second, and whether somebody said so: py-spy's weights are one period each."""
     if asked_hz is not None:
         return asked_hz, True
-    for profile in profiles:
-        unit = _SECONDS.get(profile.unit)
-        least = min((weight for weight in profile.weights if weight > 0), default=0.0)
-        if unit is not None and least > 0 and MIN_RATE_HZ <= 1 / (least * unit) <= MAX_RATE_HZ:
-            return 1 / (least * unit), True
+    weights = [
+        weight * unit
+        for profile in profiles
+        if (unit := _SECONDS.get(profile.unit)) is not None
+        for weight in profile.weights[:EVEN_WEIGHTS]
+        if weight > 0
+    ]
+    if not weights:
+        return DEFAULT_RATE_HZ, False
+    period = min(weights)
+    evented = any(profile.kind == "evented" for profile in profiles)
+    if evented or any(abs(weight / period - round(weight / period)) > UNEVEN for weight in weights):
+        return FINE_RATE_HZ, True  # no periods: times, which are looked at finely
+    if MIN_RATE_HZ <= 1 / period <= MAX_RATE_HZ:
+        return 1 / period, True
     return DEFAULT_RATE_HZ, False
 
 
@@ -217,7 +262,8 @@ def _ticks(profile: _Profile, rate_hz: float) -> list[int]:
     unit = _SECONDS.get(profile.unit)
     if unit is None or not profile.weights:
         return [1] * len(profile.samples)
-    return [round(weight * unit * rate_hz) for weight in profile.weights]
+    carry = Carry(1 / (unit * rate_hz))
+    return [carry.ticks(weight) for weight in profile.weights]
 
 
 def _refused(source: Path, why: str) -> RecordingError:
