@@ -215,7 +215,9 @@ def evented(chance: Random) -> dict[str, Any]:
     """A speedscope file of functions that open and close."""
     document = speedscope(chance)
     for profile in document["profiles"]:
-        events, opened, at = [], [], 0.0
+        events: list[dict[str, Any]] = []
+        opened: list[int] = []
+        at = 0.0
         for _ in range(chance.randrange(2, 20)):
             at += chance.random()
             if opened and chance.random() < 0.5:

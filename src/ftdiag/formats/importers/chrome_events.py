@@ -80,7 +80,7 @@ class Events:
         self._held += 1
         if self._held > MAX_EVENTS:
             raise UnknownOutput(f"it has more than {MAX_EVENTS:,} complete events")
-        kept = {key: event[key] for key in ("name", "args", "pid", "tid") if key in event}
+        kept: dict[str, Any] = {key: event[key] for key in ("name", "args", "pid", "tid") if key in event}
         self._complete.setdefault((pid, tid), []).append((float(begin or 0), float(length or 0), kept))
 
 
