@@ -28,7 +28,8 @@ from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.ticks import tick_runs
 from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
 from ftdiag.judging import Judge
-from ftdiag.model import Allocations, HotLine, Pauses, Snapshot
+from ftdiag.model import Allocations, Change, Finding, HotLine, Pauses, Prediction, Snapshot
+from ftdiag.predicting import Predictor
 from ftdiag.recording.reader import Recording
 
 __all__ = [
@@ -143,6 +144,20 @@ class Session:
             return None
         courses = [digest.course for digest in self._ranges.digests(first, last)]
         return timeline.history(self._recording, thread, first, last, courses, slices)
+
+    def predict(
+        self, changes: Sequence[Change], t0_ns: int | None = None, t1_ns: int | None = None
+    ) -> Prediction:
+        """What changes would bring, from a range. Raises ValueError for a name that fits nothing there."""
+        return Predictor(self._ranges, self.snapshot(t0_ns, t1_ns)).predict(changes)
+
+    def predicted(self, finding: Finding, t0_ns: int | None = None, t1_ns: int | None = None) -> Prediction:
+        """What a range would be without the cause of one of its findings."""
+        return Predictor(self._ranges, self.snapshot(t0_ns, t1_ns)).predicted(finding)
+
+    def with_predictions(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot of this session whose first findings say what a replay without their cause does."""
+        return Predictor(self._ranges, snapshot).with_predictions()
 
     def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
         """Who calls whom in a range, with the thread-time of every function and what it called."""

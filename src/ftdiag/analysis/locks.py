@@ -79,6 +79,11 @@ class LockNumbers:
             self._of_wait.append(0 if wait is None or wait.lock is None else self._number_of(wait.lock))
         return np.array(self._of_wait, dtype=np.int64)
 
+    @property
+    def count(self) -> int:
+        """One more than the largest number."""
+        return len(self._locks)
+
     def lock(self, number: int) -> LockRef:
         """The lock of a number."""
         return self._locks[number]

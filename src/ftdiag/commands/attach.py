@@ -182,7 +182,9 @@ def attach(
             with Recording.open(work.path) as recording:
                 if len(recording) == 0:
                     raise failure or nothing_seen(pid, recording.end.detail if recording.end else None)
-                status = viewing.print_report(Session(recording).snapshot(), form, fail_on)
+                session = Session(recording)
+                snapshot = session.with_predictions(session.snapshot())
+                status = viewing.print_report(snapshot, form, fail_on)
             if number:
                 status = SIGNAL_STATUS + number
                 terminal.note("interrupted: the report covers what was seen until then")

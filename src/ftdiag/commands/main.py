@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "record": ("record", "Record a running process to a file."),
     "open": ("open", "Look at a recording."),
     "report": ("report", "Print the report of a recording."),
+    "whatif": ("whatif", "Say what a change would bring."),
     "import": ("import_", "Make a recording of another profiler's file."),
     "export": ("export", "Write a recording in another tool's format."),
     "explain": ("explain", "Explain a finding: what it means and what to do."),
@@ -48,7 +49,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "demo": ("demo", "Show a recording of a program that does not scale."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
-ANALYSING: Final = frozenset({"report", "import", "export"})
+ANALYSING: Final = frozenset({"report", "whatif", "import", "export"})
 """Commands that read recordings."""
 SHOWING: Final = frozenset({"attach", "run", "open", "demo"})
 """Commands that do so later: when the sampler is on its way, and something is on the screen."""

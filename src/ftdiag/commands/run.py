@@ -213,9 +213,9 @@ def _with_report(arguments: tuple[str, ...], look: _Look, form: str) -> int:
                         raise failure or nothing_seen(
                             program.pid, recording.end.detail if recording.end else None
                         )
-                    look.findings_status = viewing.print_report(
-                        Session(recording).snapshot(), form, look.fail_on
-                    )
+                    session = Session(recording)
+                    snapshot = session.with_predictions(session.snapshot())
+                    look.findings_status = viewing.print_report(snapshot, form, look.fail_on)
                     if sys.stdout is not None:
                         sys.stdout.flush()
                 if failure is not None:

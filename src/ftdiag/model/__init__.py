@@ -1,9 +1,8 @@
 """The frozen types that every room shares: what a sample, a window and a finding are.
 
 In: nothing; these modules import only the standard library. Out: immutable values, by subject: `target`,
-`samples`, `locks`, `memory`, `settings` of recordings, `metrics` of ranges, `bottlenecks`, `findings`,
-`allocations`. All are
-to be had from here.
+`samples`, `locks`, `memory`, `settings` of recordings, `metrics` of ranges, `bottlenecks`, `predictions`,
+`findings`, `allocations`. All are to be had from here.
 
 Conventions: units live in names (`_ns`, `_bytes`, `_ratio`, `_hz`); what is unknown is `None` or a
 `Gap`, never 0 or -1; ids of a recording are non-negative integers with reserved values (`samples`).
@@ -76,6 +75,11 @@ from ftdiag.model.metrics import (
     Metrics,
     Pauses,
     ThreadMetrics,
+)
+from ftdiag.model.predictions import (
+    Change,
+    ChangeKind,
+    Prediction,
 )
 from ftdiag.model.samples import (
     FIRST_STACK_ID,
@@ -156,6 +160,8 @@ __all__ = [
     "BottleneckKind",
     "BottleneckPlace",
     "Bottlenecks",
+    "Change",
+    "ChangeKind",
     "Collections",
     "CollectorMetrics",
     "Confidence",
@@ -184,6 +190,7 @@ __all__ = [
     "Metrics",
     "NativeSamples",
     "Pauses",
+    "Prediction",
     "ProcessCounters",
     "Quality",
     "RecordingSettings",

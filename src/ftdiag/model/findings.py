@@ -13,6 +13,7 @@ from ftdiag.model.allocations import Allocations
 from ftdiag.model.bottlenecks import Bottlenecks
 from ftdiag.model.memory import MemoryMetrics
 from ftdiag.model.metrics import CollectorMetrics, HotLine, LockMetrics, Metrics, Pauses, ThreadMetrics
+from ftdiag.model.predictions import Prediction
 from ftdiag.model.samples import Gap, ProcessCounters
 from ftdiag.model.settings import End, Intrusion, RecordingSettings
 from ftdiag.model.target import Target
@@ -67,6 +68,8 @@ class Finding:
     context: bool = False
     whose: str | None = None
     """Whose code the line of its subject is (`Target.whose`); `None` where no line is named."""
+    prediction: Prediction | None = None
+    """What a replay without the cause does; `None` where none was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from ftdiag.model import (
 from ftdiag.reports.bottlenecks import bottleneck_values
 from ftdiag.reports.chain import chain
 from ftdiag.reports.memory import memory_values
+from ftdiag.reports.predictions import prediction_values
 
 SCHEMA: Final = "ftdiag-report/1"
 MEMRAY_LINES: Final = 200
@@ -356,6 +357,7 @@ def _finding(finding: Finding) -> Json:
         "context": finding.context,
         "whose": None if finding.whose is None else _text(finding.whose),
         "lost_cores": _number(finding.lost_cores),
+        "prediction": prediction_values(finding.prediction, _text),
         "subject": {
             name: _text(value) if isinstance(value, str) else value for name, value in finding.subject.items()
         },

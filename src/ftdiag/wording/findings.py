@@ -8,14 +8,18 @@ from __future__ import annotations
 from ftdiag.model import Evidence, Finding
 from ftdiag.wording import units
 from ftdiag.wording.account import SAID_CORES
+from ftdiag.wording.predictions import gain_words
 from ftdiag.wording.states import FINDING_CONFIDENCE
 
 
 def price_words(finding: Finding) -> str:
-    """What a finding costs: "0.30 cores lost at most"."""
+    """What a finding costs: "0.30 cores lost at most", or what a replay without its cause does."""
     if finding.lost_cores < SAID_CORES:
         return "no loss of cores measured"
-    return f"{units.cores(finding.lost_cores)} cores lost at most"
+    lost = f"{units.cores(finding.lost_cores)} cores lost"
+    if finding.prediction is None or finding.prediction.gain is None:
+        return f"{lost} at most"
+    return f"{lost}; without it {gain_words(finding.prediction)}"
 
 
 def sure_words(finding: Finding) -> str:

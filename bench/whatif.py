@@ -1,0 +1,242 @@
+"""Measures how right predictions are: what a replay said a change would bring, and what it brought.
+
+In: samples and field cases whose program takes --fixed, under every free-threaded interpreter at hand. Out: a
+table for each version: what removing the cause gained (the throughput of the fixed twin over that of the
+program, measured in turns), what was said before, with its 80 % interval, or why nothing was. Exits with 1
+where fewer than 80 % of the measured gains lie in their interval, or the median error is above 20 %.
+
+Usage: python bench/whatif.py [NAME ...] [--series 3.14] [--seconds 3] [--turns 3] [--field]
+                              [--keep DIR | --judge DIR | --documented]
+
+--keep leaves recordings and measured gains in a directory, --judge DIR predicts anew from such a directory.
+--documented predicts from samples/recordings, against the gains of docs/diagnosis.md (gains.tsv beside this).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+
+from diagnosis import throughput  # noqa: E402
+
+from ftdiag.errors import FtdiagError  # noqa: E402
+from ftdiag.launcher import SamplerProcess  # noqa: E402
+from ftdiag.model import Prediction  # noqa: E402
+from ftdiag.recording.reader import Recording  # noqa: E402
+from ftdiag.sampling.options import SamplerOptions  # noqa: E402
+from ftdiag.session import Session  # noqa: E402
+from tools.field import CASES, NotInstalled, environment_of, running_case  # noqa: E402
+from tools.provision.search import find_interpreters  # noqa: E402
+from tools.record_samples import record  # noqa: E402
+from tools.samples import ABOUT_THE_MACHINE, SAMPLES, Sample  # noqa: E402
+from tools.workloads import WORKLOADS, WorkloadFailure  # noqa: E402
+
+COVERED: Final = 0.8
+MEDIAN_ERROR: Final = 0.2
+FIELD_S: Final = 3.0
+GAINS: Final = Path(__file__).resolve().parent / "gains.tsv"
+RECORDINGS: Final = Path(__file__).resolve().parent.parent / "samples" / "recordings"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One program on one version."""
+
+    name: str
+    rule: str
+    gains: list[float]
+    said: Prediction
+
+    @property
+    def gained(self) -> float:
+        """The median of the turns."""
+        return statistics.median(self.gains)
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether what was gained lies in the interval; `None` where nothing was told."""
+        if self.said.low is None or self.said.high is None:
+            return None
+        return self.said.low <= self.gained <= self.said.high
+
+    @property
+    def error(self) -> float | None:
+        """How far the prediction is off, as a part of what was gained."""
+        return None if self.said.gain is None else abs(self.said.gain - self.gained) / self.gained
+
+
+def main() -> int:
+    """Prints the tables; returns the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", help="programs (all)")
+    parser.add_argument("--series", action="append", help="only these versions of Python: 3.14")
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--field", action="store_true", help="the cases of samples/field as well")
+    parser.add_argument("--keep", type=Path, help="leave recordings and gains in this directory")
+    parser.add_argument("--judge", type=Path, help="predict anew from such a directory")
+    parser.add_argument("--documented", action="store_true", help="recordings and gains that are kept")
+    options = parser.parse_args()
+    if options.documented:
+        return shown(list(documented(options.names)))
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+        folder = options.judge or options.keep or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        if options.judge is None:
+            measure(folder, options)
+        for path in sorted(folder.glob("*.json")):
+            row = judged(path)
+            if row is not None and (not options.names or row.name.split(" ")[0] in options.names):
+                rows.append(row)
+    return shown(rows)
+
+
+def documented(names: list[str]) -> Iterator[Row]:
+    """The samples whose gains were measured for docs/diagnosis.md."""
+    for line in GAINS.read_text().splitlines()[1:]:
+        series, name, rule, gained = line.split("\t")
+        if not names or name in names:
+            kept = {"name": name, "series": series, "rules": [rule], "turns": [[1.0, float(gained)]]}
+            row = beside(kept, RECORDINGS / f"{series}t" / f"{name}.ftdiag")
+            if row is not None:
+                yield row
+
+
+def judged(path: Path) -> Row | None:
+    """The prediction from a recording that was kept with its gains."""
+    return beside(json.loads(path.read_text()), path.with_suffix(".ftdiag"))
+
+
+def beside(kept: dict[str, Any], path: Path) -> Row | None:
+    """The prediction from a recording, beside what was measured; `None` where that was nothing."""
+    with Recording.open(path) as recording:
+        session = Session(recording)
+        snapshot = session.snapshot()
+        finding = next((each for each in snapshot.findings if each.rule_id in kept["rules"]), None)
+        if finding is None:
+            first = ", ".join(each.rule_id for each in snapshot.findings[:2]) or "nothing"
+            said = Prediction((), not_told=f"cannot tell: found {first} instead of {kept['rules'][0]}")
+        else:
+            said = session.predicted(finding)
+    gains = [after / before for before, after in kept["turns"] if before > 0 and after > 0]
+    if not gains:
+        return None
+    rule = kept["rules"][0] if finding is None else finding.rule_id
+    return Row(f"{kept['name']} {kept['series']}", rule, gains, said)
+
+
+def shown(rows: list[Row]) -> int:
+    """Prints rows and what they come to; returns the exit status."""
+    print("| program | cause | gained | (turns) | said | 80 % interval | inside |")
+    print("|---|---|---|---|---|---|---|")
+    for row in rows:
+        turns = " ".join(f"{gain:.2f}" for gain in row.gains)
+        if row.said.gain is None:
+            print(f"| {row.name} | {row.rule} | x{row.gained:.2f} | {turns} | {row.said.not_told} | | |")
+            continue
+        print(
+            f"| {row.name} | {row.rule} | x{row.gained:.2f} | {turns} | x{row.said.gain:.2f}"
+            f" | {row.said.low:.2f} to {row.said.high:.2f} | {'yes' if row.inside else 'no'} |"
+        )
+    told = [row for row in rows if row.said.gain is not None]
+    if not told:
+        return 1
+    inside = sum(bool(row.inside) for row in told)
+    errors = [row.error for row in told if row.error is not None]
+    residuals = [math.log(row.gained / row.said.gain) for row in told if row.said.gain]
+    print(f"\ntold: {len(told)} of {len(rows)}; in the interval: {inside} ({100 * inside / len(told):.0f} %)")
+    print(f"median error: {100 * statistics.median(errors):.0f} %")
+    by_rule: dict[str, list[float]] = {}
+    for row, residual in zip(told, residuals, strict=True):
+        by_rule.setdefault(row.rule, []).append(residual)
+    for rule, found in sorted(by_rule.items()):
+        print(f"  {rule}: gained over said, median x{math.exp(statistics.median(found)):.2f} ({len(found)})")
+    return 0 if inside >= COVERED * len(told) and statistics.median(errors) <= MEDIAN_ERROR else 1
+
+
+# --- measuring ---------------------------------------------------------------------------------------------
+
+
+def measure(folder: Path, options: argparse.Namespace) -> None:
+    """Records programs and measures what their twins gain, in turns; skips what the folder has already."""
+    with_twin = {sample.name.removesuffix("-fixed") for sample in SAMPLES if sample.name.endswith("-fixed")}
+    for interpreter in find_interpreters().chosen:
+        if options.series and interpreter.series not in options.series:
+            continue
+        for sample in SAMPLES:
+            wanted = sample.name in with_twin and sample.rule and sample.expected_on(interpreter.series)
+            if not wanted or sample.memory_s or (options.names and sample.name not in options.names):
+                continue
+            path = folder / f"{interpreter.series}-{sample.name}.json"
+            if path.exists():
+                continue
+            try:
+                of_sample(sample, interpreter.path, interpreter.series, path, options)
+            except (FtdiagError, WorkloadFailure) as error:
+                print(
+                    f"# {sample.name} {interpreter.series}: {' '.join(str(error).split())[:200]}", flush=True
+                )
+        if options.field:
+            of_field(interpreter, folder, options)
+
+
+def of_sample(sample: Sample, python: Path, series: str, path: Path, options: argparse.Namespace) -> None:
+    """One sample: a recording, and turns of the program and its twin."""
+    path.with_suffix(".ftdiag").unlink(missing_ok=True)
+    record(replace(sample, seconds=options.seconds), python, WORKLOADS, path.with_suffix(".ftdiag"))
+    twin = replace(sample, arguments=(*sample.arguments, "--fixed"))
+    turns = [(throughput(python, sample), throughput(python, twin)) for _ in range(options.turns)]
+    path.write_text(
+        json.dumps({"name": sample.name, "series": series, "rules": [sample.rule], "turns": turns})
+    )
+    print(f"# {sample.name} {series}: {[round(b / a, 2) for a, b in turns if a]}", flush=True)
+
+
+def of_field(interpreter: object, folder: Path, options: argparse.Namespace) -> None:
+    """The cases of the field that have a twin."""
+    series = interpreter.series  # type: ignore[attr-defined]
+    for case in CASES:
+        rules = [rule for rule in case.right_on(series) if rule not in ABOUT_THE_MACHINE]
+        path = folder / f"{series}-field-{case.name}.json"
+        if not case.fixed or not rules or path.exists() or (options.names and case.name not in options.names):
+            continue
+        try:
+            python = environment_of(interpreter, case.needs)  # type: ignore[arg-type]
+            recorded = path.with_suffix(".ftdiag")
+            recorded.unlink(missing_ok=True)
+            with running_case(case, python, threads=2) as running, SamplerProcess() as sampler:
+                sampler.spawn()
+                time.sleep(1.0)
+                asked = SamplerOptions(pid=running.pid, path=str(recorded), duration_s=options.seconds)
+                sampler.start(asked)
+                sampler.wait(options.seconds + 60.0)
+                sampler.stop()
+            turns = []
+            for _ in range(options.turns):
+                rates = []
+                for fixed in (False, True):
+                    with running_case(case, python, threads=2, fixed=fixed) as running:
+                        time.sleep(FIELD_S)
+                        rates.append(running.rate() or 0.0)
+                turns.append(tuple(rates))
+        except (NotInstalled, FtdiagError, WorkloadFailure) as error:
+            print(f"# {case.name} {series}: {' '.join(str(error).split())[:200]}", flush=True)
+            continue
+        path.write_text(json.dumps({"name": case.name, "series": series, "rules": rules, "turns": turns}))
+        print(f"# {case.name} {series}: {[round(b / a, 2) for a, b in turns if a]}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""What a change would bring: replays of simulated programs against the program with that change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from builders import RecordingBuilder, a_target, absent, spent
+from ftdiag.model import Change, ChangeKind, Prediction
+from ftdiag.recording.reader import Recording
+from ftdiag.session import Session
+from tools.simulation import Scenario, Step, simulate, write
+
+LENGTH_US = 4_200_000.0
+
+
+def predicted(scenario: Scenario, path: Path, *changes: Change, holders: bool = True) -> Prediction:
+    write(simulate(scenario, LENGTH_US), path, holders=holders)
+    with Recording.open(path) as recording:
+        return Session(recording).predict(changes)
+
+
+def truly(scenario: Scenario, changed: Scenario) -> float:
+    """What the change brings when the program is run with it."""
+    before = simulate(scenario, LENGTH_US).work_a_second
+    return simulate(changed, LENGTH_US, scenario).work_a_second / before
+
+
+def holds_right(said: Prediction, truth: float, off: float = 0.25) -> None:
+    assert said.gain is not None, said.not_told
+    assert said.low is not None
+    assert said.high is not None
+    assert said.gain == pytest.approx(truth, rel=off)
+    assert said.low <= truth <= said.high
+
+
+CONVOY = Scenario(
+    (
+        (
+            Step("work", "parse", 9000),
+            Step("take", "L"),
+            Step("work", "inside", 6000),
+            Step("give", "L"),
+            Step("io", "socket 10.0.0.5:5432", 5000),
+        ),
+    )
+    * 6,
+    cores=4,
+    seed=5,
+)
+
+
+def halved(scenario: Scenario) -> Scenario:
+    steps = tuple(
+        replace(step, us=step.us / 2) if step.what == "inside" else step for step in scenario.rounds[0]
+    )
+    return replace(scenario, rounds=(steps,) * len(scenario.rounds))
+
+
+def test_a_lock_that_is_gone_or_held_for_half_as_long(tmp_path: Path) -> None:
+    # GIVEN six threads that spend most of their time at a lock WHEN it is gone, or held for half as long
+    gone = predicted(CONVOY, tmp_path / "a", Change(ChangeKind.LOCK, "L"))
+    half = predicted(CONVOY, tmp_path / "b", Change(ChangeKind.LOCK, "L", 0.5))
+    # THEN what was said is what it brings
+    holds_right(gone, truly(CONVOY, CONVOY.without("lock L")))
+    holds_right(half, truly(CONVOY, halved(CONVOY)))
+    assert gone.faithful_ratio == pytest.approx(1.0, abs=0.15)
+
+
+def test_cores_and_peers(tmp_path: Path) -> None:
+    steps = (Step("work", "compute", 12_000), Step("io", "socket 10.0.0.5:5432", 12_000))
+    scenario = Scenario((steps,) * 6, cores=2, seed=6)
+    more = predicted(scenario, tmp_path / "a", Change(ChangeKind.CORES, number=6))
+    holds_right(more, truly(scenario, scenario.without("cores")))
+    idle = Scenario((steps,) * 3, cores=4, seed=6)
+    quick = predicted(idle, tmp_path / "b", Change(ChangeKind.IO, "5432"))
+    holds_right(quick, truly(idle, idle.without("io socket 10.0.0.5:5432")))
+
+
+def test_more_and_fewer_threads(tmp_path: Path) -> None:
+    # GIVEN threads that share nothing and wait for a peer half of the time
+    steps = (Step("work", "compute", 12_000), Step("io", "pipe", 12_000))
+    scenario = Scenario((steps,) * 3, cores=4, seed=8)
+    for number in (1, 6):
+        said = predicted(scenario, tmp_path / str(number), Change(ChangeKind.THREADS, number=number))
+        other = replace(scenario, rounds=(steps,) * number)
+        truth = simulate(other, LENGTH_US).work_a_second / simulate(scenario, LENGTH_US).work_a_second
+        holds_right(said, truth)
+
+
+def test_a_serial_stretch_is_shortened_and_shared(tmp_path: Path) -> None:
+    # GIVEN rounds in which one merges while the others wait at a barrier
+    first = (
+        Step("work", "compute", 30_000),
+        Step("meet", "computed"),
+        Step("work", "merge", 60_000),
+        Step("meet", "merged"),
+    )
+    other = (Step("work", "compute", 30_000), Step("meet", "computed"), Step("meet", "merged"))
+    scenario = Scenario((first, other, other), cores=3, seed=9)
+
+    def merging(factor: float) -> Scenario:
+        steps = tuple(replace(step, us=step.us * factor) if step.what == "merge" else step for step in first)
+        return replace(scenario, rounds=(steps, other, other))
+
+    # WHEN its line takes half as long, THEN those that wait for it go on sooner, too
+    half = predicted(scenario, tmp_path / "a", Change(ChangeKind.LINE, "merge", 0.5))
+    truth = (
+        simulate(merging(0.5), LENGTH_US, scenario).work_a_second
+        / simulate(scenario, LENGTH_US).work_a_second
+    )
+    holds_right(half, truth)
+    # AND shared evenly all cores are used
+    even = predicted(scenario, tmp_path / "b", Change(ChangeKind.BALANCE))
+    assert even.gain == pytest.approx(3 * (30 + 60) / (3 * 30 + 60), rel=0.2)
+
+
+def test_without_holders_the_waits_go_and_shorter_holds_are_a_guess(tmp_path: Path) -> None:
+    gone = predicted(CONVOY, tmp_path / "a", Change(ChangeKind.LOCK, "L"), holders=False)
+    holds_right(gone, truly(CONVOY, CONVOY.without("lock L")), off=0.35)
+    assert any("not known" in note for note in gone.notes)
+
+
+def test_a_chain_of_locks_is_replayed_with_both(tmp_path: Path) -> None:
+    # GIVEN threads that hold A while they wait for B, which another one holds for long
+    outer = (
+        Step("take", "A"),
+        Step("take", "B"),
+        Step("work", "both", 1000),
+        Step("give", "B"),
+        Step("give", "A"),
+    )
+    inner = (Step("take", "B"), Step("work", "long", 30_000), Step("give", "B"), Step("work", "rest", 5_000))
+    scenario = Scenario((inner, outer, outer, outer), cores=4, seed=11)
+    said = predicted(scenario, tmp_path / "a", Change(ChangeKind.LOCK, "B"))
+    assert said.faithful_ratio == pytest.approx(1.0, abs=0.3)
+
+
+def test_threads_that_wait_for_each_other_only_cannot_be_told(tmp_path: Path) -> None:
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=100).window(
+        {
+            "one": [spent(100, "lock", lock="A", holder="two")],
+            "two": [spent(100, "lock", lock="B", holder="one")],
+        }
+    )
+    said = builder.session().predict([Change(ChangeKind.LOCK, "A")])
+    assert said.gain is None
+    assert said.not_told is not None
+    assert said.not_told.startswith("cannot tell: ")
+
+
+def test_a_gil_that_is_gone(tmp_path: Path) -> None:
+    # GIVEN two threads of a GIL build that compute in turn
+    builder = RecordingBuilder(
+        tmp_path / "a", target=a_target(free_threaded=False, gil_enabled=True, capacity_cores=2.0)
+    )
+    on, off = spent(5, "on_cpu", at="a.py:1 f"), spent(5, "gil", at="a.py:1 f")
+    for _ in range(3):
+        builder.window({"a": [on, off] * 10, "b": [off, on] * 10})
+    said = builder.session().predict([Change(ChangeKind.GIL)])
+    assert said.gain == pytest.approx(2.0, rel=0.1)
+    assert said.faithful_ratio == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_line_that_is_all_there_is_is_not_told(tmp_path: Path) -> None:
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=100)
+    for _ in range(2):
+        builder.window({"a": [spent(100, "on_cpu", at="a.py:1 f < a.py:9 main")]})
+    session = builder.session()
+    said = session.predict([Change(ChangeKind.LINE, "a.py:9")])
+    assert said.not_told is not None
+    assert "on a core would be left" in said.not_told
+    # AND a line that takes twice as long halves the work
+    assert session.predict([Change(ChangeKind.LINE, "a.py:1", 2.0)]).gain == pytest.approx(0.5, rel=0.05)
+
+
+def test_recordings_that_cannot_be_replayed_say_why(tmp_path: Path) -> None:
+    # GIVEN an imported file, one without stacks, one without capacity, one of a tick
+    builder = RecordingBuilder(tmp_path / "a").window({"a": [spent(100, "on_cpu", at="a.py:1 f")]})
+    change = [Change(ChangeKind.CORES, number=2)]
+    recording = builder.open()
+    given = recording.settings
+    reasons = {"import: py-spy": "imported from a py-spy file", "none: no permission": "no permission"}
+    for source, reason in reasons.items():
+        recording.settings = replace(given, source=source)
+        said = Session(recording).predict(change)
+        assert said.not_told is not None
+        assert reason in said.not_told
+    nowhere = RecordingBuilder(
+        tmp_path / "b", target=a_target(capacity_cores=None, capacity_reason="cores not read")
+    ).window({"a": [spent(100, "on_cpu", at="a.py:1 f")]})
+    assert nowhere.session().predict(change).not_told == "cannot tell: cores not read"
+    short = RecordingBuilder(tmp_path / "c").window({"a": [spent(5, "on_cpu", at="a.py:1 f")]})
+    assert "too short" in (short.session().predict(change).not_told or "")
+    empty = RecordingBuilder(tmp_path / "d").session().predict(change)
+    assert empty.not_told == "cannot tell: nothing was recorded in this range"
+
+
+def test_threads_that_come_and_go_are_replayed(tmp_path: Path) -> None:
+    # GIVEN threads that live for a part of each window, and a hole
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    for number in range(3):
+        builder.window(
+            {
+                "main": [spent(100, "on_cpu", at="a.py:1 f")],
+                f"t{number}": [absent(30), spent(40, "on_cpu", at="a.py:2 g"), absent(30)],
+            }
+        ).pause(2_000_000_000)
+    said = builder.session().predict([Change(ChangeKind.CORES, number=2)])
+    assert said.gain == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_name_that_fits_nothing_is_an_error_that_says_what_there_is(tmp_path: Path) -> None:
+    builder = RecordingBuilder(tmp_path / "a").window(
+        {
+            "a": [spent(100, "on_cpu", at="a.py:1 f")],
+            "b": [spent(100, "lock", lock="self._lock", holder="a")],
+        }
+    )
+    session = builder.session()
+    with pytest.raises(ValueError, match=r"no lock .* is called other; there are: self\._lock"):
+        session.predict([Change(ChangeKind.LOCK, "other")])
+    with pytest.raises(ValueError, match=r"no sample is at b\.py:7"):
+        session.predict([Change(ChangeKind.LINE, "b.py:7")])
+    with pytest.raises(ValueError, match="nobody waits for postgres"):
+        session.predict([Change(ChangeKind.IO, "postgres")])
