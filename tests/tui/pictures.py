@@ -15,6 +15,8 @@ from ftdiag.analysis.locks import deadlocks
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,
+    Change,
+    ChangeKind,
     Confidence,
     End,
     EndReason,
@@ -32,6 +34,7 @@ from ftdiag.model import (
     MemoryOfThread,
     MemoryReading,
     Metrics,
+    Prediction,
     ProcessCounters,
     Quality,
     RecordingSettings,
@@ -477,6 +480,13 @@ class FakeQueries:
         return (
             WaitEdge(two, CACHE_LOCK, 1, one, Confidence.KNOWN, 1.2e9, stack, stack),
             WaitEdge(three, CACHE_LOCK, 1, None, Confidence.UNKNOWN, 0.3e9, stack, ()),
+        )
+
+    def predicted(self, finding: Finding, t0_ns: int | None = None, t1_ns: int | None = None) -> Prediction:
+        """Twice as much, within bounds."""
+        self.asked.append(f"predicted {finding.rule_id}")
+        return Prediction(
+            (Change(ChangeKind.LOCK, "self._lock 0x7f000010"),), gain=2.0, low=1.5, high=2.6, blocks=6
         )
 
     def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:

@@ -154,6 +154,19 @@ async def test_y_copies_the_finding() -> None:
         assert "lost share of capacity: 45 % (from 2.0 %)" in app.clipboard
 
 
+async def test_w_says_what_fixing_the_finding_would_bring() -> None:
+    async with driving(measured(contended())) as (app, pilot):
+        # WHEN the finding under the cursor is replayed without its cause
+        await pilot.press("W")
+        # THEN the worker answers, in a notice
+        await until(
+            pilot,
+            lambda: any(
+                "twice" in each.message or "2.0 times" in each.message for each in app._notifications
+            ),
+        )
+
+
 def test_what_is_copied_holds_no_escapes() -> None:
     evil = replace(findings()[0], summary="\x1b]52;c;x\x07\u202e", explanation="\ud800\x00")
     text = finding_text(evil)

@@ -34,7 +34,7 @@ from textual.worker import get_current_worker
 from ftdiag import confined
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import FtdiagError
-from ftdiag.model import Snapshot
+from ftdiag.model import Finding, Snapshot
 from ftdiag.tui.header import Header
 from ftdiag.tui.keys import KeysLine
 from ftdiag.tui.lines import LinesPanel
@@ -57,6 +57,7 @@ from ftdiag.tui.saving import Saver, copy_path, report_path, write_text
 from ftdiag.tui.source import Extras, Selection, SnapshotSource, View, Wants
 from ftdiag.tui.sourcetext import SourceFiles, SourceText
 from ftdiag.tui.table import Table
+from ftdiag.wording.predictions import prediction_sentences
 
 REFRESH_SECONDS: Final = 1.0
 """A window of a recording is a second long; asking more often finds nothing new."""
@@ -106,6 +107,14 @@ class Refreshed(Message):
 
 class RefreshFailed(Message):
     """The source could not be read this time; what is on the screen stays."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+
+class Predicted(Message):
+    """What a replay without the cause of a finding said."""
 
     def __init__(self, words: str) -> None:
         super().__init__()
@@ -186,6 +195,7 @@ class CockpitApp(App[None]):
         Binding("M", "memray", "Attach memray", show=False),
         Binding("c", "compare", "Mark, compare", show=False),
         Binding("y", "copy", "Copy the finding", show=False),
+        Binding("W", "predict", "What fixing it would bring", show=False),
         Binding("o", "save('txt')", "Save a report", show=False),
         Binding("J", "save('json')", "Save a report as JSON", show=False),
         Binding("H", "save('html')", "Save a report as HTML", show=False),
@@ -224,6 +234,8 @@ class CockpitApp(App[None]):
         selection = Selection(FIRST_LENGTH_NS) if source.live else Selection()
         self._view = View(live=source.live, selection=selection)
         self._request = Request(selection)
+        self._to_replay: Finding | None = None
+        """The finding that is to be replayed without its cause, by the worker."""
         # What "back to now" goes back to.
         self._followed = selection
         self._painted: Request | None = None
@@ -348,6 +360,7 @@ class CockpitApp(App[None]):
                     live, failure = self._source.live, self._source.failure
                     self.post_message(Refreshed(snapshot, extras, live, span, request, failure))
                     answered = request
+                self._replay(request)
             except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
                 self.post_message(RefreshFailed(_one_line(error)))
                 # With the next try it is asked again even if nothing is new by then.
@@ -356,6 +369,15 @@ class CockpitApp(App[None]):
                 self._wake.wait(self._refresh_seconds if self._source.live or answered is None else None)
             self._wake.clear()
         self._source.close()
+
+    def _replay(self, request: Request) -> None:
+        """What fixing the finding that was asked about would bring."""
+        finding, self._to_replay = self._to_replay, None
+        queries, span = self._source.queries, self._source.span_ns()
+        if finding is None or queries is None or span is None:
+            return
+        prediction = queries.predicted(finding, *request.selection.bounds_ns(span))
+        self.post_message(Predicted("\n".join(prediction_sentences(prediction))))
 
     def _take(self, selection: Selection) -> Snapshot | None:
         span_ns = self._source.span_ns()
@@ -605,6 +627,23 @@ class CockpitApp(App[None]):
             return
         self.copy_to_clipboard(finding_text(finding))
         self.say("finding copied (if the terminal allows OSC 52)")
+
+    def action_predict(self) -> None:
+        """What fixing the finding would bring: a replay of the range without its cause, in the background."""
+        finding = self._pages.finding_at_hand()
+        if finding is None:
+            self.say("no finding here: 1 shows them")
+            return
+        if self._source.queries is None:
+            self.say("nothing can be replayed here", alarm=True)
+            return
+        self._to_replay = finding
+        self._wake.set()
+        self.say(f"replaying without {finding.rule_id} ...")
+
+    def on_predicted(self, event: Predicted) -> None:
+        """Say it."""
+        self.say(event.words, seconds=LONG_NOTICE_S)
 
     def action_save(self, ending: str = "txt") -> None:
         """A report of the range, in the current directory."""

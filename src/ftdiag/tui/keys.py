@@ -52,6 +52,7 @@ KEYS: Final[tuple[Key, ...]] = (
     Key("-, {", "a wider range"),
     Key("0, End", "back to now, if paused or rewound"),
     Key("c", "mark this range; on another one: compare the two"),
+    Key("W", "what fixing the finding would bring, by a replay"),
     Key("y", "copy the finding as text"),
     Key("o, J, H", "save a report of this range: as text, JSON, HTML"),
     Key("R", "save a copy of the recording so far"),

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import HotLine, Snapshot
+from ftdiag.model import Finding, HotLine, Prediction, Snapshot
 from ftdiag.tui.sourcetext import SourceLines
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ class Queries(Protocol):
 
     def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
         """Cores against the number of threads that had work."""
+
+    def predicted(self, finding: Finding, t0_ns: int | None = None, t1_ns: int | None = None) -> Prediction:
+        """What a range would be without the cause of a finding."""
 
     def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
         """Circles of waits that have stood for a while."""
