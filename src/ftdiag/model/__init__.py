@@ -119,6 +119,7 @@ from ftdiag.model.target import (
     Stack,
     Target,
     ThreadInfo,
+    TracingHook,
     is_standard_library,
 )
 
@@ -209,6 +210,7 @@ __all__ = [
     "ThreadMemory",
     "ThreadMetrics",
     "ThreadState",
+    "TracingHook",
     "Wait",
     "WaitsFor",
     "Window",

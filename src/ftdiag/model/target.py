@@ -42,6 +42,19 @@ def is_standard_library(filename: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class TracingHook:
+    """What runs for every call or line of the target: `kind` says how it was set ("profile function").
+
+    `name` is its function, or the type of an object in C, or the name of a tool of sys.monitoring; `filename`
+    is empty where it is no Python function.
+    """
+
+    kind: str
+    name: str
+    filename: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """The process that is looked at.
 
@@ -70,6 +83,8 @@ class Target:
     libraries: tuple[Library, ...] = ()
     gil_importers: tuple[tuple[str, ...], ...] = ()
     """For each of the culprits who imported it, the outermost first; empty where it is not known."""
+    tracing: tuple[TracingHook, ...] | None = None
+    """Profile and trace functions that were set at any time; `None` where nobody looked."""
 
     def library_of(self, filename: str) -> Library | None:
         """The library that a file belongs to; the one that says it most closely."""

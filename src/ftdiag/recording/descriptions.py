@@ -16,6 +16,7 @@ from ftdiag.model import (
     RecordingSettings,
     Target,
     ThreadInfo,
+    TracingHook,
 )
 from ftdiag.recording import schema
 
@@ -122,6 +123,7 @@ def target_of(value: object) -> Target:
     distribution = fields.optional("distribution", list) or []
     machine = fields.optional("machine", str)
     libraries = fields.optional("libraries", list) or []
+    tracing = fields.optional("tracing", list)
     capacity_reason = fields.optional("capacity_reason", str)
     capacity = fields.optional("capacity_cores", float)
     if capacity is not None and not (capacity <= 0 or LEAST_CORES <= capacity <= schema.MAX_CORES):
@@ -151,6 +153,13 @@ def target_of(value: object) -> Target:
         libraries=tuple(
             Library(*(schema.bounded_text(str(text)) for text in each))
             for each in libraries[: schema.MAX_LIBRARIES]
+            if isinstance(each, list) and len(each) == 3
+        ),
+        tracing=None
+        if tracing is None
+        else tuple(
+            TracingHook(*(schema.bounded_text(str(text)) for text in each))
+            for each in tracing[: schema.MAX_HOOKS]
             if isinstance(each, list) and len(each) == 3
         ),
     )

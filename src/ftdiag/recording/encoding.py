@@ -245,6 +245,10 @@ def target_fields(target: Target) -> dict[str, object]:
         [text[: schema.MAX_LIBRARY_CHARACTERS] for text in (library.prefix, library.name, library.version)]
         for library in target.libraries[: schema.MAX_LIBRARIES]
     ]
+    fields["tracing"] = target.tracing and [
+        [schema.bounded_text(text) for text in (hook.kind, hook.name, hook.filename)]
+        for hook in target.tracing[: schema.MAX_HOOKS]
+    ]
     fields["distribution"] = [name[: schema.MAX_CULPRIT_CHARACTERS] for name in names]
     return fields
 

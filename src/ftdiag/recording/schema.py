@@ -86,6 +86,8 @@ MAX_CHAINS: Final = 16
 MAX_IMPORTERS: Final = 8
 MAX_DISTRIBUTIONS: Final = 8
 """Most names of the target's Linux distribution that are kept."""
+MAX_HOOKS: Final = 8
+"""Most profile and trace functions of the target that are kept."""
 MAX_LIBRARIES: Final = 128
 """Most libraries of the target that are kept."""
 MAX_LIBRARY_CHARACTERS: Final = 256

@@ -65,6 +65,12 @@ def to_report(snapshot: Snapshot) -> Json:
             "free_threaded": target.free_threaded,
             "gil_enabled": target.gil_enabled,
             "gil_culprits": [_text(name) for name in target.gil_culprits],
+            "tracing": None
+            if target.tracing is None
+            else [
+                {"kind": hook.kind, "name": _text(hook.name), "file": _text(hook.filename) or None}
+                for hook in target.tracing
+            ],
             "gil_importers": [[_text(name) for name in chain] for chain in target.gil_importers],
         },
         "window": {

@@ -129,6 +129,9 @@ class Layout:
     interpreter_gil_holder: int
     interpreter_code_object_generation: int | None
     interpreter_tlbc_generation: int | None
+    interpreter_tool_names: int | None
+    """`PyInterpreterState.monitoring_tool_names`: a word for each tool of sys.monitoring, null or a str
+    (Include/internal/pycore_interp.h). `None` where the struct is of another size than in the headers."""
     interpreter_gc: int
     gc_collecting: int
     """In struct _gc_runtime_state: an int, true while the collector runs."""
@@ -148,6 +151,10 @@ class Layout:
     4-byte int."""
     thread_critical_section: int
     """`PyThreadState.critical_section`: a tagged pointer (Include/internal/pycore_critical_section.h)."""
+    thread_profile_object: int
+    thread_trace_object: int
+    """What sys.setprofile and sys.settrace were given in the thread, or null: a function, a bound method, or
+    the object of a tracer in C."""
 
     frame_size: int
     frame_previous: int
@@ -229,6 +236,8 @@ class Layout:
     """`tp_dict`: 12 words behind tp_flags; null for static types (Include/cpython/object.h)."""
     type_mro: int
     """`tp_mro`: 22 words behind tp_flags."""
+    function_code: int
+    method_function: int
     interpreter_locks: tuple[tuple[int, int, str], ...]
     """Mutexes of the interpreter state that have a name: (offset, bytes, label). Left out is what may lie
     elsewhere, because published fields do not lie where those of the headers do."""
@@ -445,6 +454,11 @@ def make_layout(
         interpreter_tlbc_generation=(
             published.get("interpreter_state.tlbc_generation") if has_tlbc else None
         ),
+        interpreter_tool_names=(
+            others["PyInterpreterState.monitoring_tool_names"]
+            if published["interpreter_state.size"] == expected["interpreter_state.size"]
+            else None
+        ),
         interpreter_gc=published["interpreter_state.gc"],
         gc_collecting=published["gc.collecting"],
         collector=_collector_layout(published, others),
@@ -457,6 +471,8 @@ def make_layout(
         thread_datastack_chunk=published["thread_state.datastack_chunk"],
         thread_state=others["PyThreadState.state"],
         thread_critical_section=others["PyThreadState.critical_section"],
+        thread_profile_object=others["PyThreadState.c_profileobj"],
+        thread_trace_object=others["PyThreadState.c_traceobj"],
         frame_size=published["interpreter_frame.size"],
         frame_previous=published["interpreter_frame.previous"],
         frame_executable=published["interpreter_frame.executable"],
@@ -508,6 +524,8 @@ def make_layout(
         type_basic_size=others["PyTypeObject.tp_basicsize"],
         type_dict=others["PyTypeObject.tp_dict"],
         type_mro=others["PyTypeObject.tp_mro"],
+        function_code=others["PyFunctionObject.func_code"],
+        method_function=others["PyMethodObject.im_func"],
         interpreter_locks=_interpreter_locks(published, expected, others),
         runtime_locks=_runtime_locks(published, expected, others),
         type_cached_keys=others["PyHeapTypeObject.ht_cached_keys"],

@@ -31,6 +31,7 @@ from ftdiag.model import (
     SamplerCost,
     ThreadCounters,
     ThreadInfo,
+    TracingHook,
     Wait,
     Window,
 )
@@ -172,6 +173,7 @@ def test_descriptions_read_back(tmp_path: Path) -> None:
         gil_enabled=True,
         gil_culprits=("a", "b"),
         gil_importers=(("__main__", "c"), ()),
+        tracing=(TracingHook("profile function", "noted", "a.py"), TracingHook("trace function", "CTracer")),
         capacity_cores=2.5,
         capacity_reason="quota",
     )

@@ -48,6 +48,7 @@ from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
 from ftdiag.sources.stoptheworld import StopTheWorldReader
 from ftdiag.sources.threadlines import RUNNING_LINE
 from ftdiag.sources.threadmatch import UNMATCHED, match_threads
+from ftdiag.sources.tracing import MAX_HOOKS, TracingReader
 from ftdiag.sources.waits import Blocked, Classified, WaitReader
 
 MAX_CHAINS: Final = 16
@@ -139,6 +140,7 @@ class InterpreterObserver:
         self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
+        self._tracing = TracingReader(self._interpreter)
         self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
@@ -428,6 +430,16 @@ class InterpreterObserver:
             self._names_wanted = False
             self._read_names()
         self._read_gil()
+        self._read_tracing()
+
+    def _read_tracing(self) -> None:
+        """Note what traces the program, also if it began meanwhile; what is gone again stays noted."""
+        threads = (thread.python[0] for thread in self._threads.alive.values() if thread.python)
+        known = self._process.target.tracing
+        found = list(dict.fromkeys((*(known or ()), *self._tracing.hooks(threads))))[:MAX_HOOKS]
+        if known is None or len(found) > len(known):
+            self._process.target = replace(self._process.target, tracing=tuple(found))
+            self._sink.update_target(self._process.target)
 
     def _read_gil(self) -> None:
         enabled = self._interpreter.gil_enabled()
