@@ -10,8 +10,9 @@ import itertools
 import re
 from typing import Final
 
-from ftdiag.model import Frame
+from ftdiag.model import Frame, Stack, TracingHook
 from ftdiag.rules.base import Facts
+from ftdiag.rules.frames import LIBRARY_FRAMES
 
 MAX_OPTIONS: Final = 40
 """Words of the command line that are looked at for options of the interpreter."""
@@ -73,6 +74,20 @@ def tlbc_setting(facts: Facts) -> str | None:
     if x_option(facts.target.command, "tlbc") == "0":
         return "-X tlbc=0"
     return "PYTHON_TLBC=0" if facts.environment("PYTHON_TLBC") == "0" else None
+
+
+def tracing_functions(facts: Facts) -> tuple[TracingHook, ...]:
+    """The profile and trace functions that were found set in the target.
+
+    Tools of sys.monitoring are left out: one that is registered need not ask for events.
+    """
+    return tuple(hook for hook in facts.target.tracing or () if not hook.kind.startswith("tool"))
+
+
+def is_traced(stack: Stack, facts: Facts) -> bool:
+    """Whether a stack is inside of such a function of Python, or one that it called."""
+    names = {(hook.filename, hook.name) for hook in tracing_functions(facts) if hook.filename}
+    return bool(names) and any((frame.filename, frame.function) in names for frame in stack[:LIBRARY_FRAMES])
 
 
 def tracing_settings(facts: Facts) -> tuple[str, ...]:

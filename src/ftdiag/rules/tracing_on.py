@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import PurePath
 from typing import Final
 
-from ftdiag.model import LockKind, Remedy
+from ftdiag.model import LockKind, Remedy, TracingHook
 from ftdiag.rules.base import (
     WARNING_SCORE,
     WORTH_SAYING,
@@ -14,6 +16,7 @@ from ftdiag.rules.base import (
     Facts,
     Found,
     LibraryClaim,
+    LineClaim,
     LockClaim,
     Need,
     Priority,
@@ -27,7 +30,7 @@ from ftdiag.rules.base import (
 from ftdiag.rules.frames import LIBRARY_FRAMES
 from ftdiag.rules.libraries import is_tracer, on_cpu_cores
 from ftdiag.rules.machine_code import symbol_share
-from ftdiag.rules.settings import tracing_settings
+from ftdiag.rules.settings import is_traced, tracing_functions, tracing_settings
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.places import places
 from ftdiag.wording.units import of_cores
@@ -52,7 +55,8 @@ _INSTRUMENTATION: Final = re.compile(
 
 
 def _judge(facts: Facts) -> Verdict:
-    settings = tracing_settings(facts)
+    functions = tracing_functions(facts)
+    settings = (*tracing_settings(facts), *map(_words, functions))
     instrumented = sum(
         on_cpu_cores(facts, [line]) * symbol_share(line, _INSTRUMENTATION) for line in facts.hot
     )
@@ -62,7 +66,11 @@ def _judge(facts: Facts) -> Verdict:
     lines = [
         line
         for line in facts.hot
-        if line.stacks and any(is_tracer(frame) for frame in line.stacks[0][0][:LIBRARY_FRAMES])
+        if line.stacks
+        and (
+            is_traced(line.stacks[0][0], facts)
+            or any(is_tracer(frame) for frame in line.stacks[0][0][:LIBRARY_FRAMES])
+        )
     ]
     inside = sum(
         finite(spent)
@@ -71,11 +79,14 @@ def _judge(facts: Facts) -> Verdict:
         if state.group.value == "on_cpu"
     )
     cores = inside / facts.metrics.duration_ns if facts.metrics.duration_ns else 0.0
-    locks = sum(charge.lost_cores for charge in facts.lock_charges(RULE.id))
+    charges = facts.lock_charges(RULE.id)
+    locks = sum(charge.lost_cores for charge in charges)
     seen = facts.over(FRAMES_SHARE, cores / facts.capacity, RULE.id)
     if not settings and not seen and not hooked and not facts.loses(locks, RULE.id):
         return Clear()
-    lost = max(cores, instrumented) + locks
+    # What they wasted on a core is in the time of the tracer's own lines, where these are seen.
+    wasted = sum(charge.wasted_cores for charge in charges)
+    lost = max(cores, instrumented, wasted) + sum(charge.parked_cores for charge in charges)
     named = (
         ", ".join(settings)
         if settings
@@ -104,9 +115,9 @@ def _judge(facts: Facts) -> Verdict:
                     " changing anything."
                 ),
                 could_also_be=("the environment is that of the start; the program may have changed it since",)
-                if settings and not seen
+                if settings and not seen and not functions
                 else (),
-                remedy=(_switch_off(bool(settings)),),
+                remedy=(_switch_off(bool(settings) and not functions),),
                 verify=f"{report_again(facts.pid)} after a restart: tracing-on is gone",
                 evidence=(
                     evidence("settings", float(len(settings)), "settings"),
@@ -116,6 +127,18 @@ def _judge(facts: Facts) -> Verdict:
                 ),
             ),
         )
+    )
+
+
+def _words(hook: TracingHook) -> str:
+    file = f" ({PurePath(hook.filename).name})" if hook.filename else ""
+    return f"{hook.kind} {hook.name}{file}"
+
+
+def _mostly(weights: Sequence[tuple[float, bool]]) -> bool:
+    """Whether more than half of the weight is of what is true."""
+    return sum(finite(weight) for weight, fits in weights if fits) > 0.5 * sum(
+        finite(weight) for weight, _ in weights
     )
 
 
@@ -145,6 +168,20 @@ RULE: Final = Rule(
                 kinds=(LockKind.RUNTIME,),
                 labels=("runtime lock",),
                 when=lambda _, facts: bool(tracing_settings(facts)),
+            ),
+            LockClaim(
+                Priority.PROVEN + 5,
+                when=lambda lock, facts: _mostly(
+                    [(waiter.wait_ns, is_traced(waiter.stack, facts)) for waiter in lock.waiters]
+                ),
+            ),
+        ),
+        lines=(
+            LineClaim(
+                Priority.PROVEN,
+                when=lambda wasted, facts: _mostly(
+                    [(float(ticks), is_traced(stack, facts)) for stack, ticks in wasted.line.stacks]
+                ),
             ),
         ),
         libraries=(LibraryClaim(frames=is_tracer),),

@@ -26,6 +26,7 @@ from ftdiag.model import (
     Snapshot,
     Stack,
     ThreadState,
+    TracingHook,
 )
 from ftdiag.rules import diagnose
 from ftdiag.rules.charges import facts_of
@@ -236,6 +237,38 @@ def test_a_profile_function_of_the_program_is_known_by_the_calls_of_it(tmp_path:
     found = one(hooked, "tracing-on")
     assert found.severity is Severity.WARNING
     assert "settrace" in (found.remedy[0].code or "")
+
+
+def test_what_a_profile_function_waits_for_is_its_own(tmp_path: Path) -> None:
+    # GIVEN threads that wait for a dict in a function that another one calls, and one that wastes time there
+    stack = "/srv/app.py:31 count < /srv/app.py:29 noted < /srv/app.py:5 worker"
+    lock = a_lock("calls", kind=LockKind.OBJECT, type_name="Counter")
+    waiting, atomics = waiting_for(lock, "object_lock", stack), wasting("atomic", stack)
+    plain = {
+        "object-lock": (waiting, one(look(tmp_path, waiting), "object-lock")),
+        "refcount-contention": (atomics, one(look(tmp_path, atomics), "refcount-contention")),
+    }
+
+    # WHEN that one was set as a profile function
+    noted = TracingHook("profile function", "noted", "/srv/app.py")
+    for rule, (scene, before) in plain.items():
+        profiled = look(tmp_path, scene, of=replace(target(), tracing=(noted,)))
+
+        # THEN that is the cause, by its name, and there is no other one
+        found = one(profiled, "tracing-on")
+        assert rule not in ids(profiled)
+        assert "profile function noted (app.py)" in found.summary
+        assert before.lost_cores is not None
+        assert found.lost_cores is not None
+        assert found.lost_cores > before.lost_cores - 1e-9
+        assert "setprofile" in (found.remedy[0].code or "")
+
+    # AND a tool that is registered, or a function of that name elsewhere, is none
+    for other in (
+        TracingHook("tool of sys.monitoring", "cover"),
+        TracingHook("profile function", "noted", "/a.py"),
+    ):
+        assert one(look(tmp_path, waiting, of=replace(target(), tracing=(other,))), "object-lock").lost_cores
 
 
 def test_tasks_that_take_milliseconds_are_not_too_small(tmp_path: Path) -> None:
