@@ -50,6 +50,7 @@ MODULES: Final = (
     "event_loop_bound",
     "io_bound",
     "idle_workers",
+    "threads_or_processes",
 )
 """A rule is a module beside this one, and a name here."""
 RULES: Final[tuple[Rule, ...]] = tuple(

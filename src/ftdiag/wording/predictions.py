@@ -35,7 +35,8 @@ def change_words(change: Change, shown: Shown = str) -> str:
         case ChangeKind.IO:
             return f"I/O with {what} {_left(change.factor, 'taking')}"
         case ChangeKind.OVERHEAD:
-            return f"the own code of {what} {_left(change.factor, 'taking')}"
+            files = what.replace("|", ", ")
+            return f"the own code of {files} {_left(change.factor, 'taking')}"
         case ChangeKind.CONTENTION:
             return f"contention {f'at {what} ' if what else ''}{_left(change.factor, 'costing')}"
         case ChangeKind.ALLOCATION:

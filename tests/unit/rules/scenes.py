@@ -33,6 +33,7 @@ from ftdiag.model import (
     LockKind,
     MemoryKind,
     MemoryReading,
+    ProcessCounters,
     SharedObject,
     Snapshot,
     Stack,
@@ -68,6 +69,7 @@ def look(
     native_threads: Sequence[str] = (),
     rate_hz: float = 100.0,
     memory: MemoryReading | None = None,
+    process: ProcessCounters | None = None,
 ) -> Snapshot:
     """The snapshot of a recording with the same window again and again."""
     number = len(list(folder.iterdir()))
@@ -75,7 +77,7 @@ def look(
     for name in native_threads:
         builder.thread(name, python=False)
     for _ in range(windows):
-        builder.window(threads, counters=counters, memory=memory)
+        builder.window(threads, counters=counters, memory=memory, process=process)
     with builder.end().open() as recording:
         from ftdiag.session import Session
 
@@ -219,6 +221,18 @@ def hot_lock(folder: Path) -> Snapshot:
     return look(
         folder, waiting_for("self._lock", "lock", "/srv/cache.py:88 Cache.get < /srv/app.py:5 worker")
     )
+
+
+def hot_lock_in_much_memory(folder: Path) -> Snapshot:
+    return look(
+        folder,
+        waiting_for("self._lock", "lock", "/srv/cache.py:88 Cache.get < /srv/app.py:5 worker"),
+        process=ProcessCounters(rss_bytes=400 << 20, threads=5),
+    )
+
+
+def hot_lock_with_the_gil(folder: Path) -> Snapshot:
+    return look(folder, workers(2, spent(100, "on_cpu", at=WORK)), of=target(gil_enabled=True))
 
 
 def busy_lock(folder: Path) -> Snapshot:
@@ -607,6 +621,7 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "event-loop-bound": loop_busy,
     "io-bound": io,
     "idle-workers": idle_queue,
+    "threads-or-processes": hot_lock_in_much_memory,
 }
 """Rule -> what triggers it: it is then the first finding, and the only one above info."""
 
@@ -650,6 +665,7 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "event-loop-bound": loop_idle,
     "io-bound": idle_queue,
     "idle-workers": two_busy,
+    "threads-or-processes": hot_lock,
 }
 """Rule -> what looks like it to somebody: the rule stays clear."""
 
@@ -691,5 +707,6 @@ UNJUDGED: Final[Mapping[str, Scene]] = {
     "event-loop-bound": empty,
     "io-bound": no_capacity,
     "idle-workers": empty,
+    "threads-or-processes": hot_lock_with_the_gil,
 }
 """Rule -> where it cannot look, and says why."""
