@@ -800,15 +800,13 @@ def _cores(metrics: Metrics) -> list[Bottleneck]:
         (CorePart.OTHER_PROGRAMS, "other programs had the cores"),
         (CorePart.FTDIAG, "the sampler had a core"),
     )
-    others = sum(account.get(part, 0.0) for part, _ in foreign)
     found = []
-    queued = max(own, metrics.run_queue_cores - others)
+    # Without the others the threads that want a core have all of the capacity: who is left then, wants more.
+    wanting = metrics.on_cpu_cores + metrics.run_queue_cores
+    beyond = wanting - metrics.capacity_cores if metrics.capacity_cores is not None else 0.0
+    queued = max(own, min(beyond, metrics.run_queue_cores))
     if queued > 0:
-        found.append(
-            Bottleneck(
-                BottleneckKind.CORES, (metrics.run_queue_cores - others) * metrics.duration_ns, own, queued
-            )
-        )
+        found.append(Bottleneck(BottleneckKind.CORES, queued * metrics.duration_ns, own, queued))
     for part, detail in foreign:
         cores = account.get(part, 0.0)
         if cores > 0:

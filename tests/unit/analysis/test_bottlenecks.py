@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import RecordingBuilder, a_target, absent, spent
+from builders import RecordingBuilder, a_target, absent, counted, spent
 from ftdiag.model import (
     Bottleneck,
     BottleneckKind,
@@ -15,6 +15,7 @@ from ftdiag.model import (
     Confidence,
     EndOfWait,
     Frame,
+    ProcessCounters,
     RecordingSettings,
     Snapshot,
 )
@@ -310,3 +311,25 @@ def test_threads_that_come_and_go_between_ticks(tmp_path: Path) -> None:
         (EndOfWait.NOT_KNOWN, ()): 500 * MS,
     }
     assert lock.known_ratio == 0.5
+
+
+def test_cores_that_others_had_are_not_too_few_for_these_threads(tmp_path: Path) -> None:
+    # GIVEN two threads on two cores that wait for a core half of the time, because another program has one
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10, target=a_target(capacity_cores=2.0))
+    half = counted(cpu_ns=500 * MS, run_queue_ns=500 * MS)
+    busy = ProcessCounters(cpu_ns=1000 * MS, machine_busy_ns=2000 * MS)
+    runs = [spent(10, "on_cpu", at="a.py:1 f")]
+    builder.window({"a": runs, "b": runs}, counters={"a": half, "b": half}, process=busy)
+    found = found_in(builder.session().snapshot())
+    # THEN it is the others that are told, as something about the machine
+    cores = [one for one in found.ranked if one.kind is BottleneckKind.CORES]
+    assert [(one.detail, one.context) for one in cores if one.gain_cores > 0.1] == [
+        ("other programs had the cores", True)
+    ]
+    # AND three threads that use both cores alone want one more
+    alone = RecordingBuilder(tmp_path / "b", rate_hz=10, target=a_target(capacity_cores=2.0))
+    third = counted(cpu_ns=667 * MS, run_queue_ns=333 * MS)
+    alone.window(dict.fromkeys("abc", runs), counters=dict.fromkeys("abc", third))
+    first = found_in(alone.session().snapshot()).ranked[0]
+    assert (first.kind, first.context) == (BottleneckKind.CORES, False)
+    assert first.gain_cores == pytest.approx(1.0, abs=0.01)
