@@ -80,17 +80,17 @@ def speed(folder: Path) -> float:
     """Seconds of a core for the graph alone of ten minutes of 64 threads, everything else being there."""
     path = folder / "long.ftdiag"
     generate(path, seconds=600, threads=64, busy=8, rate_hz=100, standing=16)
-    from ftdiag.analysis import accounting, bottlenecks, locks
+    from ftdiag.analysis import accounting, bottlenecks
+    from ftdiag.analysis.ranges import Ranges
     from ftdiag.analysis.ticks import tick_runs
 
     spent = 0.0
     with Recording.open(path) as recording:
-        session = Session(recording)
-        numbers = locks.LockNumbers()
-        of_wait = numbers.update(recording, recording.wait_count)
+        ranges = Ranges(recording)
+        of_wait = ranges.locks_known()
         for first in range(0, len(recording), 32):
             last = min(first + 32, len(recording))
-            periods = session._periods(first, last)
+            periods = ranges.periods(first, last)
             runs = tick_runs(recording, first, last, periods)
             accounts = accounting.account(recording, first, last, runs, periods)
             began = time.process_time()

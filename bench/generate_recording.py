@@ -141,14 +141,16 @@ def generate(
     rate_hz: int,
     seed: int = 1,
     standing: int = 0,
+    cores: float | None = None,
     after: Callable[[int], None] | None = None,
 ) -> None:
     """Write the recording; `after` is called after each second. Raises RecordingError if `path` exists.
 
-    The last `standing` threads wait for a lock all the time, each held by the one before it.
+    `cores` is the capacity, where it is to be known. The last `standing` threads wait for a lock all the time
+    that the one before has.
     """
     chance = random.Random(seed)
-    target = Target(4242, 99, "/usr/bin/python3.14t", "python3.14t app.py", "3.14.0", True, False)
+    target = Target(4242, 99, "/usr/bin/python3.14t", "python3.14t app.py", "3.14.0", True, False, (), cores)
     settings = RecordingSettings(float(rate_hz), 0, time.time_ns(), "bench", "bench")
     writer = RecordingWriter(path, target, settings)
     program = Program(writer, chance)

@@ -6,9 +6,10 @@ program, measured in turns), what was said before, with its 80 % interval, or wh
 where fewer than 80 % of the measured gains lie in their interval, or the median error is above 20 %.
 
 Usage: python bench/whatif.py [NAME ...] [--series 3.14] [--seconds 3] [--turns 3] [--field]
-                              [--keep DIR | --judge DIR | --documented]
+                              [--keep DIR | --judge DIR | --documented | --speed]
 
 --keep leaves recordings and measured gains in a directory, --judge DIR predicts anew from such a directory.
+--speed times predictions from ten minutes of 64 threads.
 --documented predicts from samples/recordings, against the gains of docs/diagnosis.md (gains.tsv beside this).
 """
 
@@ -29,10 +30,11 @@ from typing import Any, Final
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 from diagnosis import throughput  # noqa: E402
+from generate_recording import generate  # noqa: E402
 
 from ftdiag.errors import FtdiagError  # noqa: E402
 from ftdiag.launcher import SamplerProcess  # noqa: E402
-from ftdiag.model import Prediction  # noqa: E402
+from ftdiag.model import Change, ChangeKind, Prediction  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.sampling.options import SamplerOptions  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
@@ -42,6 +44,7 @@ from tools.record_samples import record  # noqa: E402
 from tools.samples import ABOUT_THE_MACHINE, SAMPLES, Sample  # noqa: E402
 from tools.workloads import WORKLOADS, WorkloadFailure  # noqa: E402
 
+MAX_SECONDS: Final = 2.0
 COVERED: Final = 0.8
 MEDIAN_ERROR: Final = 0.2
 FIELD_S: Final = 3.0
@@ -87,7 +90,10 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, help="leave recordings and gains in this directory")
     parser.add_argument("--judge", type=Path, help="predict anew from such a directory")
     parser.add_argument("--documented", action="store_true", help="recordings and gains that are kept")
+    parser.add_argument("--speed", action="store_true", help="time predictions from a long recording")
     options = parser.parse_args()
+    if options.speed:
+        return speed()
     if options.documented:
         return shown(list(documented(options.names)))
     rows: list[Row] = []
@@ -101,6 +107,29 @@ def main() -> int:
             if row is not None and (not options.names or row.name.split(" ")[0] in options.names):
                 rows.append(row)
     return shown(rows)
+
+
+def speed() -> int:
+    """Seconds of a core for predictions from ten minutes of 64 threads; 1 where one takes too long."""
+    took = {}
+    with tempfile.TemporaryDirectory(prefix="ftdiag-bench-") as scratch:
+        path = Path(scratch) / "long.ftdiag"
+        generate(path, seconds=600, threads=64, busy=8, rate_hz=100, standing=16, cores=8.0)
+        with Recording.open(path) as recording:
+            session = Session(recording)
+            began = time.process_time()
+            session.snapshot()
+            print(f"snapshot: {time.process_time() - began:.2f} s")
+            for change in (
+                Change(ChangeKind.LOCK, "_lock"),
+                Change(ChangeKind.CORES, number=16.0),
+                Change(ChangeKind.THREADS, number=128.0),
+            ):
+                began = time.process_time()
+                session.predict([change])
+                took[change.kind.value] = time.process_time() - began
+                print(f"{change.kind.value}: {took[change.kind.value]:.2f} s")
+    return 1 if max(took.values()) > MAX_SECONDS else 0
 
 
 def documented(names: list[str]) -> Iterator[Row]:
