@@ -44,12 +44,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "whatif": ("whatif", "Say what a change would bring."),
     "import": ("import_", "Make a recording of another profiler's file."),
     "export": ("export", "Write a recording in another tool's format."),
+    "scale": ("scale", "Measure how a program scales with its threads."),
+    "diff": ("diff", "Say what changed between two recordings or sweeps."),
     "explain": ("explain", "Explain a finding: what it means and what to do."),
     "doctor": ("doctor", "Say what works here, and what to do where it does not."),
     "demo": ("demo", "Show a recording of a program that does not scale."),
     "completion": ("completion", "Print the script that completes commands in your shell."),
 }
-ANALYSING: Final = frozenset({"report", "whatif", "import", "export"})
+ANALYSING: Final = frozenset({"diff", "export", "import", "report", "whatif"})
 """Commands that read recordings."""
 SHOWING: Final = frozenset({"attach", "run", "open", "demo"})
 """Commands that do so later: when the sampler is on its way, and something is on the screen."""

@@ -20,7 +20,7 @@ from ftdiag.commands.parameters import FILE, examples, memory_file_option
 @click.argument("file", type=FILE)
 @memory_file_option
 def command(file: Path, memory: Path | None) -> int:
-    """Look at the recording FILE in the cockpit.
+    """Look at the recording FILE, or at the results of `ftdiag scale`, in the cockpit.
 
     Without a terminal the text report is printed.
     """
@@ -31,8 +31,13 @@ def show(path: Path, memory: Path | None = None) -> int:
     """The cockpit, or without a terminal the text report; the exit status."""
     from ftdiag.commands import viewing
     from ftdiag.commands.first_sight import first_sight
+    from ftdiag.commands.sides import is_sweep
 
     form = viewing.chosen_format(None)
+    if is_sweep(path):
+        from ftdiag.commands.sweep_view import show_sweep
+
+        return show_sweep(path, form)
     with first_sight(form, f"reading {path}") as sight:
         viewing.load(form)
         with viewing.opened(path, memory) as session:

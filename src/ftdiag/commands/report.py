@@ -30,7 +30,11 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
 )
 @click.argument("file", type=FILE)
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "html", "markdown"]),
+    default="text",
+    show_default=True,
 )
 @click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
 @click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
@@ -52,10 +56,17 @@ def command(
     memory: Path | None,
     fail_on: str | None,
 ) -> int:
-    """Print the report of the recording FILE."""
+    """Print the report of the recording FILE, or of the results of `ftdiag scale`."""
     from ftdiag.commands import terminal, viewing
+    from ftdiag.commands.sides import is_sweep
 
     terminal.require_output()
+    if is_sweep(file):
+        from ftdiag.commands.sweep_view import print_sweep
+
+        return print_sweep(file, form)
+    if form == "markdown":
+        raise UsageError("Markdown is for results of ftdiag scale", "--format text, json or html")
     viewing.load(form)
     with viewing.opened(file, memory) as session:
         span = session.recording.span_ns()
