@@ -115,13 +115,13 @@ async def go(pilot: Pilot[None], *keys: str) -> None:
         await press(pilot, key)
 
 
-def screen_lines(app: CockpitApp) -> list[str]:
+def screen_lines(app: App[None]) -> list[str]:
     """What is on the screen."""
     strips = app.screen._compositor.render_strips()
     return ["".join(segment.text for segment in strip) for strip in strips]
 
 
-def screen_text(app: CockpitApp) -> str:
+def screen_text(app: App[None]) -> str:
     """What is on the screen, as one text."""
     return "\n".join(screen_lines(app))
 

@@ -51,6 +51,7 @@ DEFAULT_EFFORT: Final = Effort()
         ("ftdiag attach 4711 --burst --format text", "a second, looked at closely"),
         ("ftdiag attach 4711 --format json | jq .metrics", "for programs"),
         ("ftdiag attach 4711 --format text --memory", "then what allocates"),
+        ("ftdiag attach 4711 --baseline good.ftdiag", "what changed since"),
     ),
 )
 @pid_argument
@@ -74,6 +75,12 @@ DEFAULT_EFFORT: Final = Effort()
 @source_options
 @memory_options
 @fail_on_option
+@click.option(
+    "--baseline",
+    type=FILE,
+    metavar="FILE",
+    help="Show what is not as in this recording, made when all was well.",
+)
 def command(
     pid: int,
     effort: Effort,
@@ -87,6 +94,7 @@ def command(
     memory_duration_s: float | None,
     yes: bool,
     fail_on: str | None,
+    baseline: Path | None,
 ) -> int:
     """Look at the running process PID.
 
@@ -105,6 +113,7 @@ def command(
         source=source,
         blocking=blocking,
         memory=memory_wish(memory, memory_duration_s, yes),
+        baseline=baseline,
     )
 
 
@@ -119,6 +128,7 @@ def attach(
     source: str = "auto",
     blocking: bool = False,
     memory: MemoryWish | None = None,
+    baseline: Path | None = None,
 ) -> int:
     """Look at a process until the end; the exit status."""
     from ftdiag.commands import viewing
@@ -149,13 +159,18 @@ def attach(
         from ftdiag.recording.reader import Recording
         from ftdiag.session import Session
 
+        good = None
+        if baseline is not None:
+            from ftdiag.commands.baseline import Baseline
+
+            good = Baseline(baseline)
         failure: FtdiagError | None = None
         if form == "tui":
             with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
                 if plan is not None and memory is not None:
                     tool.attach_later(memory.duration_s, plan)
                 status = viewing.show_cockpit(
-                    Session(recording), work.sampler, fail_on=fail_on, memory=tool, sight=sight
+                    Session(recording), work.sampler, fail_on=fail_on, memory=tool, sight=sight, baseline=good
                 )
             try:
                 work.sampler.stop()
@@ -184,7 +199,8 @@ def attach(
                     raise failure or nothing_seen(pid, recording.end.detail if recording.end else None)
                 session = Session(recording)
                 snapshot = session.with_predictions(session.snapshot())
-                status = viewing.print_report(snapshot, form, fail_on)
+                comparison = None if good is None else good.comparison(session)
+                status = viewing.print_report(snapshot, form, fail_on, comparison)
             if number:
                 status = SIGNAL_STATUS + number
                 terminal.note("interrupted: the report covers what was seen until then")

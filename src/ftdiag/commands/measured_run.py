@@ -20,7 +20,7 @@ from ftdiag.commands.scratch import private_directory
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.launcher import SamplerProcess
-from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.options import MAX_BUDGET_CORES, MIN_BUDGET_CORES, SamplerOptions
 from ftdiag.scaling import throughput
 from ftdiag.scaling.results import Run
 from ftdiag.scaling.settings import Setting
@@ -47,6 +47,8 @@ SHOWN_LINES: Final = 5
 MOST_RECORDED: Final = 8
 """Processes of one run that are recorded."""
 NATIVE_RATE_HZ: Final = 49.0
+OVERHEAD_RATIO: Final = 0.01
+"""Recording looks less often rather than use more of the cores than this."""
 
 
 class JobFailed(FtdiagError):
@@ -322,7 +324,11 @@ def _record(job: Job, watch: _Watch, samplers: Sequence[SamplerProcess]) -> list
             pid = _python_of(program)
             sampler.start(
                 SamplerOptions(
-                    pid=pid, path=os.fspath(path), rate_hz=job.rate_hz, native_rate_hz=NATIVE_RATE_HZ
+                    pid=pid,
+                    path=os.fspath(path),
+                    rate_hz=job.rate_hz,
+                    native_rate_hz=NATIVE_RATE_HZ,
+                    budget_cores=_budget(job),
                 )
             )
             sampler.wait_until_started()
@@ -332,6 +338,12 @@ def _record(job: Job, watch: _Watch, samplers: Sequence[SamplerProcess]) -> list
 
             found.append(explained(error, program.pid))
     return found
+
+
+def _budget(job: Job) -> float:
+    """What each sampler may use: all of them together a hundredth of the cores."""
+    share = OVERHEAD_RATIO * job.capacity_cores / max(1, len(job.recordings))
+    return min(MAX_BUDGET_CORES, max(MIN_BUDGET_CORES, share))
 
 
 def _python_of(program: Program) -> int:

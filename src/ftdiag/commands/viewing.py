@@ -21,11 +21,13 @@ from ftdiag.errors import FtdiagError, UsageError
 from ftdiag.model import Severity
 
 if TYPE_CHECKING:
+    from ftdiag.commands.baseline import Baseline
     from ftdiag.commands.first_sight import FirstSight
     from ftdiag.commands.tracking import MemoryTool
     from ftdiag.launcher import SamplerProcess
     from ftdiag.model import Allocations, Snapshot
     from ftdiag.recording.reader import Recording
+    from ftdiag.scaling.comparing import Comparison
     from ftdiag.session import Session
     from ftdiag.tui.app import CockpitApp
     from ftdiag.tui.saving import Saver
@@ -176,6 +178,7 @@ def show_cockpit(
     memory: MemoryTool | None = None,
     file: Path | None = None,
     sight: FirstSight | None = None,
+    baseline: Baseline | None = None,
 ) -> int:
     """Show the cockpit until it is left, in place of `sight`; the exit status.
 
@@ -199,6 +202,7 @@ def show_cockpit(
         memory=memory,
         texts=texts,
         on_first_data=take_turns_again,
+        baseline=baseline,
     )
     with _quits_on_signals(app) as came:
         try:
@@ -282,18 +286,40 @@ def _exit_app(app: CockpitApp) -> None:
 # --- reports -----------------------------------------------------------------------------------------
 
 
-def print_report(snapshot: Snapshot, form: str, fail_on: str | None = None) -> int:
-    """Print the report; the exit status."""
+def print_report(
+    snapshot: Snapshot, form: str, fail_on: str | None = None, comparison: Comparison | None = None
+) -> int:
+    """Print the report, and what it differs in from a baseline; the exit status."""
     if form == "json":
         from ftdiag.reports.json import to_report
 
-        terminal.put_json(to_report(snapshot))
+        value = to_report(snapshot)
+        if comparison is not None:
+            from ftdiag.reports.comparison import value_of
+
+            value["baseline"] = value_of(comparison)
+        terminal.put_json(value)
     elif form == "html":
-        terminal.put_lines(_html_report(snapshot).splitlines())
+        page = _html_report(snapshot)
+        if comparison is not None:
+            from ftdiag.reports.comparison import baseline_sections
+            from ftdiag.reports.document import html_sections
+
+            made = "\n".join(html_sections(baseline_sections(comparison)))
+            # The findings of the report come first, then what is new about them.
+            page = page.replace("<main>", f"<main>\n{made}", 1)
+        terminal.put_lines(page.splitlines())
     else:
         from ftdiag.reports.text import render
 
-        terminal.put_lines(render(snapshot, terminal.width(), ascii_only=terminal.ascii_only()))
+        width, ascii_only = terminal.width(), terminal.ascii_only()
+        terminal.put_lines(render(snapshot, width, ascii_only=ascii_only))
+        if comparison is not None:
+            from ftdiag.reports.comparison import baseline_sections
+            from ftdiag.reports.document import text_lines
+
+            terminal.put("")
+            terminal.put_lines(text_lines(baseline_sections(comparison), width, ascii_only=ascii_only))
     return findings_status(snapshot, fail_on)
 
 

@@ -72,6 +72,13 @@ def sections(comparison: Comparison) -> tuple[Section, ...]:
     return tuple(found)
 
 
+def baseline_sections(comparison: Comparison) -> tuple[Section, ...]:
+    """The same as part of the report of the second side."""
+    first, *rest = sections(comparison)
+    heading = f"Against the baseline {comparison.before.name}"
+    return (Section(heading, (first.sentences[0], *first.sentences[3:])), *rest)
+
+
 def _finding_sections(comparison: Comparison) -> Iterator[Section]:
     sentences = [
         *(f"Resolved: {_cause(cause)}" for cause in comparison.resolved[:SHOWN]),

@@ -161,6 +161,12 @@ def html_document(title: str, sections: Sequence[Section], pictures: Sequence[st
 def _html_parts(title: str, sections: Sequence[Section], pictures: Sequence[str]) -> Iterator[str]:
     yield f"<header><h1>{_escaped(title)}</h1></header>\n<main>"
     yield from pictures
+    yield from html_sections(sections)
+    yield "</main>"
+
+
+def html_sections(sections: Sequence[Section]) -> Iterator[str]:
+    """Sections as parts of a page."""
     for section in sections:
         yield "<section>"
         if section.heading:
@@ -172,7 +178,6 @@ def _html_parts(title: str, sections: Sequence[Section], pictures: Sequence[str]
         for sentence in section.after:
             yield f"<p>{_escaped(sentence, MAX_SENTENCE)}</p>"
         yield "</section>"
-    yield "</main>"
 
 
 def _html_table(table: Table) -> str:

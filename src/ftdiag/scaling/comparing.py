@@ -23,10 +23,12 @@ from ftdiag.model import CorePart
 from ftdiag.scaling.digest import Cause, Digest
 from ftdiag.scaling.noise import (
     CONFIDENCE,
+    Difference,
     difference_of,
     mean_of,
     neighbours_correlation,
     runs_to_tell,
+    t_quantile,
 )
 from ftdiag.scaling.results import Sweep
 from ftdiag.scaling.settings import Setting
@@ -39,6 +41,9 @@ TOLD_CHANGE: Final = 0.05
 LEAST_CORES: Final = 0.05
 """Changes of a cause below this are left out."""
 MOST_CHANGES: Final = 12
+LEAST_RUNS: Final = 3
+"""Of each side, to tell anything."""
+OVERALL: Final = "throughput, all points"
 
 
 class Verdict(enum.Enum):
@@ -48,6 +53,15 @@ class Verdict(enum.Enum):
     WORSE = "worse"
     ALIKE = "alike"
     CANNOT_TELL = "cannot tell"
+
+
+_OF_COSTS: Final = {
+    Verdict.BETTER: Verdict.WORSE,
+    Verdict.WORSE: Verdict.BETTER,
+    Verdict.ALIKE: Verdict.ALIKE,
+    Verdict.CANNOT_TELL: Verdict.CANNOT_TELL,
+}
+"""Where more of something is worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,63 +170,37 @@ def _sweep_notes(one: Sweep, two: Sweep, shared: Sequence[Setting]) -> list[str]
 
 
 def _overall(sides: Mapping[Setting, tuple[list[float], list[float]]], confidence: float) -> Change:
-    """The mean change over all points: each run counts against the mean of its point on both sides."""
-    centres = {
-        setting: math.fsum(values[0] + values[1]) / len(values[0] + values[1])
-        for setting, values in sides.items()
-    }
-    # A point with more runs must not weigh more: means of points, with the scatter within them.
-    shifts, variance, freedom_parts = [], 0.0, []
+    """The mean change over all points, of which each counts alike."""
     number = len(sides)
     runs = (sum(len(one) for one, _ in sides.values()), sum(len(two) for _, two in sides.values()))
-    unknown = False
-    deviations: list[float] = []
-    for setting in sides:
-        one, two = sides[setting]
-        difference = difference_of(one, two, confidence)
-        shifts.append(difference.value)
-        if difference.error is None:
-            unknown = True
-            continue
-        part = (difference.error / number) ** 2
-        variance += part
-        freedom_parts.append((part, max(1, min(len(one), len(two)) - 1)))
-        deviations.append(max(_deviation(one), _deviation(two)))
-    del centres
-    change = math.fsum(shifts) / number
-    if unknown:
-        return _judged("throughput, all points", "", None, None, change, None, None, MARGIN_RUNS, runs, None)
-    from ftdiag.scaling.noise import t_quantile
-
-    if variance == 0:
-        low = high = change
-    else:
-        freedom = max(1, math.floor(variance**2 / sum(part**2 / free for part, free in freedom_parts)))
-        half = t_quantile(freedom, confidence) * math.sqrt(variance)
+    differences = [difference_of(one, two, confidence) for one, two in sides.values()]
+    change = math.fsum(each.value for each in differences) / number
+    errors = [each.error for each in differences if each.error is not None]
+    if len(errors) < number:
+        return _judged(OVERALL, "", None, None, Difference(change, None, None, None), runs, confidence)
+    variances = [(error / number) ** 2 for error in errors]
+    variance = math.fsum(variances)
+    low = high = change
+    if variance > 0:
+        # Welch and Satterthwaite: as many degrees of freedom as the points have together, by their weight.
+        spare = [max(1, min(len(one), len(two)) - 1) for one, two in sides.values()]
+        freedom = variance**2 / sum(part**2 / free for part, free in zip(variances, spare, strict=True))
+        half = t_quantile(max(1, math.floor(freedom)), confidence) * math.sqrt(variance)
         low, high = change - half, change + half
-    deviation = math.sqrt(math.fsum(each**2 for each in deviations) / number) / math.sqrt(number)
-    return _judged("throughput, all points", "", None, None, change, low, high, MARGIN_RUNS, runs, deviation)
+    difference = Difference(change, low, high, math.sqrt(variance))
+    return _judged(OVERALL, "", None, None, difference, runs, confidence)
 
 
 def _throughput(setting: Setting, one: list[float], two: list[float], confidence: float) -> Change:
-    difference = difference_of(one, two, confidence)
-    deviation = None if difference.error is None else max(_deviation(one), _deviation(two))
     return _judged(
         f"throughput, {setting.words()}",
         "a second",
         math.exp(mean_of(one).value),
         math.exp(mean_of(two).value),
-        difference.value,
-        difference.low,
-        difference.high,
-        MARGIN_RUNS,
+        difference_of(one, two, confidence),
         (len(one), len(two)),
-        deviation,
+        confidence,
     )
-
-
-def _deviation(values: Sequence[float]) -> float:
-    return mean_of(values).deviation or 0.0
 
 
 def _judged(
@@ -220,39 +208,58 @@ def _judged(
     unit: str,
     before: float | None,
     after: float | None,
-    change: float,
-    low: float | None,
-    high: float | None,
-    margin: float,
+    difference: Difference,
     runs: tuple[int, int],
-    deviation: float | None,
+    confidence: float,
 ) -> Change:
     """A change of logarithms, judged; what is larger is better."""
-    verdict, needed = Verdict.CANNOT_TELL, None
-    if low is not None and high is not None:
-        if low > margin:
-            verdict = Verdict.BETTER
-        elif high < -margin:
-            verdict = Verdict.WORSE
-        elif -margin <= low and high <= margin:
-            verdict = Verdict.ALIKE
-        elif deviation is not None:
-            needed = runs_to_tell(deviation, max(abs(change), TOLD_CHANGE), margin)
-    else:
-        needed = 3
+    verdict = _beyond(difference, MARGIN_RUNS)
+    low, high = difference.low, difference.high
     return Change(
         name,
         unit,
         before,
         after,
-        math.expm1(change),
+        math.expm1(difference.value),
         None if low is None else math.expm1(low),
         None if high is None else math.expm1(high),
         True,
         verdict,
         runs,
-        needed,
+        _needed(verdict, difference, MARGIN_RUNS, TOLD_CHANGE, runs, confidence),
     )
+
+
+def _beyond(difference: Difference, margin: float) -> Verdict:
+    """Whether the interval is beyond the margin, or within it; what is larger is better."""
+    if difference.low is None or difference.high is None:
+        return Verdict.CANNOT_TELL
+    if difference.low > margin:
+        return Verdict.BETTER
+    if difference.high < -margin:
+        return Verdict.WORSE
+    within = -margin <= difference.low and difference.high <= margin
+    return Verdict.ALIKE if within else Verdict.CANNOT_TELL
+
+
+def _needed(
+    verdict: Verdict,
+    difference: Difference,
+    margin: float,
+    told: float,
+    runs: tuple[int, int],
+    confidence: float,
+) -> int | None:
+    """How many runs of each side would tell the change that was seen, or one of `told`."""
+    if verdict is not Verdict.CANNOT_TELL:
+        return None
+    if difference.error is None:
+        return LEAST_RUNS
+    number = min(runs)
+    # As if all runs had scattered alike: what they would have to, to leave as much open.
+    deviation = difference.error * math.sqrt(number / 2)
+    needed = runs_to_tell(deviation, max(abs(difference.value), told), margin, confidence)
+    return None if needed is None else max(number + 1, needed)
 
 
 def _verdict(main: Sequence[Change]) -> tuple[Verdict, str]:
@@ -323,18 +330,8 @@ def _python_words(digest: Digest) -> str:
 def _efficiency(one: Sequence[float], two: Sequence[float], correlation: float) -> Change:
     """The change of efficiency, in shares of the whole: 0.9 to 0.6 is -0.3."""
     difference = difference_of(one, two, CONFIDENCE, correlation)
-    verdict, needed = Verdict.CANNOT_TELL, None
-    if difference.low is not None and difference.high is not None:
-        if difference.low > MARGIN_RECORDINGS:
-            verdict = Verdict.BETTER
-        elif difference.high < -MARGIN_RECORDINGS:
-            verdict = Verdict.WORSE
-        elif difference.low >= -MARGIN_RECORDINGS and difference.high <= MARGIN_RECORDINGS:
-            verdict = Verdict.ALIKE
-        else:
-            deviation = max(_deviation(one), _deviation(two))
-            goal = max(abs(difference.value), 2 * MARGIN_RECORDINGS)
-            needed = runs_to_tell(deviation, goal, MARGIN_RECORDINGS)
+    verdict = _beyond(difference, MARGIN_RECORDINGS)
+    runs = (len(one), len(two))
     return Change(
         "efficiency",
         "of 1",
@@ -345,8 +342,8 @@ def _efficiency(one: Sequence[float], two: Sequence[float], correlation: float) 
         difference.high,
         False,
         verdict,
-        (len(one), len(two)),
-        needed,
+        runs,
+        _needed(verdict, difference, MARGIN_RECORDINGS, 2 * MARGIN_RECORDINGS, runs, CONFIDENCE),
     )
 
 
@@ -405,9 +402,7 @@ def _part_changes(one: Sequence[Digest], two: Sequence[Digest], correlation: flo
 
 def _cores_verdict(change: Change) -> Verdict:
     """Useful cores are better when there are more of them, all others when there are fewer."""
-    if change.verdict in (Verdict.ALIKE, Verdict.CANNOT_TELL) or change.name != CorePart.USEFUL.value:
-        return change.verdict
-    return Verdict.BETTER if change.verdict is Verdict.WORSE else Verdict.WORSE
+    return _OF_COSTS[change.verdict] if change.name == CorePart.USEFUL.value else change.verdict
 
 
 def _table_changes(
@@ -428,15 +423,9 @@ def _table_changes(
         second = [table.get(name, 0.0) for table in two]
         if max(mean_of(first).value, mean_of(second).value) < least:
             continue
-        difference = difference_of(first, second, confidence, correlation)
-        verdict = Verdict.CANNOT_TELL
-        if difference.low is not None and difference.high is not None:
-            if difference.low > LEAST_CORES:
-                verdict = Verdict.WORSE
-            elif difference.high < -LEAST_CORES:
-                verdict = Verdict.BETTER
-            elif difference.low >= -LEAST_CORES and difference.high <= LEAST_CORES:
-                verdict = Verdict.ALIKE
+        difference = difference_of(first, second)
+        # Of many names one is beyond its own interval by chance: the verdict asks for more.
+        verdict = _OF_COSTS[_beyond(difference_of(first, second, confidence, correlation), LEAST_CORES)]
         changes.append(
             Change(
                 name,

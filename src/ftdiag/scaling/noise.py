@@ -76,20 +76,18 @@ def difference_of(
     if one.deviation is None or two.deviation is None:
         return Difference(value, None, None, None)
     shrunk = (1 - correlation) / (1 + correlation)
-    counts = max(1.5, one.number * shrunk), max(1.5, two.number * shrunk)
+    counts = max(2.0, one.number * shrunk), max(2.0, two.number * shrunk)
     parts = one.deviation**2 / counts[0], two.deviation**2 / counts[1]
     error = math.sqrt(sum(parts))
     if error == 0:
         return Difference(value, value, value, 0.0)
-    freedom = sum(parts) ** 2 / sum(
-        part**2 / max(count - 1, 0.5) for part, count in zip(parts, counts, strict=True)
-    )
+    freedom = sum(parts) ** 2 / sum(part**2 / (count - 1) for part, count in zip(parts, counts, strict=True))
     half = t_quantile(max(1, math.floor(freedom)), confidence) * error
     return Difference(value, value - half, value + half, error)
 
 
 def neighbours_correlation(values: Sequence[float]) -> float:
-    """How alike neighbouring values are beyond their mean: lag-1 autocorrelation, between 0 and 0.9."""
+    """How alike neighbouring values are beyond their mean: lag-1 autocorrelation, between 0 and 0.8."""
     number = len(values)
     if number < 4:
         return 0.0
@@ -99,7 +97,7 @@ def neighbours_correlation(values: Sequence[float]) -> float:
         return 0.0
     together = math.fsum((values[i] - mean) * (values[i + 1] - mean) for i in range(number - 1))
     # Of few values it comes out too small by about 1 / number.
-    return min(0.9, max(0.0, together / spread + 1 / number))
+    return min(0.8, max(0.0, together / spread + 1 / number))
 
 
 def runs_to_tell(

@@ -54,7 +54,7 @@ from ftdiag.tui.memory import MemoryControl, MemoryDialog
 from ftdiag.tui.pages import MAIN_PAGES, Pages
 from ftdiag.tui.panes.evidence import finding_text, leads_to
 from ftdiag.tui.saving import Saver, copy_path, report_path, write_text
-from ftdiag.tui.source import Extras, Selection, SnapshotSource, View, Wants
+from ftdiag.tui.source import BaselineControl, Extras, Selection, SnapshotSource, View, Wants
 from ftdiag.tui.sourcetext import SourceFiles, SourceText
 from ftdiag.tui.table import Table
 from ftdiag.wording.predictions import prediction_sentences
@@ -218,8 +218,12 @@ class CockpitApp(App[None]):
         saver: Saver | None = None,
         memory: MemoryControl | None = None,
         on_first_data: Callable[[], None] | None = None,
+        baseline: BaselineControl | None = None,
     ) -> None:
-        """`on_first_data` is called once, when the first data are on the screen."""
+        """`on_first_data` is called once, when the first data are on the screen.
+
+        With a `baseline` the view begins with what is not as it was there.
+        """
         self._source = source
         self._on_first_data = on_first_data
         self._texts = SourceFiles() if texts is None else texts
@@ -232,7 +236,9 @@ class CockpitApp(App[None]):
         self._stopping = False
         # Set before the application exists: its first paint already asks for the look.
         selection = Selection(FIRST_LENGTH_NS) if source.live else Selection()
-        self._view = View(live=source.live, selection=selection)
+        self._baseline = baseline
+        marked = None if baseline is None else baseline.snapshot
+        self._view = View(live=source.live, selection=selection, marked=marked)
         self._request = Request(selection)
         self._to_replay: Finding | None = None
         """The finding that is to be replayed without its cause, by the worker."""
@@ -305,7 +311,7 @@ class CockpitApp(App[None]):
 
     def on_mount(self) -> None:
         """Start reading."""
-        self._pages.open("overview")
+        self._pages.open("overview" if self._baseline is None else "compare")
         self.query_one(Header).show_view(self._view)
         self._feed()
         if self._memory is not None and self._memory.busy:
@@ -399,6 +405,7 @@ class CockpitApp(App[None]):
             alive = self._source.watches and self._source.live and snapshot.end is None
             source = self._texts.read(wants.source, snapshot.target.pid if alive else None)
         waits = tuple(queries.wait_graph()) if wants.waits else None
+        baseline = self._baseline
         return Extras(
             timeline=queries.timeline(*bounds, wants.timeline) if wants.timeline else None,
             lanes=queries.lanes(*bounds, wants.lanes) if wants.lanes else None,
@@ -409,6 +416,7 @@ class CockpitApp(App[None]):
             scaling=queries.scaling(*bounds) if wants.scaling else None,
             deadlocks=queries.deadlocks_among(waits) if waits is not None else None,
             source=source,
+            drifted=None if baseline is None else baseline.drifted(snapshot),
         )
 
     def _ask(self, request: Request) -> None:
@@ -515,7 +523,9 @@ class CockpitApp(App[None]):
             return
         marked = self._view.marked
         if self._pages.page == "compare" or marked is None or _same_range(marked, snapshot):
-            self._view = replace(self._view, marked=snapshot)
+            # In place of a baseline, too.
+            self._baseline = None
+            self._view = replace(self._view, marked=snapshot, extras=replace(self._view.extras, drifted=None))
             self.say("range marked; choose another one ([ ] + - w), then c compares")
             self._pages.show_view(self._view)
             return

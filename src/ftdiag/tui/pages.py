@@ -242,8 +242,8 @@ class Pages(Container):
         elif self.page == "compare" and view.marked is not None:
             marked = view.marked
             panel.show_lines(
-                "Compare two ranges",
-                lambda width, look: compare_lines(marked, snapshot, start, width, look),
+                "Compare two ranges" if view.extras.drifted is None else "Against the baseline",
+                lambda width, look: compare_lines(marked, snapshot, start, width, look, view.extras.drifted),
             )
 
     def _show_thread(self, panel: LinesPanel, view: View, start_ns: int) -> None:

@@ -187,6 +187,35 @@ class Wants:
 
 
 @dataclass(frozen=True, slots=True)
+class Drifted:
+    """The range that is shown against a baseline. `words` is one sentence.
+
+    `figures`: those that are not as usual: name, now, the usual range, and whether that is worse. `causes`:
+    ("new" or "gone", summary).
+    """
+
+    name: str
+    words: str
+    figures: tuple[tuple[str, float, float, float, bool], ...]
+    causes: tuple[tuple[str, str], ...]
+
+
+class BaselineControl(Protocol):
+    """A good recording that the live one is compared with."""
+
+    @property
+    def name(self) -> str:
+        """Its file."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All of it."""
+
+    def drifted(self, snapshot: Snapshot) -> Drifted:
+        """What a range differs in."""
+
+
+@dataclass(frozen=True, slots=True)
 class Extras:
     """The answers to `Wants`; what was not asked for is `None`."""
 
@@ -199,6 +228,8 @@ class Extras:
     deadlocks: tuple[tuple[WaitEdge, ...], ...] | None = None
     scaling: ScalingCurve | NoCurve | None = None
     source: SourceLines | None = None
+    drifted: Drifted | None = None
+    """What the range differs in from a baseline, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import Final
 from rich.segment import Segment
 
 from ftdiag.model import Snapshot, ThreadState
-from ftdiag.tui.lines import Lines, heading
+from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.tui.source import clock
+from ftdiag.tui.source import Drifted, clock
 from ftdiag.wording.locks import lock_words
 from ftdiag.wording.places import place_and_function
 from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
@@ -25,12 +25,22 @@ FIGURE: Final = 9
 SAID_CORES: Final = 0.005
 
 
-def compare_lines(marked: Snapshot, shown: Snapshot, start_ns: int, width: int, look: Look) -> Lines:
-    """The page."""
+def compare_lines(
+    marked: Snapshot,
+    shown: Snapshot,
+    start_ns: int,
+    width: int,
+    look: Look,
+    drifted: Drifted | None = None,
+) -> Lines:
+    """The page; `drifted` where what was marked is a baseline, another recording."""
     # On a wide screen the figures stay near what they are of.
     name_room = min(MOST_NAME, max(12, width - 3 * FIGURE - 3))
-    lines: Lines = [
-        [Segment(" "), look.cell("A, marked", 12, look.strong), Segment(_range(marked, start_ns), look.text)],
+    lines: Lines = _drift_lines(drifted, width, look)
+    of_a = _range(marked, start_ns) if drifted is None else look.cut(f"all of {drifted.name}", width - 14)
+    name_a = "A, marked" if drifted is None else "A, baseline"
+    lines += [
+        [Segment(" "), look.cell(name_a, 12, look.strong), Segment(of_a, look.text)],
         [Segment(" "), look.cell("B, shown", 12, look.strong), Segment(_range(shown, start_ns), look.text)],
     ]
 
@@ -92,6 +102,21 @@ def compare_lines(marked: Snapshot, shown: Snapshot, start_ns: int, width: int, 
         row(name, before, after)
     lines += heading("c marks another range; Esc goes back", width, look)
     return lines
+
+
+def _drift_lines(drifted: Drifted | None, width: int, look: Look) -> Lines:
+    """What is not as usual."""
+    if drifted is None:
+        return []
+    calm = not drifted.figures and not drifted.causes
+    lines: Lines = prose(f"Drift: {drifted.words}", width, look, look.good if calm else look.strong)
+    for name, now, low, high, worse in drifted.figures[:MOST]:
+        style = look.warning if worse else look.good
+        words = f"{cores(now)}, usual {cores(low)} to {cores(high)}"
+        lines += figure(name, words, width, look, style, room=40)
+    for word, summary in drifted.causes[:MOST]:
+        lines += figure(f"{word} finding", summary, width, look)
+    return [*lines, []]
 
 
 def _range(snapshot: Snapshot, start_ns: int) -> str:
