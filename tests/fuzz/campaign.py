@@ -25,6 +25,7 @@ from fuzz.objects import ObjectGraphs
 from fuzz.offsets import DebugOffsets
 from fuzz.perfmaps import PerfMaps
 from fuzz.recordings import Recordings
+from fuzz.sweeps import Sweeps
 
 FAMILIES: Final[tuple[Callable[[], Family], ...]] = (
     Recordings,
@@ -33,6 +34,7 @@ FAMILIES: Final[tuple[Callable[[], Family], ...]] = (
     DebugOffsets,
     ElfFiles,
     PerfMaps,
+    Sweeps,
     MemrayMessages,
     # Last: a few slow ones, which all come in the first turn.
     MemrayCaptures,

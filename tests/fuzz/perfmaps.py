@@ -15,7 +15,7 @@ class PerfMaps:
     """A map of a few functions, one of which is looked for at the edges of each."""
 
     name = "perf maps"
-    share = 110
+    share = 80
 
     def prepare(self, folder: Path) -> None:
         """Nothing."""

@@ -22,7 +22,7 @@ from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.launcher import SamplerProcess
 from ftdiag.sampling.options import MAX_BUDGET_CORES, MIN_BUDGET_CORES, SamplerOptions
 from ftdiag.scaling import throughput
-from ftdiag.scaling.results import Run
+from ftdiag.scaling.results import Foreseen, Run
 from ftdiag.scaling.settings import Setting
 from ftdiag.scaling.throughput import Reading
 
@@ -71,6 +71,8 @@ class Job:
     adds_memory: bool
     """Whether memory of its own is added up over all processes, which costs some milliseconds a second."""
     capacity_cores: float
+    next_threads: int | None = None
+    """The number of threads of which a replay of the run shall say what it would bring."""
 
 
 def run_once(job: Job, passed: Callable[[float], None]) -> Run:
@@ -88,7 +90,7 @@ def run_once(job: Job, passed: Callable[[float], None]) -> Run:
         watch = stack.enter_context(_started(job, output))
         recorded = _record(job, watch, samplers)
         watch.follow(passed)
-        digests, why = _finished(job, samplers, recorded)
+        digest, foreseen, why = _finished(job, samplers, recorded)
         said = _tail(output)
         wall_s = watch.wall_s
         if job.reading.way == "pattern":
@@ -109,7 +111,8 @@ def run_once(job: Job, passed: Callable[[float], None]) -> Run:
             memory_bytes=watch.memory_bytes,
             memory_is_own=job.adds_memory,
             cpu_s=watch.cpu_s,
-            digest=digests,
+            digest=digest,
+            foreseen=foreseen,
             recordings=tuple(path.name for path in job.recordings if path.exists()),
             not_recorded=why,
         )
@@ -363,13 +366,14 @@ def _python_of(program: Program) -> int:
 
 def _finished(
     job: Job, samplers: Sequence[SamplerProcess], recorded: Sequence[FtdiagError | None]
-) -> tuple[Digest | None, str | None]:
-    """What the recordings say, of all processes together; or why they say nothing."""
+) -> tuple[Digest | None, Foreseen | None, str | None]:
+    """What the recordings say, of all processes together, and of the next point; or why they say nothing."""
     if not job.recordings:
-        return None, None
+        return None, None, None
     from ftdiag.scaling.digest import together
 
     digests: list[Digest] = []
+    foreseen: Foreseen | None = None
     why: str | None = None
     for sampler, path, error in zip(samplers, job.recordings, recorded, strict=False):
         try:
@@ -378,17 +382,24 @@ def _finished(
             with suppress(AttachError):
                 # The job's end is its end.
                 sampler.stop()
-            digests.append(digest_of_file(path, job.skip_s))
+            digest, foreseen = seen_in(path, job.skip_s, job.next_threads)
+            digests.append(digest)
         except FtdiagError as failure:
             why = failure.what
     if not digests or why is not None:
-        return None, why
-    return together(digests), None
+        return None, None, why
+    return together(digests), foreseen, None
 
 
-def digest_of_file(path: Path, skip_s: float = 0.0) -> Digest:
-    """What a recording says, without its first seconds. Raises RecordingError."""
+def seen_in(
+    path: Path, skip_s: float = 0.0, next_threads: int | None = None
+) -> tuple[Digest, Foreseen | None]:
+    """What a recording says without its first seconds, and of another number of threads.
+
+    Raises RecordingError.
+    """
     from ftdiag.errors import RecordingError
+    from ftdiag.model import Change, ChangeKind
     from ftdiag.recording.reader import Recording
     from ftdiag.scaling.digest import digest_of
     from ftdiag.session import Session
@@ -398,4 +409,11 @@ def digest_of_file(path: Path, skip_s: float = 0.0) -> Digest:
         if span is None:
             raise RecordingError("the run ended before it could be looked at", "Let it run a second or more.")
         begin = span[0] + int(skip_s * 1e9)
-        return digest_of(Session(recording).snapshot(begin if begin < span[1] else None))
+        session = Session(recording)
+        snapshot = session.snapshot(begin if begin < span[1] else None)
+        foreseen = None
+        if next_threads is not None:
+            change = Change(ChangeKind.THREADS, number=float(next_threads))
+            told = session.predict([change], snapshot.t0_ns, snapshot.t1_ns)
+            foreseen = Foreseen(next_threads, told.gain, told.low, told.high, told.not_told)
+        return digest_of(snapshot), foreseen

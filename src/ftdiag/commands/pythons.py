@@ -41,7 +41,20 @@ def named_pythons(names: str, environment: Mapping[str, str] = os.environ) -> tu
             f"--pythons {names!r} names {len(wanted)} interpreters; it takes 1 to {MOST}",
             "--pythons 3.13t,3.14t,3.15t,3.14   is the form; paths are taken, too",
         )
-    return tuple(_found(name, environment) for name in wanted)
+    found = [_found(name, environment) for name in wanted]
+    short = [_short(python) for python in found]
+    return tuple(
+        NamedPython(name, python.path, python.version) if short.count(name) == 1 else python
+        for name, python in zip(short, found, strict=True)
+    )
+
+
+def _short(python: NamedPython) -> str:
+    """What a path is called in tables: "3.14.1t"."""
+    if "/" not in python.name:
+        return python.name
+    number, _, build = python.version.partition(" ")
+    return f"{number}t" if build == "free-threaded" else number
 
 
 def _found(name: str, environment: Mapping[str, str]) -> NamedPython:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ftdiag.scaling.throughput import Reading
 
 DEFAULT_REPEATS: Final = 3
-DEFAULT_RATE_HZ: Final = 10.0
+DEFAULT_RATE_HZ: Final = 20.0
 """Looks a second at each run: enough for the shares of some rounds of some seconds each."""
 DEFAULT_TIMEOUT_S: Final = 600.0
 FAILED_STATUS: Final = 1

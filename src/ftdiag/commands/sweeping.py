@@ -18,7 +18,15 @@ from ftdiag.commands.measured_run import MOST_RECORDED, Job, JobFailed, run_once
 from ftdiag.datatypes import replace
 from ftdiag.errors import DiskFull, FtdiagError, RecordingError, UsageError
 from ftdiag.scaling.results import MAX_BYTES, Run, Sweep, sweep_of, text_of
-from ftdiag.scaling.settings import Planned, Setting, filled, missing, plan, starts_processes_itself
+from ftdiag.scaling.settings import (
+    MAX_WORKERS,
+    Planned,
+    Setting,
+    filled,
+    missing,
+    plan,
+    starts_processes_itself,
+)
 from ftdiag.scaling.throughput import NoThroughput
 
 RUNS_ENDING: Final = ".runs"
@@ -175,6 +183,7 @@ class Sweeping:
             rate_hz=sweep.rate_hz,
             adds_memory=sweep.kind == "layouts",
             capacity_cores=sweep.capacity_cores,
+            next_threads=_next(sweep, setting) if recorded else None,
         )
 
         def passed(seconds: float) -> None:
@@ -199,9 +208,16 @@ class Sweeping:
             sum(times[each.setting]) / len(times[each.setting]) if each.setting in times else mean
             for each in left
         )
-        from ftdiag.wording import units
+        minutes, seconds = divmod(round(max(0.0, whole - passed_s)), 60)
+        return f", {minutes} min {seconds} s left" if minutes else f", {seconds} s left"
 
-        return f", {units.seconds(round(max(0.0, whole - passed_s)) * 1e9)} left"
+
+def _next(sweep: Sweep, setting: Setting) -> int | None:
+    """The next number of threads after a setting's: twice as many after the last; none for layouts."""
+    if sweep.kind == "layouts":
+        return None
+    more = [each.threads for each in sweep.settings if each.threads > setting.threads]
+    return min(more, default=min(2 * setting.threads, MAX_WORKERS))
 
 
 def _plain(name: str) -> str:

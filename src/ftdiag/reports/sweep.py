@@ -163,6 +163,10 @@ def _curve_sections(curve: Curve, scaling: Scaling, *, many: bool) -> Iterator[S
             table=_account_table(curve),
             after=tuple(growth_sentences(curve)),
         )
+    if curve.expected:
+        yield _expected_section(
+            curve, f"{name}foreseen and come true" if many else "Foreseen, and whether it came true"
+        )
 
 
 def _points_table(curve: Curve, scaling: Scaling) -> Table:
@@ -242,6 +246,32 @@ def law_sentences(curve: Curve, scaling: Scaling) -> Iterator[str]:
             f"There are too few numbers of threads up to the {scaling.cores:g} cores: the law was fitted"
             " also to those above, and bends there by itself."
         )
+
+
+def _expected_section(curve: Curve, heading: str) -> Section:
+    rows = tuple(
+        (
+            f"{each.before.threads} to {each.after.threads}",
+            _ratio(each.gain),
+            units.NOT_MEASURED
+            if each.low is None or each.high is None
+            else f"{each.low:.2f} to {each.high:.2f}",
+            _ratio(each.came),
+            {None: "not measured", True: "yes", False: "no"}[each.came_true],
+        )
+        for each in curve.expected
+    )
+    untold = tuple(
+        dict.fromkeys(
+            f"From {each.before.words()}: {each.not_told}." for each in curve.expected if each.not_told
+        )
+    )
+    return Section(
+        heading,
+        ("Work a second with the next number of threads over that before, by a replay of each run.",),
+        Table(("threads", "foreseen", "80 % interval", "came", "within"), rows, words=(0, 4)),
+        untold,
+    )
 
 
 def _account_table(curve: Curve) -> Table:
@@ -424,6 +454,19 @@ def _curve_value(curve: Curve, sweep: Sweep) -> dict[str, Any]:
         "growing": [
             {"part": each.part, "before_cores": each.before_cores, "after_cores": each.after_cores}
             for each in curve.growing
+        ],
+        "foreseen": [
+            {
+                "threads": each.before.threads,
+                "next_threads": each.after.threads,
+                "gain": each.gain,
+                "low": each.low,
+                "high": each.high,
+                "came": each.came,
+                "within": each.came_true,
+                "not_told": each.not_told,
+            }
+            for each in curve.expected
         ],
         "grown_finding": None
         if curve.grown_cause is None

@@ -298,7 +298,7 @@ def _compare_recordings(before: Side, after: Side) -> Comparison:
     correlation = 0.0
     notes = [
         "each side is one run: what differs from run to run is not in the ranges"
-        f" (a change counts from {MARGIN_RECORDINGS:.0%} on); ftdiag scale --repeat 5 measures it"
+        f" (a change counts from {MARGIN_RECORDINGS:g} on); ftdiag scale --repeat 5 measures it"
     ]
     one = [part.efficiency_ratio for part in before.parts if part.efficiency_ratio is not None]
     two = [part.efficiency_ratio for part in after.parts if part.efficiency_ratio is not None]

@@ -70,6 +70,29 @@ class Growth:
 
 
 @dataclass(frozen=True, slots=True)
+class Expected:
+    """What replays of the runs at one point said of the next one, and what came: gains in work a second.
+
+    `gain`, `low` and `high` are means over the runs; `None`: none could tell, `not_told` says why.
+    """
+
+    before: Setting
+    after: Setting
+    gain: float | None
+    low: float | None
+    high: float | None
+    came: float | None
+    not_told: str | None = None
+
+    @property
+    def came_true(self) -> bool | None:
+        """Whether what came is within what was said; `None` where there is nothing to compare."""
+        if self.low is None or self.high is None or self.came is None:
+            return None
+        return self.low <= self.came <= self.high
+
+
+@dataclass(frozen=True, slots=True)
 class Curve:
     """The points of one interpreter (`python`: its name, or ""), ascending by threads.
 
@@ -83,6 +106,8 @@ class Curve:
     growing: tuple[Growth, ...]
     grown_cause: Cause | None
     """The finding that costs more at the last point than at the first, the one that gained most."""
+    expected: tuple[Expected, ...] = ()
+    """From each point on to the next, and from the last one on."""
 
     @property
     def measured(self) -> tuple[Point, ...]:
@@ -248,7 +273,38 @@ def _curve(sweep: Sweep, python: str, cores: float) -> Curve:
     points = _points(sweep, settings, cores)
     law, fitted_over = _law(sweep, points, cores)
     growing = _growing(sweep, points)
-    return Curve(python, points, law, fitted_over, growing, _grown(points))
+    return Curve(python, points, law, fitted_over, growing, _grown(points), _expected(sweep, points))
+
+
+def _expected(sweep: Sweep, points: Sequence[Point]) -> tuple[Expected, ...]:
+    found: list[Expected] = []
+    for point in points:
+        said = [run.foreseen for run in sweep.good(point.setting) if run.foreseen is not None]
+        if not said:
+            continue
+        told = [each for each in said if each.gain is not None]
+        after = Setting(said[0].threads, point.setting.processes, point.setting.python)
+        there = next((each for each in points if each.setting == after), None)
+        came = None
+        if there is not None and there.throughput is not None and point.throughput is not None:
+            came = there.throughput.value / point.throughput.value
+        found.append(
+            Expected(
+                point.setting,
+                after,
+                gain=_mean_of_known([each.gain for each in told]),
+                low=_mean_of_known([each.low for each in told]),
+                high=_mean_of_known([each.high for each in told]),
+                came=came,
+                not_told=None if told else said[0].not_told,
+            )
+        )
+    return tuple(found)
+
+
+def _mean_of_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _law(sweep: Sweep, points: Sequence[Point], cores: float) -> tuple[Law | NoLaw, bool]:
@@ -345,7 +401,7 @@ def _advice(points: Sequence[Point], cores: float) -> Advice | None:
         reasons.append(f"it does {top / others:.2f} times the work of the next best")
     else:
         names = ", ".join(point.setting.words() for point in near if point is not chosen)
-        reasons.append(f"it is as fast as {names}, within {ALIKE_RATIO:.0%}")
+        reasons.append(f"it is as fast as {names}, within {100 * ALIKE_RATIO:g} %")
     if chosen.memory_bytes:
         for point in known:
             if point is not chosen and point.memory_bytes:

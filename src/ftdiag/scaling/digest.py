@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model import CorePart, Finding, LockMetrics, Snapshot
+from ftdiag.model import ON_CPU_PARTS, CorePart, Finding, LockMetrics, Snapshot
 from ftdiag.wording.places import frame_words
 
 MOST_LOCKS: Final = 12
@@ -104,9 +104,7 @@ def together(digests: Sequence[Digest]) -> Digest:
         return first
     account = summed(digest.account for digest in digests)
     if account and first.capacity_cores is not None:
-        # Each process counts as its own what none of its threads wanted of the same cores.
-        account.pop(CorePart.NO_DEMAND.value, None)
-        account[CorePart.NO_DEMAND.value] = max(0.0, first.capacity_cores - sum(account.values()))
+        account = _shared(account, first.capacity_cores)
     useful = [digest.useful_cores for digest in digests]
     causes: dict[str, Cause] = {}
     for cause in (each for digest in digests for each in digest.causes):
@@ -133,6 +131,22 @@ def together(digests: Sequence[Digest]) -> Digest:
         lines=dict(_largest(summed(digest.lines for digest in digests), MOST_LINES)),
         causes=tuple(sorted(causes.values(), key=lambda each: -each.lost_cores)),
     )
+
+
+def _shared(account: Mapping[str, float], capacity: float) -> dict[str, float]:
+    """The account of the same cores, of which each process counted as its own what it waited for."""
+    in_use = {part.value for part in ON_CPU_PARTS}
+    used = sum(value for name, value in account.items() if name in in_use)
+    waited = {
+        name: value
+        for name, value in account.items()
+        if name not in in_use and name != CorePart.NO_DEMAND.value
+    }
+    left = max(0.0, capacity - used)
+    share = min(1.0, left / total) if (total := sum(waited.values())) > 0 else 1.0
+    kept = {name: value * share if name in waited else value for name, value in account.items()}
+    kept[CorePart.NO_DEMAND.value] = max(0.0, left - total * share)
+    return kept
 
 
 def asked_account(digest: Digest, workers: int) -> dict[str, float]:

@@ -29,6 +29,20 @@ _Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a replay of a run says of the next number of threads: work a second over what it was.
+
+    `low` and `high` bound an 80 % interval. `not_told` says why it cannot be told.
+    """
+
+    threads: int
+    gain: float | None = None
+    low: float | None = None
+    high: float | None = None
+    not_told: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One run. `failed` says why it has no throughput; then the other figures are `None`.
 
@@ -46,6 +60,7 @@ class Run:
     cpu_s: float | None = None
     """CPU time of its processes."""
     digest: Digest | None = None
+    foreseen: Foreseen | None = None
     recordings: tuple[str, ...] = ()
     """Names of files in the folder beside the results."""
     not_recorded: str | None = None
@@ -144,6 +159,17 @@ def _run_value(run: Run) -> dict[str, Any]:
         "not_recorded": run.not_recorded,
         "failed": run.failed,
         "digest": None if run.digest is None else digest_value(run.digest),
+        "foreseen": None if run.foreseen is None else _foreseen_value(run.foreseen),
+    }
+
+
+def _foreseen_value(foreseen: Foreseen) -> dict[str, Any]:
+    return {
+        "threads": foreseen.threads,
+        "gain": foreseen.gain,
+        "low": foreseen.low,
+        "high": foreseen.high,
+        "not_told": foreseen.not_told,
     }
 
 
@@ -274,6 +300,7 @@ def _run(value: Any) -> Run:
         memory_is_own=_truth(table.get("memory_is_own"), "memory_is_own"),
         cpu_s=_number_or_none(table.get("cpu_s"), "cpu_s", least=0),
         digest=None if digest is None else _digest(digest),
+        foreseen=None if table.get("foreseen") is None else _foreseen(table["foreseen"]),
         recordings=tuple(_list(table.get("recordings"), "recordings", _name, MAX_ITEMS)),
         not_recorded=_text_or_none(table.get("not_recorded"), "not_recorded"),
         failed=_text_or_none(table.get("failed"), "failed"),
@@ -281,6 +308,17 @@ def _run(value: Any) -> Run:
     if run.throughput is None and run.failed is None:
         raise ValueError("a run has neither a throughput nor a reason why it has none")
     return run
+
+
+def _foreseen(value: Any) -> Foreseen:
+    table = _table(value, "what a run foresaw")
+    return Foreseen(
+        threads=_whole(table.get("threads"), "threads", 1, MAX_WORKERS),
+        gain=_number_or_none(table.get("gain"), "gain", above=0),
+        low=_number_or_none(table.get("low"), "low", least=0),
+        high=_number_or_none(table.get("high"), "high", least=0),
+        not_told=_text_or_none(table.get("not_told"), "not_told"),
+    )
 
 
 def _name(value: Any) -> str:

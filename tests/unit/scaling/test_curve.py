@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from ftdiag.datatypes import replace
 from ftdiag.errors import UsageError
 from ftdiag.reports.sweep import headline, sections, value_of
 from ftdiag.scaling import gates
 from ftdiag.scaling.curve import scaling_of
 from ftdiag.scaling.law import Law, NoLaw
+from ftdiag.scaling.results import Foreseen
 from ftdiag.scaling.settings import Setting
 from sweeps import a_cause, a_digest, a_sweep
 
@@ -174,10 +176,34 @@ def test_gates() -> None:
 
 def test_an_unfinished_sweep_says_what_is_missing_and_a_gate_on_it_fails() -> None:
     sweep = a_sweep(amdahl, cores=8.0)
-    from ftdiag.datatypes import replace
-
     part = replace(sweep, runs=tuple(run for run in sweep.runs if run.setting.threads != 4))
     assert "Not finished: 3 runs to be made." in all_words(scaling_of(part))
     result = gates.judged(gates.asked(["0.5@4"]), part)[0]
     assert not result.passed
     assert "was not measured" in result.words
+
+
+def test_what_was_foreseen_stands_beside_what_came() -> None:
+    # GIVEN runs whose replays said twice the work for twice the threads, of a program that stops at four
+    sweep = a_sweep(lambda setting: 100.0 * min(setting.workers, 4), cores=8.0)
+    runs = tuple(
+        replace(
+            run,
+            foreseen=Foreseen(2 * run.setting.threads, 2.0, 1.7, 2.3)
+            if run.setting.threads < 8
+            else Foreseen(16, not_told="cannot tell: nothing was recorded in this range"),
+        )
+        for run in sweep.runs
+    )
+    scaling = scaling_of(replace(sweep, runs=runs))
+
+    expected = scaling.curves[0].expected
+    assert [each.came_true for each in expected] == [True, True, False, None]
+    assert expected[2].came == pytest.approx(1.0)
+    assert "From 8 threads: cannot tell: nothing was recorded in this range." in all_words(scaling)
+    assert [each["within"] for each in value_of(scaling)["curves"][0]["foreseen"]] == [
+        True,
+        True,
+        False,
+        None,
+    ]
