@@ -235,6 +235,13 @@ def overhead(python: str, rounds: int, seconds: float) -> None:
                     sampler.append(
                         report["quality"]["sampler_cpu_ratio"] * report["window"]["duration_s"] / run.wall_s
                     )
+            tell(rates, work, sampler, cores)
+
+
+def tell(
+    rates: dict[bool, list[float]], work: dict[bool, list[float]], sampler: Sequence[float], cores: int
+) -> None:
+    """What is known by now."""
     for name, values in (("throughput", rates), ("work for a second of its CPU time", work)):
         ratios = [
             with_it / without - 1 for with_it, without in zip(values[True], values[False], strict=False)
@@ -243,9 +250,10 @@ def overhead(python: str, rounds: int, seconds: float) -> None:
             f"{name}: {100 * statistics.median(ratios):+.2f} % when recorded (median of {len(ratios)} pairs,"
             f" {100 * min(ratios):+.1f} to {100 * max(ratios):+.1f} %)"
         )
+    mean = 100 * statistics.median(sampler)
     print(
-        f"CPU time of the sampler: {100 * statistics.median(sampler):.2f} % of a core,"
-        f" {100 * statistics.median(sampler) / cores:.2f} % of the {cores} cores"
+        f"CPU time of the sampler: {mean:.2f} % of a core, {mean / cores:.2f} % of the {cores} cores",
+        flush=True,
     )
 
 

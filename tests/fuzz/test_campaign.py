@@ -42,6 +42,7 @@ def test_all_kinds_of_input_are_there() -> None:
         "debug offsets",
         "ELF",
         "perf maps",
+        "sweeps",
         "memray captures",
         "memray messages",
     }

@@ -46,9 +46,10 @@ QUIET_S: Final = 0.1
 SHOWN_LINES: Final = 5
 MOST_RECORDED: Final = 8
 """Processes of one run that are recorded."""
-NATIVE_RATE_HZ: Final = 49.0
-OVERHEAD_RATIO: Final = 0.01
-"""Recording looks less often rather than use more of the cores than this."""
+NATIVE_RATE_HZ: Final = 25.0
+OVERHEAD_RATIO: Final = 0.005
+"""The samplers of a run look less often rather than use more of the cores than this, all together. It is half
+of what recording may cost: the other half is for their start."""
 
 
 class JobFailed(FtdiagError):
@@ -179,6 +180,7 @@ class _Watch:
                     poll.unregister(descriptor)
                     os.close(descriptor)
                     self.wall_s = max(self.wall_s, now_s)
+                    self._read_kernel(program.pid)  # its last figures, before it is reaped
                     self._check_end(program)
                 self._look(now_s)
                 if ends and now_s > self._job.timeout_s:
@@ -344,7 +346,7 @@ def _record(job: Job, watch: _Watch, samplers: Sequence[SamplerProcess]) -> list
 
 
 def _budget(job: Job) -> float:
-    """What each sampler may use: all of them together a hundredth of the cores."""
+    """What each sampler may use once it knows the program."""
     share = OVERHEAD_RATIO * job.capacity_cores / max(1, len(job.recordings))
     return min(MAX_BUDGET_CORES, max(MIN_BUDGET_CORES, share))
 

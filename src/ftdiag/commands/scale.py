@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ftdiag.scaling.throughput import Reading
 
 DEFAULT_REPEATS: Final = 3
-DEFAULT_RATE_HZ: Final = 20.0
+DEFAULT_RATE_HZ: Final = 10.0
 """Looks a second at each run: enough for the shares of some rounds of some seconds each."""
 DEFAULT_TIMEOUT_S: Final = 600.0
 FAILED_STATUS: Final = 1
@@ -206,10 +206,7 @@ def command(
     work = sweeping.Sweeping(sweep, target, keep_going=keep_going)
     try:
         sweep = work.go()
-    except KeyboardInterrupt:
-        _say_how_to_go_on(work.sweep, target)
-        raise
-    except FtdiagError:
+    except (KeyboardInterrupt, terminal.Terminated, FtdiagError):
         _say_how_to_go_on(work.sweep, target)
         raise
     outputs.put_sweep(sweep, form, asked_gates, plots=plots, summary=summary, junit=junit)

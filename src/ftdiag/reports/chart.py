@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ftdiag.reports.document import amount
 from ftdiag.reports.drawing import Area, Dot, Drawing, Line, Place, Shape, Words
 from ftdiag.scaling.curve import Curve, Point, Scaling
 from ftdiag.scaling.law import Law
@@ -24,6 +25,8 @@ BEYOND: Final = "#f2ead9"
 LINEAR_UP_TO: Final = 16
 """With more threads the axis is logarithmic: 1, 2, 4 ... are as far from each other."""
 STEPS: Final = 96
+MOST_IDEAL: Final = 1.6
+"""The ideal is shown up to so many times what was measured at most."""
 TICKS: Final = 5
 
 
@@ -40,8 +43,10 @@ def _curves(scaling: Scaling) -> Drawing:
     first, last = numbers[0], max(numbers[-1], numbers[0] + 1)
     values = [_top(point) for curve in curves for point in curve.measured]
     single = len(curves) == 1
-    if single:
-        values += [_ideal(curves[0], number) for number in numbers if number <= scaling.cores]
+    if single and values:
+        # The ideal may leave the picture: what was measured is to fill it.
+        ideal = _ideal_at(curves[0], last, scaling.cores)
+        values.append(min(ideal, MOST_IDEAL * max(values)))
     top = _round_up(max(values, default=1.0) * 1.05)
     x = _axis(first, last)
 
@@ -52,22 +57,18 @@ def _curves(scaling: Scaling) -> Drawing:
     if last > scaling.cores:
         edge = x(max(first, scaling.cores))
         shapes.append(_box(edge, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM, BEYOND))
-        shapes.append(
-            Words(
-                (min(edge + 6, WIDTH - RIGHT - 160), TOP + 14),
-                "more threads than cores",
-                11,
-                colour="#8a7340",
-            )
-        )
+        room = edge + 150 < WIDTH - RIGHT
+        at, anchor = (edge + 6, "start") if room else (WIDTH - RIGHT - 4.0, "end")
+        shapes.append(Words((at, TOP + 14), "more threads than cores", 11, anchor, "#8a7340"))
     shapes += _frame(numbers, x, y, top, scaling)
     legend: list[tuple[str, str, bool]] = []
     grid = [first * (last / first) ** (step / STEPS) for step in range(STEPS + 1)]
     if single:
         curve = curves[0]
-        shapes.append(
-            Line(tuple((x(n), y(_ideal_at(curve, n, scaling.cores))) for n in grid), IDEAL, 1.5, True)
+        places = tuple(
+            (x(n), y(value)) for n in grid if (value := _ideal_at(curve, n, scaling.cores)) <= 1.02 * top
         )
+        shapes.append(Line(places, IDEAL, 1.5, True))
         legend.append(("ideal", IDEAL, True))
     for number, curve in enumerate(curves):
         colour = COLOURS[number % len(COLOURS)]
@@ -157,7 +158,7 @@ def _frame(
     for step in range(TICKS + 1):
         value = top * step / TICKS
         shapes.append(Line(((LEFT, y(value)), (WIDTH - RIGHT, y(value))), GRID, 1.0))
-        shapes.append(Words((LEFT - 8, y(value) + 4), f"{value:,.4g}", 11, "end"))
+        shapes.append(Words((LEFT - 8, y(value) + 4), amount(value), 11, "end"))
     at = -1e9
     for number in numbers:
         if x(number) - at >= 22:
@@ -194,7 +195,7 @@ def _bars(scaling: Scaling) -> Drawing:
     for step in range(TICKS + 1):
         value = top * step / TICKS
         shapes.append(Line(((LEFT, y(value)), (WIDTH - RIGHT, y(value))), GRID, 1.0))
-        shapes.append(Words((LEFT - 8, y(value) + 4), f"{value:,.4g}", 11, "end"))
+        shapes.append(Words((LEFT - 8, y(value) + 4), amount(value), 11, "end"))
     for number, point in enumerate(points):
         mean = point.throughput
         if mean is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ftdiag.reports.document import Section, Table
+from ftdiag.reports.document import Section, Table, amount
 from ftdiag.scaling.comparing import Change, Comparison, Verdict
 from ftdiag.scaling.digest import Cause
 from ftdiag.wording import units
@@ -123,7 +123,7 @@ def _changes(changes: Sequence[Change], *, all_of_them: bool = False) -> Table:
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:,.4g}"
+    return "" if value is None else amount(value)
 
 
 def _change(change: Change) -> str:

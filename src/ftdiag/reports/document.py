@@ -8,6 +8,7 @@ of it is made visible and escaped.
 from __future__ import annotations
 
 import html
+import math
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -52,6 +53,14 @@ class Section:
     table: Table | None = None
     after: tuple[str, ...] = ()
     """Sentences below the table."""
+
+
+def amount(value: float) -> str:
+    """A figure with four digits that count: "14,280", "3.142", "0.001234"."""
+    if not 1000 <= abs(value) < 1e15:
+        return f"{value:.4g}"
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 3)
+    return f"{round(value / step) * step:,.0f}"
 
 
 # --- text ----------------------------------------------------------------------------------------------

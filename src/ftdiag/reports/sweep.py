@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ftdiag.model import CorePart
-from ftdiag.reports.document import Section, Table
+from ftdiag.reports.document import Section, Table, amount
 from ftdiag.scaling.curve import Curve, Exchange, Growth, Point, Scaling
 from ftdiag.scaling.law import Law
 from ftdiag.scaling.noise import Mean
@@ -185,7 +185,7 @@ def _points_table(curve: Curve, scaling: Scaling) -> Table:
             units.NOT_MEASURED if point.speedup is None else f"{point.speedup:.2f}",
             f"{point.ideal_speedup:.2f}",
             units.percent(None if point.efficiency is None else point.efficiency.value),
-            units.NOT_MEASURED if fitted is None else f"{fitted:,.4g}",
+            units.NOT_MEASURED if fitted is None else amount(fitted),
         ]
         row += [figure(point.latency_ms)] if latency else []
         row += [units.size(point.memory_bytes)] if memory else []
@@ -222,7 +222,9 @@ def law_sentences(curve: Curve, scaling: Scaling) -> Iterator[str]:
     )
     yield f"contention sigma {_between(law.contention)}: what only one thread at a time can do"
     yield f"crosstalk kappa {_between(law.crosstalk)}: what each pair of threads costs each other"
-    yield f"one thread lambda {_between(law.single)} {_unit(scaling.sweep)}"
+    single = law.single
+    spread = f"{amount(single.low)} to {amount(single.high)}"
+    yield f"one thread lambda {amount(single.value)} ({spread}) {_unit(scaling.sweep)}"
     largest = law.numbers[-1]
     if law.best is None:
         yield f"It does not bend within four times the {largest} threads that were measured."
@@ -517,14 +519,14 @@ def name_of(part: str) -> str:
 
 def figure(mean: Mean | None) -> str:
     """A mean in a table."""
-    return units.NOT_MEASURED if mean is None else f"{mean.value:,.4g}"
+    return units.NOT_MEASURED if mean is None else amount(mean.value)
 
 
 def span(mean: Mean | None) -> str:
     """Its interval."""
     if mean is None or mean.low is None or mean.high is None:
         return units.NOT_MEASURED
-    return f"{mean.low:,.4g} to {mean.high:,.4g}"
+    return f"{amount(mean.low)} to {amount(mean.high)}"
 
 
 def _between(between: Any) -> str:

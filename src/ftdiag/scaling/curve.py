@@ -165,7 +165,9 @@ class Scaling:
 
 def scaling_of(sweep: Sweep) -> Scaling:
     """All that is said of a sweep, finished or not."""
-    cores = max(1.0, sweep.capacity_cores)
+    # The program may keep itself to fewer cores than it was given (taskset, a pool of its own).
+    seen = [run.digest.capacity_cores for run in sweep.runs if run.digest is not None]
+    cores = max(1.0, min(sweep.capacity_cores, *(each for each in seen if each is not None), math.inf))
     done = sum(1 for run in sweep.runs if run.throughput is not None)
     missing = max(0, len(sweep.settings) * sweep.repeats - done)
     if sweep.kind == "layouts":

@@ -70,7 +70,8 @@ def check(gates: Sequence[Gate], sweep: Sweep) -> None:
 def judged(gates: Sequence[Gate], sweep: Sweep) -> tuple[Result, ...]:
     """Each gate on each interpreter's curve; what was not measured has not passed."""
     results: list[Result] = []
-    for curve in scaling_of(sweep).curves if gates else ():
+    scaling = scaling_of(sweep)
+    for curve in scaling.curves if gates else ():
         for gate in gates:
             point = curve.at(gate.threads)
             mean = None if point is None else point.efficiency
@@ -83,8 +84,9 @@ def judged(gates: Sequence[Gate], sweep: Sweep) -> tuple[Result, ...]:
             if mean.low is not None and mean.high is not None:
                 spread = f" ({100 * mean.low:.0f} to {100 * mean.high:.0f} %)"
             passed = mean.value >= gate.least_ratio
+            on = f" on {scaling.cores:g} cores" if point is not None and point.over else ""
             words = (
-                f"{name}efficiency with {units.plural(gate.threads, 'thread')}:"
+                f"{name}efficiency with {units.plural(gate.threads, 'thread')}{on}:"
                 f" {units.percent(mean.value)}{spread},"
                 f" {'at least' if passed else 'below the'} {units.percent(gate.least_ratio)}"
                 f"{'' if passed else ' asked for'}"

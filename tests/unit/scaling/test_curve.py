@@ -207,3 +207,14 @@ def test_what_was_foreseen_stands_beside_what_came() -> None:
         False,
         None,
     ]
+
+
+def test_a_program_that_keeps_itself_to_fewer_cores_is_measured_against_those() -> None:
+    # GIVEN sixteen cores, of which the program took two for itself
+    sweep = a_sweep(amdahl, cores=16.0, digest=lambda _: a_digest(capacity_cores=2.0))
+    scaling = scaling_of(sweep)
+
+    assert scaling.cores == 2.0
+    assert [point.over for point in scaling.curves[0].points] == [False, False, True, True]
+    result = gates.judged(gates.asked(["0.99@4"]), sweep)[0]
+    assert "efficiency with 4 threads on 2 cores" in result.words
