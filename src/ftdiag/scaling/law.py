@@ -85,10 +85,6 @@ class Law:
         """lambda, sigma, kappa."""
         return np.array([self.single.value, self.contention.value, self.crosstalk.value])
 
-    def is_far(self, threads: float) -> bool:
-        """Whether a number of threads is further out than can be told from what was measured."""
-        return threads > FARTHEST * self.numbers[-1]
-
 
 @dataclass(frozen=True, slots=True)
 class NoLaw:
