@@ -237,10 +237,10 @@ class _Watch:
         name = self._job.reading.counter
         if self._job.reading.way != "counter":
             return
-        from ftdiag.opening import read_plain
+        from ftdiag.commands import plain_files
 
         with suppress(OSError):
-            text = read_plain(name, MAX_COUNTER_BYTES).decode("utf-8", "replace")
+            text = plain_files.read(name, MAX_COUNTER_BYTES).decode("utf-8", "replace")
             value = throughput.number_in(text)
             if value is not None:
                 self.counts.append((now_s, value))

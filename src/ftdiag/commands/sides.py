@@ -23,11 +23,11 @@ HEAD_BYTES: Final = 64
 
 def is_sweep(path: Path) -> bool:
     """Whether a file begins as the results of a sweep do; false where it cannot be read."""
-    from ftdiag.opening import read_plain
+    from ftdiag.commands import plain_files
     from ftdiag.scaling.results import HEAD
 
     try:
-        return read_plain(path, HEAD_BYTES).startswith(HEAD)
+        return plain_files.read(path, HEAD_BYTES).startswith(HEAD)
     except OSError:
         return False
 

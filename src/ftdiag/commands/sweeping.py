@@ -42,10 +42,10 @@ def runs_folder(path: Path) -> Path:
 
 def read_sweep(path: Path) -> Sweep:
     """The sweep in a results file. Raises RecordingError."""
-    from ftdiag.opening import read_plain
+    from ftdiag.commands import plain_files
 
     try:
-        data = read_plain(path, MAX_BYTES + 1)
+        data = plain_files.read(path, MAX_BYTES + 1)
     except OSError as error:
         raise RecordingError(f"{path} cannot be read: {error.strerror}", "Check the name.") from None
     if len(data) > MAX_BYTES:
