@@ -170,7 +170,15 @@ CASES: Final[tuple[Case, ...]] = (
         program="huey_tasks",
         environ=(("PYTHON_GIL", "0"),),
     ),
-    Case("pandas_groups", ("hot-lock",), ("warnings",), needs=("pandas",)),
+    # On 3.13 nine of ten threads that spun were, as a debugger and their registers have it, at the lock of an
+    # index engine (StringObjectEngine), those of the shared table's columns most of all.
+    Case(
+        "pandas_groups",
+        ("hot-lock",),
+        ("warnings", "StringObjectEngine"),
+        needs=("pandas",),
+        on=(("3.13", ("object-lock", "hot-lock")),),
+    ),
     Case("sklearn_forest", ("hot-lock",), ("warnings",), needs=("scikit-learn",)),
     Case("numpy_products", ("nested-parallelism",), needs=("numpy",), fixed=True),
     Case("numpy_elements", needs=("numpy",)),

@@ -22,7 +22,7 @@ from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_of_each, su
 from ftdiag.analysis.oncpu import OnCpuDetails
 from ftdiag.analysis.ticks import STATES
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Frame, HotLine, ThreadState, Wait
+from ftdiag.model import OWN_LOCK, SPUN_FOR, Frame, HotLine, ThreadState, Wait
 from ftdiag.recording.reader import Recording
 
 HOT_LINES: Final = 100
@@ -205,13 +205,16 @@ def _line(
     stacks: tuple[tuple[int, float], ...],
     details: OnCpuDetails | None,
 ) -> HotLine:
+    objects = () if details is None else details.shared.get(item, ())
     return HotLine(
         frame=recording.frame(item) if frames is None else frames[item],
         total_ns=sum(states_ns.values()),
         states_ns=states_ns,
         threads=threads,
         stacks=tuple([(recording.stack(stack), spent) for stack, spent in stacks]),
-        shared=() if details is None else details.shared.get(item, ()),
+        shared=tuple([one for one in objects if one.name not in (OWN_LOCK, SPUN_FOR)]),
+        own_locks=tuple([one.type_name for one in objects if one.name == OWN_LOCK]),
+        spun_for=tuple([one.type_name for one in objects if one.name == SPUN_FOR]),
         native=() if details is None else details.native_of(recording, item),
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ftdiag.analysis.grouping import Ints, group_by, largest_first
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model import UNNAMED_INTERPRETER, SharedObject
+from ftdiag.model import OWN_LOCK, SPUN_FOR, UNNAMED_INTERPRETER, SharedObject
 from ftdiag.recording.reader import Recording
 
 MAX_ROWS: Final = 20_000
@@ -139,6 +139,6 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
 
 def _surest(objects: Mapping[tuple[str, str], SharedObject]) -> tuple[SharedObject, ...]:
     """The surest ones; none by its type alone where another window has the name of one of that type."""
-    named = {one.type_name for one in objects.values() if one.name != one.type_name}
+    named = {one.type_name for one in objects.values() if one.name not in (one.type_name, OWN_LOCK, SPUN_FOR)}
     told = [one for one in objects.values() if one.name != one.type_name or one.type_name not in named]
     return tuple(sorted(told, key=lambda one: -one.confidence)[:SHARED_OF_LINE])

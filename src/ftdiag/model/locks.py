@@ -78,12 +78,19 @@ class Wait:
     lock: LockRef | None = None
 
 
+OWN_LOCK: Final = "its own lock"
+"""`SharedObject.name` of an object of a thread's own whose lock that same thread spins for."""
+SPUN_FOR: Final = "spun for"
+"""`SharedObject.name` of an object whose lock several threads spin for."""
+
+
 @dataclass(frozen=True, slots=True)
 class SharedObject:
     """An object that several threads count references to, as a line of the program names it.
 
     `name` is like "CONFIG", "self.table" or "cell limit". KNOWN: its header shows that several threads
     counted; INFERRED: it belongs to another thread, but nothing shows that it was counted at that moment.
+    `OWN_LOCK` is not shared: no other thread has it, and still its lock is waited for.
     """
 
     name: str

@@ -31,6 +31,10 @@ class HotLine:
     stacks: tuple[tuple[Stack, float], ...] = ()
     shared: tuple[SharedObject, ...] = ()
     """Objects whose reference counts threads contend for on this line, where they could be named."""
+    own_locks: tuple[str, ...] = ()
+    """Types of objects of a thread's own for whose locks that same thread spins on this line."""
+    spun_for: tuple[str, ...] = ()
+    """Types of objects for whose locks several threads spin on this line."""
     native: tuple[tuple[str, float], ...] = ()
     """The machine code most often found there while on a core: (symbol, share of the samples), top first."""
     allocations: LineAllocations | None = None

@@ -256,6 +256,8 @@ def _hot(line: HotLine, capture: Allocations | None, target: Target) -> Json:
             {"name": _text(one.name), "type_name": _text(one.type_name), "confidence": one.confidence.label}
             for one in line.shared
         ],
+        "own_locks": list(map(_text, line.own_locks)),
+        "spun_for": list(map(_text, line.spun_for)),
         "native": [{"symbol": _text(symbol), "share": _number(share)} for symbol, share in line.native],
     }
 

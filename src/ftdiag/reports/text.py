@@ -299,6 +299,13 @@ class _Report:
                 yield _detail(f"allocates: {line_words(line.allocations, self._snapshot.allocations)}")
             if line.shared:
                 yield _detail(f"shared by threads there: {', '.join(map(self._shared, line.shared))}")
+            if line.spun_for:
+                yield _detail(
+                    f"threads spin there for the lock of: {', '.join(map(self._safe, line.spun_for))}"
+                )
+            if line.own_locks:
+                kinds = ", ".join(map(self._safe, line.own_locks))
+                yield _detail(f"threads wait there for locks of their own, which they hold: {kinds}")
             if self._mostly_not_work(line):
                 native = ", ".join(
                     f"{self._safe(symbol)} {units.percent(share)}"

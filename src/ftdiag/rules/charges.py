@@ -160,6 +160,16 @@ def _locks(facts: Facts) -> tuple[list[LockCharge], dict[Frame, int]]:
     return charges, at_line
 
 
+def _of_type(line: HotLine, locks: list[LockCharge]) -> int | None:
+    """The charge of objects of the type whose lock is spun for at a line: that with the longest waits."""
+    kinds = [
+        (number, charge)
+        for number, charge in enumerate(locks)
+        if charge.state is ThreadState.OBJECT_LOCK and charge.locks[0].lock.type_name in line.spun_for
+    ]
+    return max(kinds, key=lambda each: each[1].parked_cores, default=(None, None))[0]
+
+
 # --- lines -----------------------------------------------------------------------------------------------
 
 
@@ -181,6 +191,7 @@ def _lines(
         rule, claim = ("", None) if number is not None else CLAIMS.line(Wasted(line, spin, atomic), facts)
         if claim is not None and claim.near_lock is not None and claim.near_lock(line):
             number = _near(line, waiting, callers)
+            number = _of_type(line, locks) if number is None else number
         if number is not None:
             charge = locks[number]
             locks[number] = replace(

@@ -47,6 +47,13 @@ Counts = Counter[tuple[int, int, int, int]]
 Places = Counter[tuple[int, int]]
 """Samples of a window on contended atomic instructions by stack id and the place that they worked on."""
 
+Spun = dict[tuple[int, int], tuple[int, int]]
+"""Mutexes of objects that were spun for in a window, by stack id and address: the index of the thread, and
+the number of samples."""
+SEVERAL: Final = -1
+"""In place of the index, where it was not always the same."""
+MAX_SPUN: Final = 4096
+
 
 class OnCore:
     """Counts native samples by thread, stack, state and function."""
@@ -74,7 +81,8 @@ class OnCore:
         self._drain_ns = 0
         self._samples: list[NativeSample] = []
         self.places: Places = Counter()
-        """Of the window that was taken last."""
+        self.spun: Spun = {}
+        """Both of the window that was taken last."""
 
     def add(self, thread: SampledThread, *, at_once: bool = True) -> None:
         """Begin to sample a thread; if not at once, from the next tick on at which it ran.
@@ -152,7 +160,8 @@ class OnCore:
         """Charge each sample to the Python stack that its thread was in at the tick nearest in time."""
         counts: Counts = Counter()
         places: Places = Counter()
-        self.places = places
+        spun: Spun = {}
+        self.places, self.spun = places, spun
         ticks, runs = window.tick_ns, window.runs
         courses: dict[int, tuple[list[int], list[int]]] = {}
         for index, first, stack in zip(runs.thread, runs.first_tick, runs.stack, strict=True):
@@ -175,6 +184,12 @@ class OnCore:
             counts[index, stack, int(sample.state), frame] += 1
             if sample.address is not None and sample.state is ThreadState.ATOMIC:
                 places[stack, sample.address] += 1
+            elif sample.address is not None and sample.state is ThreadState.SPIN:
+                # The latest last; where there are too many, the oldest are left out.
+                before, times = spun.pop((stack, sample.address), (index, 0))
+                spun[stack, sample.address] = index if before == index else SEVERAL, times + 1
+                if len(spun) > MAX_SPUN:
+                    del spun[next(iter(spun))]
         self._samples.clear()
         return counts
 

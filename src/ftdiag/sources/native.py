@@ -81,6 +81,15 @@ _REGISTER_PLACES: Final = {
     **{name: place for place, name in enumerate(REGISTERS.get(os.uname().machine, ()))},
     **({"fp": 29, "lr": 30} if os.uname().machine == "aarch64" else {}),
 }
+_PRESERVED: Final = tuple(
+    _REGISTER_PLACES[name]
+    for name in ("rbx", "rbp", "r12", "r13", "r14", "r15", *(f"x{number}" for number in range(19, 29)))
+    if name in _REGISTER_PLACES
+)
+"""Places of the registers that calls preserve."""
+_MUTEX_IN_OBJECT: Final = 10
+"""ob_mutex in a PyObject (Include/object.h of free-threaded builds)."""
+_USER_HALF: Final = 1 << 47
 _PC_PLACE: Final = _REGISTER_PLACES.get("rip", _REGISTER_PLACES.get("pc", 0))
 
 
@@ -92,7 +101,8 @@ class NativeSample(NamedTuple):
     state: ThreadState
     symbol: str | None
     address: int | None
-    """What an atomic instruction worked on: for a reference count 16 bytes into the object."""
+    """What an atomic instruction worked on: for a reference count 16 bytes into the object. While spinning,
+    the mutex of an object that is waited for, where the registers tell."""
 
 
 class Verdict(NamedTuple):
@@ -209,8 +219,11 @@ class Classifier:
         tid, time_ns, ip, registers = sample
         if ip >= _KERNEL_HALF:
             state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
-            return NativeSample(tid, time_ns, state, symbol, None)
+            spun = spun_for(registers) if state is ThreadState.SPIN else None
+            return NativeSample(tid, time_ns, state, symbol, spun)
         state, symbol, operand, awaited = self._user.get(ip) or self._judge_user(ip)
+        if state is ThreadState.SPIN:
+            return NativeSample(tid, time_ns, state, symbol, spun_for(registers))
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
@@ -530,6 +543,20 @@ def effective_address(operand: Operand, registers: bytes) -> int:
     if operand.indexed_by is not None:
         address += register(registers, _REGISTER_PLACES.get(operand.indexed_by, 1 << 20)) * operand.scale
     return address & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def spun_for(registers: bytes) -> int | None:
+    """The mutex of an object that a thread spins for while it yields its core; `None` if none can be told.
+
+    `_PyMutex_LockTimed` keeps the mutex in a register that calls preserve (Python/lock.c). That of an object
+    is 10 bytes behind its begin, which is a multiple of 16; no other address looks so.
+    """
+    found = {
+        value
+        for place in _PRESERVED
+        if (value := register(registers, place)) % 16 == _MUTEX_IN_OBJECT and 1 << 16 < value < _USER_HALF
+    }
+    return found.pop() if len(found) == 1 else None
 
 
 def buffer_pages(rate_hz: float) -> int:

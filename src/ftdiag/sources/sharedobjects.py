@@ -24,7 +24,7 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import MemoryReadError
-from ftdiag.model import Confidence, SharedObject, ThreadState
+from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
 from ftdiag.sources.interpreter import CurrentLine, InterpreterReader
 from ftdiag.sources.objects import NotAnObject, word_in
 from ftdiag.sources.opcodes import OPCODES, Instruction
@@ -53,7 +53,9 @@ MIN_PLACE_SAMPLES: Final = 3
 """Samples of one place in a window below which it is not looked at."""
 MAX_PLACES: Final = 2
 """Places of a line that are looked at in a window, those with most samples."""
-PLACES_IN_OBJECT: Final = (16, 10, 32, 40)
+_MUTEX: Final = 10
+"""ob_mutex."""
+PLACES_IN_OBJECT: Final = (16, _MUTEX, 32, 40)
 """Where atomic instructions work in an object: ob_ref_shared, ob_mutex (Include/object.h), and the words
 behind the head: where itertools.count has its number (countobject.cnt in Modules/itertoolsmodule.c)."""
 LOOK_EVERY_NS: Final = 125_000_000
@@ -61,6 +63,10 @@ LOOK_EVERY_NS: Final = 125_000_000
 LOOKS_OF_LINE: Final = 3
 """Looks at a line until it is left alone for LOOK_AGAIN_NS."""
 LOOK_AGAIN_NS: Final = 20_000_000_000
+SPUN_SHARE: Final = 0.5
+"""Share of a line's samples of spinning for objects that has to be for those of several threads."""
+MAX_OWN_LOOKS: Final = 8
+"""Objects of a line that are looked at in a window to see whether only one thread has them."""
 MAX_LOCALS: Final = 1024
 
 _HEADER: Final = struct.Struct("<QHBBIqQ")
@@ -153,6 +159,19 @@ class SharedObjectReader:
                 if found is not None:
                     return replace(found, name=found.type_name)
         return None
+
+    def own_at(self, mutex: int, ident: int) -> str | None:
+        """The type of the object whose mutex this is, if only the thread of `ident` has it; else `None`.
+
+        Raises TargetGone, PermissionRefused, and MemoryReadError or NotAnObject where no object is there.
+        """
+        address = mutex - _MUTEX
+        owner, _, _, _, local, shared, type_address = _HEADER.unpack(self._memory.read(address, _HEADER.size))
+        metatype = self._objects.type_of(type_address)
+        if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
+            raise NotAnObject(f"no object at {address:#x}")
+        private = owner == ident and shared == 0 and 0 < local < _IMMORTAL
+        return self._objects.type_name(type_address) if private else None
 
     # --- what the line loads ---
 
@@ -476,6 +495,67 @@ class AtomicLines:
             for one in self._reader.named(thread):
                 line.add(one)
             return
+
+
+class SpunLocks:
+    """Which lines spin for locks of objects, and whose: several threads', or only the spinning thread's own.
+
+    Nobody else can hold the lock of an object that only one thread has: C code locked the object and locks
+    it again, and CPython 3.13 waits for it as for another thread's (Python/critical_section.c; 3.14 looks).
+    The thread yields, then parks, which lets go of what it holds. In: the mutexes that were spun for in a
+    window. Out: rows for it.
+    """
+
+    def __init__(self, reader: SharedObjectReader, leaves: Sequence[int]) -> None:
+        """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
+        self._reader = reader
+        self._leaves = leaves
+
+    def window(
+        self, spun: Mapping[tuple[int, int], tuple[int, int]], idents: Mapping[int, int]
+    ) -> tuple[tuple[int, SharedObject], ...]:
+        """Takes in which thread (its index; negative for several) spun at a stack for a mutex and in how many
+        samples, the latest last, and what `threading.get_ident()` is in each thread.
+
+        Returns (frame id, object) with `OWN_LOCK` or `SPUN_FOR` as the name, as far as objects were still
+        there to be looked at. Raises TargetGone, PermissionRefused.
+        """
+        if not self._reader.able:
+            return ()
+        at_line: dict[int, dict[int, tuple[int, int]]] = {}
+        for (stack, mutex), (index, times) in reversed(list(spun.items())):
+            leaf = self._leaves[stack] if stack < len(self._leaves) else 0
+            here = at_line.setdefault(leaf, {})
+            before, more = here.get(mutex, (index, 0))
+            here[mutex] = (index if before == index else -1), times + more
+        at_line.pop(0, None)
+        counted = {leaf: sum(times for _, times in places.values()) for leaf, places in at_line.items()}
+        rows: list[tuple[int, SharedObject]] = []
+        for leaf in sorted(counted, key=lambda leaf: -counted[leaf])[:MAX_HOT_LINES]:
+            if counted[leaf] < MIN_PLACE_SAMPLES:
+                break
+            rows.extend((leaf, one) for one in self._objects(at_line[leaf], counted[leaf], idents))
+        return tuple(rows)
+
+    def _objects(
+        self, places: Mapping[int, tuple[int, int]], whole: int, idents: Mapping[int, int]
+    ) -> list[SharedObject]:
+        """The objects of a line, by mutex with the thread and the samples, the latest first."""
+        shared = {mutex: times for mutex, (index, times) in places.items() if index < 0}
+        if sum(shared.values()) >= SPUN_SHARE * whole:
+            found = self._reader.at_place(max(shared, key=lambda mutex: shared[mutex]))
+            return [] if found is None else [replace(found, name=SPUN_FOR)]
+        own: str | None = None
+        alone = [(mutex, index) for mutex, (index, _) in places.items() if index >= 0]
+        for mutex, index in alone[:MAX_OWN_LOOKS]:
+            try:
+                type_name = self._reader.own_at(mutex, idents.get(index, 0))
+            except (MemoryReadError, NotAnObject):
+                continue  # gone by now
+            if type_name is None:
+                return []
+            own = own or type_name
+        return [] if own is None else [SharedObject(OWN_LOCK, own, Confidence.KNOWN)]
 
 
 class _Line:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from builders import RecordingBuilder, Spent, a_target, spent
-from ftdiag.model import Confidence, SharedObject, Snapshot
+from builders import RecordingBuilder, Spent, a_lock, a_target, spent
+from ftdiag.model import Confidence, LockKind, SharedObject, Snapshot
+from ftdiag.rules import diagnose
+from ftdiag.rules.charges import facts_of
 from ftdiag.session import Session
 from unit.rules.scenes import named
 
@@ -71,3 +73,42 @@ def test_counting_the_references_of_a_lock_is_the_lock(tmp_path: Path) -> None:
     # AND when they are those of data, THEN these are a cause of their own
     data = named(snapshot, 89, (), (SharedObject("self._table", "dict", Confidence.KNOWN),))
     assert sorted(finding.rule_id for finding in data.findings) == ["hot-lock", "refcount-contention"]
+
+
+def told_at(
+    snapshot: Snapshot, number: int, *, spun_for: tuple[str, ...] = (), own_locks: tuple[str, ...] = ()
+) -> Snapshot:
+    """The snapshot judged again with that known of a line."""
+    hot = tuple(
+        replace(line, spun_for=spun_for, own_locks=own_locks) if line.frame.line == number else line
+        for line in snapshot.hot
+    )
+    changed = replace(snapshot, hot=hot)
+    return replace(changed, findings=diagnose(facts_of(changed)).findings)
+
+
+def test_spinning_for_an_object_of_the_kind_that_is_parked_on_is_its_lock(tmp_path: Path) -> None:
+    # GIVEN threads that seldom park for an object, and spin for one of that type elsewhere
+    snapshot = look(
+        tmp_path / "object.ftdiag",
+        spent(3, "object_lock", at=ENTER, lock=a_lock(None, kind=LockKind.OBJECT, type_name="index.Engine")),
+        spent(40, "spin", at=ELSEWHERE),
+        spent(57, "work", at=NEXT_LINE),
+    )
+
+    # WHEN the rules judge, THEN it is one finding, the object's
+    findings = told_at(snapshot, 40, spun_for=("index.Engine",)).findings
+    assert [finding.rule_id for finding in findings] == ["object-lock"]
+    assert findings[0].lost_cores > 0.7
+
+
+def test_a_thread_that_waits_for_itself(tmp_path: Path) -> None:
+    # GIVEN threads of 3.13 that spin for locks of objects that only they have
+    snapshot = look(tmp_path / "own.ftdiag", spent(40, "spin", at=ELSEWHERE), spent(60, "work", at=NEXT_LINE))
+    old = replace(snapshot, target=replace(snapshot.target, python_version="3.13.5"))
+
+    # WHEN the rules judge, THEN that is what is said, and a later Python is the remedy
+    (finding,) = told_at(old, 40, own_locks=("index.Engine",)).findings
+    assert finding.rule_id == "spin-contention"
+    assert "locks that it holds itself, of objects that only it has (index.Engine)" in finding.summary
+    assert "3.14" in finding.remedy[0].text

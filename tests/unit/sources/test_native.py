@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from ftdiag.model import ThreadState
 from ftdiag.sources import native
 from ftdiag.sources.machinecode import Operand
-from ftdiag.sources.native import MAX_LINES, Classifier, SharedLines, buffer_pages, effective_address
+from ftdiag.sources.native import (
+    MAX_LINES,
+    Classifier,
+    SharedLines,
+    buffer_pages,
+    effective_address,
+    spun_for,
+)
 from ftdiag.sources.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
 from ftdiag.sources.symbols import KernelSymbols
 
@@ -105,6 +112,21 @@ def test_addresses() -> None:
     assert effective_address(Operand(pc, None, 1, 0x20), values) == 0x400020
     assert effective_address(Operand(None, None, 1, 0x77), values) == 0x77
     assert effective_address(Operand("no such register", None, 1, 0x77), values) == 0x77
+
+
+def test_the_mutex_that_is_spun_for_is_in_a_register_that_calls_preserve() -> None:
+    # GIVEN registers while a thread yields its core
+    keeps, other, scratch = {"x86_64": ("rbx", "r12", "rax")}.get(os.uname().machine, ("x19", "x20", "x1"))
+    mutex = 0x7F00_0000_120A
+
+    # WHEN they are looked at, THEN the one that can be an object's mutex is it
+    assert spun_for(registers(**{keeps: mutex, other: 0x7F00_0000_1200})) == mutex
+    assert spun_for(registers(**{keeps: mutex, other: mutex})) == mutex
+    # WHEN none can be, or more than one, or it lies in one that calls change, THEN it is not known
+    assert spun_for(registers(**{keeps: 0x7F00_0000_1208, other: 10})) is None
+    assert spun_for(registers(**{keeps: mutex, other: mutex + 16})) is None
+    assert spun_for(registers(**{scratch: mutex})) is None
+    assert spun_for(b"") is None
 
 
 def test_code_that_is_mapped_nowhere_is_unknown() -> None:

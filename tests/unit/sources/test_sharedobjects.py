@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_process import FakeProcess, Sink
-from ftdiag.model import Confidence, SharedObject, ThreadState
+from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
 from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.opcodes import OPCODES
 from ftdiag.sources.sharedobjects import (
@@ -20,6 +20,7 @@ from ftdiag.sources.sharedobjects import (
     MAX_OBJECTS,
     AtomicLines,
     SharedObjectReader,
+    SpunLocks,
 )
 from ftdiag.sources.stackwalk import PlainThread, PythonThread
 
@@ -295,6 +296,42 @@ def test_places_in_nobody_elses_memory_have_no_object(build: str) -> None:
     # WHEN looked up, THEN there is none
     for place in (immortal + 16, 0, 16, 7, (1 << 64) - 16, words + 16, words + 32):
         assert program.reader.at_place(place) is None
+
+
+# --- what is spun for ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_the_lock_of_one_object_that_several_threads_spin_for(build: str) -> None:
+    # GIVEN a line at which several threads spin, most of the time for one object
+    program = Program(build, [("NOP", 0)], [], {})
+    shared = program.object("index.Engine") + 10
+    own = program.object("index.Engine", owner=OWN, shared=0) + 10
+    locks = SpunLocks(program.reader, [0, 5])
+
+    # WHEN a window is looked at, THEN the line spins for that object's lock
+    rows = locks.window({(1, own): (0, 2), (1, shared): (-1, 6)}, {0: OWN})
+    assert rows == ((5, SharedObject(SPUN_FOR, "index.Engine", Confidence.KNOWN)),)
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_locks_of_a_threads_own_objects_are_held_by_nobody_else(build: str) -> None:
+    # GIVEN a line at which a thread spins for objects that only it has, one of them gone by now
+    program = Program(build, [("NOP", 0)], [], {})
+    own = [program.object("index.Engine", owner=OWN, shared=0) + 10 for _ in range(3)]
+    gone = program.fake.bytes(bytes(64)) + 10
+    locks = SpunLocks(program.reader, [0, 5])
+    spun = {(1, mutex): (0, 1) for mutex in (*own, gone)}
+
+    # WHEN a window is looked at, THEN it waits for itself
+    assert locks.window(spun, {0: OWN}) == ((5, SharedObject(OWN_LOCK, "index.Engine", Confidence.KNOWN)),)
+
+    # WHEN another thread counts references to one of them, or owns it, THEN that is not said
+    for other in (program.object("index.Engine", owner=OWN, shared=4), program.object("index.Engine")):
+        assert locks.window(spun | {(1, other + 10): (0, 1)}, {0: OWN}) == ()
+    # WHEN there are too few samples, or no line, THEN nothing is said
+    assert locks.window({(1, own[0]): (0, 1)}, {0: OWN}) == ()
+    assert locks.window({(0, own[0]): (0, 9)}, {0: OWN}) == ()
 
 
 # --- which lines ----------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ from ftdiag.sources.interpreter import InterpreterReader
 from ftdiag.sources.locks import MAX_LOCKS
 from ftdiag.sources.parkinglot import WaitEntry
 from ftdiag.sources.runtime import find_runtime
-from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader
+from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
 from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
 from ftdiag.sources.stoptheworld import StopTheWorldReader
 from ftdiag.sources.threadlines import RUNNING_LINE
@@ -137,7 +137,9 @@ class InterpreterObserver:
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
         turns = Turns(self._process.target.capacity_cores or 1.0)
         self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
-        self._atomic_lines = AtomicLines(SharedObjectReader(self._interpreter), stacks.leaves)
+        reader = SharedObjectReader(self._interpreter)
+        self._atomic_lines = AtomicLines(reader, stacks.leaves)
+        self._spun_locks = SpunLocks(reader, stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
         self._tracing = TracingReader(self._interpreter)
@@ -454,6 +456,14 @@ class InterpreterObserver:
             )
             self._sink.update_target(self._process.target)
 
+    def _idents(self) -> dict[int, int]:
+        """What `threading.get_ident()` is in each thread, by its index."""
+        return {
+            thread.info.index: thread.python[0].ident
+            for thread in self._threads.alive.values()
+            if thread.python
+        }
+
     def complete(self, window: Window) -> None:
         """Write a window with what was seen of cores, shared objects, and of stacks that were not read."""
         interpreter = self._interpreter
@@ -474,6 +484,7 @@ class InterpreterObserver:
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
+            shared += self._spun_locks.window(self._on_core.spun, self._idents())
             window = replace(window, gaps=gaps + lost, native=native, shared=shared)
         self._sink.write_window(window)
         self._windows += 1

@@ -481,6 +481,8 @@ def line_lines(hot: HotLine, pauses: Sequence[Pauses], width: int, look: Look) -
             for each in hot.shared
         ],
     )
+    block("threads spin here for the lock of", list(hot.spun_for))
+    block("threads spin here for locks that they hold themselves", list(hot.own_locks))
     block(
         "pauses asked for here",
         [
