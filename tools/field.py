@@ -135,7 +135,13 @@ CASES: Final[tuple[Case, ...]] = (
     ),
     Case("parsed_dates", ("hot-lock",), ("strptime",), fixed=True, report="dagster-io/dagster#32593"),
     Case("runner_per_call", ("stop-the-world",), ("runner_per_call.py",), fixed=True),
-    Case("stranded_memory", report="python/cpython#156159"),
+    Case(
+        "stranded_memory",
+        ("retained-memory",),
+        ("libc's heaps",),
+        fixed=True,
+        report="python/cpython#156159",
+    ),
     Case("tasks_of_own_queues"),
     # --- public reports about libraries ---
     Case("small_vectors", needs=("numpy",), fixed=True, report="numpy/numpy#27786"),

@@ -78,6 +78,26 @@ def test_every_kind_of_memory(workload_process: Program) -> None:
     assert reading.uss_bytes is not None
     assert reading.pss_bytes is not None
     assert reading.uss_bytes <= reading.pss_bytes <= reading.rss_bytes
+    # AND little of it is in no use
+    assert reading.heaps_free_bytes is not None
+    assert reading.heaps_free_bytes < 12 * MIB
+    assert reading.libc_free_bytes is not None
+    assert reading.libc_free_bytes < 8 * MIB
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["kept", "given-back"])
+def test_what_libc_keeps_of_freed_memory(fixed: bool, workload_process: Program) -> None:
+    # GIVEN a program whose C library freed a quarter of a gigabyte, and one that had it given back
+    pid = workload_process("kept_buffers", *(["--fixed"] if fixed else [])).pid
+
+    # WHEN its memory is read
+    reading = ProcessMemory(pid, find_runtime(pid, RemoteMemory(pid))).read(())
+
+    # THEN it is what is free and resident
+    assert reading is not None
+    assert reading.libc_free_bytes is not None
+    assert (reading.libc_free_bytes > 230 * MIB) is not fixed
+    assert reading.libc_free_bytes <= 256 * MIB
 
 
 def test_reading_agrees_with_smaps(workload_process: Program) -> None:

@@ -52,8 +52,9 @@ class MemoryReading:
     """The memory of the process at one moment; `None` and missing kinds are explained in `not_measured`.
 
     `cost_ns` is the CPU time that the reading took. `ended_heap_bytes` are Python heaps whose threads have
-    ended, `arenas` the number of glibc's arenas besides the main one. All bytes are resident but
-    `virtual_bytes` and `swap_bytes`.
+    ended, `arenas` the number of glibc's arenas besides the main one. `libc_free_bytes` are whole pages of
+    free blocks in glibc's heaps, which malloc_trim gives back (at least); `heaps_free_bytes` what no
+    block in use needs of Python's heaps. All bytes are resident but `virtual_bytes` and `swap_bytes`.
     """
 
     at_ns: int
@@ -66,6 +67,8 @@ class MemoryReading:
     threads: int | None = None
     arenas: int | None = None
     ended_heap_bytes: int | None = None
+    libc_free_bytes: int | None = None
+    heaps_free_bytes: int | None = None
     kinds: Mapping[MemoryKind, int] = field(default_factory=dict)
     by_thread: ThreadMemory = field(default_factory=ThreadMemory)
     not_measured: Mapping[str, str] = field(default_factory=dict)

@@ -234,6 +234,8 @@ def decode_memory(blob: object, key: int, name: str) -> MemoryReading:
     rss, pss, uss, swap, virtual, threads, arenas, ended = (
         value - 1 if value else None for value in facts[2 : len(schema.MEMORY_FACTS)]
     )
+    later = [value - 1 if value else None for value in facts[len(schema.MEMORY_FACTS) :]]
+    libc_free, heaps_free = (*later, None, None)[: len(schema.LATER_MEMORY_FACTS)]
     known = {int(kind) for kind in MemoryKind}
     if len(set(kinds)) < len(kinds):
         raise schema.DamagedBlob("a kind of memory is there twice")
@@ -248,6 +250,8 @@ def decode_memory(blob: object, key: int, name: str) -> MemoryReading:
         threads=threads,
         arenas=arenas,
         ended_heap_bytes=ended,
+        libc_free_bytes=libc_free,
+        heaps_free_bytes=heaps_free,
         kinds={MemoryKind(kind): size for kind, size in zip(kinds, kind_bytes, strict=True) if kind in known},
         by_thread=ThreadMemory(
             array("I", columns["thread"].tolist()),

@@ -172,7 +172,7 @@ def encode_memory(window_id: int, memory: MemoryReading) -> bytes:
         if row[0] < schema.MAX_THREADS
     ][: schema.MAX_WINDOW_ROWS]
     thread, stack_bytes, heap_bytes = transposed(sorted(rows), len(schema.MEMORY_COLUMNS))
-    readings = [getattr(memory, name) for name in schema.MEMORY_FACTS]
+    readings = [getattr(memory, name) for name in (*schema.MEMORY_FACTS, *schema.LATER_MEMORY_FACTS)]
     reasons = list(memory.not_measured.items())[: schema.MAX_MEMORY_REASONS]
     text = schema.to_json([(schema.bounded_text(name), schema.bounded_text(why)) for name, why in reasons])
     return schema.encode_group(

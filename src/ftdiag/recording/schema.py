@@ -160,6 +160,8 @@ MEMORY_FACTS: Final = (
     "ended_heap_bytes",
 )
 """Each is stored plus 1; 0: not measured."""
+LATER_MEMORY_FACTS: Final = ("libc_free_bytes", "heaps_free_bytes")
+"""Stored behind them; older recordings end before."""
 COST_FIELDS: Final = ("cpu_ns", "ticks", "late_ticks", "missed_ticks", "walked_stacks", "torn_stacks")
 
 PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns", "throttled_ns", "cpu_ns")

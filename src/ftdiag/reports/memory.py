@@ -55,6 +55,12 @@ def _kinds(memory: MemoryMetrics) -> Iterator[tuple[int, str]]:
     yield ITEM, f"by kind: {', '.join(said)}"
     if reading.ended_heap_bytes and reading.ended_heap_bytes >= SAID_SHARE * whole:
         yield DETAIL, f"of threads that have ended: {units.size(reading.ended_heap_bytes)} of Python's heaps"
+    for free, whose in (
+        (reading.libc_free_bytes, "libc's heaps: free, and not given back to the system (at least)"),
+        (reading.heaps_free_bytes, "Python's heaps: in no use"),
+    ):
+        if free and free >= SAID_SHARE * whole:
+            yield DETAIL, f"{units.size(free)} of {whose}"
     if reading.pss_bytes is not None and reading.uss_bytes is not None:
         yield (
             ITEM,
@@ -113,6 +119,8 @@ def memory_values(snapshot: Snapshot, text: Callable[[str], str]) -> dict[str, A
         "kinds": {kind.label: kinds.get(kind) for kind in MemoryKind} if kinds else None,
         "libc_arenas": None if reading is None else reading.arenas,
         "ended_threads_heap_bytes": None if reading is None else reading.ended_heap_bytes,
+        "libc_free_bytes": None if reading is None else reading.libc_free_bytes,
+        "python_heaps_free_bytes": None if reading is None else reading.heaps_free_bytes,
         "threads": [
             {
                 "tid": thread.info.tid,

@@ -42,6 +42,7 @@ MODULES: Final = (
     "page_fault_storm",
     "memory_per_thread",
     "memory_overhead",
+    "retained_memory",
     "allocation_churn",
     "serial_section",
     "load_imbalance",

@@ -10,6 +10,7 @@ How the kinds are told apart, and what proves it:
   mimalloc in the process, and memory that only looks like a segment, are not counted. The header also names
   the thread that owns the segment. A build with the GIL has no such mark: its heaps count as anonymous.
 - glibc's arenas begin at multiples of 64 MiB with a header that points at the arena; the main one is [heap].
+- What of these is in no use: `freespace`.
 - A thread's stack is the mapping that its thread control block (Python's `ident`) or its stack pointer is in.
 - Everything else is the kernel's: RssAnon, RssFile and RssShmem of /proc/PID/status.
 
@@ -37,6 +38,7 @@ from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent, FtdiagError
 from ftdiag.model import MemoryKind, MemoryReading, ThreadMemory
 from ftdiag.ownthreads import start_thread
+from ftdiag.sources import freespace
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.procfs import status_fields
@@ -61,6 +63,8 @@ MAX_MAP_BYTES: Final = 8 << 20
 """Longest /proc/PID/maps that is looked at: some 80,000 mappings."""
 MAX_STACK_LOOKUPS: Final = 64
 """Native threads whose stack pointer is looked up in one reading; the others have their turn later."""
+MAX_LOOKED_SEGMENTS: Final = 512
+"""Segments whose blocks are counted in one reading: 16 GiB, of which 24 MB are read."""
 MAX_SEGMENTS: Final = 1 << 16
 """Segments (2 TiB of Python's heaps) that are looked at in one reading."""
 
@@ -195,6 +199,8 @@ class ProcessMemory:
             threads=status.get(b"Threads"),
             arenas=None if found is None else found.arenas,
             ended_heap_bytes=None if found is None else found.ended_heap_bytes,
+            libc_free_bytes=None if found is None else found.libc_free_bytes,
+            heaps_free_bytes=None if found is None else found.heaps_free_bytes,
             kinds=kinds,
             by_thread=by_thread,
             not_measured=missing,
@@ -242,6 +248,7 @@ class ProcessMemory:
             pages = _Pages(pagemap, going_on)
             found.arenas = len({start for start, _ in arenas})
             self._count(found, pages, segments, around, heap, arenas)
+            self._count_free(found, pages, segments, maps, missing)
             self._threads(found, pages, owners, segments, stacks, by_thread)
             if pages.looked >= 1 << 14:
                 self._pagemap_page_ns = max(1.0, pages.cost_ns / pages.looked)
@@ -282,6 +289,36 @@ class ProcessMemory:
                     between += pages.bytes_in(start, segment.start)
                 start = max(start, segment.end)
         found.kinds[MemoryKind.PYTHON_HEAPS] = sum(found.of_owner.values()) + between
+
+    def _count_free(
+        self,
+        found: _Anonymous,
+        pages: _Pages,
+        segments: Sequence[Segment],
+        maps: bytes,
+        missing: dict[str, str],
+    ) -> None:
+        """What of the heaps is resident and in no use."""
+        states = freespace.libc_states(self._memory, maps)
+        if states:
+            found.libc_free_bytes = sum(
+                pages.bytes_in(start, end) for start, end in freespace.libc_free(self._memory, states, _PAGE)
+            )
+        else:
+            missing["libc_free_bytes"] = "the state of libc's allocator was not found"
+        if not segments:
+            return
+        if len(segments) > MAX_LOOKED_SEGMENTS:
+            missing["heaps_free_bytes"] = f"more than {MAX_LOOKED_SEGMENTS} segments of Python's heaps"
+            return
+        free = 0
+        for segment in segments:
+            used = freespace.used_of_segment(self._memory, segment.start)
+            if used is None:
+                missing["heaps_free_bytes"] = "a segment of Python's heaps does not say what is in use"
+                return
+            free += max(0, pages.bytes_in(segment.start, segment.end) - used)
+        found.heaps_free_bytes = free
 
     def _threads(
         self,
@@ -470,6 +507,8 @@ class _Anonymous:
         """Resident bytes of Python's heaps by the thread control block of their owner."""
         self.arenas: int | None = None
         self.ended_heap_bytes: int | None = None
+        self.libc_free_bytes: int | None = None
+        self.heaps_free_bytes: int | None = None
 
 
 class _Pages:

@@ -425,6 +425,17 @@ def few_heaps(folder: Path) -> Snapshot:
     return held(1050, count=4, rest=300, folder=folder)
 
 
+def kept_by_libc(folder: Path, free: int = 300) -> Snapshot:
+    """A process of 500 MiB, of which so many are free in libc's heap."""
+    kinds = {MemoryKind.LIBC_HEAP: 320, MemoryKind.PYTHON_HEAPS: 160, MemoryKind.FILES: 20}
+    reading = a_reading(kinds, {0: (60, 4000)}, libc_free_bytes=free << 20, heaps_free_bytes=4 << 20)
+    return look(folder, {"main": [spent(100, "idle")]}, memory=reading)
+
+
+def little_kept_by_libc(folder: Path) -> Snapshot:
+    return kept_by_libc(folder, 40)
+
+
 def heaps_of_ended_threads(folder: Path) -> Snapshot:
     return held(200, count=2, ended=300, folder=folder)
 
@@ -613,6 +624,7 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "page-fault-storm": faults,
     "memory-per-thread": large_threads,
     "memory-overhead": many_heaps,
+    "retained-memory": kept_by_libc,
     "allocation-churn": churning,
     "serial-section": serial,
     "load-imbalance": unequal,
@@ -657,6 +669,7 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "page-fault-storm": few_faults,
     "memory-per-thread": large_program,
     "memory-overhead": few_heaps,
+    "retained-memory": little_kept_by_libc,
     "allocation-churn": building,
     "serial-section": two_busy,
     "load-imbalance": two_busy,
@@ -699,6 +712,7 @@ UNJUDGED: Final[Mapping[str, Scene]] = {
     "page-fault-storm": empty,
     "memory-per-thread": healthy,
     "memory-overhead": healthy,
+    "retained-memory": healthy,
     "allocation-churn": healthy,
     "serial-section": empty,
     "load-imbalance": no_capacity,

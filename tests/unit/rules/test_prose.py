@@ -78,6 +78,8 @@ WITHOUT_A_ROW: Final = {
     "let the thread that made an object drop it": "the same",
     "where it is only read": "whether it is, the program knows",
     "CPython 3.14 or later: it sees": "that it waits for no lock of its own is a fact, not a figure",
+    "do what needs much memory once": "a process that ends gives back all it had",
+    "call malloc_trim(0) when": "the row of libc-kept is told with it",
     "call what locks a ": "once is less than again and again",
 }
 MEASURED: Final = ("measured.py", "memory_costs.py")

@@ -136,6 +136,10 @@ def kind_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines += figure(
             "of ended threads", f"{size(reading.ended_heap_bytes)} of Python's heaps", width, look
         )
+    if reading.heaps_free_bytes:
+        lines += figure("in no use", f"{size(reading.heaps_free_bytes)} of Python's heaps", width, look)
+    if reading.libc_free_bytes:
+        lines += figure("kept by libc", f"{size(reading.libc_free_bytes)} that is free", width, look)
     if reading.arenas:
         lines += figure("libc's arenas", count(reading.arenas), width, look)
     return lines
