@@ -39,8 +39,8 @@ from ftdiag.sources.memray import Plan, Traces
 INSTRUMENT: Final = "memray"
 MIN_DURATION_S: Final = 1
 MAX_DURATION_S: Final = 3600
-DEFAULT_MAX_BYTES: Final = 6 << 20
-"""A capture of this size (700,000 allocations and what freed them, 2 to 3 s of a core to read) says enough:
+DEFAULT_MAX_BYTES: Final = 4 << 20
+"""A capture of this size (500,000 allocations and what freed them, 1 to 2 s of a core to read) says enough:
 then memray is detached, which costs the program a lock and a write for each of them."""
 LOW_DISK_BYTES: Final = 64 << 20
 """With less than this free, memray is detached before the disk is full."""

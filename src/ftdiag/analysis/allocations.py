@@ -7,13 +7,23 @@ function.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ftdiag.analysis.grouping import Ints
 from ftdiag.analysis.halts import ranges_without
 from ftdiag.datatypes import replace
-from ftdiag.model import Allocations, Frame, HotLine, Intrusion, LineAllocations, Snapshot
+from ftdiag.model import (
+    Allocations,
+    Frame,
+    HotLine,
+    Intrusion,
+    LineAllocations,
+    Snapshot,
+    ThreadAllocations,
+    ThreadMetrics,
+)
 
 MORE_LINES: Final = 40
 """Lines that allocate, but were not seen by the samples, that are listed behind the hot ones."""
@@ -32,6 +42,30 @@ def joined(hot: Sequence[HotLine], allocations: Allocations | None) -> tuple[Hot
     more = [line for line in known.values() if line.frame.line is not None][:MORE_LINES]
     lines += [_without_time(line) for line in more]
     return tuple(lines)
+
+
+def joined_threads(
+    threads: Sequence[ThreadMetrics], allocations: Allocations | None
+) -> tuple[ThreadMetrics, ...]:
+    """The threads with their allocations: by the system's id where memray was told, else by a name that only
+    one thread of each side has."""
+    if allocations is None:
+        return tuple(threads)
+    place = {thread.info.tid: number for number, thread in enumerate(threads)}
+    names = Counter(thread.info.name for thread in threads)
+    told = Counter(each.name for each in allocations.threads)
+    of_name = {thread.info.name: number for number, thread in enumerate(threads)}
+    found: dict[int, ThreadAllocations] = {}
+    for each in allocations.threads:
+        number = place.get(each.tid) if each.tid is not None else None
+        if each.tid is None and each.name and names[each.name] == told[each.name] == 1:
+            number = of_name[each.name]
+        if number is not None:
+            found.setdefault(number, each)
+    return tuple(
+        replace(thread, allocations=found[number]) if number in found else thread
+        for number, thread in enumerate(threads)
+    )
 
 
 def joined_functions(hot: Sequence[HotLine], allocations: Allocations | None) -> tuple[HotLine, ...]:

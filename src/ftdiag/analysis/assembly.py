@@ -101,7 +101,7 @@ def assembled(
         t0_ns=start,
         t1_ns=int(recording.t1_ns[last - 1]) if first < last else start,
         metrics=metrics,
-        threads=listed,
+        threads=allocations.joined_threads(listed, capture),
         hot=bottlenecks.with_wall_time(
             allocations.joined(hotspots.hot_lines(recording, time, details=details).lines, capture),
             bottlenecks.wall_lines(recording, graph),

@@ -33,7 +33,7 @@ class LineAllocations:
 
 @dataclass(frozen=True, slots=True)
 class ThreadAllocations:
-    """The same for one thread. `number` is memray's own counter, not a tid; few threads have a `name`."""
+    """The same for one thread. `number` is memray's own counter, `tid` the system's id if memray was told."""
 
     number: int
     name: str | None
@@ -42,6 +42,7 @@ class ThreadAllocations:
     temporary: int | None = None
     peak_bytes: int | None = None
     left_bytes: int | None = None
+    tid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model.allocations import LineAllocations
+from ftdiag.model.allocations import LineAllocations, ThreadAllocations
 from ftdiag.model.locks import Confidence, LockRef, SharedObject, Wait
 from ftdiag.model.samples import GenerationCollections, StateGroup, ThreadState
 from ftdiag.model.target import Frame, Stack, ThreadInfo
@@ -70,6 +70,8 @@ class ThreadMetrics:
     """Moves to another core; `None` where the kernel does not count them."""
     tasks: tuple[tuple[str, float], ...] = ()
     """For a thread with an event loop: the coroutines that it ran, with their thread-time in ns."""
+    allocations: ThreadAllocations | None = None
+    """What the thread allocated, from a capture of memray that knows which thread it is."""
 
 
 @dataclass(frozen=True, slots=True)

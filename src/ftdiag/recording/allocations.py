@@ -80,6 +80,7 @@ def _fields(allocations: Allocations) -> dict[str, Any]:
                 thread.number,
                 None if thread.name is None else schema.bounded_text(thread.name),
                 *(getattr(thread, name) for name in _THREAD_COUNTS),
+                thread.tid,
             ]
             for thread in allocations.threads
         ],
@@ -173,12 +174,18 @@ def _known(number: object, frames: Sequence[Frame]) -> Frame:
 
 
 def _thread(row: object) -> ThreadAllocations:
-    values = _list(row, 2 + len(_THREAD_COUNTS))
-    if len(values) != 2 + len(_THREAD_COUNTS):
+    values = _list(row, MAX_FRAMES)
+    least = 2 + len(_THREAD_COUNTS)
+    if len(values) < least:
         raise schema.DamagedBlob("a thread of the allocations cannot be read")
-    number, name, *counts = values
+    number, name, *counts = values[:least]
+    # Older recordings end there; newer ones may go on.
+    tid = values[least] if len(values) > least else None
     return ThreadAllocations(
-        _number(number), None if name is None else _text(name), **_counts(counts, _THREAD_COUNTS)
+        _number(number),
+        None if name is None else _text(name),
+        tid=None if tid is None else _number(tid),
+        **_counts(counts, _THREAD_COUNTS),
     )
 
 

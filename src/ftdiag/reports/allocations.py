@@ -5,7 +5,7 @@ In: the model's `Allocations`, and how to write a name that the target chose. Ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -109,6 +109,15 @@ def _thread_words(thread: ThreadAllocations, capture: Allocations) -> str:
     if thread.left_bytes:
         parts.append(f"{units.size(thread.left_bytes)} not freed")
     return ", ".join(parts)
+
+
+def allocations_of(threads: Sequence[ThreadAllocations | None], capture: Allocations | None) -> str:
+    """What threads allocated together; nothing where that is not known of one of them."""
+    counts = [thread.count for thread in threads if thread is not None]
+    if capture is None or not counts or len(counts) < len(threads) or None in counts:
+        return ""
+    total = sum(count or 0 for count in counts)
+    return f"{rate_words(capture.per_second(total))} allocations a second" if total else ""
 
 
 def thread_name(thread: ThreadAllocations, safe: Callable[[str], str]) -> str:

@@ -186,6 +186,9 @@ def _thread(thread: ThreadMetrics, counted: bool) -> Json:
         else None,
         "migrations": thread.migrations,
         "faults": {"minor": thread.minor_faults, "major": thread.major_faults} if counted else None,
+        "allocations": None
+        if thread.allocations is None
+        else {"count": thread.allocations.count, "bytes": thread.allocations.size_bytes},
         "hot": [
             {
                 "function": _text(line.frame.function),
@@ -297,6 +300,7 @@ def _memray(capture: Allocations) -> Json:
         "threads": [
             {
                 "number": thread.number,
+                "tid": thread.tid,
                 "name": None if thread.name is None else _text(thread.name),
                 "count": thread.count,
                 "bytes": thread.size_bytes,

@@ -29,7 +29,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
 )
-from ftdiag.reports.allocations import allocation_sentences, line_words
+from ftdiag.reports.allocations import allocation_sentences, allocations_of, line_words
 from ftdiag.reports.bottlenecks import bottleneck_sentences
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import memory_sentences
@@ -253,6 +253,9 @@ class _Report:
             if name:
                 waited = sum(thread.waits[0][1] for thread in alike)
                 yield _detail(f"waits most for {name}: {units.share(waited, alive)}")
+            allocated = allocations_of([thread.allocations for thread in alike], self._snapshot.allocations)
+            if allocated:
+                yield _detail(f"allocates: {allocated}")
 
     def _alike(self) -> list[list[ThreadMetrics]]:
         """Threads whose names differ in their number only and that do the same, most active first."""

@@ -105,6 +105,26 @@ print(json.dumps(said))
 """
 
 
+# memray's own command. The code that it brings into the program also tells memray the names of threads which
+# run already, with their ids: by itself it learns those of threads that start later. Where that code is not
+# as in 1.20, it stays so.
+_ATTACH: Final = """
+import contextlib, runpy, sys
+del sys.argv[0]
+begun = "        memray._last_tracker = tracker\\n"
+names = '''        with suppress(Exception):
+            known = threading.Thread.__dict__["_name"]._callback
+            for thread in threading.enumerate():
+                known(thread.ident, "%s (tid %d)" % (thread.name, thread.native_id))
+'''
+with contextlib.suppress(Exception):
+    from memray.commands import attach
+    if attach.PAYLOAD.count(begun) == 1:
+        attach.PAYLOAD = attach.PAYLOAD.replace(begun, begun + names)
+runpy.run_module("memray", run_name="__main__", alter_sys=True)
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Outline:
     """How memray would get into a process, as far as it is known without running anything of it.
@@ -164,7 +184,7 @@ class Plan:
     def attach_command(self, method: str, duration_s: int, capture: Path) -> list[str]:
         """The command line that attaches; memray itself ends it after `duration_s`."""
         return [
-            *self._memray("attach", method),
+            *(self.python, "-P", "-c", _ATTACH, "memray", "attach", "--method", method),
             "--duration",
             str(duration_s),
             # Python's own objects come from mimalloc or pymalloc: without this only malloc and mmap are seen.
@@ -178,10 +198,7 @@ class Plan:
 
     def detach_command(self, method: str) -> list[str]:
         """The command line that ends it early."""
-        return [*self._memray("detach", method), str(self.pid)]
-
-    def _memray(self, command: str, method: str) -> list[str]:
-        return [self.python, "-P", "-m", "memray", command, "--method", method]
+        return [self.python, "-P", "-m", "memray", "detach", "--method", method, str(self.pid)]
 
 
 def plan_from_json(value: Any) -> Plan:

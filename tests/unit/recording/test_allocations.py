@@ -42,7 +42,7 @@ def a_capture(lines: int = 3) -> Allocations:
         left_count=3,
         left_bytes=30,
         lines=tuple(a_line(number) for number in range(1, lines + 1)),
-        threads=(ThreadAllocations(1, None, 7, 6, 5, 8, 9), ThreadAllocations(2, "worker", 1)),
+        threads=(ThreadAllocations(1, None, 7, 6, 5, 8, 9), ThreadAllocations(2, "worker", 1, tid=7)),
         not_measured={"peak_bytes": "too many"},
     )
 

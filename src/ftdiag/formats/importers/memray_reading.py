@@ -7,6 +7,7 @@ thread, checked and bounded; a RecordingError for what makes no sense.
 from __future__ import annotations
 
 import json
+import re
 import time
 from array import array
 from collections import Counter
@@ -37,6 +38,7 @@ HOOK_FUNCTION: Final = "thread_body"
 """... and, where sys.remote_exec brought it there, what runs it: a file, since 1.20 a text."""
 LAG_MS: Final = 1000
 """memray notes the time every 10 ms; a capture whose last note is so much before its end was cut off."""
+_WITH_TID: Final = re.compile(r"(?P<name>.*) \(tid (?P<tid>\d{1,10})\)", re.DOTALL)
 NO_FRAME: Final = Frame("<native>", "<no Python code>", None)
 
 _REASONS: Final = {
@@ -264,10 +266,12 @@ class Reading:
         threads = []
         for number, group in by_thread.items():
             total = _total(group)
+            name, tid = named_thread(self._names.get(number) or "")
             threads.append(
                 ThreadAllocations(
                     number=max(0, number),
-                    name=self._names.get(number) or None,
+                    name=name or None,
+                    tid=tid,
                     count=total.count,
                     size_bytes=total.size_bytes,
                     temporary=total.temporary,
@@ -277,6 +281,12 @@ class Reading:
             )
         threads.sort(key=lambda thread: (-(thread.count or 0), -(thread.left_bytes or 0), thread.number))
         return tuple(threads)
+
+
+def named_thread(told: str) -> tuple[str, int | None]:
+    """The name of a thread and its id, where memray was told of one that ran already (sources.memray)."""
+    found = _WITH_TID.fullmatch(told)
+    return (told, None) if found is None else (found["name"], int(found["tid"]))
 
 
 class _Row:

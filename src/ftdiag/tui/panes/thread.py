@@ -21,7 +21,7 @@ from ftdiag.wording.locks import wait_words
 from ftdiag.wording.places import place, place_and_function
 from ftdiag.wording.states import BAR_ORDER, STATE_MEANINGS, STATE_NAMES
 from ftdiag.wording.threads import thread_name
-from ftdiag.wording.units import count, percent, seconds
+from ftdiag.wording.units import count, percent, seconds, size
 
 if TYPE_CHECKING:
     from ftdiag.session import History
@@ -96,6 +96,11 @@ def thread_lines(
     lines += figure("moves to another core", moves, width, look)
     faults = f"{count(thread.minor_faults)} minor, {count(thread.major_faults)} major"
     lines += figure("page faults", faults, width, look)
+    own = thread.allocations
+    if own is not None and own.count is not None:
+        words = f"{count(own.count)} while memray was attached"
+        words += "" if own.size_bytes is None else f", {size(own.size_bytes)}"
+        lines += figure("allocations", words, width, look)
     return lines
 
 
