@@ -39,9 +39,9 @@ class Words(RemoteMemory):
     def read(self, address: int, size: int) -> bytes:
         places = range(address, address + size, 8)
         if size > 8 and not any(place in self.words for place in places):
-            raise MemoryReadError(address, size)
+            raise MemoryReadError(f"nothing is mapped at {address:#x}")
         if size == 8 and address not in self.words:
-            raise MemoryReadError(address, size)
+            raise MemoryReadError(f"nothing is mapped at {address:#x}")
         return struct.pack(f"<{len(places)}Q", *(self.words.get(place, 0) for place in places))[:size]
 
     def read_up_to(self, address: int, size: int) -> bytes:
