@@ -190,7 +190,6 @@ SAMPLES: Final[tuple[Sample, ...]] = (
     _shows("thread_heaps", "memory-overhead", "48 threads", threads=48, seconds=READING_S),
     _fixed("thread_heaps", threads=48),
     _shows("kept_buffers", "retained-memory", "libc's heaps", seconds=READING_S),
-    _fixed("kept_buffers"),
     replace(
         _shows("temporary_objects", "allocation-churn", line="return Vector("),
         memory_s=MEMORY_S,
