@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from ftdiag.sources.symbolcache import SymbolCache
 from ftdiag.sources.unnamed import find_unnamed
 from reading import PATIENCE_S, eventually
 from tools.provision.verification import Interpreter
-from tools.workloads import RunningWorkload
+from tools.workloads import RunningWorkload, running_workload
 
 FOUND: Final = {ThreadState.ALLOC: 0.97, ThreadState.GC: 0.75}
 """Part of the functions' bytes that is found: the rest is start, end and rare requests (`gc.get_objects`)."""
@@ -115,6 +116,64 @@ def test_functions_are_found_without_their_names(free_threaded_python: Interpret
     for kind, least_part in FOUND.items():
         assert right[kind] >= least_part * total[kind], (kind, right[kind], total[kind])
     assert mistaken <= MOST_MISTAKEN * total[None]
+
+
+PT_GNU_EH_FRAME: Final = 0x6474E550
+
+
+def obfuscated(interpreter: Path, folder: Path) -> Path:
+    """A copy of an interpreter without section headers, and whose unwind tables nothing points at."""
+    data = bytearray(interpreter.read_bytes())
+    segments, _ = struct.unpack_from("<QQ", data, 32)
+    size, count = struct.unpack_from("<HH", data, 54)
+    for place in range(segments, segments + size * count, size):
+        if struct.unpack_from("<I", data, place)[0] == PT_GNU_EH_FRAME:
+            struct.pack_into("<I", data, place, 0)
+    struct.pack_into("<Q", data, 40, 0)
+    struct.pack_into("<HHH", data, 58, 0, 0, 0)
+    path = folder / "bin" / interpreter.name
+    path.parent.mkdir()
+    path.write_bytes(data)
+    path.chmod(0o755)
+    (folder / "lib").symlink_to(interpreter.resolve().parent.parent / "lib")
+    return path
+
+
+def test_what_an_obfuscated_interpreter_does_is_not_guessed(
+    free_threaded_python: Interpreter, tmp_path: Path
+) -> None:
+    # GIVEN a program that allocates and collects, on an interpreter that tells nothing of its functions
+    program = tmp_path / "program.py"
+    program.write_text(MIXED)
+    python = obfuscated(free_threaded_python.path, tmp_path)
+    with running_workload(python, str(program)) as running:
+        pid = running.pid
+        try:
+            sampler = NativeSampler(pid, 499.0, find_runtime(pid, RemoteMemory(pid)))
+        except PermissionRefused:
+            return  # how that is said is tested in test_native
+        for tid in thread_ids(pid):
+            sampler.add_thread(tid)
+        sampler.drain()
+        assert sampler._classifier.end_search(PATIENCE_S)
+
+        # WHEN it is sampled
+        samples: list[NativeSample] = []
+
+        def enough() -> bool:
+            samples.extend(sampler.read())
+            return len(samples) >= 300
+
+        eventually(enough, every_s=0.05)
+        told = sampler.take_unnamed()
+        sampler.close()
+
+    # THEN code of the interpreter is not known, no work, and no collector's; which file that is, is said
+    inside = [each.state for each in samples if each.symbol == f"[{python.name}]"]
+    assert len(inside) > 0.3 * len(samples)
+    assert set(inside) <= {ThreadState.UNKNOWN, ThreadState.ATOMIC, ThreadState.SPIN}
+    assert ThreadState.GC not in {each.state for each in samples}
+    assert (python.name, symbols.HIDES) in told
 
 
 class Twice(Classifier):

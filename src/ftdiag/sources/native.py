@@ -113,6 +113,8 @@ class Verdict(NamedTuple):
     symbol: str | None
     operand: Operand | None = None
     awaited: bool = False
+    hidden: bool = False
+    """Whether it is not known what function it is in: where nothing is contended, nothing is known."""
 
 
 class SharedLines:
@@ -221,7 +223,7 @@ class Classifier:
             state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
             spun = spun_for(registers) if state is ThreadState.SPIN else None
             return NativeSample(tid, time_ns, state, symbol, spun)
-        state, symbol, operand, awaited = self._user.get(ip) or self._judge_user(ip)
+        state, symbol, operand, awaited, hidden = self._user.get(ip) or self._judge_user(ip)
         if state is ThreadState.SPIN:
             return NativeSample(tid, time_ns, state, symbol, spun_for(registers))
         if operand is None or not registers:
@@ -233,7 +235,8 @@ class Classifier:
                 return NativeSample(tid, time_ns, state, symbol, None)
             return NativeSample(tid, time_ns, ThreadState.ATOMIC, symbol, address)
         if not self.lines.hit(address, tid):
-            state = ThreadState.WORK  # nobody else's: an instruction as any other
+            # Nobody else's: an instruction as any other.
+            state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
         return NativeSample(tid, time_ns, state, symbol, address)
 
     def _in_kernel(self, ip: int, entry_ip: int) -> tuple[ThreadState, str | None]:
@@ -294,11 +297,18 @@ class Classifier:
             return Verdict(state, name, operand)
         if before is Before.PAUSE:
             return Verdict(ThreadState.SPIN, name)
+        hidden = (place.hides and origin in (Origin.PYTHON, Origin.LIBC)) or self._is_unpacked(place)
         if before is Before.ATOMIC:
-            return Verdict(ThreadState.ATOMIC, name, operand)
-        if place.hides and origin in (Origin.PYTHON, Origin.LIBC):
+            return Verdict(ThreadState.ATOMIC, name, operand, hidden=hidden)
+        if hidden:
             return Verdict(ThreadState.UNKNOWN, name)  # it may be the allocator as well
         return Verdict(ThreadState.WORK, name, awaited, awaited is not None)
+
+    def _is_unpacked(self, place: Place) -> bool:
+        """Whether it is code in no file, of a program none of whose code is in its file: a packed one."""
+        return (
+            not place.path.startswith("/") and not place.name and self._python_image not in self._code.paths
+        )
 
     def _around(self, ip: int, place: Place) -> tuple[Before, Operand | None, Operand | None]:
         """What the instruction before is, what it changes, and what is awaited of one that follows."""

@@ -69,6 +69,10 @@ MAPS_BYTES: Final = 8 << 20
 """Of the list of mappings, when it is read again: some 80,000 of them."""
 MAPS_AGAIN_S: Final = 60.0
 """A list that was longer is looked at again after so long."""
+HIDES: Final = (
+    "its functions have no names and nothing tells where they begin: what they do is not known, and counts as"
+    " time on a core that is not told apart"
+)
 MAX_ALL_SYMBOLS: Final = 6_000_000
 """Functions of all files of a process that are kept."""
 MAX_ALL_NAMES_BYTES: Final = 384 << 20
@@ -259,7 +263,8 @@ def read_image(
             found = find_unnamed(elf, source)
     if found is not None:
         _merge(table, _Table(*found))
-    hides = not complete and found is None and holds_allocator(elf, source)
+    # Of a file without sections it is not known what it is.
+    hides = not complete and found is None and (not elf.sections or holds_allocator(elf, source))
     functions = SymbolTable(table.entries, table.names)
     image = Image(elf.machine, functions, elf.segments, not complete, found is not None, hides)
     if store is not None and (search or not hides):
@@ -605,6 +610,9 @@ class CodeMap:
     def adopt(self, found: MappingOf[tuple[str, int], Image]) -> None:
         """Use what `search` found from now on."""
         self._images.update(found)
+        for (path, _), image in found.items():
+            if image.hides:
+                self._note_unnamed(path, HIDES)
         self._forget_some()
 
     @property
