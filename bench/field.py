@@ -27,6 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
@@ -48,6 +49,8 @@ GAIN_S = 3.0
 TRUTH_S = 2.0
 ROUNDS = 3
 """Of programs that are compared, one after the other, so that what else is done hits all; medians."""
+CLOCK_S = 0.02
+"""How often the program's own clock is read."""
 OTHERS_CORES = 0.25
 """What others may use of the machine while a program is looked at, where there is patience."""
 CALM_S = 0.3
@@ -169,21 +172,55 @@ def busy_s() -> float:
 
 
 def record(running: RunningCase, path: Path, seconds: float) -> float | None:
-    """Records; returns how far the program's CPU time is from the kernel's own sum over its threads."""
+    """Records; returns how far the program's CPU time is from its own clock's in just that time."""
     with SamplerProcess() as sampler:
         sampler.spawn()
         time.sleep(WARM_UP_S)
+        clock = CpuClock(running.pid)
         sampler.start(SamplerOptions(pid=running.pid, path=str(path), duration_s=seconds))
         sampler.wait_until_started()
-        before, began = cpu_ns(running.pid), time.monotonic()
-        time.sleep(max(0.0, seconds - 0.2))
-        used, took = cpu_ns(running.pid) - before, time.monotonic() - began
+        clock.follow(seconds + 0.5)
         sampler.wait(seconds + 60.0)
         sampler.stop()
     with Recording.open(path) as recording:
-        metrics = Session(recording).snapshot().metrics
-    kernel = used / 1e9 / took
-    return metrics.on_cpu_cores / kernel - 1 if kernel > 0.05 else None
+        snapshot = Session(recording).snapshot()
+    kernel = clock.cores(snapshot.t0_ns, snapshot.t1_ns)
+    return None if kernel is None or kernel < 0.05 else snapshot.metrics.on_cpu_cores / kernel - 1
+
+
+class CpuClock:
+    """What a program's clock of CPU time showed at moments of the recording's clock."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._shown: list[tuple[int, int]] = []
+        self.look()
+
+    def look(self) -> None:
+        """Note what it shows now."""
+        with suppress(OSError):
+            self._shown.append((time.monotonic_ns(), cpu_ns(self._pid)))
+
+    def follow(self, seconds: float) -> None:
+        """Note it every so often."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            self.look()
+            time.sleep(CLOCK_S)
+
+    def cores(self, begin_ns: int, end_ns: int) -> float | None:
+        """The cores that were used between two moments; `None` where that was not followed."""
+        if len(self._shown) < 2 or end_ns <= begin_ns or self._shown[-1][0] < end_ns:
+            return None
+        return (self._at(end_ns) - self._at(begin_ns)) / (end_ns - begin_ns)
+
+    def _at(self, moment_ns: int) -> float:
+        """What it showed then, between two looks."""
+        after = next(number for number, (at, _) in enumerate(self._shown) if at >= moment_ns)
+        if not after:
+            return self._shown[0][1]
+        (before_ns, before), (then_ns, then) = self._shown[after - 1 : after + 1]
+        return before + (then - before) * (moment_ns - before_ns) / (then_ns - before_ns)
 
 
 def cpu_ns(pid: int) -> int:

@@ -177,15 +177,25 @@ CASES: Final[tuple[Case, ...]] = (
         environ=(("PYTHON_GIL", "0"),),
     ),
     # On 3.13 nine of ten threads that spun were, as a debugger and their registers have it, at the lock of an
-    # index engine (StringObjectEngine), those of the shared table's columns most of all.
+    # index engine (StringObjectEngine), those of the shared table's columns most of all. From 3.14 on filters
+    # of warnings belong to a context, and two threads do per second of CPU time 0.88 (3.14.9t) and 0.92
+    # (3.15.1t) of what one does: healthy but for noise.
     Case(
         "pandas_groups",
-        ("hot-lock",),
+        ("object-lock", "hot-lock"),
         ("warnings", "StringObjectEngine"),
         needs=("pandas",),
-        on=(("3.13", ("object-lock", "hot-lock")),),
+        on=(("3.14", _HEALTHY), ("3.15", _HEALTHY)),
     ),
-    Case("sklearn_forest", ("hot-lock",), ("warnings",), needs=("scikit-learn",)),
+    # The same of warnings; but scikit-learn wraps the function of each tree (functools.wraps in
+    # sklearn/utils/parallel.py), which stops all threads from 3.14 on.
+    Case(
+        "sklearn_forest",
+        ("hot-lock",),
+        ("warnings", "wraps", "parallel.py"),
+        needs=("scikit-learn",),
+        on=(("3.14", ("stop-the-world",)), ("3.15", ("stop-the-world",))),
+    ),
     Case("numpy_products", ("nested-parallelism",), needs=("numpy",), fixed=True),
     Case("numpy_elements", needs=("numpy",)),
     Case("pydantic_orders", needs=("pydantic",)),
