@@ -74,6 +74,14 @@ def _hint(frame: Frame) -> _Hint | None:
             "concrete",
             Remedy("ask for a concrete class", "isinstance(value, dict)     # not collections.abc.Mapping"),
         )
+    if is_file(frame, "copy.py"):
+        # What gains there was not measured: no remedy is offered but to do it less often.
+        return _Hint(
+            "copy's tables of how each type is copied, which all threads read",
+            "global-instance",
+            "made-anew",
+            Remedy("make the object anew", None),
+        )
     if "<lambda>" in frame.function or "<locals>" in frame.function:
         return _Hint("a lambda, closure or nested function that threads share", "lambda", "own")
     return None

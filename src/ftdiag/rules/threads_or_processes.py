@@ -79,8 +79,8 @@ def _judge(facts: Facts) -> Verdict:
                 remedy=(
                     Remedy("mend the findings above first: threads then take no memory more"),
                     Remedy(
-                        f"{processes} processes (multiprocessing, or workers of the server), if {size(whole)}"
-                        " are there and requests need nothing of each other"
+                        f"processes instead (multiprocessing, or workers of the server), {processes} of"
+                        f" them, if {size(whole)} are there and requests need nothing of each other"
                     ),
                 ),
                 verify=f"{report_again(facts.pid)}: lost cores and the resident size, of both ways",

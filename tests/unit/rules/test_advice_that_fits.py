@@ -114,3 +114,18 @@ def test_a_list_that_a_c_library_reads_is_not_said_to_be_changed(tmp_path: Path)
     assert "give to pydantic_core at the same time" in finding.summary
     assert "tuple" in finding.remedy[0].text
     assert not any("merge" in remedy.text for remedy in finding.remedy)
+
+
+def test_copys_own_tables_are_told_as_such(tmp_path: Path) -> None:
+    # GIVEN threads that count references below copy.deepcopy()
+    at = f"{LIB}/copy.py:137 deepcopy < /srv/app.py:30 request < /srv/app.py:3 main"
+    (finding,) = [
+        each
+        for each in look(tmp_path, wasting("atomic", at)).findings
+        if each.rule_id == "refcount-contention"
+    ]
+    # WHEN judged, THEN it is named at the program's line, and nothing that was not measured is offered
+    assert "copy's tables" in finding.summary
+    assert "request (app.py:30)" in finding.summary
+    assert not any("deepcopy(" in str(remedy.code) for remedy in finding.remedy)
+    assert not any("make the function" in remedy.text for remedy in finding.remedy)

@@ -79,6 +79,9 @@ WITHOUT_A_ROW: Final = {
     "where it is only read": "whether it is, the program knows",
     "CPython 3.14 or later: it sees": "that it waits for no lock of its own is a fact, not a figure",
     "do what needs much memory once": "a process that ends gives back all it had",
+    "mend the findings above first": "whose remedies have rows",
+    "processes instead (multiprocessing": "what they spare and take is said from the program's own figures",
+    "make the object anew": "text for a gated remedy",
     "call malloc_trim(0) when": "the row of libc-kept is told with it",
     "call what locks a ": "once is less than again and again",
 }
