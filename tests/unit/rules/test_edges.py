@@ -433,4 +433,4 @@ def test_all_rules_take_a_few_milliseconds(tmp_path: Path) -> None:
         diagnose(facts_of(snapshot))
         best = min(best, time.process_time() - begin)
     assert best < 5 * yardstick_s()
-    assert len(RULES) == 38
+    assert len(RULES) == 39
