@@ -87,3 +87,25 @@ $(INSTALLED): pyproject.toml src/ftdiag/__init__.py hatch_build.py src/ftdiag/so
 	@echo "installing ftdiag and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
+
+# --- for who joins, and for releases
+
+.PHONY: docs man lowest lock
+
+docs: install ## the documentation as a site, in build/site; a link that leads nowhere is an error
+	@$(BIN)/mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
+man: install ## manual pages, in build/man
+	@$(BIN)/python -m tools.manpages build/man
+
+lowest: ## unit tests with the lowest versions of all dependencies, in build/lowest
+	@$(PYTHON) -m venv --clear build/lowest
+	@build/lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	@build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable '.[dev]'
+	build/lowest/bin/python -m pytest -m "not integration" $(TESTS)
+
+lock: install ## the versions and hashes of all development dependencies, in requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	    --extra dev pyproject.toml --output-file requirements-dev.lock

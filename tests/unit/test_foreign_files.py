@@ -95,6 +95,7 @@ FILES: Final[dict[str, str]] = {
     "confined._processes_of": "/proc/PID/stat of all processes",
     # listings of names
     "commands.processes._pids": "/proc",
+    "watching.targets._pids": "/proc",
     "confined_start.close_files": "/proc/self/fd",
     "formats.importers.memray_child.Begun.is_read_on": "/proc/self/fd",
     "sources.procfs.free_descriptors": "/proc/self/fd",
@@ -117,6 +118,9 @@ FILES: Final[dict[str, str]] = {
     # what the person names
     "commands.run._log_file": "a new file (x), or one that mkstemp made",
     "commands.exporting._output": "a new file (x)",
+    "watching.store.Store.locked": "O_NOFOLLOW, in a directory that the person names; nothing is read",
+    "watching.store.Store.files": "the listing of a directory that the person names: names, sizes, times",
+    "watching.pushing.Pusher._send": "no file: a request of HTTP to the URL that the person names",
     "tui.saving.write_text": "a new file (x)",
     "commands.sweeping.write_sweep": "a new file (x), which then takes the name of the results",
     "commands.outputs._write": "new files (x); the summary of a job that the person names is appended to",

@@ -28,7 +28,7 @@ from ftdiag.commands.tracking import (
     memory_wish,
     track,
 )
-from ftdiag.errors import AttachError, FtdiagError
+from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.model import EndReason
 from ftdiag.sampling.options import BURST_CORES, MAX_RATE_HZ
 
@@ -46,6 +46,7 @@ DEFAULT_EFFORT: Final = Effort()
     short_help="Look at a running process.",
     epilog=examples(
         ("ftdiag attach 4711", "in the cockpit"),
+        ("ftdiag attach 4711 --children", "and its workers"),
         ("ftdiag attach 4711 --record app.ftdiag", "keep what was seen"),
         ("ftdiag attach 4711 --duration 10 --format text", "a report of 10 s"),
         ("ftdiag attach 4711 --burst --format text", "a second, looked at closely"),
@@ -55,6 +56,7 @@ DEFAULT_EFFORT: Final = Effort()
     ),
 )
 @pid_argument
+@click.option("--children", is_flag=True, help="Look at all processes below it, too: a row a process.")
 @effort_options
 @click.option(
     "--burst",
@@ -83,6 +85,7 @@ DEFAULT_EFFORT: Final = Effort()
 )
 def command(
     pid: int,
+    children: bool,
     effort: Effort,
     burst: bool,
     duration_s: float | None,
@@ -100,6 +103,15 @@ def command(
 
     Ctrl-C ends a report early; what was seen until then is reported.
     """
+    if children:
+        from ftdiag.commands.family import attach_family
+
+        if burst or memory or record is not None:
+            raise UsageError(
+                "--burst, --memory and --record are about one process",
+                f"ftdiag watch --children {pid}   keeps recordings of all of them",
+            )
+        return attach_family(pid, asked_format, duration_s, effort, fail_on)
     if burst:
         effort = Effort(MAX_RATE_HZ, effort.native_rate_hz, effort.budget_cores or BURST_CORES, burst=True)
         duration_s = duration_s or BURST_DURATION_S

@@ -17,6 +17,7 @@ from ftdiag.errors import RecordingError
 from ftdiag.formats.exporters import MODULES, Exporter, exporter_of
 
 if TYPE_CHECKING:
+    from ftdiag.formats.exporters.material import Material
     from ftdiag.session import Session
 
 PARTIAL: Final = ".partial"
@@ -35,12 +36,17 @@ def export(
     line = terminal.Progress()
     material = Material(session, t0_ns, t1_ns, lambda words: line.show(f"{exporter.NAME}: {words}"))
     try:
-        with _output(path) as out:
-            notes = exporter.write(material, out)
+        notes = write(material, exporter, path)
     finally:
         line.clear()
     for note in notes:
         terminal.note(f"note: {note}")
+
+
+def write(material: Material, exporter: Exporter, path: Path | None) -> tuple[str, ...]:
+    """Write the file, whole or not at all, without a word; what to know of it."""
+    with _output(path) as out:
+        return exporter.write(material, out)
 
 
 def beside(recording: Path, name: str) -> Path:

@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "attach": ("attach", "Look at a running process."),
     "run": ("run", "Start a program and look at it."),
     "record": ("record", "Record a running process to a file."),
+    "watch": ("watch", "Record unattended, and keep what happens around a trigger."),
     "open": ("open", "Look at a recording."),
     "report": ("report", "Print the report of a recording."),
     "whatif": ("whatif", "Say what a change would bring."),

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ftdiag.commands.parameters import FILE, Number, examples, fail_on_option, memory_file_option
+from ftdiag.commands.family import one_or_many
+from ftdiag.commands.parameters import Number, examples, fail_on_option, memory_file_option
 from ftdiag.errors import RecordingError, UsageError
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
     short_help="Print the report of a recording.",
     epilog=examples(
         ("ftdiag report app.ftdiag", ""),
+        ("ftdiag report worker-*.ftdiag", "of all of them together"),
         ("ftdiag report app.ftdiag --from 60 --to 90", "half a minute of it"),
         ("ftdiag report app.ftdiag --format json | jq .hot", "for programs"),
         ("ftdiag report app.ftdiag --format html > a.html", "to hand on"),
@@ -28,7 +30,7 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
         ("ftdiag report app.ftdiag --fail-on critical", "status 1 if there is one"),
     ),
 )
-@click.argument("file", type=FILE)
+@one_or_many
 @click.option(
     "--format",
     "form",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import Final
 
+from ftdiag.rules.added import added_rules
 from ftdiag.rules.base import Rule
 from ftdiag.rules.claims import ClaimTable
 
@@ -54,8 +55,9 @@ MODULES: Final = (
     "threads_or_processes",
 )
 """A rule is a module beside this one, and a name here."""
-RULES: Final[tuple[Rule, ...]] = tuple(
+_OWN: Final[tuple[Rule, ...]] = tuple(
     importlib.import_module(f"ftdiag.rules.{name}").RULE for name in MODULES
 )
+RULES: Final = (*_OWN, *added_rules([rule.id for rule in _OWN]))
 """All rules; of two findings that cost the same, that of the earlier rule comes first."""
 CLAIMS: Final = ClaimTable(RULES)

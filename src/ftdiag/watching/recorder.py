@@ -1,0 +1,163 @@
+"""The flight recorder itself: follows which processes there are, looks at each, keeps what triggers ask for.
+
+In: what is wanted, a plan, a store. Out: recordings in the store's directory; figures and profiles for
+others. One `step` does all that is due; it waits for nothing but the samplers' start.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from ftdiag.errors import FtdiagError
+from ftdiag.watching.figures import Figure, Reading, figures
+from ftdiag.watching.store import Store
+from ftdiag.watching.targets import Wanted
+from ftdiag.watching.watched import MANUAL, Plan, Watched
+
+if TYPE_CHECKING:
+    from ftdiag.watching.pushing import Pusher
+
+FIND_EVERY_S: Final = 2.0
+LOOK_EVERY_S: Final = 5.0
+"""Conditions and figures are looked at so often; without any of either, nothing is."""
+PRUNE_EVERY_S: Final = 30.0
+PUSH_EVERY_S: Final = 15.0
+MAX_WATCHED: Final = 64
+"""Processes at a time; how many more there are is said."""
+
+
+class Recorder:
+    """See the module."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        plan: Plan,
+        store: Store,
+        say: Callable[[str], None],
+        *,
+        most: int = MAX_WATCHED,
+        looking: bool = True,
+        look_every_s: float = LOOK_EVERY_S,
+        with_ready: bool = True,
+        pusher: Pusher | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        make: Callable[..., Watched] = Watched,
+    ) -> None:
+        self._wanted = wanted
+        self._plan = plan
+        self._store = store
+        self._say = say
+        self._most = most
+        self._looking = looking
+        self._look_every_s = look_every_s
+        self._with_ready = with_ready
+        self._pusher = pusher
+        self._clock = clock
+        self._make = make
+        self._due: dict[str, float] = {}
+        self._left_out = 0
+        self._lock = threading.Lock()
+        self._readings: tuple[Reading, ...] = ()
+        self.watched: dict[int, Watched] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether the one process that was to be watched has ended, and everything is written."""
+        one = self._wanted.is_one and bool(self.watched)
+        return one and all(each.gone and not each.recording_fully for each in self.watched.values())
+
+    def figures(self) -> list[Figure]:
+        """What is published now; may be called by any thread."""
+        with self._lock:
+            readings = self._readings
+        return list(figures(readings))
+
+    def step(self) -> None:
+        """Do what is due."""
+        if self._is_due("find", FIND_EVERY_S):
+            self._find()
+        for each in self.watched.values():
+            each.step()
+        if self._looking and self._is_due("look", self._look_every_s):
+            self._look()
+        if self._pusher is not None and self._is_due("push", PUSH_EVERY_S):
+            self._push(self._pusher)
+        if self._is_due("prune", PRUNE_EVERY_S):
+            self._store.prune()
+
+    def keep_all(self, why: str = MANUAL) -> None:
+        """Keep the rings of all processes, and record each at full rate."""
+        for each in self.watched.values():
+            self._keep(each, why)
+
+    def look_now(self) -> None:
+        """Look at all of them once more."""
+        self._look()
+
+    def close(self) -> None:
+        """End everything."""
+        for each in self.watched.values():
+            each.close()
+
+    def _is_due(self, what: str, every_s: float) -> bool:
+        now = self._clock()
+        if now < self._due.get(what, float("-inf")):
+            return False
+        self._due[what] = now + every_s
+        return True
+
+    def _find(self) -> None:
+        there = self._wanted.now()
+        for pid in [pid for pid, each in self.watched.items() if each.gone and not each.recording_fully]:
+            if not self._wanted.is_one:
+                self.watched.pop(pid).close()
+        places = self._most - len(self.watched)
+        new = [pid for pid in there if pid not in self.watched]
+        for pid in new[: max(0, places)]:
+            self.watched[pid] = self._make(
+                pid, self._plan, self._store, self._say, self._clock, with_ready=self._with_ready
+            )
+        left_out = max(0, len(new) - max(0, places))
+        if left_out > 2 * self._left_out:  # not for each that comes
+            self._say(f"{left_out} more processes than the {self._most} that are watched at a time (--most)")
+            self._left_out = left_out
+
+    def _look(self) -> None:
+        for each in self.watched.values():
+            for condition in each.look():
+                self._keep(each, condition.name)
+        readings = tuple(
+            Reading(pid, each.snapshot, dict(each.incidents)) for pid, each in self.watched.items()
+        )
+        with self._lock:
+            self._readings = readings
+
+    def _keep(self, watched: Watched, why: str) -> None:
+        files = watched.keep(why)
+        names = ", ".join(path.name for path in files) or "nothing"
+        self._say(f"process {watched.pid}: {why}: kept {names}")
+
+    def _push(self, pusher: Pusher) -> None:
+        from ftdiag.formats.exporters import exporter_of
+        from ftdiag.formats.exporters.material import Material
+        from ftdiag.watching.pushing import Pushed
+
+        for pid, each in self.watched.items():
+            session = each.session
+            span = None if session is None else session.recording.span_ns()
+            if session is None or span is None:
+                continue
+            material = Material(session, span[1] - int(PUSH_EVERY_S * 1e9))
+            out = io.BytesIO()
+            try:
+                exporter_of("pprof").write(material, out)
+            except FtdiagError as error:
+                self._say(f"process {pid}: {error.what}")
+                continue
+            begin = int(material.begin_unix_ns // 1e9)
+            pusher.push(Pushed(f"ftdiag{{pid={pid}}}", begin, begin + int(PUSH_EVERY_S), out.getvalue()))
