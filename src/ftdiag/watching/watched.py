@@ -29,6 +29,8 @@ FIRST_RETRY_S: Final = 2.0
 LONGEST_RETRY_S: Final = 300.0
 SETTLED_S: Final = 60.0
 """A sampler that ran for so long starts anew with short waits."""
+STARTING_S: Final = 60.0
+"""For so long a ring may not be a recording yet."""
 LOOK_BACK_NS: Final = 10_000_000_000
 """Conditions and figures are of the last ten seconds."""
 MANUAL: Final = "signal"
@@ -123,7 +125,7 @@ class Watched:
             sampler.start(
                 self._options(ring, self._plan.rate_hz, self._plan.native_rate_hz, self._plan.before_s)
             )
-            sampler.wait_until_started()
+            # Many are started at once: what prevents one is said when it is followed.
         except FtdiagError as error:
             sampler.close()
             self._failed(error)
@@ -194,6 +196,8 @@ class Watched:
         if self._sampler is None or self._ring is None:
             self.snapshot = None
             return []
+        if not self._ring.exists():
+            return []
         from ftdiag.recording.reader import Recording
         from ftdiag.session import Session
 
@@ -206,7 +210,8 @@ class Watched:
                 return []
             self.snapshot = self._session.last(LOOK_BACK_NS)
         except FtdiagError as error:
-            self._say(f"process {self.pid}: {error.what}")
+            if self._clock() - (self._begun_s or 0.0) > STARTING_S:
+                self._say(f"process {self.pid}: {error.what}")
             return []
         snapshot = self.snapshot
         return [trigger.condition for trigger in self._triggers if trigger.feed(snapshot)]

@@ -42,15 +42,11 @@ class FakeSampler:
                 builder.window({"a": [spent(10, "idle")], "b": [spent(10, "work", at="a.py:3 f")]})
             builder.end()
 
-    def wait_until_started(self) -> None:
-        """Or not."""
-        if self.refusal is not None:
-            raise self.refusal
-
     def poll(self) -> SamplingEnd | None:
-        """Goes on, unless it is to fail or to end."""
-        if self.failure is not None:
-            raise self.failure
+        """Goes on, unless it is refused, or is to fail or to end."""
+        for error in (self.refusal, self.failure):
+            if error is not None:
+                raise error
         return self.ended
 
     def take_notes(self) -> list[str]:
@@ -106,8 +102,8 @@ def test_a_sampler_that_fails_is_started_again_less_and_less_often(
 
     # THEN the waits double up to a bound, and each try is one line
     apart = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert apart[0] == FIRST_RETRY_S
-    assert apart[-1] == LONGEST_RETRY_S
+    assert apart[0] == FIRST_RETRY_S + 1  # a refusal is seen one step later
+    assert apart[-1] == LONGEST_RETRY_S + 1
     assert len(said) == len(times) < 20
 
 
