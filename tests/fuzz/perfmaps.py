@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
-from ftdiag.sources.symbols import SymbolTable, parse_perf_map
+from ftdiag.sources.perfmap import parse_perf_map
+from ftdiag.sources.symboltable import SymbolTable
 from fuzz.mutation import NUMBERS, TEXTS, changed_bytes
 
 SEPARATORS = (b" ", b"\t", b"  ", b"\0", b"\x85", b"\x1c", b"")

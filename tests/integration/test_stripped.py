@@ -12,7 +12,7 @@ import pytest
 
 from ftdiag.errors import PermissionRefused
 from ftdiag.model import ThreadState
-from ftdiag.sources import native, symbols
+from ftdiag.sources import native
 from ftdiag.sources.elf import FileSource, read_elf
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.native import Classifier, NativeSample, NativeSampler
@@ -87,7 +87,7 @@ def test_functions_are_found_without_their_names(free_threaded_python: Interpret
 
         # WHEN its functions are looked for by what is exported and what refers to them
         found = find_unnamed(elf, source)
-        table = symbols._table_of(elf, source, ".symtab")
+        table = table_of(elf, source, ".symtab")
     assert found is not None
     functions = named_functions(found[1], found[0])
 
@@ -186,14 +186,14 @@ class Twice(Classifier):
         self.pairs = []
         self.without = Classifier(pid, python_image, kernel=kernel)
         with pytest.MonkeyPatch.context() as patched:
-            table_of = symbols._table_of
-            patched.setattr(
-                symbols,
-                "_table_of",
-                lambda elf, source, name, *beside: (
-                    None if name == ".symtab" else table_of(elf, source, name, *beside)
-                ),
-            )
+            for module in (images, debugfiles):
+                patched.setattr(
+                    module,
+                    "table_of",
+                    lambda elf, source, name, *beside: (
+                        None if name == ".symtab" else table_of(elf, source, name, *beside)
+                    ),
+                )
             patched.setattr(SymbolCache, "get", lambda *_: None)
             patched.setattr(SymbolCache, "put", lambda *_: None)
             self.without.begin_search()

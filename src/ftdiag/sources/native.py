@@ -19,6 +19,8 @@ from typing import Final, NamedTuple
 from ftdiag.errors import FtdiagError
 from ftdiag.model import UNNAMED_INTERPRETER, ThreadState
 from ftdiag.ownthreads import start_thread
+from ftdiag.sources.images import Image
+from ftdiag.sources.kernelsymbols import KernelSymbols, kernel_symbols_shown, read_kernel_symbols
 from ftdiag.sources.machinecode import (
     BYTES_AFTER,
     BYTES_BEFORE,
@@ -51,14 +53,7 @@ from ftdiag.sources.symbol_classes import (
     state_of_image,
 )
 from ftdiag.sources.symbolcache import SymbolCache, default_directory
-from ftdiag.sources.symbols import (
-    CodeMap,
-    Image,
-    KernelSymbols,
-    Place,
-    kernel_symbols_shown,
-    read_kernel_symbols,
-)
+from ftdiag.sources.symbols import CodeMap, Place
 
 MAX_EVENTS: Final = 4096
 """Threads sampled at once; with more they take turns."""

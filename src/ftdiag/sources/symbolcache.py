@@ -30,7 +30,8 @@ from typing import BinaryIO, Final
 
 from ftdiag.opening import open_own_directory
 from ftdiag.sources.elf import MAX_SEGMENTS
-from ftdiag.sources.symbols import MAX_SYMBOLS, Image, SymbolTable
+from ftdiag.sources.images import Image
+from ftdiag.sources.symboltable import MAX_SYMBOLS, SymbolTable
 
 LEAST_SYMBOLS: Final = 20_000
 """Images with fewer functions are read again as fast."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from elf_files import c_library, elf
 from ftdiag.sources import symbolcache
+from ftdiag.sources.images import Image, read_image
 from ftdiag.sources.symbolcache import (
     LEAST_SYMBOLS,
     SUFFIX,
@@ -25,7 +26,8 @@ from ftdiag.sources.symbolcache import (
     packed,
     unpacked,
 )
-from ftdiag.sources.symbols import CodeMap, Image, SymbolTable, read_image
+from ftdiag.sources.symbols import CodeMap
+from ftdiag.sources.symboltable import SymbolTable
 from unit.sources.test_symbols import ALPHA, entry
 from unit.sources.test_symbols import NAMES as ALPHABET
 

@@ -20,23 +20,16 @@ from hypothesis import strategies as st
 
 from elf_files import COMPRESSED, PAGE, Made, c_library, elf, endless
 from ftdiag.errors import BudgetSpent
-from ftdiag.sources import symbols
+from ftdiag.sources import symbols, symboltable
 from ftdiag.sources.budget import Budget
+from ftdiag.sources.debugfiles import MAX_DEBUG_DATA_BYTES
+from ftdiag.sources.images import read_image
+from ftdiag.sources.kernelsymbols import KernelSymbols
 from ftdiag.sources.memory import Mapping, read_mappings
-from ftdiag.sources.symbols import (
-    MAX_DEBUG_DATA_BYTES,
-    READING_CREDIT_S,
-    READING_SHARE,
-    TOO_MANY_MAPPINGS,
-    CodeMap,
-    KernelSymbols,
-    PerfMap,
-    ReadingCredit,
-    SymbolTable,
-    functions_in,
-    parse_perf_map,
-    read_image,
-)
+from ftdiag.sources.perfmap import PerfMap, parse_perf_map
+from ftdiag.sources.readingcredit import READING_CREDIT_S, READING_SHARE, ReadingCredit
+from ftdiag.sources.symbols import TOO_MANY_MAPPINGS, CodeMap
+from ftdiag.sources.symboltable import SymbolTable, functions_in
 
 NAMES = b"\0alpha\0beta\0gamma\0"
 ALPHA, BETA, GAMMA = 1, 7, 12
@@ -335,7 +328,7 @@ def test_sections_that_become_large(
     tmp_path: Path, sections: dict[str, Made], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # GIVEN a small or sparse file with a section that would take gigabytes
-    monkeypatch.setattr(symbols, "MAX_SYMBOLS", 100_000)
+    monkeypatch.setattr(symboltable, "MAX_SYMBOLS", 100_000)
     path = tmp_path / "library.so"
     path.write_bytes(elf(sections))
     os.truncate(path, 40 << 30)
@@ -405,7 +398,7 @@ def test_a_list_of_mappings_that_is_too_long_is_told_and_left_alone(monkeypatch:
 FULL = """
 import sys
 from pathlib import Path
-from ftdiag.sources.symbols import read_image
+from ftdiag.sources.images import read_image
 Path("/proc/self/clear_refs").write_text("5")
 with open(sys.argv[1], "rb") as stream:
     image = read_image(stream)
@@ -416,7 +409,7 @@ print(len(image.symbols), image.symbols.find(4096 + 64 * 9 + 1).name[:1], found[
 
 def test_tables_as_full_as_they_can_be(tmp_path: Path) -> None:
     # GIVEN a file with two tables, each of more symbols than are read of both, with long tables of names
-    many, names_bytes = symbols.MAX_SYMBOLS * 3 // 4, symbols.MAX_NAME_TABLE_BYTES * 3 // 4
+    many, names_bytes = symboltable.MAX_SYMBOLS * 3 // 4, symboltable.MAX_NAME_TABLE_BYTES * 3 // 4
 
     def table(first: int, name: int) -> bytes:
         rows = np.zeros((many, 3), dtype=np.uint64)
@@ -445,6 +438,6 @@ def test_tables_as_full_as_they_can_be(tmp_path: Path) -> None:
     ).stdout.split()
 
     # THEN there are as many as are read of one file, with names, in bounded memory
-    assert said[0] == str(symbols.MAX_SYMBOLS)
+    assert said[0] == str(symboltable.MAX_SYMBOLS)
     assert said[1] == "x"
     assert int(said[2]) << 10 < 512 << 20
