@@ -243,11 +243,6 @@ def read_from(descriptor: int, limit: int) -> bytes:
         os.close(descriptor)
 
 
-def read_plain(path: str | os.PathLike[str], limit: int, *, reader: Reader | None = None) -> bytes:
-    """The first `limit` bytes of the regular file that a path names from here. Raises NotPlain, OSError."""
-    return read_from(open_plain(path, reader=reader), limit)
-
-
 def read_in_root(process: int | str, path: str, limit: int, *, reader: Reader | None = None) -> bytes:
     """The first `limit` bytes of a regular file of a process. Raises NotPlain, OSError."""
     return read_from(open_in_root(process, path, reader=reader), limit)

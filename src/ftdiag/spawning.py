@@ -79,12 +79,6 @@ class Child:
             os.close(self.request)
             self.request = -1
 
-    def close_output(self) -> None:
-        """Take nothing more from it."""
-        if self.said >= 0:
-            os.close(self.said)
-            self.said = -1
-
     def errors_said(self, most_bytes: int) -> str:
         """The last that it wrote on its standard error."""
         with suppress(OSError):

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from random import Random
 
-from ftdiag.sources.perfmap import parse_perf_map
+from ftdiag.sources.perfmap import PerfMap
+from ftdiag.sources.readingcredit import ReadingCredit
 from ftdiag.sources.symboltable import SymbolTable
 from fuzz.mutation import NUMBERS, TEXTS, changed_bytes
+
+
+def read_map(data: bytes) -> SymbolTable:
+    """What is read of a file with these bytes, and a last line that ends."""
+    descriptor = os.memfd_create("perf map")
+    try:
+        os.write(descriptor, data + b"\n")
+        perf_map = PerfMap(ReadingCredit(time.monotonic))
+        perf_map.read_on(descriptor)
+    finally:
+        os.close(descriptor)
+    return perf_map.symbols
+
 
 SEPARATORS = (b" ", b"\t", b"  ", b"\0", b"\x85", b"\x1c", b"")
 
@@ -26,7 +42,7 @@ class PerfMaps:
         data = b"\n".join(self._line(chance) for _ in range(chance.randrange(1, 30)))
         if chance.random() < 0.5:
             data = changed_bytes(data, chance)
-        return wrong_in_table(parse_perf_map(data), chance)
+        return wrong_in_table(read_map(data), chance)
 
     @staticmethod
     def _line(chance: Random) -> bytes:

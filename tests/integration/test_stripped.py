@@ -12,7 +12,7 @@ import pytest
 
 from ftdiag.errors import PermissionRefused
 from ftdiag.model import ThreadState
-from ftdiag.sources import native
+from ftdiag.sources import debugfiles, images, native
 from ftdiag.sources.elf import FileSource, read_elf
 from ftdiag.sources.memory import RemoteMemory
 from ftdiag.sources.native import Classifier, NativeSample, NativeSampler
@@ -21,6 +21,7 @@ from ftdiag.sources.procfs import thread_ids
 from ftdiag.sources.runtime import find_runtime
 from ftdiag.sources.symbol_classes import Origin, state_of
 from ftdiag.sources.symbolcache import SymbolCache
+from ftdiag.sources.symboltable import table_of
 from ftdiag.sources.unnamed import find_unnamed
 from reading import PATIENCE_S, eventually
 from tools.provision.verification import Interpreter

@@ -21,8 +21,8 @@ from ftdiag.opening import (
     names_in_root,
     open_in_root,
     open_plain,
+    read_from,
     read_in_root,
-    read_plain,
     reader_of,
 )
 
@@ -56,8 +56,8 @@ def test_a_regular_file_is_read_and_no_more_of_it_than_is_wanted(tmp_path: Path)
     # WHEN its beginning is read in each way
     # THEN that is what comes
     for path in (file, tmp_path / "link.py"):
-        assert read_plain(path, 6) == b"import"
-        assert read_plain(below_root(path), 1 << 20) == b"import threading\n"
+        assert read_from(open_plain(path), 6) == b"import"
+        assert read_from(open_plain(below_root(path)), 1 << 20) == b"import threading\n"
         assert read_in_root(US, str(path), 6) == b"import"
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Final, TextIO
 
-from ftdiag.errors import FtdiagError, UsageError
+from ftdiag.errors import UsageError
 
 MIN_WIDTH: Final = 20
 MAX_WIDTH: Final = 120
@@ -22,10 +22,6 @@ MAX_WIDTH: Final = 120
 PROGRESS_EVERY_S: Final = 0.5
 MAX_HELD: Final = 200
 """Notes that are kept back at most."""
-
-
-class OutputFailed(FtdiagError):
-    """Standard output takes nothing."""
 
 
 class Terminated(BaseException):

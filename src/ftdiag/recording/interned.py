@@ -61,11 +61,6 @@ class InternedTables:
         return self._frame_count
 
     @property
-    def stack_count(self) -> int:
-        """Stack ids are below this."""
-        return self._stack_count
-
-    @property
     def wait_count(self) -> int:
         """Wait ids are below this."""
         return len(self._waits)

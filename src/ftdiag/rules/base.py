@@ -8,7 +8,7 @@ declares what it claims: locks, lines, libraries, stops, shapes of programs. Who
 core is decided once, in `charges`, by these claims and their priorities, so that one cause is one finding.
 
 Findings do not flicker: what was found in the range looked at before (`Facts.standing`) stays until its
-figure falls below `RESOLVE_SHARE` of the threshold, and keeps its severity as long as its score is near.
+figure falls below `RESOLVE_SHARE` of the threshold, and keeps its severity while its score is near.
 """
 
 from __future__ import annotations
@@ -41,18 +41,11 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.rules import measured
+from ftdiag.rules.scoring import score_of, severity_of
 
 RESOLVE_SHARE: Final = 0.8
 """A standing finding stays until its figure is below this share of the threshold: sampling noise of a
 window (about 5 % at 100 ticks) must not make it come and go."""
-SEVERITY_MARGIN: Final = 5.0
-"""A standing finding changes severity when its score is this far beyond the border."""
-MIN_TICKS: Final = 100
-"""Fewer ticks than this cap the severity at info: a share of 10 % is then uncertain by 3 points and more."""
-SCORE_CORES: Final = 0.25
-"""Lost cores, as a share of the capacity, that make a score of 75 (see the definition of the score)."""
-WARNING_SCORE: Final = 25.0
-CRITICAL_SCORE: Final = 75.0
 MOSTLY_SHARE: Final = 0.6
 """A thread that does this share of something or more is named; below, several do it alike."""
 RELATIVE_DIGITS: Final = 6
@@ -61,9 +54,6 @@ NOTHING_GAINS: Final = Remedy(
     "nothing that is usually suggested here was measured to gain on this version of Python: change one thing"
     " at a time, and compare the throughput that your program reports"
 )
-
-
-# --- verdicts --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,9 +554,10 @@ class Rule:
             lost = min(lost, facts.capacity)
         score = max(score_of(lost, facts.capacity), least_score)
         subject = dict(subject or {})
+        before = facts.standing.get(key_of(self.id, subject))
         return Finding(
             rule_id=self.id,
-            severity=_severity(score, facts, key_of(self.id, subject)),
+            severity=severity_of(score, facts.metrics.ticks, before),
             score=round(score, RELATIVE_DIGITS),
             confidence=confidence,
             lost_cores=round(lost, RELATIVE_DIGITS),
@@ -584,13 +575,6 @@ class Rule:
 def key_of(rule_id: str, subject: Mapping[str, str | int]) -> str:
     """What makes a finding the same one in the next range: its rule and its lock (lines come and go)."""
     return f"{rule_id} {subject.get('lock', '')}".rstrip()
-
-
-def score_of(lost_cores: float, capacity: float) -> float:
-    """100 (1 - 4^(-lost / (0.25 P))): 0 for nothing, 75 for a quarter of the capacity."""
-    if capacity <= 0:
-        return 0.0
-    return 100.0 * (1.0 - math.pow(4.0, -finite(lost_cores) / (SCORE_CORES * capacity)))
 
 
 def finite(value: float) -> float:
@@ -612,20 +596,3 @@ def subject_of(frame: Frame | None, **more: str | int) -> dict[str, str | int]:
         if frame.line is not None:
             subject["line"] = frame.line
     return subject
-
-
-def _severity(score: float, facts: Facts, key: str) -> Severity:
-    if facts.metrics.ticks < MIN_TICKS:
-        return Severity.INFO
-    before = facts.standing.get(key)
-    critical, warning = CRITICAL_SCORE, WARNING_SCORE
-    if before is Severity.CRITICAL:
-        critical -= SEVERITY_MARGIN
-    elif before is Severity.WARNING:
-        critical += SEVERITY_MARGIN
-        warning -= SEVERITY_MARGIN
-    elif before is Severity.INFO:
-        warning += SEVERITY_MARGIN
-    if score >= critical:
-        return Severity.CRITICAL
-    return Severity.WARNING if score >= warning else Severity.INFO

@@ -7,7 +7,6 @@ from typing import Final
 from ftdiag.analysis.locks import DEADLOCK_NS, WaitEdge
 from ftdiag.model import LockMetrics, Remedy
 from ftdiag.rules.base import (
-    CRITICAL_SCORE,
     Claims,
     Clear,
     Facts,
@@ -23,6 +22,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.frames import program_frame
+from ftdiag.rules.scoring import CRITICAL_SCORE
 from ftdiag.wording.places import place, short
 
 STANDING: Final = Threshold(

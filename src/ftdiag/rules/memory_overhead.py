@@ -6,18 +6,7 @@ from typing import Final
 
 from ftdiag.model import Finding, Remedy
 from ftdiag.rules import memory_per_thread
-from ftdiag.rules.base import (
-    WARNING_SCORE,
-    Clear,
-    Facts,
-    Found,
-    Need,
-    NotApplicable,
-    Rule,
-    Threshold,
-    Verdict,
-    evidence,
-)
+from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
 from ftdiag.rules.measured import times
 from ftdiag.rules.memory_costs import (
     Explained,
@@ -30,6 +19,7 @@ from ftdiag.rules.memory_costs import (
     size_words,
     why_not,
 )
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.wording.findings import report_again
 
 PART: Final = Threshold(

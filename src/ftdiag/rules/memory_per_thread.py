@@ -5,18 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Finding, Remedy
-from ftdiag.rules.base import (
-    WARNING_SCORE,
-    Clear,
-    Facts,
-    Found,
-    Need,
-    NotApplicable,
-    Rule,
-    Threshold,
-    Verdict,
-    evidence,
-)
+from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
 from ftdiag.rules.memory_costs import (
     Explained,
     against_gil,
@@ -26,6 +15,7 @@ from ftdiag.rules.memory_costs import (
     size_words,
     why_not,
 )
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.places import short
 from ftdiag.wording.threads import thread_names

@@ -12,8 +12,9 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Frame, Remedy, ThreadMetrics
-from ftdiag.rules.base import WARNING_SCORE, Facts, Rule, Threshold, evidence, subject_of
+from ftdiag.rules.base import Facts, Rule, Threshold, evidence, subject_of
 from ftdiag.rules.frames import is_file, program_frame
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.wording.places import place_in
 from ftdiag.wording.threads import stem, thread_names
 

@@ -10,7 +10,6 @@ from typing import Final
 from ftdiag.analysis.locks import STUCK_NS
 from ftdiag.model import Finding, LockMetrics, Remedy
 from ftdiag.rules.base import (
-    WARNING_SCORE,
     Claims,
     Clear,
     Facts,
@@ -27,6 +26,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.frames import program_frame
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.rules.starved_pool import WAITED, starvation, starved_pool
 from ftdiag.wording.places import place_in, short
 from ftdiag.wording.threads import thread_names

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.rules.base import (
-    WARNING_SCORE,
-    Clear,
-    Facts,
-    Found,
-    Need,
-    NotApplicable,
-    Rule,
-    Threshold,
-    Verdict,
-    evidence,
-)
+from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
 from ftdiag.rules.libraries import on_cpu_cores
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.rules.settings import tlbc_setting
 from ftdiag.wording.findings import report_again
 

@@ -9,7 +9,6 @@ from typing import Final
 
 from ftdiag.model import LockKind, Remedy, TracingHook
 from ftdiag.rules.base import (
-    WARNING_SCORE,
     WORTH_SAYING,
     Claims,
     Clear,
@@ -30,6 +29,7 @@ from ftdiag.rules.base import (
 from ftdiag.rules.frames import LIBRARY_FRAMES
 from ftdiag.rules.libraries import is_tracer, on_cpu_cores
 from ftdiag.rules.machine_code import symbol_share
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.rules.settings import is_traced, tracing_functions, tracing_settings
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.places import places

@@ -65,16 +65,6 @@ class Budget:
         self._ends = self._clock() + allowed_s + extra_s
         self._unasked = self._asked_every
 
-    @property
-    def bytes_left(self) -> int:
-        """Bytes that may still be read."""
-        return max(0, self._bytes)
-
-    @property
-    def calls_left(self) -> int:
-        """Reads that may still be made."""
-        return max(0, self._calls)
-
     def take(self, size_bytes: int, calls: int = 1) -> None:
         """Account for a read before it is made. Raises BudgetSpent."""
         self._bytes -= size_bytes

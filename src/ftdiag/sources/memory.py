@@ -14,7 +14,6 @@ import os
 import re
 from array import array
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 from ftdiag.datatypes import dataclass
@@ -338,8 +337,3 @@ def open_mapped_file(pid: int, mapping: Mapping, reader: Reader | None = None) -
             error = problem
     assert error is not None
     raise error
-
-
-def path_in_target(pid: int, path: str) -> Path:
-    """Where a path that the target knows is found from here, across mount namespaces."""
-    return Path(f"{proc_folder(pid)}/root") / path.lstrip("/")

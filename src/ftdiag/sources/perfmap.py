@@ -61,15 +61,8 @@ class PerfMap:
         self._entries, self._names, self.symbols = [], bytearray(b"\0"), EMPTY
 
 
-def parse_perf_map(data: bytes) -> SymbolTable:
-    """Lines of "START SIZE name" in hexadecimal; what does not look so is left out."""
-    entries: list[tuple[int, int, int]] = []
-    names = bytearray(b"\0")
-    _add_perf_lines(data, entries, names)
-    return SymbolTable(entries, bytes(names))
-
-
 def _add_perf_lines(data: bytes, entries: list[tuple[int, int, int]], names: bytearray) -> None:
+    """Lines of "START SIZE name" in hexadecimal; what does not look so is left out."""
     for line in io.BytesIO(data):  # not all of them at once
         fields = line.rstrip(b"\n").split(None, 2)
         if len(fields) != 3:
@@ -84,6 +77,7 @@ def _add_perf_lines(data: bytes, entries: list[tuple[int, int, int]], names: byt
 
 
 def namespace_pid(pid: int) -> int:
+    """The id that a process has in its own PID namespace, by which it names its perf map."""
     try:
         with open(f"/proc/{pid}/status", "rb") as stream:
             for line in stream.read(65_536).splitlines():
@@ -95,4 +89,5 @@ def namespace_pid(pid: int) -> int:
 
 
 def own_machine() -> str:
+    """The machine of code that is made at run time here, as ELF files call it."""
     return "EM_AARCH64" if os.uname().machine == "aarch64" else "EM_X86_64"

@@ -16,8 +16,9 @@ from ftdiag.model import Finding, LockKind, Severity, Snapshot, ThreadState
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import render
 from ftdiag.rules import RULES, diagnose
-from ftdiag.rules.base import CRITICAL_SCORE, RESOLVE_SHARE, WORTH_SAYING, score_of
+from ftdiag.rules.base import RESOLVE_SHARE, WORTH_SAYING
 from ftdiag.rules.charges import charges_of, facts_of
+from ftdiag.rules.scoring import CRITICAL_SCORE, score_of
 from ftdiag.wording.answer import answer
 from reading import yardstick_s
 from unit.rules.scenes import (

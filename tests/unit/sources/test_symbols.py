@@ -26,10 +26,11 @@ from ftdiag.sources.debugfiles import MAX_DEBUG_DATA_BYTES
 from ftdiag.sources.images import read_image
 from ftdiag.sources.kernelsymbols import KernelSymbols
 from ftdiag.sources.memory import Mapping, read_mappings
-from ftdiag.sources.perfmap import PerfMap, parse_perf_map
+from ftdiag.sources.perfmap import PerfMap
 from ftdiag.sources.readingcredit import READING_CREDIT_S, READING_SHARE, ReadingCredit
 from ftdiag.sources.symbols import TOO_MANY_MAPPINGS, CodeMap
 from ftdiag.sources.symboltable import SymbolTable, functions_in
+from fuzz.perfmaps import read_map
 
 NAMES = b"\0alpha\0beta\0gamma\0"
 ALPHA, BETA, GAMMA = 1, 7, 12
@@ -125,13 +126,13 @@ def test_any_bytes_are_borne(data: bytes) -> None:
     # GIVEN anything WHEN it is read as whatever holds symbols THEN there is an answer
     assert read_image(io.BytesIO(data)) is None
     assert read_image(io.BytesIO(b"\x7fELF\x02\x01\x01" + data)) is None or data
-    parse_perf_map(data)
+    read_map(data)
     KernelSymbols(data).find(0xFFFFFFFF81000010)
 
 
 def test_perf_maps() -> None:
     # GIVEN a map with good and bad lines
-    table = parse_perf_map(b"1000 20 py::run:/a b.py\nnonsense\nzz 10 x\n2000 0 empty\n3000 10 last")
+    table = read_map(b"1000 20 py::run:/a b.py\nnonsense\nzz 10 x\n2000 0 empty\n3000 10 last")
 
     # WHEN addresses are looked up THEN names with spaces are whole
     assert table.find(0x1010).name == "py::run:/a b.py"  # type: ignore[union-attr]

@@ -1,0 +1,162 @@
+"""Measures how the house is built: long modules and classes, circles of imports, what only tests use.
+
+In: the sources below `src/ftdiag`, and the programs beside them that use them. Out: figures and names, which
+tests/unit/test_house.py holds to their bounds; `python -m tools.house` prints the longest of each kind.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+SOURCES: Final = ROOT / "src"
+PROGRAMS: Final = ("src", "tools", "bench", "samples")
+"""Where use counts; what tests alone use is not needed."""
+MOST_LINES: Final = 600
+"""Of a module."""
+MOST_CLASS_LINES: Final = 300
+REASON: Final = f"Longer than {MOST_CLASS_LINES} lines, because"
+"""What the docstring of a longer class says, with the reason."""
+_WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_CALLED_BY_NAME: Final = re.compile(
+    # By Textual, ast and others: handlers of messages, actions of keys, watched values.
+    r"(?:on|action|watch|validate|compute|key|visit)_\w+|__\w+__"
+)
+
+
+@cache
+def modules() -> dict[str, ast.Module]:
+    """The modules of ftdiag by name, parsed."""
+    return {_name_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(_files("src"))}
+
+
+def lines() -> dict[str, int]:
+    """Lines of every module."""
+    return {
+        _name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sorted(_files("src"))
+    }
+
+
+def classes() -> dict[str, tuple[int, str]]:
+    """Lines and docstring of every class, by module and name."""
+    return {
+        f"{name}.{node.name}": ((node.end_lineno or 0) - node.lineno + 1, ast.get_docstring(node) or "")
+        for name, tree in modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+
+
+def imports() -> dict[str, set[str]]:
+    """Which modules each module imports, wherever it does, but for what only type checkers see."""
+    known = modules()
+    graph: dict[str, set[str]] = {}
+    for name, tree in known.items():
+        found = graph.setdefault(name, set())
+        for node in _seen_at_run_time(tree):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                parts = [f"{node.module}.{alias.name}" for alias in node.names]
+                found.update(part if part in known else node.module for part in parts)
+            elif isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+        found &= known.keys() - {name}
+    return graph
+
+
+def circles() -> tuple[tuple[str, ...], ...]:
+    """Modules that import each other, directly or by way of others: each group once, sorted."""
+    graph = imports()
+    reached = {name: _reachable(graph, name) for name in graph}
+    groups = {
+        tuple(sorted({name, *(other for other in ends if name in reached[other])}))
+        for name, ends in reached.items()
+        if name in ends
+    }
+    return tuple(sorted(groups))
+
+
+def only_in_tests() -> tuple[str, ...]:
+    """Functions, methods and classes without a use in a program: `module.name`, sorted.
+
+    By name, wherever it stands: what has the name of something that is used counts as used.
+    """
+    used: Counter[str] = Counter()
+    for folder in PROGRAMS:
+        for path in _files(folder):
+            used.update(_WORD.findall(path.read_text(encoding="utf-8")))
+    defined: Counter[str] = Counter()
+    places: dict[str, list[str]] = {}
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                defined[node.name] += 1
+                if not node.decorator_list or _is_plain(node):
+                    places.setdefault(node.name, []).append(f"{name}.{node.name}")
+    return tuple(
+        sorted(
+            place
+            for name, at in places.items()
+            if used[name] <= defined[name] and not _CALLED_BY_NAME.fullmatch(name)
+            for place in at
+        )
+    )
+
+
+def _is_plain(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
+    """Whether no decorator registers it: those that only change what it is."""
+    plain = {"property", "staticmethod", "classmethod", "dataclass", "cache", "overload", "contextmanager"}
+    names = (ast.unparse(each).partition("(")[0].rpartition(".")[2] for each in node.decorator_list)
+    return all(name in plain for name in names)
+
+
+def _seen_at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for other in node.orelse:
+                yield other
+                yield from _seen_at_run_time(other)
+            continue
+        yield node
+        yield from _seen_at_run_time(node)
+
+
+def _reachable(graph: dict[str, set[str]], start: str) -> set[str]:
+    seen: set[str] = set()
+    ahead = list(graph[start])
+    while ahead:
+        name = ahead.pop()
+        if name not in seen:
+            seen.add(name)
+            ahead.extend(graph[name])
+    return seen
+
+
+def _files(folder: str) -> Iterator[Path]:
+    return (ROOT / folder).rglob("*.py")
+
+
+def _name_of(path: Path) -> str:
+    parts = path.relative_to(SOURCES).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def main() -> int:
+    """Print what is longest, and what should not be there."""
+    long_modules = sorted(lines().items(), key=lambda item: -item[1])[:10]
+    long_classes = sorted(classes().items(), key=lambda item: -item[1][0])[:20]
+    print("modules:", *(f"{count:5} {name}" for name, count in long_modules), sep="\n")
+    print("classes:", *(f"{count:5} {name}" for name, (count, _) in long_classes), sep="\n")
+    print("circles:", *(" ".join(group) for group in circles()), sep="\n")
+    print("without a use in a program:", *only_in_tests(), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
