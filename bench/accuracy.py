@@ -106,10 +106,10 @@ def clocked_sampler() -> int:
     from ftdiag.sampling.options import SamplerOptions
     from ftdiag.sampling.sink import RecordingSink
     from ftdiag.sampling.threads import SampledThread, Threads, Tick
-    from ftdiag.sources.locks import LockReader
-    from ftdiag.sources.memory import ReadAlong
-    from ftdiag.sources.stackwalk import PythonThread
-    from ftdiag.sources.waits import Blocked
+    from ftdiag.sources.kernel.memory import ReadAlong
+    from ftdiag.sources.locks.identity import LockReader
+    from ftdiag.sources.locks.waits import Blocked
+    from ftdiag.sources.python.stackwalk import PythonThread
 
     options = json.loads(sys.stdin.readline())
     ends: list[int] = []

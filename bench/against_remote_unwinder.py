@@ -34,7 +34,7 @@ from ftdiag.sampling.clock import Clock
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sources.scheduling import go_first
+from ftdiag.sources.kernel.scheduling import go_first
 from tools.side_by_side import compare
 
 LOADS = ((8, 56, 1.0), (8, 0, 3.0))

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ftdiag.errors import FtdiagError
-from ftdiag.sources import memray
+from ftdiag.sources.tools import memray
 from ftdiag.tracker import Tracking, TrackingRequest
 from tools.workloads import WORKLOADS, running_workload
 

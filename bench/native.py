@@ -27,11 +27,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from ftdiag.model import ThreadState
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.native import NativeSample, NativeSampler
-from ftdiag.sources.perfevents import RawSample, parse_records
-from ftdiag.sources.procfs import thread_ids
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.perfevents import RawSample, parse_records
+from ftdiag.sources.kernel.procfs import thread_ids
+from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.python.runtime import find_runtime
 
 RATE_HZ = 199.0
 """The usual rate: for costs. Recognition is measured with more samples."""

@@ -24,8 +24,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent / "tests")]
 
 from fake_process import PAGE, FakeProcess, Sink  # noqa: E402
 from ftdiag.sources.compiled import COMPILED  # noqa: E402
-from ftdiag.sources.interpreter import InterpreterReader  # noqa: E402
-from ftdiag.sources.memory import RemoteMemory  # noqa: E402
+from ftdiag.sources.kernel.memory import RemoteMemory  # noqa: E402
+from ftdiag.sources.python.interpreter import InterpreterReader  # noqa: E402
 
 ROUNDS = 60
 GOAL_US = {256: 1000.0}

@@ -18,9 +18,9 @@ from typing import Final
 
 from ftdiag.errors import TargetGone
 from ftdiag.model import Frame
-from ftdiag.sources.layouts import Layout, parse_layout
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.layouts import Layout, parse_layout
+from ftdiag.sources.python.runtime import Runtime
 
 PAGE: Final = 4096
 

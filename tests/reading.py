@@ -22,10 +22,10 @@ from fake_process import Sink
 from ftdiag.errors import FtdiagError
 from ftdiag.model import FIRST_STACK_ID, End, Stack, ThreadInfo
 from ftdiag.recording.reader import Recording
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime
-from ftdiag.sources.stackwalk import PythonThread
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import find_runtime
+from ftdiag.sources.python.stackwalk import PythonThread
 
 PATIENCE_S: Final = 90.0
 """How long something may take that takes a moment on a machine with nothing else to do."""

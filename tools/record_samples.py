@@ -28,7 +28,7 @@ from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.session import Session
-from ftdiag.sources.memray import outline, plan
+from ftdiag.sources.tools.memray import outline, plan
 from ftdiag.tracker import Tracking, TrackingRequest
 from tools.provision.search import find_interpreters
 from tools.samples import SAMPLES, Sample

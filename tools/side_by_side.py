@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import IO, Final
 
 from ftdiag.model import FIRST_STACK_ID, Frame
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import find_runtime
 
 Place = tuple[str, str, int | None]
 """File, qualified name of the function, line."""

@@ -39,7 +39,7 @@ def _start_ahead(arguments: list[str]) -> None:
     name = next((word for word in arguments if not word.startswith("-")), "")
     if name not in _IN_A_HURRY or {"-h", "--help"} & set(arguments):
         return
-    from ftdiag.sources.scheduling import hurry, hurry_child
+    from ftdiag.sources.kernel.scheduling import hurry, hurry_child
 
     hurry()
     if name in _SAMPLING and any(word.isdigit() for word in arguments):

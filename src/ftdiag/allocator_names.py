@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 MIMALLOC: Final = ("mi_*", "_mi_*", "mimalloc (*")
-"""Inside CPython and as a library; the last are those that have no name (`sources.unnamed`)."""
+"""Inside CPython and as a library; the last are those that have no name (`sources.native.unnamed`)."""
 PYTHON_RAW: Final = ("_PyMem_Raw*", "PyMem_Raw*")
 """CPython's way to libc's malloc."""
 PYTHON_OBJECTS: Final = (

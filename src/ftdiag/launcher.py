@@ -25,7 +25,7 @@ from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
 from ftdiag.sampling.options import SamplerOptions
-from ftdiag.sources.scheduling import hurry_child
+from ftdiag.sources.kernel.scheduling import hurry_child
 
 START_TIMEOUT_S: Final = 60.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""

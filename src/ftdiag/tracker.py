@@ -33,8 +33,8 @@ from ftdiag.leftovers import CAPTURE_PREFIX, INNER, own, remove_abandoned, remov
 from ftdiag.model import Intrusion
 from ftdiag.opening import Reader, open_plain
 from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
-from ftdiag.sources import memray
-from ftdiag.sources.memray import Plan, Traces
+from ftdiag.sources.tools import memray
+from ftdiag.sources.tools.memray import Plan, Traces
 
 INSTRUMENT: Final = "memray"
 MIN_DURATION_S: Final = 1

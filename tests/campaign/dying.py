@@ -32,7 +32,7 @@ from ftdiag.errors import FtdiagError
 from ftdiag.model import ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
-from ftdiag.sources.tasks import state_letter
+from ftdiag.sources.kernel.tasks import state_letter
 
 TOLD_WITHIN_S: Final = 5.0
 DURATION_S: Final = 2.0

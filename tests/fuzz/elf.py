@@ -13,8 +13,8 @@ from typing import Final
 
 from elf_files import c_library
 from ftdiag.sources.budget import Budget
-from ftdiag.sources.elf import FileSource, exported, read_elf
-from ftdiag.sources.images import read_image
+from ftdiag.sources.native.elf import FileSource, exported, read_elf
+from ftdiag.sources.native.images import read_image
 from fuzz.mutation import WORDS, changed_bytes
 from fuzz.perfmaps import wrong_in_table
 

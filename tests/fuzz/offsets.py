@@ -7,8 +7,8 @@ from pathlib import Path
 from random import Random
 
 from fake_process import BUILDS, debug_offsets
-from ftdiag.sources.layouts import HEADER_BYTES, parse_layout
-from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.python.layouts import HEADER_BYTES, parse_layout
+from ftdiag.sources.python.runtime import Runtime
 from fuzz.mutation import WORDS
 from fuzz.processes import SceneOfObjects, look_at_everything, scene_of
 

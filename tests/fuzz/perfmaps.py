@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from ftdiag.sources.perfmap import PerfMap
-from ftdiag.sources.readingcredit import ReadingCredit
-from ftdiag.sources.symboltable import SymbolTable
+from ftdiag.sources.native.perfmap import PerfMap
+from ftdiag.sources.native.readingcredit import ReadingCredit
+from ftdiag.sources.native.symboltable import SymbolTable
 from fuzz.mutation import NUMBERS, TEXTS, changed_bytes
 
 

@@ -15,13 +15,13 @@ from typing import Final
 
 from fake_process import PAGE, FakeProcess, Sink
 from ftdiag.errors import FtdiagError
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.locks import LockReader
-from ftdiag.sources.runtime import Runtime
-from ftdiag.sources.sharedobjects import SharedObjectReader
-from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
-from ftdiag.sources.stoptheworld import StopTheWorldReader
-from ftdiag.sources.syscalls import BlockedCall
+from ftdiag.sources.kernel.syscalls import BlockedCall
+from ftdiag.sources.locks.identity import LockReader
+from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import Runtime
+from ftdiag.sources.python.sharedobjects import SharedObjectReader
+from ftdiag.sources.python.stackwalk import MAX_STACK_DEPTH, PythonThread
 
 FUTEX: Final = 202
 MOST_BYTES: Final = 256 << 20

@@ -27,8 +27,8 @@ from ftdiag.errors import (
 )
 from ftdiag.sampling.process import _or_what_became_of
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.runtime import find_runtime
 from reading import Look, SamplerRun, eventually, is_root, recordings, thread_state, totals
 from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload, running_workload

@@ -18,9 +18,9 @@ import pytest
 from command_line import ftdiag
 from ftdiag.model import LockKind
 from ftdiag.session import Session
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime, find_runtime_header, static_memory
-from ftdiag.sources.selfcheck import check_process
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.runtime import find_runtime, find_runtime_header, static_memory
+from ftdiag.sources.python.selfcheck import check_process
 from reading import recordings
 from tools.provision.verification import Interpreter
 

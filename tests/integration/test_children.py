@@ -27,9 +27,9 @@ from ftdiag import confined, opening
 from ftdiag.confined import MIB, Child, Limits, Rights, Tail, owner_of, run
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.formats.importers import memray as captures
-from ftdiag.sources import memray, pyspy
-from ftdiag.sources.memory import Mapping
-from ftdiag.sources.symbols import CodeMap
+from ftdiag.sources.kernel.memory import Mapping
+from ftdiag.sources.native.symbols import CodeMap
+from ftdiag.sources.tools import memray, pyspy
 from ftdiag.tracker import Tracking, TrackingRequest
 from ftdiag.tui.sourcetext import SourceFiles
 from reading import PATIENCE_S, eventually

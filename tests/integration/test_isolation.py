@@ -21,9 +21,9 @@ from ftdiag.recording.reader import Recording
 from ftdiag.sampling.clock import TOO_COSTLY_REFRESH, TOO_COSTLY_TICK
 from ftdiag.sampling.observers.interpreter import TOO_MANY_STATES
 from ftdiag.sources.budget import Budget
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import find_runtime
 from reading import PATIENCE_S, eventually, is_root
 from tools.provision.verification import Interpreter
 

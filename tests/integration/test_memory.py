@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from ftdiag.model import MemoryKind, MemoryReading
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.memorymap import MemoryWatch, Owner, ProcessMemory
-from ftdiag.sources.procfs import read_distribution
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.memorymap import MemoryWatch, Owner, ProcessMemory
+from ftdiag.sources.kernel.procfs import read_distribution
+from ftdiag.sources.python.runtime import find_runtime
 from reading import Look, eventually, recordings, until_asleep
 from tools.workloads import RunningWorkload, running_workload
 

@@ -28,7 +28,8 @@ from ftdiag import tracker
 from ftdiag.errors import AttachError, PermissionRefused
 from ftdiag.leftovers import remove_abandoned
 from ftdiag.recording.reader import Recording
-from ftdiag.sources import memray, procfs
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.tools import memray
 from ftdiag.tracker import Tracking, TrackingRequest
 from reading import PATIENCE_S, eventually
 from tools.provision.verification import Interpreter

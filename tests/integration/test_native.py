@@ -16,11 +16,12 @@ import pytest
 
 from ftdiag.errors import PermissionRefused
 from ftdiag.model import ThreadState
-from ftdiag.sources import native, perfevents
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.native import NativeSample, NativeSampler
-from ftdiag.sources.procfs import thread_ids
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel import perfevents
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.procfs import thread_ids
+from ftdiag.sources.native import classifier as native
+from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.python.runtime import find_runtime
 from reading import cores, eventually, prefer
 from tools.workloads import RunningWorkload
 

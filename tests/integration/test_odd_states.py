@@ -15,9 +15,9 @@ from ftdiag.commands.processes import identify
 from ftdiag.model import Snapshot, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
-from ftdiag.sources.halts import halt_of
-from ftdiag.sources.permissions import Verdict, check_target
-from ftdiag.sources.tasks import has_ended
+from ftdiag.sources.kernel.halts import halt_of
+from ftdiag.sources.kernel.permissions import Verdict, check_target
+from ftdiag.sources.kernel.tasks import has_ended
 from ftdiag.wording.answer import answer
 from reading import SamplerRun, eventually, is_root, named, recorded, thread_state, until_asleep
 from tools.workloads import RunningWorkload

@@ -19,7 +19,7 @@ from ftdiag.commands.crosscheck import AGREEMENT_POINTS
 from ftdiag.model import Snapshot, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
-from ftdiag.sources.pyspy import find_program
+from ftdiag.sources.tools.pyspy import find_program
 from gil_pythons import GilPython, gil_pythons, readable_by_us
 from reading import PATIENCE_S, SamplerRun, eventually
 from tools.workloads import running_workload
@@ -156,7 +156,7 @@ def test_the_commands_name_the_source(tmp_path: Path) -> None:
 WRAPPED = """
 import sys
 from pathlib import Path
-from ftdiag.sources import pyspy
+from ftdiag.sources.tools import pyspy
 def find_program(search=None):
     path = Path({program!r})
     if not path.exists():

@@ -18,8 +18,8 @@ from elf_files import endless, waiting_program
 from fake_process import debug_offsets, layout_of
 from ftdiag.errors import NotPython, PythonNotRunning
 from ftdiag.sources.budget import Budget
-from ftdiag.sources.memory import RemoteMemory, read_mappings
-from ftdiag.sources.runtime import KnownImages, find_runtime, find_runtime_header, has_runtime_section
+from ftdiag.sources.kernel.memory import RemoteMemory, read_mappings
+from ftdiag.sources.python.runtime import KnownImages, find_runtime, find_runtime_header, has_runtime_section
 from reading import eventually
 from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload

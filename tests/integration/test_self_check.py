@@ -11,10 +11,10 @@ import pytest
 from command_line import ftdiag
 from ftdiag.cpython import FACTS
 from ftdiag.cpython.facts import Facts
-from ftdiag.sources.layouts import HEADER_BYTES, VARYING
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime_header
-from ftdiag.sources.selfcheck import Judgement, SelfCheck, check_process
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.layouts import HEADER_BYTES, VARYING
+from ftdiag.sources.python.runtime import find_runtime_header
+from ftdiag.sources.python.selfcheck import Judgement, SelfCheck, check_process
 from tools.workloads import RunningWorkload
 
 Program = Callable[..., RunningWorkload]

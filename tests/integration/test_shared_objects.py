@@ -10,10 +10,10 @@ import pytest
 from ftdiag.model import Confidence, HotLine, Pauses
 from ftdiag.sampling.sink import NOT_MEASURED_PREFIX
 from ftdiag.session import Session
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import find_runtime
-from ftdiag.sources.sharedobjects import SharedObjectReader
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import find_runtime
+from ftdiag.sources.python.sharedobjects import SharedObjectReader
 from reading import cores, eventually, prefer, recorded, recordings
 from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload

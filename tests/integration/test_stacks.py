@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from fake_process import PAGE, FakeMemory, Sink
 from ftdiag.errors import MemoryReadError, TargetGone
 from ftdiag.model import NO_STACK, TORN_STACK, Frame, Stack
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.objects import MAX_STRING_CHARACTERS
-from ftdiag.sources.runtime import find_runtime
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.objects import MAX_STRING_CHARACTERS
+from ftdiag.sources.python.runtime import find_runtime
 from reading import Look, eventually, until_asleep
 from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload, running_workload

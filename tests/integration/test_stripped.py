@@ -12,17 +12,18 @@ import pytest
 
 from ftdiag.errors import PermissionRefused
 from ftdiag.model import ThreadState
-from ftdiag.sources import debugfiles, images, native
-from ftdiag.sources.elf import FileSource, read_elf
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.native import Classifier, NativeSample, NativeSampler
-from ftdiag.sources.perfevents import RawSample
-from ftdiag.sources.procfs import thread_ids
-from ftdiag.sources.runtime import find_runtime
-from ftdiag.sources.symbol_classes import Origin, state_of
-from ftdiag.sources.symbolcache import SymbolCache
-from ftdiag.sources.symboltable import table_of
-from ftdiag.sources.unnamed import find_unnamed
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.perfevents import RawSample
+from ftdiag.sources.kernel.procfs import thread_ids
+from ftdiag.sources.native import classifier as native
+from ftdiag.sources.native import debugfiles, images, symbols
+from ftdiag.sources.native.classifier import Classifier, NativeSample, NativeSampler
+from ftdiag.sources.native.elf import FileSource, read_elf
+from ftdiag.sources.native.symbol_classes import Origin, state_of
+from ftdiag.sources.native.symbolcache import SymbolCache
+from ftdiag.sources.native.symboltable import table_of
+from ftdiag.sources.native.unnamed import find_unnamed
+from ftdiag.sources.python.runtime import find_runtime
 from reading import PATIENCE_S, eventually
 from tools.provision.verification import Interpreter
 from tools.workloads import RunningWorkload, running_workload

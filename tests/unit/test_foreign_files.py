@@ -65,7 +65,7 @@ FILES: Final[dict[str, str]] = {
     "formats.importers.perf_script.import_file": HELD,
     "formats.importers.pprof.import_file": HELD,
     "formats.importers.tachyon._copied": "the file through the opener; its copy in a new directory of ours",
-    "sources.symbols.CodeMap._opened": HELD,
+    "sources.native.symbols.CodeMap._opened": HELD,
     "tui.sourcetext.SourceFiles._lines": HELD,
     "confined.Tail._read": "our end of a pipe",
     "commands.lookers._answer": "our ends of pipes",
@@ -74,22 +74,22 @@ FILES: Final[dict[str, str]] = {
     "confined._read_below": "files of /proc/PID by their names",
     "formats.importers.memray_process.Child.position_ratio": "/proc/PID/fdinfo of a child of ours",
     "sampling.threads.Threads.__init__": "/proc/PID/task",
-    "sources.halts._frozen": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
-    "sources.memorymap._read": "/proc/PID/smaps and the like: called by this module alone",
-    "sources.memray.main_thread_runs": "/proc/PID/task/TID/schedstat",
-    "sources.permissions._whole": "/proc and /sys: called by this module alone",
-    "sources.permissions._read_error": "/proc: called by this module alone",
-    "sources.procfs.ThreadFiles.__init__": "/proc/PID/task/TID",
-    "sources.procfs.ThreadFiles._read": "/proc/PID/task/TID",
-    "sources.procfs.ThreadFiles.name": "/proc/PID/task/TID",
-    "sources.procfs.ThreadFiles.switches_and_faults": "/proc/PID/task/TID",
-    "sources.procfs.ThreadFiles._migrations": "/proc/PID/task/TID",
-    "sources.procfs.status_fields": "/proc/PID/status and those of its threads",
-    "sources.procfs.DescriptorNames._sockets": "/proc/PID/net/tcp and the like",
-    "sources.procfs.Throttle.read_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
-    "sources.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused before",
-    "sources.kernelsymbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
-    "sources.kernelsymbols.read_kernel_symbols": "/proc/kallsyms; a test names another file",
+    "sources.kernel.halts._frozen": "files of a cgroup below /sys/fs/cgroup; `..` is refused",
+    "sources.kernel.memorymap._read": "/proc/PID/smaps and the like: called by this module alone",
+    "sources.tools.memray.main_thread_runs": "/proc/PID/task/TID/schedstat",
+    "sources.kernel.permissions._whole": "/proc and /sys: called by this module alone",
+    "sources.kernel.permissions._read_error": "/proc: called by this module alone",
+    "sources.kernel.procfs.ThreadFiles.__init__": "/proc/PID/task/TID",
+    "sources.kernel.procfs.ThreadFiles._read": "/proc/PID/task/TID",
+    "sources.kernel.procfs.ThreadFiles.name": "/proc/PID/task/TID",
+    "sources.kernel.procfs.ThreadFiles.switches_and_faults": "/proc/PID/task/TID",
+    "sources.kernel.procfs.ThreadFiles._migrations": "/proc/PID/task/TID",
+    "sources.kernel.procfs.status_fields": "/proc/PID/status and those of its threads",
+    "sources.kernel.procfs.DescriptorNames._sockets": "/proc/PID/net/tcp and the like",
+    "sources.kernel.procfs.Throttle.read_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused",
+    "sources.kernel.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused",
+    "sources.native.kernelsymbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
+    "sources.native.kernelsymbols.read_kernel_symbols": "/proc/kallsyms; a test names another file",
     "sampling.watchdog.Watchdog._wants_a_core": "/proc/self/task/TID/stat",
     "sampling.watchdog.Watchdog._what": "/proc/self/task/TID/syscall",
     "confined._processes_of": "/proc/PID/stat of all processes",
@@ -98,8 +98,8 @@ FILES: Final[dict[str, str]] = {
     "watching.targets._pids": "/proc",
     "confined_start.close_files": "/proc/self/fd",
     "formats.importers.memray_child.Begun.is_read_on": "/proc/self/fd",
-    "sources.procfs.free_descriptors": "/proc/self/fd",
-    "sources.memray._open_files": "/proc/PID/fd: numbers",
+    "sources.kernel.procfs.free_descriptors": "/proc/self/fd",
+    "sources.tools.memray._open_files": "/proc/PID/fd: numbers",
     "leftovers._of_ours": "the directory for temporary files: names, which are looked at without following",
     # what is ours
     "confined._start_code": OWN_DATA,
@@ -111,9 +111,9 @@ FILES: Final[dict[str, str]] = {
     "commands.explain._page": OWN_DATA,
     "leftovers.own": PRIVATE,
     "leftovers.remove_abandoned": "O_NOFOLLOW, in a directory that was seen to be ours",
-    "sources.symbolcache.SymbolCache.put": "by name in a directory that is ours alone, O_NOFOLLOW, new",
-    "sources.symbolcache._read_own": "by name in a directory that is ours alone, O_NOFOLLOW, seen to be ours",
-    "sources.symbolcache._make_room": "the listing of a directory that is ours alone",
+    "sources.native.symbolcache.SymbolCache.put": "a new file in a directory that is ours alone",
+    "sources.native.symbolcache._read_own": "in a directory that is ours alone, O_NOFOLLOW",
+    "sources.native.symbolcache._make_room": "the listing of a directory that is ours alone",
     "leftovers.remove_capture": "the directory that we made, O_NOFOLLOW, to remove what is in it",
     # what the person names
     "commands.run._log_file": "a new file (x), or one that mkstemp made",
@@ -155,7 +155,7 @@ PROCESSES: Final[dict[str, str]] = {
     "commands.pythons._asked": "`scale --pythons`: the person's own interpreters",
     "commands.interpreters.is_free_threaded": "`demo --live`: the person's own interpreters",
     "commands.lookers.Lookers._forked": "a copy of ourselves, which looks at one process",
-    "sources.permissions._foreign_memory": "a fork of our own that reads eight bytes and ends",
+    "sources.kernel.permissions._foreign_memory": "a fork of our own that reads eight bytes and ends",
 }
 """Where a process is started, and why that is no target's business."""
 
@@ -202,7 +202,7 @@ def is_kernels(path: ast.expr | None) -> bool:
             words += str(part.value)
         elif isinstance(part, ast.FormattedValue):
             value = ast.unparse(part.value)
-            # The folder of a process, as sources.tasks tells it.
+            # The folder of a process, as sources.kernel.tasks tells it.
             words += "/proc/1" if number == 0 and value.startswith("proc_folder(") else "1"
     return KERNEL.fullmatch(words) is not None
 

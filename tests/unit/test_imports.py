@@ -15,7 +15,7 @@ NOT_BEFORE_THE_SAMPLER = NEVER_IN_A_SAMPLER | frozenset(
     "typing json ctypes re sqlite3 pathlib threading ftdiag.model ftdiag.launcher".split()
 )
 NOT_BEFORE_THE_REQUEST = frozenset(
-    "numpy textual rich capstone psutil sqlite3 ftdiag.sources.memray ftdiag.session"
+    "numpy textual rich capstone psutil sqlite3 ftdiag.sources.tools.memray ftdiag.session"
     " ftdiag.recording.reader".split()
 )
 MODULES = "import sys, {}; print(*sys.modules)"
@@ -29,7 +29,7 @@ def imported(*names: str) -> set[str]:
 
 
 SAMPLER = ("ftdiag.sampling.process",)
-FIRST = ("ftdiag.__main__", "ftdiag.spawning", "ftdiag.sources.scheduling")
+FIRST = ("ftdiag.__main__", "ftdiag.spawning", "ftdiag.sources.kernel.scheduling")
 ATTACH = ("ftdiag.commands.main", "ftdiag.commands.attach", "ftdiag.commands.sampling")
 RECORD = ("ftdiag.commands.main", "ftdiag.commands.record", "ftdiag.commands.sampling")
 

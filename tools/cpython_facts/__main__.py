@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _capture(executable: Path) -> int:
     data = debug_offsets(executable, MAX_STRUCT_BYTES)
     from ftdiag.cpython import FACTS
-    from ftdiag.sources.layouts import parse_header
+    from ftdiag.sources.python.layouts import parse_header
 
     header = parse_header(data)
     if header is None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from ftdiag.cpython.facts import Opcodes
 from ftdiag.cpython.waits import ALL as WAITS
 from ftdiag.cpython.waits import Place
-from ftdiag.sources.elf import FileSource, read_elf
+from ftdiag.sources.native.elf import FileSource, read_elf
 
 RUN_TIMEOUT_S: Final = 60.0
 READ: Final = frozenset(

@@ -19,7 +19,7 @@ from ftdiag.commands.parameters import PID, PROCESSES_HINT, duration_option, exa
 from ftdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from ftdiag.sources.permissions import Check
+    from ftdiag.sources.kernel.permissions import Check
 
 SCHEMA: Final = "ftdiag-doctor/1"
 CANNOT_ATTACH_STATUS: Final = 3
@@ -75,7 +75,7 @@ def command(
     if duration_s is not None:
         raise UsageError("--duration is for --cross-check", "ftdiag doctor --cross-check PID --duration 5")
     from ftdiag.commands.processes import checks_of
-    from ftdiag.sources.permissions import Verdict, check_machine
+    from ftdiag.sources.kernel.permissions import Verdict, check_machine
 
     terminal.require_output()
     checks: list[Check] = [_platform(), _walker()]
@@ -134,7 +134,7 @@ def lines(checks: Sequence[Check], pid: int | None, works: bool) -> Iterator[str
 
 
 def _supported() -> tuple[str, ...]:
-    from ftdiag.sources.layouts import SUPPORTED
+    from ftdiag.sources.python.layouts import SUPPORTED
 
     names = []
     for major, minor in SUPPORTED:
@@ -143,7 +143,7 @@ def _supported() -> tuple[str, ...]:
 
 
 def _platform() -> Check:
-    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.kernel.permissions import Check, Verdict
 
     system, machine, bits = platform.system(), platform.machine(), sys.maxsize.bit_length() + 1
     words = f"{system} {platform.release()} on {machine}"
@@ -154,7 +154,7 @@ def _platform() -> Check:
 
 def _walker() -> Check:
     from ftdiag.sources.compiled import COMPILED, WHY_NOT
-    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.kernel.permissions import Check, Verdict
 
     if COMPILED:
         return Check("walker", Verdict.OK, "stacks are followed by the compiled walker")
@@ -164,7 +164,7 @@ def _walker() -> Check:
 
 def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
     from ftdiag.commands.processes import looked_at
-    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.kernel.permissions import Check, Verdict
 
     process = looked_at(pid)
     if process is None:
@@ -206,11 +206,11 @@ def _python_of(pid: int) -> tuple[Check, dict[str, Any] | None]:
 def _functions_of(pid: int) -> Iterator[Check]:
     """Whether the functions of a stripped Python could be found: time on a core is split by them."""
     from ftdiag.errors import FtdiagError
-    from ftdiag.sources.memory import RemoteMemory
-    from ftdiag.sources.permissions import Check, Verdict
-    from ftdiag.sources.runtime import find_runtime
-    from ftdiag.sources.symbolcache import SymbolCache, default_directory
-    from ftdiag.sources.symbols import CodeMap
+    from ftdiag.sources.kernel.memory import RemoteMemory
+    from ftdiag.sources.kernel.permissions import Check, Verdict
+    from ftdiag.sources.native.symbolcache import SymbolCache, default_directory
+    from ftdiag.sources.native.symbols import CodeMap
+    from ftdiag.sources.python.runtime import find_runtime
 
     try:
         image = find_runtime(pid, RemoteMemory(pid)).image
@@ -233,8 +233,8 @@ def _functions_of(pid: int) -> Iterator[Check]:
 def _leftovers(pid: int | None) -> Iterator[Check]:
     """What processes of ours that were killed left: folders, which are removed, and memray in a target."""
     from ftdiag.leftovers import remove_abandoned
-    from ftdiag.sources.memray import abandoned_captures
-    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.kernel.permissions import Check, Verdict
+    from ftdiag.sources.tools.memray import abandoned_captures
 
     removed = remove_abandoned(Path(tempfile.gettempdir()))
     if removed:
@@ -249,7 +249,7 @@ def _tools() -> Iterator[Check]:
     """Other people's tools that ftdiag makes use of when they are there."""
     from importlib import metadata
 
-    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.kernel.permissions import Check, Verdict
 
     uses = {
         "memray": ("memory is not looked at", 'pip install "ftdiag[memray]"'),

@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.sources.scheduling import hurried, hurry_child
+from ftdiag.sources.kernel.scheduling import hurried, hurry_child
 
 MAX_ANSWER_BYTES: Final = 4 << 20
 MAX_MEMORY_BYTES: Final = 4 << 30

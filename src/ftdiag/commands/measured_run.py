@@ -121,7 +121,7 @@ def run_once(job: Job, passed: Callable[[float], None]) -> Run:
 
 def _until_imported(samplers: Sequence[SamplerProcess]) -> None:
     """Wait until they do nothing but wait for their request: imports must not take the cores from the job."""
-    from ftdiag.sources.procfs import process_cpu_ns
+    from ftdiag.sources.kernel.procfs import process_cpu_ns
 
     deadline = time.monotonic() + IMPORTS_S
     before = -1
@@ -260,7 +260,7 @@ class _Watch:
             self.memory_bytes = max(self.memory_bytes or 0, total)
 
     def _read_kernel(self, pid: int) -> None:
-        from ftdiag.sources.procfs import process_cpu_ns, status_fields
+        from ftdiag.sources.kernel.procfs import process_cpu_ns, status_fields
 
         with suppress(OSError, FtdiagError):
             if not self._job.adds_memory:

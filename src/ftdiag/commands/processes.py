@@ -28,14 +28,14 @@ from ftdiag.errors import (
     TargetGone,
     UnsupportedPython,
 )
-from ftdiag.sources import procfs
-from ftdiag.sources.halts import halt_of
-from ftdiag.sources.tasks import living_task, proc_folder
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.halts import halt_of
+from ftdiag.sources.kernel.tasks import living_task, proc_folder
 
 if TYPE_CHECKING:
     from ftdiag.sources.budget import Budget
-    from ftdiag.sources.permissions import Check
-    from ftdiag.sources.runtime import KnownImages
+    from ftdiag.sources.kernel.permissions import Check
+    from ftdiag.sources.python.runtime import KnownImages
 
 CPU_INTERVAL_S: Final = 0.2
 """CPU use is measured over so long: the kernel counts it in ns, so this is enough."""
@@ -115,7 +115,7 @@ def python_processes(interval_s: float = CPU_INTERVAL_S, limit_s: float = LIST_S
     old, alike = _spokesmen([pid for pid in asked if found[pid].source == _TO_ASK], kin)
     if old:
         # Once, and not by each child in the time of its look.
-        import ftdiag.sources.pyspy  # noqa: F401
+        import ftdiag.sources.tools.pyspy  # noqa: F401
     with Lookers(_Look(), SECOND_LOOKERS) as lookers:
         users = sorted({process.user for process in found.values() if process.user})
         questions: list[tuple[str, str | int]] = [("user", user) for user in users]
@@ -240,7 +240,7 @@ def looked_at(pid: int) -> PythonProcess | None:
 
 def checks_of(pid: int) -> tuple[Check, ...]:
     """What may be read of a process, as `permissions.check_target` finds out, within DOCTOR_S."""
-    from ftdiag.sources.permissions import Check, Verdict
+    from ftdiag.sources.kernel.permissions import Check, Verdict
 
     found: list[Check] = []
     with Lookers(_Look(), 1) as lookers:
@@ -276,8 +276,8 @@ class _Look:
 
     def __init__(self) -> None:
         # Imported before children are forked, which would otherwise each do so in the time of a look.
-        import ftdiag.sources.interpreter  # noqa: F401
-        from ftdiag.sources.runtime import KnownImages
+        import ftdiag.sources.python.interpreter  # noqa: F401
+        from ftdiag.sources.python.runtime import KnownImages
 
         self._known = KnownImages()
 
@@ -290,7 +290,7 @@ class _Look:
             return None if about is None else _user_name(str(about))
         pid = int(about)
         if kind == "checks":
-            from ftdiag.sources.permissions import check_target
+            from ftdiag.sources.kernel.permissions import check_target
 
             return [(one.name, one.verdict.value, one.sentence, one.remedy) for one in check_target(pid)]
         if kind == "name":
@@ -340,7 +340,7 @@ def looks_like_python(pid: int, budget: Budget | None = None, known: KnownImages
     Its memory is not read; of its files the headers. `known` are files of processes that were looked at.
     """
     from ftdiag.sources.budget import Budget
-    from ftdiag.sources.runtime import KnownImages, has_runtime_section
+    from ftdiag.sources.python.runtime import KnownImages, has_runtime_section
 
     if _called_python(pid) or _library_version(pid) is not None:
         return True
@@ -359,9 +359,9 @@ def identify(
     more than the budget _SPENT. This is the look itself: it may hang, where `looked_at` does not.
     """
     from ftdiag.sources.budget import Budget
-    from ftdiag.sources.interpreter import InterpreterReader
-    from ftdiag.sources.memory import RemoteMemory
-    from ftdiag.sources.runtime import find_runtime_header, running, runtime_of
+    from ftdiag.sources.kernel.memory import RemoteMemory
+    from ftdiag.sources.python.interpreter import InterpreterReader
+    from ftdiag.sources.python.runtime import find_runtime_header, running, runtime_of
 
     try:
         stat = procfs.read_process_stat(pid)
@@ -409,7 +409,7 @@ def identify(
 
 def through_pyspy(process: PythonProcess, refusal: str) -> PythonProcess:
     """A process that we cannot read, with what py-spy says to it when it is asked to look once."""
-    from ftdiag.sources import pyspy
+    from ftdiag.sources.tools import pyspy
 
     try:
         seen = pyspy.probe(process.pid)

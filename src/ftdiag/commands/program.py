@@ -149,7 +149,7 @@ def wait_until_python(program: Program, source: str = "auto") -> None:
 
 
 def _pyspy_reads(pid: int) -> bool:
-    from ftdiag.sources import pyspy
+    from ftdiag.sources.tools import pyspy
 
     with suppress(pyspy.PySpyFailed):
         pyspy.probe(pid)
@@ -159,8 +159,8 @@ def _pyspy_reads(pid: int) -> bool:
 
 def _not_yet(pid: int) -> FtdiagError | None:
     """What prevents looking at the process now."""
-    from ftdiag.sources.memory import RemoteMemory
-    from ftdiag.sources.runtime import find_runtime
+    from ftdiag.sources.kernel.memory import RemoteMemory
+    from ftdiag.sources.python.runtime import find_runtime
 
     memory = RemoteMemory(pid)
     try:

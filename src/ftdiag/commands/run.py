@@ -158,7 +158,7 @@ class _Look:
     def attach_memray(self, program: Program, work: Sampling, wait: Callable[[float], None]) -> None:
         """The look is over: attach memray as was agreed. Raises AttachError: it cannot be, and why."""
         from ftdiag.errors import AttachError
-        from ftdiag.sources.memray import outline, plan
+        from ftdiag.sources.tools.memray import outline, plan
 
         assert self.memory is not None
         if program.status is not None:

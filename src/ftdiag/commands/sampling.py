@@ -27,7 +27,7 @@ from ftdiag.errors import (
 )
 from ftdiag.launcher import SamplerProcess, SamplingEnd
 from ftdiag.sampling.options import SamplerOptions
-from ftdiag.sources.scheduling import hurry_less
+from ftdiag.sources.kernel.scheduling import hurry_less
 
 RING_NS: Final = 30 * 60 * 1_000_000_000
 """What is kept of a look without --record: the last 30 minutes ..."""
@@ -178,7 +178,7 @@ def explained(error: FtdiagError, pid: int) -> FtdiagError:
     """An error of attaching with its cause: which permission, whose thread."""
     if not isinstance(error, PermissionRefused | NoSuchProcess):
         return error
-    from ftdiag.sources import permissions
+    from ftdiag.sources.kernel import permissions
 
     more = f"ftdiag doctor {pid}   says what works and what does not"
     if permissions.is_hidden(pid):
@@ -192,7 +192,7 @@ def explained(error: FtdiagError, pid: int) -> FtdiagError:
 
 def check_is_process(pid: int) -> None:
     """Raise NoSuchProcess for the id of a thread: /proc knows it, but it is not what is attached to."""
-    from ftdiag.sources.procfs import status_fields
+    from ftdiag.sources.kernel.procfs import status_fields
 
     leader = status_fields(f"/proc/{pid}/status", (b"Tgid",)).get(b"Tgid", b"")
     if leader.isdigit() and int(leader) != pid:

@@ -233,7 +233,7 @@ def _asked_sweep(
     from ftdiag.scaling import settings
     from ftdiag.scaling.results import Sweep
     from ftdiag.scaling.settings import Setting
-    from ftdiag.sources.procfs import capacity
+    from ftdiag.sources.kernel.procfs import capacity
 
     cores, reason = capacity(os.getpid())
     reading = _reading(pattern, take, counter, items, per_thread, latency)

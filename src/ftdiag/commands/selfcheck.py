@@ -13,7 +13,7 @@ from typing import Final
 
 from ftdiag import __version__
 from ftdiag.commands import terminal
-from ftdiag.sources.selfcheck import Judgement, SelfCheck, check_process
+from ftdiag.sources.python.selfcheck import Judgement, SelfCheck, check_process
 
 SCHEMA: Final = "ftdiag-self-check/1"
 DIFFERS_STATUS: Final = 1
@@ -32,8 +32,8 @@ def self_check(pid: int, form: str) -> int:
     Raises AttachError of any kind: UnsupportedPython names how the table of a version is made.
     """
     from ftdiag.commands.silence import told_if_silent
-    from ftdiag.sources.memory import RemoteMemory
-    from ftdiag.sources.runtime import find_runtime_header
+    from ftdiag.sources.kernel.memory import RemoteMemory
+    from ftdiag.sources.python.runtime import find_runtime_header
 
     terminal.require_output()
     memory = RemoteMemory(pid)

@@ -29,7 +29,7 @@ from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.leftovers import remove_abandoned
 
 if TYPE_CHECKING:
-    from ftdiag.sources.memray import Outline, Plan
+    from ftdiag.sources.tools.memray import Outline, Plan
 
 DEFAULT_DURATION_S: Final = 10.0
 MAX_DURATION_S: Final = 3600.0
@@ -98,8 +98,8 @@ def agreed_plan(pid: int, wish: MemoryWish) -> Plan:
     """
     may_ask(wish.yes)
     from ftdiag.commands.silence import told_if_silent
-    from ftdiag.sources.memray import outline as outline_of
-    from ftdiag.sources.memray import plan as plan_for
+    from ftdiag.sources.tools.memray import outline as outline_of
+    from ftdiag.sources.tools.memray import plan as plan_for
 
     with _checking(pid), told_if_silent(pid):
         outline = outline_of(pid)
@@ -124,7 +124,7 @@ def _checking(pid: int) -> Iterator[None]:
 def agree_to_memray(wish: MemoryWish) -> None:
     """Say the price and ask before there is a process. Raises UsageError, click.Abort."""
     may_ask(wish.yes)
-    from ftdiag.sources.memray import GENERAL_PRICE
+    from ftdiag.sources.tools.memray import GENERAL_PRICE
 
     for sentence in GENERAL_PRICE:
         terminal.note(sentence)
@@ -389,14 +389,14 @@ class MemoryTool:
 
     def price(self) -> tuple[str, ...]:
         """What it would cost now, in sentences. Raises AttachError: it cannot be attached, and why."""
-        from ftdiag.sources.memray import outline
+        from ftdiag.sources.tools.memray import outline
 
         self._agreed = outline(self._pid)
         return self._agreed.price
 
     def attach(self) -> None:
         """Begin, as the price said: whoever calls this was asked. Raises AttachError."""
-        from ftdiag.sources.memray import Outline, plan
+        from ftdiag.sources.tools.memray import Outline, plan
 
         if self._agreed is None or self.busy:
             return

@@ -186,7 +186,7 @@ def show_cockpit(
 
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
     """
-    from ftdiag.sources.scheduling import take_turns_again
+    from ftdiag.sources.kernel.scheduling import take_turns_again
     from ftdiag.tui.app import CockpitApp
     from ftdiag.tui.sourcetext import SourceFiles
 

@@ -29,7 +29,7 @@ LONG_S: Final = 10.0
 ALL: Final = 0.98
 """Share of the range that counts as all of it: the rest is ticks at its ends."""
 FUTURES: Final = frozenset({"Future.result", "futures.wait", "futures.as_completed"})
-"""Waits for futures, in the words of sources.waitpoints."""
+"""Waits for futures, in the words of sources.locks.waitpoints."""
 
 
 @dataclass(frozen=True, slots=True)

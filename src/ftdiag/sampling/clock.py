@@ -38,7 +38,7 @@ from ftdiag.sources.budget import (
     TICK_S,
     Budget,
 )
-from ftdiag.sources.memorymap import MemoryWatch, Owner
+from ftdiag.sources.kernel.memorymap import MemoryWatch, Owner
 
 WINDOW_NS: Final = 950_000_000
 """A killed sampler loses a window at most, a tick, and the hundredths that writing takes: a second."""

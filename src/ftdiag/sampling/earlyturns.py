@@ -2,9 +2,9 @@
 
 In: how the kernel schedules us, at the end of each window. Out: `go_first` once more, a few times at most.
 
-A sampler that works for long without a pause steps back (sources.scheduling). That guards against a fault
-of ours that would go on for ever; but the first look at a thousand threads is long, too. Who stepped back for
-that would miss ticks from then on wherever the cores are busy.
+A sampler that works for long without a pause steps back (sources.kernel.scheduling). That guards against a
+fault of ours that would go on for ever; but the first look at a thousand threads is long, too. Who stepped
+back for that would miss ticks from then on wherever the cores are busy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from ftdiag.sources.scheduling import go_first
+from ftdiag.sources.kernel.scheduling import go_first
 
 MOST_RETURNS: Final = 3
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from ftdiag.model import NO_HOLDER, NO_STACK, Confidence, ThreadState, Wait
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
-from ftdiag.sources.halts import Halt, HaltWatch
+from ftdiag.sources.kernel.halts import Halt, HaltWatch
 
 
 class Halted:

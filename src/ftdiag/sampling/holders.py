@@ -20,11 +20,11 @@ from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
 from ftdiag.sampling.threads import SampledThread
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.locks import LockReader, LockWait, calls_from
-from ftdiag.sources.parkinglot import WaitEntry
-from ftdiag.sources.stackwalk import PythonThread
-from ftdiag.sources.waits import WaitReader
+from ftdiag.sources.locks.identity import LockReader, LockWait, calls_from
+from ftdiag.sources.locks.parkinglot import WaitEntry
+from ftdiag.sources.locks.waits import WaitReader
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.stackwalk import PythonThread
 
 HEADS: Final = 2
 """Waiters at the head of a queue that may have been woken, and all that were first seen with the first one.

@@ -14,7 +14,7 @@ from ftdiag.model import Frame, Library, Target, ThreadInfo, Window, is_standard
 from ftdiag.recording.schema import MAX_LIBRARIES
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sources.distributions import Distributions
+from ftdiag.sources.kernel.distributions import Distributions
 
 FILES_OF_WINDOW: Final = 64
 """Files that are looked up with one window: reading metadata of many takes a while."""

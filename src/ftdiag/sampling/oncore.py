@@ -16,12 +16,13 @@ from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
-from ftdiag.sources.native import NativeSample, NativeSampler
-from ftdiag.sources.runtime import Runtime
+from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.python.runtime import Runtime
 
 DRAIN_EVERY_NS: Final = 100_000_000
-"""How often buffers are emptied (sources.native.BUFFERED_SECONDS: they hold more than twice as much). What is
-in them is decoded once a window: on a busy service that, done at every tick, took a tenth of a core."""
+"""How often buffers are emptied (BUFFERED_SECONDS in sources.native.classifier: they hold more than twice as
+much). What is in them is decoded once a window: on a busy service that, done at every tick, took a tenth of a
+core."""
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 

@@ -40,9 +40,9 @@ from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.watchdog import OWN_THREAD, Watchdog
-from ftdiag.sources import procfs
 from ftdiag.sources.budget import Budget
-from ftdiag.sources.scheduling import go_first
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.scheduling import go_first
 
 if TYPE_CHECKING:
     from ftdiag.recording.writer import RecordingWriter

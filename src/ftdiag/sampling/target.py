@@ -12,11 +12,11 @@ from typing import Final
 
 from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Target
-from ftdiag.sources import procfs
-from ftdiag.sources.exits import how_it_ended
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.runtime import Runtime, RuntimeState, runtime_state
-from ftdiag.sources.tasks import living_task, proc_folder
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.exits import how_it_ended
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.tasks import living_task, proc_folder
+from ftdiag.sources.python.runtime import Runtime, RuntimeState, runtime_state
 
 LAST_THREADS_S: Final = 0.5
 """How long an exit is waited for when the threads are gone: the kernel takes them away first."""

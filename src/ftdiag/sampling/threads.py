@@ -4,7 +4,8 @@ In: /proc/PID/task and the files of each thread, at each tick. Out: `SampledThre
 observations of a window, and which of them ran since the tick before.
 
 What a tick costs. A thread that has not been on a core since the last tick cannot have changed in any way;
-its schedstat line says so, and is all that is read of it (`sources/threadlines.py`: of all threads at once).
+its schedstat line says so, and is all that is read of it (`sources/kernel/threadlines.py`: of all threads at
+once).
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from typing import Final
 from ftdiag.datatypes import replace
 from ftdiag.model import ThreadInfo
 from ftdiag.sampling.sink import RecordingSink
-from ftdiag.sources import procfs
-from ftdiag.sources.locks import LockWait
-from ftdiag.sources.stackwalk import PythonThread
-from ftdiag.sources.threadlines import GONE, ThreadLines, thread_lines
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.threadlines import GONE, ThreadLines, thread_lines
+from ftdiag.sources.locks.identity import LockWait
+from ftdiag.sources.python.stackwalk import PythonThread
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""

@@ -12,7 +12,7 @@ from array import array
 
 from ftdiag.model import Gap, MemoryReading, ProcessCounters, Runs, SamplerCost, ThreadCounters, Window
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads
-from ftdiag.sources import procfs
+from ftdiag.sources.kernel import procfs
 
 
 class Windows:

@@ -4,7 +4,7 @@
    one number a stack. Nothing here knows a version of CPython: offsets come from the caller, and what a new
    chain of frames means is asked of it, once a chain.
 
-   `sources/stackwalk.py` is the same in Python: it says why things are done so, takes over where this cannot be
+   `sources/python/stackwalk.py` is the same in Python: it says why things are done so, takes over where this cannot be
    built, and is the oracle in the tests. Everything that is read is hostile: lengths are checked before they are
    used, chains and fetches are bounded, additions cannot overflow because addresses stay below 2^63.
 

@@ -12,7 +12,7 @@ from ftdiag.analysis.memory import MAX_COURSE, NOT_RECORDED
 from ftdiag.model import AllocatorPart, MemoryKind, ProcessCounters, ThreadState
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import render
-from ftdiag.sources.symbol_classes import TABLE, Origin
+from ftdiag.sources.native.symbol_classes import TABLE, Origin
 
 MIB = 1 << 20
 LINE = "app.py:10 work < app.py:3 main"

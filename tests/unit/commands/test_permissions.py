@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from ftdiag.sources import permissions
-from ftdiag.sources.permissions import CAP_SYS_PTRACE, Credentials, Situation, Verdict, explain
+from ftdiag.sources.kernel import permissions
+from ftdiag.sources.kernel.permissions import CAP_SYS_PTRACE, Credentials, Situation, Verdict, explain
 
 USER = Credentials((1000,) * 4, (1000,) * 4, permitted=0, effective=0, bounding=(1 << 41) - 1, seccomp=0)
 ALL = (1 << 41) - 1

@@ -31,7 +31,7 @@ from ftdiag.model import (
 from ftdiag.rules import diagnose
 from ftdiag.rules.charges import facts_of
 from ftdiag.session import Session
-from ftdiag.sources import procfs
+from ftdiag.sources.kernel import procfs
 from ftdiag.wording.account import efficiency_words, useful_words
 from ftdiag.wording.answer import answer
 from ftdiag.wording.locks import lock_expression

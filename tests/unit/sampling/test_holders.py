@@ -15,11 +15,11 @@ import pytest
 from ftdiag.model import NO_HOLDER, NO_WAIT, Confidence, LockKind, LockRef, ThreadInfo, ThreadState
 from ftdiag.sampling.holders import CONTENDED_TICKS, HEADS, MAX_CONTENDED, MAX_HEADS, Holders
 from ftdiag.sampling.threads import SampledThread
-from ftdiag.sources.locks import LockReader, LockWait
-from ftdiag.sources.parkinglot import WaitEntry
-from ftdiag.sources.procfs import ThreadFiles
-from ftdiag.sources.stackwalk import PlainThread, PythonThread
-from ftdiag.sources.waits import NO_FACTS, WaitReader
+from ftdiag.sources.kernel.procfs import ThreadFiles
+from ftdiag.sources.locks.identity import LockReader, LockWait
+from ftdiag.sources.locks.parkinglot import WaitEntry
+from ftdiag.sources.locks.waits import NO_FACTS, WaitReader
+from ftdiag.sources.python.stackwalk import PlainThread, PythonThread
 
 WAITING, HOLDING, GOING_ON = 100, 101, 102
 """Stacks."""

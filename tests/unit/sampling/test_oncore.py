@@ -21,8 +21,8 @@ from ftdiag.model import (
 from ftdiag.sampling.oncore import DRAIN_EVERY_NS, OnCore
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
-from ftdiag.sources.native import NativeSample, NativeSampler
-from ftdiag.sources.procfs import ThreadFiles
+from ftdiag.sources.kernel.procfs import ThreadFiles
+from ftdiag.sources.native.classifier import NativeSample, NativeSampler
 
 WORK = ThreadState.WORK
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from fake_process import FakeMemory, FakeProcess, Sink, layout_of
 from ftdiag.model import Collections, GenerationCollections
-from ftdiag.sources.collector import MAX_SEEN, CollectorReader, generations
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.memory import ReadAlong, RemoteMemory
+from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
+from ftdiag.sources.python.collector import MAX_SEEN, CollectorReader, generations
+from ftdiag.sources.python.interpreter import InterpreterReader
 
 BUILD = "3.15.1t"
 LAYOUT = layout_of(BUILD).collector

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ftdiag.sources import procfs
+from ftdiag.sources.kernel import procfs
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import socket
 
 import pytest
 
-from ftdiag.sources import procfs
-from ftdiag.sources.procfs import DescriptorNames
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.procfs import DescriptorNames
 
 
 def test_a_socket_has_its_peer_and_many_sockets_cost_one_look(monkeypatch: pytest.MonkeyPatch) -> None:

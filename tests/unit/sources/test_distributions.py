@@ -7,7 +7,7 @@ from pathlib import Path
 
 from builders import a_target
 from ftdiag.model import NO_METADATA, PROGRAM, STANDARD_LIBRARY, Library, Target
-from ftdiag.sources.distributions import MAX_READ_BYTES, Distributions
+from ftdiag.sources.kernel.distributions import MAX_READ_BYTES, Distributions
 
 
 def installed(folder: Path, name: str, version: str, files: tuple[str, ...]) -> None:

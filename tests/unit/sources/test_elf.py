@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from elf_files import COMPRESSED, Made, elf, endless
 from ftdiag.errors import BudgetSpent
 from ftdiag.sources.budget import Budget
-from ftdiag.sources.elf import BytesSource, FileSource, Section, contents, exported, read_elf
+from ftdiag.sources.native.elf import (
+    BytesSource,
+    FileSource,
+    Section,
+    contents,
+    exported,
+    read_elf,
+)
 
 PAGE = 4096
 

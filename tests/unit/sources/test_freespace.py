@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.errors import MemoryReadError
-from ftdiag.sources.freespace import (
+from ftdiag.sources.kernel.freespace import (
     MAX_BLOCKS,
     LibcState,
     libc_free,
     libc_states,
     used_of_segment,
 )
-from ftdiag.sources.memory import RemoteMemory
+from ftdiag.sources.kernel.memory import RemoteMemory
 
 PAGE = 4096
 LIBC = 0x7F00_0000_0000

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from ftdiag.confined import Owner
-from ftdiag.sources import halts, memray, tasks
-from ftdiag.sources.halts import CHECK_EVERY_NS, Halt, HaltKind, HaltWatch, frozen_cgroup, halt_of
-from ftdiag.sources.tasks import has_ended, living_task, proc_folder, state_letter
+from ftdiag.sources.kernel import halts, tasks
+from ftdiag.sources.kernel.halts import CHECK_EVERY_NS, Halt, HaltKind, HaltWatch, frozen_cgroup, halt_of
+from ftdiag.sources.kernel.tasks import has_ended, living_task, proc_folder, state_letter
+from ftdiag.sources.tools import memray
 
 PATIENCE_S = 60.0
 

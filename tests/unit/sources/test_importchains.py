@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from fake_process import FakeProcess, Sink
-from ftdiag.sources.importchains import MAX_CHAIN, ImportChains
-from ftdiag.sources.interpreter import InterpreterReader
+from ftdiag.sources.python.importchains import MAX_CHAIN, ImportChains
+from ftdiag.sources.python.interpreter import InterpreterReader
 
 
 @dataclass

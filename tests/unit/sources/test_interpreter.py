@@ -16,9 +16,9 @@ from ftdiag.errors import MemoryReadError, TargetGone
 from ftdiag.model import NO_STACK, TORN_STACK, Frame
 from ftdiag.recording import schema
 from ftdiag.sources import _tick
-from ftdiag.sources.interpreter import MAX_INTERPRETERS, InterpreterReader
-from ftdiag.sources.memory import ReadAlong
-from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PlainThread, PythonThread
+from ftdiag.sources.kernel.memory import ReadAlong
+from ftdiag.sources.python.interpreter import MAX_INTERPRETERS, InterpreterReader
+from ftdiag.sources.python.stackwalk import MAX_STACK_DEPTH, PlainThread, PythonThread
 
 WALKERS = ["plain", "compiled"]
 BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]

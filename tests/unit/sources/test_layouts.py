@@ -12,7 +12,7 @@ from fake_process import BUILDS, debug_offsets, layout_of
 from ftdiag.cpython import FACTS
 from ftdiag.cpython.by_hand import BY_HAND
 from ftdiag.errors import UnsupportedPython
-from ftdiag.sources.layouts import (
+from ftdiag.sources.python.layouts import (
     DEBUG_OFFSETS_BYTES,
     HEADER_BYTES,
     SUPPORTED,

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.sources import _tick
-from ftdiag.sources.locations import LineTable, line_table
+from ftdiag.sources.python.locations import LineTable, line_table
 
 LIBRARY = Path(sysconfig.get_path("stdlib"))
 FILES = sorted(LIBRARY.glob("*.py"))[::3] + sorted((LIBRARY / "asyncio").glob("*.py"))

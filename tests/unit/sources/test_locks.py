@@ -22,13 +22,13 @@ from ftdiag.model import (
     LockKind,
     LockRef,
 )
-from ftdiag.sources import locks as locks_module
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.locks import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
-from ftdiag.sources.mutexes import MUTEX as C_MUTEX
-from ftdiag.sources.parkinglot import REACH_BYTES, WaitEntry
-from ftdiag.sources.stackwalk import PlainThread
-from ftdiag.sources.syscalls import BlockedCall
+from ftdiag.sources.kernel.syscalls import BlockedCall
+from ftdiag.sources.locks import identity as locks_module
+from ftdiag.sources.locks.identity import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
+from ftdiag.sources.locks.mutexes import MUTEX as C_MUTEX
+from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.stackwalk import PlainThread
 
 FUTEX = 202
 MUTEX = 10

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.machinecode import Before, Operand, is_system_call, what_is_awaited, what_precedes
+from ftdiag.sources.native.machinecode import (
+    Before,
+    Operand,
+    is_system_call,
+    what_is_awaited,
+    what_precedes,
+)
 
 X86, ARM64 = "EM_X86_64", "EM_AARCH64"
 PROLOGUE = bytes.fromhex("5548 89e5 4883ec20 48897df8 488b45f8".replace(" ", ""))

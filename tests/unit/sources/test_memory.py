@@ -14,7 +14,7 @@ import pytest
 
 from fake_process import PAGE, FakeMemory
 from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
-from ftdiag.sources.memory import (
+from ftdiag.sources.kernel.memory import (
     MAX_IOVECS,
     MAX_READ_BYTES,
     RemoteMemory,

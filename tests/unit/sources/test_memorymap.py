@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources import memorymap
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.memorymap import (
+from ftdiag.sources.kernel import memorymap
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.memorymap import (
     MOST_CORES,
     PERIOD_NS,
     ProcessMemory,

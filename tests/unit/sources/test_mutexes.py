@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.sources.memory import Mapping, RemoteMemory
-from ftdiag.sources.mutexes import MUTEX, _image_at, is_mutex, mutex_owner, variable_at
+from ftdiag.sources.kernel.memory import Mapping, RemoteMemory
+from ftdiag.sources.locks.mutexes import MUTEX, _image_at, is_mutex, mutex_owner, variable_at
 
 
 def a_mutex(lock: int = 2, count: int = 0, owner: int | None = None, users: int = 1, kind: int = 0) -> bytes:

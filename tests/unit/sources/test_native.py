@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from ftdiag.model import ThreadState
 from ftdiag.sources import native
-from ftdiag.sources.machinecode import Operand
-from ftdiag.sources.native import (
+from ftdiag.sources.kernel.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
+from ftdiag.sources.native.classifier import (
     MAX_LINES,
     Classifier,
     SharedLines,
@@ -21,8 +21,8 @@ from ftdiag.sources.native import (
     effective_address,
     spun_for,
 )
-from ftdiag.sources.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
-from ftdiag.sources.symbols import KernelSymbols
+from ftdiag.sources.native.kernelsymbols import KernelSymbols
+from ftdiag.sources.native.machinecode import Operand
 
 
 def registers(**values: int) -> bytes:

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.nativestack import NativeCallers, UnwindTables
-from ftdiag.sources.syscalls import BlockedCall, parse_syscall_line, syscall_table
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.syscalls import BlockedCall, parse_syscall_line, syscall_table
+from ftdiag.sources.native.nativestack import NativeCallers, UnwindTables
 from reading import eventually
 
 PYTHON = str(Path("/proc/self/exe").resolve())

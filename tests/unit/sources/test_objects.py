@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fake_process import PAGE, FakeProcess
 from ftdiag.errors import MemoryReadError
-from ftdiag.sources.objects import (
+from ftdiag.sources.python.objects import (
     MAX_BYTES_OBJECT,
     MAX_STRING_CHARACTERS,
     NotAnObject,

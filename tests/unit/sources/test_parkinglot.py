@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.parkinglot import (
+from ftdiag.sources.locks.parkinglot import (
     ENTRY_BYTES,
     LINKS,
     REACH_BYTES,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.errors import PermissionRefused, TargetGone
-from ftdiag.sources.perfevents import (
+from ftdiag.sources.kernel.perfevents import (
     RawSample,
     Refused,
     kernel_permitted,

@@ -10,7 +10,7 @@ from typing import Any
 
 SCRIPT = """
 import json, os, subprocess, sys
-from ftdiag.sources.scheduling import hurried, hurry, hurry_less, take_turns_again
+from ftdiag.sources.kernel.scheduling import hurried, hurry, hurry_less, take_turns_again
 os.setpriority(os.PRIO_PROCESS, 0, max(int(sys.argv[1]), os.getpriority(os.PRIO_PROCESS, 0)))
 def turns(): return [os.getpriority(os.PRIO_PROCESS, 0), os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK]
 def childs():
@@ -28,7 +28,7 @@ print(json.dumps([granted, before, *there, turns()]))
 
 SESSIONS = """
 import json, os
-from ftdiag.sources.scheduling import hurry_child
+from ftdiag.sources.kernel.scheduling import hurry_child
 def group(): return open("/proc/self/autogroup").read().split()
 ours = group()
 reading, writing = os.pipe()

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from fake_process import FakeProcess, Sink
 from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.opcodes import OPCODES
-from ftdiag.sources.sharedobjects import (
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.opcodes import OPCODES
+from ftdiag.sources.python.sharedobjects import (
     LOOK_AGAIN_NS,
     LOOK_EVERY_NS,
     LOOKS_OF_LINE,
@@ -22,7 +22,7 @@ from ftdiag.sources.sharedobjects import (
     SharedObjectReader,
     SpunLocks,
 )
-from ftdiag.sources.stackwalk import PlainThread, PythonThread
+from ftdiag.sources.python.stackwalk import PlainThread, PythonThread
 
 BUILDS = ["3.13.5t", "3.14.9t", "3.15.1t"]
 OWN, FOREIGN = 77, 99

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from fake_process import PAGE, FakeProcess
 from ftdiag.errors import PermissionRefused, TargetGone
 from ftdiag.model import NO_STACK, TORN_STACK
-from ftdiag.sources import _tick, stackwalk
-from ftdiag.sources.memory import ReadAlong, RemoteMemory
-from ftdiag.sources.stackwalk import (
+from ftdiag.sources import _tick
+from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
+from ftdiag.sources.python import stackwalk
+from ftdiag.sources.python.stackwalk import (
     CompiledWalker,
     Meaning,
     PlainWalker,

@@ -7,8 +7,8 @@ import fnmatch
 import pytest
 
 from ftdiag.model import ThreadState
-from ftdiag.sources import symbol_classes
-from ftdiag.sources.symbol_classes import (
+from ftdiag.sources.native import symbol_classes
+from ftdiag.sources.native.symbol_classes import (
     TABLE,
     Origin,
     base_name,

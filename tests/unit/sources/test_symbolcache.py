@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import c_library, elf
-from ftdiag.sources import symbolcache
-from ftdiag.sources.images import Image, read_image
-from ftdiag.sources.symbolcache import (
+from ftdiag.sources.native import symbolcache
+from ftdiag.sources.native.images import Image, read_image
+from ftdiag.sources.native.symbolcache import (
     LEAST_SYMBOLS,
     SUFFIX,
     SymbolCache,
@@ -26,8 +26,8 @@ from ftdiag.sources.symbolcache import (
     packed,
     unpacked,
 )
-from ftdiag.sources.symbols import CodeMap
-from ftdiag.sources.symboltable import SymbolTable
+from ftdiag.sources.native.symbols import CodeMap
+from ftdiag.sources.native.symboltable import SymbolTable
 from unit.sources.test_symbols import ALPHA, entry
 from unit.sources.test_symbols import NAMES as ALPHABET
 

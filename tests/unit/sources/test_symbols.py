@@ -20,16 +20,16 @@ from hypothesis import strategies as st
 
 from elf_files import COMPRESSED, PAGE, Made, c_library, elf, endless
 from ftdiag.errors import BudgetSpent
-from ftdiag.sources import symbols, symboltable
 from ftdiag.sources.budget import Budget
-from ftdiag.sources.debugfiles import MAX_DEBUG_DATA_BYTES
-from ftdiag.sources.images import read_image
-from ftdiag.sources.kernelsymbols import KernelSymbols
-from ftdiag.sources.memory import Mapping, read_mappings
-from ftdiag.sources.perfmap import PerfMap
-from ftdiag.sources.readingcredit import READING_CREDIT_S, READING_SHARE, ReadingCredit
-from ftdiag.sources.symbols import TOO_MANY_MAPPINGS, CodeMap
-from ftdiag.sources.symboltable import SymbolTable, functions_in
+from ftdiag.sources.kernel.memory import Mapping, read_mappings
+from ftdiag.sources.native import symbols, symboltable
+from ftdiag.sources.native.debugfiles import MAX_DEBUG_DATA_BYTES
+from ftdiag.sources.native.images import read_image
+from ftdiag.sources.native.kernelsymbols import KernelSymbols
+from ftdiag.sources.native.perfmap import PerfMap
+from ftdiag.sources.native.readingcredit import READING_CREDIT_S, READING_SHARE, ReadingCredit
+from ftdiag.sources.native.symbols import TOO_MANY_MAPPINGS, CodeMap
+from ftdiag.sources.native.symboltable import SymbolTable, functions_in
 from fuzz.perfmaps import read_map
 
 NAMES = b"\0alpha\0beta\0gamma\0"
@@ -399,7 +399,7 @@ def test_a_list_of_mappings_that_is_too_long_is_told_and_left_alone(monkeypatch:
 FULL = """
 import sys
 from pathlib import Path
-from ftdiag.sources.images import read_image
+from ftdiag.sources.native.images import read_image
 Path("/proc/self/clear_refs").write_text("5")
 with open(sys.argv[1], "rb") as stream:
     image = read_image(stream)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.sources import procfs
-from ftdiag.sources.procfs import ThreadFiles, free_descriptors
+from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.procfs import ThreadFiles, free_descriptors
 
 
 @pytest.mark.parametrize("keep", [0, 1, 2])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ftdiag.sources import _tick
-from ftdiag.sources.threadlines import (
+from ftdiag.sources.kernel.threadlines import (
     MANY_THREADS,
     SCHEDSTAT_BYTES,
     STILL_CALLS,

@@ -6,9 +6,9 @@ import platform
 import threading
 
 from fake_process import FakeMemory, layout_of
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.stackwalk import PlainThread, PythonThread
-from ftdiag.sources.threadmatch import TID_OFFSETS, match_threads
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.stackwalk import PlainThread, PythonThread
+from ftdiag.sources.python.threadmatch import TID_OFFSETS, match_threads
 
 LAYOUT = layout_of("3.14.9t")
 PARENT, CHILD = 700, 900

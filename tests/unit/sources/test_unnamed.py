@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elf_files import Made, elf
-from ftdiag.sources.ehframe import function_extents
-from ftdiag.sources.elf import BytesSource, read_elf
-from ftdiag.sources.unnamed import find_unnamed, holds_allocator
+from ftdiag.sources.native.ehframe import function_extents
+from ftdiag.sources.native.elf import BytesSource, read_elf
+from ftdiag.sources.native.unnamed import find_unnamed, holds_allocator
 
 CODE: Final = 0x10000
 SIZE: Final = 0x40

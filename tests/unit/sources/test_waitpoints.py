@@ -6,7 +6,7 @@ import pytest
 
 from ftdiag.cpython import FACTS
 from ftdiag.model import Frame
-from ftdiag.sources.waitpoints import (
+from ftdiag.sources.locks.waitpoints import (
     EVERY,
     is_condition_wait,
     is_import_wait,

@@ -9,9 +9,9 @@ import platform
 import pytest
 
 from ftdiag.model import ThreadState, Wait
-from ftdiag.sources.memory import RemoteMemory
-from ftdiag.sources.syscalls import BlockedCall, syscall_table
-from ftdiag.sources.waits import CLONE_VFORK, STARTING_CHILD, Blocked, WaitReader
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.syscalls import BlockedCall, syscall_table
+from ftdiag.sources.locks.waits import CLONE_VFORK, STARTING_CHILD, Blocked, WaitReader
 
 NUMBERS = {info.name: number for number, info in syscall_table().items()}
 CLONE_THREAD = 0x10000

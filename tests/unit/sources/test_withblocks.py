@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.withblocks import MAX_NESTING, HandlerRange, parse_exception_table, with_depths
+from ftdiag.sources.python.withblocks import MAX_NESTING, HandlerRange, parse_exception_table, with_depths
 
 WITH_HANDLER = bytes((opcode.opmap["PUSH_EXC_INFO"], opcode.opmap["WITH_EXCEPT_START"]))
 

@@ -39,7 +39,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.opening import NOBODY, open_plain
-from ftdiag.sources.scheduling import hurry_child
+from ftdiag.sources.kernel.scheduling import hurry_child
 
 KIND: Final = "a capture of memray"
 MAGIC: Final = b"memray\0"

@@ -23,7 +23,7 @@ from ftdiag.confined import MIB
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import RecordingError
 from ftdiag.formats.importers import memray_child
-from ftdiag.sources.scheduling import hurry_child
+from ftdiag.sources.kernel.scheduling import hurry_child
 
 MAX_MESSAGE_BYTES: Final = 64 << 20
 MAX_DESCRIPTORS: Final = 64

@@ -284,7 +284,7 @@ class Reading:
 
 
 def named_thread(told: str) -> tuple[str, int | None]:
-    """The name of a thread and its id, where memray was told of one that ran already (sources.memray)."""
+    """The name of a thread and its id, where memray was told of a running one (sources.tools.memray)."""
     found = _WITH_TID.fullmatch(told)
     return (told, None) if found is None else (found["name"], int(found["tid"]))
 

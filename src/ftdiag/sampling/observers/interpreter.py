@@ -36,20 +36,20 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, Observation, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
-from ftdiag.sources.collector import CollectorReader
-from ftdiag.sources.importchains import ImportChains
-from ftdiag.sources.interpreter import MAX_THREADS as MAX_STATES
-from ftdiag.sources.interpreter import InterpreterReader
-from ftdiag.sources.locks import MAX_LOCKS
-from ftdiag.sources.parkinglot import WaitEntry
-from ftdiag.sources.runtime import find_runtime
-from ftdiag.sources.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
-from ftdiag.sources.stackwalk import MAX_STACK_DEPTH, PythonThread
-from ftdiag.sources.stoptheworld import StopTheWorldReader
-from ftdiag.sources.threadlines import RUNNING_LINE
-from ftdiag.sources.threadmatch import UNMATCHED, match_threads
-from ftdiag.sources.tracing import MAX_HOOKS, TracingReader
-from ftdiag.sources.waits import Blocked, Classified, WaitReader
+from ftdiag.sources.kernel.threadlines import RUNNING_LINE
+from ftdiag.sources.locks.identity import MAX_LOCKS
+from ftdiag.sources.locks.parkinglot import WaitEntry
+from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
+from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
+from ftdiag.sources.python.collector import CollectorReader
+from ftdiag.sources.python.importchains import ImportChains
+from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import find_runtime
+from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
+from ftdiag.sources.python.stackwalk import MAX_STACK_DEPTH, PythonThread
+from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
+from ftdiag.sources.python.tracing import MAX_HOOKS, TracingReader
 
 MAX_CHAINS: Final = 16
 """Modules that want the GIL of which is found out who imported them."""

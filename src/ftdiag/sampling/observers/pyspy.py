@@ -47,12 +47,12 @@ from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
-from ftdiag.sources import pyspy
-from ftdiag.sources.pyspy import PySpy, PySpyFailed, Take, TakenThread, ThreadIds
-from ftdiag.sources.runtime import find_runtime, find_runtime_header, old_python, static_memory
-from ftdiag.sources.syscalls import Blocking
-from ftdiag.sources.waitpoints import library_wait
-from ftdiag.sources.waits import Blocked, WaitReader
+from ftdiag.sources.kernel.syscalls import Blocking
+from ftdiag.sources.locks.waitpoints import library_wait
+from ftdiag.sources.locks.waits import Blocked, WaitReader
+from ftdiag.sources.python.runtime import find_runtime, find_runtime_header, old_python, static_memory
+from ftdiag.sources.tools import pyspy
+from ftdiag.sources.tools.pyspy import PySpy, PySpyFailed, Take, TakenThread, ThreadIds
 
 HOLD_NS: Final = 15_000_000_000
 """A window waits so long at most for its stacks."""

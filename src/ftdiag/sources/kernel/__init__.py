@@ -1,0 +1,1 @@
+"""What the kernel tells of a process: files of /proc, memory, counters, samples, permissions."""

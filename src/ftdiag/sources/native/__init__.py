@@ -1,0 +1,1 @@
+"""Machine code: symbols of files, functions without names, classes of what samples hit."""

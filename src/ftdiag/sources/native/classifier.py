@@ -1,0 +1,577 @@
+"""What threads that are on a core really do: samples of their instructions, classified.
+
+In: a pid, thread ids, a rate. Out: `NativeSample`s: work, atomic, spin, alloc or gc, with the function.
+Puts together perfevents (the samples), symbols (whose code), symbol_classes (what its name means) and
+machinecode (whether it stands at an atomic instruction). An address is judged once; from then on a sample
+costs a look-up. docs/native-sampling.md says how far the answers can be trusted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections import deque
+from collections.abc import Iterable
+from operator import itemgetter
+from threading import Thread
+from typing import Final, NamedTuple
+
+from ftdiag.errors import FtdiagError
+from ftdiag.model import UNNAMED_INTERPRETER, ThreadState
+from ftdiag.ownthreads import start_thread
+from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.perfevents import (
+    MAX_BUFFER_PAGES,
+    PAGE_BYTES,
+    REGISTERS,
+    RawSample,
+    Refused,
+    ThreadEvent,
+    kernel_permitted,
+    read_number,
+    register,
+)
+from ftdiag.sources.native.images import Image
+from ftdiag.sources.native.kernelsymbols import (
+    KernelSymbols,
+    kernel_symbols_shown,
+    read_kernel_symbols,
+)
+from ftdiag.sources.native.machinecode import (
+    BYTES_AFTER,
+    BYTES_BEFORE,
+    Before,
+    Operand,
+    is_system_call,
+    what_is_awaited,
+    what_precedes,
+)
+from ftdiag.sources.native.symbol_classes import (
+    Origin,
+    base_name,
+    is_handover,
+    is_interrupt,
+    origin_of,
+    state_of,
+    state_of_image,
+)
+from ftdiag.sources.native.symbolcache import SymbolCache, default_directory
+from ftdiag.sources.native.symbols import CodeMap, Place
+from ftdiag.sources.python.runtime import Runtime
+
+MAX_EVENTS: Final = 4096
+"""Threads sampled at once; with more they take turns."""
+MAX_JUDGED_ADDRESSES: Final = 65_536
+"""Addresses whose verdict is remembered; when full, all are forgotten."""
+TURNS_EACH_REFRESH: Final = 64
+"""Threads that make room for waiting ones at each refresh."""
+BUFFERED_SECONDS: Final = 0.25
+"""How long a buffer holds a busy thread's samples, at least; the reader comes every tenth of a second."""
+RECORD_BYTES: Final = 192
+MAX_LINES: Final = 65_536
+"""Cache lines whose last user is remembered."""
+LINE_BITS: Final = 6
+RELOAD_EVERY: Final = 10
+"""Refreshes after which the mappings are read again, even if nothing unknown was hit."""
+
+_KERNEL_HALF: Final = 1 << 63
+_SHARED: Final = -1
+_REGISTER_PLACES: Final = {
+    **{name: place for place, name in enumerate(REGISTERS.get(os.uname().machine, ()))},
+    **({"fp": 29, "lr": 30} if os.uname().machine == "aarch64" else {}),
+}
+_PRESERVED: Final = tuple(
+    _REGISTER_PLACES[name]
+    for name in ("rbx", "rbp", "r12", "r13", "r14", "r15", *(f"x{number}" for number in range(19, 29)))
+    if name in _REGISTER_PLACES
+)
+"""Places of the registers that calls preserve."""
+_MUTEX_IN_OBJECT: Final = 10
+"""ob_mutex in a PyObject (Include/object.h of free-threaded builds)."""
+_USER_HALF: Final = 1 << 47
+_PC_PLACE: Final = _REGISTER_PLACES.get("rip", _REGISTER_PLACES.get("pc", 0))
+
+
+class NativeSample(NamedTuple):
+    """One look at a thread on a core. `symbol` is the function, or "[file]", or "[kernel]"."""
+
+    tid: int
+    time_ns: int
+    state: ThreadState
+    symbol: str | None
+    address: int | None
+    """What an atomic instruction worked on: for a reference count 16 bytes into the object. While spinning,
+    the mutex of an object that is waited for, where the registers tell."""
+
+
+class Verdict(NamedTuple):
+    """What an address means. `operand` is set where it stands behind an atomic instruction that was found, or
+    (`awaited`) behind a load from the line of one that follows."""
+
+    state: ThreadState
+    symbol: str | None
+    operand: Operand | None = None
+    awaited: bool = False
+    hidden: bool = False
+    """Whether it is not known what function it is in: where nothing is contended, nothing is known."""
+
+
+class SharedLines:
+    """Which cache lines more than one thread changes with atomic instructions.
+
+    An atomic instruction on a line that only one thread uses costs little and is part of its work: the lock
+    of a thread's own list, the reference count of its own dictionary keys. It is time lost to others only if
+    others change the line too. `age` forgets what was not seen since the call before.
+    """
+
+    def __init__(self) -> None:
+        self._young: dict[int, int] = {}
+        self._old: dict[int, int] = {}
+
+    def hit(self, address: int, tid: int) -> bool:
+        """Note that a thread changes a place; whether others were seen to do so too."""
+        line = address >> LINE_BITS
+        user = self._young.get(line)
+        if user is None:
+            if len(self._young) >= MAX_LINES:
+                self.age()
+            self._young[line] = tid
+            user = self._old.get(line, tid)
+            if user not in (tid, _SHARED):
+                self._young[line] = _SHARED
+            return user != tid
+        if user != tid:
+            self._young[line] = _SHARED
+            return True
+        return self._old.get(line) == _SHARED
+
+    def shared(self, address: int) -> bool:
+        """Whether more than one thread was seen to change a place."""
+        line = address >> LINE_BITS
+        return self._young.get(line) == _SHARED or self._old.get(line) == _SHARED
+
+    def age(self) -> None:
+        """Forget what was last seen before the previous call."""
+        self._old, self._young = self._young, {}
+
+
+class Classifier:
+    """Judges addresses of one process; remembers what it found."""
+
+    def __init__(self, pid: int, python_image: str, *, kernel: bool) -> None:
+        self._memory = RemoteMemory(pid)
+        self._python_image = python_image
+        self._code = CodeMap(pid, SymbolCache(default_directory()))
+        self.kernel_named = kernel and kernel_symbols_shown()
+        """Whether kernel functions have names here. They are read when the first one is asked for."""
+        self._kernel_symbols: KernelSymbols | None = None
+        self._kernel_reading: Thread | None = None
+        self.lines = SharedLines()
+        self._user: dict[int, Verdict] = {}
+        self._entries: dict[int, tuple[bool, ThreadState]] = {}
+        self._kernel: dict[int, tuple[ThreadState | None, bool, str]] = {}
+        self._reloaded = False
+        self._search: Thread | None = None
+        self._found: dict[tuple[str, int], Image] = {}
+        self.missed = False
+        """Whether code was hit since the last reload that is mapped nowhere."""
+
+    @property
+    def python_stripped(self) -> bool | None:
+        """Whether the Python executable or library has names of exported functions only."""
+        return self._code.stripped(self._python_image)
+
+    def begin_search(self) -> None:
+        """Look for the functions of the Python program and the C library that have no names.
+
+        It takes half a second when a program is seen for the first time. Look-ups and ticks go on meanwhile,
+        and what has no name is unknown until `end_search` finds it done.
+        """
+        self._search = start_thread(self._look_for_functions, "functions")
+        if self.kernel_named:
+            # 50 ms of the kernel's own: five ticks.
+            self._kernel_reading = start_thread(self._read_kernel, "kernel symbols")
+
+    def _read_kernel(self) -> None:
+        self._kernel_symbols = read_kernel_symbols()
+
+    def end_search(self, timeout_s: float = 0.0) -> bool:
+        """Use what was found, if the search is done; whether it is."""
+        if self._search is None:
+            return True
+        self._search.join(timeout_s)
+        if self._search.is_alive():
+            return False
+        self._search = None
+        self._code.adopt(self._found)
+        self._found = {}
+        self._user.clear()
+        self._entries.clear()
+        return True
+
+    def _look_for_functions(self) -> None:
+        image = self._python_image
+        self._found = self._code.search(
+            {path for path in self._code.paths if path == image or origin_of(path, image) is Origin.LIBC}
+        )
+
+    def judge(self, sample: RawSample) -> NativeSample:
+        """State and function of a sample."""
+        tid, time_ns, ip, registers = sample
+        if ip >= _KERNEL_HALF:
+            state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
+            spun = spun_for(registers) if state is ThreadState.SPIN else None
+            return NativeSample(tid, time_ns, state, symbol, spun)
+        state, symbol, operand, awaited, hidden = self._user.get(ip) or self._judge_user(ip)
+        if state is ThreadState.SPIN:
+            return NativeSample(tid, time_ns, state, symbol, spun_for(registers))
+        if operand is None or not registers:
+            return NativeSample(tid, time_ns, state, symbol, None)
+        address = effective_address(operand, registers)
+        if awaited:
+            # It may not come to the atomic instruction: what nobody was seen to change is not waited for.
+            if not self.lines.shared(address):
+                return NativeSample(tid, time_ns, state, symbol, None)
+            return NativeSample(tid, time_ns, ThreadState.ATOMIC, symbol, address)
+        if not self.lines.hit(address, tid):
+            # Nobody else's: an instruction as any other.
+            state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
+        return NativeSample(tid, time_ns, state, symbol, address)
+
+    def _in_kernel(self, ip: int, entry_ip: int) -> tuple[ThreadState, str | None]:
+        known = self._kernel.get(ip) or self._judge_kernel(ip)
+        state, interrupt, name = known
+        if state is not None:
+            return state, name
+        if not entry_ip:
+            return ThreadState.WORK, name
+        by_call, caller = self._entries.get(entry_ip) or self._judge_entry(entry_ip)
+        if by_call or interrupt or caller is not ThreadState.WORK:
+            return caller, name
+        return ThreadState.ALLOC, name  # not by a system call, not interrupted: a page fault
+
+    def take_unnamed(self) -> dict[tuple[str, str], int]:
+        """(file, why) -> how often: files whose functions have no names."""
+        return self._code.take_unnamed()
+
+    def reload(self) -> None:
+        """Read the mappings again, and forget what was judged if code was mapped or unmapped."""
+        self._reloaded = self.missed = False
+        if self._code.reload():
+            self._user.clear()
+            self._entries.clear()
+
+    def _judge_user(self, ip: int) -> Verdict:
+        place = self._code.place(ip)
+        if place is None and not self._reloaded:
+            self.reload()
+            self._reloaded = True  # once until the next refresh
+            place = self._code.place(ip)
+        verdict = Verdict(ThreadState.UNKNOWN, None) if place is None else self._judge_place(ip, place)
+        if len(self._user) >= MAX_JUDGED_ADDRESSES:
+            self._user.clear()
+        # An address without code is asked for again after the next refresh.
+        if place is None:
+            self.missed = True
+        else:
+            self._user[ip] = verdict
+        return verdict
+
+    def _judge_place(self, ip: int, place: Place) -> Verdict:
+        origin = origin_of(place.path, self._python_image)
+        name = place.name
+        state = state_of_image(origin)
+        if state is None and name is not None:
+            state = state_of(name, origin)
+        if name is None and place.path == self._python_image and not place.hides:
+            name = UNNAMED_INTERPRETER
+        elif name is None and place.path:
+            name = f"[{place.path.rsplit('/', 1)[-1].strip('[]')}]"
+        elif name is not None:
+            name = base_name(name)
+        if state in (ThreadState.ALLOC, ThreadState.GC) or is_handover(name):
+            return Verdict(state or ThreadState.ATOMIC, name)
+        before, operand, awaited = self._around(ip, place)
+        if state is not None:
+            return Verdict(state, name, operand)
+        if before is Before.PAUSE:
+            return Verdict(ThreadState.SPIN, name)
+        hidden = (place.hides and origin in (Origin.PYTHON, Origin.LIBC)) or self._is_unpacked(place)
+        if before is Before.ATOMIC:
+            return Verdict(ThreadState.ATOMIC, name, operand, hidden=hidden)
+        if hidden:
+            return Verdict(ThreadState.UNKNOWN, name)  # it may be the allocator as well
+        return Verdict(ThreadState.WORK, name, awaited, awaited is not None)
+
+    def _is_unpacked(self, place: Place) -> bool:
+        """Whether it is code in no file, of a program none of whose code is in its file: a packed one."""
+        return (
+            not place.path.startswith("/") and not place.name and self._python_image not in self._code.paths
+        )
+
+    def _around(self, ip: int, place: Place) -> tuple[Before, Operand | None, Operand | None]:
+        """What the instruction before is, what it changes, and what is awaited of one that follows."""
+        start = max(ip - BYTES_BEFORE, place.start)
+        try:
+            code = self._memory.read_up_to(start, ip - start + BYTES_AFTER)
+        except FtdiagError:
+            return Before.OTHER, None, None
+        if len(code) < ip - start:
+            return Before.OTHER, None, None
+        begin = 0 if start == place.start else None
+        kind, operand = what_precedes(place.machine, code, ip - start, begin)
+        if kind is not Before.OTHER:
+            return kind, operand, None
+        return kind, None, what_is_awaited(place.machine, code, ip - start, begin)
+
+    def _judge_entry(self, entry_ip: int) -> tuple[bool, ThreadState]:
+        """(whether it is a system call, the state of the code that entered the kernel)."""
+        state = (self._user.get(entry_ip) or self._judge_user(entry_ip))[0]
+        if state in (ThreadState.ATOMIC, ThreadState.UNKNOWN):
+            state = ThreadState.WORK
+        place = self._code.place(entry_ip)
+        try:
+            by_call = place is None or is_system_call(place.machine, self._memory.read(entry_ip - 4, 4))
+        except FtdiagError:
+            by_call = True
+        if len(self._entries) >= MAX_JUDGED_ADDRESSES:
+            self._entries.clear()
+        self._entries[entry_ip] = by_call, state
+        return by_call, state
+
+    def _judge_kernel(self, ip: int) -> tuple[ThreadState | None, bool, str]:
+        if self.kernel_named and self._kernel_symbols is None:
+            if self._kernel_reading is not None and self._kernel_reading.is_alive():
+                return None, False, "[kernel]"  # not remembered: it has a name in a moment
+            self._read_kernel()
+        symbol = None if self._kernel_symbols is None else self._kernel_symbols.find(ip)
+        if symbol is None:
+            found: tuple[ThreadState | None, bool, str] = (None, False, "[kernel]")
+        else:
+            name = base_name(symbol.name)
+            found = (state_of(name, Origin.KERNEL), is_interrupt(name), f"{name} [kernel]")
+        if len(self._kernel) >= MAX_JUDGED_ADDRESSES:
+            self._kernel.clear()
+        self._kernel[ip] = found
+        return found
+
+
+class NativeSampler:
+    """Samples the threads of a process that run on a core.
+
+    Raises PermissionRefused, with the remedy, if perf events are not permitted; TargetGone.
+    """
+
+    def __init__(self, pid: int, rate_hz: float, runtime: Runtime, most: int = MAX_EVENTS) -> None:
+        """`most` threads are sampled at once; where there are more, they take turns."""
+        self._most = max(1, min(most, MAX_EVENTS))
+        self.kernel_included = kernel_permitted(pid)
+        self.period_ns = self._turn_period_ns = int(1e9 / rate_hz)
+        self._classifier = Classifier(pid, runtime.image, kernel=self.kernel_included)
+        self._pages = buffer_pages(rate_hz)
+        self._events: dict[int, ThreadEvent] = {}
+        self._waiting: deque[int] = deque()
+        self._resting: dict[int, None] = {}
+        """Threads that are not sampled until they are woken; all while it pauses."""
+        self._paused = False
+        self._limit = self._most
+        self._pending: list[RawSample] = []
+        self._lost = 0
+        self._damaged = 0
+        self._refreshes = 0
+        self._searched = False
+        self.description = self._describe(rate_hz)
+
+    @property
+    def lost(self) -> int:
+        """Samples that the kernel dropped since this was last asked."""
+        lost, self._lost = self._lost, 0
+        return lost
+
+    @property
+    def sampled_share(self) -> float:
+        """Part of the threads that are sampled at the moment."""
+        threads = len(self._events) + len(self._waiting)
+        return len(self._events) / threads if threads else 1.0
+
+    def take_unnamed(self) -> dict[tuple[str, str], int]:
+        """(file, why) -> how often: files whose functions have no names, since this was asked last."""
+        return self._classifier.take_unnamed()
+
+    def add_thread(self, tid: int) -> None:
+        """Begin to sample a thread; one that is gone or already known is ignored."""
+        if tid in self._events or tid in self._waiting:
+            return
+        if self._paused:
+            self._resting[tid] = None
+            return
+        if len(self._events) >= self._limit or not self._open(tid):
+            self._waiting.append(tid)
+
+    def remove_thread(self, tid: int) -> None:
+        """End sampling of a thread; its last samples still come with the next read."""
+        self._resting.pop(tid, None)
+        event = self._events.pop(tid, None)
+        if event is None:
+            if tid in self._waiting:
+                self._waiting.remove(tid)
+            return
+        self._close(event)
+        self._promote()
+
+    def pause(self) -> None:
+        """Sample nobody for now; what was sampled comes with the next read."""
+        self._paused = True
+        for event in self._events.values():
+            self._close(event)
+        self._resting.update(dict.fromkeys([*self._events, *self._waiting]))
+        self._events.clear()
+        self._waiting.clear()
+
+    def resume(self, dense: float = 1.0) -> None:
+        """Sample threads again, as they are woken: so many times as often as was asked for."""
+        self._paused = False
+        self._turn_period_ns = max(1, int(self.period_ns / dense))
+        self._pages = buffer_pages(1e9 / self._turn_period_ns)
+
+    def let_rest(self, tid: int) -> None:
+        """Know a thread, and do not sample it until it is woken."""
+        if tid not in self._events and tid not in self._waiting:
+            self._resting[tid] = None
+
+    def wake(self, tids: Iterable[int]) -> None:
+        """Sample those of them that rest since the last pause: a thread that never runs need not be."""
+        if not self._resting or self._paused:
+            return
+        for tid in tids:
+            if tid in self._resting:
+                del self._resting[tid]
+                self.add_thread(tid)
+
+    def drain(self, tids: Iterable[int] | None = None) -> None:
+        """Make room in the buffers of these threads (of all, if `None`); what was in them comes with `read`.
+
+        Threads that were not on a core have no samples and need not be named.
+        """
+        if not self._searched:  # not before: the first ticks do not wait for it
+            self._searched = True
+            self._classifier.begin_search()
+        events = self._events
+        for tid in events if tids is None else tids:
+            if tid in events:
+                self._lost += events[tid].drain(self._pending)
+
+    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
+        """What was sampled since the last call, in the order of time; empties their buffers first."""
+        self.drain(tids)
+        self._classifier.end_search()
+        raw, self._pending = self._pending, []
+        if len(raw) > 1:
+            raw.sort(key=itemgetter(1))
+        return list(map(self._classifier.judge, raw))
+
+    def refresh(self) -> None:
+        """About once a second: follow libraries that come and go, and let waiting threads have their turn."""
+        self._refreshes += 1
+        if self._classifier.missed or self._refreshes % RELOAD_EVERY == 0:
+            self._classifier.reload()
+        if self._refreshes % RELOAD_EVERY == 0:
+            self._classifier.lines.age()
+        if self._waiting:
+            self._limit = min(self._most, 2 * self._limit)  # perhaps there is more memory now
+            self._promote()
+            self._take_turns()
+
+    def _take_turns(self) -> None:
+        """Threads that were not on a core make room first; if all were, those that had the longest turn."""
+        idle = [tid for tid, event in self._events.items() if not event.active]
+        for event in self._events.values():
+            event.active = False
+        turns = min(TURNS_EACH_REFRESH, len(self._waiting), len(self._events))
+        for tid in (idle or list(self._events))[:turns]:
+            self._close(self._events.pop(tid))
+            self._waiting.append(tid)
+        self._promote()
+
+    def close(self) -> None:
+        """End sampling."""
+        for event in self._events.values():
+            event.close()
+        self._events.clear()
+        self._waiting.clear()
+        self._pending.clear()
+
+    def _open(self, tid: int) -> bool:
+        """Whether nothing is left to do for the thread: it is sampled now, or gone."""
+        for pages in dict.fromkeys((self._pages, 1)):
+            try:
+                event = ThreadEvent(tid, self._turn_period_ns, kernel=self.kernel_included, pages=pages)
+            except Refused as refused:
+                if refused.code == errno.ESRCH:
+                    return True
+                continue  # EPERM: the limit of locked memory; EMFILE, ENOMEM: other limits
+            self._events[tid] = event
+            return True
+        self._limit = max(1, len(self._events))
+        return False
+
+    def _close(self, event: ThreadEvent) -> None:
+        self._lost += event.drain(self._pending)
+        event.close()
+
+    def _promote(self) -> None:
+        while self._waiting and len(self._events) < self._limit:
+            tid = self._waiting.popleft()
+            if not self._open(tid):
+                self._waiting.appendleft(tid)
+                return
+
+    def _describe(self, rate_hz: float) -> str:
+        words = f"cpu-clock at {rate_hz:g} Hz, each thread, "
+        if not self.kernel_included:
+            paranoid = read_number("perf_event_paranoid")
+            words += (
+                "without the kernel (perf_event_paranoid is "
+                f"{'not readable' if paranoid is None else paranoid}):"
+                " page faults and yielding are not seen; sudo sysctl kernel.perf_event_paranoid=1"
+            )
+        elif self._classifier.kernel_named:
+            words += "with the kernel"
+        else:
+            words += "with the kernel, whose functions have no names here (kptr_restrict)"
+        if self._classifier.python_stripped:
+            words += "; the Python program is stripped: its functions were found by what refers to them"
+        return words
+
+
+def effective_address(operand: Operand, registers: bytes) -> int:
+    """The address that an instruction works on, from the registers right behind it."""
+    address = operand.displacement
+    if operand.base is not None:
+        address += register(registers, _REGISTER_PLACES.get(operand.base, 1 << 20))
+    if operand.indexed_by is not None:
+        address += register(registers, _REGISTER_PLACES.get(operand.indexed_by, 1 << 20)) * operand.scale
+    return address & 0xFFFF_FFFF_FFFF_FFFF
+
+
+def spun_for(registers: bytes) -> int | None:
+    """The mutex of an object that a thread spins for while it yields its core; `None` if none can be told.
+
+    `_PyMutex_LockTimed` keeps the mutex in a register that calls preserve (Python/lock.c). That of an object
+    is 10 bytes behind its begin, which is a multiple of 16; no other address looks so.
+    """
+    found = {
+        value
+        for place in _PRESERVED
+        if (value := register(registers, place)) % 16 == _MUTEX_IN_OBJECT and 1 << 16 < value < _USER_HALF
+    }
+    return found.pop() if len(found) == 1 else None
+
+
+def buffer_pages(rate_hz: float) -> int:
+    """Data pages of a thread's buffer: a power of two that holds BUFFERED_SECONDS of samples."""
+    wanted = rate_hz * BUFFERED_SECONDS * RECORD_BYTES
+    pages = 1
+    while pages * PAGE_BYTES < wanted and pages < MAX_BUFFER_PAGES:
+        pages *= 2
+    return pages

@@ -1,0 +1,1 @@
+"""What CPython keeps in its memory: runtime, objects, threads, stacks, code."""

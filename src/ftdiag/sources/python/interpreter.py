@@ -1,0 +1,579 @@
+"""The interpreters of a process from outside: threads, Python stacks with lines, names, the GIL.
+
+In: remote memory, a `Runtime`. Out: threads and, for each, the id of its stack.
+Nothing stops the target, so every read races with it. A stack is believed only when the whole chain of
+frames is consistent: every executable is a code object, every instruction lies in its bytecode, the
+bottom was reached; else it is torn and counted as a gap by the caller.
+
+The frames are followed by a `StackWalker`; a chain of (code, instruction) words that it has not seen before
+is resolved into frames here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from ftdiag.datatypes import dataclass
+from ftdiag.errors import MemoryReadError
+from ftdiag.model import TORN_STACK, Frame
+from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
+from ftdiag.sources.python.layouts import Layout
+from ftdiag.sources.python.locations import LineTable
+from ftdiag.sources.python.objects import NotAnObject, ObjectReader, word_in
+from ftdiag.sources.python.runtime import Runtime
+from ftdiag.sources.python.stackwalk import Meaning, PythonThread, stack_walker
+from ftdiag.sources.python.withblocks import HandlerRange, parse_exception_table, with_depths
+
+MAX_INTERPRETERS: Final = 1024
+MAX_THREADS: Final = 65_536
+MAX_MODULES: Final = 20_000
+"""Loaded modules that are asked whether they want the GIL."""
+MAX_CODE_OBJECTS: Final = 50_000
+MAX_FRAMES: Final = 200_000
+"""Instructions of code objects whose line is remembered; they are looked up anew beyond."""
+MAX_CODE_UNITS: Final = 1 << 24
+MAX_LINE_TABLE_BYTES: Final = 1 << 20
+"""Of a location table; what comes behind has no line. A module of 100,000 lines has 400 KB."""
+MAX_EXCEPTION_TABLE_BYTES: Final = 1 << 18
+MAX_FRAME_WORDS: Final = 1024
+"""Locals and stack slots of a frame that are looked at for names."""
+
+_POINTER_TAGS: Final = 7
+_TAGGED_INT: Final = 3
+"""Low bits of a stack reference that is a small int and no pointer (Py_INT_TAG, pycore_stackref.h)."""
+
+
+class FrameSink(Protocol):
+    """Where resolved frames go: gives ids to frames and stacks. The sampler passes the recording's tables."""
+
+    def intern_frame(self, frame: Frame) -> int:
+        """Id of a frame."""
+        ...
+
+    def intern_stack(self, frame_ids: Sequence[int]) -> int:
+        """Id of a stack given by its frames' ids, root first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InterpreterRef:
+    """One PyInterpreterState."""
+
+    address: int
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentLine:
+    """The line that a thread's innermost frame was in at the last walk, and where its bytecode lies.
+
+    `frame_id` is that of the sink. `code` and `frame` are addresses, `units` the code units [start, end) of
+    the line, `bytecode` the address of unit 0 of the copy that all threads share.
+    """
+
+    frame_id: int
+    frame: int
+    code: int
+    bytecode: int
+    units: tuple[tuple[int, int], ...]
+    local_names: tuple[str, ...]
+
+
+class _Code:
+    """A code object: what is needed to turn an instruction address into a frame."""
+
+    __slots__ = (
+        "address",
+        "bytecode",
+        "copies",
+        "filename",
+        "fingerprint",
+        "function",
+        "handlers",
+        "lines",
+        "local_count",
+        "local_names",
+        "stack_size",
+        "units",
+    )
+
+    def __init__(
+        self,
+        address: int,
+        fingerprint: tuple[bytes, ...],
+        filename: str,
+        function: str,
+        lines: LineTable,
+        units: int,
+    ) -> None:
+        self.address = address
+        self.fingerprint = fingerprint
+        self.filename = filename
+        self.function = function
+        self.lines = lines
+        self.units = units
+        self.bytecode = 0
+        self.copies: tuple[int, ...] = ()
+        self.handlers: list[HandlerRange] = []
+        self.local_count = 0
+        self.local_names: list[str] | None = None
+        self.stack_size = 0
+
+
+class InterpreterReader:
+    """Reads threads and stacks of one target.
+
+    Not thread-safe. Raises TargetGone and PermissionRefused from any method when the process is gone or
+    the kernel refuses; other unreadable memory becomes a torn stack or a missing thread.
+    """
+
+    def __init__(
+        self, memory: RemoteMemory, runtime: Runtime, sink: FrameSink, *, compiled: bool | None = None
+    ) -> None:
+        """`compiled`: which walker follows the frames; by default the compiled one where it was built."""
+        self.memory = memory
+        self.runtime = runtime
+        self.layout: Layout = runtime.layout
+        self.objects = ObjectReader(memory, runtime.layout)
+        self._sink = sink
+        self._codes: dict[int, _Code] = {}
+        self._frames: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {}
+        """(code object, instruction) words -> the sink's id of the frame, offsets of its `with` slots."""
+        self._code_types: set[int] = set()
+        self._walker = stack_walker(memory, runtime.layout, self._resolve, compiled=compiled)
+        self.compiled = self._walker.compiled
+        """Whether the compiled walker follows the frames."""
+        self.too_many_threads = False
+        """Whether there were more than MAX_THREADS states of threads at the last look."""
+        layout = runtime.layout
+        words = [
+            layout.object_type,
+            layout.code_units,
+            layout.code_first_line,
+            layout.code_filename,
+            layout.code_qualname,
+            layout.code_linetable,
+            *(() if layout.code_tlbc is None else (layout.code_tlbc,)),
+        ]
+        self._telling = [slice(offset, offset + 8) for offset in words]
+        """Where a code object has what it is told by."""
+        self.walked = self.torn = self.cut = self.given_up = 0
+        """Stacks that were walked, that could not be read as of one moment, and that were too deep; of those
+        that were torn, the ones that a walk did not come to because it had cost enough."""
+
+    # --- interpreters and threads ---
+
+    def interpreters(self) -> list[InterpreterRef]:
+        """All interpreters of the process, newest first as CPython links them.
+
+        Raises MemoryReadError when the list's head cannot be read.
+        """
+        layout = self.layout
+        found: list[InterpreterRef] = []
+        seen: set[int] = set()
+        address = self.memory.read_word(self.runtime.address + layout.runtime_interpreters_head)
+        while address and address not in seen and len(found) < MAX_INTERPRETERS:
+            seen.add(address)
+            try:
+                number = self.memory.read_word(address + layout.interpreter_id)
+                following = self.memory.read_word(address + layout.interpreter_next)
+            except MemoryReadError:
+                break
+            found.append(InterpreterRef(address, number))
+            address = following
+        return found
+
+    def threads(self) -> list[PythonThread]:
+        """All thread states of all interpreters. Those being made or torn down may be missing."""
+        layout = self.layout
+        size = max(layout.thread_next, layout.thread_ident, layout.thread_native_id) + 8
+        found: list[PythonThread] = []
+        seen: set[int] = set()
+        for interpreter in self.interpreters():
+            try:
+                address = self.memory.read_word(interpreter.address + layout.interpreter_threads_head)
+                while address and address not in seen and len(seen) < MAX_THREADS:
+                    seen.add(address)
+                    data = self.memory.read(address, size)
+                    native_id = int.from_bytes(
+                        data[layout.thread_native_id : layout.thread_native_id + 8], "little"
+                    )
+                    ident = int.from_bytes(data[layout.thread_ident : layout.thread_ident + 8], "little")
+                    if native_id:
+                        found.append(self._walker.thread(address, native_id, ident, interpreter.id))
+                    address = int.from_bytes(data[layout.thread_next : layout.thread_next + 8], "little")
+            except MemoryReadError:
+                continue
+        self.too_many_threads = len(seen) >= MAX_THREADS
+        return found
+
+    def gil_enabled(self) -> bool | None:
+        """Whether a GIL is in force in the main interpreter; `None` if it cannot be read.
+
+        Always true on builds that have no free threading (gil_runtime_state.enabled, Python/ceval_gil.c).
+        """
+        if self.layout.interpreter_gil_enabled is None:
+            return True
+        try:
+            main = [ref for ref in self.interpreters() if ref.id == 0]
+            if not main:
+                return None
+            data = self.memory.read(main[0].address + self.layout.interpreter_gil_enabled, 4)
+        except MemoryReadError:
+            return None
+        return int.from_bytes(data, "little") != 0
+
+    def gil_culprits(self) -> tuple[str, ...]:
+        """Names of the loaded extension modules that ask for the GIL, in the order of their import.
+
+        An extension module that does not declare Py_MOD_GIL_NOT_USED switches the GIL back on. Pure Python
+        modules and those built into the interpreter do not count. Empty on builds without free threading.
+        """
+        if not self.layout.free_threaded:
+            return ()
+        culprits: list[str] = []
+        try:
+            for interpreter in self.interpreters():
+                modules = self.memory.read_word(interpreter.address + self.layout.interpreter_imports_modules)
+                for key, module in self.objects.dict_items(modules)[:MAX_MODULES]:
+                    if self._asks_for_gil(module):
+                        culprits.append(self.objects.string(key))
+        except (MemoryReadError, NotAnObject):
+            return tuple(dict.fromkeys(culprits))
+        return tuple(dict.fromkeys(culprits))
+
+    def _asks_for_gil(self, module: int) -> bool:
+        layout = self.layout
+        try:
+            if self.objects.type_name(self.objects.type_of(module)) != "module":
+                return False
+            data = self.memory.read(module + layout.module_gil, 8)
+            if layout.module_gil_is_wish:
+                asks = data[0] == 1  # bool md_requires_gil
+            else:
+                asks = int.from_bytes(data, "little") == 0  # Py_MOD_GIL_USED
+            if not asks:
+                return False
+            path = self.objects.dict_get(self.objects.module_dict(module), "__file__")
+            return path is not None and self.objects.string(path).endswith(".so")
+        except (MemoryReadError, NotAnObject):
+            return False
+
+    def gil_holder(self) -> int | None:
+        """Address of the thread state that has the main interpreter's GIL, `None` if nobody has it."""
+        layout = self.layout
+        try:
+            for ref in self.interpreters():
+                if ref.id == 0:
+                    locked = self.memory.read(ref.address + layout.interpreter_gil_locked, 4)
+                    if int.from_bytes(locked, "little", signed=True) == 1:
+                        return self.memory.read_word(ref.address + layout.interpreter_gil_holder) or None
+        except MemoryReadError:
+            return None
+        return None
+
+    def finalizing(self) -> bool:
+        """Whether no interpreter is left, as at the very end of a process."""
+        try:
+            return not self.interpreters()
+        except MemoryReadError:
+            return True
+
+    def thread_names(self) -> dict[int, str]:
+        """`threading.get_ident()` -> `Thread.name`, from the `threading` module of every interpreter.
+
+        This works where the OS knows no names (3.13 does not set them). Threads whose entry changes while
+        it is read are missing.
+        """
+        names: dict[int, str] = {}
+        for interpreter in self.interpreters():
+            try:
+                names.update(self._names_in(interpreter.address))
+            except (MemoryReadError, NotAnObject):
+                continue
+        return names
+
+    def _names_in(self, interpreter: int) -> dict[int, str]:
+        objects = self.objects
+        modules = self.memory.read_word(interpreter + self.layout.interpreter_imports_modules)
+        if not modules:
+            return {}
+        threading_module = objects.dict_get(modules, "threading")
+        if threading_module is None:
+            return {}
+        active = objects.dict_get(objects.module_dict(threading_module), "_active")
+        if active is None:
+            return {}
+        names = {}
+        for key, thread in objects.dict_items(active):
+            try:
+                name = objects.attribute(thread, "_name")
+                if name is not None:
+                    names[objects.integer(key)] = objects.string(name)
+            except (MemoryReadError, NotAnObject):
+                continue
+        return names
+
+    # --- stacks ---
+
+    def walk(self, threads: Sequence[PythonThread], along: ReadAlong | None = None) -> list[int]:
+        """Stack ids of the threads, in their order: NO_STACK, TORN_STACK or a real one (StackWalker.walk)."""
+        stacks = self._walker.walk(threads, along)
+        self.walked += len(stacks)
+        self.torn += stacks.count(TORN_STACK)
+        self.cut += self._walker.take_cut()
+        self.given_up += self._walker.take_given_up()
+        return stacks
+
+    def _resolve(self, chain: tuple[int, ...]) -> Meaning | None:
+        """Stack id and `with` slots of a chain never seen before; `None` if it makes no sense."""
+        frame_ids = []
+        exits: list[tuple[int, int]] = []
+        known = self._frames
+        for number, pair in enumerate(zip(chain[0::2], chain[1::2], strict=True)):
+            resolved = known.get(pair) or self._resolve_frame(pair)
+            if resolved is None:
+                return None
+            frame_ids.append(resolved[0])
+            if resolved[1]:
+                exits.extend([(number, offset) for offset in resolved[1]])
+        frame_ids.reverse()
+        return self._sink.intern_stack(frame_ids), tuple(exits)
+
+    def _resolve_frame(self, pair: tuple[int, int]) -> tuple[int, tuple[int, ...]] | None:
+        """The sink's id of a frame, and the offsets of its `with` slots; `None` if it makes no sense."""
+        executable, instruction = pair
+        code = self._code(executable & ~_POINTER_TAGS)
+        unit = None if code is None else self._unit(code, instruction)
+        if code is None or unit is None:
+            return None
+        frame = Frame(code.filename, code.function, code.lines.line(unit))
+        resolved = self._sink.intern_frame(frame), self._exit_offsets(code, unit)
+        if len(self._frames) >= MAX_FRAMES:
+            self._frames.clear()
+        self._frames[pair] = resolved
+        return resolved
+
+    def _exit_offsets(self, code: _Code, unit: int) -> tuple[int, ...]:
+        """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
+        if not code.handlers:
+            return ()
+        try:
+            bytecode = self.memory.read(code.bytecode, 2 * code.units)
+        except MemoryReadError:
+            return ()
+        depths = with_depths(code.handlers, unit, bytecode, self.layout.with_handler)
+        stack = self.layout.frame_localsplus + 8 * code.local_count
+        return tuple(stack + 8 * (depth - 1) for depth in depths)
+
+    # --- variables of frames, for naming things; slower, and only for threads that are blocked ---
+
+    def frame_words(self, thread: PythonThread, number: int) -> tuple[int, ...]:
+        """Words of a frame's locals and stack (frame 0 is the leaf) as of the last walk; () if unreadable."""
+        code = self._code_of(thread, number)
+        if code is None:
+            return ()
+        count = min(code.local_count + code.stack_size, MAX_FRAME_WORDS)
+        try:
+            data = self.memory.read(thread.frames[number] + self.layout.frame_localsplus, 8 * count)
+        except MemoryReadError:
+            return ()
+        return struct.unpack(f"<{count}Q", data)
+
+    def local_variables(self, thread: PythonThread, number: int) -> list[tuple[str, int]]:
+        """(name, address of value) of a frame's set local variables; what a cell holds for closures."""
+        code = self._code_of(thread, number)
+        if code is None:
+            return []
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        variables = []
+        for name, word in zip(code.local_names, self.frame_words(thread, number), strict=False):
+            value = word & ~_POINTER_TAGS
+            if word & 3 == _TAGGED_INT or value <= 4096:
+                continue
+            try:
+                if self.objects.type_name(self.objects.type_of(value)) == "cell":
+                    value = self.memory.read_word(value + self.layout.object_size)  # ob_ref
+            except (MemoryReadError, NotAnObject):
+                continue
+            if value > 4096:
+                variables.append((name, value))
+        return variables
+
+    def variable(self, thread: PythonThread, number: int, name: str) -> int | None:
+        """Address of the value of one local variable that is no cell; `None` if it is not set."""
+        code = self._code_of(thread, number)
+        if code is None:
+            return None
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        if name not in code.local_names:
+            return None
+        place = self.layout.frame_localsplus + 8 * code.local_names.index(name)
+        try:
+            word = self.memory.read_word(thread.frames[number] + place)
+        except MemoryReadError:
+            return None
+        value = word & ~_POINTER_TAGS
+        return None if word & 3 == _TAGGED_INT or value <= 4096 else value
+
+    def current_line(self, thread: PythonThread) -> CurrentLine | None:
+        """The line of the innermost frame as of the last walk; `None` where it is not known."""
+        code = self._code_of(thread, 0)
+        if code is None:
+            return None
+        unit = self._unit(code, thread.chain[1])
+        resolved = self._frames.get((thread.chain[0], thread.chain[1]))
+        line = None if unit is None else code.lines.line(unit)
+        if resolved is None or line is None:
+            return None
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        return CurrentLine(
+            frame_id=resolved[0],
+            frame=thread.frames[0],
+            code=code.address,
+            bytecode=code.bytecode,
+            units=tuple(code.lines.ranges(line)),
+            local_names=tuple(code.local_names),
+        )
+
+    def globals_of(self, thread: PythonThread, number: int) -> int | None:
+        """Address of a frame's globals dict; `None` if unreadable."""
+        try:
+            return self.memory.read_word(thread.frames[number] + self.layout.frame_globals) or None
+        except (MemoryReadError, IndexError):
+            return None
+
+    def _code_of(self, thread: PythonThread, number: int) -> _Code | None:
+        if not 0 <= number < min(len(thread.frames), len(thread.chain) // 2):
+            return None
+        return self._codes.get(thread.chain[2 * number] & ~_POINTER_TAGS)
+
+    def _local_names(self, code: _Code) -> list[str]:
+        layout = self.layout
+        try:
+            names = self.memory.read_word(code.address + layout.code_local_names)
+            count = min(code.local_count, self.memory.read_word(names + layout.tuple_count), MAX_FRAME_WORDS)
+            words = struct.unpack(f"<{count}Q", self.memory.read(names + layout.tuple_items, 8 * count))
+            return [self.objects.string(word) for word in words]
+        except (MemoryReadError, NotAnObject):
+            return []
+
+    # --- code objects ---
+
+    def _code(self, address: int) -> _Code | None:
+        code = self._codes.get(address)
+        if code is None:
+            try:
+                code = self._read_code(address)
+            except (MemoryReadError, NotAnObject):
+                return None
+            if len(self._codes) >= MAX_CODE_OBJECTS:
+                self._codes.clear()
+                self._frames.clear()
+                self._walker.forget()
+            self._codes[address] = code
+        return code
+
+    def _read_code(self, address: int) -> _Code:
+        layout = self.layout
+        data = self.memory.read(address, layout.code_bytecode)
+        type_address = _word(data, layout.object_type)
+        if type_address not in self._code_types:
+            if self.objects.type_name(type_address) != "code":
+                raise NotAnObject(f"no code object at {address:#x}")
+            self._code_types.add(type_address)
+        units = _word(data, layout.code_units)
+        first_line = _int_in(data, layout.code_first_line)
+        if not 0 < units <= MAX_CODE_UNITS:
+            raise NotAnObject(f"no code object at {address:#x}")
+        code = _Code(
+            address,
+            self._fingerprint(data),
+            self.objects.string(_word(data, layout.code_filename)),
+            self.objects.string(_word(data, layout.code_qualname)),
+            LineTable(
+                self.objects.bytes_object(_word(data, layout.code_linetable))[:MAX_LINE_TABLE_BYTES],
+                first_line,
+            ),
+            units,
+        )
+        code.bytecode = address + layout.code_bytecode
+        code.local_count = _int_in(data, layout.code_local_count)
+        code.stack_size = _int_in(data, layout.code_stack_size)
+        if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:
+            raise NotAnObject(f"no code object at {address:#x}")
+        code.handlers = parse_exception_table(
+            self.objects.bytes_object(_word(data, layout.code_exception_table))[:MAX_EXCEPTION_TABLE_BYTES]
+        )
+        if self.memory.budget is not None:
+            self.memory.budget.check()
+        return code
+
+    def _fingerprint(self, data: bytes) -> tuple[bytes, ...]:
+        """The words that tell one code object from another that was made at the same address later."""
+        return tuple([data[part] for part in self._telling])
+
+    def _unit(self, code: _Code, instruction: int) -> int | None:
+        """Index of the code unit at an instruction address: in the shared or in a thread's own bytecode."""
+        span = 2 * code.units
+        for refreshed in (False, True):
+            for start in (code.bytecode, *code.copies):
+                if start <= instruction < start + span:
+                    return (instruction - start) // 2
+            if refreshed or self.layout.code_tlbc is None:
+                return None
+            code.copies = self._bytecode_copies(code)
+        return None
+
+    def _bytecode_copies(self, code: _Code) -> tuple[int, ...]:
+        """Start addresses of the thread-local copies: _PyCodeArray {size, entries[]} (cpython/code.h)."""
+        assert self.layout.code_tlbc is not None
+        try:
+            table = self.memory.read_word(code.address + self.layout.code_tlbc)
+            size = self.memory.read_word(table)
+            if not 0 < size <= MAX_THREADS:
+                return ()
+            entries = struct.unpack(f"<{size}Q", self.memory.read(table + 8, 8 * size))
+        except MemoryReadError:
+            return ()
+        return tuple(entry for entry in entries if entry and entry != code.bytecode)
+
+    def recheck_codes(self) -> int:
+        """Drop code objects that are gone or replaced; return how many. Called about once a second.
+
+        A freed code object's address can be reused by another one; without this check its old name would
+        go on. All are compared in a few batched reads.
+        """
+        if not self._codes:
+            return 0
+        addresses = list(self._codes)
+        size = self.layout.code_bytecode
+        stale = [
+            address
+            for address, data in zip(
+                addresses, self.memory.read_many([(address, size) for address in addresses]), strict=True
+            )
+            if data is None or self._fingerprint(data) != self._codes[address].fingerprint
+        ]
+        for address in stale:
+            del self._codes[address]
+        if stale:
+            self._frames.clear()
+            self._walker.forget()
+            self.objects.forget_types()
+        return len(stale)
+
+
+def _int_in(data: bytes, offset: int) -> int:
+    """The C int at an offset that the target published, which may be any. Raises NotAnObject."""
+    value = word_in(data, offset, 4)
+    return value - (value >> 31 << 32)
+
+
+def _word(data: bytes, offset: int) -> int:
+    return int.from_bytes(data[offset : offset + 8], "little")

@@ -1,0 +1,581 @@
+"""Which shared object a line of the program touches: what a contended reference count belongs to.
+
+In: a thread as of the last walk. Out: its line and the objects there that several threads count references
+to, named as the program writes them ("CONFIG", "self.table", "cell limit").
+
+How it is known: the bytecode of the line says which globals, attributes, cells and locals it loads; they are
+looked up in the frame, its namespaces and its objects, by the identity of the name. An object counts only if
+its header says so (Include/object.h of free-threaded builds: ob_tid, ob_flags, ob_mutex, ob_gc_bits,
+ob_ref_local, ob_ref_shared, ob_type):
+- not immortal (ob_ref_local is UINT32_MAX: small ints, interned strings, constants; on 3.13 also functions,
+  types and modules once a thread was started),
+- no deferred reference counting (_PyGC_BITS_DEFERRED: functions that are not nested, modules, types),
+- merged or owned by another thread, or counted by others: then each load is an atomic operation.
+What a line gets from C code has no name there: the places that its contended atomic instructions worked on,
+as samples of machine code have them, lie in such an object, which is then called by its type.
+The target runs on meanwhile; whatever does not fit together is left out.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from ftdiag.datatypes import dataclass, replace
+from ftdiag.errors import MemoryReadError
+from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
+from ftdiag.sources.python.interpreter import CurrentLine, InterpreterReader
+from ftdiag.sources.python.objects import NotAnObject, word_in
+from ftdiag.sources.python.opcodes import OPCODES, Instruction
+from ftdiag.sources.python.stackwalk import PythonThread
+
+MAX_OBJECTS: Final = 8
+"""Objects named on one line."""
+MAX_UNITS: Final = 512
+"""Code units that are looked at of each stretch of a line's bytecode."""
+MAX_RANGES: Final = 16
+"""Stretches of bytecode that one line may have (a loop's head comes twice)."""
+MAX_CLASSES: Final = 16
+"""Classes of a method resolution order that are searched for an attribute."""
+MAX_NAME_CHARACTERS: Final = 80
+ATOMIC_SHARE: Final = 0.25
+"""Lines with this share of their CPU samples on atomics are looked at; private objects give under 0.05."""
+MIN_ATOMIC_SAMPLES: Final = 4
+"""Samples on atomics in a window below which a line is not looked at."""
+MAX_HOT_LINES: Final = 32
+"""Lines of one window that are looked at, those with most samples on atomics."""
+MAX_KNOWN_LINES: Final = 4096
+"""Lines whose objects are remembered; when there are more, all are forgotten."""
+PLACE_SHARE: Final = 0.02
+"""Where the place itself is known that threads contend for, so much is enough to name it."""
+MIN_PLACE_SAMPLES: Final = 3
+"""Samples of one place in a window below which it is not looked at."""
+MAX_PLACES: Final = 2
+"""Places of a line that are looked at in a window, those with most samples."""
+_MUTEX: Final = 10
+"""ob_mutex."""
+PLACES_IN_OBJECT: Final = (16, _MUTEX, 32, 40)
+"""Where atomic instructions work in an object: ob_ref_shared, ob_mutex (Include/object.h), and the words
+behind the head: where itertools.count has its number (countobject.cnt in Modules/itertoolsmodule.c)."""
+LOOK_EVERY_NS: Final = 125_000_000
+"""At most one line is looked at in this time: a look takes some 0.2 ms."""
+LOOKS_OF_LINE: Final = 3
+"""Looks at a line until it is left alone for LOOK_AGAIN_NS."""
+LOOK_AGAIN_NS: Final = 20_000_000_000
+SPUN_SHARE: Final = 0.5
+"""Share of a line's samples of spinning for objects that has to be for those of several threads."""
+MAX_OWN_LOOKS: Final = 8
+"""Objects of a line that are looked at in a window to see whether only one thread has them."""
+MAX_LOCALS: Final = 1024
+
+_HEADER: Final = struct.Struct("<QHBBIqQ")
+"""ob_tid, ob_flags (padding in 3.13), ob_mutex, ob_gc_bits, ob_ref_local, ob_ref_shared, ob_type."""
+_WORD: Final = struct.Struct("<Q")
+_IMMORTAL: Final = 0xFFFF_FFFF
+"""_Py_IMMORTAL_REFCNT_LOCAL."""
+_DEFERRED: Final = 1 << 6
+"""_PyGC_BITS_DEFERRED (Include/internal/pycore_gc.h)."""
+_SHARED_FLAGS: Final = 3
+"""_Py_REF_SHARED_FLAG_MASK: 0 never counted by another thread, 1 maybe weakref, 2 queued, 3 merged."""
+_STACKREF_TAGS: Final = 7
+_NOT_OWNED: Final = 3
+"""Low bits of a stack reference in a local that the frame does not count (3.14: deferred, or a small int)."""
+_TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
+_MEMBER_DEFINITION: Final = 24
+"""`d_member` of a member descriptor, behind d_type, d_name, d_qualname (Include/cpython/descrobject.h)."""
+_MEMBER_OFFSET: Final = 16
+"""`offset` of a PyMemberDef: name, type (Include/descrobject.h)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """What an instruction put on top of the stack: how the program calls it, its address (0: not known)."""
+
+    name: str
+    address: int
+    counted: bool = True
+    """Whether loading it counts a reference."""
+
+
+class SharedObjectReader:
+    """Names shared objects of one target; none of builds with a GIL, or without a table of opcodes."""
+
+    def __init__(self, interpreter: InterpreterReader) -> None:
+        self._interpreter = interpreter
+        self._memory = interpreter.memory
+        self._objects = interpreter.objects
+        self._layout = interpreter.layout
+        version = interpreter.layout.version
+        self._opcodes = OPCODES.get((version.major, version.minor))
+
+    @property
+    def able(self) -> bool:
+        """Whether anything can be named in this target."""
+        return self._opcodes is not None and self._layout.free_threaded
+
+    def line(self, thread: PythonThread) -> int | None:
+        """Frame id of the line that the thread's innermost frame was in at the last walk."""
+        current = self._interpreter.current_line(thread)
+        return None if current is None else current.frame_id
+
+    def named(self, thread: PythonThread) -> tuple[SharedObject, ...]:
+        """The shared objects that the line of the thread's innermost frame touches; () if none is known.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        if not self.able:
+            return ()
+        current = self._interpreter.current_line(thread)
+        if current is None:
+            return ()
+        found: dict[int, SharedObject] = {}
+        try:
+            frame = _FrameView(self._interpreter, current, thread.chain[0])
+            for loaded in self._loaded(frame):
+                if loaded.address in found or not loaded.counted:
+                    continue
+                one = self._if_shared(loaded, thread.ident)
+                if one is not None:
+                    found[loaded.address] = one
+                    if len(found) >= MAX_OBJECTS:
+                        break
+            if not frame.still_there():
+                return ()
+        except (MemoryReadError, NotAnObject, struct.error):
+            return ()
+        return tuple(found.values())
+
+    def at_place(self, place: int) -> SharedObject | None:
+        """The object that an atomic instruction worked on, called by its type; `None` where there is none.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        if not self.able:
+            return None
+        for offset in PLACES_IN_OBJECT:
+            if (place - offset) % 16 == 0:
+                found = self._if_shared(_Loaded("", place - offset), 0)
+                if found is not None:
+                    return replace(found, name=found.type_name)
+        return None
+
+    def own_at(self, mutex: int, ident: int) -> str | None:
+        """The type of the object whose mutex this is, if only the thread of `ident` has it; else `None`.
+
+        Raises TargetGone, PermissionRefused, and MemoryReadError or NotAnObject where no object is there.
+        """
+        address = mutex - _MUTEX
+        owner, _, _, _, local, shared, type_address = _HEADER.unpack(self._memory.read(address, _HEADER.size))
+        metatype = self._objects.type_of(type_address)
+        if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
+            raise NotAnObject(f"no object at {address:#x}")
+        private = owner == ident and shared == 0 and 0 < local < _IMMORTAL
+        return self._objects.type_name(type_address) if private else None
+
+    # --- what the line loads ---
+
+    def _loaded(self, frame: _FrameView) -> Iterator[_Loaded]:
+        """Everything that the line loads by name, and what hangs on it."""
+        for start, end in frame.line.units[:MAX_RANGES]:
+            units = self._memory.read(frame.line.bytecode + 2 * start, 2 * min(end - start, MAX_UNITS))
+            assert self._opcodes is not None
+            instructions = list(self._opcodes.decode(units))
+            top: _Loaded | None = None
+            for place, instruction in enumerate(instructions):
+                following = instructions[place + 1].name if place + 1 < len(instructions) else ""
+                if instruction.name in ("COPY", "NOP", "PUSH_NULL"):
+                    if instruction.name == "COPY" and instruction.argument != 1:
+                        top = None
+                    continue
+                pushed = [one for one in self._pushed(frame, instruction, top, following) if one is not None]
+                top = pushed[-1] if pushed else None
+                for one in pushed:
+                    yield one
+                    yield from self._bound_to(one)
+
+    def _pushed(
+        self, frame: _FrameView, instruction: Instruction, top: _Loaded | None, following: str
+    ) -> list[_Loaded | None]:
+        """What an instruction loads; the last one is on top of the stack then."""
+        name, argument = instruction
+        match name:
+            case "LOAD_FAST":
+                return [frame.local(argument)]
+            case "LOAD_FAST_BORROW":
+                # Not counted, but a call or a loop makes a reference of its own.
+                return [frame.local(argument, counted=following in ("PUSH_NULL", "GET_ITER"))]
+            case "LOAD_FAST_LOAD_FAST":
+                return [frame.local(argument >> 4), frame.local(argument & 15)]
+            case "LOAD_FAST_BORROW_LOAD_FAST_BORROW":
+                return [frame.local(argument >> 4, counted=False), frame.local(argument & 15, counted=False)]
+            case "STORE_FAST_LOAD_FAST":
+                return [frame.local(argument & 15)]
+            case "LOAD_DEREF":
+                return [frame.cell(argument)]
+            case "COPY_FREE_VARS":
+                return [*frame.free_cells(argument), None]
+            case "LOAD_CONST":
+                return [frame.constant(argument)]
+            case "LOAD_GLOBAL":
+                return [frame.named(argument >> 1, local=False)]
+            case "LOAD_NAME":
+                return [frame.named(argument, local=True)]
+            case "LOAD_ATTR":
+                return [self._attribute(frame, top, argument >> 1)]
+            case "RETURN_VALUE":
+                # The frame lets go of what it was given.
+                return [*frame.owned_locals(), None]
+            case _:
+                return []
+
+    def _attribute(self, frame: _FrameView, top: _Loaded | None, number: int) -> _Loaded | None:
+        if top is None or not top.address:
+            return None
+        key = frame.name_address(number)
+        try:
+            value = self._attribute_value(top.address, key)
+        except (MemoryReadError, NotAnObject):
+            value = None
+        # The value is not known for properties and the like; a longer chain then ends here.
+        base = top.name.removeprefix("cell ")
+        return _Loaded(f"{base}.{self._objects.string(key)}", value or 0)
+
+    def _attribute_value(self, base: int, key: int) -> int | None:
+        objects = self._objects
+        type_address = objects.type_of(base)
+        if objects.type_name(type_address) == "module":
+            return objects.dict_value(objects.module_dict(base), key)
+        if objects.flags_of(type_address) & _TPFLAGS_TYPE_SUBCLASS:
+            return self._class_attribute(base, key)
+        value = objects.attribute_value(base, key)
+        if value is not None:
+            return value
+        value = self._class_attribute(type_address, key)
+        if value is not None and objects.type_name(objects.type_of(value)) == "member_descriptor":
+            definition = self._memory.read_word(value + self._layout.object_size + _MEMBER_DEFINITION)
+            offset = self._memory.read_word(definition + _MEMBER_OFFSET)
+            return self._memory.read_word(base + offset) if 0 < offset < 1 << 16 else None
+        return value
+
+    def _class_attribute(self, type_address: int, key: int) -> int | None:
+        layout = self._layout
+        order = self._memory.read_word(type_address + layout.type_mro)
+        count = min(self._memory.read_word(order + layout.tuple_count), MAX_CLASSES)
+        for one in struct.unpack(f"<{count}Q", self._memory.read(order + layout.tuple_items, 8 * count)):
+            namespace = self._memory.read_word(one + layout.type_dict)
+            if namespace:
+                value = self._objects.dict_value(namespace, key)
+                if value is not None:
+                    return value
+        return None
+
+    def _bound_to(self, loaded: _Loaded) -> Iterator[_Loaded]:
+        """The object that a bound method is of: each call counts a reference to it."""
+        if not loaded.address or not loaded.counted:
+            return
+        try:
+            if self._objects.type_name(self._objects.type_of(loaded.address)) != "method":
+                return
+            # PyMethodObject: im_func, im_self (Include/cpython/classobject.h)
+            instance = self._memory.read_word(loaded.address + self._layout.object_size + 8)
+        except (MemoryReadError, NotAnObject):
+            return
+        yield _Loaded(f"{loaded.name}.__self__", instance)
+
+    # --- what the header says ---
+
+    def _if_shared(self, loaded: _Loaded, ident: int) -> SharedObject | None:
+        """The object if several threads count references to it. `ident` is `get_ident()` of the thread."""
+        if loaded.address <= 4096 or loaded.address % 8:
+            return None
+        try:
+            header = self._memory.read(loaded.address, _HEADER.size)
+            owner, _, _, gc_bits, local, shared, type_address = _HEADER.unpack(header)
+            if local == _IMMORTAL or gc_bits & _DEFERRED:
+                return None
+            flags = shared & _SHARED_FLAGS
+            # x86-64: ob_tid is the thread pointer, as is pthread_self(). Where it is not, all look foreign.
+            if owner == ident and shared == 0:
+                return None
+            metatype = self._objects.type_of(type_address)
+            if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
+                return None
+            type_name = self._objects.type_name(type_address)
+        except (MemoryReadError, NotAnObject):
+            return None
+        name = f"cell {loaded.name.removeprefix('cell ')}" if type_name == "cell" else loaded.name
+        seen = flags != 0 or shared >> 2 != 0
+        return SharedObject(
+            name[:MAX_NAME_CHARACTERS], type_name, Confidence.KNOWN if seen else Confidence.INFERRED
+        )
+
+
+class _FrameView:
+    """The variables of one frame, read on demand."""
+
+    def __init__(self, interpreter: InterpreterReader, line: CurrentLine, executable: int) -> None:
+        self.line = line
+        self._executable = executable
+        self._memory = interpreter.memory
+        self._objects = interpreter.objects
+        self._layout = layout = interpreter.layout
+        count = min(len(line.local_names), MAX_LOCALS)
+        # All in one read: a frame of another call at this address would have another executable.
+        data = self._memory.read(line.frame, layout.frame_localsplus + 8 * count)
+        if word_in(data, layout.frame_executable) != executable:
+            raise NotAnObject("the frame was left")
+        self._locals: tuple[int, ...] = struct.unpack_from(f"<{count}Q", data, layout.frame_localsplus)
+        # _PyInterpreterFrame: f_globals, f_builtins, f_locals (Include/internal/pycore_frame.h)
+        self._globals, self._builtins, self._own = (
+            word_in(data, layout.frame_globals + shift) for shift in (0, 8, 16)
+        )
+
+    def still_there(self) -> bool:
+        """Whether the frame still runs this code: else what it held may have been freed meanwhile."""
+        return self._memory.read_word(self.line.frame + self._layout.frame_executable) == self._executable
+
+    def local(self, number: int, *, counted: bool = True) -> _Loaded | None:
+        """A local variable; `None` if it is not set."""
+        if number >= len(self._locals):
+            return None
+        word = self._locals[number]
+        if word & _NOT_OWNED == _NOT_OWNED:  # a small int
+            return None
+        return _Loaded(self.line.local_names[number], word & ~_STACKREF_TAGS, counted)
+
+    def owned_locals(self) -> list[_Loaded]:
+        """The locals that the frame lets go of when it returns."""
+        return [
+            _Loaded(name, word)
+            for name, word in zip(self.line.local_names, self._locals, strict=False)
+            if word > 4096 and not word & _NOT_OWNED
+        ]
+
+    def cell(self, number: int) -> _Loaded | None:
+        """What a closure's cell holds (`ob_ref`, the first word behind its header)."""
+        cell = self.local(number)
+        if cell is None or cell.address <= 4096:
+            return None
+        value = self._memory.read_word(cell.address + self._layout.object_size)
+        return _Loaded(f"cell {cell.name}", value)
+
+    def free_cells(self, count: int) -> list[_Loaded]:
+        """The cells themselves that a closure brings along: entering it counts them."""
+        first = max(0, len(self._locals) - count)
+        cells = (self.local(number) for number in range(first, len(self._locals)))
+        return [_Loaded(f"cell {cell.name}", cell.address) for cell in cells if cell is not None]
+
+    def constant(self, number: int) -> _Loaded | None:
+        """A constant; nearly all are immortal, but for code that was not compiled by an import."""
+        address = self._item(self._layout.code_constants, number)
+        return None if address is None else _Loaded("a constant", address)
+
+    def named(self, number: int, *, local: bool) -> _Loaded | None:
+        """A global or builtin; with `local` what the body of a class or module finds by name."""
+        key = self.name_address(number)
+        namespaces = [self._globals, self._builtins]
+        if local and self._own:
+            namespaces.insert(0, self._own)
+        for namespace in namespaces:
+            value = self._objects.dict_value(namespace, key)
+            if value is not None:
+                return _Loaded(self._objects.string(key), value)
+        return None
+
+    def name_address(self, number: int) -> int:
+        """Address of one of `co_names`. Raises NotAnObject."""
+        address = self._item(self._layout.code_names, number)
+        if address is None:
+            raise NotAnObject(f"no name {number}")
+        return address
+
+    def _item(self, field: int, number: int) -> int | None:
+        layout = self._layout
+        table = self._memory.read_word(self.line.code + field)
+        if number >= self._memory.read_word(table + layout.tuple_count):
+            return None
+        return self._memory.read_word(table + layout.tuple_items + 8 * number)
+
+
+class AtomicLines:
+    """Which lines spend much of their CPU time on contended atomics, and the shared objects named there.
+
+    In: the native samples of every window, and threads as they pass such a line. Out: rows for the window.
+    A line is looked at a few times, then again after a while: objects change, names hardly do.
+    """
+
+    def __init__(self, reader: SharedObjectReader, leaves: Sequence[int]) -> None:
+        """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
+        self._reader = reader
+        self._leaves = leaves
+        self._lines: dict[int, _Line] = {}
+        self._wanted: dict[int, _Line] = {}
+        self._next_look_ns = 0
+
+    def window(
+        self,
+        samples: Mapping[tuple[int, int, int, int], int],
+        places: Mapping[tuple[int, int], int],
+        now_ns: int,
+    ) -> tuple[tuple[int, SharedObject], ...]:
+        """Takes in a window's samples by thread, stack, state and native frame, and those of atomics by stack
+        and the place that these worked on.
+
+        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far. Raises
+        TargetGone, PermissionRefused.
+        """
+        if not self._reader.able:
+            return ()
+        atomic: dict[int, int] = {}
+        total: dict[int, int] = {}
+        leaves = self._leaves
+        for (_, stack, state, _), count in samples.items():
+            leaf = leaves[stack] if stack < len(leaves) else 0
+            if leaf:
+                total[leaf] = total.get(leaf, 0) + count
+                if state == ThreadState.ATOMIC:
+                    atomic[leaf] = atomic.get(leaf, 0) + count
+        hot = [
+            leaf
+            for leaf, count in sorted(atomic.items(), key=lambda item: -item[1])
+            if count >= MIN_ATOMIC_SAMPLES and count >= PLACE_SHARE * total[leaf]
+        ][:MAX_HOT_LINES]
+        if len(self._lines) > MAX_KNOWN_LINES:
+            self._lines.clear()
+        self._wanted = {}
+        at_line: dict[int, dict[int, int]] = {}
+        for (stack, place), count in places.items():
+            leaf = leaves[stack] if stack < len(leaves) else 0
+            here = at_line.setdefault(leaf, {})
+            here[place] = here.get(place, 0) + count
+        rows: list[tuple[int, SharedObject]] = []
+        for leaf in hot:
+            line = self._lines.setdefault(leaf, _Line())
+            if now_ns >= line.look_again_ns:
+                line.looks = 0
+            if line.looks < LOOKS_OF_LINE and atomic[leaf] >= ATOMIC_SHARE * total[leaf]:
+                self._wanted[leaf] = line
+            self._name_places(line, at_line.get(leaf, {}))
+            rows.extend((leaf, one) for one in line.objects.values())
+        return tuple(rows)
+
+    def _name_places(self, line: _Line, places: Mapping[int, int]) -> None:
+        """What a line's contended atomics worked on, where it is none of the objects that it names."""
+        for place, count in sorted(places.items(), key=lambda item: -item[1])[:MAX_PLACES]:
+            if count < MIN_PLACE_SAMPLES or place in line.places:
+                continue
+            if len(line.places) >= MAX_OBJECTS:
+                line.places.clear()
+            line.places.add(place)
+            found = self._reader.at_place(place)
+            if found is None or any(one.type_name == found.type_name for one in line.objects.values()):
+                continue
+            line.add(found)
+
+    def due(self, now_ns: int) -> bool:
+        """Whether a line is to be looked at now."""
+        return bool(self._wanted) and now_ns >= self._next_look_ns
+
+    def look(self, threads: Iterable[tuple[int, PythonThread]], now_ns: int) -> None:
+        """Look at one line that is wanted and that one of these (stack id, thread) is in as of this tick.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        for stack, thread in threads:
+            leaf = self._leaves[stack] if stack < len(self._leaves) else 0
+            line = self._wanted.get(leaf)
+            if line is None or self._reader.line(thread) != leaf:
+                continue
+            self._next_look_ns = now_ns + LOOK_EVERY_NS
+            line.looks += 1
+            if line.looks >= LOOKS_OF_LINE:
+                line.look_again_ns = now_ns + LOOK_AGAIN_NS
+                del self._wanted[leaf]
+            for one in self._reader.named(thread):
+                line.add(one)
+            return
+
+
+class SpunLocks:
+    """Which lines spin for locks of objects, and whose: several threads', or only the spinning thread's own.
+
+    Nobody else can hold the lock of an object that only one thread has: C code locked the object and locks
+    it again, and CPython 3.13 waits for it as for another thread's (Python/critical_section.c; 3.14 looks).
+    The thread yields, then parks, which lets go of what it holds. In: the mutexes that were spun for in a
+    window. Out: rows for it.
+    """
+
+    def __init__(self, reader: SharedObjectReader, leaves: Sequence[int]) -> None:
+        """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
+        self._reader = reader
+        self._leaves = leaves
+
+    def window(
+        self, spun: Mapping[tuple[int, int], tuple[int, int]], idents: Mapping[int, int]
+    ) -> tuple[tuple[int, SharedObject], ...]:
+        """Takes in which thread (its index; negative for several) spun at a stack for a mutex and in how many
+        samples, the latest last, and what `threading.get_ident()` is in each thread.
+
+        Returns (frame id, object) with `OWN_LOCK` or `SPUN_FOR` as the name, as far as objects were still
+        there to be looked at. Raises TargetGone, PermissionRefused.
+        """
+        if not self._reader.able:
+            return ()
+        at_line: dict[int, dict[int, tuple[int, int]]] = {}
+        for (stack, mutex), (index, times) in reversed(list(spun.items())):
+            leaf = self._leaves[stack] if stack < len(self._leaves) else 0
+            here = at_line.setdefault(leaf, {})
+            before, more = here.get(mutex, (index, 0))
+            here[mutex] = (index if before == index else -1), times + more
+        at_line.pop(0, None)
+        counted = {leaf: sum(times for _, times in places.values()) for leaf, places in at_line.items()}
+        rows: list[tuple[int, SharedObject]] = []
+        for leaf in sorted(counted, key=lambda leaf: -counted[leaf])[:MAX_HOT_LINES]:
+            if counted[leaf] < MIN_PLACE_SAMPLES:
+                break
+            rows.extend((leaf, one) for one in self._objects(at_line[leaf], counted[leaf], idents))
+        return tuple(rows)
+
+    def _objects(
+        self, places: Mapping[int, tuple[int, int]], whole: int, idents: Mapping[int, int]
+    ) -> list[SharedObject]:
+        """The objects of a line, by mutex with the thread and the samples, the latest first."""
+        shared = {mutex: times for mutex, (index, times) in places.items() if index < 0}
+        if sum(shared.values()) >= SPUN_SHARE * whole:
+            found = self._reader.at_place(max(shared, key=lambda mutex: shared[mutex]))
+            return [] if found is None else [replace(found, name=SPUN_FOR)]
+        own: str | None = None
+        alone = [(mutex, index) for mutex, (index, _) in places.items() if index >= 0]
+        for mutex, index in alone[:MAX_OWN_LOOKS]:
+            try:
+                type_name = self._reader.own_at(mutex, idents.get(index, 0))
+            except (MemoryReadError, NotAnObject):
+                continue  # gone by now
+            if type_name is None:
+                return []
+            own = own or type_name
+        return [] if own is None else [SharedObject(OWN_LOCK, own, Confidence.KNOWN)]
+
+
+class _Line:
+    """What is known of one line."""
+
+    __slots__ = ("look_again_ns", "looks", "objects", "places")
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.look_again_ns = 1 << 62
+        self.objects: dict[tuple[str, str], SharedObject] = {}
+        self.places: set[int] = set()
+        """Places that were looked at."""
+
+    def add(self, one: SharedObject) -> None:
+        """Keep an object, the surer of two; one that the line names in place of one by its type alone."""
+        before = self.objects.get((one.name, one.type_name))
+        if before is None or before.confidence < one.confidence:
+            self.objects[one.name, one.type_name] = one
+        if one.name != one.type_name:
+            self.objects.pop((one.type_name, one.type_name), None)
+        while len(self.objects) > MAX_OBJECTS:
+            del self.objects[next(iter(self.objects))]

@@ -1,0 +1,1 @@
+"""Other programs that look at a process: py-spy and memray."""
