@@ -100,6 +100,7 @@ def a_target(
         gil_culprits=gil_culprits,
         capacity_cores=capacity_cores,
         capacity_reason=capacity_reason,
+        capacity_quota="quota" in (capacity_reason or ""),
         libraries=libraries,
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ftdiag.model import Confidence, LockKind, ThreadState
-from ftdiag.sampling.sink import NOT_MEASURED_PREFIX
 from ftdiag.session import Session
 from reading import cores, prefer, recordings
 
@@ -59,7 +58,7 @@ def test_what_atomics_work_on_is_named_by_its_type(
     # WHEN it is sampled
     seen = None
     for recording in recordings(pid, tmp_path, 2.0, 6 if cores() > 1 else 1):
-        if (recording.settings.native or "").startswith(NOT_MEASURED_PREFIX):
+        if recording.settings.native_missing is not None:
             return
         snapshot = Session(recording).snapshot()
         shared = {one.type_name for line in snapshot.hot for one in line.shared}

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from ftdiag.model import Confidence, HotLine, Pauses
-from ftdiag.sampling.sink import NOT_MEASURED_PREFIX
 from ftdiag.session import Session
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.python.interpreter import InterpreterReader
@@ -201,7 +200,7 @@ def test_the_sampler_names_what_makes_a_line_slow(
             # AND at last it has those that are counted, and the machine code
             if named.keys() >= counted and "_Py_DecRefShared" in dict(line.native):
                 return
-        if (recording.settings.native or "").startswith(NOT_MEASURED_PREFIX):
+        if recording.settings.native_missing is not None:
             assert recording.shared(0, len(recording)) == {}
             return
     assert cores() == 1, f"not named: {[(line.frame, line.shared, line.native) for line in hot[:3]]}"

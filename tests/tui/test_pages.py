@@ -16,7 +16,7 @@ import pytest
 from ftdiag import confined, opening
 from ftdiag.analysis.scaling import curve, predicted
 from ftdiag.model import (
-    IMPORTED_PREFIX,
+    IMPORTED,
     CollectorMetrics,
     Confidence,
     GenerationCollections,
@@ -667,7 +667,7 @@ def test_resampling_averages_and_keeps_gaps() -> None:
 async def test_what_a_file_has_no_counters_of_is_said_to_be_not_measured() -> None:
     # GIVEN a recording made from a file of another profiler
     picture = contended()
-    picture = replace(picture, settings=replace(picture.settings, source=f"{IMPORTED_PREFIX}py-spy"))
+    picture = replace(picture, settings=replace(picture.settings, source=IMPORTED, imported="py-spy"))
     async with driving(picture, (120, 40)) as (app, pilot):
         # WHEN its threads are shown THEN no figure of the kernel's is, least of all a 0
         await go(pilot, "2")

@@ -67,12 +67,9 @@ NOT_RECORDED: Final = "needs native samples of the threads on a core (not record
 
 def why_no_native(settings: RecordingSettings) -> str:
     """Why a range has no native samples, from how the recording was made."""
-    if settings.native is None:
-        return NOT_RECORDED
-    reason = settings.native.removeprefix("not measured: ")
-    if reason == settings.native:
-        return "no sample of machine code was taken in this range"
-    return f"needs native samples of the threads on a core: {reason}"
+    if settings.native_missing is not None:
+        return f"needs native samples of the threads on a core: {settings.native_missing}"
+    return NOT_RECORDED if settings.native is None else "no sample of machine code was taken in this range"
 
 
 def what_source_lacks(settings: RecordingSettings) -> dict[str, str]:

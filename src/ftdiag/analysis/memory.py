@@ -270,7 +270,4 @@ def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _why_no_parts(settings: RecordingSettings) -> str:
-    native = settings.native
-    if native is not None and native.startswith("not measured: "):
-        return native.removeprefix("not measured: ")
-    return NO_PART
+    return NO_PART if settings.native_missing is None else settings.native_missing

@@ -14,11 +14,11 @@ from typing import Final
 
 from ftdiag.commands import terminal
 from ftdiag.commands.sampling import explained
-from ftdiag.commands.scratch import private_directory
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.launcher import SamplerProcess
 from ftdiag.sampling.options import DEFAULT_RATE_HZ, SamplerOptions
+from ftdiag.scratch import private_directory
 
 SCHEMA: Final = "ftdiag-cross-check/1"
 AGREEMENT_POINTS: Final = 3.0

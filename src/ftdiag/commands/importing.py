@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ftdiag.commands.scratch import private_directory
 from ftdiag.commands.terminal import Progress, note
 from ftdiag.errors import RecordingError
 from ftdiag.formats.importers import Importer, import_recording, importer_or_none
+from ftdiag.scratch import private_directory
 
 
 def convert(importer: Importer, source: Path, output: Path, rate_hz: float | None = None) -> str:

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.commands.parameters import Effort
-from ftdiag.commands.scratch import private_directory
 from ftdiag.commands.terminal import Progress, Terminated, note
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import (
@@ -27,6 +26,7 @@ from ftdiag.errors import (
 )
 from ftdiag.launcher import SamplerProcess, SamplingEnd
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.scratch import private_directory
 from ftdiag.sources.kernel.scheduling import hurry_less
 
 RING_NS: Final = 30 * 60 * 1_000_000_000

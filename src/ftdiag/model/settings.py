@@ -10,19 +10,17 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 
-IMPORTED_PREFIX: Final = "import: "
-"""`RecordingSettings.source` of a recording that was made of another program's file begins with this."""
-NO_STACKS_PREFIX: Final = "none: "
-"""`RecordingSettings.source` where nobody read the stacks begins with this; the reason follows."""
+NOBODY: Final = "none"
+"""`RecordingSettings.source` where only the kernel was asked."""
+IMPORTED: Final = "import"
+"""`RecordingSettings.source` of what was made of another program's file."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingSettings:
     """How a recording was made. `started_unix_ns` is wall-clock time of `started_ns`.
 
-    `native` says how machine code was sampled, or why it was not (beginning with "not measured: ").
-    `source` says who read the stacks: "native" (our reader), "py-spy", NO_STACKS_PREFIX and the reason where
-    only the kernel was asked, or IMPORTED_PREFIX and the kind of file: that has no counters of the kernel.
+    `source` says who read the stacks: "native" (our reader), "py-spy", NOBODY, or IMPORTED.
     """
 
     rate_hz: float
@@ -32,16 +30,19 @@ class RecordingSettings:
     host: str
     source: str = "native"
     native: str | None = None
+    """How machine code was sampled."""
+    native_missing: str | None = None
+    """Why it was not."""
+    no_stacks: str | None = None
+    """Why nobody read the stacks, where only the kernel was asked."""
+    imported: str | None = None
+    """The kind of file that the recording was made of, where ftdiag did not record it itself: that has no
+    counters of the kernel."""
 
     @property
-    def imported(self) -> str | None:
-        """The kind of file that the recording was made of, where ftdiag did not record it itself."""
-        return self.source[len(IMPORTED_PREFIX) :] if self.source.startswith(IMPORTED_PREFIX) else None
-
-    @property
-    def no_stacks(self) -> str | None:
-        """Why nobody read the stacks; `None` if somebody did."""
-        return self.source[len(NO_STACKS_PREFIX) :] if self.source.startswith(NO_STACKS_PREFIX) else None
+    def machine_code(self) -> str | None:
+        """How machine code was sampled or why not, for people; `None` where nothing is known of it."""
+        return self.native if self.native_missing is None else f"not measured: {self.native_missing}"
 
 
 class EndReason(enum.Enum):

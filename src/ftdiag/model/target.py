@@ -77,6 +77,8 @@ class Target:
     gil_culprits: tuple[str, ...] = ()
     capacity_cores: float | None = None
     capacity_reason: str | None = None
+    capacity_quota: bool = False
+    """Whether the capacity is the CPU quota of a control group."""
     environment: tuple[str, ...] = ()
     distribution: tuple[str, ...] = ()
     machine: str | None = None

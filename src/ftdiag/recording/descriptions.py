@@ -10,6 +10,8 @@ import math
 from typing import Any, Final, TypeVar
 
 from ftdiag.model import (
+    IMPORTED,
+    NOBODY,
     End,
     EndReason,
     Library,
@@ -126,6 +128,7 @@ def target_of(value: object) -> Target:
     tracing = fields.optional("tracing", list)
     capacity_reason = fields.optional("capacity_reason", str)
     capacity = fields.optional("capacity_cores", float)
+    quota = fields.optional("capacity_quota", bool)
     if capacity is not None and not (capacity <= 0 or LEAST_CORES <= capacity <= schema.MAX_CORES):
         said = f"{capacity:g}" if math.isfinite(capacity) else "no number of"
         capacity, capacity_reason = None, f"the recording says {said} cores, which makes no sense"
@@ -145,6 +148,7 @@ def target_of(value: object) -> Target:
         ),
         capacity_cores=capacity,
         capacity_reason=None if capacity_reason is None else schema.bounded_text(capacity_reason),
+        capacity_quota=(capacity_reason or "").startswith(schema.QUOTA_PREFIX) if quota is None else quota,
         environment=tuple(schema.bounded_text(str(each)) for each in environment[: schema.MAX_ENVIRONMENT]),
         distribution=tuple(
             schema.bounded_text(str(each)) for each in distribution[: schema.MAX_DISTRIBUTIONS]
@@ -171,14 +175,26 @@ def settings_of(value: object) -> RecordingSettings:
     rate_hz = fields.required("rate_hz", float)
     if not 0 <= rate_hz <= MAX_RATE_HZ:  # also false for NaN
         raise schema.DamagedBlob("the description of the recording has a rate_hz out of range")
+    source, no_stacks, imported = schema.bounded_text(fields.required("source", str)), None, None
+    if source.startswith(schema.NO_STACKS_PREFIX):
+        source, no_stacks = NOBODY, source.removeprefix(schema.NO_STACKS_PREFIX)
+    elif source.startswith(schema.IMPORTED_PREFIX):
+        source, imported = IMPORTED, source.removeprefix(schema.IMPORTED_PREFIX)
+    said = None if native is None else schema.bounded_text(native)
+    missing = said is not None and said.startswith(schema.NOT_MEASURED_PREFIX)
     return RecordingSettings(
         rate_hz=rate_hz,
         started_ns=fields.number("started_ns", -schema.MAX_TIME_NS, schema.MAX_TIME_NS),
         started_unix_ns=fields.number("started_unix_ns", 0, 2**63),
         ftdiag_version=schema.bounded_text(fields.required("ftdiag_version", str)),
         host=schema.bounded_text(fields.required("host", str)),
-        source=schema.bounded_text(fields.required("source", str)),
-        native=None if native is None else schema.bounded_text(native),
+        source=source,
+        native=None if missing else said,
+        native_missing=said.removeprefix(schema.NOT_MEASURED_PREFIX)
+        if said is not None and missing
+        else None,
+        no_stacks=no_stacks,
+        imported=imported,
     )
 
 

@@ -14,6 +14,7 @@ from ftdiag.model import (
     Gap,
     MemoryReading,
     NativeSamples,
+    RecordingSettings,
     Runs,
     SharedObject,
     Target,
@@ -251,6 +252,19 @@ def target_fields(target: Target) -> dict[str, object]:
     ]
     fields["distribution"] = [name[: schema.MAX_CULPRIT_CHARACTERS] for name in names]
     return fields
+
+
+def settings_fields(settings: RecordingSettings) -> dict[str, object]:
+    """How the recording was made, for JSON: reasons stand behind a prefix, as readers of before expect it."""
+    fields = asdict(settings)
+    missing, no_stacks, imported = (fields.pop(name) for name in ("native_missing", "no_stacks", "imported"))
+    if missing is not None:
+        fields["native"] = f"{schema.NOT_MEASURED_PREFIX}{missing}"
+    if no_stacks is not None:
+        fields["source"] = f"{schema.NO_STACKS_PREFIX}{no_stacks}"
+    if imported is not None:
+        fields["source"] = f"{schema.IMPORTED_PREFIX}{imported}"
+    return bounded_fields(fields)
 
 
 def thread_fields(info: ThreadInfo) -> dict[str, object]:

@@ -168,6 +168,14 @@ PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns
 REQUIRED_PROCESS_FIELDS: Final = 3
 """The first so many have been there since minor version 0."""
 
+IMPORTED_PREFIX: Final = "import: "
+"""How `source` of the settings begins in what was made of another program's file; its kind follows."""
+NO_STACKS_PREFIX: Final = "none: "
+"""How it begins where nobody read the stacks; the reason follows."""
+NOT_MEASURED_PREFIX: Final = "not measured: "
+"""How `native` of the settings begins where machine code was not sampled; the reason follows."""
+QUOTA_PREFIX: Final = "cgroup CPU quota"
+"""How `capacity_reason` of the process begins where that is one; older recordings say it so alone."""
 META_SCHEMA: Final = "schema"
 META_TARGET: Final = "target"
 META_SETTINGS: Final = "settings"

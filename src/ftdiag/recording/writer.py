@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from ftdiag.datatypes import asdict
 from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import (
     NO_STACK,
@@ -33,7 +32,6 @@ from ftdiag.recording.dictionary import Dictionary
 from ftdiag.recording.encoding import (
     ProfileKey,
     bounded,
-    bounded_fields,
     check_lengths,
     encode_collections,
     encode_counters,
@@ -42,6 +40,7 @@ from ftdiag.recording.encoding import (
     encode_rollup,
     encode_runs,
     encode_shared,
+    settings_fields,
     target_fields,
     thread_fields,
 )
@@ -233,7 +232,7 @@ class RecordingWriter:
             }
             _put_meta(self._database, schema.META_SCHEMA, version)
             _put_meta(self._database, schema.META_TARGET, target_fields(target))
-            _put_meta(self._database, schema.META_SETTINGS, bounded_fields(asdict(settings)))
+            _put_meta(self._database, schema.META_SETTINGS, settings_fields(settings))
             if self._keep_ns is not None or self._keep_bytes is not None:
                 _put_meta(
                     self._database,

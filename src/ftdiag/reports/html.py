@@ -518,8 +518,8 @@ def _quality(snapshot: Snapshot) -> Iterator[str]:
         gaps = [[_safe(gap.what), _safe(gap.why), f"{gap.count:,}"] for gap in quality.gaps[:SHOWN_GAPS]]
         yield _table(("could not be read", "why", "times"), gaps, numbers=(2,))
         yield from _rest(len(quality.gaps) - SHOWN_GAPS, "kind of gaps", "kinds of gaps")
-    if snapshot.settings.native is not None:
-        yield f'<p class="soft">machine code: {_safe(snapshot.settings.native)}</p>'
+    if snapshot.settings.machine_code is not None:
+        yield f'<p class="soft">machine code: {_safe(snapshot.settings.machine_code)}</p>'
 
 
 # --- charts --------------------------------------------------------------------------------------------

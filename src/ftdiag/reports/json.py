@@ -17,7 +17,9 @@ from ftdiag.model import (
     Finding,
     HotLine,
     LineAllocations,
+    LockKind,
     LockMetrics,
+    LockRef,
     Pauses,
     Snapshot,
     Stack,
@@ -54,6 +56,12 @@ def to_report(snapshot: Snapshot) -> Json:
         not_measured.setdefault("chain", "factors that are null need native samples of the threads on a core")
     if snapshot.metrics.unseen_threads_cores is None:
         not_measured.setdefault("unseen_threads_cores", "the process's own CPU clock was not recorded")
+    if snapshot.metrics.throttled_cores is None:
+        no_quota = "no CPU quota of a control group was found, or its count of throttled time was not read"
+        not_measured.setdefault("throttled_cores", no_quota)
+    if snapshot.metrics.other_programs_cores is None:
+        not_measured.setdefault("other_programs_cores", "the machine's busy time was not read throughout")
+    numbers = {_identity(lock.lock): lock.number for lock in snapshot.locks if lock.number > 0}
     target = snapshot.target
     return {
         "schema": SCHEMA,
@@ -83,7 +91,7 @@ def to_report(snapshot: Snapshot) -> Json:
             else {"reason": snapshot.end.reason.value, "detail": _text(snapshot.end.detail)},
         },
         "metrics": _metrics(snapshot, steps, not_measured),
-        "threads": [_thread(thread, snapshot.imported is None) for thread in snapshot.threads],
+        "threads": [_thread(thread, snapshot.imported is None, numbers) for thread in snapshot.threads],
         "locks": [_lock(lock, target) for lock in snapshot.locks],
         "hot": [_hot(line, snapshot.allocations, target) for line in snapshot.hot],
         "memory": {
@@ -132,6 +140,8 @@ def _metrics(
         "on_cpu_cores": _number(metrics.on_cpu_cores) if counted else None,
         "run_queue_cores": _number(metrics.run_queue_cores) if counted else None,
         "unseen_threads_cores": _number(metrics.unseen_threads_cores),
+        "throttled_cores": _number(metrics.throttled_cores),
+        "other_programs_cores": _number(metrics.other_programs_cores),
         "useful_cores": _number(metrics.useful_cores),
         "useful_most_cores": _number(metrics.useful_most_cores),
         "useful_parts_cores": None
@@ -167,8 +177,8 @@ def _workload(snapshot: Snapshot) -> Json | None:
     }
 
 
-def _thread(thread: ThreadMetrics, counted: bool) -> Json:
-    """One thread; without what the kernel counts where that was not `counted`."""
+def _thread(thread: ThreadMetrics, counted: bool, numbers: Mapping[LockIdentity, int]) -> Json:
+    """One thread; without what the kernel counts where that was not `counted`. `numbers` are of locks."""
     alive = thread.alive_ns
     return {
         "index": thread.info.index,
@@ -202,11 +212,32 @@ def _thread(thread: ThreadMetrics, counted: bool) -> Json:
             {
                 "syscall": None if wait.syscall is None else _text(wait.syscall),
                 "detail": None if wait.detail is None else _text(wait.detail),
+                "lock": None if wait.lock is None else _lock_waited_for(wait.lock, numbers),
                 "wait_s": _seconds(spent),
             }
             for wait, spent in thread.waits
         ],
         "tasks": [{"function": _text(name), "total_s": _seconds(spent)} for name, spent in thread.tasks],
+    }
+
+
+LockIdentity = tuple[int, LockKind, str | None]
+"""What a lock is known by: its name may have been found later than its waits."""
+
+
+def _identity(lock: LockRef) -> LockIdentity:
+    return lock.address, lock.kind, lock.type_name
+
+
+def _lock_waited_for(lock: LockRef, numbers: Mapping[LockIdentity, int]) -> Json:
+    """Which lock it is; `id` is that of the list of locks, where it has a place of its own."""
+    number = numbers.get(_identity(lock))
+    return {
+        "id": None if number is None else f"lock-{number}",
+        "kind": lock.kind.value,
+        "type_name": None if lock.type_name is None else _text(lock.type_name),
+        "label": None if lock.label is None else _text(lock.label),
+        "address": f"{lock.address:#x}",
     }
 
 

@@ -234,7 +234,8 @@ class Facts:
     pauses: tuple[Pauses, ...] = ()
     collector: CollectorMetrics | None = None
     """What the collector says that it did, where CPython publishes that."""
-    native_settings: str | None = None
+    native_missing: str | None = None
+    """Why machine code was not sampled, where that is known."""
     imported: str | None = None
     """The kind of file that the recording was made of: then only samples of stacks are known."""
     allocations: Allocations | None = None
@@ -360,9 +361,8 @@ class Need(enum.Enum):
 
 
 def _native_reason(facts: Facts) -> str:
-    said = facts.native_settings
-    if said is not None and said.startswith("not measured"):
-        return f"time on a core is not split: {said.removeprefix('not measured').lstrip(': ')}"
+    if facts.native_missing is not None:
+        return f"time on a core is not split: {facts.native_missing}"
     return facts.quality.not_measured.get(
         "classified_cpu_ratio", "needs native samples of the threads on a core (none in this range)"
     )

@@ -50,7 +50,7 @@ def facts_of(
         quality=snapshot.quality,
         pauses=snapshot.pauses,
         collector=snapshot.collector,
-        native_settings=snapshot.settings.native,
+        native_missing=snapshot.settings.native_missing,
         imported=snapshot.imported,
         allocations=snapshot.allocations,
         now=now,

@@ -71,7 +71,7 @@ def demand(facts: Facts) -> Demand:
             thread.info.python and thread.cpu_ns + thread.run_queue_ns > 0.05 * duration
             for thread in facts.threads
         ),
-        quota="quota" in (facts.metrics.capacity_reason or "") or bool(facts.metrics.throttled_cores),
+        quota=facts.target.capacity_quota or bool(facts.metrics.throttled_cores),
         throttled_cores=facts.metrics.throttled_cores,
         other_cores=facts.metrics.other_programs_cores,
     )

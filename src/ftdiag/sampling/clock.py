@@ -80,8 +80,18 @@ class Observer(Protocol):
         ...
 
     @property
-    def native_state(self) -> str:
-        """How machine code is sampled, or why it is not, as `RecordingSettings.native` says it."""
+    def no_stacks(self) -> str | None:
+        """Why nobody reads them, as `RecordingSettings.no_stacks` says it."""
+        ...
+
+    @property
+    def native_state(self) -> str | None:
+        """How machine code is sampled, as `RecordingSettings.native` says it."""
+        ...
+
+    @property
+    def native_missing(self) -> str | None:
+        """Why it is not, as `RecordingSettings.native_missing` says it."""
         ...
 
     def attach(self, sink: RecordingSink, threads: Threads, tell: Tell) -> None:

@@ -13,7 +13,7 @@ from typing import Final
 from ftdiag.errors import PermissionRefused
 from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, ThreadState, Window
 from ftdiag.sampling.options import SamplerOptions
-from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
+from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
 from ftdiag.sources.native.classifier import NativeSample, NativeSampler
@@ -33,12 +33,12 @@ def open_native(
     """The sampler of machine code of at most so many threads at once, and in words how it samples or why it
     cannot."""
     if not options.native_rate_hz:
-        return None, f"{NOT_MEASURED_PREFIX}switched off"
+        return None, "switched off"
     try:
         native = NativeSampler(pid, options.native_rate_hz, runtime, most)
     except PermissionRefused as refusal:
         why = refusal.what if refusal.hint is None else f"{refusal.what} ({refusal.hint})"
-        return None, f"{NOT_MEASURED_PREFIX}{why}"
+        return None, why
     return native, native.description
 
 

@@ -9,8 +9,9 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import UsageError
+from ftdiag.sampling.readers import READERS
 
-SOURCES: Final = ("auto", "native", "py-spy")
+SOURCES: Final = ("auto", *READERS)
 MIN_RATE_HZ: Final = 1.0
 MAX_RATE_HZ: Final = 10_000.0
 MAX_NATIVE_RATE_HZ: Final = 1000.0

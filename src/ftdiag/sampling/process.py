@@ -9,6 +9,7 @@ output: `started`, `note`, `silent` (the target does not answer for now), `answe
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import resource
@@ -36,8 +37,8 @@ from ftdiag.errors import (
 from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.sampling.clock import Clock, Observer
 from ftdiag.sampling.lifeline import Lifeline
-from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.readers import READERS
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.watchdog import OWN_THREAD, Watchdog
 from ftdiag.sources.budget import Budget
@@ -46,6 +47,9 @@ from ftdiag.sources.kernel.scheduling import go_first
 
 if TYPE_CHECKING:
     from ftdiag.recording.writer import RecordingWriter
+
+# While the request is awaited: most targets are read by the first reader.
+importlib.import_module(f"ftdiag.sampling.observers.{next(iter(READERS.values()))}")
 
 THREADS_SHARE: Final = 2 / 3
 """Part of the descriptors that may be kept open which are for the files of threads, the rest is for native
@@ -62,23 +66,23 @@ SWITCH_S: Final = 0.0005
 def open_observer(
     options: SamplerOptions, process: TargetProcess, descriptors: int, watchdog: Watchdog | None = None
 ) -> Observer:
-    """Our reader of a target, or py-spy: if asked for, or if ours cannot read it.
+    """The first reader that can read a target, or the one that was asked for.
 
     `descriptors` is how many events of native samples may be open. Raises AttachError.
     """
     refusal: UnsupportedPython | None = None
-    if options.source != "py-spy":
+    asked = [name for name in READERS if options.source in ("auto", name)]
+    for name in asked:
         try:
-            return InterpreterObserver(options, process, descriptors)
+            module = importlib.import_module(f"ftdiag.sampling.observers.{READERS[name]}")
+            observer: Observer = module.open_observer(options, process, descriptors, refusal, watchdog)
         except UnsupportedPython as error:
-            if options.source == "native":
+            if name == asked[-1]:
                 raise
             refusal = error
-    from ftdiag.sampling.observers.pyspy import PySpyObserver
-
-    if watchdog is not None:
-        watchdog.close()  # py-spy reads in a process of its own, which is given up when it is late
-    return PySpyObserver(options, process, refusal)
+        else:
+            return observer
+    raise AssertionError(f"no reader is called {options.source}")
 
 
 class Silence:
@@ -153,6 +157,8 @@ def sample(
         host=os.uname().nodename,
         source=observer.source,
         native=observer.native_state,
+        native_missing=observer.native_missing,
+        no_stacks=observer.no_stacks,
     )
     writer = RecordingWriter(
         Path(options.path),

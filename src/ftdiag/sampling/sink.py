@@ -6,12 +6,9 @@ In: frames, stacks and waits, which get ids; threads; windows. Out: nothing but 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from ftdiag.model import Frame, Target, ThreadInfo, Wait, Window
-
-NOT_MEASURED_PREFIX: Final = "not measured: "
-"""How `RecordingSettings.native` begins where machine code is not sampled."""
 
 
 class RecordingSink(Protocol):

@@ -45,7 +45,7 @@ class TargetProcess:
         self._finalized = False
         """Whether its Python was found to be finalised at the last look."""
         self._identity = self._identify()
-        cores, reason = procfs.capacity(pid)
+        capacity = procfs.capacity(pid)
         self.target = Target(
             pid=pid,
             start_ticks=stat.start_ticks,
@@ -54,8 +54,9 @@ class TargetProcess:
             python_version="?",
             free_threaded=False,
             gil_enabled=None,
-            capacity_cores=cores,
-            capacity_reason=reason,
+            capacity_cores=capacity.cores,
+            capacity_reason=capacity.reason,
+            capacity_quota=capacity.quota,
             environment=procfs.read_environment(pid),
             distribution=procfs.read_distribution(pid),
             machine=os.uname().machine,

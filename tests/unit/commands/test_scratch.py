@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.commands.scratch import private_directory
 from ftdiag.leftovers import (
     CAPTURE_PREFIX,
     INNER,
@@ -19,6 +18,7 @@ from ftdiag.leftovers import (
     remove_abandoned,
     remove_capture,
 )
+from ftdiag.scratch import private_directory
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
 In: per thread a sequence of (tick, stack, ticks) in the order of time. Out: a finished recording.
 
 There are no counters of the kernel in such a recording: a thread's time is its ticks times the period, in the
-state UNKNOWN, because the samples do not say whether a thread ran or waited. `settings.source` begins with
-IMPORTED_PREFIX; analysis reads there that nothing else was measured.
+state UNKNOWN, because the samples do not say whether a thread ran or waited. `settings.imported`
+is its kind; analysis reads there that nothing else was measured.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ftdiag import __version__
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import RecordingError
 from ftdiag.model import (
-    IMPORTED_PREFIX,
+    IMPORTED,
     NO_WAIT,
     End,
     EndReason,
@@ -237,8 +237,9 @@ class Assembly:
             started_unix_ns=modified_ns,
             ftdiag_version=__version__,
             host=socket.gethostname(),
-            source=f"{IMPORTED_PREFIX}{self._kind}",
-            native=f"not measured: a {self._kind} file has none",
+            source=IMPORTED,
+            imported=self._kind,
+            native_missing=f"a {self._kind} file has none",
         )
 
     def _write(self, writer: RecordingWriter, total: int, notes: Sequence[str]) -> None:

@@ -27,7 +27,7 @@ from ftdiag.errors import RecordingError
 from ftdiag.formats.importers.memray_process import INSTALL, SPARE_BYTES, Child, OtherVersion, Reader
 from ftdiag.formats.importers.memray_reading import Reading
 from ftdiag.model import (
-    IMPORTED_PREFIX,
+    IMPORTED,
     Allocations,
     End,
     EndReason,
@@ -190,8 +190,9 @@ def write_recording(allocations: Allocations, output: Path, source: Path) -> Non
         started_unix_ns=allocations.begin_unix_ns,
         ftdiag_version=__version__,
         host="?",
-        source=f"{IMPORTED_PREFIX}memray capture",
-        native=f"not measured: {why}",
+        source=IMPORTED,
+        imported="memray capture",
+        native_missing=why,
     )
     writer = RecordingWriter(output, target, settings)
     try:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
-from ftdiag.errors import BudgetSpent, MemoryReadError
+from ftdiag.errors import BudgetSpent, MemoryReadError, UnsupportedPython
 from ftdiag.model import (
     FIRST_STACK_ID,
     NO_HOLDER,
@@ -36,6 +36,7 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, Observation, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
+from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE
 from ftdiag.sources.locks.identity import MAX_LOCKS
 from ftdiag.sources.locks.parkinglot import WaitEntry
@@ -99,6 +100,17 @@ class _Stacks:
         return stack
 
 
+def open_observer(
+    options: SamplerOptions,
+    process: TargetProcess,
+    descriptors: int,
+    refusal: UnsupportedPython | None,
+    watchdog: Watchdog | None,
+) -> InterpreterObserver:
+    """Our own reader. Raises AttachError."""
+    return InterpreterObserver(options, process, descriptors)
+
+
 class InterpreterObserver:
     """Observes a target whose interpreter's layout is known.
 
@@ -117,7 +129,10 @@ class InterpreterObserver:
             process.target, python_version=str(layout.version), free_threaded=layout.free_threaded
         )
         self._waits = WaitReader(process.pid, process.memory)
-        self._native, self.native_state = open_native(options, process.pid, self._runtime, descriptors)
+        self._native, words = open_native(options, process.pid, self._runtime, descriptors)
+        self.native_state = words if self._native is not None else None
+        self.native_missing = words if self._native is None else None
+        self.no_stacks: str | None = None
         self._gaps: Gaps = Gaps()
         self._names_wanted = True
         self._match_wanted = False

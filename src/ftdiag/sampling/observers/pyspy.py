@@ -29,8 +29,8 @@ from ftdiag.errors import FtdiagError, MemoryReadError, NoSuchProcess, TargetGon
 from ftdiag.model import (
     NO_HOLDER,
     NO_STACK,
-    NO_STACKS_PREFIX,
     NO_WAIT,
+    NOBODY,
     TORN_STACK,
     Confidence,
     Gap,
@@ -44,9 +44,10 @@ from ftdiag.model import (
 )
 from ftdiag.sampling.clock import Tell
 from ftdiag.sampling.options import SamplerOptions
-from ftdiag.sampling.sink import NOT_MEASURED_PREFIX, RecordingSink
+from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.syscalls import Blocking
 from ftdiag.sources.locks.waitpoints import library_wait
 from ftdiag.sources.locks.waits import Blocked, WaitReader
@@ -99,6 +100,19 @@ class _Course:
             del self.times_ns[:place], self.stacks[:place]
 
 
+def open_observer(
+    options: SamplerOptions,
+    process: TargetProcess,
+    descriptors: int,
+    refusal: UnsupportedPython | None,
+    watchdog: Watchdog | None,
+) -> PySpyObserver:
+    """py-spy, in a process of its own, which is given up when it is late. Raises AttachError."""
+    if watchdog is not None:
+        watchdog.close()
+    return PySpyObserver(options, process, refusal)
+
+
 class PySpyObserver:
     """Observes a target with the kernel's accounting and, where it can be had, py-spy's stacks."""
 
@@ -132,12 +146,14 @@ class PySpyObserver:
         self._period_ns = int(1e9 / options.rate_hz)
         self.source = self._open_spy()
         who = "py-spy reads its stacks" if self._problem is None else "its stacks are not read"
-        self.native_state = f"{NOT_MEASURED_PREFIX}machine code is not joined to Python lines where {who}"
+        self.native_state: str | None = None
+        self.native_missing = f"machine code is not joined to Python lines where {who}"
+        self.no_stacks = self._problem
 
     def _open_spy(self) -> str:
         """Begin with py-spy, unless it has been found that it cannot; who reads the stacks."""
         if self._problem is not None:
-            return f"{NO_STACKS_PREFIX}{self._problem}"
+            return NOBODY
         rate_hz = LOOKS_PER_TICK * self._options.rate_hz
         self._look_lag_ns = int(0.5e9 / rate_hz)
         self._spy = PySpy(self._pid, rate_hz, blocking=self._options.blocking)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import NoSuchProcess, PermissionRefused
@@ -363,7 +363,15 @@ def rss_bytes(pid: int) -> int | None:
 # --- cores ---
 
 
-def capacity(pid: int) -> tuple[float, str]:
+class Capacity(NamedTuple):
+    """How many cores a process may use at once, why, and whether it is a quota of a control group."""
+
+    cores: float
+    reason: str
+    quota: bool = False
+
+
+def capacity(pid: int) -> Capacity:
     """How many cores the process may use at once, and why (affinity or cgroup CPU quota).
 
     Raises NoSuchProcess.
@@ -377,10 +385,10 @@ def capacity(pid: int) -> tuple[float, str]:
     machine = os.cpu_count() or affinity
     quota = cgroup_quota(pid)
     if quota is not None and quota[0] < affinity:
-        return quota
+        return Capacity(*quota, quota=True)
     if affinity < machine:
-        return float(affinity), f"CPU affinity: {affinity} of {machine} cores"
-    return float(affinity), f"all {affinity} cores of the machine"
+        return Capacity(float(affinity), f"CPU affinity: {affinity} of {machine} cores")
+    return Capacity(float(affinity), f"all {affinity} cores of the machine")
 
 
 def cgroup_quota(pid: int) -> tuple[float, str] | None:

@@ -53,8 +53,8 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         error = small_percent(quality.native_error_ratio) if quality.native_error_ratio is not None else "?"
         note = f"of the time, in turns; shares are right to {error}"
         lines += _ratio(quality.native_sampled_ratio, None, width, "machine code sampled", look, note)
-    if settings.native:
-        lines += figure("machine code", settings.native, width, look)
+    if settings.machine_code:
+        lines += figure("machine code", settings.machine_code, width, look)
     lines += heading("Not measured, why, and how to get it", width, look)
     if not quality.not_measured:
         lines += prose("everything was measured", width, look, look.good)
