@@ -20,7 +20,8 @@ from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
 from ftdiag.sampling.threads import SampledThread
-from ftdiag.sources.locks.identity import LockReader, LockWait, calls_from
+from ftdiag.sources.locks.identity import LockReader, calls_from
+from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.locks.parkinglot import WaitEntry
 from ftdiag.sources.locks.waits import WaitReader
 from ftdiag.sources.python.interpreter import InterpreterReader

@@ -21,7 +21,7 @@ from ftdiag.model import ThreadInfo
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.threadlines import GONE, ThreadLines, thread_lines
-from ftdiag.sources.locks.identity import LockWait
+from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.python.stackwalk import PythonThread
 
 MAX_THREADS: Final = 20_000

@@ -16,7 +16,8 @@ from ftdiag.model import NO_HOLDER, NO_WAIT, Confidence, LockKind, LockRef, Thre
 from ftdiag.sampling.holders import CONTENDED_TICKS, HEADS, MAX_CONTENDED, MAX_HEADS, Holders
 from ftdiag.sampling.threads import SampledThread
 from ftdiag.sources.kernel.procfs import ThreadFiles
-from ftdiag.sources.locks.identity import LockReader, LockWait
+from ftdiag.sources.locks.identity import LockReader
+from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.locks.parkinglot import WaitEntry
 from ftdiag.sources.locks.waits import NO_FACTS, WaitReader
 from ftdiag.sources.python.stackwalk import PlainThread, PythonThread

@@ -23,8 +23,10 @@ from ftdiag.model import (
     LockRef,
 )
 from ftdiag.sources.kernel.syscalls import BlockedCall
-from ftdiag.sources.locks import identity as locks_module
-from ftdiag.sources.locks.identity import MAX_CRITICAL_SECTIONS, LockReader, LockWait, calls_from
+from ftdiag.sources.locks import identity, names
+from ftdiag.sources.locks.holders import MAX_CRITICAL_SECTIONS
+from ftdiag.sources.locks.identity import LockReader, calls_from
+from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.locks.mutexes import MUTEX as C_MUTEX
 from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.python.interpreter import InterpreterReader
@@ -382,7 +384,8 @@ def test_locks_of_condition_waits_are_not_remembered(target: Target) -> None:
 
 def test_thousands_of_locks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a bound, and more locks than that
-    monkeypatch.setattr(locks_module, "MAX_LOCKS", 50)
+    for module in (identity, names):
+        monkeypatch.setattr(module, "MAX_LOCKS", 50)
     target = Target()
     places = [target.object("_thread.lock", 40) for _ in range(300)]
     # WHEN all are waited for again and again
@@ -392,8 +395,8 @@ def test_thousands_of_locks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
             assert target.wait_for(place + 32, thread) is not None
     # THEN no table grows beyond it
     assert len(target.locks._waits) <= 50
-    assert len(target.locks._labels) <= 50
-    assert len(target.locks._former_labels) <= 50
+    assert len(target.locks._names._labels) <= 50
+    assert len(target.locks._names._former_labels) <= 50
 
 
 def test_the_search_for_names_is_bounded(target: Target) -> None:

@@ -38,7 +38,7 @@ from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, Observation, SampledTh
 from ftdiag.sampling.turns import Turns
 from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE
-from ftdiag.sources.locks.identity import MAX_LOCKS
+from ftdiag.sources.locks.names import MAX_LOCKS
 from ftdiag.sources.locks.parkinglot import WaitEntry
 from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
 from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader

@@ -22,7 +22,10 @@ from ftdiag.sources.kernel.syscalls import (
     parse_syscall_line,
     syscall_table,
 )
-from ftdiag.sources.locks.identity import MAX_LOCKS, MUTEX_TYPE, LockReader, LockWait, entry_address
+from ftdiag.sources.locks.holders import MUTEX_TYPE
+from ftdiag.sources.locks.identity import LockReader, entry_address
+from ftdiag.sources.locks.moment import LockWait
+from ftdiag.sources.locks.names import MAX_LOCKS
 from ftdiag.sources.locks.parkinglot import SEMAPHORE_OFFSET
 from ftdiag.sources.locks.waitpoints import (
     EVERY,
