@@ -109,7 +109,7 @@ def clocked_sampler() -> int:
     from ftdiag.sources.kernel.memory import ReadAlong
     from ftdiag.sources.locks.identity import LockReader
     from ftdiag.sources.locks.waits import Blocked
-    from ftdiag.sources.python.stackwalk import PythonThread
+    from ftdiag.sources.python.walking import PythonThread
 
     options = json.loads(sys.stdin.readline())
     ends: list[int] = []

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ftdiag.errors import FtdiagError
-from ftdiag.sources.tools import memray
+from ftdiag.sources.tools import memray, traces
 from ftdiag.tracker import Tracking, TrackingRequest
 from tools.workloads import WORKLOADS, running_workload
 
@@ -53,7 +53,7 @@ def main() -> int:
             detached = next((event for event in events if event["event"] == "detached"), {})
             if detached.get("capture_open") or detached.get("threads"):
                 print(f"  {number}: left behind: {detached}")
-            if not memray.is_same_process(plan.pid, plan.start_ticks):
+            if not traces.is_same_process(plan.pid, plan.start_ticks):
                 print(f"  {number}: the target is gone")
                 return 1
         time.sleep(2.0)

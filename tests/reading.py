@@ -25,7 +25,7 @@ from ftdiag.recording.reader import Recording
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import find_runtime
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 PATIENCE_S: Final = 90.0
 """How long something may take that takes a moment on a machine with nothing else to do."""

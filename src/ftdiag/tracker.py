@@ -33,8 +33,9 @@ from ftdiag.leftovers import CAPTURE_PREFIX, INNER, own, remove_abandoned, remov
 from ftdiag.model import Intrusion
 from ftdiag.opening import Reader, open_plain
 from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
-from ftdiag.sources.tools import memray
-from ftdiag.sources.tools.memray import Plan, Traces
+from ftdiag.sources.tools import memray, traces
+from ftdiag.sources.tools.memray import Plan
+from ftdiag.sources.tools.traces import Traces
 
 INSTRUMENT: Final = "memray"
 MIN_DURATION_S: Final = 1
@@ -138,11 +139,11 @@ class Tracking:
     def _track(self) -> None:
         self._begin_ns = time.monotonic_ns()
         self._mark_time(self._begin_ns + int((self._request.duration_s + ATTACH_TIMEOUT_S + GRACE_S) * 1e9))
-        before = memray.threads_of(self._plan.pid)
+        before = traces.threads_of(self._plan.pid)
         why = ""
         try:
             self._attach()
-            self._suspects = memray.threads_of(self._plan.pid) - before
+            self._suspects = traces.threads_of(self._plan.pid) - before
             self._say(
                 {
                     "event": "attached",
@@ -189,7 +190,7 @@ class Tracking:
         raise failure
 
     def _explained(self, method: str, status: int | None, said: str) -> AttachError:
-        known = memray.gdb_words(said)
+        known = traces.gdb_words(said)
         if known is None and status is None:
             known = "no thread of the program moved: all of them wait"
         if known is None:
@@ -303,13 +304,13 @@ class Tracking:
         put_intrusion(path, self._mark, Intrusion(INSTRUMENT, self._begin_ns, end_ns))
 
     def _alive(self) -> bool:
-        return memray.is_same_process(self._plan.pid, self._plan.start_ticks)
+        return traces.is_same_process(self._plan.pid, self._plan.start_ticks)
 
     def _disk_is_low(self) -> bool:
         return shutil.disk_usage(self._directory).free < LOW_DISK_BYTES
 
     def _is_stopped(self) -> bool:
-        return memray.is_stopped(self._plan.pid)
+        return traces.is_stopped(self._plan.pid)
 
     def _check_target(self) -> None:
         if not self._alive():
@@ -326,7 +327,7 @@ class Tracking:
             )
 
     def _traces(self) -> Traces:
-        return memray.traces(self._plan.pid, self.capture, self._suspects)
+        return traces.traces(self._plan.pid, self.capture, self._suspects)
 
     def _capture_bytes(self) -> int:
         with suppress(OSError):
@@ -372,7 +373,7 @@ class Tracking:
     def _let_go(self, child: Child) -> None:
         """End memray's command: its debugger first, by request, so that it takes its breakpoints out."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            debuggers = memray.debuggers_below(child.pid)
+            debuggers = traces.debuggers_below(child.pid)
             if not debuggers:
                 break
             for debugger in debuggers:
@@ -380,7 +381,7 @@ class Tracking:
                     os.kill(debugger, number)
             if child.wait(DEBUGGER_TIMEOUT_S) is not None:
                 return
-        if not memray.debuggers_below(child.pid):
+        if not traces.debuggers_below(child.pid):
             child.send(signal.SIGTERM)
             if child.wait(DEBUGGER_TIMEOUT_S) is None:
                 child.close()

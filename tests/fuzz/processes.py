@@ -21,7 +21,7 @@ from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import Runtime
 from ftdiag.sources.python.sharedobjects import SharedObjectReader
-from ftdiag.sources.python.stackwalk import MAX_STACK_DEPTH, PythonThread
+from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
 
 FUTEX: Final = 202
 MOST_BYTES: Final = 256 << 20

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from command_line import ftdiag
 from ftdiag.leftovers import CAPTURE_PREFIX, INNER, LOOK_PREFIX, OWNER_NAME
-from ftdiag.sources.tools.memray import MAX_NAMED_CAPTURES
+from ftdiag.sources.tools.traces import MAX_NAMED_CAPTURES
 from tools.provision.verification import Interpreter
 
 HOLDS = """

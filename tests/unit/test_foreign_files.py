@@ -99,7 +99,7 @@ FILES: Final[dict[str, str]] = {
     "confined_start.close_files": "/proc/self/fd",
     "formats.importers.memray_child.Begun.is_read_on": "/proc/self/fd",
     "sources.kernel.procfs.free_descriptors": "/proc/self/fd",
-    "sources.tools.memray._open_files": "/proc/PID/fd: numbers",
+    "sources.tools.traces.open_files": "/proc/PID/fd: numbers",
     "leftovers._of_ours": "the directory for temporary files: names, which are looked at without following",
     # what is ours
     "confined._start_code": OWN_DATA,

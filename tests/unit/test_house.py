@@ -20,8 +20,6 @@ STILL_LONG: Final = frozenset(
         "analysis.bottlenecks",
         "analysis.locks",
         "reports.html",
-        "sources.tools.memray",
-        "sources.python.stackwalk",
         "tui.app",
         "tui.panes.hot",
     }
@@ -35,7 +33,6 @@ STILL_LONG_CLASSES: Final = frozenset(
         "sampling.observers.pyspy.PySpyObserver",
         "sources.python.interpreter.InterpreterReader",
         "sources.kernel.memorymap.ProcessMemory",
-        "sources.python.stackwalk.PlainWalker",
         "tui.app.CockpitApp",
         "tui.table.Table",
     }

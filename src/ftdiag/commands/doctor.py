@@ -234,7 +234,7 @@ def _leftovers(pid: int | None) -> Iterator[Check]:
     """What processes of ours that were killed left: folders, which are removed, and memray in a target."""
     from ftdiag.leftovers import remove_abandoned
     from ftdiag.sources.kernel.permissions import Check, Verdict
-    from ftdiag.sources.tools.memray import abandoned_captures
+    from ftdiag.sources.tools.traces import abandoned_captures
 
     removed = remove_abandoned(Path(tempfile.gettempdir()))
     if removed:

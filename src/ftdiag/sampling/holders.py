@@ -25,7 +25,7 @@ from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.locks.parkinglot import WaitEntry
 from ftdiag.sources.locks.waits import WaitReader
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 HEADS: Final = 2
 """Waiters at the head of a queue that may have been woken, and all that were first seen with the first one.

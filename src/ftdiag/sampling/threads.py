@@ -22,7 +22,7 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.threadlines import GONE, ThreadLines, thread_lines
 from ftdiag.sources.locks.moment import LockWait
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""

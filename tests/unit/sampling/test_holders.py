@@ -20,7 +20,8 @@ from ftdiag.sources.locks.identity import LockReader
 from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.locks.parkinglot import WaitEntry
 from ftdiag.sources.locks.waits import NO_FACTS, WaitReader
-from ftdiag.sources.python.stackwalk import PlainThread, PythonThread
+from ftdiag.sources.python.plainwalk import PlainThread
+from ftdiag.sources.python.walking import PythonThread
 
 WAITING, HOLDING, GOING_ON = 100, 101, 102
 """Stacks."""

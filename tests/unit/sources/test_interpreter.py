@@ -18,7 +18,8 @@ from ftdiag.recording import schema
 from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong
 from ftdiag.sources.python.interpreter import MAX_INTERPRETERS, InterpreterReader
-from ftdiag.sources.python.stackwalk import MAX_STACK_DEPTH, PlainThread, PythonThread
+from ftdiag.sources.python.plainwalk import PlainThread
+from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
 
 WALKERS = ["plain", "compiled"]
 BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]

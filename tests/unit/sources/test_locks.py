@@ -30,7 +30,7 @@ from ftdiag.sources.locks.moment import LockWait
 from ftdiag.sources.locks.mutexes import MUTEX as C_MUTEX
 from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.stackwalk import PlainThread
+from ftdiag.sources.python.plainwalk import PlainThread
 
 FUTEX = 202
 MUTEX = 10

@@ -12,6 +12,7 @@ from fake_process import FakeProcess, Sink
 from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.opcodes import OPCODES
+from ftdiag.sources.python.plainwalk import PlainThread
 from ftdiag.sources.python.sharedobjects import (
     LOOK_AGAIN_NS,
     LOOK_EVERY_NS,
@@ -22,7 +23,7 @@ from ftdiag.sources.python.sharedobjects import (
     SharedObjectReader,
     SpunLocks,
 )
-from ftdiag.sources.python.stackwalk import PlainThread, PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 BUILDS = ["3.13.5t", "3.14.9t", "3.15.1t"]
 OWN, FOREIGN = 77, 99

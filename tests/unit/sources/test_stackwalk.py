@@ -17,15 +17,10 @@ from ftdiag.errors import PermissionRefused, TargetGone
 from ftdiag.model import NO_STACK, TORN_STACK
 from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
-from ftdiag.sources.python import stackwalk
-from ftdiag.sources.python.stackwalk import (
-    CompiledWalker,
-    Meaning,
-    PlainWalker,
-    PythonThread,
-    StackWalker,
-    stack_walker,
-)
+from ftdiag.sources.python import plainwalk, stackwalk
+from ftdiag.sources.python.plainwalk import PlainWalker
+from ftdiag.sources.python.stackwalk import CompiledWalker, stack_walker
+from ftdiag.sources.python.walking import Meaning, PythonThread, StackWalker
 
 BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]
 BASE = 0x7F00_0000_0000
@@ -354,9 +349,9 @@ def test_a_walk_costs_no_more_than_it_may(compiled: bool) -> None:
     stacks = side.walker.walk(side.threads)
 
     # THEN so many are as the work allows, the others are torn, and counted
-    each = 3000 * (stackwalk.READ_WORK + stackwalk.FRAME_WORK)
+    each = 3000 * (plainwalk.READ_WORK + plainwalk.FRAME_WORK)
     walked = sum(stack != TORN_STACK for stack in stacks)
-    assert 0 < walked <= stackwalk.MAX_WORK // each + 1
+    assert 0 < walked <= plainwalk.MAX_WORK // each + 1
     assert side.walker.take_given_up() == len(stacks) - walked
     assert side.walker.take_given_up() == 0
     # AND the next walk has as much to spend

@@ -11,7 +11,7 @@ from fake_process import FakeProcess, Sink
 from ftdiag.model import STOP_TURN
 from ftdiag.sources.locks.stoptheworld import MAX_SEARCHES, StopTheWorldReader
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.stackwalk import PlainThread
+from ftdiag.sources.python.plainwalk import PlainThread
 
 BUILDS = ["3.13.5t", "3.14.9t"]
 

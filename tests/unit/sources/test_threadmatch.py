@@ -7,8 +7,9 @@ import threading
 
 from fake_process import FakeMemory, layout_of
 from ftdiag.sources.kernel.memory import RemoteMemory
-from ftdiag.sources.python.stackwalk import PlainThread, PythonThread
+from ftdiag.sources.python.plainwalk import PlainThread
 from ftdiag.sources.python.threadmatch import TID_OFFSETS, match_threads
+from ftdiag.sources.python.walking import PythonThread
 
 LAYOUT = layout_of("3.14.9t")
 PARENT, CHILD = 700, 900

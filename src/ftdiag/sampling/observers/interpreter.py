@@ -48,9 +48,9 @@ from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
-from ftdiag.sources.python.stackwalk import MAX_STACK_DEPTH, PythonThread
 from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.python.tracing import MAX_HOOKS, TracingReader
+from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
 
 MAX_CHAINS: Final = 16
 """Modules that want the GIL of which is found out who imported them."""

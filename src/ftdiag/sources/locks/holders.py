@@ -15,7 +15,7 @@ from ftdiag.sources.locks.mutexes import mutex_owner
 from ftdiag.sources.locks.names import MAX_LOCKS, STACKREF_TAGS
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
-from ftdiag.sources.python.stackwalk import CRITICAL_SECTION_TAGS, PythonThread
+from ftdiag.sources.python.walking import CRITICAL_SECTION_TAGS, PythonThread
 
 MAX_CRITICAL_SECTIONS: Final = 16
 _INACTIVE: Final = 1

@@ -33,7 +33,7 @@ from ftdiag.sources.locks.parkinglot import (
 )
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 OBJECT_MUTEX_OFFSET: Final = 10
 """`PyObject.ob_mutex` of free-threaded builds (Include/object.h)."""

@@ -20,7 +20,7 @@ from ftdiag.sources.locks.parkinglot import (
     parse_wait_entry,
 )
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MAX_OWNER_DISTANCE: Final = 256
 """How far into an object a mutex or event of its own may lie."""

@@ -12,7 +12,7 @@ from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject, ObjectReader
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MAX_LOCKS: Final = 20_000
 """Locks that are remembered; the table starts anew beyond."""

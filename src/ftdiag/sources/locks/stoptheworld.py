@@ -21,7 +21,7 @@ from typing import Final
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import STOP_TURN
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MAX_SEARCHES: Final = 20
 """Pauses in which the place is searched, until it is given up: a short pause may be over by then."""

@@ -36,7 +36,7 @@ from ftdiag.sources.locks.waitpoints import (
 )
 from ftdiag.sources.native.nativestack import NativeCallers
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MEMORY_MAP_LOCK: Final = "the process's memory map (held by another thread's mmap, munmap or page fault)"
 PARKED_HELPER: Final = "work for a thread of native code"

@@ -23,7 +23,8 @@ from ftdiag.sources.python.layouts import Layout
 from ftdiag.sources.python.locations import LineTable
 from ftdiag.sources.python.objects import NotAnObject, ObjectReader, word_in
 from ftdiag.sources.python.runtime import Runtime
-from ftdiag.sources.python.stackwalk import Meaning, PythonThread, stack_walker
+from ftdiag.sources.python.stackwalk import stack_walker
+from ftdiag.sources.python.walking import Meaning, PythonThread
 from ftdiag.sources.python.withblocks import HandlerRange, parse_exception_table, with_depths
 
 MAX_INTERPRETERS: Final = 1024

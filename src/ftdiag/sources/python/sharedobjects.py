@@ -28,7 +28,7 @@ from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadSta
 from ftdiag.sources.python.interpreter import CurrentLine, InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject, word_in
 from ftdiag.sources.python.opcodes import OPCODES, Instruction
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MAX_OBJECTS: Final = 8
 """Objects named on one line."""

@@ -20,7 +20,7 @@ from typing import Final
 from ftdiag.datatypes import dataclass
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.python.layouts import Layout
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 TID_OFFSETS: Final[Mapping[str, tuple[int, ...]]] = {
     "x86_64": (0x2D0, 0x30),

@@ -18,7 +18,7 @@ from ftdiag.errors import MemoryReadError
 from ftdiag.model import TracingHook
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
-from ftdiag.sources.python.stackwalk import PythonThread
+from ftdiag.sources.python.walking import PythonThread
 
 MAX_THREADS: Final = 16
 """Threads that are asked; a hook is nearly always set in all of them."""

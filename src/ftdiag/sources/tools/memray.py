@@ -12,7 +12,6 @@ injected library has to be of the same build. Facts about memray are those of it
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import re
@@ -35,12 +34,11 @@ from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.permissions import why_refused
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import find_runtime, old_python
+from ftdiag.sources.tools.traces import GDB, LLDB, STOPPED, open_files
 
 OLDEST_MEMRAY: Final = (1, 17)
 """The first version that knows --duration, --method and free-threaded builds."""
 REMOTE_EXEC: Final = "sys.remote_exec"
-GDB: Final = "gdb"
-LLDB: Final = "lldb"
 PROBE_LIMITS: Final = Limits(30.0, cpu_s=20, memory_bytes=8192 * MIB, file_bytes=16 * MIB, processes=64)
 """For the interpreter that is asked for its memray: importing it takes a second and some 100 MB."""
 DRIVE_LIMITS: Final = Limits(0.0, cpu_s=600, memory_bytes=32_768 * MIB, file_bytes=64 * MIB, processes=256)
@@ -48,15 +46,9 @@ DRIVE_LIMITS: Final = Limits(0.0, cpu_s=600, memory_bytes=32_768 * MIB, file_byt
 SAFE_POINT_WAIT_S: Final = 1.0
 """A main thread that was on no core for so long is taken for one that stays where it is."""
 POLL_S: Final = 0.05
-STOPPED: Final = "T"
-"""The kernel's letter for a process that was stopped by a signal."""
-MAX_DESCRIPTORS: Final = 4096
 MAX_MAPS_BYTES: Final = 8 << 20
 MAX_SAID: Final = 65_536
-REFUSED: Final = "the debugger may not attach to the program"
 MAX_ARGUMENTS_BYTES: Final = 65_536
-MAX_NAMED_CAPTURES: Final = 4
-"""Captures of a process that are named; a program can call its files as it likes."""
 CAPTURE_MAGIC: Final = b"memray\0"
 FIRST_REMOTE_EXEC: Final = (3, 14)
 """The first version of Python that has sys.remote_exec (PEP 768)."""
@@ -79,7 +71,6 @@ _KEPT_VARIABLES: Final = (
 Whoever started the program chose them as they chose the interpreter, and they are seen by nothing but a child
 that has that user's rights. Nothing of our own environment is among them.
 """
-
 GENERAL_PRICE: Final = (
     "While memray is attached, every allocation takes one lock for the whole process and is written to a"
     " file: code that makes an object at every step ran 10 times slower when measured.",
@@ -88,7 +79,6 @@ GENERAL_PRICE: Final = (
     "The time in which it is attached is left out of every figure about time.",
 )
 """What it costs any process, in sentences, for whoever is asked."""
-
 # What the target's interpreter says of itself; `-P`: not the current directory's modules.
 _PROBE: Final = """
 import json, sys, sysconfig
@@ -205,9 +195,6 @@ def plan_from_json(value: Any) -> Plan:
     """The inverse of dataclasses.asdict after a way through JSON."""
     owner = Owner(**{**value["owner"], "executable": tuple(value["owner"]["executable"])})
     return Plan(**{**value, "owner": owner, "methods": tuple(value["methods"])})
-
-
-# --- before -------------------------------------------------------------------------------------------
 
 
 def outline(pid: int) -> Outline:
@@ -460,22 +447,13 @@ def _checked_memray(owner: Owner, python: str, said: Mapping[str, Any]) -> str:
 
 def _check_not_tracking(pid: int) -> None:
     """Raise AttachError where memray writes a capture of this process already: only one can."""
-    for path in _open_files(pid):
+    for path in open_files(pid):
         with suppress(OSError):
             if read_from(open_plain(path), len(CAPTURE_MAGIC)) == CAPTURE_MAGIC:
                 raise AttachError(
                     f"memray tracks process {pid} already, into {os.readlink(path)}",
                     f"memray detach {pid}   ends that",
                 )
-
-
-def _open_files(pid: int) -> Iterator[str]:
-    with suppress(OSError):
-        for name in sorted(os.listdir(f"/proc/{pid}/fd"))[:MAX_DESCRIPTORS]:
-            yield f"/proc/{pid}/fd/{name}"
-
-
-# --- the method ---------------------------------------------------------------------------------------
 
 
 def _methods(
@@ -587,109 +565,6 @@ class _Frames:
         if not 0 <= known < len(self._stacks) or not self._stacks[known]:
             return None
         return self._frames[self._stacks[known][-1] - 1]
-
-
-# --- afterwards ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Traces:
-    """What of memray is in a process."""
-
-    capture_open: bool
-    threads: tuple[int, ...] = ()
-    """Threads that came when it was attached and are still there."""
-
-    def __bool__(self) -> bool:
-        return self.capture_open or bool(self.threads)
-
-
-def threads_of(pid: int) -> frozenset[int]:
-    """Ids of its threads; none if it is gone."""
-    try:
-        return frozenset(procfs.thread_ids(pid))
-    except (OSError, FtdiagError):
-        return frozenset()
-
-
-def traces(pid: int, capture: Path, suspects: frozenset[int] = frozenset()) -> Traces:
-    """What of memray is there: its open capture file, and those of the suspected threads that live."""
-    wanted = os.fspath(capture)
-    is_open = False
-    for path in _open_files(pid):
-        with suppress(OSError):
-            target = os.readlink(path)
-            is_open = is_open or target in (wanted, f"{wanted} (deleted)")
-    return Traces(is_open, tuple(sorted(suspects & threads_of(pid))))
-
-
-def abandoned_captures(pid: int) -> tuple[str, ...]:
-    """Captures of ours that the process has open although their folder is gone."""
-    found = []
-    for path in _open_files(pid):
-        with suppress(OSError):
-            target = os.readlink(path)
-            if "/ftdiag-memray-" in target and target.endswith(" (deleted)"):
-                found.append(target.removesuffix(" (deleted)"))
-    return tuple(dict.fromkeys(found))[:MAX_NAMED_CAPTURES]
-
-
-def is_same_process(pid: int, start_ticks: int) -> bool:
-    """Whether the process is still the one that was meant."""
-    try:
-        found = procfs.read_process_stat(pid)
-    except (FtdiagError, OSError, ValueError, IndexError):
-        return False
-    return found.start_ticks == start_ticks and found.state not in "ZX"
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a signal has stopped it. A debugger that is let at it then fails, and may leave it crashing."""
-    with suppress(FtdiagError, OSError, ValueError, IndexError):
-        return procfs.read_process_stat(pid).state == STOPPED
-    return False
-
-
-def debuggers_below(pid: int) -> tuple[int, ...]:
-    """Debuggers (gdb, lldb) among the descendants of a process, which a driver must never kill by force.
-
-    A debugger that is killed leaves its breakpoints in the process that it debugs, and they kill that one.
-    """
-    found: list[int] = []
-    parents = [pid]
-    while parents and len(found) < 16:
-        parent = parents.pop()
-        for child in _children(parent):
-            parents.append(child)
-            with suppress(OSError):
-                if Path(f"/proc/{child}/comm").read_text().strip().startswith((GDB, LLDB)):
-                    found.append(child)
-    return tuple(found)
-
-
-def _children(pid: int) -> Iterator[int]:
-    for tid in threads_of(pid):
-        with suppress(OSError, ValueError):
-            for child in Path(f"/proc/{pid}/task/{tid}/children").read_text().split()[:64]:
-                yield int(child)
-
-
-@functools.cache
-def gdb_words(said: str) -> str | None:
-    """What a debugger's or memray's output means, where it is one of the known failures."""
-    known = (
-        (
-            "Timed out waiting for connection",
-            "no thread of the program came to a place where memray's code runs",
-        ),
-        ("You most likely do not have permission", REFUSED),
-        ("ptrace: Operation not permitted", REFUSED),
-        ("Remote debugging is not enabled", "the program forbids sys.remote_exec"),
-        ("No more than one Tracker", "memray tracks the program already"),
-        ("couldn't open the memray shared library", "the program may not read memray's files"),
-        ("No space left", "the disk is full"),
-    )
-    return next((words for sign, words in known if sign in said), None)
 
 
 def _build(version: object, free_threaded: bool) -> str:
