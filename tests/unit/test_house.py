@@ -28,9 +28,6 @@ STILL_LONG: Final = frozenset(
 STILL_LONG_CLASSES: Final = frozenset(
     {
         "reports.text._Report",
-        "sampling.holders.Holders",
-        "sampling.observers.interpreter.InterpreterObserver",
-        "sampling.observers.pyspy.PySpyObserver",
         "sources.python.interpreter.InterpreterReader",
         "sources.kernel.memorymap.ProcessMemory",
         "tui.app.CockpitApp",

@@ -94,7 +94,10 @@ class _Queue:
 
 
 class Holders:
-    """Keeps queues of waiters and an index of proven holders; tells every waiter its holder."""
+    """Keeps queues of waiters and an index of proven holders; tells every waiter its holder.
+
+    Longer than 300 lines, because each conclusion of a tick changes what the next one may conclude.
+    """
 
     def __init__(
         self,

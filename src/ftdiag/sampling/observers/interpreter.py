@@ -115,6 +115,8 @@ class InterpreterObserver:
     """Observes a target whose interpreter's layout is known.
 
     Raises AttachError (of the fitting kind) on construction when the target cannot be read.
+
+    Longer than 300 lines, because the steps of a tick go on with what those of the tick before have left.
     """
 
     source = "native"

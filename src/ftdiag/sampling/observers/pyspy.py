@@ -114,7 +114,10 @@ def open_observer(
 
 
 class PySpyObserver:
-    """Observes a target with the kernel's accounting and, where it can be had, py-spy's stacks."""
+    """Observes a target with the kernel's accounting and, where it can be had, py-spy's stacks.
+
+    Longer than 300 lines, because looks of py-spy and ticks of ours are two courses of one window.
+    """
 
     def __init__(
         self, options: SamplerOptions, process: TargetProcess, refusal: UnsupportedPython | None = None
