@@ -199,7 +199,7 @@ class Tracking:
         command = ("-m", "memray", "attach", "-v", "-o", "/tmp/capture.bin", "--method", method)
         by_hand = memray.by_hand(self._plan.owner, self._plan.python, *command, str(self._plan.pid))
         more = f"{by_hand}   shows more"
-        if known == memray.REFUSED:
+        if known == traces.REFUSED:
             more = (
                 "sudo sysctl kernel.yama.ptrace_scope=0   allows it on the machine itself,"
                 " docker run --cap-add SYS_PTRACE in a container"

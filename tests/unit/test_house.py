@@ -20,6 +20,7 @@ STILL_LONG: Final = frozenset(
         "analysis.bottlenecks",
         "analysis.locks",
         "reports.html",
+        "sources.kernel.memorymap",
         "tui.app",
         "tui.panes.hot",
     }
@@ -35,9 +36,11 @@ STILL_LONG_CLASSES: Final = frozenset(
     }
 )
 FOR_A_FRAMEWORK: Final = frozenset(
-    "compose render_line get_system_commands list_commands get_command format_commands".split()
+    "compose render_line get_system_commands list_commands get_command format_commands redirect_request"
+    " pytest_addoption pytest_configure pytest_sessionstart pytest_sessionfinish"
+    " pytest_terminal_summary".split()
 )
-"""Methods that Textual and click call by name."""
+"""What Textual, click, urllib and pytest call by name."""
 STATE_OF_A_WIDGET: Final = frozenset({"tui.table.cursor_row", "tui.table.sorted_by"})
 """What a program that drives the cockpit can see of it; here only tests do."""
 

@@ -85,8 +85,8 @@ def attach_family(
     """Look at a process and all below it: a table while it goes on, then the report; the exit status."""
     from ftdiag.analysis.fleet import Member, fleet_of
     from ftdiag.commands.sampling import check_is_process
-    from ftdiag.commands.scratch import private_directory
     from ftdiag.commands.terminal import Terminated
+    from ftdiag.scratch import private_directory
     from ftdiag.watching.recorder import Recorder
     from ftdiag.watching.store import Limits, Store
     from ftdiag.watching.targets import Wanted

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ftdiag.commands.program import Program, start, wait_until_python
-from ftdiag.commands.scratch import private_directory
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError
 from ftdiag.launcher import SamplerProcess
@@ -25,6 +24,7 @@ from ftdiag.scaling import throughput
 from ftdiag.scaling.results import Foreseen, Run
 from ftdiag.scaling.settings import Setting
 from ftdiag.scaling.throughput import Reading
+from ftdiag.scratch import private_directory
 
 if TYPE_CHECKING:
     from ftdiag.scaling.digest import Digest

@@ -235,7 +235,7 @@ def _asked_sweep(
     from ftdiag.scaling.settings import Setting
     from ftdiag.sources.kernel.procfs import capacity
 
-    cores, reason = capacity(os.getpid())
+    cores, reason, _ = capacity(os.getpid())
     reading = _reading(pattern, take, counter, items, per_thread, latency)
     if layouts is not None:
         if threads is not None or pythons is not None:

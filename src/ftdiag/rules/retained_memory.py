@@ -5,19 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Finding, MemoryKind, MemoryReading, Remedy
-from ftdiag.rules.base import (
-    WARNING_SCORE,
-    Clear,
-    Facts,
-    Found,
-    Need,
-    NotApplicable,
-    Rule,
-    Threshold,
-    Verdict,
-    evidence,
-)
+from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
 from ftdiag.rules.memory_costs import measured_bytes, purge_remedy, series_of, size_words, table
+from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import share
 
