@@ -104,7 +104,14 @@ def attach_family(
     with ExitStack() as stack:
         store = Store(stack.enter_context(private_directory()), Limits(MOST * RING_BYTES, RING_S))
         recorder = Recorder(
-            Wanted(parent=pid), plan, store, terminal.note, most=MOST, look_every_s=1.0, with_ready=False
+            Wanted(parent=pid),
+            plan,
+            store,
+            terminal.note,
+            most=MOST,
+            looking=live,
+            look_every_s=1.0,
+            with_ready=False,
         )
         stack.callback(recorder.close)
 
