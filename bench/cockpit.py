@@ -56,7 +56,7 @@ class Growing:
         self.refreshes = 0
 
     @property
-    def queries(self) -> Session:
+    def session(self) -> Session:
         """What answers questions about time."""
         return self._session
 

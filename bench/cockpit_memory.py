@@ -27,11 +27,11 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests")]
 from generate_recording import generate  # noqa: E402
 from measuring import interpreters, table, target  # noqa: E402
 
+from ftdiag.commands.viewing import RecordingSource  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
 from ftdiag.tui.app import CockpitApp  # noqa: E402
 from ftdiag.tui.look import DARK  # noqa: E402
-from ftdiag.tui.recorded import RecordedSource  # noqa: E402
 from real_terminal import real_terminal  # noqa: E402
 
 WINDOWS = 3600
@@ -62,7 +62,7 @@ def write(path: Path, windows: int) -> None:
 async def growing(path: Path, windows: int) -> list[tuple[int, float, int]]:
     """Windows shown, megabytes and objects, at regular intervals."""
     seen: list[tuple[int, float, int]] = []
-    source = RecordedSource(lambda: Session(Recording.open(path)), live=True)
+    source = RecordingSource(Session(Recording.open(path)))
     app = CockpitApp(source, refresh_seconds=PACE_S, ascii_only=False, theme=DARK)
     async with app.run_test(size=(200, 60)) as pilot:
         while app.view.snapshot is None:

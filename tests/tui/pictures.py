@@ -9,6 +9,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from ftdiag.analysis.cores import Use, account_of, on_cpu_states
 from ftdiag.analysis.locks import deadlocks
@@ -49,7 +50,7 @@ from ftdiag.model import (
     ThreadState,
     Wait,
 )
-from ftdiag.session import CallNode, History, Lanes, NoCurve, ScalingCurve, Timeline, WaitEdge
+from ftdiag.session import CallNode, History, Lanes, NoCurve, ScalingCurve, Session, Timeline, WaitEdge
 from ftdiag.tui.sourcetext import SourceLines
 
 SECOND = 1_000_000_000
@@ -524,9 +525,14 @@ class FakeSource:
         self.error: Exception | None = None
         self.failure: str | None = None
         self.threads: set[int] = set()
-        self.queries = FakeQueries()
+        self.questions = FakeQueries()
         if pictures:
-            self.queries.picture = pictures[-1]
+            self.questions.picture = pictures[-1]
+
+    @property
+    def session(self) -> Session:
+        """What answers: as much of a session as panes ask."""
+        return cast(Session, self.questions)
 
     def refresh(self) -> bool:
         """The next picture, if there is one."""

@@ -16,9 +16,10 @@ from textual.widgets import Input
 from ftdiag.errors import RecordingError
 from ftdiag.model import EndReason, Evidence, Frame, Gap, Remedy, Snapshot, ThreadState
 from ftdiag.tui.app import CockpitApp
-from ftdiag.tui.help import HelpScreen
+from ftdiag.tui.help import HelpScreen, every_key
 from ftdiag.tui.keys import KEYS
 from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
+from ftdiag.tui.panes.registry import MAIN_PANES, NAMES, PANES
 from ftdiag.tui.panes.threads import ThreadRow, ThreadsPane
 from ftdiag.tui.source import Selection
 from tui.driving import PATIENCE_S, cockpit, driving, go, idle, press, screen_lines, screen_text, table, until
@@ -412,7 +413,7 @@ async def test_words_typed_at_once_stay_in_order(monkeypatch: pytest.MonkeyPatch
 
 async def test_keys_are_not_kept_back_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a key that is lost on its way, as when its widget goes away
-    monkeypatch.setattr("ftdiag.tui.app.KEYS_KEPT_BACK_S", 0.05)
+    monkeypatch.setattr("ftdiag.tui.actions.filter.KEYS_KEPT_BACK_S", 0.05)
     async with driving() as (app, pilot):
         await go(pilot, "4")
 
@@ -453,9 +454,9 @@ async def test_help_shows_every_key_and_goes_away(close: str) -> None:
         await press(pilot, "question_mark")
         assert isinstance(app.screen, HelpScreen)
         text = screen_text(app)
-        for key in KEYS:
-            assert key.keys in text
-            assert key.does in text
+        for keys, does in every_key():
+            assert keys in text
+            assert does in text
         assert "parked on a lock the program made" in text
         await press(pilot, close)
         assert app.screen_stack == [app.screen]
@@ -475,7 +476,22 @@ async def test_data_arrives_under_the_help() -> None:
 
 def test_every_word_of_the_bottom_line_has_a_key() -> None:
     assert all(key.press for key in KEYS if key.short)
-    assert all(key.keys.isascii() and key.does.isascii() for key in KEYS)
+    assert all(keys.isascii() and does.isascii() for keys, does in every_key())
+
+
+def test_every_pane_has_a_key_a_word_and_a_line_of_help_of_its_own() -> None:
+    assert [pane.key for pane in MAIN_PANES] == list("1234567")
+    assert len({pane.short for pane in MAIN_PANES}) == len(MAIN_PANES)
+    assert all(pane.about for pane in MAIN_PANES)
+    assert len({pane.name for pane in PANES}) == len(NAMES) == len(PANES)
+    taken = [
+        name
+        for key in (*KEYS, *(key for pane in PANES for key in pane.keys))
+        if key.action
+        for name in key.press.split(",")
+    ]
+    taken += [name for pane in MAIN_PANES for name in (pane.key, pane.also) if name]
+    assert len(set(taken)) == len(taken)
 
 
 async def test_ctrl_z_without_a_terminal_does_no_harm() -> None:

@@ -13,7 +13,7 @@ from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.memory import MemoryDialog
 from ftdiag.tui.panes.allocations import allocation_lines
-from ftdiag.tui.panes.hot import HotTable
+from ftdiag.tui.panes.hot_lines import HotTable
 from tui.driving import until
 from tui.pictures import FakeSource, FakeTexts, contended
 
@@ -67,7 +67,7 @@ async def test_a_yes_attaches_it_and_its_end_is_told() -> None:
         await until(pilot, lambda: app.view.snapshot is not None)
 
         # WHEN memray is asked for THEN a dialog asks, and nothing is attached yet
-        await pilot.press("M")
+        await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, MemoryDialog))
         assert not memory.attached.is_set()
 
@@ -85,13 +85,13 @@ async def test_anything_else_does_not(key: str) -> None:
     app = live(memory)
     async with app.run_test(size=(100, 40)) as pilot:
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.press("M")
+        await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, MemoryDialog))
         await pilot.press(key)
         await until(pilot, lambda: not isinstance(app.screen, MemoryDialog))
         assert not memory.attached.is_set()
         # It can be asked for again.
-        await pilot.press("M")
+        await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, MemoryDialog))
 
 
@@ -100,7 +100,7 @@ async def test_a_refusal_says_why_and_what_to_do() -> None:
     app = live(memory)
     async with app.run_test(size=(100, 40)) as pilot:
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.press("M")
+        await pilot.press("A")
         await until(pilot, lambda: "apt install gdb" in notices(app))
         assert not isinstance(app.screen, MemoryDialog)
 
@@ -109,7 +109,7 @@ async def test_a_recording_has_nothing_to_attach_to() -> None:
     app = live(None)
     async with app.run_test(size=(100, 40)) as pilot:
         await until(pilot, lambda: app.view.snapshot is not None)
-        await pilot.press("M")
+        await pilot.press("A")
         await until(pilot, lambda: "running process only" in notices(app))
 
 
@@ -166,4 +166,4 @@ def test_the_memory_pane_names_the_lines(width: int) -> None:
     assert "95 %" in text
     assert all(sum(segment.cell_length for segment in line) <= width for line in shown)
     without = allocation_lines(contended(), width, look)
-    assert "M attaches memray" in " ".join("".join(s.text for s in line) for line in without)
+    assert "A attaches memray" in " ".join("".join(s.text for s in line) for line in without)

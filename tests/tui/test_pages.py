@@ -32,7 +32,8 @@ from ftdiag.session import WaitEdge
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.panes.evidence import finding_text, leads_to
-from ftdiag.tui.panes.hot import HotPane, HotTable
+from ftdiag.tui.panes.hot import HotPane
+from ftdiag.tui.panes.hot_lines import HotTable
 from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
@@ -234,7 +235,7 @@ async def test_a_lock_that_is_free_is_not_one_whose_holder_is_unknown() -> None:
     free = LockHolder(None, Confidence.KNOWN, lock.wait_ns, ())
     source = FakeSource(measured(replace(picture, locks=(replace(lock, holders=(free,)),))))
     waiter = picture.threads[1].info
-    source.queries.edges = (WaitEdge(waiter, CACHE_LOCK, 1, None, Confidence.KNOWN, 0.3e9, (PUT,), ()),)
+    source.questions.edges = (WaitEdge(waiter, CACHE_LOCK, 1, None, Confidence.KNOWN, 0.3e9, (PUT,), ()),)
 
     # THEN that is what it says
     async with driving(source, size=(100, 60)) as (app, pilot):
@@ -256,7 +257,7 @@ async def test_a_deadlock_is_the_first_thing_the_locks_say() -> None:
     def edge(waiter: ThreadInfo, holder: ThreadInfo) -> WaitEdge:
         return WaitEdge(waiter, CACHE_LOCK, 1, holder, Confidence.KNOWN, 9e9, stack, stack)
 
-    source.queries.edges = (edge(one, two), edge(two, one), edge(three, one))
+    source.questions.edges = (edge(one, two), edge(two, one), edge(three, one))
     async with driving(source, size=(100, 100)) as (app, pilot):
         await go(pilot, "3")
 
@@ -319,7 +320,7 @@ async def test_a_scaling_curve_or_why_there_is_none() -> None:
         states[:, ThreadState.WORK] = predicted(np.array([0.9, 0.1, 0.02]), threads) * SECOND
         states[:, ThreadState.LOCK] = threads * SECOND - states[:, ThreadState.WORK]
         length = np.full(len(threads), SECOND, dtype=np.int64)
-        source.queries.curve = curve(length, states, length)
+        source.questions.curve = curve(length, states, length)
         await go(pilot, "1", "5")
 
         # THEN its parts are told, each with what is left open
@@ -617,14 +618,14 @@ async def test_the_palette_has_our_commands_only() -> None:
 async def test_only_what_is_shown_is_asked_for_and_snapshots_are_not_taken_again() -> None:
     source = FakeSource(measured(contended()))
     async with driving(source) as (app, pilot):
-        assert set(source.queries.asked) == {"timeline"}
+        assert set(source.questions.asked) == {"timeline"}
         taken = len(source.asked)
-        source.queries.asked.clear()
+        source.questions.asked.clear()
         await go(pilot, "2", "v")
         await until(pilot, lambda: app.settled)
         await go(pilot, "enter")
         await until(pilot, lambda: app.settled)
-        assert set(source.queries.asked) == {"lanes", "history 1"}
+        assert set(source.questions.asked) == {"lanes", "history 1"}
         assert len(source.asked) == taken
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from builders import RecordingBuilder, spent
+from ftdiag.commands.viewing import RecordingSource
 from ftdiag.model import EndReason, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK
-from ftdiag.tui.recorded import RecordedSource
 from tui.driving import idle, press, screen_lines, screen_text, until
 
 
-def cockpit_on(path: Path, *, live: bool) -> CockpitApp:
-    source = RecordedSource(lambda: Session(Recording.open(path)), live=live)
+def cockpit_on(path: Path) -> CockpitApp:
+    source = RecordingSource(Session(Recording.open(path)))
     return CockpitApp(source, refresh_seconds=0.02, ascii_only=False, theme=DARK)
 
 
@@ -37,7 +37,7 @@ async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
     a_second(a_second(builder)).end(EndReason.EXITED, "exit status 0")
 
     # WHEN the cockpit opens it
-    app = cockpit_on(builder.path, live=False)
+    app = cockpit_on(builder.path)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: app.view.snapshot is not None)
         await idle(pilot)
@@ -56,7 +56,7 @@ async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
 async def test_a_recording_is_followed_until_it_ends(tmp_path: Path) -> None:
     # GIVEN a recording without a window yet
     builder = RecordingBuilder(tmp_path / "one.ftdiag")
-    app = cockpit_on(builder.path, live=True)
+    app = cockpit_on(builder.path)
     async with app.run_test(size=(120, 40)) as pilot:
         await idle(pilot)
         assert "waiting" in screen_lines(app)[0]
@@ -71,16 +71,3 @@ async def test_a_recording_is_followed_until_it_ends(tmp_path: Path) -> None:
         # THEN its end is seen
         a_second(builder).end(EndReason.KILLED, "signal 9")
         await until(pilot, lambda: "ENDED: target was killed" in screen_lines(app)[1])
-
-
-async def test_a_recording_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> None:
-    app = cockpit_on(tmp_path / "one.ftdiag", live=True)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: app.view.error is not None)
-        await idle(pilot)
-        assert "cannot be read:" in screen_lines(app)[3]
-
-        builder = RecordingBuilder(tmp_path / "one.ftdiag")
-        a_second(builder)
-        await until(pilot, lambda: app.view.snapshot is not None and app.view.error is None)
-        builder.close()

@@ -9,14 +9,13 @@ import pytest
 from textual.notifications import Notification
 
 from builders import RecordingBuilder, spent
-from ftdiag.commands.viewing import saver
+from ftdiag.commands.viewing import RecordingSource, saver
 from ftdiag.errors import DiskFull
 from ftdiag.model import EndReason, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK
-from ftdiag.tui.recorded import RecordedSource
 from ftdiag.tui.saving import Saver
 from tui.driving import idle, press, until
 
@@ -26,7 +25,7 @@ def a_second(builder: RecordingBuilder) -> None:
 
 
 def cockpit_on(path: Path, saves: Saver) -> CockpitApp:
-    source = RecordedSource(lambda: Session(Recording.open(path)), live=True)
+    source = RecordingSource(Session(Recording.open(path)))
     return CockpitApp(source, refresh_seconds=0.02, ascii_only=False, theme=DARK, saver=saves)
 
 

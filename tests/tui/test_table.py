@@ -8,7 +8,7 @@ import pytest
 from textual.app import App, ComposeResult
 
 from ftdiag.tui.look import DARK, Look, look_for
-from ftdiag.tui.panes import hot, locks, threads
+from ftdiag.tui.panes import hot_lines, locks, threads
 from ftdiag.tui.table import GAP, POINTER_WIDTH, Column, Table, fit_columns, text_column
 from tui.driving import idle, press
 
@@ -57,7 +57,7 @@ def test_columns_never_take_more_than_there_is_unless_they_must(width: int) -> N
     assert all(column.most is None or cells <= column.most for column, cells in fitted if column.grow)
 
 
-@pytest.mark.parametrize("columns", [threads.COLUMNS, hot.COLUMNS, locks.COLUMNS])
+@pytest.mark.parametrize("columns", [threads.COLUMNS, hot_lines.COLUMNS, locks.COLUMNS])
 @pytest.mark.parametrize("width", [80, 118, 200])
 def test_the_columns_of_every_pane_fill_their_width(columns: tuple[Column[object], ...], width: int) -> None:
     fitted = fit_columns(columns, width)

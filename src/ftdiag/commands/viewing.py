@@ -109,7 +109,7 @@ class RecordingSource:
         return self._failure
 
     @property
-    def queries(self) -> Session:
+    def session(self) -> Session:
         """What answers questions about time."""
         return self._session
 

@@ -15,9 +15,12 @@ from textual.screen import ModalScreen
 from ftdiag.tui.keys import KEYS
 from ftdiag.tui.lines import Lines, LinesPanel
 from ftdiag.tui.look import Look
+from ftdiag.tui.panes.registry import MAIN_PANES, PANES
 from ftdiag.wording.states import BAR_ORDER, STATE_MEANINGS, STATE_NAMES
 
 KEY_WIDTH = 18
+FIRST_KEYS = 10
+"""Keys that come before the panes: those that one needs first."""
 STATE_WIDTH = 20
 COLUMNS = (
     ("lost", "of a finding: cores that its cause alone costs, at most"),
@@ -31,16 +34,28 @@ COLUMNS = (
 """Columns whose name does not say it all."""
 
 
+def every_key() -> list[tuple[str, str]]:
+    """Keys and what they do: those one needs first, those to panes, each pane's own, the others."""
+    first, others = KEYS[:FIRST_KEYS], KEYS[FIRST_KEYS:]
+    panes = [(", ".join(filter(None, (pane.key, pane.also))), pane.about) for pane in MAIN_PANES]
+    own = [key for pane in PANES for key in pane.keys]
+    return [
+        *((key.keys, key.does) for key in first),
+        *panes,
+        *((key.keys, key.does) for key in (*own, *others)),
+    ]
+
+
 def help_lines(width: int, look: Look) -> Lines:
     """The text of the help at a width."""
     lines: Lines = []
-    for key in KEYS:
+    for keys, does in every_key():
         lines.append(
             [
                 Segment(" "),
-                look.cell(key.keys, KEY_WIDTH, look.accent),
+                look.cell(keys, KEY_WIDTH, look.accent),
                 Segment(" "),
-                Segment(look.cut(key.does, max(0, width - KEY_WIDTH - 2)), look.text),
+                Segment(look.cut(does, max(0, width - KEY_WIDTH - 2)), look.text),
             ]
         )
     lines.append([])

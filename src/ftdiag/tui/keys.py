@@ -1,112 +1,95 @@
-"""Every key of the cockpit, in one table: the line at the bottom and the help are made from it.
+"""Every key of the cockpit that is no pane's, in one table: bindings, help, palette and bottom line follow.
 
-In: nothing. Out: the table and the bottom line, whose words can be clicked.
+In: nothing. Out: the table, and what is made of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from rich.segment import Segment
-from textual.events import Click
-from textual.strip import Strip
-from textual.widget import Widget
+from textual.binding import Binding
 
 from ftdiag.datatypes import dataclass
-from ftdiag.tui.look import look_of
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key for people. `press` is Textual's name of it; `short` is its word in the bottom line, if any."""
+    """A key.
+
+    `keys` is what people read, `does` what it does; `press` Textual's names of it, the first of which a click
+    on its word presses, and `action` what it does to the application; without one it is the focused widget's.
+    `short` is its word in the bottom line, `palette` its name in the command palette, if any.
+    """
 
     keys: str
     does: str
     press: str = ""
+    action: str = ""
     short: str = ""
+    palette: str = ""
+    priority: bool = False
 
 
 KEYS: Final[tuple[Key, ...]] = (
-    Key("q", "quit", "q", "quit"),
-    Key("?", "this help; any of ? Esc q closes it", "question_mark", "help"),
-    Key("Space, p", "pause and go on; the recording goes on meanwhile", "space", "pause"),
-    Key("/", "filter the pane by words: name, state, function, file, lock", "slash", "filter"),
-    Key("Enter", "open: a finding's evidence, a thread, a lock, a line", "enter", "open"),
-    Key("Esc", "back: close, leave the details, clear filters", "escape", "back"),
-    Key("s", "sort by the next column", "s", "sort"),
-    Key("[, ]", "half a range back, forward; live sessions too", "left_square_bracket", "back in time"),
-    Key("w", "time range: last 10 s, last 60 s, whole recording", "w", "range"),
-    Key("1", "overview: the answer, cores, findings"),
-    Key("2, t", "threads"),
-    Key("3", "locks: waiters, holders, who waits now"),
-    Key("4", "hot code: lines, functions, call tree, source"),
-    Key("5", "scaling: ideal against actual, chain of factors"),
-    Key("6", "memory"),
-    Key("7", "quality: misses, gaps, what is not measured"),
-    Key("v", "threads: what each did over time, or bars again"),
-    Key("m", "hot code: lines, functions, call tree"),
-    Key("x", "hot code: sort by the time in one state, then the next"),
-    Key("e", "hot code: open the line in $VISUAL or $EDITOR"),
-    Key("M", "which lines allocate: memray for 10 s; it asks first"),
-    Key("+, }", "a narrower range; with a cursor in time, around it"),
-    Key("-, {", "a wider range"),
-    Key("0, End", "back to now, if paused or rewound"),
-    Key("c", "mark this range; on another one: compare the two"),
-    Key("W", "what fixing the finding would bring, by a replay"),
-    Key("y", "copy the finding as text"),
-    Key("o, J, H", "save a report of this range: as text, JSON, HTML"),
-    Key("R", "save a copy of the recording so far"),
+    Key("q", "quit", "q,ctrl+q,ctrl+c", "quit", "quit", "Quit"),
+    Key(
+        "?",
+        "this help; any of ? Esc q closes it",
+        "question_mark",
+        "help",
+        "help",
+        "Help: keys, signs, words",
+    ),
+    Key("/", "filter the pane by words: name, state, function, file, lock", "slash", "filter", "filter"),
+    Key("Enter", "open: a finding's evidence, a thread, a lock, a line", "enter", "follow", "open"),
+    Key("Esc", "back: close, leave the details, clear filters", "escape", "step_back", "back"),
+    Key("Space, p", "pause and go on; the recording goes on", "space,p", "pause", "pause", "Pause, or go on"),
+    Key("s", "sort by the next column", "s", short="sort"),
+    Key("w", "time range: last 10 s, last 60 s, whole recording", "w", "range", "range"),
+    Key("[", "half a range back; live sessions too", "left_square_bracket", "move_in_time(-1)"),
+    Key("]", "half a range forward", "right_square_bracket", "move_in_time(1)"),
+    Key(
+        "+, }",
+        "a narrower range; with a cursor in time, around it",
+        "plus,equals_sign,right_curly_bracket",
+        "scale(0.5)",
+    ),
+    Key("-, {", "a wider range", "minus,left_curly_bracket", "scale(2.0)"),
+    Key("0", "back to now, if paused or rewound", "0", "live", palette="Back to now"),
+    # The tables use it too: it is taken from them only while there is something to go back to.
+    Key("End", "the same, while paused or rewound", "end", "live", priority=True),
+    Key("c", "mark this range; on another one: compare the two", "c", "compare", palette="Mark, or compare"),
+    Key("y", "copy the finding as text", "y", "copy", palette="Copy the finding"),
+    Key("o", "save a report of this range: as text", "o", "save('txt')", palette="Save a report as text"),
+    Key("J", "as JSON", "J", "save('json')", palette="Save a report as JSON"),
+    Key("H", "as HTML, with charts", "H", "save('html')", palette="Save a report as HTML"),
+    Key("R", "save a copy of the recording so far", "R", "save_recording", palette="Save the recording"),
+    Key(
+        "A",
+        "allocations: memray for 10 s; shows the overhead, then asks",
+        "A",
+        "memray",
+        palette="Attach memray",
+    ),
     Key("S", "reverse the order"),
     Key("right, left, l, h", "sort by the next column, the one before; in time: move"),
     Key("Tab, Shift+Tab", "next, previous pane"),
     Key("up, down, k, j", "move"),
     Key("PgUp, PgDn", "move by a screen (also Ctrl+B, Ctrl+F)"),
     Key("Home, End, g, G", "first, last row"),
-    Key("z", "show only this pane, or all again"),
-    Key("T", "light or dark"),
+    Key("z", "show only this pane, or all again", "z", "zoom"),
+    Key("T", "light or dark", "T", "light_or_dark", palette="Light or dark"),
     Key("Ctrl+P", "command palette: panes, screenshot"),
-    Key("Ctrl+Z", "suspend; fg brings it back"),
+    Key("Ctrl+Z", "suspend; fg brings it back", "ctrl+z", "suspend_process"),
     Key("Mouse", "click a row or a column name; double click opens; wheel"),
 )
 
 
-def _sign(key: Key) -> str:
-    return key.keys.partition(",")[0]
-
-
-class KeysLine(Widget):
-    """The line at the bottom."""
-
-    ALLOW_SELECT = False
-
-    def __init__(self) -> None:
-        super().__init__(id="keys")
-
-    def render_line(self, y: int) -> Strip:
-        """The keys that have a word, as many as fit."""
-        look = look_of(self)
-        width = self.size.width
-        base = self.rich_style + look.band
-        segments: list[Segment] = []
-        left = 0
-        for key in self._shown():
-            sign = _sign(key)
-            length = len(sign) + len(key.short) + 3
-            if left + length > width:
-                break
-            left += length
-            segments += [Segment(f" {sign} ", base + look.strong), Segment(f"{key.short} ", base)]
-        return Strip(segments).adjust_cell_length(width, base)
-
-    def on_click(self, event: Click) -> None:
-        """Press the key whose word was clicked."""
-        left = 0
-        for key in self._shown():
-            left += len(_sign(key)) + len(key.short) + 3
-            if event.x < left:
-                self.app.simulate_key(key.press)
-                return
-
-    @staticmethod
-    def _shown() -> list[Key]:
-        return [key for key in KEYS if key.short]
+def bindings(keys: Iterable[Key]) -> list[Binding]:
+    """The bindings of those keys that do something to the application."""
+    return [
+        Binding(key.press, key.action, key.does, show=False, priority=key.priority)
+        for key in keys
+        if key.action
+    ]

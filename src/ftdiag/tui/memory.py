@@ -39,7 +39,7 @@ class MemoryDialog(ModalScreen[bool]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y,enter", "answer(True)", "Attach", show=False),
-        Binding("n,escape,q,M", "answer(False)", "Do not attach", show=False),
+        Binding("n,escape,q,A", "answer(False)", "Do not attach", show=False),
     ]
 
     def __init__(self, price: tuple[str, ...], duration_s: float) -> None:

@@ -1,58 +1,25 @@
 """What the cockpit needs of a session, which range of it is shown, and the one value that all widgets paint.
 
-In: nothing. Out: the protocols that `session.Session` and its wrappers satisfy, the range (`Selection`), what
-the screen asks the worker for (`Wants`), and `View`.
+In: nothing. Out: the protocol of a source, the range (`Selection`), and `View`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import Finding, HotLine, Prediction, Snapshot
-from ftdiag.tui.sourcetext import SourceLines
+from ftdiag.model import Finding, Snapshot, ThreadMetrics
+from ftdiag.tui.queries import Answers
 
 if TYPE_CHECKING:
     # Brings numpy, which the first picture (without data) need not wait for.
-    from ftdiag.session import CallNode, History, Lanes, NoCurve, ScalingCurve, Timeline, WaitEdge
+    from ftdiag.session import Session
 
 SECOND_NS: Final = 1_000_000_000
 PRESETS: Final[tuple[int | None, ...]] = (10 * SECOND_NS, 60 * SECOND_NS, None)
 """Lengths of the ranges that one key goes through; `None`: the whole recording."""
 LEAST_LENGTH_NS: Final = SECOND_NS
 """A window is a second long: a shorter range shows nothing else."""
-
-
-class Queries(Protocol):
-    """What a session answers besides its snapshot; asked by the worker, for what is on the screen."""
-
-    def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline | None:
-        """Cores over time."""
-
-    def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes | None:
-        """Every thread over time."""
-
-    def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History | None:
-        """One thread over time."""
-
-    def hot_functions(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[HotLine, ...]:
-        """Functions by thread-time."""
-
-    def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
-        """Who calls whom."""
-
-    def wait_graph(self) -> Sequence[WaitEdge]:
-        """Who waits for whom at the last tick."""
-
-    def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
-        """Cores against the number of threads that had work."""
-
-    def predicted(self, finding: Finding, t0_ns: int | None = None, t1_ns: int | None = None) -> Prediction:
-        """What a range would be without the cause of a finding."""
-
-    def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
-        """Circles of waits that have stood for a while."""
 
 
 class SnapshotSource(Protocol):
@@ -71,8 +38,8 @@ class SnapshotSource(Protocol):
         """Why nothing more comes, in one line, where that is not how a recording ends; else `None`."""
 
     @property
-    def queries(self) -> Queries | None:
-        """What answers questions about time; `None` where there is nothing but snapshots."""
+    def session(self) -> Session | None:
+        """What answers questions about the range; `None` where there is only a picture."""
 
     def refresh(self) -> bool:
         """Read what is new; true if there is anything."""
@@ -172,72 +139,12 @@ def _short(length_ns: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Wants:
-    """What the screen shows besides the snapshot; numbers are slices of time, 0 for none."""
-
-    timeline: int = 0
-    lanes: int = 0
-    history: int = 0
-    history_of: int | None = None
-    functions: bool = False
-    tree: bool = False
-    waits: bool = False
-    scaling: bool = False
-    source: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Drifted:
-    """The range that is shown against a baseline. `words` is one sentence.
-
-    `figures`: those that are not as usual: name, now, the usual range, and whether that is worse. `causes`:
-    ("new" or "gone", summary).
-    """
-
-    name: str
-    words: str
-    figures: tuple[tuple[str, float, float, float, bool], ...]
-    causes: tuple[tuple[str, str], ...]
-
-
-class BaselineControl(Protocol):
-    """A good recording that the live one is compared with."""
-
-    @property
-    def name(self) -> str:
-        """Its file."""
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """All of it."""
-
-    def drifted(self, snapshot: Snapshot) -> Drifted:
-        """What a range differs in."""
-
-
-@dataclass(frozen=True, slots=True)
-class Extras:
-    """The answers to `Wants`; what was not asked for is `None`."""
-
-    timeline: Timeline | None = None
-    lanes: Lanes | None = None
-    history: History | None = None
-    functions: tuple[HotLine, ...] | None = None
-    tree: tuple[CallNode, ...] | None = None
-    waits: tuple[WaitEdge, ...] | None = None
-    deadlocks: tuple[tuple[WaitEdge, ...], ...] | None = None
-    scaling: ScalingCurve | NoCurve | None = None
-    source: SourceLines | None = None
-    drifted: Drifted | None = None
-    """What the range differs in from a baseline, where there is one."""
-
-
-@dataclass(frozen=True, slots=True)
 class View:
     """All that is on the screen: the latest snapshot, and how it is looked at.
 
     `snapshot` is `None` until the first window arrives. `error` is the last refresh that failed, one line.
-    `marked` is the range that others are compared with.
+    `marked` is the range that others are compared with. `thread` is the index of the thread that was chosen,
+    `finding` the finding whose evidence is shown; `answers` are to what the panes asked besides.
     """
 
     snapshot: Snapshot | None = None
@@ -245,6 +152,27 @@ class View:
     paused: bool = False
     selection: Selection = Selection()
     span_ns: tuple[int, int] | None = None
-    extras: Extras = Extras()
+    answers: Answers = Answers()
     marked: Snapshot | None = None
     error: str | None = None
+    thread: int | None = None
+    finding: Finding | None = None
+
+    @property
+    def waiting(self) -> str:
+        """Why nothing is on the screen yet."""
+        return "reading ..." if self.error is None else "no data: the recording cannot be read"
+
+    @property
+    def start_ns(self) -> int:
+        """The beginning of the recording, from which times are counted."""
+        if self.span_ns is not None:
+            return self.span_ns[0]
+        return 0 if self.snapshot is None else self.snapshot.t0_ns
+
+    @property
+    def chosen_thread(self) -> ThreadMetrics | None:
+        """The thread that was chosen, if it is in the range."""
+        if self.snapshot is None or self.thread is None:
+            return None
+        return next((each for each in self.snapshot.threads if each.info.index == self.thread), None)

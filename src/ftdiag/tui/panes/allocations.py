@@ -27,7 +27,7 @@ def allocation_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     """All that is known of allocations; how to get it where nothing is."""
     capture = snapshot.allocations
     if capture is None:
-        words = "not known: M attaches memray for a while (live), --memory joins a capture"
+        words = "not known: A attaches memray for a while (live), --memory joins a capture"
         return [
             *heading("What lines allocate", width, look),
             *prose(words, width, look, look.muted),

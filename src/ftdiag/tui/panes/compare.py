@@ -12,7 +12,8 @@ from rich.segment import Segment
 from ftdiag.model import Snapshot, ThreadState
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
-from ftdiag.tui.source import Drifted, clock
+from ftdiag.tui.pane import Pane, TextPane
+from ftdiag.tui.source import Drifted, View, clock
 from ftdiag.wording.locks import lock_words
 from ftdiag.wording.places import place_and_function
 from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
@@ -129,3 +130,12 @@ def _figure(value: float | None) -> str:
 
 def _mean(snapshot: Snapshot, state: ThreadState) -> float:
     return snapshot.metrics.states_ns.get(state, 0.0) / max(1, snapshot.metrics.duration_ns)
+
+
+def _lines(view: View, width: int, look: Look) -> Lines:
+    if view.marked is None or view.snapshot is None:
+        return [[look.cell(" no range is marked: c marks one", width, look.muted)]]
+    return compare_lines(view.marked, view.snapshot, view.start_ns, width, look)
+
+
+PANE: Final = Pane("compare", "Compare", lambda: TextPane("compare", "Compare two ranges", _lines))

@@ -14,11 +14,18 @@ from rich.style import Style
 from ftdiag.model import Finding
 from ftdiag.tui.lines import MAX_PROSE, Lines, heading, prose, wrapped
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, TextPane
+from ftdiag.tui.panes.overview import finding_key
+from ftdiag.tui.source import View
 from ftdiag.wording.findings import cost_words, evidence_words
 
 MAX_ENTRIES: Final = 30
 """Figures, remedies and alternatives listed of one finding."""
 MAX_CODE_LINES: Final = 60
+
+
+_WAYS: Final = {"locks": "the lock", "hot": "the line", "threads": "the thread"}
+"""Where Enter leads, by pane."""
 
 
 def evidence_lines(finding: Finding, width: int, look: Look) -> Lines:
@@ -128,3 +135,22 @@ def leads_to(finding: Finding) -> list[tuple[str, str]]:
     if subject.get("thread"):
         ways.append(("threads", str(subject["thread"])))
     return ways
+
+
+def _title(view: View) -> str:
+    finding, snapshot = view.finding, view.snapshot
+    if finding is None or snapshot is None:
+        return "Evidence"
+    there = finding_key(finding) in {finding_key(each) for each in snapshot.findings}
+    title = "Evidence" if there else "Evidence (gone from this range)"
+    ways = leads_to(finding)
+    return f"{title}   Enter: {_WAYS[ways[0][0]]}; y: copy; Esc: back" if ways else title
+
+
+def _lines(view: View, width: int, look: Look) -> Lines:
+    if view.finding is None:
+        return [[look.cell(" no finding is chosen", width, look.muted)]]
+    return evidence_lines(view.finding, width, look)
+
+
+PANE: Final = Pane("evidence", "Evidence", lambda: TextPane("evidence", "Evidence", _lines, title_of=_title))

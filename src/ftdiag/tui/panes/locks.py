@@ -7,13 +7,14 @@ whom now, and the stop-the-world pauses of the range.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     CollectorMetrics,
     Confidence,
@@ -24,7 +25,9 @@ from ftdiag.model import (
 )
 from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, PaneBody, on_screen
 from ftdiag.tui.panes.stacks import stack_lines
+from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View
 from ftdiag.tui.table import HEAD_LINES, Column, Table, text_column
 from ftdiag.wording.locks import (
@@ -42,6 +45,9 @@ from ftdiag.wording.units import percent, plural, seconds
 
 if TYPE_CHECKING:
     from ftdiag.session import WaitEdge
+
+    Waits = tuple[WaitEdge, ...]
+    Circles = tuple[tuple[WaitEdge, ...], ...]
 
 MAX_PARTIES = 12
 """Holders and waiters listed of one lock; threads of one deadlock."""
@@ -289,7 +295,17 @@ def pauses_lines(
     return lines
 
 
-class LocksPane(Container):
+@dataclass(frozen=True, slots=True)
+class WaitsNow(Query["tuple[Waits, Circles]"]):
+    """Who waits for whom at the last tick, and the circles among them that have stood for a while."""
+
+    def answer(self, of: Range) -> tuple[Waits, Circles]:
+        """Ask the session."""
+        waits = tuple(of.session.wait_graph())
+        return waits, of.session.deadlocks_among(waits)
+
+
+class LocksPane(Container, PaneBody):
     """The table and the parties of the lock under the cursor."""
 
     def __init__(self) -> None:
@@ -306,10 +322,18 @@ class LocksPane(Container):
         yield self._table
         yield self._parties
 
+    @property
+    def table(self) -> LocksTable:
+        """The locks."""
+        return self._table
+
+    def queries(self) -> tuple[Query[Any], ...]:
+        """Who waits now, where there is room to say so."""
+        return (WaitsNow(),) if on_screen(self._parties) else ()
+
     def show_view(self, view: View) -> None:
         """Take the locks of a view."""
-        self._now = view.extras.waits
-        self._deadlocks = view.extras.deadlocks or ()
+        self._now, self._deadlocks = view.answers.of(WaitsNow) or (None, ())
         self._pauses = view.snapshot.pauses if view.snapshot else ()
         self._collector = view.snapshot.collector if view.snapshot else None
         self._table.empty_text = "no waits for locks in this range"
@@ -359,3 +383,8 @@ class LocksPane(Container):
         event.stop()
         if self._parties.size.width:
             self._parties.focus()
+
+
+PANE: Final = Pane(
+    "locks", "Locks", LocksPane, "3", short="Lock", about="locks: waiters, holders, who waits now"
+)

@@ -14,8 +14,10 @@ from rich.segment import Segment
 from ftdiag.model import AllocatorPart, MemoryKind, MemoryMetrics, Snapshot, ThreadState
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.panes.allocations import allocation_lines
 from ftdiag.tui.plot import plot_lines
+from ftdiag.tui.source import View
 from ftdiag.tui.statebar import bar
 from ftdiag.wording.memory import PART_WORDS, growth_words, kind_words
 from ftdiag.wording.places import place_and_function
@@ -277,3 +279,18 @@ def _signed(
 ) -> dict[ThreadState, float]:
     """Sizes or times as a bar of states paints them."""
     return {signs[each]: float(value) for each, value in values.items()}  # type: ignore[index]
+
+
+def _lines(view: View, width: int, look: Look) -> Lines:
+    assert view.snapshot is not None
+    return memory_lines(view.snapshot, width, look)
+
+
+PANE: Final = Pane(
+    "memory",
+    "Memory",
+    lambda: TextPane("memory", "6 Memory", _lines),
+    "6",
+    short="Mem",
+    about="memory: what it is for, how it grows, what allocates",
+)

@@ -7,7 +7,7 @@ the first time is marked, and one that is not seen any more stays for a while, m
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
 from rich.style import Style
@@ -21,7 +21,9 @@ from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.pane import Pane, PaneBody
 from ftdiag.tui.plot import plot_lines
+from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.safetext import width_of
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import shares
@@ -30,6 +32,9 @@ from ftdiag.wording.account import efficiency_words, useful_words
 from ftdiag.wording.answer import answer
 from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
 from ftdiag.wording.units import cores, whole_or_cores
+
+if TYPE_CHECKING:
+    from ftdiag.session import Timeline
 
 NEW_NS: Final = 10_000_000_000
 """How long a finding counts as new."""
@@ -245,7 +250,7 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
 
 
 def _plot(view: View, width: int, height: int, look: Look) -> Lines:
-    timeline = view.extras.timeline
+    timeline = view.answers.of(OverTime)
     snapshot = view.snapshot
     if timeline is None or snapshot is None:
         return []
@@ -319,7 +324,18 @@ class Figures(Widget):
         return Strip(self._lines[y - 1]).apply_style(base).adjust_cell_length(width, base).crop(0, width)
 
 
-class OverviewPane(Container):
+@dataclass(frozen=True, slots=True)
+class OverTime(Query["Timeline | None"]):
+    """Cores over time, in so many slices."""
+
+    slices: int
+
+    def answer(self, of: Range) -> Timeline | None:
+        """Ask the session."""
+        return of.session.timeline(of.t0_ns, of.t1_ns, self.slices)
+
+
+class OverviewPane(Container, PaneBody):
     """Figures above, findings below."""
 
     def __init__(self) -> None:
@@ -334,6 +350,20 @@ class OverviewPane(Container):
         """One above the other."""
         yield self.figures
         yield self.findings
+
+    @property
+    def table(self) -> FindingsTable:
+        """The findings."""
+        return self.findings
+
+    def queries(self) -> tuple[Query[Any], ...]:
+        """The time line."""
+        return (OverTime(self.app.size.width),)
+
+    def chosen_page(self) -> tuple[str, object] | None:
+        """The finding's evidence."""
+        row = self.findings.current
+        return None if row is None else ("evidence", row.finding)
 
     def show_view(self, view: View) -> None:
         """Take the figures and findings of a view."""
@@ -398,3 +428,8 @@ def _why_no_findings(snapshot: Snapshot | None) -> str:
     if snapshot.not_applicable:
         return f"nothing found that costs cores ({len(snapshot.not_applicable)} rules could not look: 7)"
     return "nothing found that costs cores in this range"
+
+
+PANE: Final = Pane(
+    "overview", "Overview", OverviewPane, "1", short="Over", about="overview: the answer, cores, findings"
+)

@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rich.segment import Segment
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import CorePart, Snapshot, ThreadState
 from ftdiag.reports.chain import chain
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.panes.overview import ONLY_SAMPLES, cores_line, ideal_of, lost_words, scaled_bar, useful_line
+from ftdiag.tui.queries import Query, Range
+from ftdiag.tui.source import View
 from ftdiag.wording.states import FACTOR_NAMES, PART_NAMES
 from ftdiag.wording.threads import thread_name
 from ftdiag.wording.units import cores, percent, seconds, whole_or_cores
@@ -28,6 +32,15 @@ MOST_THREADS: Final = 16
 FARTHEST_WORDS: Final = "four times"
 SHOWN_UNSEEN_CORES: Final = 0.05
 """Less than this is what threads used that ended between two looks, and no news."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve(Query["ScalingCurve | NoCurve"]):
+    """Cores against the number of threads that had work."""
+
+    def answer(self, of: Range) -> ScalingCurve | NoCurve:
+        """Ask the session."""
+        return of.session.scaling(of.t0_ns, of.t1_ns)
 
 
 def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, width: int, look: Look) -> Lines:
@@ -227,3 +240,18 @@ def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
     if metrics.throttled_cores is not None:
         lines += figure("taken by the CPU quota", f"{cores(metrics.throttled_cores)} cores", width, look)
     return lines
+
+
+def _lines(view: View, width: int, look: Look) -> Lines:
+    assert view.snapshot is not None
+    return scaling_lines(view.answers.of(Curve), view.snapshot, width, look)
+
+
+PANE: Final = Pane(
+    "scaling",
+    "Scaling",
+    lambda: TextPane("scaling", "5 Scaling", _lines, queries=lambda _width: (Curve(),)),
+    "5",
+    short="Scale",
+    about="scaling: ideal against actual, chain of factors",
+)

@@ -5,17 +5,20 @@ In: a thread's metrics and its history. Out: lines for a panel.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import ThreadMetrics, ThreadState
 from ftdiag.tui.lines import Lines, figure, heading
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.panes.stacks import stack_lines
 from ftdiag.tui.panes.threads import paint_lane
 from ftdiag.tui.plot import spark
-from ftdiag.tui.source import clock
+from ftdiag.tui.queries import Query, Range
+from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import bar
 from ftdiag.wording.locks import wait_words
 from ftdiag.wording.places import place, place_and_function
@@ -140,3 +143,48 @@ def _share(spent: float, alive: float, words: str, width: int, look: Look) -> li
         Segment("  "),
         Segment(look.cut(words, max(0, width - 22)), look.text),
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class OverLife(Query["History | None"]):
+    """What one thread did over time, in so many slices."""
+
+    thread: int
+    slices: int
+
+    def answer(self, of: Range) -> History | None:
+        """Ask the session."""
+        return of.session.history(self.thread, of.t0_ns, of.t1_ns, self.slices)
+
+
+class ThreadPane(TextPane):
+    """The page of the thread that was chosen."""
+
+    def __init__(self) -> None:
+        super().__init__("thread", "Thread", _lines, title_of=_title)
+        self._thread: int | None = None
+
+    def show_view(self, view: View) -> None:
+        """The thread's page."""
+        self._thread = view.thread
+        super().show_view(view)
+
+    def queries(self) -> tuple[Query[Any], ...]:
+        """Its history; room for a scroll bar or not: then the same is asked before and after one appears."""
+        return () if self._thread is None else (OverLife(self._thread, max(10, self.app.size.width - 4)),)
+
+
+def _title(view: View) -> str:
+    thread = view.chosen_thread
+    return "Thread" if thread is None else f"Thread {thread_title(thread)}   4: its lines; Esc: back"
+
+
+def _lines(view: View, width: int, look: Look) -> Lines:
+    thread, snapshot = view.chosen_thread, view.snapshot
+    if thread is None or snapshot is None:
+        return [[look.cell(" this thread was not there in this range", width, look.muted)]]
+    history, counted = view.answers.of(OverLife), snapshot.imported is None
+    return thread_lines(thread, history, view.start_ns, width, look, counted=counted)
+
+
+PANE: Final = Pane("thread", "Thread", ThreadPane)

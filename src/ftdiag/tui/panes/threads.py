@@ -7,15 +7,17 @@ exchanged for swim lanes: what each thread did over the range, with a cursor in 
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import HotLine, ThreadMetrics, ThreadState
+from ftdiag.tui.keys import Key
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, PaneBody
+from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import bar, legend
 from ftdiag.tui.table import Column, Table, text_column
@@ -24,6 +26,9 @@ from ftdiag.wording.places import place, place_and_function
 from ftdiag.wording.states import BAR_ORDER, LOCK_STATES, STATE_NAMES
 from ftdiag.wording.threads import thread_name
 from ftdiag.wording.units import NOT_MEASURED
+
+if TYPE_CHECKING:
+    from ftdiag.session import Lanes
 
 RUN_QUEUE_ALARM = 0.1
 """Share of its life in the run queue from which a thread's figure is shown as a warning."""
@@ -201,12 +206,19 @@ LANE_COLUMNS: tuple[Column[ThreadRow], ...] = (
 )
 
 
-class ThreadsPane(Table[ThreadRow]):
-    """The table of threads."""
+@dataclass(frozen=True, slots=True)
+class OfThreads(Query["Lanes | None"]):
+    """What every thread did over time, in so many slices."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("v", "lanes", "Lanes over time", show=False),
-    ]
+    slices: int
+
+    def answer(self, of: Range) -> Lanes | None:
+        """Ask the session."""
+        return of.session.lanes(of.t0_ns, of.t1_ns, self.slices)
+
+
+class ThreadsPane(Table[ThreadRow], PaneBody):
+    """The table of threads."""
 
     def __init__(self) -> None:
         super().__init__("2", "Threads", COLUMNS, "cpu", "threads")
@@ -234,18 +246,25 @@ class ThreadsPane(Table[ThreadRow]):
         self.show_view(self._view)
 
     @property
-    def lane_slices(self) -> int:
-        """How many slices of time there is room for; 0 while bars are shown."""
-        if not self.lanes_shown:
-            return 0
-        where = self.column_cells("lane")
-        return where[1] if where is not None else 0
+    def table(self) -> Table[Any]:
+        """Itself."""
+        return self
+
+    def queries(self) -> tuple[Query[Any], ...]:
+        """The lanes, in as many slices of time as there is room for."""
+        where = self.column_cells("lane") if self.lanes_shown else None
+        return () if where is None else (OfThreads(where[1]),)
+
+    def chosen_page(self) -> tuple[str, object] | None:
+        """The thread's own page."""
+        row = self.current
+        return None if row is None else ("thread", row.thread.info.index)
 
     @property
     def cursor_ns(self) -> int | None:
-        """The time under the cursor."""
+        """The time under the cursor, where lanes are shown."""
         snapshot = self._view.snapshot
-        if self.cursor_in_time is None or snapshot is None:
+        if not self.lanes_shown or self.cursor_in_time is None or snapshot is None:
             return None
         return snapshot.t0_ns + int(self.cursor_in_time * (snapshot.t1_ns - snapshot.t0_ns))
 
@@ -277,7 +296,8 @@ class ThreadsPane(Table[ThreadRow]):
         total = sum(states.values())
         shown = (state for state in BAR_ORDER if states.get(state, 0.0) > total * SAID_SHARE / 4)
         self._states = frozenset(shown)
-        lanes = view.extras.lanes.states if self.lanes_shown and view.extras.lanes is not None else {}
+        answer = view.answers.of(OfThreads) if self.lanes_shown else None
+        lanes = {} if answer is None else answer.states
         cursor = self.cursor_in_time if self.lanes_shown else None
         counted = snapshot is None or snapshot.imported is None
         self.show_rows(
@@ -297,3 +317,15 @@ class ThreadsPane(Table[ThreadRow]):
         word = "not there" if state is None else STATE_NAMES[state]
         start = self._view.span_ns[0] if self._view.span_ns is not None else when
         return [Segment(look.cut(f"at {clock(when - start)}: {word}; + looks closer", width), look.accent)]
+
+
+PANE: Final = Pane(
+    "threads",
+    "Threads",
+    ThreadsPane,
+    "2",
+    "t",
+    short="Thr",
+    about="threads",
+    keys=(Key("v", "threads: what each did over time, or bars again", "v", "in_pane('threads', 'lanes')"),),
+)

@@ -12,6 +12,8 @@ from rich.segment import Segment
 from ftdiag.model import Snapshot
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
+from ftdiag.tui.pane import Pane, TextPane
+from ftdiag.tui.source import View
 from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
 from ftdiag.wording.units import count, plural, small_percent
 
@@ -84,3 +86,18 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         for rule_id, why in snapshot.not_applicable[:MAX_GAPS]:
             lines += figure(rule_id, why, width, look)
     return lines
+
+
+def _lines(view: View, width: int, look: Look) -> Lines:
+    assert view.snapshot is not None
+    return quality_lines(view.snapshot, width, look)
+
+
+PANE: Final = Pane(
+    "quality",
+    "Quality",
+    lambda: TextPane("quality", "7 Quality", _lines),
+    "7",
+    short="Qual",
+    about="quality: misses, gaps, what is not measured",
+)

@@ -1,0 +1,129 @@
+"""What is known of a line: its source with the heat of each line, shared objects, pauses, machine code.
+
+In: source text, hot lines and pauses. Out: lines for panels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.segment import Segment
+
+from ftdiag.model import (
+    Confidence,
+    Frame,
+    HotLine,
+    Pauses,
+    Snapshot,
+    ThreadState,
+)
+from ftdiag.tui.lines import Lines, wrapped
+from ftdiag.tui.look import Look
+from ftdiag.tui.sourcetext import SourceLines
+from ftdiag.wording.units import percent, plural, seconds
+
+
+def source_lines(
+    source: SourceLines, hot: tuple[HotLine, ...], line: int | None, width: int, look: Look
+) -> Lines:
+    """The text with its heat: share of the file's hottest line, dominant cause, number, text."""
+    if not source.lines:
+        return [
+            [],
+            [Segment(" "), Segment(look.cut(source.why or "source not available", width - 2), look.muted)],
+        ]
+    heat: dict[int, HotLine] = {}
+    for each in hot:
+        if each.frame.filename == source.filename and each.frame.line is not None:
+            heat[each.frame.line] = each
+    total = sum(each.total_ns for each in hot) or 1.0
+    lines: Lines = []
+    number_width = len(str(len(source.lines)))
+    for number, text in enumerate(source.lines, 1):
+        known = heat.get(number)
+        here = number == line
+        gutter = [Segment("      ")]
+        if known is not None:
+            cause = max(
+                known.states_ns, key=lambda state: known.states_ns[state], default=ThreadState.UNKNOWN
+            )
+            gutter = [
+                look.cell(f"{100 * known.total_ns / total:.0f}%", 4, look.strong, right=True),
+                Segment(" "),
+                Segment(look.sign(cause), look.state_styles[cause]),
+            ]
+        mark = look.pointer if here else " "
+        style = look.strong if here else look.text if known is not None else look.muted
+        lines.append(
+            [
+                *gutter,
+                Segment(mark, look.accent),
+                look.cell(str(number), number_width, look.muted, right=True),
+                Segment(" "),
+                Segment(look.cut(text, max(0, width - 8 - number_width)), style),
+            ]
+        )
+    return lines
+
+
+MAX_SHARED: Final = 8
+"""Objects named of one line, symbols of machine code, and places of pauses."""
+SAID_SHARE: Final = 0.005
+
+
+def line_lines(hot: HotLine, pauses: Sequence[Pauses], width: int, look: Look) -> Lines:
+    """What is known of a line besides its stacks: shared objects, machine code, pauses asked for there."""
+    lines: Lines = []
+
+    def block(title: str, entries: list[str]) -> None:
+        if entries:
+            lines.append([Segment(look.cut(f" {title}", width), look.strong)])
+            for entry in entries[:MAX_SHARED]:
+                for number, text in enumerate(wrapped(entry, width - 4, look, most=3)):
+                    lines.append([Segment("   " if number == 0 else "     "), Segment(text, look.text)])
+
+    block(
+        "shared by threads here",
+        [
+            f"{each.name} ({each.type_name}{'' if each.confidence is Confidence.KNOWN else ', possibly'})"
+            for each in hot.shared
+        ],
+    )
+    block("threads spin here for the lock of", list(hot.spun_for))
+    block("threads spin here for locks that they hold themselves", list(hot.own_locks))
+    block(
+        "pauses asked for here",
+        [
+            f"{each.count}{f' for {each.reason}' if each.reason else ''}: {seconds(each.total_ns)} in all, "
+            f"{plural(each.threads_max, 'thread')} stopped"
+            for each in pauses
+        ],
+    )
+    block(
+        "machine code, share of its time on a core",
+        [f"{percent(share)} {symbol}" for symbol, share in hot.native if share >= SAID_SHARE],
+    )
+    return lines
+
+
+def pauses_at(frame: Frame, snapshot: Snapshot | None) -> list[Pauses]:
+    """Pauses that were asked for at a line (or in a function, where the line is none)."""
+    if snapshot is None:
+        return []
+    return [
+        each
+        for each in snapshot.pauses
+        if each.stack
+        and (each.stack[0].filename, each.stack[0].function) == (frame.filename, frame.function)
+        and frame.line in (None, each.stack[0].line)
+    ]
+
+
+def definition(source: SourceLines, function: str) -> int | None:
+    """The line of a function's definition, where its name stands out."""
+    name = function.rpartition(".")[2]
+    for number, text in enumerate(source.lines, 1):
+        if text.lstrip().startswith((f"def {name}(", f"async def {name}(")):
+            return number
+    return None
