@@ -14,6 +14,8 @@ import numpy as np
 from ftdiag.analysis import (
     accounting,
     allocations,
+    cores,
+    efficiency,
     hotspots,
     locks,
     pauses,
@@ -26,7 +28,7 @@ from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.ranges import CHUNK_WINDOWS, Ranges
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.ticks import tick_runs
-from ftdiag.analysis.timeline import CallNode, History, Lanes, Timeline
+from ftdiag.analysis.timeline import CallNode, Course, History, Lanes, Timeline
 from ftdiag.judging import Judge
 from ftdiag.model import Allocations, Change, Finding, HotLine, Pauses, Prediction, Snapshot
 from ftdiag.predicting import Predictor
@@ -107,7 +109,17 @@ class Session:
             slices,
             accounting.NATIVE_STATES,
             self._ranges.lengths(first, last),
+            self._capacity(courses, first, last),
         )
+
+    def _capacity(self, courses: Sequence[Course], first: int, last: int) -> float | None:
+        """The capacity of a range, as its snapshot has it: what was in use where that was more."""
+        capacity = efficiency.capacity_of(self._recording.target)
+        length = int(self._ranges.lengths(first, last).sum())
+        if capacity is None or length <= 0 or self._recording.settings.imported is not None:
+            return None
+        used = sum(int(np.maximum(course.cpu_ns, course.process_cpu_ns).sum()) for course in courses)
+        return cores.capacity_beside(capacity, used / length)
 
     def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
         """Cores against the number of threads that had work, fitted to the windows of a range."""

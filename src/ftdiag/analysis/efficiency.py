@@ -116,11 +116,15 @@ def samples_only(metrics: Metrics, kind: str) -> tuple[Metrics, dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class TickShares:
-    """What a range of windows adds to the whole: ticks by concurrency, lost time by state (or None)."""
+    """What a range of windows adds to the whole: ticks by concurrency, lost time by state (or None).
+
+    `lost_by_window_ns` has a row for each window of a chunk, and none where chunks were merged.
+    """
 
     concurrency_ticks: Ints
     ticks: int
     lost_ns: Floats | None
+    lost_by_window_ns: Floats | None = None
 
 
 def is_in(states: Ints, wanted: tuple[ThreadState, ...]) -> Bools:
@@ -142,10 +146,12 @@ def tick_shares(
     """Concurrency and lost time of the windows that `runs` and `accounts` cover."""
     working = np.minimum(working_threads(runs), MAX_CONCURRENCY - 1)
     lost = None if capacity_cores is None else _lost_ns(runs, accounts, length_ns, capacity_cores)
-    return TickShares(np.bincount(working, minlength=1), runs.ticks, lost)
+    whole = None if lost is None else lost.sum(axis=0)
+    return TickShares(np.bincount(working, minlength=1), runs.ticks, whole, lost)
 
 
 def _lost_ns(runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity: float) -> Floats:
+    """Lost time of every window by state."""
     windows = len(length_ns)
     time = accounts.time
     known = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
@@ -180,7 +186,7 @@ def _lost_ns(runs: TickRuns, accounts: Accounts, length_ns: Ints, capacity: floa
     # Who has yielded while it spins has no use for a core.
     spun = summed(cell_window, accounts.cells.spun_ns, windows)
     lost[:, ThreadState.RUNNABLE] *= 1.0 - np.divide(spun, queue, out=np.zeros(windows), where=queue > 0)
-    return np.asarray(lost.sum(axis=0), dtype=np.float64)
+    return lost
 
 
 def merge_shares(parts: list[TickShares]) -> TickShares:

@@ -277,12 +277,13 @@ class Ranges:
         joined = first > 0 and bool(recording.t0_ns[first] - recording.t1_ns[first - 1] < 2 * periods[0])
         costs = recording.costs(first, last)
         totals = np.column_stack([accounts.alive_ns, accounts.cpu_ns, accounts.run_queue_ns, accounts.counts])
+        shares = efficiency.tick_shares(runs, accounts, length, capacity)
         return Digest(
             thread=accounts.thread,
             totals=totals,
             states_ns=accounts.states_ns,
             time=accounting.merge_time([accounts.time]),
-            shares=efficiency.tick_shares(runs, accounts, length, capacity),
+            shares=shares,
             locks=locks.lock_shares(runs, accounts, self.locks_known(), periods, capacity, joined=joined),
             costs=costs.sampler,
             process=costs.process,
@@ -291,7 +292,7 @@ class Ranges:
             ticks=accounts.ticks,
             torn_ticks=accounts.torn_ticks,
             estimated=accounts.estimated,
-            course=timeline.course_of(accounts, last - first, costs.process),
+            course=timeline.course_of(accounts, last - first, costs.process, shares.lost_by_window_ns),
             on_cpu=oncpu.on_cpu_shares(recording, first, last),
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
             collector=collector.collector_shares(recording, first, last),

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
-from ftdiag.analysis.efficiency import APART_STATES
+from ftdiag.analysis.cores import LATER_STATES, Use, account_of
+from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model import USEFUL_STATES, Frame, ProcessCounters, Stack, ThreadState
+from ftdiag.model import USEFUL_STATES, CorePart, Frame, ProcessCounters, Stack, ThreadState
 from ftdiag.recording.reader import Recording
 
 MAX_SLICES: Final = 400
@@ -31,6 +32,9 @@ HISTORY_WINDOWS: Final = 120
 HISTORY_STACKS: Final = 6
 """Stacks of one thread that get a lane of their own."""
 
+WAITING_STATES: Final = (ThreadState.RUNNABLE, *LOCK_STATES, *LATER_STATES)
+"""Waits that may leave a core unused."""
+
 States = npt.NDArray[np.uint8]
 _RUNNING: Final = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE)]
 
@@ -38,6 +42,9 @@ _RUNNING: Final = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE
 @dataclass(frozen=True, slots=True)
 class Course:
     """One digest's share of a timeline: what each of its windows adds.
+
+    `lost_ns` has a row per window with the time that waits left cores unused, by state; `None` where the
+    capacity is not known. `spun_ns` is what threads that spin spent without a core.
 
     `cpu_ns` is exact, of the threads that were seen; `process_cpu_ns` is what the process's own clock says,
     where that was read. `states_ns` has a row per window. `thread`, `window`, `state`, `running` are columns:
@@ -48,6 +55,8 @@ class Course:
     cpu_ns: Ints
     process_cpu_ns: Ints
     states_ns: Floats
+    lost_ns: Floats | None
+    spun_ns: Floats
     thread: npt.NDArray[np.int32]
     window: npt.NDArray[np.int32]
     state: States
@@ -65,6 +74,10 @@ class Timeline:
     """`None` where time on a core is not split."""
     cores: Mapping[ThreadState, tuple[float | None, ...]]
     """Mean number of threads in a state; only states that were seen."""
+    capacity_cores: float | None = None
+    account: Mapping[CorePart, tuple[float | None, ...]] = field(default_factory=dict)
+    """Cores by part: in each slice they add up to `capacity_cores`; who had the cores that threads wanted is
+    not told apart (all of it is `CorePart.RUNNABLE`). Empty where the capacity is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +115,9 @@ class CallNode:
     children: tuple[CallNode, ...]
 
 
-def course_of(accounts: Accounts, windows: int, process: Sequence[ProcessCounters]) -> Course:
+def course_of(
+    accounts: Accounts, windows: int, process: Sequence[ProcessCounters], lost_ns: Floats | None
+) -> Course:
     """What the windows of an account add to a timeline; `process` has a reading for each of them, or none."""
     time = accounts.time
     states = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
@@ -117,7 +132,9 @@ def course_of(accounts: Accounts, windows: int, process: Sequence[ProcessCounter
     running[np.searchsorted(key[chosen], key[running_rows])] = state[running_rows]
     cells = accounts.cells
     cpu = np.zeros(windows, dtype=np.int64)
+    spun = np.zeros(windows, dtype=np.float64)
     if len(cells.key):
+        spun = summed(cells.window, cells.spun_ns, windows)
         cpu = summed(cells.window, cells.cpu_ns, windows).astype(np.int64)
     whole = cpu
     if len(process) == windows:
@@ -127,6 +144,8 @@ def course_of(accounts: Accounts, windows: int, process: Sequence[ProcessCounter
         cpu_ns=cpu,
         process_cpu_ns=whole.astype(np.int64),
         states_ns=states.reshape(windows, STATES),
+        lost_ns=lost_ns,
+        spun_ns=spun,
         thread=thread[chosen].astype(np.int32),
         window=window[chosen].astype(np.int32),
         state=state[chosen].astype(np.uint8),
@@ -193,10 +212,12 @@ def timeline(
     wanted: int,
     native: tuple[ThreadState, ...],
     counted_ns: Ints,
+    capacity: float | None = None,
 ) -> Timeline | None:
     """The timeline of consecutive windows in at most `wanted` slices.
 
-    `counted_ns` is the length of every window, 0 where it is damaged and tells nothing.
+    `counted_ns` is the length of every window, 0 where it is damaged and tells nothing. With the `capacity`
+    it has the account of cores over time.
     """
     if not len(begin_ns):
         return None
@@ -216,6 +237,12 @@ def timeline(
             for value, lasted in zip(values.tolist(), length.tolist(), strict=True)
         )
 
+    account = {}
+    if capacity is not None and all(course.lost_ns is not None for course in courses):
+        lost = np.concatenate([course.lost_ns for course in courses if course.lost_ns is not None])
+        spun = spread.over_slices(np.concatenate([course.spun_ns for course in courses]))
+        lost_by_slice = np.stack([spread.over_slices(lost[:, code]) for code in range(STATES)], axis=1)
+        account = _account(capacity, length, seen, cpu, by_slice, lost_by_slice, spun)
     split = bool(by_slice[:, [int(state) for state in native]].sum() > 0)
     useful = [int(state) for state in USEFUL_STATES]
     return Timeline(
@@ -224,7 +251,42 @@ def timeline(
         on_cpu_cores=per_second(cpu),
         useful_cores=per_second(by_slice[:, useful].sum(axis=1)) if split else None,
         cores={state: per_second(by_slice[:, state]) for state in ThreadState if by_slice[:, state].any()},
+        capacity_cores=capacity,
+        account=account,
     )
+
+
+def _account(
+    capacity: float,
+    length_ns: Floats,
+    seen_ns: Floats,
+    cpu_ns: Floats,
+    states_ns: Floats,
+    lost_ns: Floats,
+    spun_ns: Floats,
+) -> dict[CorePart, tuple[float | None, ...]]:
+    """The account of every slice, by the same function as that of the range; no part that never was."""
+    slices: list[dict[CorePart, float] | None] = []
+    for place, lasted in enumerate(length_ns.tolist()):
+        if lasted <= 0:
+            slices.append(None)
+            continue
+        running = {state: float(states_ns[place, state]) / lasted for state in ON_CPU_STATES}
+        # Time on a core that no tick caught.
+        running[ThreadState.ON_CPU] += max(0.0, float(seen_ns[place]) / lasted - sum(running.values()))
+        running[ThreadState.SPIN] = max(0.0, running[ThreadState.SPIN] - float(spun_ns[place]) / lasted)
+        on_cpu = float(cpu_ns[place]) / lasted
+        slices.append(
+            account_of(
+                capacity,
+                Use(on_cpu_cores=on_cpu, unseen_cores=float(cpu_ns[place] - seen_ns[place]) / lasted),
+                running=running,
+                waiting={state: float(lost_ns[place, state]) / lasted for state in WAITING_STATES},
+                wanted_cores=0.0,
+            )
+        )
+    kept = [part for part in CorePart if any(each is not None and each[part] > 0 for each in slices)]
+    return {part: tuple(None if each is None else each[part] for each in slices) for part in kept}
 
 
 def lanes_by_window(begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int) -> Lanes | None:
