@@ -16,6 +16,7 @@ from ftdiag.analysis import (
     allocations,
     cores,
     efficiency,
+    flame,
     hotspots,
     locks,
     pauses,
@@ -24,6 +25,7 @@ from ftdiag.analysis import (
 )
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.assembly import assembled
+from ftdiag.analysis.flame import Box
 from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.ranges import CHUNK_WINDOWS, Ranges
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
@@ -36,6 +38,7 @@ from ftdiag.recording.reader import Recording
 
 __all__ = [
     "Between",
+    "Box",
     "CallNode",
     "History",
     "Lanes",
@@ -174,6 +177,10 @@ class Session:
     def call_tree(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[CallNode, ...]:
         """Who calls whom in a range, with the thread-time of every function and what it called."""
         return timeline.call_tree(self._recording, self.accounted_time(t0_ns, t1_ns))
+
+    def flame_graph(self, t0_ns: int | None = None, t1_ns: int | None = None) -> tuple[Box, ...]:
+        """The call tree as boxes, without the functions that only lead to others."""
+        return flame.boxes(self.call_tree(t0_ns, t1_ns))
 
     def wait_graph(self) -> tuple[WaitEdge, ...]:
         """Who waits for whom at the last tick of the recording."""

@@ -19,6 +19,7 @@ from ftdiag.model import (
     Change,
     ChangeKind,
     Confidence,
+    CorePart,
     End,
     EndReason,
     Evidence,
@@ -299,8 +300,8 @@ def findings() -> tuple[Finding, ...]:
     """What rules say of the usual sight: a lock that costs much, a line, a note."""
     lock = replace(
         finding(
-            "worker-0 to worker-5 (6 threads) lose 0.9 of 2 cores waiting for self._lock (cache.py:88);"
-            " 70 % of it while worker-0 runs Cache.put (cache.py:88)"
+            "self._lock (cache.py:88) costs 0.9 of 2 cores: worker-0 to worker-5 (6 threads) wait for it;"
+            " in 70 % of the waits worker-0 is at Cache.put (cache.py:88)"
         ),
         subject={
             "lock": f"self._lock {CACHE_LOCK.address:#x}",
@@ -353,6 +354,13 @@ def measured(picture: Snapshot) -> Snapshot:
         serial_share_ratio=0.31,
         concurrency=(0.1, 0.21, 0.4, 0.2, 0.09),
         work_per_wakeup_ns=310_000.0,
+        account={
+            CorePart.USEFUL: 1.1,
+            CorePart.LOCK: 0.62,
+            CorePart.OTHER_PROGRAMS: 0.15,
+            CorePart.OWN_THREADS: 0.05,
+            CorePart.SPIN: 0.08,
+        },
     )
     return replace(
         picture,
@@ -433,7 +441,15 @@ class FakeQueries:
         """A wave."""
         self.asked.append("timeline")
         wave = tuple(1.0 + 0.8 * math.sin(number / 4) for number in range(60))
-        return Timeline(START, START + 60 * SECOND, wave, tuple(value * 0.6 for value in wave), {})
+        useful = tuple(value * 0.6 for value in wave)
+        rest = tuple(2.0 - value for value in wave)
+        account = {
+            CorePart.USEFUL: useful,
+            CorePart.SPIN: tuple(value * 0.4 for value in wave),
+            CorePart.LOCK: tuple(value * 0.7 for value in rest),
+            CorePart.NO_DEMAND: tuple(value * 0.3 for value in rest),
+        }
+        return Timeline(START, START + 60 * SECOND, wave, useful, {}, 2.0, account)
 
     def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes:
         """States in turn."""

@@ -75,8 +75,9 @@ async def test_the_overview_says_what_is_lost_and_ranks_findings() -> None:
     async with driving(measured(contended())) as (app, _):
         text = screen_text(app)
         assert "1.10 of 2 useful; efficiency 55 %" in text
-        assert "0.90: lock 0.62" in text
-        assert "useful cores over time" in text
+        assert "useful 1.10" in text
+        assert "lock 0.62" in text
+        assert "2 cores" in text
         lines = [line for line in screen_lines(app) if line[1:].startswith(("critical", "warning", "info"))]
         assert [line.split()[1] for line in (line.replace("▸", " ") for line in lines)] == [
             "0.90",
@@ -151,7 +152,7 @@ async def test_findings_appear_and_resolve_while_one_looks() -> None:
 async def test_y_copies_the_finding() -> None:
     async with driving(measured(contended())) as (app, pilot):
         await go(pilot, "y")
-        assert app.clipboard.startswith("critical: worker-0 to worker-5 (6 threads) lose 0.9 of 2 cores")
+        assert app.clipboard.startswith("critical: self._lock (cache.py:88) costs 0.9 of 2 cores")
         assert "lost share of capacity: 45 % (from 2.0 %)" in app.clipboard
 
 
@@ -525,7 +526,7 @@ async def test_root_starts_no_editor_on_what_others_can_write(
 @pytest.mark.parametrize(
     ("key", "words"),
     [
-        ("5", ("Ideal against actual", "waiting for a core", "84 %", "none or one at a time", "31 %")),
+        ("5", ("Where the cores go", "waiting for a core", "84 %", "none or one at a time", "31 %")),
         ("6", ("117.7 MiB; gained 53.4 MiB in 1 min 0 s", "Python's heaps", "render.py:31")),
         ("7", ("missed ticks", "no native samples", "ftdiag doctor", "deadlock")),
     ],
@@ -682,7 +683,7 @@ async def test_what_a_file_has_no_counters_of_is_said_to_be_not_measured() -> No
         assert "forced" not in screen_text(app)
         # AND neither the overview nor the chain of factors draws what was not measured
         await go(pilot, "1")
-        assert "cores on CPU over time" not in screen_text(app)
+        assert "2 cores" not in screen_text(app)
         assert screen_text(app).count("not measured: there are only samples") == 1
         await go(pilot, "5")
         assert screen_text(app).count("not measured: there are only samples") >= 2

@@ -45,7 +45,7 @@ async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
         # THEN its threads and lines are there
         assert "ENDED: target exited" in screen_lines(app)[1]
         assert "worker" in screen_text(app)
-        assert "cores on CPU over time" in screen_text(app)
+        assert "on a core, not told apart" in screen_text(app)
         await press(pilot, "4")
         assert "app.py:10" in screen_text(app)
         for key in (*"www2vj", "enter", "3", "enter", *"45674mm", "space"):

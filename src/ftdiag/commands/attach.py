@@ -212,7 +212,7 @@ def attach(
                 session = Session(recording)
                 snapshot = session.with_predictions(session.snapshot())
                 comparison = None if good is None else good.comparison(session)
-                status = viewing.print_report(snapshot, form, fail_on, comparison)
+                status = viewing.print_report(session, snapshot, form, fail_on, comparison)
             if number:
                 status = SIGNAL_STATUS + number
                 terminal.note("interrupted: the report covers what was seen until then")

@@ -44,6 +44,7 @@ def show(path: Path, memory: Path | None = None) -> int:
             if form == "tui":
                 status = viewing.show_cockpit(session, file=path, sight=sight)
             else:
-                status = viewing.print_report(session.with_predictions(session.snapshot()), form)
+                snapshot = session.with_predictions(session.snapshot())
+                status = viewing.print_report(session, snapshot, form)
             viewing.warn_of_damage(session.recording)
     return status

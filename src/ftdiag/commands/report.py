@@ -80,7 +80,7 @@ def command(
         snapshot = session.with_predictions(session.snapshot(t0_ns, t1_ns))
         if sort == "allocations":
             snapshot = sorted_by_allocations(snapshot, file)
-        status = viewing.print_report(snapshot, form, fail_on)
+        status = viewing.print_report(session, snapshot, form, fail_on)
         viewing.warn_of_damage(session.recording)
     return status
 

@@ -215,7 +215,7 @@ def _with_report(arguments: tuple[str, ...], look: _Look, form: str) -> int:
                         )
                     session = Session(recording)
                     snapshot = session.with_predictions(session.snapshot())
-                    look.findings_status = viewing.print_report(snapshot, form, look.fail_on)
+                    look.findings_status = viewing.print_report(session, snapshot, form, look.fail_on)
                     if sys.stdout is not None:
                         sys.stdout.flush()
                 if failure is not None:

@@ -226,12 +226,20 @@ def saver(recording: Path) -> Saver:
     """What the cockpit saves of a recording, growing or finished."""
     from ftdiag.tui.saving import Saver
 
+    def html_report(snapshot: Snapshot) -> str:
+        from ftdiag.recording.reader import Recording
+        from ftdiag.session import Session
+
+        # Called by a thread of its own, beside the one that the screen's session belongs to.
+        with Recording.open(recording) as again:
+            return _html_report(Session(again), snapshot)
+
     def copy(path: Path) -> None:
         from ftdiag.recording.copying import copy_recording
 
         copy_recording(recording, path)
 
-    return Saver({"txt": _text_report, "json": _json_report, "html": _html_report}, copy)
+    return Saver({"txt": _text_report, "json": _json_report, "html": html_report}, copy)
 
 
 def _text_report(snapshot: Snapshot) -> str:
@@ -246,10 +254,11 @@ def _json_report(snapshot: Snapshot) -> str:
     return terminal.json_text(to_report(snapshot)) + "\n"
 
 
-def _html_report(snapshot: Snapshot) -> str:
+def _html_report(session: Session, snapshot: Snapshot) -> str:
     from ftdiag.reports.html import render
+    from ftdiag.reports.html_course import course_of
 
-    return render(snapshot)
+    return render(snapshot, course_of(session, snapshot.t0_ns, snapshot.t1_ns))
 
 
 @contextmanager
@@ -287,9 +296,13 @@ def _exit_app(app: CockpitApp) -> None:
 
 
 def print_report(
-    snapshot: Snapshot, form: str, fail_on: str | None = None, comparison: Comparison | None = None
+    session: Session,
+    snapshot: Snapshot,
+    form: str,
+    fail_on: str | None = None,
+    comparison: Comparison | None = None,
 ) -> int:
-    """Print the report, and what it differs in from a baseline; the exit status."""
+    """Print the report of a snapshot of the session, and what it differs in from a baseline; the exit status."""
     if form == "json":
         from ftdiag.reports.json import to_report
 
@@ -300,7 +313,7 @@ def print_report(
             value["baseline"] = value_of(comparison)
         terminal.put_json(value)
     elif form == "html":
-        page = _html_report(snapshot)
+        page = _html_report(session, snapshot)
         if comparison is not None:
             from ftdiag.reports.comparison import baseline_sections
             from ftdiag.reports.document import html_sections

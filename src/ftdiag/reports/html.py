@@ -1,7 +1,8 @@
-"""The HTML report: one file for mail and tickets, with charts, that needs nothing else and runs no code.
+"""The HTML report: one file for mail and tickets, with charts, that needs nothing else.
 
 In: a `Snapshot`. Out: `render`: a whole document, in ASCII. Everything that the target chose is made visible
-and escaped; a content security policy forbids scripts and what is not in the file, should that ever fail.
+and escaped; a content security policy forbids what is not in the file, and every script but the one of ours
+that zooms the flame graph, should that ever fail.
 Tables are bounded: 500 threads stay readable, the JSON report has them all.
 """
 
@@ -27,6 +28,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
 )
+from ftdiag.reports import html_course
 from ftdiag.reports.allocations import (
     about_words,
     line_words,
@@ -44,6 +46,7 @@ from ftdiag.reports.html_charts import (
     legend,
     states_words,
 )
+from ftdiag.reports.html_course import Course
 from ftdiag.reports.html_parts import (
     code_of,
     counted,
@@ -89,10 +92,10 @@ SHOWN_TEXT: Final = 2000
 _ALLOCATIONS: Final = ("allocations", "a second", "bytes a second", "temporary")
 
 
-def render(snapshot: Snapshot) -> str:
-    """The document."""
+def render(snapshot: Snapshot, course: Course | None = None) -> str:
+    """The document; with the `course` of the range it has pictures of it over time."""
     title = f"ftdiag: pid {snapshot.target.pid}"
-    body = "\n".join(_body(snapshot))
+    body = "\n".join(_body(snapshot, course))
     document = (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
@@ -102,7 +105,7 @@ def render(snapshot: Snapshot) -> str:
     return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def _body(snapshot: Snapshot) -> Iterator[str]:
+def _body(snapshot: Snapshot, course: Course | None) -> Iterator[str]:
     yield "<header>"
     yield f"<h1>{escape(headline(snapshot))}</h1>"
     for line in _target(snapshot):
@@ -110,6 +113,11 @@ def _body(snapshot: Snapshot) -> Iterator[str]:
     yield "</header>\n<main>"
     yield from _section("Findings", _findings(snapshot))
     yield from _section("Fix this first", _bottlenecks(snapshot))
+    if course is not None:
+        start_ns = snapshot.settings.started_ns
+        yield from _section("Cores over time", html_course.time_line(course.timeline, start_ns))
+        yield from _section("Threads over time", html_course.lanes(snapshot, course.lanes, start_ns))
+        yield from _section("Flame graph", html_course.flame(course.flame))
     yield from _section("Where thread-time goes", _states(snapshot))
     yield from _section("Cores", _cores(snapshot))
     yield from _section(counted("Threads", SHOWN_THREADS, len(snapshot.threads)), _threads(snapshot))

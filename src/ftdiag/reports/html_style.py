@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from ftdiag.reports.html_course import SCRIPT_HASH
 from ftdiag.wording.states import (
     STATE_COLOURS,
     Colour,
 )
 
-POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'"
+POLICY: Final = f"default-src 'none'; style-src 'unsafe-inline'; script-src '{SCRIPT_HASH}'"
 STYLE: Final = """
 :root{@light}
 @media (prefers-color-scheme:dark){:root{@dark}}
@@ -45,8 +46,17 @@ border-radius:4px;padding:.7rem 1rem;margin:.7rem 0;break-inside:avoid}
 .warning>.tag{color:var(--warning)}.critical>.tag{color:var(--critical)}
 details{margin:.2rem 0}summary{cursor:pointer;color:var(--soft)}
 svg{display:block;width:100%;height:auto;max-width:44rem}
+svg.wide{max-width:none}.ground{fill:var(--card)}
+#flame{position:relative;border:1px solid var(--line);overflow:hidden}
+#flame .box{position:absolute;height:17px;overflow:hidden;white-space:nowrap;
+font:11px/16px ui-monospace,monospace;padding:0 3px;background:var(--card);
+border-top:3px solid;cursor:pointer}
+#flame .box.hit{background:var(--warning);color:var(--back)}
+#flame .box:focus{outline:2px solid var(--info)}
+input,button{font:inherit}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}
-@media print{body{max-width:none;padding:0;font-size:11px}tr{break-inside:avoid}h2{break-after:avoid}}
+@media print{#flame,script,button,label{display:none}
+body{max-width:none;padding:0;font-size:11px}tr{break-inside:avoid}h2{break-after:avoid}}
 """
 
 

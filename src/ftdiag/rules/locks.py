@@ -35,7 +35,7 @@ from ftdiag.rules.frames import program_frame
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.locks import lock_in_sentence
 from ftdiag.wording.places import place, place_in
-from ftdiag.wording.threads import lose, thread_names
+from ftdiag.wording.threads import thread_names, verb
 from ftdiag.wording.units import of_cores, plural, seconds, share
 
 NATIVE_MUTEX: Final = "pthread mutex"
@@ -94,28 +94,33 @@ def where(charge: LockCharge) -> Frame | None:
 
 
 def cost_of(facts: Facts, charge: LockCharge) -> str:
-    """ "worker-0 to worker-7 (8 threads) lose 2.1 of 4 cores waiting for self._lock (cache.py:88)"."""
+    """ "self._lock (cache.py:88) costs 2.1 of 4 cores: worker-0 to worker-7 (8 threads) wait for it"."""
     threads = waiting(charge)
     name = lock_in_sentence(charge.locks[0].lock)
     if len(charge.locks) > 1:
         name = f"{len(charge.locks)} locks like {name}"
     line = where(charge)
     at = f" ({place(line)})" if line is not None else ""
-    return f"{threads} {lose(threads)} {of_cores(charge.lost_cores, facts.capacity)} waiting for {name}{at}"
+    many = len(charge.locks) > 1
+    return (
+        f"{name}{at} {'cost' if many else 'costs'} {of_cores(charge.lost_cores, facts.capacity)}:"
+        f" {threads} {verb(threads, 'waits', 'wait')} for {'them' if many else 'it'}"
+    )
 
 
 def blame_of(charge: LockCharge) -> str:
-    """ "93 % of it while Thread-2 is at _refresh (cache.py:131)"."""
+    """ "in 93 % of the waits Thread-2 is at _refresh (cache.py:131)"."""
     held = holding(charge)
     if held is None:
         free = sum(finite(holder.blame_ns) for lock in charge.locks for holder in lock.holders if holder.free)
         wait = sum(finite(lock.wait_ns) for lock in charge.locks)
         if free > wait / 2:
-            return f"{share(free, wait)} of it nobody has it: it is free, the next thread is not back yet"
+            part = share(free, wait)
+            return f"in {part} of the waits nobody has it: it is free, the next thread is not back yet"
         return "who holds it is not known (no `with` block around it was seen)"
     part = share(held.share, 1.0)
     # Of a lock that is mostly spun for, only the few waits that parked were seen with their holder.
-    of = "of the waits that were seen" if charge.mostly_spun else "of it"
+    of = "of the waits that were seen" if charge.mostly_spun else "of the waits"
     waiters = {waiter.thread.index for lock in charge.locks for waiter in lock.waiters}
     holders = {thread.index for thread in held.threads}
     if len(holders) == 1:
@@ -124,7 +129,7 @@ def blame_of(charge: LockCharge) -> str:
         who = "one of them"
     else:
         who = f"one of {thread_names(held.threads)}"
-    return f"{part} {of} while {who} is at {place_in(held.frame)}"
+    return f"in {part} {of} {who} is at {place_in(held.frame)}"
 
 
 def lock_evidence(facts: Facts, charge: LockCharge) -> tuple[Evidence, ...]:

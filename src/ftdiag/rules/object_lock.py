@@ -37,7 +37,7 @@ from ftdiag.rules.locks import (
 )
 from ftdiag.wording.locks import lock_expression
 from ftdiag.wording.places import place, short
-from ftdiag.wording.threads import lose
+from ftdiag.wording.threads import verb
 from ftdiag.wording.units import of_cores
 
 MEASURED: Final = {
@@ -174,8 +174,9 @@ def _tell_cache(facts: Facts, charge: LockCharge) -> Told:
     )
     return Told(
         summary=(
-            f"{threads} {lose(threads)} {of_cores(charge.lost_cores, facts.capacity)} waiting for"
-            f" {called} ({place(line)}), which they share; {blame_of(charge)}."
+            f"{called[0].upper()}{called[1:]} ({place(line)}) costs"
+            f" {of_cores(charge.lost_cores, facts.capacity)}: {threads} {verb(threads, 'waits', 'wait')} for"
+            f" it and share it; {blame_of(charge)}."
         ),
         explanation=(
             "functools.lru_cache keeps its entries in an order, which every call changes under the lock of"

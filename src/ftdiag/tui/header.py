@@ -25,6 +25,8 @@ WAITING = "waiting for the first samples of the target"
 NOTHING = "nothing was recorded; q leaves and says why"
 TORN_OR_MISSED_ALARM = 0.02
 """Share of torn stacks or missed ticks from which the figure is a warning: the sampler's goal."""
+OWN_COST_ALARM = 0.05
+"""Share of the capacity above which what ftdiag itself takes is a warning."""
 SPARE_CELLS = 8
 """Cells that a longer wording of the answer must have to spare before it takes the place of a shorter one."""
 REASON_LEAST = 25
@@ -76,11 +78,13 @@ def lay_out(parts: list[Part], width: int, look: Look) -> list[Segment]:
 def answer_words(answered: Answer, room: int, look: Look, before: int | None = None) -> tuple[int, str]:
     """The longest wording that has room, and its number; 0 is the sentence in full.
 
-    The others leave out the cores, which the third line has too, then all but the first clause. Figures
-    change their width from second to second: what was too long a moment ago (its number is below `before`)
+    The others leave out the cores, which the third line has too, then all but the first clause, then what
+    stands behind its colon. Figures change their width from second to second: what was too long a moment
+    ago (its number is below `before`)
     comes back only when it has cells to spare.
     """
-    wordings = (answered.sentence, answered.cause, answered.cause.partition("; ")[0])
+    clause = answered.cause.partition("; ")[0]
+    wordings = (answered.sentence, answered.cause, clause, clause.partition(": ")[0])
     for number, words in enumerate(wordings):
         spare = SPARE_CELLS if before is not None and number < before else 0
         if width_of(look.safe(words)) + spare <= room:
@@ -148,7 +152,7 @@ def figures_line(view: View, width: int, look: Look) -> list[Segment]:
         [
             _capacity(snapshot, look),
             _useful(snapshot, look),
-            Part(f"sampler {small_percent(quality.sampler_cpu_ratio)}", look.muted, dispensable=1),
+            _own_cost(snapshot, look),
             _alarming("missed", quality.missed_tick_ratio, look, dispensable=2),
             _alarming("torn", quality.torn_ratio, look, dispensable=3),
             Part(_unknown_part(quality.unknown_ratio), look.muted, dispensable=4),
@@ -168,6 +172,15 @@ def _capacity(snapshot: Snapshot, look: Look) -> Part:
     if metrics.capacity_reason:
         text += f" ({metrics.capacity_reason})"
     return Part(text, look.accent, least=REASON_LEAST)
+
+
+def _own_cost(snapshot: Snapshot, look: Look) -> Part:
+    """What ftdiag itself takes; a warning where that is more than it should."""
+    taken, capacity = snapshot.quality.sampler_cpu_ratio, snapshot.metrics.capacity_cores
+    if taken is None:
+        return Part("ftdiag not measured", look.muted, dispensable=1)
+    alarm = capacity is not None and taken > OWN_COST_ALARM * capacity
+    return Part(f"ftdiag {cores(taken)}", look.warning if alarm else look.muted, 0 if alarm else 1)
 
 
 def _useful(snapshot: Snapshot, look: Look) -> Part:

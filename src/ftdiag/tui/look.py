@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Final, Protocol, cast
 
+from rich.color import Color, ColorType
 from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region
@@ -117,6 +118,19 @@ class Look:
     cursor_blurred: Style
     band: Style
     state_styles: Mapping[ThreadState, Style]
+
+    @property
+    def blends(self) -> bool:
+        """Whether two colours may share a cell: with all colours, in Unicode."""
+        colour = self.state_styles[ThreadState.WORK].color
+        return not self.ascii_only and colour is not None and colour.type is ColorType.TRUECOLOR
+
+    def colour(self, state: ThreadState | None) -> Color | None:
+        """The colour of a state as a ground; `None` for the widget's own."""
+        if state is None:
+            return None
+        style = self.state_styles[state]
+        return style.bgcolor or style.color
 
     @property
     def ellipsis(self) -> str:

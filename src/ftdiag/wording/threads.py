@@ -51,7 +51,12 @@ def numbers(name: str) -> tuple[int, ...]:
     return tuple(int(digits[:12]) for digits in _NUMBER.findall(name))
 
 
+def verb(threads: str, one: str, many: str) -> str:
+    """The form of a verb that goes with the names of threads: `one` after a single name."""
+    single = " and " not in threads and not threads.endswith("threads)") and not threads.endswith("threads")
+    return one if single else many
+
+
 def lose(threads: str) -> str:
     """ "loses" after the name of one thread, else "lose"."""
-    one = " and " not in threads and not threads.endswith("threads)") and not threads.endswith("threads")
-    return "loses" if one else "lose"
+    return verb(threads, "loses", "lose")

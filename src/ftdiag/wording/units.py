@@ -81,8 +81,8 @@ def whole_or_cores(value: float) -> str:
 
 
 def of_cores(lost: float, capacity: float) -> str:
-    """ "2.1 of 4 cores"."""
-    return f"{lost:.1f} of {capacity:g} cores" if lost >= 0.1 else f"{lost:.2f} of {capacity:g} cores"
+    """ "2.13 of 4 cores"."""
+    return f"{lost:.2f} of {capacity:g} cores"
 
 
 def amount(value: float, unit: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,10 +26,11 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.reports.html import SHOWN_ALLOCATING, SHOWN_LINES, SHOWN_THREADS, render
+from ftdiag.reports.html_course import SCRIPT, SHOWN_LANES, course_of
 from golden_files import assert_golden
 from memory_scenes import with_capture, with_memory
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "input"}
 HOSTILE = "</style></script><script>alert(1)</script><img src=x onerror=alert(1)>\x1b[2J\u202e&\"'\udc80"
 
 
@@ -237,3 +240,46 @@ def test_nothing_recorded(tmp_path: Path) -> None:
     # GIVEN an empty recording, WHEN it is rendered, THEN it says so
     snapshot = RecordingBuilder(tmp_path / "r").session().snapshot()
     assert "Nothing was recorded" in parsed(render(snapshot)).text
+
+
+# --- over time -------------------------------------------------------------------------------------------
+
+
+def test_pictures_over_time_run_one_fixed_script_and_show_names_only(tmp_path: Path) -> None:
+    # GIVEN a recording whose threads and functions are called whatever is worst
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    for _ in range(3):
+        builder.window(
+            {
+                f"{number} {HOSTILE[:40]}": [
+                    spent(60, "on_cpu", at=f"/srv/app.py:{number} <img src=x> < /srv/app.py:5 run"),
+                    spent(40, "lock", at="/srv/app.py:9 put < /srv/app.py:5 run", lock="self._lock"),
+                ]
+                for number in range(SHOWN_LANES + 3)
+            }
+        )
+    session = builder.session()
+    # WHEN it is reported with its course
+    document = render(session.snapshot(), course_of(session, None, None))
+    builder.close()
+    # THEN the script is ours alone and the policy allows no other; nothing of the target is markup
+    parser = Checked()
+    parser.feed(document)
+    parser.close()
+    assert parser.open == []
+    assert document.count("<script") == document.count(f"<script>{SCRIPT}</script>") == 1
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in document
+    assert not {"img", "link", "iframe", "object", "base", "form", "a"} & set(parser.elements)
+    assert all(not name.startswith("on") and name not in ("src", "href") for name, _ in parser.attributes)
+    # AND it has the cores over time, so many lanes as are shown, and each function once on its caller
+    assert "Cores over time" in document
+    assert "and 3 more threads" in document
+    assert document.count('class="box"') == len({"run", "put", "<img src=x>"})
+    assert "self._lock" in document
+
+
+def test_a_report_of_a_snapshot_alone_has_no_script(tmp_path: Path) -> None:
+    builder = RecordingBuilder(tmp_path / "a").window({"a": [spent(100, "idle")]})
+    assert "<script" not in render(builder.session().snapshot())
+    builder.close()

@@ -116,8 +116,8 @@ def test_json_is_the_golden_one(scene: str, tmp_path: Path) -> None:
 def test_the_first_line_says_who_waits_for_what(tmp_path: Path) -> None:
     # GIVEN a contended lock WHEN asked THEN the answer names waiters, lock, holder and line
     answer = headline(contended(tmp_path))
-    assert answer.startswith("1.3 of 4 cores on CPU; worker-0 to worker-7 (8 threads) lose 2.7 of 4 cores")
-    assert "waiting for self._lock (cache.py:39)" in answer
+    assert answer.startswith("1.3 of 4 cores on CPU; self._lock (cache.py:39) costs 2.69 of 4 cores")
+    assert "worker-0 to worker-7 (8 threads) wait for it" in answer
     assert "at Cache.put (cache.py:41)" in answer
 
 

@@ -64,7 +64,7 @@ def test_a_cache_is_told_as_one(tmp_path: Path) -> None:
     finding = look(tmp_path, threads, of=target(python_version="3.13.5")).findings[0]
     # WHEN judged, THEN it is called what it is, and no sketch makes another by its type
     assert finding.rule_id == "object-lock"
-    assert "the cache of price()" in finding.summary
+    assert "The cache of price()" in finding.summary
     assert "one thread at a time" in finding.explanation
     for remedy in finding.remedy:
         assert "_lru_cache_wrapper" not in f"{remedy.text} {remedy.code}"

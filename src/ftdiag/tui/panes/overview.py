@@ -6,7 +6,7 @@ the first time is marked, and one that is not seen any more stays for a while, m
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
@@ -18,20 +18,17 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Finding, Metrics, Severity, Snapshot, StateGroup, ThreadState
+from ftdiag.model import Finding, Severity, Snapshot
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.pane import Pane, PaneBody
-from ftdiag.tui.plot import plot_lines
+from ftdiag.tui.panes.account import account_lines, over_time_lines
 from ftdiag.tui.queries import Query, Range
-from ftdiag.tui.safetext import width_of
-from ftdiag.tui.source import View, clock
-from ftdiag.tui.statebar import shares
+from ftdiag.tui.source import View
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.wording.account import efficiency_words, useful_words
 from ftdiag.wording.answer import answer
-from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
-from ftdiag.wording.units import cores, whole_or_cores
+from ftdiag.wording.findings import sure_words
+from ftdiag.wording.units import cores
 
 if TYPE_CHECKING:
     from ftdiag.session import Timeline
@@ -44,13 +41,10 @@ MAX_GONE: Final = 20
 LEAST_FIGURES: Final = 7
 MOST_FIGURES: Final = 24
 LEAST_FINDINGS: Final = 6
-SAID_UNSEEN_CORES: Final = 0.05
-"""Cores from which on threads that ended before they were looked at are named beside the bar."""
-SAID_CORES: Final = 0.005
-ONLY_SAMPLES: Final = "not measured: there are only samples"
-"""Of figures that come from the kernel's counters, which a file of another profiler does not have."""
-LABEL: Final = 8
-_ON_CPU: Final = tuple(state for state in BAR_ORDER if state.group is StateGroup.ON_CPU)
+ROOM_FOR_CAUSE: Final = 14
+"""Lines from which on the panel says the answer in full."""
+LEAST_PLOT: Final = 3
+MOST_PLOT: Final = 14
 
 
 def finding_key(finding: Finding) -> tuple[str, str]:
@@ -109,7 +103,7 @@ COLUMNS: tuple[Column[FindingRow], ...] = (
         "confidence",
         "sure",
         8,
-        lambda row: row.finding.confidence,
+        lambda row: sure_words(row.finding),
         style=lambda _, look: look.muted,
         dispensable=2,
     ),
@@ -148,144 +142,26 @@ class FindingsTable(Table[FindingRow]):
         return [Segment(look.cut("lost: cores, at most; Enter: the evidence", width), look.muted)]
 
 
-def cores_line(name: str, bar: list[Segment], words: str, width: int, look: Look) -> list[Segment]:
-    """A label, a bar, words."""
-    room = max(0, width - LABEL - 3 - sum(segment.cell_length for segment in bar))
-    if width_of(look.safe(words)) > room:
-        # No figure is cut in two: the last parts go.
-        kept = look.cut(words, room - 1)
-        end = max(kept.rfind(", "), kept.rfind("; "))
-        words = f"{kept[: end + 2]}{look.ellipsis}" if end > 0 else words
-    return [
-        Segment(" "),
-        look.cell(name, LABEL, look.muted),
-        *bar,
-        Segment(" "),
-        Segment(look.cut(words, room), look.text),
-    ]
-
-
-def scaled_bar(
-    values: Mapping[ThreadState, float], whole: float, width: int, look: Look, mark: float | None = None
-) -> list[Segment]:
-    """Values as parts of `whole`, the rest as an empty track with a mark."""
-    total = sum(values.values())
-    cells = min(width, round(width * total / whole)) if whole > 0 else 0
-    parts = shares(values, cells)
-    segments = [Segment(look.sign(state) * count, look.state_styles[state]) for state, count in parts]
-    rest = width - sum(count for _, count in parts)
-    track = ("." if look.ascii_only else "·") * rest
-    if mark is not None and whole > 0 and rest > 0:
-        at = min(rest - 1, max(0, round(width * mark / whole) - (width - rest) - 1))
-        sign = "|" if look.ascii_only else "▏"
-        if mark < whole:
-            track = track[:at] + sign + track[at + 1 :]
-    return [*segments, Segment(track, look.muted)]
-
-
-def ideal_of(metrics: Metrics) -> float | None:
-    """The cores that could have been useful: the ideal speedup, else the capacity."""
-    return metrics.ideal_speedup if metrics.ideal_speedup is not None else metrics.capacity_cores
-
-
-def useful_line(snapshot: Snapshot) -> str:
-    """The cores that were useful against the ideal, and what is not measured."""
-    metrics = snapshot.metrics
-    ideal = ideal_of(metrics)
-    of = "" if ideal is None else f" of {whole_or_cores(round(ideal, 2))}"
-    if snapshot.imported is not None:
-        return "CPU time not measured"
-    if metrics.useful_cores is None:
-        unseen = metrics.unseen_threads_cores or 0.0
-        by = f" ({cores(unseen)} unseen threads)" if unseen >= SAID_UNSEEN_CORES else ""
-        return f"{cores(metrics.on_cpu_cores)}{of} on CPU{by}; useful not measured"
-    efficiency = efficiency_words(metrics)
-    return f"{useful_words(metrics)}{of} useful" + (f"; efficiency {efficiency}" if efficiency else "")
-
-
-def lost_words(snapshot: Snapshot) -> str:
-    """What is lost to what, the largest first."""
-    metrics = snapshot.metrics
-    if snapshot.imported is not None:
-        return ONLY_SAMPLES
-    lost = [(state, value) for state, value in metrics.lost_cores.items() if value >= SAID_CORES]
-    if metrics.capacity_cores is None:
-        return "not measured: the capacity is not known"
-    if not lost:
-        return "nothing to locks, the GIL or the run queue"
-    lost.sort(key=lambda item: -item[1])
-    total = sum(value for _, value in lost)
-    return f"{cores(total)}: " + ", ".join(f"{STATE_NAMES[state]} {cores(value)}" for state, value in lost)
-
-
 def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
-    """The figures in exactly the room there is: the plot takes what is left."""
+    """The figures in exactly the room there is: the time line takes what is left."""
     snapshot = view.snapshot
     if snapshot is None:
-        return [[Segment(" no data yet", look.muted)]]
-    metrics = snapshot.metrics
-    answered = answer(snapshot)
-    style = look.strong if answered.severity is None else look.severity(answered.severity)
-    lines: Lines = [
-        [Segment(" "), Segment(line, style)]
-        for line in wrapped(answered.cause, width - 2, look, most=2 if height < 12 else 4)
-    ]
-    if height >= 12:
-        lines.append([])
-    room = min(60, max(12, (width - LABEL) * 2 // 5))
-    ideal = ideal_of(metrics)
-    whole = max(metrics.capacity_cores or 0.0, metrics.on_cpu_cores, 1e-9)
-    seconds = max(1, metrics.duration_ns)
-    on_cpu = {state: metrics.states_ns.get(state, 0.0) / seconds for state in _ON_CPU}
-    on_cpu[ThreadState.ON_CPU] += metrics.unseen_threads_cores or 0.0
-    lines.append(
-        cores_line("cores", scaled_bar(on_cpu, whole, room, look, ideal), useful_line(snapshot), width, look)
-    )
-    lost_bar = scaled_bar(metrics.lost_cores, whole, room, look)
-    lines.append(cores_line("lost", lost_bar, lost_words(snapshot), width, look))
-    left = height - len(lines)
-    if left >= 4 and snapshot.imported is None:
-        lines += _plot(view, width, left - (1 if height >= 12 else 0), look)
-    return lines[:height]
-
-
-def _plot(view: View, width: int, height: int, look: Look) -> Lines:
-    timeline = view.answers.of(OverTime)
-    snapshot = view.snapshot
-    if timeline is None or snapshot is None:
-        return []
-    metrics = snapshot.metrics
-    capacity = metrics.capacity_cores
-    seen = [value for value in timeline.on_cpu_cores if value is not None]
-    top = max(capacity or 0.0, max(seen, default=0.0), 0.1)
-    useful = timeline.useful_cores if metrics.useful_cores is not None else None
-    body = useful if useful is not None else timeline.on_cpu_cores
-    above: list[float | None] | None = None
-    if useful is not None:
-        above = [
-            None if total is None or part is None else max(0.0, total - part)
-            for total, part in zip(timeline.on_cpu_cores, useful, strict=True)
-        ]
-    rows = max(1, min(height - 2, 12))
-    room = max(1, width - LABEL - 2)
-    main = look.state_styles[ThreadState.WORK]
+        return [[Segment(f" {view.waiting}", look.muted)]]
     lines: Lines = []
-    plotted = plot_lines(
-        body, above, top, room, rows, look, (main, look.state_styles[ThreadState.SPIN]), capacity
-    )
-    for number, line in enumerate(plotted):
-        label = cores(top) if number == 0 else ("0" if number == rows - 1 else "")
-        lines.append([Segment(" "), look.cell(label, LABEL - 1, look.muted, right=True), Segment(" "), *line])
-    start = view.span_ns[0] if view.span_ns is not None else timeline.t0_ns
-    left, right = clock(timeline.t0_ns - start), clock(timeline.t1_ns - start)
-    what = (
-        "useful cores over time, other time on CPU above" if useful is not None else "cores on CPU over time"
-    )
-    axis = f"{left} {what} {right}"
-    if len(left) + len(right) + len(what) + 4 <= room:
-        axis = left + what.center(room - len(left) - len(right)) + right
-    lines.append([Segment(" " * (LABEL + 1)), Segment(look.cut(axis, room), look.muted)])
-    return lines
+    if height >= ROOM_FOR_CAUSE:
+        # On a lower screen the header says it.
+        cause = answer(snapshot)
+        style = look.strong if cause.severity is None else look.severity(cause.severity)
+        lines += [
+            [Segment(" "), Segment(line, style)] for line in wrapped(cause.cause, width - 2, look, most=3)
+        ]
+        lines.append([])
+    lines += account_lines(snapshot, width, look, 3 if height >= ROOM_FOR_CAUSE else 2)
+    left = height - len(lines)
+    if left >= LEAST_PLOT and snapshot.imported is None:
+        line = view.answers.of(OverTime)
+        lines += over_time_lines(line, view.start_ns, width, min(left, MOST_PLOT), look)
+    return lines[:height]
 
 
 class Figures(Widget):
@@ -383,7 +259,7 @@ class OverviewPane(Container, PaneBody):
             return
         findings = max(LEAST_FINDINGS, 2 + len(self.findings.rows))
         figures = max(min(LEAST_FIGURES, height - 3), min(MOST_FIGURES, height - findings))
-        if height <= 20:
+        if height <= 20 and len(self.findings.rows) > LEAST_FINDINGS - 2:
             # On a small screen the plot keeps a few lines beside a long list, and the list beside the plot.
             figures = min(figures, max(LEAST_FIGURES, height * 11 // 20))
         self.figures.styles.height = figures

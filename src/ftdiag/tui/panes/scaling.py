@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final, cast
 from rich.segment import Segment
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import CorePart, Snapshot, ThreadState
+from ftdiag.model import CorePart, Snapshot
 from ftdiag.reports.chain import chain
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, TextPane
-from ftdiag.tui.panes.overview import ONLY_SAMPLES, cores_line, ideal_of, lost_words, scaled_bar, useful_line
+from ftdiag.tui.panes.account import ONLY_SAMPLES, account_lines, ideal_of
 from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View
 from ftdiag.wording.states import FACTOR_NAMES, PART_NAMES
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ftdiag.session import Between, NoCurve, ScalingCurve
 
 MOST_BARS: Final = 24
+MOST_LEGEND: Final = 6
+"""Lines of the account's legend."""
 SAID_SHARE: Final = 0.005
 MOST_THREADS: Final = 16
 FARTHEST_WORDS: Final = "four times"
@@ -46,28 +48,12 @@ class Curve(Query["ScalingCurve | NoCurve"]):
 def scaling_lines(curve: ScalingCurve | NoCurve | None, snapshot: Snapshot, width: int, look: Look) -> Lines:
     """The pane; `curve` is `None` until it was asked for."""
     metrics = snapshot.metrics
-    room = min(70, max(12, width * 2 // 5))
-    lines: Lines = heading("Ideal against actual", width, look)[1:]
-    whole = max(metrics.capacity_cores or 0.0, metrics.on_cpu_cores, 1e-9)
+    lines: Lines = heading("Where the cores go: one account, that closes to the capacity", width, look)[1:]
+    lines += account_lines(snapshot, width, look, MOST_LEGEND)
     ideal = ideal_of(metrics)
     if ideal is not None:
-        track = scaled_bar({ThreadState.IDLE: ideal}, whole, room, look)
         reason = f" ({metrics.capacity_reason})" if metrics.capacity_reason else ""
-        lines.append(
-            cores_line("ideal", track, f"{whole_or_cores(round(ideal, 2))} cores{reason}", width, look)
-        )
-    actual = metrics.on_cpu_cores if metrics.useful_cores is None else metrics.useful_cores
-    shown = ThreadState.ON_CPU if metrics.useful_cores is None else ThreadState.WORK
-    lines.append(
-        cores_line(
-            "actual", scaled_bar({shown: actual}, whole, room, look), useful_line(snapshot), width, look
-        )
-    )
-    lines.append(
-        cores_line(
-            "lost", scaled_bar(metrics.lost_cores, whole, room, look), lost_words(snapshot), width, look
-        )
-    )
+        lines += figure("could be used", f"{whole_or_cores(round(ideal, 2))} cores{reason}", width, look)
     lines += _threads_at_once(snapshot, width, look)
     lines += _chain(snapshot, width, look)
     lines += _balance(snapshot, width, look)
