@@ -29,6 +29,7 @@ from ftdiag.analysis.flame import Box
 from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.ranges import CHUNK_WINDOWS, Ranges
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
+from ftdiag.analysis.threads import merged_threads
 from ftdiag.analysis.ticks import tick_runs
 from ftdiag.analysis.timeline import CallNode, Course, History, Lanes, Timeline
 from ftdiag.judging import Judge
@@ -142,15 +143,18 @@ class Session:
         recording = self._recording
         if first >= last:
             return None
-        courses = [digest.course for digest in self._ranges.digests(first, last)]
+        digests = self._ranges.digests(first, last)
+        courses = [digest.course for digest in digests]
+        threads = merged_threads(digests)
+        spent = timeline.ThreadStates(threads.index, threads.states_ns)
         if last - first >= slices or last - first > CHUNK_WINDOWS:
             return timeline.lanes_by_window(
-                recording.t0_ns[first:last], recording.t1_ns[first:last], courses, slices
+                recording.t0_ns[first:last], recording.t1_ns[first:last], courses, slices, spent
             )
         runs = tick_runs(recording, first, last, self._ranges.periods(first, last))
         ticks = [columns.tick_ns for columns in recording.all_samples(first, last)]
         bounds = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
-        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), courses, slices)
+        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), courses, slices, spent)
 
     def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History | None:
         """The states and stacks of one thread over a range."""

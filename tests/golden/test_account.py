@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from ftdiag.model import RUNNABLE_PARTS, CorePart, Severity, ThreadState
+from ftdiag.model import RUNNABLE_PARTS, CorePart, Severity, StateGroup, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.reports.html import render as render_html
 from ftdiag.reports.json import to_report
@@ -22,6 +22,7 @@ from tools.record_samples import RECORDINGS
 from tools.samples import Sample
 
 TO_THE_HUNDREDTH = 0.005
+LEAST_CELLS = 100
 WORK_IS_LOST = {"tracing-on"}
 """Rules that say of work itself that nobody wanted it."""
 every_recording = pytest.mark.parametrize(("version", "sample"), RECORDED, ids=IDS)
@@ -94,3 +95,23 @@ def test_the_answer_the_account_and_the_findings_do_not_contradict_each_other(
         assert finding.lost_cores <= bound + TO_THE_HUNDREDTH, finding.rule_id
     if any(finding.severity is not Severity.INFO for finding in snapshot.findings):
         assert "all cores are busy and no thread waits" not in said
+
+
+@every_recording
+def test_a_lane_has_each_state_as_often_as_its_thread(version: str, sample: Sample) -> None:
+    # GIVEN the lanes of a recorded sample, and what its threads did by the kernel's own account
+    snapshot = snapshot_of(version, sample.name)
+    with Recording.open(RECORDINGS / version / f"{sample.name}.ftdiag") as recording:
+        lanes = Session(recording).lanes(None, None, 200)
+    assert lanes is not None
+    for thread in snapshot.threads:
+        lane = [ThreadState(code) for code in lanes.states.get(thread.info.index, b"") if code]
+        # What lived shorter has too few cells to have each state in.
+        if len(lane) < LEAST_CELLS or thread.alive_ns < 0.9 * snapshot.metrics.duration_ns:
+            continue
+        # THEN cells off the CPU are as many as the time was; a tick tells a core from a wait for one
+        # only by the second, so these count together
+        for state in ThreadState:
+            if state.group is StateGroup.OFF_CPU and state is not ThreadState.UNKNOWN:
+                share = thread.states_ns.get(state, 0.0) / thread.alive_ns
+                assert lane.count(state) / len(lane) == pytest.approx(share, abs=0.05), (thread.info, state)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.cores import LATER_STATES, Use, account_of
-from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES
+from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
@@ -36,7 +36,8 @@ WAITING_STATES: Final = (ThreadState.RUNNABLE, *LOCK_STATES, *LATER_STATES)
 """Waits that may leave a core unused."""
 
 States = npt.NDArray[np.uint8]
-_RUNNING: Final = [int(state) for state in (*ON_CPU_STATES, ThreadState.RUNNABLE)]
+_RUNNING_STATES: Final = (*ON_CPU_STATES, ThreadState.RUNNABLE)
+_RUNNING: Final = [int(state) for state in _RUNNING_STATES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,10 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """The state in which each thread spent most of each slice: a byte a slice, 0 where it was not there."""
+    """The state of each thread in each slice, a byte a slice, 0 where it was not there.
+
+    Where a slice has several states, slices show them in turn: as often as the thread was in them.
+    """
 
     t0_ns: int
     t1_ns: int
@@ -102,6 +106,23 @@ class History:
     stacks: tuple[tuple[Stack, float, tuple[float, ...]], ...]
     """Stack, share of all ticks, share of the ticks of each slice."""
     windows_left_out: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadStates:
+    """The time of threads by state over a range: a row for each of the sorted `thread` indices."""
+
+    thread: Ints
+    states_ns: Ints
+
+    def of(self, indices: Ints) -> Floats:
+        """The rows of these threads; 0 where one is not known."""
+        rows = np.zeros((len(indices), STATES), dtype=np.float64)
+        if len(self.thread):
+            place = np.minimum(np.searchsorted(self.thread, indices), len(self.thread) - 1)
+            known = self.thread[place] == indices
+            rows[known] = self.states_ns[place[known]]
+        return rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +310,9 @@ def _account(
     return {part: tuple(None if each is None else each[part] for each in slices) for part in kept}
 
 
-def lanes_by_window(begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int) -> Lanes | None:
+def lanes_by_window(
+    begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int, spent: ThreadStates
+) -> Lanes | None:
     """Lanes from the state of each thread in each window."""
     if not len(begin_ns):
         return None
@@ -305,11 +328,19 @@ def lanes_by_window(begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted:
         cell.append(np.full(len(row[-1]), empty, dtype=np.int64))
     rows = np.concatenate(row)
     weight = np.ones(len(rows), dtype=np.float64)
-    return Lanes(t0, t1, slices, _lanes(thread[rows], np.concatenate(cell), state[rows], weight, slices))
+    return Lanes(
+        t0, t1, slices, _lanes(thread[rows], np.concatenate(cell), state[rows], weight, slices, spent)
+    )
 
 
 def lanes_by_tick(
-    t0_ns: int, t1_ns: int, runs: TickRuns, tick_ns: Ints, courses: list[Course], wanted: int
+    t0_ns: int,
+    t1_ns: int,
+    runs: TickRuns,
+    tick_ns: Ints,
+    courses: list[Course],
+    wanted: int,
+    spent: ThreadStates,
 ) -> Lanes:
     """Lanes from single ticks: for ranges with fewer windows than the screen has columns."""
     slices = max(1, min(wanted, MAX_SLICES, max(1, len(tick_ns))))
@@ -317,7 +348,11 @@ def lanes_by_tick(
     row, tick = _each_tick(runs)
     ones = np.ones(len(row), dtype=np.float64)
     state = told_apart(runs.state, runs.thread, runs.window, courses)
-    return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], state[row], ones, slices))
+    return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], state[row], ones, slices, spent))
+
+
+_NOT_KNOWN: Final = ThreadStates(np.zeros(0, dtype=np.int64), np.zeros((0, STATES), dtype=np.int64))
+"""Then the ticks alone say how much of each state there was."""
 
 
 def told_apart(state: Ints, thread: Ints, window: Ints, courses: list[Course]) -> Ints:
@@ -361,14 +396,60 @@ def _each_tick(runs: TickRuns) -> tuple[Ints, Ints]:
     return row, runs.first[row] + np.arange(len(row), dtype=np.int64) - begin[row]
 
 
-def _lanes(thread: Ints, cell: Ints, state: Ints, weight: Floats, slices: int) -> dict[int, bytes]:
-    groups = group_by(thread, cell, state)
-    thread, cell, state = groups.key(thread), groups.key(cell), groups.key(state)
+def _lanes(
+    thread: Ints, cell: Ints, state: Ints, weight: Floats, slices: int, spent: ThreadStates
+) -> dict[int, bytes]:
+    """A state for each cell, so that the cells of a thread have each state as often as the thread was in it.
+
+    Ticks say when a thread was off its core and why, and when on one; how much of each there was, and what
+    it did there, the account says. A cell gets the state that is owed most so far, of those that it can be.
+    """
+    indices, own = np.unique(thread, return_inverse=True)
+    lines = len(indices)
+    by_tick = summed(own * STATES + state, weight, lines * STATES).reshape(lines, STATES)
+    groups = group_by(thread, cell, np.where(is_in(state, _RUNNING_STATES), int(ThreadState.ON_CPU), state))
+    line, cell = np.searchsorted(indices, groups.key(thread)), groups.key(cell)
+    seen = groups.key(np.where(is_in(state, _RUNNING_STATES), int(ThreadState.ON_CPU), state))
     total = groups.total(weight)
-    chosen = _largest_of_each(thread * slices + cell, total)
-    indices, line = np.unique(thread[chosen], return_inverse=True)
-    table = np.zeros((len(indices), slices), dtype=np.uint8)
-    table[line, cell[chosen]] = state[chosen]
+    counted = summed(line * STATES + seen, total, lines * STATES).reshape(lines, STATES)
+    time = spent.of(indices)
+    unknown = time.sum(axis=1) <= 0
+    time[unknown] = by_tick[unknown]
+    on_cpu = np.zeros((lines, STATES), dtype=np.float64)
+    on_cpu[:, _RUNNING] = time[:, _RUNNING]
+    cells = np.bincount(np.unique(line * slices + cell) // slices, minlength=lines)
+    debit = time.sum(axis=1) / np.maximum(cells, 1)
+    # What no tick caught was spread over the thread's life, as far as is known.
+    caught = counted > 0
+    caught[:, _RUNNING] = caught[:, int(ThreadState.ON_CPU), None]
+    uncaught = np.where(caught, 0.0, time) / np.maximum(cells, 1)[:, None]
+    order = np.argsort(cell, kind="stable")
+    line, cell, seen, total = line[order], cell[order], seen[order], total[order]
+    begin = np.searchsorted(cell, np.arange(slices + 1))
+    table = np.zeros((lines, slices), dtype=np.uint8)
+    owed = np.zeros((lines, STATES), dtype=np.float64)
+    for place in range(slices):
+        rows = slice(int(begin[place]), int(begin[place + 1]))
+        here, what = line[rows], seen[rows]
+        if not len(here):
+            continue
+        share = total[rows] / np.maximum(counted[here, what], 1e-9)
+        running = what == int(ThreadState.ON_CPU)
+        gained = np.zeros_like(owed)
+        gained[here[running]] = on_cpu[here[running]] * share[running, None]
+        gained[here[~running], what[~running]] += (time[here, what] * share)[~running]
+        # What the account has no time of is shown where nothing else can be.
+        gained[here, what] += 1e-6
+        gained[here] += uncaught[here]
+        owed += gained
+        present = np.unique(here)
+        # What a cell and more is owed is shown soon after it was: ticks see too little of it.
+        due = owed[present]
+        may = (gained[present] > 0) | (due >= debit[present, None])
+        may[:, _RUNNING] |= (due[:, _RUNNING].sum(axis=1) >= debit[present])[:, None]
+        shown = np.where(may, owed[present], -np.inf).argmax(axis=1)
+        owed[present, shown] -= debit[present]
+        table[present, place] = shown
     return {index: table[number].tobytes() for number, index in enumerate(indices.tolist())}
 
 
@@ -410,7 +491,7 @@ def history(
     stack, state = np.concatenate(stacks), np.concatenate(states)
     slices = max(1, min(wanted, MAX_SLICES, len(when)))
     place = np.clip((when - t0_ns) * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
-    lane = _lanes(np.zeros(len(when), dtype=np.int64), place, state, np.ones(len(when)), slices)
+    lane = _lanes(np.zeros(len(when), dtype=np.int64), place, state, np.ones(len(when)), slices, _NOT_KNOWN)
     in_slice = np.maximum(np.bincount(place, minlength=slices), 1)
     known, number = np.unique(stack, return_inverse=True)
     total = np.bincount(number)

@@ -174,6 +174,10 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         """The text in which the filter looks."""
         raise NotImplementedError
 
+    def head_of(self, key: str, cells: int, look: Look) -> Segment | None:
+        """What stands above a column instead of its title."""
+        return None
+
     def caption(self, width: int, look: Look) -> list[Segment]:
         """What stands at the right of the title, at most `width` cells."""
         return []
@@ -415,7 +419,9 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
             chosen = column is self._sort
             title = column.title + look.arrow(self._descending) if chosen else column.title
             style = look.column_sorted if chosen else look.column_head
-            segments.append(look.cell(title, cells, style, right=column.right))
+            segments.append(
+                self.head_of(column.key, cells, look) or look.cell(title, cells, style, right=column.right)
+            )
             segments.append(Segment(" " * GAP))
         return self._strip(segments, width)
 

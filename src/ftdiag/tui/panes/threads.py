@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.events import Resize
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import HotLine, ThreadMetrics, ThreadState
 from ftdiag.tui.keys import Key
 from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, PaneBody
+from ftdiag.tui.panes.account import axis_line
 from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import bar, legend
@@ -30,6 +32,8 @@ from ftdiag.wording.units import NOT_MEASURED
 if TYPE_CHECKING:
     from ftdiag.session import Lanes
 
+LANES_FROM: Final = 118
+"""Cells of the pane from which on it shows lanes: a screen of 120."""
 RUN_QUEUE_ALARM = 0.1
 """Share of its life in the run queue from which a thread's figure is shown as a warning."""
 CURSOR: Final = Style(bold=True, underline=True, reverse=True)
@@ -166,7 +170,7 @@ COLUMNS: tuple[Column[ThreadRow], ...] = (
 
 
 def paint_lane(lane: bytes, width: int, look: Look, cursor: float | None = None) -> list[Segment]:
-    """What a thread did over time: each cell the state in which it spent most of that slice."""
+    """What a thread did over time: a state a cell, each as often as the thread was in it."""
     if not lane or width <= 0:
         return [Segment(" " * max(0, width))]
     at = -1 if cursor is None else min(width - 1, int(cursor * width))
@@ -224,15 +228,34 @@ class ThreadsPane(Table[ThreadRow], PaneBody):
         super().__init__("2", "Threads", COLUMNS, "cpu", "threads")
         self._states: frozenset[ThreadState] = frozenset()
         self._view = View()
+        self._wanted: bool | None = None
         self.lanes_shown = False
         self.cursor_in_time: float | None = None
 
     def action_lanes(self) -> None:
         """Bars of states, or what each thread did over time."""
-        self.lanes_shown = not self.lanes_shown
+        self._wanted = not self.lanes_shown
+        self._show_lanes(self._wanted)
+
+    def on_resize(self, _: Resize) -> None:
+        """Lanes where there is room for them, unless somebody chose."""
+        self._show_lanes(self.size.width >= LANES_FROM if self._wanted is None else self._wanted)
+
+    def _show_lanes(self, shown: bool) -> None:
+        if shown == self.lanes_shown:
+            return
+        self.lanes_shown = shown
         self.cursor_in_time = None
-        self.set_columns(LANE_COLUMNS if self.lanes_shown else COLUMNS)
+        self.set_columns(LANE_COLUMNS if shown else COLUMNS)
         self.post_message(self.Moved(self))
+
+    def head_of(self, key: str, cells: int, look: Look) -> Segment | None:
+        """Times of the recording above the lanes."""
+        answer = self._view.answers.of(OfThreads)
+        if key != "lane" or answer is None:
+            return None
+        (axis,) = axis_line(answer.t0_ns, answer.t1_ns, self._view.start_ns, cells, look)
+        return axis
 
     def action_aside(self, step: int) -> None:
         """In lanes left and right move the cursor in time."""
