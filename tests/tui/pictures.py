@@ -355,6 +355,7 @@ def measured(picture: Snapshot) -> Snapshot:
         concurrency=(0.1, 0.21, 0.4, 0.2, 0.09),
         work_per_wakeup_ns=310_000.0,
         account={
+            **dict.fromkeys(CorePart, 0.0),
             CorePart.USEFUL: 1.1,
             CorePart.LOCK: 0.62,
             CorePart.OTHER_PROGRAMS: 0.15,

@@ -248,7 +248,7 @@ async def test_tab_goes_round() -> None:
 
 async def test_sorting_by_any_column() -> None:
     async with driving(size=(200, 60)) as (app, pilot):
-        await go(pilot, "2")
+        await go(pilot, "2", "v")
         pane = app.query_one(ThreadsPane)
         keys = []
         for _ in range(len(pane.columns)):
@@ -700,7 +700,7 @@ async def test_sixty_by_fifteen_is_enough() -> None:
     async with driving(measured(contended()), size=(60, 15)) as (app, pilot):
         assert "1.10 of 2 useful" in screen_text(app)
         assert "critical" in screen_text(app)
-        for key, words in (("2", "worker-0"), ("3", "self._lock"), ("4", "Cache.put"), ("5", "Ideal")):
+        for key, words in (("2", "worker-0"), ("3", "self._lock"), ("4", "Cache.put"), ("5", "Where the cores go")):
             await go(pilot, key)
             assert words in screen_text(app)
 

@@ -190,7 +190,7 @@ async def test_lanes_show_time_and_a_cursor_in_it() -> None:
     async with driving(measured(contended())) as (app, pilot):
         await go(pilot, "2", "v")
         pane = app.query_one(ThreadsPane)
-        assert "over time" in screen_text(app)
+        assert "╵9:00" in screen_text(app)
         assert "▇▇▇▇▇▇▇LLLLLLL" in screen_text(app)
 
         # WHEN the cursor is moved in time and the view narrowed around it
@@ -672,7 +672,7 @@ async def test_what_a_file_has_no_counters_of_is_said_to_be_not_measured() -> No
     picture = replace(picture, settings=replace(picture.settings, source=IMPORTED, imported="py-spy"))
     async with driving(picture, (120, 40)) as (app, pilot):
         # WHEN its threads are shown THEN no figure of the kernel's is, least of all a 0
-        await go(pilot, "2")
+        await go(pilot, "2", "v")
         rows = [line for line in screen_lines(app) if "worker-" in line]
         assert rows
         assert all(line.split().count("-") == 2 for line in rows)

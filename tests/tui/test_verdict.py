@@ -73,7 +73,7 @@ def test_the_header_at_eighty_columns_says_all_that_matters() -> None:
         "LIVE  last 60 s  pid 4200  Python 3.14.0  free-threaded, GIL off  python3.14t"
     )
     assert text(figures_line(view, 78, LOOK)) == (
-        "CPU 1.91/2 (CPU affinity)  useful not measured  sampler 2.1 %  missed 0 %"
+        "CPU 1.91/2 (CPU affinity)  useful not measured  ftdiag 0.02  missed 0 %"
     )
     assert text(figures_line(view, 110, LOOK)).endswith("torn 0.4 %  unknown 1.0 %")
 
@@ -157,6 +157,10 @@ def test_the_first_line_is_cut_between_clauses_and_words() -> None:
 
     line = f"CRITICAL {clause}"
     assert text(answer_line(View(snapshot=picture), len(line), LOOK)[1]) == line
+    # What it costs stands before the colon, and stays longest.
+    price = clause.partition(": ")[0]
     words = text(answer_line(View(snapshot=picture), len(clause), LOOK)[1])
+    assert words == f"CRITICAL {price}"
+    words = text(answer_line(View(snapshot=picture), len(price), LOOK)[1])
     assert words.endswith("…")
-    assert f"CRITICAL {clause} ".startswith(words.removesuffix("…") + " ")
+    assert f"CRITICAL {price} ".startswith(words.removesuffix("…") + " ")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from ftdiag.commands import shortage, terminal
 from ftdiag.errors import FtdiagError, UsageError
+from ftdiag.leftovers import LOOK_PREFIX
 from ftdiag.model import Severity
 
 if TYPE_CHECKING:
@@ -217,6 +218,8 @@ def show_cockpit(
         if on_signal is None:
             raise terminal.Terminated(number)
         on_signal(number)
+    if app.kept is not None:
+        terminal.note(f"the recording is kept: ftdiag open {app.kept}")
     if app.return_code:
         return BUG_STATUS  # it has said what happened
     return 0 if fail_on is None else findings_status(session.snapshot(), fail_on)
@@ -239,7 +242,9 @@ def saver(recording: Path) -> Saver:
 
         copy_recording(recording, path)
 
-    return Saver({"txt": _text_report, "json": _json_report, "html": html_report}, copy)
+    # A look that nobody asked to keep is in a directory of ours.
+    temporary = recording.parent.name.startswith(LOOK_PREFIX)
+    return Saver({"txt": _text_report, "json": _json_report, "html": html_report}, copy, temporary)
 
 
 def _text_report(snapshot: Snapshot) -> str:

@@ -130,7 +130,9 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions):
                 yield SystemCommand(
                     key.palette, f"{key.keys}: {key.does}", partial(self.run_action, key.action)
                 )
-        yield SystemCommand("Screenshot", "This screen as an SVG file", self.deliver_screenshot)
+        yield SystemCommand(
+            "Screenshot", "This screen as SVG, in the current directory", self.action_save_screen
+        )
 
     def on_mount(self) -> None:
         """Start reading."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Final
 
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import FtdiagError
@@ -21,11 +22,15 @@ class Saver:
 
     `reports`: by a file's ending (txt, json, html), what makes the report's text. `copy_recording` writes a
     copy of the recording to a new file; raises FtdiagError. Both are called by other threads than the
-    screen's and the source's.
+    screen's and the source's. `temporary` where the recording goes away with the command.
     """
 
     reports: Mapping[str, Callable[[Snapshot], str]] = field(default_factory=dict)
     copy_recording: Callable[[Path], None] | None = None
+    temporary: bool = False
+
+
+RECORDING_SUFFIX: Final = ".ftdiag"
 
 
 def report_path(snapshot: Snapshot, span_ns: tuple[int, int] | None, ending: str) -> Path:
@@ -37,7 +42,7 @@ def report_path(snapshot: Snapshot, span_ns: tuple[int, int] | None, ending: str
 
 def copy_path(snapshot: Snapshot, span_ns: tuple[int, int]) -> Path:
     """Names the process and how long the recording is so far, in seconds."""
-    return Path(f"ftdiag-{snapshot.target.pid}-{(span_ns[1] - span_ns[0]) // SECOND_NS}s.ftdiag")
+    return Path(f"ftdiag-{snapshot.target.pid}-{(span_ns[1] - span_ns[0]) // SECOND_NS}s{RECORDING_SUFFIX}")
 
 
 def write_text(path: Path, text: str) -> None:

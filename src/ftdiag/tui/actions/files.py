@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from textual import work
 from textual.app import SuspendNotSupported
@@ -18,9 +19,11 @@ from textual.message import Message
 from ftdiag import confined
 from ftdiag.errors import FtdiagError
 from ftdiag.tui.base import LONG_NOTICE_S, NOTICE_S, CockpitBase, one_line
+from ftdiag.tui.leaving import LeaveDialog
 from ftdiag.tui.panes.evidence import finding_text
 from ftdiag.tui.panes.hot import HotPane
-from ftdiag.tui.saving import copy_path, report_path, write_text
+from ftdiag.tui.saving import RECORDING_SUFFIX, copy_path, report_path, write_text
+from ftdiag.wording.units import seconds
 
 
 class Saved(Message):
@@ -32,8 +35,32 @@ class Saved(Message):
         self.failed = failed
 
 
+ASK_FROM_NS: Final = 10_000_000_000
+"""From so much of a recording on it is worth a question before it goes away."""
+
+
 class FileActions(CockpitBase):
     """The part of the application that is about files."""
+
+    kept: Path | None = None
+    """Where a copy of the recording was written last."""
+
+    async def action_quit(self) -> None:
+        """Leave; ask first where a recording would be lost."""
+        span_ns, saver = self._view.span_ns, self._saver
+        lasted = 0 if span_ns is None else span_ns[1] - span_ns[0]
+        if saver.temporary and saver.copy_recording and not self.kept and lasted >= ASK_FROM_NS:
+            self.push_screen(LeaveDialog(seconds(lasted)), self._leave)
+        else:
+            self.exit()
+
+    def _leave(self, answer: str | None) -> None:
+        snapshot, span_ns, copy = self._view.snapshot, self._view.span_ns, self._saver.copy_recording
+        if answer == "keep" and snapshot is not None and span_ns is not None and copy is not None:
+            path = copy_path(snapshot, span_ns)
+            self._save(path, partial(copy, path), leave=True)
+        elif answer is not None:
+            self.exit()
 
     def action_copy(self) -> None:
         """The finding as text, to the terminal's clipboard (OSC 52)."""
@@ -62,8 +89,17 @@ class FileActions(CockpitBase):
         path = copy_path(snapshot, span_ns)
         self._save(path, partial(copy, path))
 
+    def action_save_screen(self) -> None:
+        """This screen as a picture, in the current directory."""
+        snapshot = self._view.snapshot
+        if snapshot is None:
+            self.say("nothing to save here", alarm=True)
+            return
+        path, picture = report_path(snapshot, self._view.span_ns, "svg"), self.export_screenshot()
+        self._save(path, lambda: write_text(path, picture))
+
     @work(thread=True, group="save")
-    def _save(self, path: Path, write: Callable[[], None]) -> None:
+    def _save(self, path: Path, write: Callable[[], None], leave: bool = False) -> None:
         """Write a file, which may take a while, and tell."""
         try:
             write()
@@ -72,7 +108,11 @@ class FileActions(CockpitBase):
         except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
             self.post_message(Saved(f"{path} is not written: {one_line(error)}", failed=True))
         else:
+            if path.suffix == RECORDING_SUFFIX:
+                self.kept = path
             self.post_message(Saved(f"saved {path}"))
+            if leave:
+                self.call_from_thread(self.exit)
 
     def on_saved(self, event: Saved) -> None:
         """Say how it went."""
