@@ -13,7 +13,7 @@ FUZZ ?=
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test install newest pythons lint format types imports unit integration sanitize fuzz bench clean
+.PHONY: help demo test install newest pythons lint format types imports unit integration sanitize fuzz bench pictures clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -66,6 +66,9 @@ fuzz: install pythons ## ten minutes of mutants of every input, and of targets t
 
 bench: install pythons ## measure the cost of looking
 	$(BIN)/python -m bench
+
+pictures: install ## draw the cockpit's panes for the docs, from a sample recording
+	$(BIN)/python -m tools.cockpit_pictures
 
 clean: ## remove what was made here; interpreters in the cache stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
