@@ -700,7 +700,12 @@ async def test_sixty_by_fifteen_is_enough() -> None:
     async with driving(measured(contended()), size=(60, 15)) as (app, pilot):
         assert "1.10 of 2 useful" in screen_text(app)
         assert "critical" in screen_text(app)
-        for key, words in (("2", "worker-0"), ("3", "self._lock"), ("4", "Cache.put"), ("5", "Where the cores go")):
+        for key, words in (
+            ("2", "worker-0"),
+            ("3", "self._lock"),
+            ("4", "Cache.put"),
+            ("5", "Where the cores go"),
+        ):
             await go(pilot, key)
             assert words in screen_text(app)
 

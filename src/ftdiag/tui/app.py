@@ -24,6 +24,7 @@ from textual.widget import Widget
 from ftdiag.tui.actions.files import FileActions
 from ftdiag.tui.actions.memray import MemrayActions
 from ftdiag.tui.actions.places import PlaceActions
+from ftdiag.tui.actions.predict import PredictActions
 from ftdiag.tui.actions.time import TimeActions
 from ftdiag.tui.header import Header
 from ftdiag.tui.keys import KEYS, bindings
@@ -54,7 +55,7 @@ class TooSmall(Widget):
         return Strip([Segment(look_of(self).cut(words, self.size.width), self.rich_style)])
 
 
-class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions):
+class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictActions):
     """The application."""
 
     CSS_PATH = Path(__file__).with_name("app.tcss")

@@ -18,7 +18,7 @@ from textual.worker import get_current_worker
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.errors import FtdiagError
-from ftdiag.model import Snapshot
+from ftdiag.model import Finding, Snapshot
 from ftdiag.tui.header import Header
 from ftdiag.tui.keysline import KeysLine
 from ftdiag.tui.look import Look, look_for
@@ -28,6 +28,7 @@ from ftdiag.tui.queries import Answers, Query, Range, answered
 from ftdiag.tui.saving import Saver
 from ftdiag.tui.source import Selection, SnapshotSource, View
 from ftdiag.tui.sourcetext import SourceText
+from ftdiag.wording.predictions import prediction_sentences
 
 FIRST_LENGTH_NS: Final = 60_000_000_000
 """The range that a live session shows first."""
@@ -75,6 +76,14 @@ class RefreshFailed(Message):
         self.words = words
 
 
+class Predicted(Message):
+    """What a replay without the cause of a finding said."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__()
+        self.words = words
+
+
 class CockpitBase(App[None]):
     """What is shown and how it gets there."""
 
@@ -104,6 +113,8 @@ class CockpitBase(App[None]):
         selection = Selection(FIRST_LENGTH_NS) if source.live else Selection()
         self._view = View(live=source.live, selection=selection)
         self._request = Request(selection)
+        self._to_replay: Finding | None = None
+        """The finding that is to be replayed without its cause, by the worker."""
         # What "back to now" goes back to.
         self._followed = selection
         self._painted: Request | None = None
@@ -159,6 +170,7 @@ class CockpitBase(App[None]):
                     live, failure = self._source.live, self._source.failure
                     self.post_message(Refreshed(snapshot, answers, live, span, request, failure))
                     answered = request
+                self._replay(request)
             except Exception as error:  # noqa: BLE001 - whatever it is, the view stays and says so
                 self.post_message(RefreshFailed(one_line(error)))
                 # With the next try it is asked again even if nothing is new by then.
@@ -173,6 +185,15 @@ class CockpitBase(App[None]):
         if span_ns is None:
             return None
         return self._source.snapshot(*selection.bounds_ns(span_ns))
+
+    def _replay(self, request: Request) -> None:
+        """What fixing the finding that was asked about would bring."""
+        finding, self._to_replay = self._to_replay, None
+        session, span = self._source.session, self._source.span_ns()
+        if finding is None or session is None or span is None:
+            return
+        prediction = session.predicted(finding, *request.selection.bounds_ns(span))
+        self.post_message(Predicted("\n".join(prediction_sentences(prediction))))
 
     def _answers(self, request: Request, snapshot: Snapshot | None) -> Answers:
         """What the screen wants besides the snapshot."""

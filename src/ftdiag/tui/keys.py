@@ -60,6 +60,13 @@ KEYS: Final[tuple[Key, ...]] = (
     # The tables use it too: it is taken from them only while there is something to go back to.
     Key("End", "the same, while paused or rewound", "end", "live", priority=True),
     Key("c", "mark this range; on another one: compare the two", "c", "compare", palette="Mark, or compare"),
+    Key(
+        "W",
+        "what fixing the finding would bring, by a replay",
+        "W",
+        "predict",
+        palette="What a fix would bring",
+    ),
     Key("y", "copy the finding as text", "y", "copy", palette="Copy the finding"),
     Key("o", "save a report of this range: as text", "o", "save('txt')", palette="Save a report as text"),
     Key("J", "as JSON", "J", "save('json')", palette="Save a report as JSON"),
