@@ -114,7 +114,10 @@ def _least_width(columns: Sequence[Column[RowT]]) -> int:
 
 
 class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
-    """The table. Subclasses say what a row's key and searchable text are."""
+    """The table. Subclasses say what a row's key and searchable text are.
+
+    Longer than 300 lines, because a widget of Textual has its keys, messages and painting in one class.
+    """
 
     ALLOW_SELECT = False
 
