@@ -12,7 +12,7 @@ from ftdiag.scaling.curve import scaling_of
 from ftdiag.scaling.digest import Digest
 from ftdiag.scaling.settings import Setting
 from ftdiag.tui.app import CockpitApp
-from ftdiag.tui.source import Drifted
+from ftdiag.tui.queries import Drifted
 from ftdiag.tui.sweep import SweepApp, points_of, recording_of
 from sweeps import a_cause, a_digest, a_sweep
 from tui.driving import go, idle, screen_text, until

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ftdiag.model import Snapshot
     from ftdiag.scaling.comparing import Comparison, Side
     from ftdiag.session import Session
-    from ftdiag.tui.source import Drifted
+    from ftdiag.tui.queries import Drifted
 
 
 class Baseline:
@@ -46,7 +46,7 @@ class Baseline:
         """What is on the screen against what was usual, for the cockpit."""
         from ftdiag.scaling.digest import digest_of
         from ftdiag.scaling.drift import drift_of
-        from ftdiag.tui.source import Drifted
+        from ftdiag.tui.queries import Drifted
 
         assert self.side.digest is not None
         drift = drift_of(self.side.parts, self.side.digest, digest_of(snapshot))

@@ -307,7 +307,7 @@ def print_report(
     fail_on: str | None = None,
     comparison: Comparison | None = None,
 ) -> int:
-    """Print the report of a snapshot of the session, and what it differs in from a baseline; the exit status."""
+    """Print the report of a snapshot of the session, and how it differs from a baseline; the exit status."""
     if form == "json":
         from ftdiag.reports.json import to_report
 

@@ -33,6 +33,7 @@ from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN, THEMES, locale_is_ascii
 from ftdiag.tui.memory import MemoryControl
 from ftdiag.tui.pages import FIRST
 from ftdiag.tui.panes.registry import MAIN_PANES, PANES, pane_bindings
+from ftdiag.tui.queries import BaselineControl
 from ftdiag.tui.saving import Saver
 from ftdiag.tui.source import SnapshotSource
 from ftdiag.tui.sourcetext import SourceFiles, SourceText
@@ -83,8 +84,12 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictA
         saver: Saver | None = None,
         memory: MemoryControl | None = None,
         on_first_data: Callable[[], None] | None = None,
+        baseline: BaselineControl | None = None,
     ) -> None:
-        """`on_first_data` is called once, when the first data are on the screen."""
+        """`on_first_data` is called once, when the first data are on the screen.
+
+        With a `baseline` the view begins with what is not as it was there.
+        """
         self._old_handlers: dict[signal.Signals, Any] = {}
         self.ended_by: signal.Signals | None = None
         """The signal that ended it, for the exit status."""
@@ -96,6 +101,7 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictA
             saver=saver or Saver(),
             memory=memory,
             on_first_data=on_first_data,
+            baseline=baseline,
             # With NO_COLOR and native colours Textual removes colours altogether, instead of using greys.
             ansi_color=True if "NO_COLOR" in os.environ else None,
         )
@@ -137,7 +143,7 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictA
 
     def on_mount(self) -> None:
         """Start reading."""
-        self._pages.open(FIRST)
+        self._pages.open(FIRST if self._baseline is None else "compare")
         self.query_one(Header).show_view(self._view)
         self._feed()
         if self._memory is not None and self._memory.busy:

@@ -24,7 +24,7 @@ from ftdiag.tui.keysline import KeysLine
 from ftdiag.tui.look import Look, look_for
 from ftdiag.tui.memory import MemoryControl
 from ftdiag.tui.pages import Pages
-from ftdiag.tui.queries import Answers, Query, Range, answered
+from ftdiag.tui.queries import Answers, BaselineControl, Query, Range, answered
 from ftdiag.tui.saving import Saver
 from ftdiag.tui.source import Selection, SnapshotSource, View
 from ftdiag.tui.sourcetext import SourceText
@@ -97,6 +97,7 @@ class CockpitBase(App[None]):
         saver: Saver,
         memory: MemoryControl | None,
         on_first_data: Callable[[], None] | None,
+        baseline: BaselineControl | None,
         ansi_color: bool | None,
     ) -> None:
         self._source = source
@@ -111,7 +112,9 @@ class CockpitBase(App[None]):
         self._stopping = False
         # Set before the application exists: its first paint already asks for the look.
         selection = Selection(FIRST_LENGTH_NS) if source.live else Selection()
-        self._view = View(live=source.live, selection=selection)
+        self._baseline = baseline
+        marked = None if baseline is None else baseline.snapshot
+        self._view = View(live=source.live, selection=selection, marked=marked)
         self._request = Request(selection)
         self._to_replay: Finding | None = None
         """The finding that is to be replayed without its cause, by the worker."""
@@ -203,7 +206,7 @@ class CockpitBase(App[None]):
         alive = self._source.watches and self._source.live and snapshot.end is None
         pid = snapshot.target.pid if alive else None
         bounds = request.selection.bounds_ns(span)
-        return answered(request.queries, Range(session, snapshot, *bounds, self._texts, pid))
+        return answered(request.queries, Range(session, snapshot, *bounds, self._texts, pid, self._baseline))
 
     def _ask(self, request: Request) -> None:
         """Have the worker show something else, now."""

@@ -7,7 +7,7 @@ differs from the last one; two panes that ask the same kind of question get the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Snapshot
@@ -21,8 +21,37 @@ AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, slots=True)
+class Drifted:
+    """The range that is shown against a baseline. `words` is one sentence.
+
+    `figures`: those that are not as usual: name, now, the usual range, and whether that is worse. `causes`:
+    ("new" or "gone", summary).
+    """
+
+    name: str
+    words: str
+    figures: tuple[tuple[str, float, float, float, bool], ...]
+    causes: tuple[tuple[str, str], ...]
+
+
+class BaselineControl(Protocol):
+    """A good recording that the live one is compared with."""
+
+    @property
+    def name(self) -> str:
+        """Its file."""
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """All of it."""
+
+    def drifted(self, snapshot: Snapshot) -> Drifted:
+        """What a range differs in."""
+
+
+@dataclass(frozen=True, slots=True)
 class Range:
-    """A range of an open session: its snapshot, and what reads source text.
+    """A range of an open session: its snapshot, what reads source text, and what it is compared with.
 
     `pid` is the process whose files may be read now; `None` where it has ended or was not ours.
     """
@@ -33,6 +62,7 @@ class Range:
     t1_ns: int | None
     texts: SourceText
     pid: int | None
+    baseline: BaselineControl | None = None
 
 
 class Query(Generic[AnswerT]):

@@ -10,6 +10,7 @@ from textual.widgets import Input
 from ftdiag.datatypes import replace
 from ftdiag.model import Snapshot
 from ftdiag.tui.base import CockpitBase
+from ftdiag.tui.queries import Answers
 
 
 class TimeActions(CockpitBase):
@@ -57,7 +58,9 @@ class TimeActions(CockpitBase):
             return
         marked = self._view.marked
         if self._pages.page == "compare" or marked is None or _same_range(marked, snapshot):
-            self._view = replace(self._view, marked=snapshot)
+            # In place of a baseline, too.
+            self._baseline = None
+            self._view = replace(self._view, marked=snapshot, answers=Answers())
             self.say("range marked; choose another one ([ ] + - w), then c compares")
             self._pages.show_view(self._view)
             return

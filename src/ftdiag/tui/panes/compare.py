@@ -9,11 +9,13 @@ from typing import Final
 
 from rich.segment import Segment
 
+from ftdiag.datatypes import dataclass
 from ftdiag.model import Snapshot, ThreadState
 from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, TextPane
-from ftdiag.tui.source import Drifted, View, clock
+from ftdiag.tui.queries import Drifted, Query, Range
+from ftdiag.tui.source import View, clock
 from ftdiag.wording.locks import lock_words
 from ftdiag.wording.places import place_and_function
 from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
@@ -132,10 +134,28 @@ def _mean(snapshot: Snapshot, state: ThreadState) -> float:
     return snapshot.metrics.states_ns.get(state, 0.0) / max(1, snapshot.metrics.duration_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class Drift(Query["Drifted | None"]):
+    """What the range differs in from the baseline."""
+
+    def answer(self, of: Range) -> Drifted | None:
+        """Compare."""
+        return None if of.baseline is None else of.baseline.drifted(of.snapshot)
+
+
+def _title(view: View) -> str:
+    return "Compare two ranges" if view.answers.of(Drift) is None else "Against the baseline"
+
+
 def _lines(view: View, width: int, look: Look) -> Lines:
     if view.marked is None or view.snapshot is None:
         return [[look.cell(" no range is marked: c marks one", width, look.muted)]]
-    return compare_lines(view.marked, view.snapshot, view.start_ns, width, look)
+    drifted = view.answers.of(Drift)
+    return compare_lines(view.marked, view.snapshot, view.start_ns, width, look, drifted)
 
 
-PANE: Final = Pane("compare", "Compare", lambda: TextPane("compare", "Compare two ranges", _lines))
+PANE: Final = Pane(
+    "compare",
+    "Compare",
+    lambda: TextPane("compare", "Compare", _lines, title_of=_title, queries=lambda _width: (Drift(),)),
+)
