@@ -41,7 +41,7 @@ def test_each_report_says_what_is_worse(
     baseline = Baseline(recorded(tmp_path / "good", 10))
     with viewing.opened(recorded(tmp_path / "bad", 3)) as session:
         # WHEN its report is printed against it
-        viewing.print_report(session.snapshot(), form, None, baseline.comparison(session))
+        viewing.print_report(session, session.snapshot(), form, None, baseline.comparison(session))
 
     # THEN it says so
     out = capsys.readouterr().out
