@@ -19,20 +19,14 @@ STILL_LONG: Final = frozenset(
     {
         "analysis.bottlenecks",
         "analysis.locks",
-        "reports.html",
         "sources.kernel.memorymap",
-        "tui.app",
-        "tui.panes.hot",
     }
 )
 """Modules that are longer still; one that is divided goes from here."""
 STILL_LONG_CLASSES: Final = frozenset(
     {
-        "reports.text._Report",
         "sources.python.interpreter.InterpreterReader",
         "sources.kernel.memorymap.ProcessMemory",
-        "tui.app.CockpitApp",
-        "tui.table.Table",
     }
 )
 FOR_A_FRAMEWORK: Final = frozenset(
