@@ -147,3 +147,17 @@ async def test_a_directory_without_permission(
             True
         }
     growing.close()
+
+
+async def test_a_range_is_exported(growing: RecordingBuilder, here: Path) -> None:
+    # GIVEN a cockpit on a recording WHEN an export is chosen in its palette
+    app = cockpit_on(growing.path, saver(growing.path))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.view.snapshot is not None)
+        (command,) = [each for each in app.get_system_commands(app.screen) if each.title == "Export as pprof"]
+        command.callback()
+        await until(pilot, lambda: any("saved" in notice.message for notice in notices(app)))
+
+    # THEN it lies in the current directory
+    assert [path.name for path in here.glob("*.pb.gz")] == [f"ftdiag-{growing.target.pid}-0-2s.pb.gz"]
+    growing.close()

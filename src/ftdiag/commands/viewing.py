@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ftdiag.scaling.comparing import Comparison
     from ftdiag.session import Session
     from ftdiag.tui.app import CockpitApp
-    from ftdiag.tui.saving import Saver
+    from ftdiag.tui.saving import Export, Saver
 
 FINDINGS_STATUS: Final = 1
 BUG_STATUS: Final = 70
@@ -244,7 +244,33 @@ def saver(recording: Path) -> Saver:
 
     # A look that nobody asked to keep is in a directory of ours.
     temporary = recording.parent.name.startswith(LOOK_PREFIX)
-    return Saver({"txt": _text_report, "json": _json_report, "html": html_report}, copy, temporary)
+    reports = {"txt": _text_report, "json": _json_report, "html": html_report}
+    return Saver(reports, copy, temporary, _exports(recording))
+
+
+def _exports(path: Path) -> dict[str, Export]:
+    """What a recording can be written as for other tools."""
+    from ftdiag.formats.exporters import EXPERIMENTAL, MODULES, exporter_of
+    from ftdiag.tui.saving import Export
+
+    def write(name: str, output: Path, snapshot: Snapshot) -> None:
+        from ftdiag.commands import exporting
+        from ftdiag.formats.exporters.material import Material
+        from ftdiag.recording.reader import Recording
+        from ftdiag.session import Session
+
+        with Recording.open(path) as again:
+            material = Material(Session(again), snapshot.t0_ns, snapshot.t1_ns)
+            exporting.write(material, exporter_of(name), output)
+
+    def export(name: str) -> Export:
+        return Export(
+            MODULES[name],
+            lambda: exporter_of(name).ENDING,
+            lambda output, snapshot: write(name, output, snapshot),
+        )
+
+    return {name: export(name) for name in MODULES if name not in EXPERIMENTAL}
 
 
 def _text_report(snapshot: Snapshot) -> str:

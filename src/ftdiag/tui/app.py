@@ -137,6 +137,10 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictA
                 yield SystemCommand(
                     key.palette, f"{key.keys}: {key.does}", partial(self.run_action, key.action)
                 )
+        for name, export in self._saver.exports.items():
+            yield SystemCommand(
+                f"Export as {name}", f"This range, {export.words}", partial(self.action_export, name)
+            )
         yield SystemCommand(
             "Screenshot", "This screen as SVG, in the current directory", self.action_save_screen
         )

@@ -17,17 +17,31 @@ from ftdiag.tui.source import SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
+class Export:
+    """A format of another tool: what it is for, its file's ending, what writes a range's new file.
+
+    `write` raises FtdiagError; it is called by a thread of its own.
+    """
+
+    words: str
+    ending: Callable[[], str]
+    write: Callable[[Path, Snapshot], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Saver:
     """What can be saved.
 
     `reports`: by a file's ending (txt, json, html), what makes the report's text. `copy_recording` writes a
     copy of the recording to a new file; raises FtdiagError. Both are called by other threads than the
-    screen's and the source's. `temporary` where the recording goes away with the command.
+    screen's and the source's. `temporary` where the recording goes away with the command. `exports`: other
+    tools' formats by name.
     """
 
     reports: Mapping[str, Callable[[Snapshot], str]] = field(default_factory=dict)
     copy_recording: Callable[[Path], None] | None = None
     temporary: bool = False
+    exports: Mapping[str, Export] = field(default_factory=dict)
 
 
 RECORDING_SUFFIX: Final = ".ftdiag"

@@ -80,6 +80,15 @@ class FileActions(CockpitBase):
         path = report_path(snapshot, self._view.span_ns, ending)
         self._save(path, lambda: write_text(path, make(snapshot)))
 
+    def action_export(self, name: str) -> None:
+        """The range in another tool's format, in the current directory."""
+        snapshot, export = self._view.snapshot, self._saver.exports.get(name)
+        if snapshot is None or export is None:
+            self.say("nothing to save here", alarm=True)
+            return
+        path = report_path(snapshot, self._view.span_ns, export.ending().lstrip("."))
+        self._save(path, lambda: export.write(path, snapshot))
+
     def action_save_recording(self) -> None:
         """A copy of the recording, in the current directory; a recording that grows goes on."""
         snapshot, span_ns, copy = self._view.snapshot, self._view.span_ns, self._saver.copy_recording
