@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.model import ThreadState
-from ftdiag.sources import native
 from ftdiag.sources.kernel.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
+from ftdiag.sources.native import classifier as native
 from ftdiag.sources.native.classifier import (
     MAX_LINES,
     Classifier,
