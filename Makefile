@@ -51,7 +51,7 @@ unit: install ## the tests that need no free-threaded interpreter
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not integration" $(TESTS)
 
 integration: install pythons ## the tests on real processes
-	$(BIN)/python -m pytest -m integration $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m integration $(TESTS)
 
 sanitize: install ## the tests of the compiled sampler under AddressSanitizer and UndefinedBehaviorSanitizer
 	$(BIN)/python -m tools.sanitize $(TESTS)

@@ -24,9 +24,9 @@ STATIC: Final[tuple[tuple[str, ...], ...]] = (
     ("mypy", "--strict"),
 )
 """Checks that read the source; the quick ones first."""
-AGAIN: Final = ("--reruns", "1", "-raR")
-"""A test on a live process looks at it for a second or two, and what it sees is a sample: one that fails is
-run once more, and named with its first failure in the summary."""
+ALONE: Final = ("--last-failed", "--last-failed-no-failures", "none", "-ra")
+"""A test on a live process looks at it for a second or two, and what it sees is a sample of a machine that
+another test shares: one that fails is run once more, alone, and has to pass then."""
 NICE: Final = 10
 """Of the background: a build of an interpreter takes minutes of all cores."""
 
@@ -56,9 +56,10 @@ def main(paths: Sequence[str]) -> int:
     if not got:
         print("error: there are not all interpreters that tests run on; the reason is above", flush=True)
         failed.append("interpreters")
-    # One after the other: their programs want every core, and two at once take turns with each other.
-    elif run([*tests, *AGAIN, *(paths or ["-m", "integration"])]):
-        failed.append("tests" if paths else "the tests on interpreters")
+    else:
+        chosen = list(paths) or ["-m", "integration"]
+        if run([*parallel, "-ra", *chosen]) and run([*tests, *ALONE, *chosen]):
+            failed.append("tests" if paths else "the tests on interpreters")
     took = time.monotonic() - began
     print(f"{int(took // 60)} min {int(took % 60)} s: {'; '.join(failed) or 'everything'}", end=" ")
     print("failed" if failed else "passed")

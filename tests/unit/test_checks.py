@@ -68,8 +68,23 @@ def test_one_failure_fails_and_the_rest_is_run(
 
     # WHEN all is checked, THEN it fails at the end, and everything else ran too
     assert checks.main([]) == 1
-    assert len(machine.ran) == 6
+    # (the tests on interpreters that failed beside others once more, alone)
+    again = failing == "-m integration"
+    assert len(machine.ran) == 6 + again
+    assert ("--last-failed" in machine.ran[-1]) == again
     assert capsys.readouterr().out.rstrip().endswith("failed")
+
+
+def test_what_fails_beside_other_tests_only_has_not_failed(
+    machine: Machine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN tests on interpreters of which some fail while others run, and pass alone
+    machine.failing = ("worksteal -ra -m integration",)
+
+    # WHEN all is checked, THEN it passes
+    assert checks.main([]) == 0
+    assert "--last-failed" in machine.ran[-1]
+    assert "everything passed" in capsys.readouterr().out
 
 
 def test_without_interpreters_their_tests_do_not_begin(
@@ -92,7 +107,7 @@ def test_without_interpreters_their_tests_do_not_begin(
 def test_named_tests_are_run_alone(machine: Machine) -> None:
     # GIVEN a path of tests, WHEN it is checked, THEN only these run, after the checks of the source
     assert checks.main(["tests/unit/test_checks.py"]) == 0
-    assert machine.ran[-1].endswith("-m pytest --reruns 1 -raR tests/unit/test_checks.py")
+    assert machine.ran[-1].endswith(" tests/unit/test_checks.py")
     assert len(machine.ran) == 5
 
 
