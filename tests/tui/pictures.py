@@ -16,11 +16,16 @@ from ftdiag.analysis.locks import deadlocks
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,
+    Bottleneck,
+    BottleneckKind,
+    BottleneckPlace,
+    Bottlenecks,
     Change,
     ChangeKind,
     Confidence,
     CorePart,
     End,
+    EndOfWait,
     EndReason,
     Evidence,
     Finding,
@@ -50,6 +55,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
     Wait,
+    WaitsFor,
 )
 from ftdiag.session import CallNode, History, Lanes, NoCurve, ScalingCurve, Session, Timeline, WaitEdge
 from ftdiag.tui.sourcetext import SourceLines
@@ -342,6 +348,27 @@ def findings() -> tuple[Finding, ...]:
     return (lock, line, thread_of_all)
 
 
+def bottlenecks(picture: Snapshot) -> Bottlenecks:
+    """One lock, which waits also end at through another one, and a shortage of cores."""
+    waiter, holder = picture.threads[2].info, picture.threads[1].info
+    lock = Bottleneck(
+        BottleneckKind.LOCK,
+        wait_ns=190e9,
+        lost_cores=0.9,
+        gain_cores=0.9,
+        direct_ns=150e9,
+        wall_ratio=0.7,
+        waiters_max=5,
+        known_ratio=0.9,
+        lock=CACHE_LOCK,
+        number=1,
+        places=(BottleneckPlace(EndOfWait.RUNS, (PUT, CRUNCH), 3, 170e9),),
+    )
+    cores = Bottleneck(BottleneckKind.CORES, 12e9, 0.05, 0.2)
+    edges = (WaitsFor(waiter, CACHE_LOCK, 1, holder, 150e9),)
+    return Bottlenecks((lock, cores), edges, 190e9)
+
+
 def measured(picture: Snapshot) -> Snapshot:
     """The picture with all that native samples and rules add."""
     metrics = replace(
@@ -368,6 +395,8 @@ def measured(picture: Snapshot) -> Snapshot:
         metrics=metrics,
         findings=findings(),
         not_applicable=(("deadlock", "the range does not reach the end of the recording"),),
+        hot=tuple(replace(line, wall_ns=line.total_ns / 8) for line in picture.hot),
+        bottlenecks=bottlenecks(picture),
         process=ProcessCounters(rss_bytes=123_456_789, threads=9),
         memory=memory_of(picture.threads),
     )

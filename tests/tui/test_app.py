@@ -222,6 +222,7 @@ async def test_panes_are_reached_by_number() -> None:
         ("5", "scaling", "5 Scaling"),
         ("6", "memory", "6 Memory"),
         ("7", "quality", "7 Quality"),
+        ("8", "bottlenecks", "8 Fix first"),
         ("t", "threads", "2 Threads"),
         ("1", "findings", "1 Overview"),
     )
@@ -480,7 +481,7 @@ def test_every_word_of_the_bottom_line_has_a_key() -> None:
 
 
 def test_every_pane_has_a_key_a_word_and_a_line_of_help_of_its_own() -> None:
-    assert [pane.key for pane in MAIN_PANES] == list("1234567")
+    assert [pane.key for pane in MAIN_PANES] == list("12345678")
     assert len({pane.short for pane in MAIN_PANES}) == len(MAIN_PANES)
     assert all(pane.about for pane in MAIN_PANES)
     assert len({pane.name for pane in PANES}) == len(NAMES) == len(PANES)

@@ -529,6 +529,10 @@ async def test_root_starts_no_editor_on_what_others_can_write(
         ("5", ("Where the cores go", "waiting for a core", "84 %", "none or one at a time", "31 %")),
         ("6", ("117.7 MiB; gained 53.4 MiB in 1 min 0 s", "Python's heaps", "render.py:31")),
         ("7", ("missed ticks", "no native samples", "ftdiag doctor", "deadlock")),
+        (
+            "8",
+            ("lock self._lock", "costs 0.90 cores", "worker-# > self._lock > worker-#", "of the wall time"),
+        ),
     ],
 )
 async def test_the_other_panes_say_what_they_know(key: str, words: tuple[str, ...]) -> None:

@@ -57,6 +57,7 @@ WALK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("scaling", ("m", "5")),
     ("memory", ("6",)),
     ("quality", ("7",)),
+    ("fix first", ("8",)),
     ("compare", ("1", "c", "w", "c")),
     ("help", ("escape", "question_mark")),
     ("palette", ("escape", "ctrl+p")),

@@ -37,7 +37,7 @@ from ftdiag.reports.allocations import (
     thread_name,
     total_words,
 )
-from ftdiag.reports.bottlenecks import graph_svg, place_words, title_words, worth_saying
+from ftdiag.reports.bottlenecks import graph_svg
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.html_charts import (
     account_bar,
@@ -64,6 +64,7 @@ from ftdiag.reports.memory import ITEM, memory_sentences
 from ftdiag.reports.text import headline
 from ftdiag.wording import units
 from ftdiag.wording.account import efficiency_words, useful_words
+from ftdiag.wording.bottlenecks import place_words, title_words, worth_saying
 from ftdiag.wording.findings import evidence_words, price_words, sure_words
 from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
 from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name

@@ -30,12 +30,12 @@ from ftdiag.model import (
     ThreadState,
 )
 from ftdiag.reports.allocations import allocation_sentences, allocations_of, line_words
-from ftdiag.reports.bottlenecks import bottleneck_sentences
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import memory_sentences
 from ftdiag.wording import units
 from ftdiag.wording.account import SAID_CORES, account_words, efficiency_words, useful_words
 from ftdiag.wording.answer import answer
+from ftdiag.wording.bottlenecks import bottleneck_sentences
 from ftdiag.wording.findings import cost_words
 from ftdiag.wording.locks import collections_words, holding, main_wait_words, metrics_words
 from ftdiag.wording.places import at_words, frame_words

@@ -21,6 +21,7 @@ NAMES: Final = (
     "scaling",
     "memory",
     "quality",
+    "bottlenecks",
     "evidence",
     "thread",
     "compare",
