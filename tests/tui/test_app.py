@@ -514,7 +514,7 @@ async def test_asked_to_end_it_leaves_in_order(number: signal.Signals) -> None:
 
 
 async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
-    async with driving(size=(120, 24)) as (app, pilot):
+    async with driving(size=(140, 24)) as (app, pilot):
         await go(pilot, "2")
         pane = app.query_one(ThreadsPane)
         await pilot.click("#threads", offset=(4, 4))
@@ -528,7 +528,7 @@ async def test_the_mouse_chooses_sorts_and_presses_keys() -> None:
         await pilot.click("#keys", offset=(column, 0))
         await idle(pilot)
         assert app.view.paused
-        await pilot.click("#keys", offset=(119, 0))
+        await pilot.click("#keys", offset=(139, 0))
 
 
 # --- what can go wrong -----------------------------------------------------------------------------------

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from ftdiag.commands import terminal
 from ftdiag.errors import RecordingError
-from ftdiag.formats.exporters import MODULES, Exporter, exporter_of
+from ftdiag.formats.exporters import Exporter, exporter_of
 
 if TYPE_CHECKING:
     from ftdiag.formats.exporters.material import Material
@@ -52,18 +52,6 @@ def write(material: Material, exporter: Exporter, path: Path | None) -> tuple[st
 def beside(recording: Path, name: str) -> Path:
     """Where an export lies if nobody says otherwise: beside its recording, with its own ending."""
     return recording.with_name(recording.stem + exporter_of(name).ENDING)
-
-
-def export_beside(recording: Path, names: Sequence[str]) -> None:
-    """Write a finished recording in these formats, each beside it."""
-    from ftdiag.commands import shortage, viewing
-
-    shortage.prepare_analysis()
-    with viewing.opened(recording) as session:
-        for name in names:
-            path = beside(recording, name)
-            export(session, exporter_of(name), path)
-            terminal.note(f"made {path} of {recording}: {MODULES[name]}")
 
 
 def check_can_write(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ftdiag.commands.parameters import (
     source_options,
 )
 from ftdiag.errors import FtdiagError
-from ftdiag.formats.exporters import EXPERIMENTAL, MODULES
+from ftdiag.formats.exporters import EXPERIMENTAL, MODULES, exporter_of
 from ftdiag.wording import units
 
 
@@ -80,10 +81,20 @@ def command(
     terminal.note(f"recorded process {pid} in {path} ({size_of(path)}): {how}")
     terminal.note(f"  ftdiag open {path}   shows it")
     if exports:
-        from ftdiag.commands.exporting import export_beside
-
-        export_beside(path, exports)
+        _export(path, exports)
     return 0
+
+
+def _export(recording: Path, names: Sequence[str]) -> None:
+    """Write a finished recording in these formats, each beside it."""
+    from ftdiag.commands import exporting, shortage, viewing
+
+    shortage.prepare_analysis()
+    with viewing.opened(recording) as session:
+        for name in names:
+            path = exporting.beside(recording, name)
+            exporting.export(session, exporter_of(name), path)
+            terminal.note(f"made {path} of {recording}: {MODULES[name]}")
 
 
 def size_of(path: Path) -> str:

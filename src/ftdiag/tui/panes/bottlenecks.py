@@ -120,5 +120,5 @@ PANE: Final = Pane(
     lambda: TextPane("bottlenecks", "8 Fix first", _lines),
     "8",
     short="Fix",
-    about="fix first: what waiting ends at, who waits for whom, wall time of lines",
+    about="fix first: where waiting ends, who waits for whom, wall time",
 )
