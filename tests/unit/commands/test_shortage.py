@@ -28,6 +28,11 @@ ARGUMENTS: dict[str, list[str]] = {
     "doctor": [],
     "demo": [],
     "completion": ["bash"],
+    "watch": ["999999999"],
+    "whatif": [str(DEMO)],
+    "export": [str(DEMO), "--to", "collapsed", "-o", "{folder}/c.txt"],
+    "scale": ["--threads", "1", "--repeat", "1", "--items", "1", "--", "/bin/true", "{threads}"],
+    "diff": [str(DEMO), str(DEMO)],
 }
 
 
