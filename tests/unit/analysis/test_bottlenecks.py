@@ -213,7 +213,7 @@ def test_what_cannot_be_told_is_said_with_its_reason(tmp_path: Path) -> None:
     # GIVEN an imported file
     builder = RecordingBuilder(tmp_path / "a").window({"a": [spent(10, "on_cpu", at="a.py:1 f")]})
     recording = builder.open()
-    settings: RecordingSettings = replace(recording.settings, source="import: py-spy")
+    settings: RecordingSettings = replace(recording.settings, imported="py-spy")
     recording.settings = settings
     found = found_in(Session(recording).snapshot())
     assert found.ranked == ()

@@ -181,7 +181,7 @@ def test_pauses_are_told_with_who_asked(tmp_path: Path) -> None:
     assert snapshot.pauses == pauses
     said = text_of(snapshot)
     assert "2 pauses or more for garbage collection: 80 ms in all, 50 ms at most" in said
-    assert "asked for by gc at app.py:5 in collect (known)" in said
+    assert "asked for by gc at app.py:5 in collect (measured)" in said
     assert to_report(snapshot)["pauses"][0]["reason"] == "garbage collection"
 
 

@@ -182,9 +182,12 @@ def test_recordings_that_cannot_be_replayed_say_why(tmp_path: Path) -> None:
     change = [Change(ChangeKind.CORES, number=2)]
     recording = builder.open()
     given = recording.settings
-    reasons = {"import: py-spy": "imported from a py-spy file", "none: no permission": "no permission"}
-    for source, reason in reasons.items():
-        recording.settings = replace(given, source=source)
+    reasons = {
+        "imported from a py-spy file": replace(given, imported="py-spy"),
+        "no permission": replace(given, no_stacks="no permission"),
+    }
+    for reason, settings in reasons.items():
+        recording.settings = settings
         said = Session(recording).predict(change)
         assert said.not_told is not None
         assert reason in said.not_told
