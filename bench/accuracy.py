@@ -102,6 +102,7 @@ def clocked_sampler() -> int:
     from ftdiag.sampling import process
     from ftdiag.sampling.clock import Tell
     from ftdiag.sampling.holders import Holders
+    from ftdiag.sampling.observers import interpreter
     from ftdiag.sampling.observers.interpreter import InterpreterObserver
     from ftdiag.sampling.options import SamplerOptions
     from ftdiag.sampling.sink import RecordingSink
@@ -160,7 +161,7 @@ def clocked_sampler() -> int:
             return super()._as_of_stacks(thread, blocked, *rest) if self._waits._locks else blocked
 
     log, alternating = options.pop("log"), options.pop("alternating")
-    process.InterpreterObserver = Alternating if alternating else Clocked  # type: ignore[attr-defined]
+    interpreter.InterpreterObserver = Alternating if alternating else Clocked  # type: ignore[misc]
     process.sample(SamplerOptions(**options), wake_fd=sys.stdin.fileno())
     Path(log).write_text(json.dumps(ends))
     return 0

@@ -58,7 +58,7 @@ def test_a_session_from_attach_to_quit(
 
     # THEN the lock is found, once there is enough to say so
     terminal.shows(rf"LIVE .*pid {target.pid}")
-    terminal.shows(r"^.(warning|critical) .* hot-lock .*threads")
+    terminal.shows(r"^.(warning|critical) .* hot-lock .*PriceCache")
     assert "the alternate screen" in terminal.left_on
     # Where other programs keep the cores busy, that may come first.
     terminal.shows(r"\A (CRITICAL|WARNING) ")
