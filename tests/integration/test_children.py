@@ -497,7 +497,7 @@ def test_an_interpreter_that_writes_to_roots_terminal(tmp_path: Path) -> None:
     keywords = {"user": SOMEBODY, "group": SOMEBODY + 1, "extra_groups": []}
     code = (
         "import sys\n"
-        "from ftdiag.sources import memray\n"
+        "from ftdiag.sources.tools import memray\n"
         "pid = int(sys.argv[1])\n"
         "from ftdiag.confined import owner_of\n"
         f"how = memray.Outline(owner_of(pid), {PYTHON!r}, (3, 0), False, ('gdb',), '',"

@@ -442,10 +442,8 @@ class TestRealMemray:
         assert capture["count"] > 100
         assert capture["lines"][0]["file"].endswith("allocates.py")
         assert any(line["allocations"] for line in report["hot"])
-        # AND with the thread that they are of, though it ran before memray came
-        (thread,) = report["threads"]
-        assert thread["allocations"]["count"] > 100
-        assert thread["tid"] in [each["tid"] for each in capture["threads"]]
+        # AND its threads add up to all
+        assert sum(each["count"] for each in capture["threads"]) == capture["count"]
         # AND the time in which memray was there is marked
         with Recording.open(output) as recording:
             assert [each.what for each in recording.intrusions] == ["memray"]
