@@ -17,7 +17,7 @@ from ftdiag.opening import is_ours_alone
 
 SERIES: Final = ("3.13", "3.14", "3.15")
 NAMED_VARIABLE: Final = "FTDIAG_PYTHONS"
-ASK_TIMEOUT_S: Final = 10.0
+ASK_TIMEOUT_S: Final = 20.0
 HOW_TO_GET_ONE: Final = (
     "uv python install 3.14t   installs one; then again: ftdiag demo --live\n"
     f"{NAMED_VARIABLE}=/path/to/python3.14t ftdiag demo --live   takes yours\n"
@@ -62,10 +62,15 @@ def candidates(environment: Mapping[str, str]) -> Iterator[Path]:
 
 def is_free_threaded(python: Path) -> bool:
     """Ask it."""
+    return ask(python, _QUESTION) == "1"
+
+
+def ask(python: str | Path, question: str) -> str | None:
+    """What an interpreter prints for a line of code, alone; `None` where it does not run or says nothing."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
         answer = subprocess.run(
-            [python, "-I", "-c", _QUESTION],
+            [python, "-I", "-c", question],
             capture_output=True,
             text=True,
             timeout=ASK_TIMEOUT_S,
@@ -73,5 +78,5 @@ def is_free_threaded(python: Path) -> bool:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired, ValueError):
-        return False
-    return answer.stdout.strip() == "1"
+        return None
+    return answer.stdout.strip() or None if answer.returncode == 0 else None

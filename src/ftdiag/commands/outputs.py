@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ftdiag.commands import terminal
 from ftdiag.errors import DiskFull, UsageError
+from ftdiag.wording import units
 
 if TYPE_CHECKING:
     from ftdiag.reports.document import Section
@@ -84,7 +85,8 @@ def put_sweep(
     if junit is not None:
         cases = [
             Case(
-                f"efficiency at least {result.gate.least_ratio:g} with {result.gate.threads} threads"
+                f"efficiency at least {result.gate.least_ratio:g} with"
+                f" {units.plural(result.gate.threads, 'thread')}"
                 + (f" on {result.python}" if result.python else ""),
                 None if result.passed else result.words,
                 details=result.words,

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from ftdiag.commands.interpreters import ask
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import UsageError
 from ftdiag.opening import is_ours_alone
 
-ASK_TIMEOUT_S: Final = 20.0
 MOST: Final = 32
 _QUESTION: Final = (
     "import platform, sysconfig; print(platform.python_version(),"
@@ -59,7 +58,7 @@ def _short(python: NamedPython) -> str:
 
 def _found(name: str, environment: Mapping[str, str]) -> NamedPython:
     for path in _candidates(name, environment):
-        version = _asked(path)
+        version = ask(path, _QUESTION)
         if version is not None and _fits(name, version):
             return NamedPython(name, path, version)
     raise UsageError(
@@ -102,22 +101,6 @@ def _fits(name: str, version: str) -> bool:
         return True
     is_free = version.endswith("free-threaded")
     return f"{version.split(maxsplit=1)[0]}.".startswith(f"{series}.") and is_free == short.endswith("t")
-
-
-def _asked(path: str) -> str | None:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    try:
-        answer = subprocess.run(
-            [path, "-I", "-c", _QUESTION],
-            capture_output=True,
-            text=True,
-            timeout=ASK_TIMEOUT_S,
-            env=clean,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired, ValueError):
-        return None
-    return answer.stdout.strip() or None if answer.returncode == 0 else None
 
 
 def interpreters_of(pythons: Sequence[NamedPython]) -> tuple[dict[str, str], dict[str, str]]:

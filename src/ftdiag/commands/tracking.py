@@ -27,6 +27,7 @@ from ftdiag.commands.terminal import Terminated
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.leftovers import remove_abandoned
+from ftdiag.wording.units import plural
 
 if TYPE_CHECKING:
     from ftdiag.sources.tools.memray import Outline, Plan
@@ -289,10 +290,11 @@ class Tracker:
                     f"memray could not be detached from process {self.plan.pid}; its timer will. By hand:"
                     f" {self.plan.python} -m memray detach {self.plan.pid}"
                 )
-            elif message.get("threads"):
+            elif isinstance(number := message.get("threads"), int) and number:
+                came = plural(number, "thread")
                 self.notes.append(
-                    f"{message.get('threads')} threads came while memray was attached and are still there"
-                    " (the program's own, if it starts threads)"
+                    f"while memray was attached {came} came that stayed (the program's own, if it starts"
+                    " threads)"
                 )
         elif event == "reading":
             self._state = Tracked("reading", str(message.get("words"))[:500])

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from ftdiag.commands import shortage, terminal
 from ftdiag.errors import FtdiagError, UsageError
 from ftdiag.leftovers import LOOK_PREFIX
 from ftdiag.model import Severity
+from ftdiag.ownthreads import start_thread
 
 if TYPE_CHECKING:
     from ftdiag.commands.baseline import Baseline
@@ -300,7 +300,7 @@ def _quits_on_signals(app: CockpitApp) -> Iterator[list[int]]:
     def leave(number: int, frame: FrameType | None) -> None:
         came.append(number)
         # From a thread: its event loop has to be woken, and may not run yet.
-        threading.Thread(target=_exit_app, args=(app,), daemon=True).start()
+        start_thread(lambda: _exit_app(app), "leaving")
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     for number, handler in before.items():

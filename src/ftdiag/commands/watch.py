@@ -94,6 +94,7 @@ class _Command:
 
     def run(self) -> int:
         """Until it is over; the exit status."""
+        from ftdiag.commands.sampling import explained
         from ftdiag.commands.terminal import Terminated, note
         from ftdiag.watching.recorder import Recorder
         from ftdiag.watching.store import Limits, Store
@@ -119,6 +120,8 @@ class _Command:
             try:
                 while not recorder.over:
                     recorder.step()
+                    if recorder.refused is not None:
+                        raise explained(recorder.refused, asked["pid"])
                     if triggered:
                         triggered.clear()
                         recorder.keep_all()

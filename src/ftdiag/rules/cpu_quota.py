@@ -8,7 +8,7 @@ from ftdiag.model import Remedy
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.rules.cores import QUEUE, demand, rule_of_shortage
 from ftdiag.wording.findings import report_again
-from ftdiag.wording.units import of_cores
+from ftdiag.wording.units import of_cores, plural
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -46,8 +46,8 @@ def _judge(facts: Facts) -> Verdict:
                         "docker update --cpus 8 CONTAINER   # Kubernetes: resources.limits.cpu",
                     ),
                     Remedy(
-                        f"or use {max(1, int(facts.capacity))} threads: os.process_cpu_count() does not"
-                        " know the quota",
+                        f"or use {plural(max(1, int(facts.capacity)), 'thread')}: os.process_cpu_count()"
+                        " does not know the quota",
                         f"pool = ThreadPoolExecutor(max_workers={max(1, int(facts.capacity))})",
                     ),
                 ),

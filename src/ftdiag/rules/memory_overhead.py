@@ -21,6 +21,7 @@ from ftdiag.rules.memory_costs import (
 )
 from ftdiag.rules.scoring import WARNING_SCORE
 from ftdiag.wording.findings import report_again
+from ftdiag.wording.units import plural
 
 PART: Final = Threshold(
     "heaps_of_threads",
@@ -56,7 +57,7 @@ def _finding(facts: Facts, found: Explained, own: float, rss: int) -> Finding:
     grave = found.ended_bytes >= max(GRAVE_BYTES, GRAVE_PART * rss)
     parts = []
     if own:
-        parts.append(f"{size_words(own)} in the heaps of {found.count} threads")
+        parts.append(f"{size_words(own)} in the heaps of {plural(found.count, 'thread')}")
     if found.ended_bytes >= 1e6:
         parts.append(f"{size_words(found.ended_bytes)} in heaps of threads that have ended")
     remedies = []

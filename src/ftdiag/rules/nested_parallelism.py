@@ -8,7 +8,7 @@ from ftdiag.model import Remedy, ThreadState
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.rules.cores import NATIVE_SHARE, QUEUE, demand, rule_of_shortage
 from ftdiag.wording.findings import report_again
-from ftdiag.wording.units import of_cores
+from ftdiag.wording.units import of_cores, plural
 
 
 def _judge(facts: Facts) -> Verdict:
@@ -17,6 +17,9 @@ def _judge(facts: Facts) -> Verdict:
         return Clear()
     waits = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
     lost = waits + found.native_spin_cores
+    native = plural(
+        found.native_threads, "thread that is not Python's uses", "threads that are not Python's use"
+    )
     return Found(
         (
             RULE.finding(
@@ -24,8 +27,8 @@ def _judge(facts: Facts) -> Verdict:
                 lost_cores=lost,
                 confidence="likely",
                 summary=(
-                    f"{found.native_threads} threads that are not Python's use {found.native_cores:.1f}"
-                    f" cores beside {found.python_busy} busy Python threads, and {found.queued:.1f} threads"
+                    f"{native} {found.native_cores:.1f} cores beside"
+                    f" {plural(found.python_busy, 'busy Python thread')}, and {found.queued:.1f} threads"
                     f" wait for a core: two levels of threads cost up to {of_cores(lost, facts.capacity)}."
                 ),
                 explanation=(

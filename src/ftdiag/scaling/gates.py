@@ -60,8 +60,9 @@ def check(gates: Sequence[Gate], sweep: Sweep) -> None:
     numbers = sorted({setting.threads for setting in sweep.settings})
     for gate in gates:
         if gate.threads not in numbers:
+            missing = units.plural(gate.threads, "thread is", "threads are")
             raise UsageError(
-                f"--fail-below {gate.least_ratio:g}@{gate.threads}: {gate.threads} threads are not measured;"
+                f"--fail-below {gate.least_ratio:g}@{gate.threads}: {missing} not measured;"
                 f" there are {', '.join(map(str, numbers))}",
                 HINT,
             )

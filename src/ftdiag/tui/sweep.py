@@ -250,7 +250,8 @@ def _ideal(scaling: Scaling, point: Point) -> float | None:
 
 def _chosen(point: Point, width: int, look: Look) -> Lines:
     lines = heading(f"With {point.setting.words()}", width, look)
-    words = [f"throughput {figure(point.throughput)} ({span(point.throughput)}, 95 %), {point.runs} runs"]
+    runs = units.plural(point.runs, "run")
+    words = [f"throughput {figure(point.throughput)} ({span(point.throughput)}, 95 %), {runs}"]
     if point.latency_ms is not None:
         words.append(f"latency {figure(point.latency_ms)} ms")
     if point.memory_bytes is not None:

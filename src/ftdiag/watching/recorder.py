@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from ftdiag.errors import FtdiagError
+from ftdiag.errors import FtdiagError, PermissionRefused
 from ftdiag.watching.figures import Figure, Reading, figures
 from ftdiag.watching.store import Store
 from ftdiag.watching.targets import Wanted
@@ -70,6 +70,11 @@ class Recorder:
         """Whether the one process that was to be watched has ended, and everything is written."""
         one = self._wanted.is_one and bool(self.watched)
         return one and all(each.gone and not each.recording_fully for each in self.watched.values())
+
+    @property
+    def refused(self) -> PermissionRefused | None:
+        """That the one process that was to be watched may not be read; of many others may."""
+        return next((each.refused for each in self.watched.values()), None) if self._wanted.is_one else None
 
     def figures(self) -> list[Figure]:
         """What is published now; may be called by any thread."""

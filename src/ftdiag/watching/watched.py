@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.errors import DiskFull, FtdiagError, NoSuchProcess, TargetGone
+from ftdiag.errors import DiskFull, FtdiagError, NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.launcher import SamplerProcess
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.watching.store import Store
@@ -89,6 +89,8 @@ class Watched:
         """Of the last seconds, as of the last look."""
         self.gone = False
         """The process has ended: nothing more will come."""
+        self.refused: PermissionRefused | None = None
+        """That the kernel does not let us read it, as of the last try."""
 
     @property
     def session(self) -> Session | None:
@@ -166,7 +168,9 @@ class Watched:
             self._store.prune(self._plan.ring_bytes)
         if begun_s is not None and self._clock() - begun_s > SETTLED_S:
             self._retry_s = FIRST_RETRY_S
-        self._say(f"process {self.pid}: {error.what}; next try in {self._retry_s:.0f} s")
+        self.refused = error if isinstance(error, PermissionRefused) else None
+        why = f"; ftdiag doctor {self.pid} says why" if self.refused is not None else ""
+        self._say(f"process {self.pid}: {error.what}{why}; next try in {self._retry_s:.0f} s")
         self._next_s = self._clock() + self._retry_s
         self._retry_s = min(LONGEST_RETRY_S, 2 * self._retry_s)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from builders import RecordingBuilder, spent
-from ftdiag.errors import DiskFull, FtdiagError, TargetGone
+from ftdiag.commands.main import main
+from ftdiag.errors import DiskFull, FtdiagError, PermissionRefused, TargetGone
 from ftdiag.launcher import SamplingEnd
 from ftdiag.model import EndReason
 from ftdiag.recording import copying
@@ -105,6 +107,32 @@ def test_a_sampler_that_fails_is_started_again_less_and_less_often(
     assert apart[0] == FIRST_RETRY_S + 1  # a refusal is seen one step later
     assert apart[-1] == LONGEST_RETRY_S + 1
     assert len(said) == len(times) < 20
+
+
+def test_one_process_that_may_not_be_read_ends_the_command(
+    sampler: type[FakeSampler], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN a process that the kernel does not let us read WHEN it alone is to be watched
+    sampler.refusal = PermissionRefused("the kernel refuses to show the memory map")
+    directory = str(tmp_path / "kept")
+    with subprocess.Popen(["sleep", "100"]) as process:
+        try:
+            status = main(["watch", str(process.pid), "--directory", directory])
+        finally:
+            process.kill()
+
+    # THEN that is the end, with the next command, as for `attach`
+    said = capsys.readouterr().err
+    assert status == PermissionRefused.exit_status
+    assert "ftdiag: error: the kernel refuses" in said
+    assert f"ftdiag doctor {process.pid}" in said
+
+    # AND one of many is tried again, and told where to ask
+    told: list[str] = []
+    watched = Watched(7, plan(), Store(tmp_path, Limits(10**9, 1e6)), told.append, Clock())
+    for _ in range(3):
+        watched.step()
+    assert "ftdiag doctor 7 says why; next try" in told[0]
 
 
 def test_a_process_that_is_gone_is_not_tried_again(sampler: type[FakeSampler], tmp_path: Path) -> None:

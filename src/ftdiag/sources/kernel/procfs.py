@@ -388,7 +388,9 @@ def capacity(pid: int) -> Capacity:
         return Capacity(*quota, quota=True)
     if affinity < machine:
         return Capacity(float(affinity), f"CPU affinity: {affinity} of {machine} cores")
-    return Capacity(float(affinity), f"all {affinity} cores of the machine")
+    return Capacity(
+        float(affinity), f"all {affinity} cores of the machine" if affinity > 1 else "the machine's only core"
+    )
 
 
 def cgroup_quota(pid: int) -> tuple[float, str] | None:
