@@ -152,7 +152,7 @@ PROCESSES: Final[dict[str, str]] = {
     "spawning._spawned": "our own Python and module: the sampler, which needs our rights",
     "commands.tracking.Tracker.__init__": "our own Python and module: the tracker",
     "commands.program.start": "`ftdiag run` and `demo --live`: the person's own command, as the person",
-    "commands.interpreters.ask": "`demo --live`: the person's own interpreters",
+    "commands.interpreters.ask": "`demo --live`, `scale --pythons`: the person's own interpreters",
     "commands.lookers.Lookers._forked": "a copy of ourselves, which looks at one process",
     "sources.kernel.permissions._foreign_memory": "a fork of our own that reads eight bytes and ends",
 }
