@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from command_line import ftdiag
-from ftdiag.model import TracingHook
+from ftdiag.model import HookKind, TracingHook
 from ftdiag.recording.reader import Recording
 from reading import Look
 from tools.workloads import RunningWorkload
@@ -53,7 +53,7 @@ def test_what_a_program_set_is_named(program: Program, tmp_path: Path) -> None:
     functions = {(hook.kind, hook.name) for hook in hooks if hook.filename}
     assert functions == {("profile function", "profiled"), ("trace function", "Tracer.traced")}
     # AND the tool where it is known at which offset a build keeps the names
-    tool = TracingHook("tool of sys.monitoring", "the tool of this test")
+    tool = TracingHook(HookKind.TOOL, "the tool of this test")
     known = Look(traced.pid).interpreter.layout.interpreter_tool_names is not None
     assert [hook for hook in hooks if not hook.filename] == ([tool] if known else [])
     with Recording.open(recorded[plain.pid]) as recording:

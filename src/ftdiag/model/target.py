@@ -5,6 +5,7 @@ In: nothing. Out: frozen types.
 
 from __future__ import annotations
 
+import enum
 import re
 from typing import Final
 
@@ -41,15 +42,23 @@ def is_standard_library(filename: str) -> bool:
     return filename.startswith("<frozen ") or _STANDARD.search(filename) is not None
 
 
+class HookKind(enum.StrEnum):
+    """How a hook was set. The value is stored, and said."""
+
+    PROFILE = "profile function"
+    TRACE = "trace function"
+    TOOL = "tool of sys.monitoring"
+
+
 @dataclass(frozen=True, slots=True)
 class TracingHook:
-    """What runs for every call or line of the target: `kind` says how it was set ("profile function").
+    """What runs for every call or line of the target.
 
     `name` is its function, or the type of an object in C, or the name of a tool of sys.monitoring; `filename`
     is empty where it is no Python function.
     """
 
-    kind: str
+    kind: HookKind
     name: str
     filename: str = ""
 

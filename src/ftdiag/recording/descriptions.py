@@ -7,6 +7,7 @@ one cannot be used.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from ftdiag.model import (
@@ -14,6 +15,7 @@ from ftdiag.model import (
     NOBODY,
     End,
     EndReason,
+    HookKind,
     Library,
     RecordingSettings,
     Target,
@@ -117,6 +119,14 @@ class Fields:
         return value
 
 
+def _hooks(rows: Sequence[object]) -> Iterator[TracingHook]:
+    kinds = {kind.value: kind for kind in HookKind}
+    for row in rows[: schema.MAX_HOOKS]:
+        if isinstance(row, list) and len(row) == 3 and str(row[0]) in kinds:
+            name, filename = (schema.bounded_text(str(text)) for text in row[1:])
+            yield TracingHook(kinds[str(row[0])], name, filename)
+
+
 def target_of(value: object) -> Target:
     fields = Fields(value, "the process")
     culprits = fields.required("gil_culprits", list)
@@ -159,13 +169,7 @@ def target_of(value: object) -> Target:
             for each in libraries[: schema.MAX_LIBRARIES]
             if isinstance(each, list) and len(each) == 3
         ),
-        tracing=None
-        if tracing is None
-        else tuple(
-            TracingHook(*(schema.bounded_text(str(text)) for text in each))
-            for each in tracing[: schema.MAX_HOOKS]
-            if isinstance(each, list) and len(each) == 3
-        ),
+        tracing=None if tracing is None else tuple(_hooks(tracing)),
     )
 
 

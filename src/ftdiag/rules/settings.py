@@ -10,7 +10,7 @@ import itertools
 import re
 from typing import Final
 
-from ftdiag.model import Frame, Stack, TracingHook
+from ftdiag.model import Frame, HookKind, Stack, TracingHook
 from ftdiag.rules.base import Facts
 from ftdiag.rules.frames import LIBRARY_FRAMES
 
@@ -81,7 +81,7 @@ def tracing_functions(facts: Facts) -> tuple[TracingHook, ...]:
 
     Tools of sys.monitoring are left out: one that is registered need not ask for events.
     """
-    return tuple(hook for hook in facts.target.tracing or () if not hook.kind.startswith("tool"))
+    return tuple(hook for hook in facts.target.tracing or () if hook.kind is not HookKind.TOOL)
 
 
 def is_traced(stack: Stack, facts: Facts) -> bool:

@@ -26,6 +26,7 @@ from ftdiag.model import (
     EndReason,
     Frame,
     Gap,
+    HookKind,
     ProcessCounters,
     Runs,
     SamplerCost,
@@ -173,7 +174,7 @@ def test_descriptions_read_back(tmp_path: Path) -> None:
         gil_enabled=True,
         gil_culprits=("a", "b"),
         gil_importers=(("__main__", "c"), ()),
-        tracing=(TracingHook("profile function", "noted", "a.py"), TracingHook("trace function", "CTracer")),
+        tracing=(TracingHook(HookKind.PROFILE, "noted", "a.py"), TracingHook(HookKind.TRACE, "CTracer")),
         capacity_cores=2.5,
         capacity_reason="quota",
     )

@@ -17,6 +17,7 @@ from ftdiag.model import (
     CorePart,
     Finding,
     GenerationCollections,
+    HookKind,
     Library,
     LockKind,
     ProcessCounters,
@@ -250,7 +251,7 @@ def test_what_a_profile_function_waits_for_is_its_own(tmp_path: Path) -> None:
     }
 
     # WHEN that one was set as a profile function
-    noted = TracingHook("profile function", "noted", "/srv/app.py")
+    noted = TracingHook(HookKind.PROFILE, "noted", "/srv/app.py")
     for rule, (scene, before) in plain.items():
         profiled = look(tmp_path, scene, of=replace(target(), tracing=(noted,)))
 
@@ -265,8 +266,8 @@ def test_what_a_profile_function_waits_for_is_its_own(tmp_path: Path) -> None:
 
     # AND a tool that is registered, or a function of that name elsewhere, is none
     for other in (
-        TracingHook("tool of sys.monitoring", "cover"),
-        TracingHook("profile function", "noted", "/a.py"),
+        TracingHook(HookKind.TOOL, "cover"),
+        TracingHook(HookKind.PROFILE, "noted", "/a.py"),
     ):
         assert one(look(tmp_path, waiting, of=replace(target(), tracing=(other,))), "object-lock").lost_cores
 

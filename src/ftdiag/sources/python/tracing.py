@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
-from ftdiag.model import TracingHook
+from ftdiag.model import HookKind, TracingHook
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.walking import PythonThread
@@ -26,9 +26,6 @@ MAX_HOOKS: Final = 8
 TOOLS: Final = 6
 """Tools of sys.monitoring with a name; two further numbers are those of setprofile and settrace
 (PY_MONITORING_SYS_PROFILE_ID, Include/internal/pycore_instruments.h)."""
-PROFILE: Final = "profile function"
-TRACE: Final = "trace function"
-MONITORING: Final = "tool of sys.monitoring"
 
 
 class TracingReader:
@@ -44,14 +41,14 @@ class TracingReader:
         """What is set at this moment: in these threads, and as tools of the main interpreter. Raises
         TargetGone."""
         found: dict[TracingHook, None] = {}
-        seen: set[tuple[str, int]] = set()
+        seen: set[tuple[HookKind, int]] = set()
         profile, trace = self._layout.thread_profile_object, self._layout.thread_trace_object
         first = min(profile, trace)
         size = abs(profile - trace) + 8
         for thread in itertools.islice(threads, MAX_THREADS):
             try:
                 data = self._memory.read(thread.address + first, size)
-                for kind, offset in ((PROFILE, profile - first), (TRACE, trace - first)):
+                for kind, offset in ((HookKind.PROFILE, profile - first), (HookKind.TRACE, trace - first)):
                     address = int.from_bytes(data[offset : offset + 8], "little")
                     if address and (kind, address) not in seen:
                         seen.add((kind, address))
@@ -59,10 +56,10 @@ class TracingReader:
             except (MemoryReadError, NotAnObject):
                 continue  # the thread ended, or its function was replaced just now
         for name in self._tool_names():
-            found[TracingHook(MONITORING, name)] = None
+            found[TracingHook(HookKind.TOOL, name)] = None
         return tuple(found)[:MAX_HOOKS]
 
-    def _described(self, kind: str, address: int) -> TracingHook:
+    def _described(self, kind: HookKind, address: int) -> TracingHook:
         objects, memory = self._objects, self._memory
         type_name = objects.type_name(objects.type_of(address))
         if type_name == "method":
