@@ -30,6 +30,8 @@ _LARGEST_ID: Final = 2**64
 """Of processes and threads; Linux stays below 2**22, but other profilers write a thread's address."""
 MAX_RATE_HZ: Final = 1e6
 """Of samples; other profilers write up to some 10,000, 0 where the rate is not known."""
+LEAST_RATE_HZ: Final = 1e-6
+"""A sample in eleven days: what is less is as good as not known, and its period no number."""
 Value = TypeVar("Value")
 _RUNS_AND_COUNTERS: Final = {schema.GROUP_RUNS, schema.GROUP_COUNTERS}
 
@@ -177,6 +179,8 @@ def settings_of(value: object) -> RecordingSettings:
     fields = Fields(value, "the recording")
     native = fields.optional("native", str)
     rate_hz = fields.required("rate_hz", float)
+    if 0 < rate_hz < LEAST_RATE_HZ:
+        rate_hz = 0.0
     if not 0 <= rate_hz <= MAX_RATE_HZ:  # also false for NaN
         raise schema.DamagedBlob("the description of the recording has a rate_hz out of range")
     source, no_stacks, imported = schema.bounded_text(fields.required("source", str)), None, None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import html
 import math
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -17,12 +16,11 @@ from typing import Final
 from rich.cells import cell_len
 
 from ftdiag.datatypes import dataclass
-from ftdiag.reports.escaping import visible
+from ftdiag.reports.escaping import markdown, visible
 
 MAX_SENTENCE: Final = 2000
 MAX_CELL: Final = 300
 GAP: Final = "  "
-_MARKS: Final = re.compile(r"([\\`*_{}\[\]()#+|!~$:])")
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _STYLE: Final = """ :root{color-scheme:light dark;--back:#fff;--text:#1c2126;--soft:#5b6670;--line:#d7dde2}
 @media (prefers-color-scheme:dark){:root{--back:#15191d;--text:#e6eaee;--soft:#9aa6b1;--line:#333c44}}
@@ -146,9 +144,7 @@ def markdown_lines(title: str, sections: Sequence[Section]) -> Iterator[str]:
 
 
 def _marked(text: str, limit: int = MAX_CELL) -> str:
-    """Text without meaning for Markdown: no links, no mentions, no HTML."""
-    plain = html.escape(visible(text, limit=limit), quote=False)
-    return _MARKS.sub(r"\\\1", plain).replace("@", "@&#8203;")
+    return markdown(visible(text, limit=limit))
 
 
 # --- HTML ----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ and once more where it is printed (`harmless`, `json_text`).
 from __future__ import annotations
 
 import functools
+import html
 import json
 import re
 import unicodedata
@@ -18,6 +19,8 @@ MAX_TEXT: Final = 500
 
 # Control, format (bidi overrides, zero width), surrogate, private use, unassigned; line separators.
 _INVISIBLE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]()+|!~$]|:(?=//))")
+_MENTIONS: Final = re.compile(r"(?<=[@#])(?=\w)|(?<=www)(?=\.)")
 _NOT_PLAIN: Final = re.compile(r"[^\x20-\x7e]")
 _NEITHER_PLAIN_NOR_LAYOUT: Final = re.compile(r"[^\x20-\x7e\n\t]")
 
@@ -41,6 +44,12 @@ def json_text(value: object, *, only_ascii: bool = False) -> str:
     """A value as JSON on one line; what would not show as itself is written as \\u escapes (RFC 8259)."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=only_ascii)
     return _NOT_PLAIN.sub(lambda found: _escaped_in_json(found[0]), text)
+
+
+def markdown(text: str) -> str:
+    """`text` without meaning for Markdown: no HTML, link or emphasis, no mention of a person or a ticket."""
+    plain = _MARKS.sub(r"\\\1", html.escape(text, quote=False))
+    return _MENTIONS.sub("&#8203;", plain)
 
 
 @functools.lru_cache(maxsize=4096)

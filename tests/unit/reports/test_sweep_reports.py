@@ -11,6 +11,7 @@ from ftdiag.reports import comparison, sweep
 from ftdiag.reports.chart import chart_of
 from ftdiag.reports.document import Section, Table, amount, html_document, markdown_lines, text_lines
 from ftdiag.reports.drawing import Drawing, Line, Words, to_png, to_svg
+from ftdiag.reports.escaping import markdown
 from ftdiag.reports.junit import Case, junit_text
 from ftdiag.scaling.comparing import Side, compare
 from ftdiag.scaling.curve import Scaling, scaling_of
@@ -115,3 +116,13 @@ def test_tables_keep_to_the_width_where_words_can_be_broken() -> None:
 )
 def test_amounts(value: float, words: str) -> None:
     assert amount(value) == words
+
+
+def test_a_name_has_no_meaning_in_markdown() -> None:
+    # GIVEN names that would be HTML, a link, an image, mentions, mathematics WHEN shown THEN they are text
+    assert markdown("<img src=x>") == "&lt;img src=x&gt;"
+    assert markdown("![a](http://b)") == "\\!\\[a\\]\\(http\\://b\\)"
+    assert markdown("@me #1 www.a.b") == "@&#8203;me #&#8203;1 www&#8203;.a.b"
+    assert markdown("a_b|$c$") == "a\\_b\\|\\$c\\$"
+    # AND places stay as they are read
+    assert markdown("app.py:3") == "app.py:3"

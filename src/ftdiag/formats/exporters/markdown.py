@@ -13,6 +13,7 @@ from typing import IO, Final
 
 from ftdiag.formats.exporters import Needs
 from ftdiag.formats.exporters.material import Material
+from ftdiag.reports.escaping import markdown
 from ftdiag.reports.text import LineKind, lines
 
 NAME: Final = "markdown"
@@ -22,7 +23,6 @@ EXTRA: Final = None
 _UNBROKEN: Final = 1_000_000
 """Columns of the report: each sentence is one line, and whoever shows it breaks it."""
 _CODE_INDENT: Final = 8
-_MARKUP: Final = re.compile(r"([\\`*_\[\]<>|~])|(?<=[@#])(?=\w)")
 
 
 def write(material: Material, out: IO[bytes]) -> tuple[str, ...]:
@@ -41,7 +41,7 @@ def _lines(material: Material) -> Iterator[str]:
             continue
         yield from _block(code)
         code = []
-        words = _escaped(line.text.strip())
+        words = markdown(line.text.strip())
         if line.kind is LineKind.ANSWER:
             yield f"**{words}**"
         elif line.kind is LineKind.HEADING:
@@ -56,7 +56,7 @@ def _lines(material: Material) -> Iterator[str]:
     yield from _block(code)
     yield ""
     origin = material.origin()
-    yield f"<sub>{_escaped(origin['made_by'])}, recording {_escaped(origin['recording'])}</sub>"
+    yield f"<sub>{markdown(origin['made_by'])}, recording {markdown(origin['recording'])}</sub>"
 
 
 def _block(code: list[str]) -> Iterator[str]:
@@ -71,8 +71,3 @@ def _block(code: list[str]) -> Iterator[str]:
         yield f"    {line}".rstrip()
     yield f"    {fence}"
     yield ""
-
-
-def _escaped(text: str) -> str:
-    """Text without a meaning: no markup, no mention of a person or a number of a ticket."""
-    return _MARKUP.sub(lambda found: f"\\{found[1]}" if found[1] else "&#8203;", text)

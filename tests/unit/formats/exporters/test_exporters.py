@@ -384,3 +384,17 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     ran = ftdiag("export", tmp_path / "a.ftdiag", "--to", "chrome", "--from", "100")
     assert ran.status == 2
     assert {each.name for each in tmp_path.iterdir()} == {"a.ftdiag"}
+
+
+@pytest.mark.parametrize("name", ["firefox", "pprof", "speedscope", "chrome"])
+def test_a_rate_that_is_none_costs_no_file(name: str, tmp_path: Path) -> None:
+    # GIVEN a recording that says it was made with less than a sample in the age of the universe
+    builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=1e-310)
+    builder.rate_hz = 100.0
+    builder.window({"a": [spent(10, "work", at="a.py:3 f")]})
+    with builder.end().open() as recording:
+        # WHEN it is read THEN its rate is not known, and it is written all the same
+        assert recording.settings.rate_hz == 0.0
+        out = io.BytesIO()
+        exporter_of(name).write(Material(Session(recording)), out)
+        assert out.getvalue()
