@@ -25,8 +25,8 @@ STATIC: Final[tuple[tuple[str, ...], ...]] = (
 )
 """Checks that read the source; the quick ones first."""
 ALONE: Final = ("--last-failed", "--last-failed-no-failures", "none", "-ra")
-"""A test on a live process looks at it for a second or two, and what it sees is a sample of a machine that
-another test shares: one that fails is run once more, alone, and has to pass then."""
+"""A test on a live process looks at it for a second or two, one of a screen waits for it to be drawn, and
+both share the machine with another test: one that fails is run once more, alone, and has to pass then."""
 NICE: Final = 10
 """Of the background: a build of an interpreter takes minutes of all cores."""
 
@@ -41,7 +41,8 @@ def main(paths: Sequence[str]) -> int:
             workers = str(len(os.sched_getaffinity(0)))
             tests = [sys.executable, "-m", "pytest"]
             parallel = [*tests, "--numprocesses", workers, "--dist", "worksteal"]
-            if not paths and run([*parallel, "-m", "not integration"]):
+            needs_none = "-m", "not integration"
+            if not paths and run([*parallel, *needs_none]) and run([*tests, *ALONE, *needs_none]):
                 failed.append("the tests that need no interpreter")
             if provisioning.poll() is None:
                 print("waiting for the interpreters", flush=True)

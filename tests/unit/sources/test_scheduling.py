@@ -29,7 +29,11 @@ print(json.dumps([granted, before, *there, turns()]))
 SESSIONS = """
 import json, os
 from ftdiag.sources.kernel.scheduling import hurry_child
-def group(): return open("/proc/self/autogroup").read().split()
+def group():
+    try:
+        return open("/proc/self/autogroup").read().split()  # nothing where cores are not shared by sessions
+    except FileNotFoundError:
+        return []
 ours = group()
 reading, writing = os.pipe()
 if os.fork() == 0:
@@ -76,19 +80,15 @@ def test_who_was_asked_to_be_nice_stays_so() -> None:
 
 
 def test_only_the_session_of_a_child_comes_before_others() -> None:
-    # GIVEN a kernel that shares cores by sessions
-    if not os.path.exists("/proc/self/autogroup"):
-        assert not os.path.exists("/proc/sys/kernel/sched_autogroup_enabled")
-        return
-
     # WHEN a child in a session of its own gets early turns
     ran = subprocess.run([sys.executable, "-c", SESSIONS], capture_output=True, text=True, check=True)
     before, after, granted, nice, childs = json.loads(ran.stdout)
 
-    # THEN they count against other sessions, and ours is as it was
+    # THEN they count against other sessions where the kernel shares cores by them, and ours is as it was
     assert before == after
     if granted:
         assert nice == -15
-        assert childs[0] != before[0]
+    if granted and childs:
+        assert childs[0] not in before
         assert childs[2] == "-20"
     assert granted or os.geteuid() != 0

@@ -72,18 +72,20 @@ def hurried() -> bool:
 def hurry_child(pid: int) -> bool:
     """Give a child of ours, or us as one (pid 0), early turns while it starts; whether that was permitted.
 
-    A negative nice value, for the child's session, too, if it leads one. Its own children are ordinary.
+    A negative nice value, for the child's session, too, if it leads one and the kernel shares cores by
+    sessions. Its own children are ordinary.
     """
     try:
         if os.getpriority(os.PRIO_PROCESS, pid) > 0:
             return False
         os.setpriority(os.PRIO_PROCESS, pid, NICE)
         os.sched_setscheduler(pid, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
-        if os.getsid(pid) == (pid or os.getpid()):
-            with open(f"/proc/{pid or 'self'}/autogroup", "wb", buffering=0) as group:
-                group.write(str(NICE_OF_SESSION).encode())
+        leads = os.getsid(pid) == (pid or os.getpid())
     except OSError:
         return False
+    if leads:
+        with suppress(OSError), open(f"/proc/{pid or 'self'}/autogroup", "wb", buffering=0) as group:
+            group.write(str(NICE_OF_SESSION).encode())
     return True
 
 
