@@ -1,7 +1,7 @@
 """Measures what advice rests on, and writes the table that rules read: `python -m bench.advice --write`.
 
 In: the patterns of bench/targets/patterns.py, a free-threaded interpreter of each series. Out: a table, and
-with `--write` src/ftdiag/rules/measured.tsv.
+with `--write` src/ftdiag/rules/figures/measured.tsv.
 
 How: each sample is a process of its own, started with bytecode files and without the caller's PYTHON
 variables; in it the pattern runs with one thread and then with two, for SECONDS each, after a warm-up. A
@@ -32,7 +32,7 @@ from tools.provision.search import find_interpreters  # noqa: E402
 from tools.provision.verification import Interpreter, probe_environment  # noqa: E402
 
 PATTERNS: Final = Path(__file__).resolve().parent / "targets" / "patterns.py"
-TABLE: Final = Path(__file__).resolve().parent.parent / "src/ftdiag/rules/measured.tsv"
+TABLE: Final = Path(__file__).resolve().parent.parent / "src/ftdiag/rules/figures/measured.tsv"
 START: Final = (
     f"import sys; sys.path.insert(0, {os.fspath(PATTERNS.parent)!r}); import patterns;"
     " patterns.main(sys.argv[1:])"

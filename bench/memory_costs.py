@@ -1,7 +1,7 @@
 """Measures what free threading costs in memory: `python -m bench.memory_costs --write`.
 
 In: a free-threaded interpreter of each series; with `--gil PATH` a build with the GIL, which the others are
-compared with. Out: a table, and with `--write` src/ftdiag/rules/memory.tsv: bytes, medians of ROUNDS.
+compared with. Out: a table, and with `--write` src/ftdiag/rules/figures/memory.tsv: bytes, medians of ROUNDS.
 
 Each figure is the growth of the resident memory of a process of its own, started with bytecode files and
 without the caller's PYTHON variables: medians of sizes need no quiet machine.
@@ -24,7 +24,7 @@ from tools.provision.search import find_interpreters  # noqa: E402
 from tools.provision.verification import probe_environment  # noqa: E402
 
 TARGET: Final = Path(__file__).resolve().parent / "targets" / "memory.py"
-TABLE: Final = Path(__file__).resolve().parent.parent / "src/ftdiag/rules/memory.tsv"
+TABLE: Final = Path(__file__).resolve().parent.parent / "src/ftdiag/rules/figures/memory.tsv"
 ROUNDS: Final = 3
 COLUMNS: Final = ("what", "series", "version", "bytes")
 GIL: Final = "gil"

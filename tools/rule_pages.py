@@ -1,7 +1,7 @@
 """Writes the figures of the rules' pages from the table that the rules read: `python -m tools.rule_pages`.
 
-In: src/ftdiag/rules/measured.tsv and memory.tsv, docs/rules/*.md. Out: the section "Measured" of each page of
-a rule that has cases in the tables; the rest of a page is written by hand.
+In: measured.tsv and memory.tsv of src/ftdiag/rules/figures, docs/rules/*.md. Out: the section "Measured" of
+each page of a rule that has cases in the tables; the rest of a page is written by hand.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from ftdiag.rules import RULES, memory_costs
-from ftdiag.rules.measured import table, times
+from ftdiag.rules import RULES
+from ftdiag.rules.figures import memory
+from ftdiag.rules.figures.measured import table, times
 
 CASES: Final = {rule.id: rule.cases for rule in RULES if rule.cases}
 PAGES: Final = Path(__file__).resolve().parent.parent / "docs/rules"
@@ -37,11 +38,11 @@ HOW_MEMORY: Final = (
 
 def memory_section() -> str:
     """The same for the page about memory: a row for each figure, a column for each build."""
-    known = memory_costs.table()
+    known = memory.table()
     builds = {series: version for (_, series), (version, _) in known.items()}
-    columns = sorted(builds, key=lambda series: (series != memory_costs.GIL, series))
+    columns = sorted(builds, key=lambda series: (series != memory.GIL, series))
     heads = [
-        f"{builds[series]} with the GIL" if series == memory_costs.GIL else f"{builds[series]}t"
+        f"{builds[series]} with the GIL" if series == memory.GIL else f"{builds[series]}t"
         for series in columns
     ]
     rows = [f"| what | {' | '.join(heads)} |", "|---" * (len(columns) + 1) + "|"]

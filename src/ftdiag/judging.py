@@ -17,9 +17,8 @@ from ftdiag.analysis.ranges import Digest, Ranges
 from ftdiag.analysis.standing import StandingLook
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Gap, Severity, Snapshot
-from ftdiag.rules import RULES, Diagnosis, diagnose
+from ftdiag.rules import RULES, Diagnosis, diagnose, facts_of
 from ftdiag.rules.base import Now
-from ftdiag.rules.charges import facts_of
 from ftdiag.rules.workload import workload_of
 
 

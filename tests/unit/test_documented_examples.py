@@ -83,7 +83,7 @@ def a_rule() -> Rule:
 
 def test_a_rule_of_ones_own(tmp_path: Path) -> None:
     # GIVEN the rule of the example, and a program with sixty threads
-    from ftdiag.rules.charges import facts_of
+    from ftdiag.rules import facts_of
 
     builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
     builder.window({f"w{number}": [spent(10, "idle")] for number in range(60)}).end()
@@ -127,7 +127,7 @@ def test_rules_that_packages_add(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(added, "entry_points", lambda group: points)
     builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
     builder.window({"a": [spent(10, "idle")]}).end()
-    from ftdiag.rules.charges import facts_of
+    from ftdiag.rules import facts_of
 
     facts = facts_of(builder.session().snapshot(), now=None, standing={})
 

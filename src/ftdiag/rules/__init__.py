@@ -1,17 +1,22 @@
 """Why a program does not scale, as rules: facts in, findings out, ranked by lost cores.
 
-In: `Facts` of a range. Out: `Diagnosis`: findings, and for each rule that could not look, why.
+In: a snapshot, whose `Facts` are charged to rules. Out: `Diagnosis`: findings, and for each rule that could
+not look, why. `base` is what a rule is made of, `causes` are the rules, one a file, `attribution` says whose
+code, what line and what object something is, `prose` has sentences and remedies, `figures` what was measured.
 """
 
 from __future__ import annotations
 
-from ftdiag.datatypes import dataclass
-from ftdiag.model import Finding, Severity
-from ftdiag.rules.base import Facts, Found, NotApplicable, key_of
-from ftdiag.rules.registry import RULES
-from ftdiag.rules.whose import attributed
+from collections.abc import Mapping
 
-__all__ = ["RULES", "Diagnosis", "diagnose"]
+from ftdiag.datatypes import dataclass, replace
+from ftdiag.model import Finding, Severity, Snapshot
+from ftdiag.rules.attribution.charges import charges_of
+from ftdiag.rules.base import Facts, Found, NotApplicable, Now, key_of
+from ftdiag.rules.prose.whose import attributed
+from ftdiag.rules.registry import CLAIMS, RULES
+
+__all__ = ["RULES", "Diagnosis", "diagnose", "facts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,33 @@ class Diagnosis:
     def standing(self) -> dict[str, Severity]:
         """What the next range's facts need to know, so that findings do not flicker."""
         return {key_of(finding.rule_id, finding.subject): finding.severity for finding in self.findings}
+
+
+def facts_of(
+    snapshot: Snapshot,
+    *,
+    now: Now | None = None,
+    standing: Mapping[str, Severity] | None = None,
+) -> Facts:
+    """The facts of a snapshot, with everything charged to the rule that claims it."""
+    facts = Facts(
+        target=snapshot.target,
+        metrics=snapshot.metrics,
+        threads=snapshot.threads,
+        hot=snapshot.hot,
+        locks=snapshot.locks,
+        quality=snapshot.quality,
+        pauses=snapshot.pauses,
+        collector=snapshot.collector,
+        native_missing=snapshot.settings.native_missing,
+        imported=snapshot.imported,
+        allocations=snapshot.allocations,
+        now=now,
+        standing=standing or {},
+        memory=snapshot.memory,
+        attribution=CLAIMS,
+    )
+    return replace(facts, charges=charges_of(facts, CLAIMS))
 
 
 def diagnose(facts: Facts) -> Diagnosis:

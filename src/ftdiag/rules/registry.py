@@ -9,8 +9,8 @@ import importlib
 from typing import Final
 
 from ftdiag.rules.added import added_rules
+from ftdiag.rules.attribution.claims import ClaimTable
 from ftdiag.rules.base import Rule
-from ftdiag.rules.claims import ClaimTable
 
 MODULES: Final = (
     # First what explains that nothing scales, then locks, the interpreter, memory, the program's shape.
@@ -54,9 +54,9 @@ MODULES: Final = (
     "idle_workers",
     "threads_or_processes",
 )
-"""A rule is a module beside this one, and a name here."""
+"""A rule is a module of `causes`, and a name here."""
 _OWN: Final[tuple[Rule, ...]] = tuple(
-    importlib.import_module(f"ftdiag.rules.{name}").RULE for name in MODULES
+    importlib.import_module(f"ftdiag.rules.causes.{name}").RULE for name in MODULES
 )
 RULES: Final = (*_OWN, *added_rules([rule.id for rule in _OWN]))
 """All rules; of two findings that cost the same, that of the earlier rule comes first."""

@@ -12,8 +12,8 @@ from builders import START_NS, RecordingBuilder, a_target, spent
 from ftdiag.model import Collections, Confidence, GenerationCollections
 from ftdiag.reports.html import render
 from ftdiag.reports.json import to_report
+from ftdiag.rules import facts_of
 from ftdiag.rules.base import Facts
-from ftdiag.rules.charges import facts_of
 from unit.analysis.test_on_cpu import text_of
 
 WORK = "app.py:10 work"

@@ -39,8 +39,7 @@ from ftdiag.model import (
     Stack,
     Target,
 )
-from ftdiag.rules import diagnose
-from ftdiag.rules.charges import facts_of
+from ftdiag.rules import diagnose, facts_of
 
 Scene = Callable[[Path], Snapshot]
 Threads = Mapping[str, Sequence[Spent]]

@@ -9,7 +9,7 @@ import pytest
 
 from builders import Spent, a_lock, spent
 from ftdiag.model import Library, LockKind
-from ftdiag.rules import measured
+from ftdiag.rules.figures import measured
 from unit.rules.scenes import LIB, WORK, look, named, target, waiting_for, wasting, workers
 
 RUN_ONCE = f"{LIB}/asyncio/base_events.py:2034 BaseEventLoop._run_once"

@@ -29,8 +29,7 @@ from ftdiag.model import (
     ThreadState,
     TracingHook,
 )
-from ftdiag.rules import diagnose
-from ftdiag.rules.charges import facts_of
+from ftdiag.rules import diagnose, facts_of
 from ftdiag.session import Session
 from ftdiag.sources.kernel import procfs
 from ftdiag.wording.account import efficiency_words, useful_words

@@ -11,6 +11,8 @@ import pytest
 from builders import a_lock
 from ftdiag.model import Frame, LockKind
 from ftdiag.rules import RULES
+from ftdiag.rules.attribution.claims import ClaimTable, overlaps
+from ftdiag.rules.attribution.machine_code import may_be_same, pattern_of
 from ftdiag.rules.base import (
     Claims,
     Clear,
@@ -22,8 +24,6 @@ from ftdiag.rules.base import (
     ShapeClaim,
     StopCause,
 )
-from ftdiag.rules.claims import ClaimTable, overlaps
-from ftdiag.rules.machine_code import may_be_same, pattern_of
 from ftdiag.rules.registry import CLAIMS
 from unit.rules.scenes import look, waiting_for
 
@@ -79,7 +79,7 @@ def test_a_rule_of_ones_own_gets_what_it_claims(tmp_path: Path) -> None:
     )
     (lock,) = scene.locks
     own = a_rule(Claims(locks=(LockClaim(Priority.NAMED, kinds=(LockKind.OBJECT,), types=("mine.Cache",)),)))
-    from ftdiag.rules.charges import facts_of
+    from ftdiag.rules import facts_of
 
     facts = facts_of(scene)
     # WHEN the lock is judged without and with it THEN it goes from the rule of its kind to that one

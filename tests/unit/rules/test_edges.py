@@ -15,10 +15,11 @@ from builders import RecordingBuilder, a_lock, absent, counted, spent
 from ftdiag.model import Finding, LockKind, Severity, Snapshot, ThreadState
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import render
-from ftdiag.rules import RULES, diagnose
+from ftdiag.rules import RULES, diagnose, facts_of
+from ftdiag.rules.attribution.charges import charges_of
 from ftdiag.rules.base import RESOLVE_SHARE, WORTH_SAYING
-from ftdiag.rules.charges import charges_of, facts_of
-from ftdiag.rules.scoring import CRITICAL_SCORE, score_of
+from ftdiag.rules.base.scoring import CRITICAL_SCORE, score_of
+from ftdiag.rules.registry import CLAIMS
 from ftdiag.wording.answer import answer
 from reading import yardstick_s
 from unit.rules.scenes import (
@@ -242,7 +243,7 @@ def test_charges_never_exceed_what_is_lost(tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         folder.mkdir()
         snapshot = scene(folder)
-        charges = charges_of(facts_of(snapshot))
+        charges = charges_of(facts_of(snapshot), CLAIMS)
         parked = sum(charge.parked_cores for charge in charges.locks)
         states = (
             *(ThreadState.LOCK, ThreadState.OBJECT_LOCK, ThreadState.RUNTIME_LOCK),

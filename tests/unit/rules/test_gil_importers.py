@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftdiag.model import Library
-from ftdiag.rules.fixed_versions import FIXES, GIL, known_fix
+from ftdiag.rules.prose.fixed_versions import FIXES, GIL, known_fix
 from unit.rules.scenes import GIL_WAITS, look, target
 
 

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.rules import RULES, heap_type_churn, measured, oversubscription
-from ftdiag.rules.measured import GAIN, LOWEST_GAIN, measurement, remedy, scaling, table, times
+import ftdiag.rules
+from ftdiag.rules import RULES
+from ftdiag.rules.causes import heap_type_churn, oversubscription
+from ftdiag.rules.figures.measured import GAIN, LOWEST_GAIN, measurement, remedy, scaling, table, times
 from tools.rule_pages import CASES, MEMORY, PAGES, page
 
-SOURCES = Path(measured.__file__).parent
+SOURCES = Path(ftdiag.rules.__file__).parent
 PATTERNS = Path(__file__).parents[3] / "bench/targets/patterns.py"
 CALL = re.compile(
     r"(?:facts\.(?P<what>scaling|remedy|gain)|_Measured)\(\s*\*?\(?\s*\"(?P<case>[\w-]+)\"(?:,\s*\"(?P<variant>[\w-]+)\")?"
@@ -31,7 +33,7 @@ def test_every_case_and_variant_that_a_rule_names_was_measured() -> None:
     # GIVEN the source of the rules, and the table
     known = {(case, variant) for case, variant, _ in table()}
     named: set[tuple[str, str]] = set()
-    for source in SOURCES.glob("*.py"):
+    for source in SOURCES.rglob("*.py"):
         for match in CALL.finditer(source.read_text()):
             case = match["case"] or match["case2"]
             named.add((case, match["variant"] or match["variant2"] or "shared"))

@@ -10,7 +10,7 @@ import pytest
 from builders import RecordingBuilder, a_reading, a_target, counted, spent
 from ftdiag.model import MemoryKind, Severity
 from ftdiag.reports.memory import memory_values
-from ftdiag.rules.preload import preload_jemalloc
+from ftdiag.rules.prose.preload import preload_jemalloc
 from unit.rules.scenes import heaps_of_ended_threads, held, large_threads, look, many_heaps
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from builders import RecordingBuilder, Spent, a_lock, a_target, spent
 from ftdiag.model import Confidence, LockKind, SharedObject, Snapshot
-from ftdiag.rules import diagnose
-from ftdiag.rules.charges import facts_of
+from ftdiag.rules import diagnose, facts_of
 from ftdiag.session import Session
 from unit.rules.scenes import named
 

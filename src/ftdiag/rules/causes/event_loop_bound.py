@@ -1,0 +1,131 @@
+"""event-loop-bound: one event loop works all the time and is the whole program."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import ThreadMetrics, ThreadState
+from ftdiag.rules.attribution.libraries import is_loop
+from ftdiag.rules.attribution.lines import own_busiest_line
+from ftdiag.rules.attribution.shape import charged_shape
+from ftdiag.rules.base import (
+    Claims,
+    Facts,
+    Found,
+    Need,
+    Room,
+    Rule,
+    Shape,
+    ShapeClaim,
+    Threshold,
+    Verdict,
+    evidence,
+    finite,
+    subject_of,
+)
+from ftdiag.wording.findings import report_again
+from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.units import of_cores, share
+
+LOOP_BUSY: Final = Threshold(
+    "event_loop_cpu_share",
+    0.7,
+    "ratio",
+    "a loop that is on a core, or wants one, for 70 % of the time answers late: requests queue from there on",
+)
+OTHERS_BUSY: Final = Threshold(
+    "other_threads_cpu_share",
+    0.5,
+    "ratio",
+    "if the other threads together do half as much as the loop, the loop is not all there is",
+)
+
+
+def _judge(facts: Facts) -> Verdict:
+    charged = charged_shape(facts, RULE.id)
+    if not isinstance(charged, tuple):
+        return charged
+    shape, thread = charged
+    frame = own_busiest_line(facts, thread)
+    others = sum(_at_work_ns(each) for each in facts.threads if each is not thread) / max(1, thread.cpu_ns)
+    return Found(
+        (
+            RULE.finding(
+                facts,
+                lost_cores=shape.lost_cores,
+                confidence="known",
+                subject=subject_of(frame, thread=thread.info.name),
+                summary=(
+                    f"The event loop in {short(thread.info.name)} is on a core, or wants one, for"
+                    f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other"
+                    f" threads do little, and up to {of_cores(shape.lost_cores, facts.capacity)} stay"
+                    " empty."
+                ),
+                explanation=(
+                    "An event loop runs its callbacks one after the other in one thread: CPU work inside"
+                    " them keeps all other tasks waiting. On 2 cores, one loop per"
+                    f" thread: {facts.scaling('event-loop', 'loop-per-thread')} of what one loop does."
+                ),
+                could_also_be=("a loop that polls: look at its hot line",),
+                remedy=(
+                    *facts.remedy(
+                        *("event-loop", "pieces-in-threads"),
+                        "move the work off the loop, in pieces that are worth a task",
+                        f"# {place(frame)}\nresult = await asyncio.to_thread(compute, chunk)",
+                    ),
+                    *facts.remedy(
+                        *("event-loop", "loop-per-thread"),
+                        "or run one event loop per thread",
+                        "threads = [threading.Thread(target=asyncio.run, args=(serve(n),)) for n in"
+                        " range(workers)]",
+                    ),
+                ),
+                verify=f"{report_again(facts.pid)}: the loop's thread is idle part of the time, workers are"
+                " on a core",
+                evidence=(
+                    evidence("event_loop_cpu_share", shape.share, "ratio", LOOP_BUSY),
+                    evidence("other_threads_cpu_share", others, "ratio", OTHERS_BUSY),
+                    evidence("room", shape.room_cores, "cores"),
+                ),
+            ),
+        )
+    )
+
+
+def _at_work_ns(thread: ThreadMetrics) -> float:
+    """CPU time of a thread without what it spun or wasted on contended atomics: a worker that yields its core
+    a few times before each wait has done nothing in that time."""
+    wasted = (ThreadState.SPIN, ThreadState.ATOMIC)
+    return max(0.0, thread.cpu_ns - sum(finite(thread.states_ns.get(state, 0.0)) for state in wasted))
+
+
+def _runs_event_loop(thread: ThreadMetrics) -> bool:
+    """Whether an event loop is on the stacks of a thread."""
+    stacks = [stack for line in thread.hot for stack, _ in line.stacks]
+    return any(is_loop(frame) for stack in (*stacks, thread.latest_stack) for frame in stack)
+
+
+def _shape(facts: Facts, room: Room) -> Shape | None:
+    duration = facts.metrics.duration_ns
+    busy = max(room.python, key=lambda thread: (thread.cpu_ns, -thread.info.index))
+    # A loop that wants a core all the time is as busy as one that has it.
+    part = min(1.0, (busy.cpu_ns + busy.run_queue_ns) / duration)
+    others = sum(_at_work_ns(thread) for thread in facts.threads if thread is not busy)
+    if not facts.over(LOOP_BUSY, part, RULE.id) or others > OTHERS_BUSY.value * busy.cpu_ns:
+        return None
+    # Work that is moved off the loop can use every core that is left, whoever is there to do it now.
+    left = max(0.0, facts.capacity - facts.metrics.on_cpu_cores - room.own_cores)
+    if room.own_cores > max(left, 1e-9) or not _runs_event_loop(busy):
+        return None
+    return Shape(RULE.id, None, left, left, part, busy, room.python)
+
+
+RULE: Final = Rule(
+    id="event-loop-bound",
+    title="One event loop does all the work",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(LOOP_BUSY, OTHERS_BUSY),
+    judge=_judge,
+    claims=Claims(shape=ShapeClaim(30, _shape)),
+    cases=("event-loop",),
+)

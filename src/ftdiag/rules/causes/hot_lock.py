@@ -1,0 +1,139 @@
+"""hot-lock: threads wait for one lock that the program made."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ftdiag.model import LockKind, Remedy
+from ftdiag.rules.attribution.libraries import is_process_wide
+from ftdiag.rules.attribution.locks import holding, where
+from ftdiag.rules.base import (
+    SHORT_HOLD,
+    WORTH_SAYING,
+    Advice,
+    Claims,
+    Clear,
+    Facts,
+    Found,
+    LockCharge,
+    LockClaim,
+    Need,
+    Priority,
+    Rule,
+    Verdict,
+)
+from ftdiag.rules.figures.measured import measurement, times
+from ftdiag.rules.prose.inside import INSIDE, UNNAMED_LOCKS, Inside
+from ftdiag.rules.prose.locks import Told, blame_of, cost_of, free_share, lock_findings
+from ftdiag.wording.locks import lock_expression, lock_in_sentence
+from ftdiag.wording.places import place, short
+
+
+def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
+    name = lock_expression(charge.locks[0])
+    line = where(charge)
+    held = holding(charge)
+    at = place(line)
+    merge = facts.remedy(
+        *("lock-counter", "merged-at-the-end"),
+        f"count or collect per thread and merge once at the end, instead of taking {name} for each step",
+        f"# {at}\nmine = 0\nfor item in items:\n    mine += weight(item)   # no lock\n"
+        f"with {name}:\n    self.total += mine",
+    )
+    batch = facts.remedy(
+        *("lock-counter", "once-per-256"),
+        "take the lock once for many steps, say 256",
+        f"# {at}\nfor batch in itertools.batched(items, 256):\n    with {name}:\n"
+        "        for item in batch: ...",
+    )
+    called = held is not None and line is not None and held.frame.function != line.function
+    if held is not None and called:
+        owner, _, call = short(held.frame.function).rpartition(".")
+        call = f"self.{call}" if owner[:1].isupper() else call
+        hold = Remedy(
+            f"do less while {name} is held: call {call} ({place(held.frame)}) outside of the `with` block;"
+            " a lock held for a share s of the work bounds the speed-up at 1/s",
+            f"# {at}\nresult = {call}(...)      # outside\n"
+            f"with {name}:\n    ...                   # only keep the result",
+        )
+    else:
+        hold = Remedy(
+            f"do less while {name} is held: what needs no lock goes before or after the `with` block; a"
+            " lock held for a share s of the work bounds the speed-up at 1/s",
+            f"# {at}\nvalue = ...           # prepare, format, compute: outside\n"
+            f"with {name}:\n    ...               # only the change itself",
+        )
+    if called:
+        return (hold, *batch, *merge)
+    return (*merge, *batch, hold) if charge.mostly_spun else (hold, *batch, *merge)
+
+
+def _sharding(facts: Facts) -> str:
+    found = measurement("lock-dict", "sharded-16", facts.version)
+    if found is None or found.gain is None or found.helps:
+        return ""
+    return (
+        "; sharding the data over 16 locks looks like the answer and was not when measured"
+        f" ({times(found.gain)} times as much)"
+    )
+
+
+def _tell_inside(facts: Facts, charge: LockCharge, inside: Inside) -> Told:
+    return Told(
+        summary=f"{cost_of(facts, charge)}, inside the interpreter: {inside.taken_by}.",
+        explanation=(
+            "What is known of it is its place in the state of the interpreter. It is one for the"
+            " whole process, whatever locks the program has."
+        ),
+        remedy=(inside.remedy,),
+        could_also_be=(),
+    )
+
+
+def _tell(facts: Facts, charge: LockCharge) -> Told:
+    inside = INSIDE.get(charge.locks[0].lock.label or "")
+    if inside is not None and charge.locks[0].lock.kind is LockKind.RUNTIME:
+        return _tell_inside(facts, charge, inside)
+    name = lock_in_sentence(charge.locks[0].lock)
+    return Told(
+        summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",
+        explanation=(
+            f"Threads were seen parked on {name}, at most {max(lock.waiters_max for lock in charge.locks)}"
+            f" at once, or spinning at its line; {free_share(charge)} of the parked time was while cores"
+            f" were free. Two threads that only count under one lock: {facts.scaling('lock-counter')} of what"
+            f" one does{_sharding(facts)}."
+        ),
+        remedy=_remedies(facts, charge),
+        could_also_be=(
+            "a holder that is itself kept from its core: see oversubscription and cpu-quota",
+            "a holder that does I/O under the lock: its line says so",
+        ),
+    )
+
+
+def _judge(facts: Facts) -> Verdict:
+    findings = lock_findings(RULE, facts, _tell)
+    return Found(findings) if findings else Clear()
+
+
+_NOT_OF_OBJECTS: Final = tuple(kind for kind in LockKind if kind is not LockKind.OBJECT)
+_NAMED_INSIDE: Final = tuple(label for label in INSIDE if label not in UNNAMED_LOCKS)
+"""Locks of the interpreter that are known by name and have no rule of their own."""
+
+
+RULE: Final = Rule(
+    id="hot-lock",
+    title="One lock of the program is waited for",
+    needs=(Need.TICKS, Need.CAPACITY),
+    thresholds=(WORTH_SAYING, SHORT_HOLD),
+    judge=_judge,
+    claims=Claims(
+        locks=(
+            LockClaim(Priority.PROCESS, kinds=_NOT_OF_OBJECTS, when=is_process_wide),
+            LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=_NAMED_INSIDE),
+            LockClaim(Priority.REST),
+        )
+    ),
+    advice=Advice.LINE | Advice.LOCK,
+    cases=("lock-counter", "lock-dict", "strptime", "warnings"),
+)
