@@ -12,7 +12,7 @@ from ftdiag.analysis import whatif
 from ftdiag.analysis.ranges import Ranges
 from ftdiag.datatypes import replace
 from ftdiag.model import Change, Finding, Prediction, Snapshot
-from ftdiag.rules.changes import changes_of
+from ftdiag.rules import changes_of
 
 MAX_PREDICTED: Final = 5
 """Findings of a snapshot, the first ones, for which a replay is made."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import Finding, Severity, Snapshot
+from ftdiag.model import Change, Finding, Severity, Snapshot
 from ftdiag.rules.attribution.charges import charges_of
-from ftdiag.rules.base import Facts, Found, NotApplicable, Now, key_of
+from ftdiag.rules.base import NO_LOSS, Facts, Found, NotApplicable, Now, key_of
 from ftdiag.rules.prose.whose import attributed
 from ftdiag.rules.registry import CLAIMS, RULES
 
-__all__ = ["RULES", "Diagnosis", "diagnose", "facts_of"]
+__all__ = ["RULES", "Diagnosis", "changes_of", "diagnose", "facts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +75,9 @@ def diagnose(facts: Facts) -> Diagnosis:
             findings += [(each.context, -each.lost_cores, -each.score, number, each) for each in told]
     findings.sort(key=lambda row: row[:4])
     return Diagnosis(tuple(row[4] for row in findings), tuple(not_applicable))
+
+
+def changes_of(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...] | str:
+    """What is different when the finding's cause is gone; or why that cannot be told."""
+    without = next((rule.without for rule in RULES if rule.id == finding.rule_id), NO_LOSS)
+    return without if isinstance(without, str) else without(finding, snapshot)

@@ -10,6 +10,7 @@ from typing import Final
 
 from ftdiag.model import StateGroup, ThreadState, Workload
 from ftdiag.rules.base import Facts, finite
+from ftdiag.rules.causes import event_loop_bound
 from ftdiag.wording.units import share
 
 BUSY_SHARE: Final = 0.05
@@ -60,7 +61,7 @@ def _kind(state: ThreadState) -> str:
 
 
 def _verdict(facts: Facts, spent: dict[str, float]) -> str:
-    if facts.charges.shape.rule_id == "event-loop-bound":
+    if facts.charges.shape.rule_id == event_loop_bound.RULE.id:
         return "event-loop-bound"
     busy = spent["cpu"] + spent["waiting"]
     wanted = busy + spent["io"]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sysconfig
 from pathlib import Path
 
 import pytest
 
+import ftdiag.rules
 from builders import a_lock
 from ftdiag.model import Frame, LockKind
 from ftdiag.rules import RULES
@@ -146,3 +148,20 @@ def test_patterns_of_names_are_literal_but_for_their_signs() -> None:
     assert not pattern.fullmatch("axb")
     assert pattern.fullmatch("cd")
     assert not pattern.fullmatch("c")
+
+
+def test_nothing_names_a_rule_but_its_own_file() -> None:
+    # GIVEN the modules of rules, predictions and views, but for what the word also is: a kind of workload
+    rules = Path(ftdiag.rules.__file__).parent
+    files = [path for path in rules.parent.rglob("*.py") if path.name not in ("workload.py", "cores.py")]
+    ids = {rule.id for rule in RULES}
+    named = {
+        (path.relative_to(rules.parent).as_posix(), node.value)
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in ids
+    }
+    # WHEN ids of rules are looked for THEN only the rule's own module has it, and the registry its name
+    own = {(f"rules/causes/{each.replace('-', '_')}.py", each) for each in ids}
+    assert own <= named
+    assert {row for row in named - own if row[0] != "rules/registry.py"} == set()

@@ -23,7 +23,7 @@ from ftdiag.rules.base.claims import (
     Wasted,
 )
 from ftdiag.rules.base.facts import Attribution, Facts, Need, Now, Room
-from ftdiag.rules.base.rule import NOTHING_GAINS, Advice, Rule
+from ftdiag.rules.base.rule import NO_LOSS, NOTHING_GAINS, Advice, Rule, Without
 from ftdiag.rules.base.verdicts import (
     MOSTLY_SHARE,
     RELATIVE_DIGITS,
@@ -44,6 +44,7 @@ from ftdiag.rules.base.verdicts import (
 __all__ = [
     "MOSTLY_SHARE",
     "NOTHING_GAINS",
+    "NO_LOSS",
     "RELATIVE_DIGITS",
     "RESOLVE_SHARE",
     "SHORT_HOLD",
@@ -72,6 +73,7 @@ __all__ = [
     "Threshold",
     "Verdict",
     "Wasted",
+    "Without",
     "evidence",
     "finite",
     "key_of",

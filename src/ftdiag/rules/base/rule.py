@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Evidence, Finding, Remedy
+from ftdiag.model import Change, Evidence, Finding, Remedy, Snapshot
 from ftdiag.rules.base.claims import Claims
 from ftdiag.rules.base.facts import Facts, Need
 from ftdiag.rules.base.scoring import score_of, severity_of
@@ -20,6 +20,11 @@ NOTHING_GAINS: Final = Remedy(
     "nothing that is usually suggested here was measured to gain on this version of Python: change one thing"
     " at a time, and compare the throughput that your program reports"
 )
+
+
+Without = str | Callable[[Finding, Snapshot], tuple[Change, ...] | str]
+"""What is different when a finding's cause is gone, for a replay; or in words why a replay cannot know."""
+NO_LOSS: Final = "it costs no work a second that a replay could give back"
 
 
 class Advice(enum.Flag):
@@ -48,6 +53,7 @@ class Rule:
     thresholds: tuple[Threshold, ...]
     judge: Callable[[Facts], Verdict]
     claims: Claims = Claims()
+    without: Without = NO_LOSS
     advice: Advice = Advice.PROGRAM
     cases: tuple[str, ...] = ()
     of_allocations: bool = False

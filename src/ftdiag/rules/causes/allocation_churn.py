@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import HotLine, LineAllocations, Remedy, StateGroup, ThreadState
+from ftdiag.rules.attribution.changes import OTHER_CODE
 from ftdiag.rules.base import (
     Clear,
     Facts,
@@ -172,6 +173,7 @@ RULE: Final = Rule(
     needs=(),
     thresholds=(TEMPORARY, SHARE, HOT, ALLOCATOR),
     judge=_judge,
+    without=OTHER_CODE,
     cases=("temporary-objects",),
     of_allocations=True,
 )

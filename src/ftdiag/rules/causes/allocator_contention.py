@@ -134,6 +134,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING, LIBC_SHARE),
     judge=_judge,
+    without="what another allocator would take is not in the recording",
     claims=Claims(
         locks=(LockClaim(Priority.KIND, kinds=(LockKind.NATIVE,)),),
         lines=(LineClaim(Priority.NAMED + 3, symbols=LIBC, among_first=MAIN_SYMBOLS),),

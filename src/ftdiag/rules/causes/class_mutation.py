@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from ftdiag.analysis.locks import OTHER_LOCKS
-from ftdiag.model import TYPES_LOCK, LockKind, LockMetrics, Remedy
+from ftdiag.model import TYPES_LOCK, Change, ChangeKind, Finding, LockKind, LockMetrics, Remedy, Snapshot
 from ftdiag.rules.attribution.frames import is_file, leaves
 from ftdiag.rules.attribution.machine_code import pattern_of, symbol_share
 from ftdiag.rules.base import (
@@ -145,12 +145,19 @@ def _may_be_types(lock: LockMetrics, facts: Facts) -> bool:
     return not sampled or any(symbol_share(line, pattern_of(CHANGES)) > 0 for line in sampled)
 
 
+def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...]:
+    waited = any(lock.lock.label == TYPES_LOCK for lock in snapshot.locks)
+    locks = (Change(ChangeKind.LOCK, TYPES_LOCK),) if waited else ()
+    return (*locks, Change(ChangeKind.CONTENTION))
+
+
 RULE: Final = Rule(
     id="class-mutation",
     title="Classes change while threads run",
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=_without,
     claims=Claims(
         locks=(
             LockClaim(Priority.NAMED, kinds=(LockKind.OBJECT,), types=("type",)),

@@ -70,4 +70,5 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE,),
     judge=_judge,
+    without="how many cores there would be is not known: ftdiag whatif FILE --cores N",
 )

@@ -136,5 +136,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.NOW),
     thresholds=(STANDING,),
     judge=_judge,
+    without="nothing is done until it is gone",
     claims=Claims(locks=(LockClaim(Priority.PROVEN, when=_is_in_cycle),)),
 )

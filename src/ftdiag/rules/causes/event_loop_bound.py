@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ThreadMetrics, ThreadState
+from ftdiag.model import Change, ChangeKind, Finding, Snapshot, ThreadMetrics, ThreadState
 from ftdiag.rules.attribution.libraries import is_loop
 from ftdiag.rules.attribution.lines import own_busiest_line
 from ftdiag.rules.attribution.shape import charged_shape
@@ -120,12 +120,18 @@ def _shape(facts: Facts, room: Room) -> Shape | None:
     return Shape(RULE.id, None, left, left, part, busy, room.python)
 
 
+def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...]:
+    """A loop for each thread: they do not hand work to each other either."""
+    return (Change(ChangeKind.BALANCE), Change(ChangeKind.CONTENTION))
+
+
 RULE: Final = Rule(
     id="event-loop-bound",
     title="One event loop does all the work",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(LOOP_BUSY, OTHERS_BUSY),
     judge=_judge,
+    without=_without,
     claims=Claims(shape=ShapeClaim(30, _shape)),
     cases=("event-loop",),
 )

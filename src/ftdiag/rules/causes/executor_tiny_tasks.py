@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import PROGRAM, Frame, HotLine, Remedy, ThreadState
+from ftdiag.model import PROGRAM, Change, ChangeKind, Finding, Frame, HotLine, Remedy, Snapshot, ThreadState
 from ftdiag.rules.attribution.frames import is_file
 from ftdiag.rules.attribution.libraries import has_executor, lines_of, on_cpu_cores
 from ftdiag.rules.attribution.lines import caller
@@ -51,6 +51,8 @@ WAKEUP_US: Final = Threshold(
     "us",
     "submit() costs about 15 us and run_in_executor 30 us; above 500 us a task everything scales",
 )
+EXECUTOR_FILES: Final = "concurrent/futures/|threading.py|queue.py"
+"""Where an executor's own code is, and what it is made of."""
 
 
 _FILES: Final = (
@@ -168,12 +170,17 @@ def _shape(facts: Facts, room: Room) -> Shape | None:
     return None
 
 
+def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...]:
+    return (Change(ChangeKind.OVERHEAD, EXECUTOR_FILES),)
+
+
 RULE: Final = Rule(
     id="executor-tiny-tasks",
     title="Tasks too small for an executor",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(OVERHEAD_SHARE, WAKEUP_US, LARGE_WORK, WORTH_SAYING),
     judge=_judge,
+    without=_without,
     claims=Claims(
         # Without an executor, what runs in these files is an event loop's own code.
         libraries=(LibraryClaim(files=_FILES, when=has_executor),),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ftdiag.model import HotLine, SharedObject
+from ftdiag.model import ChangeKind, HotLine, SharedObject
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Claims,
@@ -81,6 +82,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.CONTENTION),
     claims=Claims(
         lines=(LineClaim(Priority.SIGNS + 2, when=lambda wasted, _: from_extension(wasted.line) is not None),)
     ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION
-from ftdiag.model import ThreadState
+from ftdiag.model import ChangeKind, ThreadState
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.stops import stop_claims
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -148,6 +149,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(CPU_SHARE, WORTH_SAYING),
     judge=_judge,
+    without=everywhere(ChangeKind.COLLECTOR),
     claims=Claims(locks=stop_claims(StopCause.COLLECTOR), stops=StopCause.COLLECTOR),
     advice=Advice.LINE,
     cases=("collect", "cycles"),

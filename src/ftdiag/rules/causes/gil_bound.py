@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import LockKind, Remedy, ThreadState
+from ftdiag.model import ChangeKind, LockKind, Remedy, ThreadState
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Claims,
@@ -85,5 +86,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.GIL),
     claims=Claims(locks=(LockClaim(Priority.GIL + 1, kinds=(LockKind.GIL,)),)),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import LockKind, Remedy, ThreadState
+from ftdiag.model import ChangeKind, LockKind, Remedy, ThreadState
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     Claims,
     Clear,
@@ -173,6 +174,7 @@ RULE: Final = Rule(
     needs=(Need.FREE_THREADED,),
     thresholds=(),
     judge=_judge,
+    without=everywhere(ChangeKind.GIL),
     claims=Claims(
         locks=(
             LockClaim(

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from ftdiag.datatypes import dataclass
+from ftdiag.rules.attribution.changes import OTHER_CODE
 from ftdiag.rules.attribution.machine_code import symbol_share
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -134,6 +135,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=OTHER_CODE,
     claims=Claims(lines=(LineClaim(Priority.NAMED, symbols=MAKING),)),
     advice=Advice.LINE,
     cases=("array", "deque", "partial", "bytesio", "lock-made", "match"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import LockKind, Remedy
+from ftdiag.rules.attribution.changes import without_lock_and_its_memory
 from ftdiag.rules.attribution.libraries import is_process_wide
 from ftdiag.rules.attribution.locks import holding, where
 from ftdiag.rules.base import (
@@ -127,6 +128,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING, SHORT_HOLD),
     judge=_judge,
+    without=without_lock_and_its_memory,
     claims=Claims(
         locks=(
             LockClaim(Priority.PROCESS, kinds=_NOT_OF_OBJECTS, when=is_process_wide),

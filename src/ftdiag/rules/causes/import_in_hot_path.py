@@ -12,6 +12,7 @@ from ftdiag.model import (
     LockKind,
     LockMetrics,
 )
+from ftdiag.rules.attribution.changes import without_line
 from ftdiag.rules.attribution.frames import leaves
 from ftdiag.rules.attribution.libraries import on_cpu_cores
 from ftdiag.rules.attribution.lines import caller
@@ -136,6 +137,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(CPU_SHARE, WORTH_SAYING),
     judge=_judge,
+    without=without_line,
     claims=Claims(
         locks=(
             LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(IMPORT_LOCK, EXTENSIONS_LOCK)),

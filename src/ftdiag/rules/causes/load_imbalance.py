@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ThreadMetrics, ThreadState
+from ftdiag.model import ChangeKind, ThreadMetrics, ThreadState
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.lines import busiest_line
 from ftdiag.rules.attribution.shape import ROOM, charged_shape, worked
 from ftdiag.rules.base import (
@@ -131,6 +132,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(BALANCE, WORTH_SAYING),
     judge=_judge,
+    without=everywhere(ChangeKind.BALANCE),
     claims=Claims(shape=ShapeClaim(50, _shape)),
     cases=("uneven-parts",),
 )

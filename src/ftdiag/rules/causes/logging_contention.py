@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ftdiag.rules.attribution.changes import without_line
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Advice,
@@ -70,6 +71,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=without_line,
     claims=Claims(
         libraries=(LibraryClaim(files=("logging/__init__.py", "logging/handlers.py")),),
     ),

@@ -71,4 +71,5 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, NATIVE_SHARE),
     judge=_judge,
+    without="what the library would take with fewer threads is not in the recording",
 )

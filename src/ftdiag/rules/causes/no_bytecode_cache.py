@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
+from ftdiag.model import ChangeKind, Remedy
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.settings import bytecode_settings, is_compiled_at_run_time
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -139,6 +140,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.CONTENTION),
     claims=Claims(lines=(LineClaim(Priority.SIGNS + 1, when=_counts_constants),)),
     cases=("bytecode-cache",),
 )

@@ -6,7 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import LockKind, LockMetrics, Remedy
+from ftdiag.model import ChangeKind, LockKind, LockMetrics, Remedy
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import leaves
 from ftdiag.rules.attribution.locks import holding, where
 from ftdiag.rules.base import (
@@ -252,6 +253,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.CONTENTION),
     claims=Claims(locks=(LockClaim(Priority.KIND, kinds=(LockKind.OBJECT,)),)),
     advice=Advice.LINE | Advice.LOCK | Advice.OBJECT,
     cases=(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import CorePart, Evidence, Finding, Remedy, ThreadState
+from ftdiag.model import Change, ChangeKind, CorePart, Evidence, Finding, Remedy, Snapshot, ThreadState
 from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.wording.findings import report_again
@@ -123,11 +123,19 @@ def _figures(facts: Facts, found: Demand) -> tuple[Evidence, ...]:
     )
 
 
+def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...] | str:
+    capacity = snapshot.metrics.capacity_cores
+    if capacity is None:
+        return "the number of cores is not known"
+    return (Change(ChangeKind.THREADS, number=max(1, round(capacity))),)
+
+
 RULE: Final = Rule(
     id="oversubscription",
     title="More threads want a core than there are cores",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, ALL_BUSY),
     judge=_judge,
+    without=_without,
     cases=("many-threads", "many-threads-and-a-lock"),
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import AllocatorPart, ThreadState
+from ftdiag.model import AllocatorPart, ChangeKind, ThreadState
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     MOSTLY_SHARE,
     Advice,
@@ -113,6 +114,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(FAULTS,),
     judge=_judge,
+    without=everywhere(ChangeKind.ALLOCATION),
     advice=Advice.LINE,
     cases=("fresh-buffers",),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import LockKind
+from ftdiag.rules.attribution.changes import without_lock
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Advice,
@@ -63,6 +64,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=without_lock,
     claims=Claims(
         locks=(LockClaim(Priority.NAMED + 2, kinds=(LockKind.RUNTIME,), types=("_queue.SimpleQueue",)),),
         libraries=(LibraryClaim(files=("queue.py",)),),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Confidence, Frame, HotLine, LockKind, Remedy, SharedObject
+from ftdiag.model import ChangeKind, Confidence, Frame, HotLine, LockKind, Remedy, SharedObject
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import is_file, leaves
 from ftdiag.rules.attribution.lines import caller
 from ftdiag.rules.base import (
@@ -306,6 +307,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.CONTENTION),
     claims=Claims(
         locks=(
             # A cell of a closure is locked to be read (3.13): what helps is what helps for its count.

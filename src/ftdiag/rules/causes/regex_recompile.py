@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ftdiag.rules.attribution.changes import OTHER_CODE
 from ftdiag.rules.attribution.frames import is_file
 from ftdiag.rules.attribution.libraries import on_cpu_cores
 from ftdiag.rules.attribution.lines import caller
@@ -103,6 +104,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(CPU_SHARE, WORTH_SAYING),
     judge=_judge,
+    without=OTHER_CODE,
     claims=Claims(
         libraries=(LibraryClaim(files=("re/__init__.py", "re/_compiler.py", "re/_parser.py")),),
     ),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
+from ftdiag.model import ChangeKind, Remedy
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.lines import busiest_line
 from ftdiag.rules.attribution.shape import ROOM, charged_shape, potential_workers
 from ftdiag.rules.base import (
@@ -111,6 +112,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SERIAL, ALONE, ROOM, WORTH_SAYING),
     judge=_judge,
+    without=everywhere(ChangeKind.BALANCE),
     claims=Claims(shape=ShapeClaim(60, _shape)),
     advice=Advice.LINE,
 )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import LockKind, Remedy
+from ftdiag.model import ChangeKind, LockKind, Remedy
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Claims,
@@ -109,6 +110,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.CONTENTION),
     claims=Claims(
         locks=(LockClaim(Priority.NAMED, kinds=(LockKind.OBJECT,), types=ITERATORS),),
         lines=(

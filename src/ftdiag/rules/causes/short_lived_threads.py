@@ -217,6 +217,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SHORT, RATE, PART, WORTH_SAYING),
     judge=_judge,
+    without="threads that begin and end between two looks are not in the recording",
     claims=Claims(
         locks=(LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(THREADS_LOCK,)),),
         shape=ShapeClaim(10, _shape),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import HotLine, Remedy, ThreadState
+from ftdiag.model import ChangeKind, HotLine, Remedy, ThreadState
+from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import is_wait_for_others
 from ftdiag.rules.attribution.lines import caller
 from ftdiag.rules.base import (
@@ -119,6 +120,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL, Need.NATIVE),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=everywhere(ChangeKind.CONTENTION),
     claims=Claims(
         lines=(
             LineClaim(

@@ -7,7 +7,8 @@ from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import Frame, Pauses, Remedy, ThreadState
+from ftdiag.model import Change, ChangeKind, Finding, Frame, Pauses, Remedy, Snapshot, ThreadState
+from ftdiag.rules.attribution.changes import place_of
 from ftdiag.rules.attribution.frames import is_file, program_frame
 from ftdiag.rules.attribution.lines import caller
 from ftdiag.rules.attribution.stops import is_stop_request, stop_claims
@@ -39,6 +40,8 @@ ENOUGH_PAUSES: Final = 10
 WRAPS: Final = "functools.wraps"
 _WRAPPERS_IN: Final = "functools.py"
 _WRAPPERS: Final = ("update_wrapper", "wraps")
+MAX_ASKING: Final = 4
+"""Places that ask for pauses, the ones with most time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +239,24 @@ def _judge(facts: Facts) -> Verdict:
     )
 
 
+def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...]:
+    """No pauses, and the lines that asked for them left out."""
+    asking = [pauses.stack[0] for pauses in snapshot.pauses[:MAX_ASKING] if pauses.stack]
+    places = [
+        place_of(finding),
+        *(f"{frame.filename}:{frame.line}" for frame in asking if frame.line is not None),
+    ]
+    lines = dict.fromkeys(place for place in places if place)
+    return (Change(ChangeKind.STOPS), *(Change(ChangeKind.LINE, place) for place in lines))
+
+
 RULE: Final = Rule(
     id="stop-the-world",
     title="All threads are stopped for one",
     needs=(Need.TICKS, Need.CAPACITY, Need.NO_GIL),
     thresholds=(WORTH_SAYING,),
     judge=_judge,
+    without=_without,
     claims=Claims(
         locks=stop_claims(StopCause.REQUESTS),
         libraries=(LibraryClaim(files=(_WRAPPERS_IN,), functions=_WRAPPERS),),

@@ -129,6 +129,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS,),
     thresholds=(STANDING, WAITED),
     judge=_judge,
+    without="what the threads would do is not in the recording",
     claims=Claims(locks=(LockClaim(Priority.PROVEN + 1, when=_all_waiters_are_stuck),)),
 )
 

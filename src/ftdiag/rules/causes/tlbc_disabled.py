@@ -83,5 +83,6 @@ RULE: Final = Rule(
     needs=(Need.CAPACITY, Need.NO_GIL),
     thresholds=(BUSY_CORES, SHARED_CODE),
     judge=_judge,
+    without="no sample shows what it costs",
     cases=("tlbc",),
 )

@@ -161,6 +161,7 @@ RULE: Final = Rule(
     needs=(Need.CAPACITY,),
     thresholds=(FRAMES_SHARE, INSTRUMENTED_SHARE, WORTH_SAYING),
     judge=_judge,
+    without="how much slower the interpreter itself is while it traces is not in the recording",
     claims=Claims(
         locks=(
             LockClaim(
