@@ -58,6 +58,11 @@ def main(checkout: Path, file: Path) -> None:
         if SCHEMA_MINOR >= 5:
             own = model.GenerationCollections(0, 3, 30_000_000, 9_000, 5)
             more["collections"] = model.Collections((own,))
+        if SCHEMA_MINOR >= 6:
+            compiler = model.OtherProcess(4711, "cc1", 400_000_000)
+            more["process"] = model.ProcessCounters(
+                rss_bytes=64 << 20, threads=len(threads), ftdiag_ns=5_000_000, others=(compiler,)
+            )
         builder.window(threads, **more)
     builder.end()
     print(f"{file}: schema 1.{SCHEMA_MINOR}, {file.stat().st_size} bytes")

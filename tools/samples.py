@@ -257,7 +257,7 @@ SAMPLES: Final[tuple[Sample, ...]] = (
 )
 
 
-ABOUT_THE_MACHINE: Final = frozenset({"oversubscription", "cpu-quota"})
+ABOUT_THE_MACHINE: Final = frozenset({"oversubscription", "starved-by-others", "cpu-quota"})
 """Rules whose findings say that others had the cores: true where a sample runs beside other work, and no news
 about the sample."""
 

@@ -27,7 +27,9 @@ def main() -> int:
     gc.set_threshold(_COLLECT_EVERY)
     _start_ahead(sys.argv[1:])
     from ftdiag.commands.main import main as run
+    from ftdiag.ownthreads import take_name
 
+    take_name()
     return run()
 
 

@@ -797,7 +797,7 @@ def _cores(metrics: Metrics) -> list[Bottleneck]:
     own = sum(account.get(part, 0.0) for part in (CorePart.OWN_THREADS, CorePart.RUNNABLE))
     foreign = (
         (CorePart.CPU_QUOTA, "the CPU quota"),
-        (CorePart.OTHER_PROGRAMS, "other programs had the cores"),
+        (CorePart.OTHER_PROGRAMS, "other processes had the cores"),
         (CorePart.FTDIAG, "the sampler had a core"),
     )
     found = []

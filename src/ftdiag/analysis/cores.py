@@ -18,10 +18,12 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
+    MAX_OTHERS,
     ON_CPU_PARTS,
     RUNNABLE_PARTS,
     USEFUL_STATES,
     CorePart,
+    OtherProcess,
     ProcessCounters,
     StateGroup,
     ThreadState,
@@ -44,7 +46,8 @@ _ON_CPU_PART: Final[Mapping[ThreadState, CorePart]] = {
 class Use:
     """Cores in use over a range: by the process, and by others; `None` where not read.
 
-    `unseen_cores` are those of threads that began and ended between two looks.
+    `unseen_cores` are those of threads that began and ended between two looks, `sampler_cores` those of all
+    of ftdiag's processes; `others` are the busiest of the rest with their time in the range, most first.
     """
 
     on_cpu_cores: float = 0.0
@@ -52,6 +55,7 @@ class Use:
     other_cores: float | None = None
     throttled_cores: float | None = None
     sampler_cores: float = 0.0
+    others: tuple[OtherProcess, ...] = ()
 
 
 def use_of(
@@ -64,6 +68,7 @@ def use_of(
     """
     if duration_ns <= 0:
         return Use()
+    sampler_ns += sum(reading.ftdiag_ns or 0 for reading in process)
     whole = [reading.cpu_ns for reading in process if reading.cpu_ns is not None]
     but_last = bool(process) and process[-1].cpu_ns is None
     known = bool(whole) and len(whole) == len(process) - but_last
@@ -81,7 +86,18 @@ def use_of(
         other_cores=others_ns / duration_ns if busy and len(busy) == len(compared) else None,
         throttled_cores=sum(throttled) / duration_ns if throttled else None,
         sampler_cores=max(0, sampler_ns) / duration_ns,
+        others=_busiest(process),
     )
+
+
+def _busiest(process: Sequence[ProcessCounters]) -> tuple[OtherProcess, ...]:
+    """The other processes that used most over all windows."""
+    spent: dict[tuple[int, str], int] = {}
+    for reading in process:
+        for each in reading.others:
+            spent[each.pid, each.name] = spent.get((each.pid, each.name), 0) + each.cpu_ns
+    ranked = sorted(spent.items(), key=lambda item: (-item[1], item[0]))[:MAX_OTHERS]
+    return tuple(OtherProcess(pid, name, cpu_ns) for (pid, name), cpu_ns in ranked)
 
 
 def capacity_beside(capacity: float, on_cpu_cores: float) -> float:

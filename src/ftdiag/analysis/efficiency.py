@@ -335,6 +335,7 @@ def metrics_of(
             concurrency=concurrency,
             work_per_wakeup_ns=wakeup,
             other_programs_cores=use.other_cores,
+            other_processes=use.others,
             throttled_cores=use.throttled_cores,
             unseen_threads_cores=use.unseen_cores,
             account=account,

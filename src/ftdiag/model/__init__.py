@@ -85,6 +85,8 @@ from ftdiag.model.predictions import (
 )
 from ftdiag.model.samples import (
     FIRST_STACK_ID,
+    MAX_OTHER_NAME,
+    MAX_OTHERS,
     NATIVE_FILE,
     NO_HOLDER,
     NO_STACK,
@@ -96,6 +98,7 @@ from ftdiag.model.samples import (
     Gap,
     GenerationCollections,
     NativeSamples,
+    OtherProcess,
     ProcessCounters,
     Runs,
     SamplerCost,
@@ -135,6 +138,8 @@ __all__ = [
     "IMPORTED",
     "IMPORT_LOCK",
     "LEAST_RATE_NS",
+    "MAX_OTHERS",
+    "MAX_OTHER_NAME",
     "NAMES_LOCK",
     "NATIVE_FILE",
     "NOBODY",
@@ -196,6 +201,7 @@ __all__ = [
     "MemoryReading",
     "Metrics",
     "NativeSamples",
+    "OtherProcess",
     "Pauses",
     "Prediction",
     "ProcessCounters",

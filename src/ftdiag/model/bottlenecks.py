@@ -111,7 +111,7 @@ class WaitsFor:
 class Bottlenecks:
     """What to fix first, by `gain_cores`, and the graph it comes from, the longest waits first.
 
-    What other programs of the machine took comes last: nobody can change it in the program.
+    What other processes of the machine took comes last: nobody can change it in the program.
 
     `waited_ns` is all thread-time of waiting that was redistributed: the sum of the ranked ones' `wait_ns`
     that are waits for locks, stops, the GIL or knots is exactly that. `not_told` says why nothing is ranked.

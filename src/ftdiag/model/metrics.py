@@ -12,7 +12,7 @@ from typing import Final
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model.allocations import LineAllocations, ThreadAllocations
 from ftdiag.model.locks import Confidence, LockRef, SharedObject, Wait
-from ftdiag.model.samples import GenerationCollections, StateGroup, ThreadState
+from ftdiag.model.samples import GenerationCollections, OtherProcess, StateGroup, ThreadState
 from ftdiag.model.target import Frame, Stack, ThreadInfo
 
 
@@ -266,7 +266,9 @@ class Metrics:
     concurrency: tuple[float, ...]
     work_per_wakeup_ns: float | None
     other_programs_cores: float | None = None
-    """Cores that other programs of the machine used, the sampler left out."""
+    """Cores that other processes of the machine used, those of ftdiag left out."""
+    other_processes: tuple[OtherProcess, ...] = ()
+    """The busiest of them with their CPU time in the range, most first; empty where they were not read."""
     throttled_cores: float | None = None
     """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
     unseen_threads_cores: float | None = None

@@ -183,6 +183,21 @@ NATIVE_FILE: Final = "<native>"
 """`Frame.filename` of native frames in `NativeSamples`."""
 
 
+MAX_OTHERS: Final = 5
+"""Most other processes that a window names."""
+MAX_OTHER_NAME: Final = 32
+"""Longest name of one, in characters; the kernel's have 15."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherProcess:
+    """A process beside the target, by the name that the kernel has for it, and the CPU time that it used."""
+
+    pid: int
+    name: str
+    cpu_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessCounters:
     """Whole-process readings at the end of a window; `None` where not readable.
@@ -190,6 +205,7 @@ class ProcessCounters:
     `machine_busy_ns` is the CPU time that all programs of the machine used in the window, `throttled_ns` the
     time for which the target's cgroup was held back by its CPU quota (summed over its cores), `cpu_ns` the
     CPU time of the process with all threads that it had in the window, those that were never seen included.
+    `ftdiag_ns` is what ftdiag's processes used besides the sampler; `others` are the busiest of the rest.
     """
 
     rss_bytes: int | None = None
@@ -198,6 +214,8 @@ class ProcessCounters:
     machine_busy_ns: int | None = None
     throttled_ns: int | None = None
     cpu_ns: int | None = None
+    ftdiag_ns: int | None = None
+    others: tuple[OtherProcess, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,15 @@ import numpy.typing as npt
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
+    MAX_OTHER_NAME,
+    MAX_OTHERS,
     Collections,
     Confidence,
     Gap,
     GenerationCollections,
     MemoryKind,
     MemoryReading,
+    OtherProcess,
     ProcessCounters,
     SamplerCost,
     SharedObject,
@@ -63,7 +66,7 @@ def _known_codes(codes: Iterable[int], unknown: int) -> UInt8Array:
     return table
 
 
-_OPTIONAL_COLUMNS: Final = (*schema.OPTIONAL_COUNTER_COLUMNS, "gaps", "reasons")
+_OPTIONAL_COLUMNS: Final = (*schema.OPTIONAL_COUNTER_COLUMNS, "gaps", "others", "reasons")
 
 MAX_MEMORY_BYTES: Final = 1 << 50
 """A thread's memory, or a kind of it, at most."""
@@ -363,16 +366,40 @@ def decode_counters(
     known = process[: len(schema.PROCESS_FIELDS)]
     readings = [None if value == 0 else value - 1 for value in known]
     readings += [None] * (len(schema.PROCESS_FIELDS) - len(readings))
-    rss, threads, gil, machine_busy, throttled, cpu = readings
-    if max(machine_busy or 0, throttled or 0, cpu or 0) > schema.MAX_CORES * longest:
+    rss, threads, gil, machine_busy, throttled, cpu, ftdiag = readings
+    others = _others(columns.get("others"))
+    times = (machine_busy, throttled, cpu, ftdiag, *(each.cpu_ns for each in others))
+    if max(time or 0 for time in times) > schema.MAX_CORES * longest:
         raise schema.DamagedBlob("more time was used than a machine has")
     facts = WindowFacts(
         key,
         SamplerCost(*cost[: len(schema.COST_FIELDS)]),
-        ProcessCounters(rss, threads, None if gil is None else bool(gil), machine_busy, throttled, cpu),
+        ProcessCounters(
+            rss, threads, None if gil is None else bool(gil), machine_busy, throttled, cpu, ftdiag, others
+        ),
         _gaps(columns.get("gaps")),
     )
     return facts, {column: columns[column] for column in schema.COUNTER_COLUMNS}
+
+
+def _others(column: Column | None) -> tuple[OtherProcess, ...]:
+    if column is None:
+        return ()
+    if column.dtype.itemsize != 1:
+        raise schema.DamagedBlob("the other processes of a window cannot be read")
+    rows = schema.from_json(schema.decode_text(column.tobytes()))
+    if not isinstance(rows, list) or len(rows) > MAX_OTHERS:
+        raise schema.DamagedBlob("the other processes of a window cannot be read")
+    others = []
+    for row in rows:
+        match row:
+            case [int(pid), str(name), int(cpu_ns), *_] if (
+                type(pid) is type(cpu_ns) is int and 0 <= pid < 2**31 and 0 <= cpu_ns < 2**62
+            ):
+                others.append(OtherProcess(pid, name[:MAX_OTHER_NAME], cpu_ns))
+            case _:
+                raise schema.DamagedBlob("the other processes of a window cannot be read")
+    return tuple(others)
 
 
 def _gaps(column: Column | None) -> tuple[Gap, ...]:

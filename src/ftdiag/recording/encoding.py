@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from ftdiag.datatypes import asdict, replace
 from ftdiag.model import (
+    MAX_OTHERS,
     Gap,
     MemoryReading,
     NativeSamples,
@@ -120,6 +121,9 @@ def encode_counters(window_id: int, window: Window) -> bytes:
     columns.append(("cost", [min(max(0, cost), most) for cost in costs], False))
     readings = [getattr(window.process, name) for name in schema.PROCESS_FIELDS]
     columns.append(("process", [0 if value is None else 1 + int(value) for value in readings], False))
+    if window.process.others:
+        rows = [[each.pid, each.name, each.cpu_ns] for each in window.process.others[:MAX_OTHERS]]
+        columns.append(("others", array("B", schema.to_json(rows).encode("ascii")), False))
     if window.gaps:
         columns.append(("gaps", array("B", _gaps_json(window.gaps).encode("ascii")), False))
     return schema.encode_group(window_id, schema.GROUP_COUNTERS, columns)

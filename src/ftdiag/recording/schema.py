@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 5
+SCHEMA_MINOR: Final = 6
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -164,7 +164,15 @@ LATER_MEMORY_FACTS: Final = ("libc_free_bytes", "heaps_free_bytes")
 """Stored behind them; older recordings end before."""
 COST_FIELDS: Final = ("cpu_ns", "ticks", "late_ticks", "missed_ticks", "walked_stacks", "torn_stacks")
 
-PROCESS_FIELDS: Final = ("rss_bytes", "threads", "gil_enabled", "machine_busy_ns", "throttled_ns", "cpu_ns")
+PROCESS_FIELDS: Final = (
+    "rss_bytes",
+    "threads",
+    "gil_enabled",
+    "machine_busy_ns",
+    "throttled_ns",
+    "cpu_ns",
+    "ftdiag_ns",
+)
 REQUIRED_PROCESS_FIELDS: Final = 3
 """The first so many have been there since minor version 0."""
 

@@ -142,6 +142,15 @@ def _metrics(
         "unseen_threads_cores": _number(metrics.unseen_threads_cores),
         "throttled_cores": _number(metrics.throttled_cores),
         "other_programs_cores": _number(metrics.other_programs_cores),
+        "other_processes": [
+            {
+                "pid": each.pid,
+                "name": _text(each.name),
+                "cores": _number(each.cpu_ns / metrics.duration_ns if metrics.duration_ns > 0 else 0.0),
+            }
+            for each in metrics.other_processes
+        ]
+        or None,
         "useful_cores": _number(metrics.useful_cores),
         "useful_most_cores": _number(metrics.useful_most_cores),
         "useful_parts_cores": None

@@ -19,6 +19,7 @@ MODULES: Final = (
     "tlbc_disabled",
     "tracing_on",
     "oversubscription",
+    "starved_by_others",
     "cpu_quota",
     "nested_parallelism",
     "deadlock",

@@ -35,6 +35,7 @@ from ftdiag.errors import (
     UnsupportedPython,
 )
 from ftdiag.model import End, EndReason, RecordingSettings
+from ftdiag.ownthreads import take_name
 from ftdiag.sampling.clock import Clock, Observer
 from ftdiag.sampling.lifeline import Lifeline
 from ftdiag.sampling.options import SamplerOptions
@@ -256,6 +257,7 @@ def _say(message: Mapping[str, object]) -> None:
 
 def main() -> int:
     """Entry point of the sampler's process: options as one line of JSON on standard input."""
+    take_name("-sampler")
     sys.setswitchinterval(SWITCH_S)
     bound_memory()
     try:

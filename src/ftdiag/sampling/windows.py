@@ -13,6 +13,7 @@ from array import array
 from ftdiag.model import Gap, MemoryReading, ProcessCounters, Runs, SamplerCost, ThreadCounters, Window
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads
 from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel.others import Others
 
 
 class Windows:
@@ -21,6 +22,7 @@ class Windows:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._throttle = procfs.Throttle(pid)
+        self._others = Others(pid)
         self.count = 0
         """Windows that were put together so far."""
         self.ticks_ns = array("q")
@@ -39,6 +41,7 @@ class Windows:
         self.start_ns = now_ns
         self._cpu_ns = time.process_time_ns()
         self._totals = {"machine": procfs.machine_busy_ns(), "throttled": self._throttle.read_ns()}
+        self._others.read()
 
     def read_clock(self, *, first: bool) -> None:
         """Read the process's CPU clock beside those of its threads: at the first tick, and a window's last.
@@ -75,6 +78,7 @@ class Windows:
             walked_stacks=0,
             torn_stacks=0,
         )
+        others, ftdiag_ns = self._others.read()
         process = ProcessCounters(
             rss_bytes=procfs.rss_bytes(self._pid),
             threads=len(threads.alive),
@@ -85,6 +89,8 @@ class Windows:
             ),
             throttled_ns=self._difference("throttled", self._throttle.read_ns()),
             cpu_ns=self._difference("cpu", self._clock_ns or procfs.process_cpu_ns(self._pid)),
+            ftdiag_ns=ftdiag_ns,
+            others=others,
         )
         gaps = tuple(Gap(what, why, count) for (what, why), count in self.gaps.items())
         window = Window(

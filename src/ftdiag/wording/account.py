@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import CorePart, Metrics
-from ftdiag.wording import units
+from ftdiag.wording import Shown, units
 from ftdiag.wording.states import PART_NAMES
 
 SAID_CORES: Final = 0.005
@@ -51,6 +51,16 @@ def account_words(metrics: Metrics) -> str:
         f"{part_name(part, metrics)} {units.cores(cores)}"
         for part, cores in metrics.account.items()
         if cores >= SAID_CORES
+    )
+
+
+def other_processes_words(metrics: Metrics, most: int, shown: Shown = str) -> str:
+    """The busiest other processes with the cores that they used: "python3 (4711) 0.8, cc1 (4712) 0.2"."""
+    if metrics.duration_ns <= 0:
+        return ""
+    cores = [(each, each.cpu_ns / metrics.duration_ns) for each in metrics.other_processes[:most]]
+    return ", ".join(
+        f"{shown(each.name)} ({each.pid}) {units.cores(used)}" for each, used in cores if used >= SAID_CORES
     )
 
 

@@ -102,7 +102,7 @@ def costliest(snapshot: Snapshot) -> Finding | None:
 def context_words(metrics: Metrics) -> str:
     """What the rest of the machine takes of the cores that the program wants, to stand beside the answer."""
     taken = metrics.account.get(CorePart.OTHER_PROGRAMS, 0.0)
-    return f", other programs take {taken:.1f} that it wants" if taken >= CONTEXT_CORES else ""
+    return f", other processes take {taken:.1f} cores that it wants" if taken >= CONTEXT_CORES else ""
 
 
 # --- who keeps it from running ---------------------------------------------------------------------------
@@ -248,5 +248,5 @@ def _runnable_cause(snapshot: Snapshot, _: Shown) -> str:
     if metrics.other_programs_cores is not None and metrics.other_programs_cores >= NOTEWORTHY_SHARE:
         other = units.cores(metrics.other_programs_cores)
         if metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0) >= NOTEWORTHY_SHARE:
-            return f"{text}; other programs use {other} cores."
+            return f"{text}; other processes use {other} cores."
     return f"{text}."

@@ -324,7 +324,7 @@ def test_cores_that_others_had_are_not_too_few_for_these_threads(tmp_path: Path)
     # THEN it is the others that are told, as something about the machine
     cores = [one for one in found.ranked if one.kind is BottleneckKind.CORES]
     assert [(one.detail, one.context) for one in cores if one.gain_cores > 0.1] == [
-        ("other programs had the cores", True)
+        ("other processes had the cores", True)
     ]
     # AND three threads that use both cores alone want one more
     alone = RecordingBuilder(tmp_path / "b", rate_hz=10, target=a_target(capacity_cores=2.0))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ftdiag.model import Library, MemoryKind, Snapshot, ThreadState
+from ftdiag.model import Library, MemoryKind, OtherProcess, Snapshot, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.schema import SCHEMA_MAJOR, SCHEMA_MINOR
 from ftdiag.reports.json import to_report
@@ -70,3 +70,4 @@ def test_what_a_version_could_not_write_is_missing_and_not_wrong(minor: int) -> 
     flask = Library("/srv/lib/python3.14/site-packages/flask", "Flask", "3.0.3")
     assert (flask in snapshot.target.libraries) is (minor >= 4)
     assert (snapshot.collector is not None and snapshot.collector.count == 9) is (minor >= 5)
+    assert (snapshot.metrics.other_processes == (OtherProcess(4711, "cc1", 1_200_000_000),)) is (minor >= 6)

@@ -33,6 +33,7 @@ from ftdiag.model import (
     LockKind,
     MemoryKind,
     MemoryReading,
+    OtherProcess,
     ProcessCounters,
     SharedObject,
     Snapshot,
@@ -183,6 +184,22 @@ def crowded(folder: Path) -> Snapshot:
         f"worker-{number}": counted(cpu_ns=62_500_000, run_queue_ns=937_500_000) for number in range(1, 33)
     }
     return look(folder, workers(32, spent(100, "on_cpu", at=WORK)), counters=share)
+
+
+def two_of_one(folder: Path) -> Snapshot:
+    """Two threads on two cores, one of which a compiler has."""
+    half = counted(cpu_ns=500_000_000, run_queue_ns=500_000_000)
+    return look(
+        folder,
+        workers(2, spent(100, "on_cpu", at=WORK)),
+        counters={"worker-1": half, "worker-2": half},
+        process=ProcessCounters(
+            cpu_ns=1_000_000_000,
+            machine_busy_ns=2_000_000_000,
+            ftdiag_ns=0,
+            others=(OtherProcess(4711, "cc1", 950_000_000),),
+        ),
+    )
 
 
 def two_busy(folder: Path) -> Snapshot:
@@ -599,6 +616,7 @@ TRIGGERS: Final[Mapping[str, Scene]] = {
     "tlbc-disabled": tlbc_off,
     "tracing-on": traced,
     "oversubscription": crowded,
+    "starved-by-others": two_of_one,
     "cpu-quota": throttled,
     "nested-parallelism": nested,
     "deadlock": circle,
@@ -641,7 +659,8 @@ LOOKALIKES: Final[Mapping[str, Scene]] = {
     "no-bytecode-cache": no_bytecode_without_atomics,
     "tlbc-disabled": two_busy,
     "tracing-on": two_busy,
-    "oversubscription": two_busy,
+    "oversubscription": two_of_one,
+    "starved-by-others": crowded,
     "cpu-quota": within_quota,
     "nested-parallelism": blas_alone,
     "deadlock": brief_circle,
@@ -687,6 +706,7 @@ UNJUDGED: Final[Mapping[str, Scene]] = {
     "tlbc-disabled": tlbc_off_on_313,
     "tracing-on": no_capacity,
     "oversubscription": no_capacity,
+    "starved-by-others": no_capacity,
     "cpu-quota": no_capacity,
     "nested-parallelism": empty,
     "deadlock": empty,

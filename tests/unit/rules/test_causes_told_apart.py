@@ -298,12 +298,12 @@ def test_others_cost_no_more_than_they_use(tmp_path: Path) -> None:
     snapshot = look(
         tmp_path, workers(2, spent(100, "on_cpu", at=WORK)), counters={"worker-1": half, "worker-2": half}
     )
-    # THEN programs that used a fifth of a core cost at most that, and such that used none cost nothing
+    # THEN processes that used a fifth of a core cost at most that, and such that used none cost nothing
     account = dict(snapshot.metrics.account)
     account[CorePart.OTHER_PROGRAMS], account[CorePart.RUNNABLE] = 0.2, account[CorePart.RUNNABLE] - 0.2
     others = judged(snapshot, other_programs_cores=0.2, account=account)
-    assert one(others, "oversubscription").lost_cores == pytest.approx(0.2)
-    assert "oversubscription" not in ids(judged(snapshot, other_programs_cores=0.0))
+    assert one(others, "starved-by-others").lost_cores == pytest.approx(0.2)
+    assert "starved-by-others" not in ids(judged(snapshot, other_programs_cores=0.0))
 
 
 # --- threads that nobody saw -----------------------------------------------------------------------------
@@ -476,14 +476,14 @@ def test_the_machines_load_stands_beside_the_answer(tmp_path: Path) -> None:
 
     # THEN the program's own cause is the first line and the first finding, and what others took stands beside
     told = answer(snapshot)
-    assert snapshot.findings[-1].rule_id == "oversubscription"
+    assert snapshot.findings[-1].rule_id == "starved-by-others"
     assert snapshot.findings[-1].context
     assert "self._lock" in told.cause
-    assert "other programs take" in told.scope
+    assert "other processes take" in told.scope
     # AND where the program has no cause of its own, the machine's load is the answer, said once
     alone = replace(snapshot, findings=snapshot.findings[-1:])
     assert answer(alone).cause == snapshot.findings[-1].summary
-    assert "other programs" not in answer(alone).scope
+    assert "other processes" not in answer(alone).scope
 
 
 def test_one_busy_thread_on_many_cores_is_not_idle(tmp_path: Path) -> None:

@@ -223,8 +223,9 @@ def test_other_programs_are_told_from_too_many_threads(tmp_path: Path) -> None:
         counters={"worker-1": half, "worker-2": half},
     )
     # THEN the others are blamed, not the number of threads
-    found = one(snapshot, "oversubscription")
-    assert "other programs" in found.summary
+    found = one(snapshot, "starved-by-others")
+    assert "oversubscription" not in ids(snapshot)
+    assert "Other processes" in found.summary
     assert "Fewer threads would not help" in found.explanation
     assert "32 threads want" in one(crowded(tmp_path), "oversubscription").summary
 
@@ -434,4 +435,4 @@ def test_all_rules_take_a_few_milliseconds(tmp_path: Path) -> None:
         diagnose(facts_of(snapshot))
         best = min(best, time.process_time() - begin)
     assert best < 5 * yardstick_s()
-    assert len(RULES) == 39
+    assert len(RULES) == 40

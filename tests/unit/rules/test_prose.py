@@ -52,7 +52,7 @@ WITHOUT_A_ROW: Final = {
     "keep threads instead": "the same",
     "one cache for all threads": "the same",
     "work on arrays as a whole": "another way to compute, not of one version",
-    "see who uses the cores": "says how to find out",
+    "move the other processes elsewhere": "of the machine, not of Python",
     "have threads touch this object less": "said where nothing was measured to gain",
     "nothing that is usually suggested": "the same",
     "use no more CPU-bound threads": "no gain is claimed, where none was measured",

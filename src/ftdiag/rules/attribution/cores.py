@@ -1,6 +1,6 @@
 """What findings about a shortage of cores have in common: how many threads want how many cores, and why not.
 
-In: facts. Out: `Demand`, and which of the three rules about it applies.
+In: facts. Out: `Demand`, and which of the rules about it applies.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ QUEUE: Final = Threshold(
     "threads per core",
     "a quarter of a thread waiting for each core: below that it is the scheduler's usual jitter",
 )
+TOO_MANY: Final = Threshold(
+    "wanted_by_capacity",
+    1.15,
+    "times",
+    "threads of the program that are on a core or wait for one are a seventh more than the cores there are;"
+    " as many threads as cores never want more, whoever has the cores",
+)
 ALL_BUSY: Final = Threshold(
     "on_cpu_share_of_capacity",
     0.9,
     "ratio",
-    "the program's own threads fill nine tenths of its cores: the shortage is its own, not of others",
+    "the program's own threads fill nine tenths of its cores: nobody else can have had more than the rest",
 )
 NATIVE_SHARE: Final = Threshold(
     "native_share_of_cpu",
@@ -30,6 +37,10 @@ NATIVE_SHARE: Final = Threshold(
     "threads that are not Python's use a fifth of the CPU time or more; a helper thread of a library uses"
     " less",
 )
+
+
+SHORTAGES: Final = ("cpu-quota", "nested-parallelism", "oversubscription", "starved-by-others")
+"""The rules about a shortage of cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +89,14 @@ def demand(facts: Facts) -> Demand:
 
 
 def rule_of_shortage(facts: Facts, found: Demand) -> str | None:
-    """The rule that a shortage of cores belongs to, or None without one: one cause, one finding."""
+    """The rule that a shortage of cores belongs to, or None without one.
+
+    Where threads of the program are too many and others have cores as well, both are said: the one can be
+    changed in the program, the other stands beside it (`Finding.context`).
+    """
     if found.throttled_cores is not None and facts.loses(finite(found.throttled_cores), "cpu-quota"):
         return "cpu-quota"
-    standing = next(
-        (key for key in ("cpu-quota", "nested-parallelism", "oversubscription") if key in facts.standing), ""
-    )
+    standing = next((key for key in SHORTAGES if key in facts.standing), "")
     if not facts.over(QUEUE, found.queued / facts.capacity, standing):
         return None
     if found.python_busy >= 2 and facts.over(
@@ -91,4 +104,8 @@ def rule_of_shortage(facts: Facts, found: Demand) -> str | None:
     ):
         return "nested-parallelism"
     # A quota that was seen not to hold anybody back is not it.
-    return "cpu-quota" if found.quota and found.throttled_cores is None else "oversubscription"
+    if found.quota and found.throttled_cores is None:
+        return "cpu-quota"
+    return (
+        "oversubscription" if facts.over(TOO_MANY, found.ratio, "oversubscription") else "starved-by-others"
+    )

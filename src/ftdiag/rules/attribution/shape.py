@@ -72,7 +72,7 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
     if unnamed > UNNAMED.value * alive:
         part = share(unnamed, alive)
         return Shape(unnamed=f"{part} of thread-time is in waits that could not be named: they may be locks")
-    # Cores that other programs took hide no shape: threads that want one count as busy.
+    # Cores that other processes took hide no shape: threads that want one count as busy.
     taken = finite(facts.metrics.other_programs_cores or 0.0)
     own = lost - min(finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0)), taken)
     wanted = potential_workers(python)

@@ -51,7 +51,7 @@ class Room:
     """What is known before a shape is looked for: Python threads, and cores.
 
     `cores` is what could run beyond what ran and what is lost to other causes; `lost_cores` is what is lost
-    to all others, `own_cores` without what other programs took.
+    to all others, `own_cores` without what other processes took.
     """
 
     python: tuple[ThreadMetrics, ...]

@@ -1,12 +1,12 @@
-"""oversubscription: more threads want a core than there are, or other programs take the cores."""
+"""oversubscription: more threads of the program want a core than it could have."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Change, ChangeKind, CorePart, Evidence, Finding, Remedy, Snapshot, ThreadState
-from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
+from ftdiag.model import Change, ChangeKind, Evidence, Finding, Remedy, Snapshot
+from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, TOO_MANY, Demand, demand, rule_of_shortage
+from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
 
@@ -28,16 +28,12 @@ def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
     if rule_of_shortage(facts, found) != RULE.id:
         return Clear()
-    if facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id):
-        return Found((_own(facts, found),))
-    lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
-    if found.other_cores is not None:
-        # Others cannot cost more than they use; the rest are threads that are woken at the same moment.
-        had = facts.metrics.account.get(CorePart.OTHER_PROGRAMS, lost)
-        lost = min(lost, finite(had), finite(found.other_cores))
-        if not facts.loses(lost, RULE.id):
-            return Clear()
-    return Found((_others(facts, found, lost),))
+    finding = _own(facts, found)
+    # Where others have cores, too, what the many threads cost by themselves must be worth saying.
+    alone = facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id)
+    if not alone and not facts.loses(finding.lost_cores, RULE.id):
+        return Clear()
+    return Found((finding,))
 
 
 def _own(facts: Facts, found: Demand) -> Finding:
@@ -55,13 +51,16 @@ def _own(facts: Facts, found: Demand) -> Finding:
             " changes of threads."
         ),
         explanation=(
-            "The kernel's run-queue times say that threads were ready and had no core while the program"
-            " itself kept all cores busy. More threads than cores bring no more work done, but longer waits"
+            "The kernel's run-queue times say that more threads of the program were ready at the same moment"
+            " than it could have cores. More threads than cores bring no more work done, but longer waits"
             " for locks whose holder is off its core. Sixteen threads for each core that compute and take a"
             f" lock now and then do {facts.scaling(CASE[0], '16-per-core')} of what one does, one for each"
             f" core {facts.scaling(*CASE)}. The loss given is the difference, scaled to the threads here."
         ),
-        could_also_be=("nested-parallelism: BLAS or OpenMP threads that were not busy enough to be named",),
+        could_also_be=(
+            "nested-parallelism: BLAS or OpenMP threads that were not busy enough to be named",
+            "starved-by-others: other processes had cores, too",
+        ),
         remedy=facts.remedy(*CASE, *_as_many_as_cores(facts))
         or (
             Remedy(f"use no more CPU-bound threads than cores: {facts.capacity:g} do as much in less memory"),
@@ -72,54 +71,11 @@ def _own(facts: Facts, found: Demand) -> Finding:
     )
 
 
-def _others(facts: Facts, found: Demand, lost: float) -> Finding:
-    others = found.other_cores
-    who = (
-        f"other programs use {others:.1f}"
-        if others is not None
-        else "other programs (or a limit) use the rest"
-    )
-    return RULE.finding(
-        facts,
-        context=True,
-        lost_cores=lost,
-        confidence="likely" if others is None else "known",
-        summary=(
-            f"Threads wait for a core while this program uses only {found.running:.1f} of"
-            f" {facts.capacity:g} cores: {who}, which costs it {of_cores(lost, facts.capacity)}."
-        ),
-        explanation=(
-            "The kernel's run-queue times say that threads were ready and had no core, although the program"
-            " did not fill its cores itself: somebody else has them. "
-            + (
-                "Fewer threads would not help."
-                if found.ratio <= 1.0
-                else "The program also wants more cores than there are; but while others use them, fewer"
-                " threads bring little."
-            )
-        ),
-        could_also_be=(
-            "cpu-quota: a quota of a parent group that could not be read",
-            "child processes that this program starts: they count as other programs",
-            "a virtual machine whose host is busy (steal time)",
-        ),
-        remedy=(
-            Remedy(
-                "see who uses the cores, and move it elsewhere or lower its priority",
-                "top -o %CPU                      # who it is\nrenice -n 10 -p PID_OF_THE_OTHER"
-                "  # let it stand back",
-            ),
-        ),
-        verify=f"{report_again(facts.pid)} while the others are stopped: 'waiting for a core' goes to 0",
-        evidence=_figures(facts, found),
-    )
-
-
 def _figures(facts: Facts, found: Demand) -> tuple[Evidence, ...]:
     return (
         evidence("waiting_for_a_core", found.queued / facts.capacity, "threads per core", QUEUE),
+        evidence("wanted_by_capacity", found.ratio, "times", TOO_MANY),
         evidence("on_cpu_share_of_capacity", found.running / facts.capacity, "ratio", ALL_BUSY),
-        evidence("wanted_by_capacity", found.ratio, "times"),
     )
 
 
@@ -134,7 +90,7 @@ RULE: Final = Rule(
     id="oversubscription",
     title="More threads want a core than there are cores",
     needs=(Need.TICKS, Need.CAPACITY),
-    thresholds=(QUEUE, ALL_BUSY),
+    thresholds=(QUEUE, TOO_MANY, ALL_BUSY),
     judge=_judge,
     without=_without,
     cases=("many-threads", "many-threads-and-a-lock"),

@@ -222,7 +222,7 @@ def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
             PART_NAMES[CorePart.UNSEEN_THREADS], f"{cores(metrics.unseen_threads_cores)} cores", width, look
         )
     if metrics.other_programs_cores is not None:
-        lines += figure("other programs use", f"{cores(metrics.other_programs_cores)} cores", width, look)
+        lines += figure("other processes use", f"{cores(metrics.other_programs_cores)} cores", width, look)
     if metrics.throttled_cores is not None:
         lines += figure("taken by the CPU quota", f"{cores(metrics.throttled_cores)} cores", width, look)
     return lines
