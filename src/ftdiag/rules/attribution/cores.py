@@ -88,6 +88,11 @@ def demand(facts: Facts) -> Demand:
     )
 
 
+def others_take(rule: str | None) -> bool:
+    """Whether what other processes take is told beside the rule that a shortage of cores belongs to."""
+    return rule in ("oversubscription", "starved-by-others")
+
+
 def rule_of_shortage(facts: Facts, found: Demand) -> str | None:
     """The rule that a shortage of cores belongs to, or None without one.
 

@@ -106,7 +106,8 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         ),
         remedy=_remedies(facts, charge),
         could_also_be=(
-            "a holder that is itself kept from its core: see oversubscription, starved-by-others and cpu-quota",
+            "a holder that is itself kept from its core: see oversubscription, starved-by-others and"
+            " cpu-quota",
             "a holder that does I/O under the lock: its line says so",
         ),
     )

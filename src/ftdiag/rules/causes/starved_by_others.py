@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import CorePart, Evidence, Metrics, Remedy, ThreadState
-from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, rule_of_shortage
+from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, others_take, rule_of_shortage
 from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
 from ftdiag.wording.account import other_processes_words
 from ftdiag.wording.findings import report_again
@@ -18,7 +18,7 @@ NAMED: Final = 3
 def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
     rule = rule_of_shortage(facts, found)
-    if rule not in (RULE.id, "oversubscription"):
+    if not others_take(rule):
         return Clear()
     lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
     if found.other_cores is not None:
@@ -101,4 +101,5 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, ALL_BUSY),
     judge=_judge,
+    without="what others take is not the program's: ftdiag whatif FILE --cores N",
 )
