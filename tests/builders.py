@@ -59,6 +59,7 @@ from ftdiag.model import (
 from ftdiag.recording.writer import RecordingWriter
 
 if TYPE_CHECKING:
+    from ftdiag.analysis.standing import Stands
     from ftdiag.recording.reader import Recording
     from ftdiag.session import Session
 
@@ -457,3 +458,13 @@ class RecordingBuilder:
     @staticmethod
     def _ticks_of(parts: Sequence[Spent], group: StateGroup) -> int:
         return sum(part.ticks for part in parts if part.state is not None and part.state.group is group)
+
+
+def stands(session: Session, *, stuck_ns: float = 10e9) -> Stands:
+    """What stands at the last tick, by a new look at all recent windows."""
+    from ftdiag.analysis.standing import StandingLook
+
+    ranges = session._ranges
+    first, last = ranges.recent()
+    look = StandingLook(session.recording, ranges.numbers, stuck_ns)
+    return look.at(first, last, ranges.locks_known(), ranges.periods(first, last))

@@ -40,11 +40,6 @@ class Judge:
         self._now: tuple[int, Now] | None = None
         self._found = _Found(0, 0, {})
 
-    @property
-    def standing(self) -> StandingLook:
-        """What stands at the end of a range, as far as it was asked for."""
-        return self._standing
-
     def diagnosed(self, snapshot: Snapshot, first: int, last: int, digests: Sequence[Digest]) -> Snapshot:
         """The snapshot with what the rules say of it; they see the windows in which the program could run."""
         halted = self._halted(first, last)
@@ -87,7 +82,7 @@ class Judge:
         follows = before.t0_ns <= snapshot.t1_ns and snapshot.t0_ns < before.t1_ns <= snapshot.t1_ns
         facts = facts_of(
             snapshot,
-            now=self._now_at(last) if last == len(self._ranges.recording.window_ids) else None,
+            now=self.now() if last == len(self._ranges.recording.window_ids) else None,
             standing=before.standing if follows else {},
         )
         diagnosis = diagnose(facts)
@@ -104,8 +99,9 @@ class Judge:
     def _has_quiet(self, snapshot: Snapshot) -> bool:
         return bool(self._ranges.quiet(*self._ranges.positions(snapshot.t0_ns, snapshot.t1_ns)))
 
-    def _now_at(self, last: int) -> Now:
-        """What stands at the last tick; computed once for each new window."""
+    def now(self) -> Now:
+        """What stands at the recording's last tick; computed once for each new window."""
+        last = len(self._ranges.recording.window_ids)
         if last <= 0:
             return Now()
         window = int(self._ranges.recording.window_ids[last - 1])

@@ -18,7 +18,6 @@ from ftdiag.analysis import (
     efficiency,
     flame,
     hotspots,
-    locks,
     pauses,
     scaling,
     timeline,
@@ -26,12 +25,12 @@ from ftdiag.analysis import (
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.assembly import assembled
 from ftdiag.analysis.flame import Box
-from ftdiag.analysis.locks import WaitEdge
 from ftdiag.analysis.ranges import CHUNK_WINDOWS, Ranges
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.threads import merged_threads
 from ftdiag.analysis.ticks import tick_runs
 from ftdiag.analysis.timeline import CallNode, Course, History, Lanes, Timeline
+from ftdiag.analysis.waitgraph import WaitEdge, deadlocks
 from ftdiag.judging import Judge
 from ftdiag.model import Allocations, Change, Finding, HotLine, Pauses, Prediction, Snapshot
 from ftdiag.predicting import Predictor
@@ -187,29 +186,9 @@ class Session:
         return flame.boxes(self.call_tree(t0_ns, t1_ns))
 
     def wait_graph(self) -> tuple[WaitEdge, ...]:
-        """Who waits for whom at the last tick of the recording."""
-        first, last = self._ranges.recent()
-        if first >= last:
-            return ()
-        periods = self._ranges.periods(first, last)
-        runs = tick_runs(self._recording, first, last, periods)
-        known = self._ranges.locks_known()
-        return locks.wait_graph(self._recording, runs, known, self._ranges.numbers, periods)
-
-    def deadlocks(self, standing_ns: float = locks.DEADLOCK_NS) -> tuple[tuple[locks.WaitEdge, ...], ...]:
-        """Cycles of known holders at the last tick that have stood for `standing_ns` (at most GRAPH_NS)."""
-        return locks.deadlocks(self.wait_graph(), standing_ns)
+        """Who waits for whom at the last tick of the recording, and for how long (at most GRAPH_NS)."""
+        return self._judge.now().edges
 
     def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
         """Cycles of known holders among waits that were asked for already."""
-        return locks.deadlocks(edges)
-
-    def stuck_threads(self, standing_ns: float = locks.STUCK_NS) -> tuple[locks.StuckThread, ...]:
-        """Threads that have not moved for `standing_ns` (at most GRAPH_NS) while others worked."""
-        first, last = self._ranges.recent()
-        if first >= last:
-            return ()
-        periods = self._ranges.periods(first, last)
-        runs = tick_runs(self._recording, first, last, periods)
-        accounts = accounting.account(self._recording, first, last, runs, periods)
-        return locks.stuck_threads(self._recording, runs, accounts, periods, standing_ns)
+        return deadlocks(edges)

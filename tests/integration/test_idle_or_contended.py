@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from builders import stands
+from ftdiag.analysis.waitgraph import deadlocks
 from ftdiag.model import FIRST_STACK_ID, NO_HOLDER, Confidence, Snapshot, Stack, ThreadState, Wait
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
@@ -239,7 +241,7 @@ def test_states_add_up(watched: Watched) -> None:
 def test_deadlocks_are_found_with_their_lines(watched: Watched) -> None:
     # GIVEN two pairs of threads that wait for each other, and many that wait for nobody in a cycle
     # WHEN cycles of some age are asked for
-    cycles = watched.session.deadlocks(standing_ns=0.5e9)
+    cycles = deadlocks(watched.session.wait_graph(), standing_ns=0.5e9)
     # THEN both are found, each with the lines that wait
     assert sorted(tuple(sorted(edge.waiter.name for edge in cycle)) for cycle in cycles) == [
         ("dead locks 1", "dead locks 2"),
@@ -255,7 +257,7 @@ def test_deadlocks_are_found_with_their_lines(watched: Watched) -> None:
 def test_stuck_threads_are_found(watched: Watched) -> None:
     # GIVEN the same, while the main thread works
     # WHEN threads that stand still are asked for
-    stuck = {each.thread.name for each in watched.session.stuck_threads(standing_ns=0.5e9)}
+    stuck = {each.thread.name for each in stands(watched.session, stuck_ns=0.5e9).stuck}
     # THEN those in lock waits are named, and none that idles, sleeps or waits for the kernel
     assert stuck >= {*CONTENDED, "dead locks 1", "dead rlocks 2"}
     assert not stuck & {*IDLE, *INPUT_OUTPUT, "sleep", "lock holder"}

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import cast
 
 from ftdiag.analysis.cores import Use, account_of, on_cpu_states
-from ftdiag.analysis.locks import deadlocks
+from ftdiag.analysis.waitgraph import deadlocks
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,

@@ -17,8 +17,6 @@ from tools.house import (
 
 STILL_LONG: Final = frozenset(
     {
-        "analysis.bottlenecks",
-        "analysis.locks",
         "sources.kernel.memorymap",
     }
 )

@@ -10,8 +10,9 @@ import pytest
 import ftdiag.analysis.ranges
 import ftdiag.analysis.threads
 import ftdiag.recording.interned
-from builders import START_NS, RecordingBuilder, a_target, absent, counted, spent
+from builders import START_NS, RecordingBuilder, a_target, absent, counted, spent, stands
 from ftdiag.analysis.ranges import Ranges
+from ftdiag.analysis.standing import Stands
 from ftdiag.model import FIRST_STACK_ID, Gap, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.schema import row_checksum
@@ -40,8 +41,7 @@ def test_an_empty_recording_gives_an_empty_snapshot(tmp_path: Path) -> None:
     assert {"torn_ratio", "missed_tick_ratio", "unknown_ratio"} <= set(snapshot.quality.not_measured)
     assert session.last(60 * S).metrics.ticks == 0
     assert not (session.wait_graph())
-    assert not (session.deadlocks())
-    assert not (session.stuck_threads())
+    assert stands(session) == Stands()
 
 
 def test_one_tick_of_one_thread(tmp_path: Path) -> None:

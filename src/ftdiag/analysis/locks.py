@@ -1,8 +1,7 @@
 """Who waits for which lock, and who makes it wait.
 
 In: tick-level runs of consecutive windows and the accounts of the same windows. Out: `LockShares` (what a
-range of windows adds), the model's `LockMetrics`, and what a live view asks about now: the wait-for graph,
-deadlocks and stuck threads.
+range of windows adds), and of all of them the model's `LockMetrics`.
 
 - A thread waits for a lock at a tick whose state is one of the lock states and whose wait names a lock.
   Each such tick stands for the accounted off-CPU time of its cell divided by its off-CPU ticks.
@@ -15,7 +14,7 @@ deadlocks and stuck threads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -34,9 +33,7 @@ from ftdiag.model import (
     LockMetrics,
     LockRef,
     LockWaiter,
-    Stack,
     ThreadInfo,
-    ThreadState,
 )
 from ftdiag.recording.reader import Recording
 
@@ -48,14 +45,6 @@ HOLDERS_OF_LOCK: Final = 100
 """Holders (thread and stack) reported for one lock; the rest are summed by thread, without a stack."""
 OTHER_LOCKS: Final = 0
 """Number of the row that sums the locks beyond MAX_LOCKS; real locks count from 1."""
-DEADLOCK_NS: Final = 3_000_000_000
-"""A cycle of holders that stands this long is taken for a deadlock."""
-STUCK_NS: Final = 10_000_000_000
-"""A thread with the same stack and no CPU time for this long, while others work, is taken for stuck."""
-STUCK_CPU_NS: Final = 1_000_000
-"""CPU time per window that does not count as work: a timer's wake-up or a signal."""
-
-_STUCK_STATES: Final = (*LOCK_STATES, ThreadState.UNKNOWN)
 
 
 class LockNumbers:
@@ -457,7 +446,7 @@ def _lock_holders(
     return tuple(
         LockHolder(
             thread_of(recording, holder - 1) if holder != NO_HOLDER else None,
-            _confidence(confidence),
+            confidence_of(confidence),
             spent,
             recording.stack(stack),
         )
@@ -474,7 +463,8 @@ def _by_lock(lock: Ints, spent: Floats, limit: int, chosen: set[int]) -> dict[in
     return rows
 
 
-def _confidence(code: int) -> Confidence:
+def confidence_of(code: int) -> Confidence:
+    """A recorded confidence; unknown where the code is none."""
     return Confidence(code) if code in Confidence._value2member_map_ else Confidence.UNKNOWN
 
 
@@ -483,155 +473,3 @@ def thread_of(recording: Recording, index: int) -> ThreadInfo:
     if 0 <= index < len(recording.threads):
         return recording.thread(index)
     return ThreadInfo(index=index, tid=0, name=f"thread {index}", python=False)
-
-
-# --- now: who waits for whom ----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class WaitEdge:
-    """At the last tick, `waiter` waits for `lock`, which `holder` has (None: not known, or known: nobody).
-
-    `since_ns` is how long this edge (same lock, same holder) has stood.
-    """
-
-    waiter: ThreadInfo
-    lock: LockRef
-    lock_number: int
-    holder: ThreadInfo | None
-    confidence: Confidence
-    since_ns: float
-    stack: Stack
-    holder_stack: Stack
-
-
-@dataclass(frozen=True, slots=True)
-class StuckThread:
-    """A thread that has had the same stack and no CPU time for `since_ns` while others worked."""
-
-    thread: ThreadInfo
-    stack: Stack
-    since_ns: float
-
-
-def wait_graph(
-    recording: Recording, runs: TickRuns, lock_of_wait: Ints, numbers: LockNumbers, tick_period_ns: Floats
-) -> tuple[WaitEdge, ...]:
-    """The wait-for graph at the last tick of `runs`; `since_ns` reaches back as far as `runs` do."""
-    edges: list[WaitEdge] = []
-    last = _last_runs(runs)
-    stack_now = {int(runs.thread[row]): int(runs.stack[row]) for row in last}
-    for row in last:
-        wait = int(runs.wait[row])
-        number = int(lock_of_wait[wait]) if wait < len(lock_of_wait) else 0
-        if number == 0 or not is_in(runs.state[row : row + 1], LOCK_STATES)[0]:
-            continue
-        holder = int(runs.holder[row]) - 1
-        confidence = _confidence(int(runs.confidence[row]))
-        if holder < 0 and confidence is not Confidence.KNOWN:
-            confidence = Confidence.UNKNOWN
-        same = (runs.holder == runs.holder[row]) & (runs.wait < len(lock_of_wait))
-        same &= lock_of_wait[np.minimum(runs.wait, len(lock_of_wait) - 1)] == number
-        edges.append(
-            WaitEdge(
-                waiter=thread_of(recording, int(runs.thread[row])),
-                lock=numbers.lock(number),
-                lock_number=number,
-                holder=thread_of(recording, holder) if holder >= 0 else None,
-                confidence=confidence,
-                since_ns=_stood(runs, int(row), same, tick_period_ns),
-                stack=recording.stack(int(runs.stack[row])),
-                holder_stack=recording.stack(stack_now.get(holder, NO_STACK)),
-            )
-        )
-    return tuple(edges)
-
-
-def deadlocks(
-    edges: Sequence[WaitEdge], standing_ns: float = DEADLOCK_NS
-) -> tuple[tuple[WaitEdge, ...], ...]:
-    """Cycles of known holders that have stood for `standing_ns`, each starting at its smallest thread."""
-    holder_of: Mapping[int, WaitEdge] = {
-        edge.waiter.index: edge
-        for edge in edges
-        if edge.holder is not None and edge.confidence is Confidence.KNOWN and edge.since_ns >= standing_ns
-    }
-    cycles: list[tuple[WaitEdge, ...]] = []
-    done: set[int] = set()
-    for start in sorted(holder_of):
-        path: list[int] = []
-        place: dict[int, int] = {}
-        thread = start
-        while thread in holder_of and thread not in done and thread not in place:
-            place[thread] = len(path)
-            path.append(thread)
-            holder = holder_of[thread].holder
-            thread = holder.index if holder is not None else -1
-        if thread in place:
-            cycle = path[place[thread] :]
-            smallest = cycle.index(min(cycle))
-            cycles.append(tuple(holder_of[index] for index in cycle[smallest:] + cycle[:smallest]))
-        done.update(path)
-    return tuple(cycles)
-
-
-def stuck_threads(
-    recording: Recording,
-    runs: TickRuns,
-    accounts: Accounts,
-    tick_period_ns: Floats,
-    standing_ns: float = STUCK_NS,
-) -> tuple[StuckThread, ...]:
-    """Threads in a lock wait, or a wait nobody could name, without CPU time while others worked.
-
-    Idle, sleeping and I/O-waiting threads are where they want to be and are not reported.
-    """
-    last = _last_runs(runs)
-    window_of_cell, thread_of_cell = accounts.cells.window, accounts.cells.key // accounts.cells.windows
-    worked: dict[int, int] = {}
-    busy_windows = accounts.cells.cpu_ns > STUCK_CPU_NS
-    for thread, window in zip(thread_of_cell[busy_windows], window_of_cell[busy_windows], strict=True):
-        worked[int(thread)] = max(worked.get(int(thread), -1), int(window))
-    stuck: list[StuckThread] = []
-    for row in last:
-        thread = int(runs.thread[row])
-        if not is_in(runs.state[row : row + 1], _STUCK_STATES)[0]:
-            continue
-        same = (runs.stack == runs.stack[row]) & (runs.state == runs.state[row])
-        since = _stood(runs, int(row), same, tick_period_ns)
-        quiet = _quiet(runs, worked.get(thread, -1), tick_period_ns)
-        if min(since, quiet) >= standing_ns and any(other != thread for other in worked):
-            stuck.append(
-                StuckThread(
-                    thread_of(recording, thread), recording.stack(int(runs.stack[row])), min(since, quiet)
-                )
-            )
-    return tuple(stuck)
-
-
-def _quiet(runs: TickRuns, last_busy_window: int, tick_period_ns: Floats) -> float:
-    """Length of the windows after the last one in which the thread had CPU time."""
-    lengths = np.diff(runs.window_start)[last_busy_window + 1 :] * tick_period_ns[last_busy_window + 1 :]
-    return float(lengths.sum())
-
-
-def _last_runs(runs: TickRuns) -> Ints:
-    """Rows that cover the last tick."""
-    return np.flatnonzero(runs.end == runs.ticks) if runs.ticks else np.zeros(0, dtype=np.int64)
-
-
-def _stood(runs: TickRuns, row: int, same: Bools, tick_period_ns: Floats) -> float:
-    """How long the thread of `row` has been in runs that are all `same`, back from the last tick."""
-    mine = np.flatnonzero(runs.thread == runs.thread[row])
-    mine = mine[np.argsort(runs.first[mine], kind="stable")][::-1]
-    length = 0.0
-    expected = int(runs.ticks)
-    for other in mine:
-        window = int(runs.window[other])
-        if not same[other] or int(runs.end[other]) != expected:
-            break
-        length += float((runs.end[other] - runs.first[other]) * tick_period_ns[window])
-        expected = int(runs.first[other])
-        if expected == runs.window_start[window] and not runs.joined[window]:
-            break
-    return length

@@ -21,7 +21,7 @@ import numpy as np
 from ftdiag.analysis import (
     accounting,
     allocations,
-    bottlenecks,
+    chains,
     collector,
     efficiency,
     locks,
@@ -93,7 +93,7 @@ class Digest:
     pauses: pauses.PauseShares
     collector: collector.CollectorShares
     memory: memory.MemoryShares
-    bottlenecks: bottlenecks.BottleneckShares
+    bottlenecks: chains.BottleneckShares
 
     @property
     def rows(self) -> int:
@@ -297,5 +297,5 @@ class Ranges:
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
             collector=collector.collector_shares(recording, first, last),
             memory=memory.memory_shares(recording, first, last),
-            bottlenecks=bottlenecks.bottleneck_shares(runs, accounts, self.locks_known(), periods, capacity),
+            bottlenecks=chains.bottleneck_shares(runs, accounts, self.locks_known(), periods, capacity),
         )

@@ -4,8 +4,7 @@ In: a recording that may grow, its windows from the last one back. Out: `Stands`
 
 Only threads that wait at the last tick are looked at, and only as far back as their wait goes: of a program
 that works, the last window tells all. What was found for the window before is kept, so that a look at each
-new window costs one window, however long something stands. The answer is that of a look at all recent windows
-at once (`locks.wait_graph`, `locks.deadlocks`, `locks.stuck_threads`).
+new window costs one window, however long something stands.
 """
 
 from __future__ import annotations
@@ -17,22 +16,18 @@ import numpy as np
 
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints
-from ftdiag.analysis.locks import (
-    STUCK_CPU_NS,
-    STUCK_NS,
-    LockNumbers,
-    StuckThread,
-    WaitEdge,
-    deadlocks,
-    thread_of,
-    wait_graph,
-)
+from ftdiag.analysis.locks import LockNumbers, thread_of
 from ftdiag.analysis.ticks import tick_runs
+from ftdiag.analysis.waitgraph import WaitEdge, deadlocks, last_runs, wait_graph
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import ThreadState
+from ftdiag.model import Stack, ThreadInfo, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.tables import RunColumns
 
+STUCK_NS: Final = 10_000_000_000
+"""A thread with the same stack and no CPU time for this long, while others work, is taken for stuck."""
+STUCK_CPU_NS: Final = 1_000_000
+"""CPU time per window that does not count as work: a timer's wake-up or a signal."""
 WAITING: Final = (*LOCK_STATES, ThreadState.UNKNOWN)
 """States of threads that may stand."""
 
@@ -40,6 +35,15 @@ _Edge = tuple[int, int]
 """Number of a lock and holder (thread index + 1)."""
 _Place = tuple[int, int]
 """State and stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class StuckThread:
+    """A thread that has had the same stack and no CPU time for `since_ns` while others worked."""
+
+    thread: ThreadInfo
+    stack: Stack
+    since_ns: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,9 @@ class _Standing:
 class StandingLook:
     """Looks at the end of one recording, again and again."""
 
-    def __init__(self, recording: Recording, numbers: LockNumbers) -> None:
+    def __init__(self, recording: Recording, numbers: LockNumbers, stuck_ns: float = STUCK_NS) -> None:
         self._recording = recording
+        self._stuck_ns = stuck_ns
         self._numbers = numbers
         self._window = -1
         self._standing: dict[int, _Standing] = {}
@@ -79,7 +84,8 @@ class StandingLook:
         if first >= last:
             return Stands()
         runs = tick_runs(recording, last - 1, last, periods[-1:])
-        waits = np.flatnonzero((runs.end == runs.ticks) & is_in(runs.state, WAITING)) if runs.ticks else ()
+        rows = last_runs(runs)
+        waits = rows[is_in(runs.state[rows], WAITING)]
         standing = {
             int(runs.thread[row]): _Standing(
                 (_lock_of(int(runs.wait[row]), lock_of_wait), int(runs.holder[row])),
@@ -93,10 +99,8 @@ class StandingLook:
         self._window, self._standing = int(recording.window_ids[last - 1]), standing
         if not standing:
             return Stands()
-        edges = tuple(
-            replace(edge, since_ns=standing[edge.waiter.index].edge_ns)
-            for edge in wait_graph(recording, runs, lock_of_wait, self._numbers, periods[-1:])
-        )
+        since = {thread: now.edge_ns for thread, now in standing.items()}
+        edges = wait_graph(recording, runs, lock_of_wait, self._numbers, since)
         return Stands(edges, deadlocks(edges), self._stuck(first, last, periods, standing))
 
     def _since(
@@ -155,7 +159,7 @@ class StandingLook:
         self, first: int, last: int, periods: Floats, standing: dict[int, _Standing]
     ) -> tuple[StuckThread, ...]:
         """Threads that stand at one place without CPU time while others worked."""
-        candidates = [thread for thread in sorted(standing) if standing[thread].place_ns >= STUCK_NS]
+        candidates = [thread for thread in sorted(standing) if standing[thread].place_ns >= self._stuck_ns]
         if not candidates:
             return ()
         recording = self._recording
@@ -172,7 +176,7 @@ class StandingLook:
             now = standing[thread]
             quiet = float(lengths[worked.get(thread, -1) + 1 :].sum())
             since = min(now.place_ns, quiet)
-            if since >= STUCK_NS and any(other != thread for other in worked):
+            if since >= self._stuck_ns and any(other != thread for other in worked):
                 stuck.append(StuckThread(thread_of(recording, thread), recording.stack(now.place[1]), since))
         return tuple(stuck)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builders import RecordingBuilder, Spent, a_target, spent
+from builders import RecordingBuilder, Spent, a_target, spent, stands
 from ftdiag.analysis.halts import ranges_without
 from ftdiag.model import Severity, ThreadState
 from ftdiag.rules import RULES
@@ -65,7 +65,7 @@ def test_what_waits_when_it_is_stopped_does_not_stand(tmp_path: Path) -> None:
     # WHEN looked at, THEN nothing stands: nobody knows whether it would have gone on
     session = builder.session()
     assert not {finding.rule_id for finding in session.snapshot().findings} & {"deadlock", "stuck-thread"}
-    assert session.stuck_threads() == ()
+    assert stands(session).stuck == ()
 
 
 def test_a_deadlock_is_found_once_the_program_goes_on(tmp_path: Path) -> None:

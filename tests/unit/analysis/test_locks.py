@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from builders import RecordingBuilder, a_lock, a_stack, a_target, counted, spent
+from builders import RecordingBuilder, a_lock, a_stack, a_target, counted, spent, stands
 from ftdiag.analysis import locks
+from ftdiag.analysis.waitgraph import deadlocks
 from ftdiag.model import Confidence, LockKind
 
 MS = 1_000_000
@@ -210,7 +211,7 @@ def test_a_cycle_of_known_holders_is_a_deadlock_after_its_time(tmp_path: Path) -
     session = deadlocked(tmp_path / "a", 5).session()
     # WHEN asked
     edges = session.wait_graph()
-    cycles = session.deadlocks()
+    cycles = stands(session).deadlocks
     # THEN the graph has all three waits, the deadlock only the cycle
     assert [(edge.waiter.name, edge.holder.name if edge.holder else None) for edge in edges] == [
         ("a", "b"),
@@ -220,20 +221,20 @@ def test_a_cycle_of_known_holders_is_a_deadlock_after_its_time(tmp_path: Path) -
     assert [edge.since_ns for edge in edges] == [pytest.approx(5000 * MS)] * 3
     assert [[edge.waiter.name for edge in cycle] for cycle in cycles] == [["a", "b"]]
     assert cycles[0][0].holder_stack == a_stack("a.py:2 g")
-    assert session.deadlocks(standing_ns=6_000 * MS) == ()
+    assert deadlocks(edges, standing_ns=6_000 * MS) == ()
 
 
 def test_inferred_holders_make_no_deadlock(tmp_path: Path) -> None:
     # GIVEN the same cycle from holders that are only inferred WHEN asked THEN no alarm
-    assert deadlocked(tmp_path / "a", 5, Confidence.INFERRED).session().deadlocks() == ()
+    assert stands(deadlocked(tmp_path / "a", 5, Confidence.INFERRED).session()).deadlocks == ()
 
 
 def test_stuck_threads_have_not_moved_while_others_worked(tmp_path: Path) -> None:
     # GIVEN the same for twelve seconds
     session = deadlocked(tmp_path / "a", 12).session()
     # WHEN asked THEN the waiting threads are stuck, the busy one is not
-    assert [each.thread.name for each in session.stuck_threads()] == ["a", "b", "c"]
-    assert session.stuck_threads(standing_ns=13_000 * MS) == ()
+    assert [each.thread.name for each in stands(session).stuck] == ["a", "b", "c"]
+    assert stands(session, stuck_ns=13_000 * MS).stuck == ()
 
 
 def test_a_thread_that_ran_in_between_is_not_stuck(tmp_path: Path) -> None:
@@ -245,7 +246,7 @@ def test_a_thread_that_ran_in_between_is_not_stuck(tmp_path: Path) -> None:
             counters={"w": counted(cpu_ns=20 * MS)},
         )
     # WHEN asked THEN it moves
-    assert builder.session().stuck_threads() == ()
+    assert stands(builder.session()).stuck == ()
 
 
 def test_idle_threads_are_not_stuck(tmp_path: Path) -> None:
@@ -253,4 +254,4 @@ def test_idle_threads_are_not_stuck(tmp_path: Path) -> None:
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10)
     for _ in range(12):
         builder.window({"pool": [spent(10, "idle", at="q.py:1 get")], "busy": [spent(10, "on_cpu")]})
-    assert builder.session().stuck_threads() == ()
+    assert stands(builder.session()).stuck == ()

@@ -14,7 +14,8 @@ import math
 from collections.abc import Mapping
 from typing import Protocol
 
-from ftdiag.analysis.locks import StuckThread, WaitEdge
+from ftdiag.analysis.standing import StuckThread
+from ftdiag.analysis.waitgraph import WaitEdge
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model import (
     Allocations,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.analysis.locks import DEADLOCK_NS, WaitEdge
+from ftdiag.analysis.waitgraph import DEADLOCK_NS, WaitEdge
 from ftdiag.model import LockMetrics, Remedy
 from ftdiag.rules.attribution.frames import program_frame
 from ftdiag.rules.base import (

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.analysis.locks import STUCK_NS
+from ftdiag.analysis.standing import STUCK_NS
 from ftdiag.model import Finding, LockMetrics, Remedy
 from ftdiag.rules.attribution.frames import program_frame
 from ftdiag.rules.attribution.pools import LONG_S, WAITED, StarvedPool, starved_pool
