@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -37,7 +38,7 @@ def main(paths: Sequence[str]) -> int:
     with tempfile.TemporaryFile() as said:
         provisioning = start_provisioning(said)
         try:
-            failed = [" ".join(check) for check in STATIC if run([os.fspath(BIN / check[0]), *check[1:]])]
+            failed = run_at_once(STATIC)
             workers = str(len(os.sched_getaffinity(0)))
             tests = [sys.executable, "-m", "pytest"]
             parallel = [*tests, "--numprocesses", workers, "--dist", "worksteal"]
@@ -76,6 +77,26 @@ def start_provisioning(said: BinaryIO) -> subprocess.Popen[bytes]:
         stderr=said,
         preexec_fn=lambda: os.nice(NICE),  # noqa: PLW1509 - no thread runs yet
     )
+
+
+def run_at_once(checks: Sequence[tuple[str, ...]]) -> list[str]:
+    """Runs programs of this environment beside each other, shows what each says; which of them failed."""
+    failed = []
+    with ExitStack() as stack:
+        running = []
+        for check in checks:
+            said = stack.enter_context(tempfile.TemporaryFile())
+            command = [os.fspath(BIN / check[0]), *check[1:]]
+            started = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
+            )
+            running.append((" ".join(check), started, said))
+        for name, started, said in running:
+            if started.wait():
+                failed.append(name)
+            said.seek(0)
+            print(f"$ {name}\n{said.read().decode(errors='replace')}", end="", flush=True)
+    return failed
 
 
 def run(command: Sequence[str]) -> int:

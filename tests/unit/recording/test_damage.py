@@ -31,7 +31,7 @@ else:
     from backports import zstd
 
 WINDOWS = 62
-FLIPS = int(os.environ.get("FTDIAG_TEST_FLIPS", "300"))
+FLIPS = int(os.environ.get("FTDIAG_TEST_FLIPS", "100"))
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +80,10 @@ def assert_true_or_told(path: Path, truth: Content) -> str:
 
 
 def test_one_flipped_bit_is_found_or_harmless(whole: bytes, truth: Content, tmp_path: Path) -> None:
-    # GIVEN a recording and many places in it: all of the header, and a sample of the rest
+    # GIVEN a recording and many places in it: all of the header, a byte of each page's, a sample of the rest
     chance = random.Random(20)
     places = [*range(100), *(chance.randrange(len(whole)) for _ in range(FLIPS))]
-    places += [
-        page + offset for page in range(0, len(whole), schema.PAGE_BYTES) for offset in range(0, 12, 3)
-    ]
+    places += [page + chance.randrange(12) for page in range(0, len(whole), schema.PAGE_BYTES)]
     path = tmp_path / "a.ftdiag"
     outcomes = set()
     for place in places:
