@@ -226,3 +226,42 @@ def test_without_a_cockpit_the_error_stands_on_the_shells_screen(terminal: RealT
     assert "looking at process" not in terminal.text
     assert "is not a CPython process" in terminal.text
     expect_restored(terminal, settings)
+
+
+def test_a_server_and_its_workers_on_one_screen(
+    terminal: RealTerminal, program: Callable[..., RunningWorkload]
+) -> None:
+    # GIVEN a server with two workers
+    server = program(
+        """
+        import os, threading, time
+        for number in range(2):
+            if not os.fork():
+                threading.Thread(target=time.sleep, args=(1000,), name="waits", daemon=True).start()
+                while True:
+                    sum(range(1000)); time.sleep(0.001)
+        print("ready", os.getpid(), flush=True)
+        time.sleep(1000)
+        """
+    )
+    workers = [int(pid) for pid in Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()]
+    settings = terminal.line_settings
+    try:
+        # WHEN they are attached to together THEN each is a row
+        terminal.start("attach", server.pid, "--children")
+        for pid in (server.pid, *workers):
+            terminal.shows(rf"process {pid} ")
+        terminal.shows(r"3 processes: ")
+
+        # WHEN one is chosen THEN its cockpit is shown, and leaving that asks nothing and comes back
+        terminal.type("jj" + ENTER)
+        terminal.shows(rf"pid {max(workers)}|pid {min(workers)}")
+        terminal.type("q")
+        terminal.shows(r"Processes ")
+    finally:
+        # WHEN the workers are killed THEN it says so and goes on
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+    terminal.shows(r"1 process: ")
+    terminal.type("q")
+    expect_restored(terminal, settings)

@@ -17,12 +17,13 @@ import click
 
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import FILE
-from ftdiag.errors import RecordingError, UsageError
+from ftdiag.errors import FtdiagError, RecordingError, UsageError
 from ftdiag.sampling.options import DEFAULT_NATIVE_RATE_HZ, DEFAULT_RATE_HZ
 
 if TYPE_CHECKING:
     from ftdiag.analysis.fleet import Fleet
     from ftdiag.commands.parameters import Effort
+    from ftdiag.watching.following import Following
     from ftdiag.watching.recorder import Recorder
 
 MOST: Final = 64
@@ -37,6 +38,9 @@ LOW_RATE_HZ: Final = 5.0
 LOW_NATIVE_HZ: Final = 19.0
 BUDGET_CORES: Final = 0.01
 """Of one process. Twenty samplers at the rate of one would take a core."""
+
+LOOK_SHARE: Final = 0.05
+"""Of a core, for looking at all processes while they are shown."""
 
 
 def one_or_many(command: Callable[..., int]) -> Callable[..., int]:
@@ -82,11 +86,13 @@ def report_files(files: Sequence[Path], form: str, fail_on: str | None) -> int:
 def attach_family(
     pid: int, form: str | None, duration_s: float | None, effort: Effort, fail_on: str | None
 ) -> int:
-    """Look at a process and all below it: a table while it goes on, then the report; the exit status."""
-    from ftdiag.analysis.fleet import Member, fleet_of
+    """Look at a process and all below it: the screen of all while it goes on, then the report; the exit
+    status.
+    """
     from ftdiag.commands.sampling import check_is_process
     from ftdiag.commands.terminal import Terminated
     from ftdiag.scratch import private_directory
+    from ftdiag.watching.following import Following
     from ftdiag.watching.recorder import Recorder
     from ftdiag.watching.store import Limits, Store
     from ftdiag.watching.targets import Wanted
@@ -103,34 +109,33 @@ def attach_family(
     plan = Plan(rate_hz, rate_hz, native_hz, budget, RING_S, 1.0, RING_BYTES, (), RING_S)
     with ExitStack() as stack:
         store = Store(stack.enter_context(private_directory()), Limits(MOST * RING_BYTES, RING_S))
+        following = Following()
         recorder = Recorder(
             Wanted(parent=pid),
             plan,
             store,
-            terminal.note,
+            following.say if live else terminal.note,
             most=MOST,
-            looking=live,
             look_every_s=1.0,
+            look_share=LOOK_SHARE,
             with_ready=False,
         )
         stack.callback(recorder.close)
-
-        def fleet() -> Fleet:
-            return fleet_of(
-                Member(f"process {each.pid}", each.snapshot)
-                for each in recorder.watched.values()
-                if each.snapshot is not None
-            )
-
         status = 0
         try:
-            _follow(recorder, fleet, limit_s, live=live)
+            if live:
+                _show(following, recorder, limit_s)
+            else:
+                _follow(following, recorder, limit_s)
         except KeyboardInterrupt:
             status = 0 if live else 130
         except Terminated as termination:
             status = 128 + termination.number
         recorder.look_now()
-        found = fleet()
+        following.take(recorder)
+        for note in following.take_notes():
+            terminal.note(note)
+        found = following.fleet()
         if not found.members:
             raise UsageError(
                 f"nothing was seen of process {pid} and what is below it", "ftdiag list   shows processes"
@@ -138,32 +143,52 @@ def attach_family(
         return status or _print(found, form or "text", fail_on)
 
 
-def _follow(recorder: Recorder, fleet: Callable[[], Fleet], limit_s: float | None, *, live: bool) -> None:
-    from rich.console import Console
-    from rich.live import Live
-    from rich.text import Text
-
-    from ftdiag.reports.fleet import render
-
+def _follow(following: Following, recorder: Recorder, limit_s: float | None) -> None:
     begin = time.monotonic()
-    console = Console()
-    view = Live(console=console, screen=True, auto_refresh=False) if live else None
-    with ExitStack() as stack:
-        if view is not None:
-            stack.enter_context(view)
-        shown = 0.0
-        while limit_s is None or time.monotonic() - begin < limit_s:
-            recorder.step()
-            if view is not None and time.monotonic() - shown >= 1.0:
-                shown = time.monotonic()
-                now = fleet()
-                lines = (
-                    list(render(now, ascii_only=terminal.ascii_only())) if now.members else ["attaching ..."]
-                )
-                view.update(
-                    Text("\n".join([*lines, "", "Ctrl-C ends it and prints the report"])), refresh=True
-                )
-            time.sleep(STEP_S)
+    while limit_s is None or time.monotonic() - begin < limit_s:
+        recorder.step()
+        following.take(recorder)
+        time.sleep(STEP_S)
+
+
+def _show(following: Following, recorder: Recorder, limit_s: float | None) -> None:
+    """All processes on the screen, and the cockpit of each that is chosen, until it is left."""
+    from ftdiag.commands import viewing
+    from ftdiag.tui.fleet import FleetApp
+
+    viewing.load("tui")
+    until = None if limit_s is None else time.monotonic() + limit_s
+
+    def ends() -> bool:
+        over = until is not None and time.monotonic() >= until
+        return over or following.failure is not None
+
+    chosen, words = None, ""
+    with following.follow(recorder):
+        while not ends():
+            app = FleetApp(following.fleet, chosen=chosen, words=words, notes=following.take_notes, ends=ends)
+            app.run()
+            if app.ended_by is not None:
+                raise terminal.Terminated(app.ended_by)
+            if app.chosen is None:
+                break
+            chosen = app.chosen
+            ring = following.ring(chosen)
+            words = f"{chosen} has ended" if ring is None else _show_one(ring)
+    if following.failure is not None:
+        raise following.failure
+
+
+def _show_one(ring: Path) -> str:
+    """The cockpit on one of the processes; what went wrong, or ""."""
+    from ftdiag.commands import viewing
+
+    try:
+        with viewing.opened(ring) as session:
+            viewing.show_cockpit(session, file=ring, goes_on=True)
+    except FtdiagError as error:
+        return error.what
+    return ""
 
 
 def _check_format(form: str) -> None:

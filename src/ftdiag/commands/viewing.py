@@ -180,10 +180,12 @@ def show_cockpit(
     file: Path | None = None,
     sight: FirstSight | None = None,
     baseline: Baseline | None = None,
+    goes_on: bool = False,
 ) -> int:
     """Show the cockpit until it is left, in place of `sight`; the exit status.
 
-    `file` is what was opened, where that is no look.
+    `file` is what was opened, where that is no look. What is recorded stays when the cockpit is left if
+    recording `goes_on`: nothing is asked then.
 
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
     """
@@ -199,7 +201,7 @@ def show_cockpit(
     )
     app = CockpitApp(
         RecordingSource(session, sampler),
-        saver=saver(recording.path),
+        saver=saver(recording.path, goes_on=goes_on),
         memory=memory,
         texts=texts,
         on_first_data=take_turns_again,
@@ -225,8 +227,8 @@ def show_cockpit(
     return 0 if fail_on is None else findings_status(session.snapshot(), fail_on)
 
 
-def saver(recording: Path) -> Saver:
-    """What the cockpit saves of a recording, growing or finished."""
+def saver(recording: Path, *, goes_on: bool = False) -> Saver:
+    """What the cockpit saves of a recording, growing or finished, or going on behind it."""
     from ftdiag.tui.saving import Saver
 
     def html_report(snapshot: Snapshot) -> str:
@@ -243,7 +245,7 @@ def saver(recording: Path) -> Saver:
         copy_recording(recording, path)
 
     # A look that nobody asked to keep is in a directory of ours.
-    temporary = recording.parent.name.startswith(LOOK_PREFIX)
+    temporary = recording.parent.name.startswith(LOOK_PREFIX) and not goes_on
     reports = {"txt": _text_report, "json": _json_report, "html": html_report}
     return Saver(reports, copy, temporary, _exports(recording))
 

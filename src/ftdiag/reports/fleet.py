@@ -20,6 +20,8 @@ SCHEMA: Final = "ftdiag-fleet/1"
 SHOWN_FINDINGS: Final = 12
 SHOWN_MEMBERS: Final = 200
 LEAST_CORES: Final = 0.05
+NOT_LOST: Final = frozenset({CorePart.USEFUL, CorePart.NO_DEMAND, CorePart.ON_CPU, CorePart.UNSEEN_THREADS})
+"""Parts of the account that are not lost, or of which it is not known whether they are."""
 NAME_WIDTH: Final = 28
 HEADINGS: Final = " cores useful effic. threads   resident  costliest"
 
@@ -31,16 +33,10 @@ def render(fleet: Fleet, *, ascii_only: bool = False) -> Iterator[str]:
         return visible(text, ascii_only=ascii_only)
 
     count = len(fleet.members)
-    useful = "" if fleet.useful_cores is None else f", {units.cores(fleet.useful_cores)} of them useful"
-    processes = units.plural(count, "process", "processes")
-    yield f"{processes}: {units.cores(fleet.on_cpu_cores)} cores on CPU{useful}"
-    lost = [
-        f"{part_name(part, fleet.members[0].snapshot.metrics)} {units.cores(cores)}"
-        for part, cores in sorted(fleet.account.items(), key=lambda row: -row[1])
-        if cores >= LEAST_CORES and part not in (CorePart.USEFUL, CorePart.NO_DEMAND)
-    ]
+    yield use_words(fleet)
+    lost = lost_words(fleet)
     if lost:
-        yield f"  lost together: {', '.join(lost)}"
+        yield f"  lost together: {lost}"
     left = SHOWN_MEMBERS
     for group in fleet.groups:
         yield ""
@@ -64,6 +60,22 @@ def render(fleet: Fleet, *, ascii_only: bool = False) -> Iterator[str]:
             f"  {first.severity.value}: {first.rule_id} in {how_many}, {units.cores(shared.lost_cores)} cores"
             f" together: {shown(first.summary)}"
         )
+
+
+def use_words(fleet: Fleet) -> str:
+    """How many processes, and what they use together."""
+    useful = "" if fleet.useful_cores is None else f", {units.cores(fleet.useful_cores)} of them useful"
+    processes = units.plural(len(fleet.members), "process", "processes")
+    return f"{processes}: {units.cores(fleet.on_cpu_cores)} cores on CPU{useful}"
+
+
+def lost_words(fleet: Fleet) -> str:
+    """What they lose together, largest first; "" if nothing to speak of."""
+    return ", ".join(
+        f"{part_name(part, fleet.members[0].snapshot.metrics)} {units.cores(cores)}"
+        for part, cores in sorted(fleet.account.items(), key=lambda row: -row[1])
+        if cores >= LEAST_CORES and part not in NOT_LOST
+    )
 
 
 def _row(member: Member, shown: Any) -> str:

@@ -6,22 +6,18 @@ point that it is of, where the view begins when it comes back.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Final
 
 from rich.segment import Segment
-from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
 
 from ftdiag.reports.document import Section, Table, text_lines
 from ftdiag.reports.sweep import figure, headline, name_of, sections, span
 from ftdiag.scaling.curve import Point, Scaling
 from ftdiag.scaling.law import Law
-from ftdiag.tui.lines import Lines, LinesPanel, heading, prose
-from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN, THEMES, Look, locale_is_ascii, look_for, theme_for
+from ftdiag.tui.lines import Lines, heading, prose
+from ftdiag.tui.look import Look
+from ftdiag.tui.onepage import OnePageApp
 from ftdiag.wording import units
 
 KEYS: Final = (
@@ -34,20 +30,8 @@ SHOWN_PARTS: Final = 8
 LEAST_CORES: Final = 0.005
 
 
-class SweepApp(App[None]):
+class SweepApp(OnePageApp):
     """The application."""
-
-    CSS_PATH = Path(__file__).with_name("app.tcss")
-    TITLE = "ftdiag"
-    ENABLE_COMMAND_PALETTE = False
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,ctrl+q,ctrl+c,escape", "leave", "Leave", show=False, priority=True),
-        Binding("up,k", "step(-1)", "Up", show=False, priority=True),
-        Binding("down,j", "step(1)", "Down", show=False, priority=True),
-        Binding("enter", "open_run", "Open its recording", show=False, priority=True),
-        Binding("T", "light_or_dark", "Light or dark", show=False),
-    ]
 
     def __init__(
         self, scaling: Scaling, *, position: int = 0, words: str = "", ascii_only: bool | None = None
@@ -57,68 +41,15 @@ class SweepApp(App[None]):
         self.position = min(max(0, position), max(0, len(self._points) - 1))
         self.chosen: str | None = None
         """A file in the folder of recordings."""
-        self.ended_by: int | None = None
-        self._words = words
-        self._ascii_only = locale_is_ascii() if ascii_only is None else ascii_only
-        self._old_handlers: dict[int, Any] = {}
-        super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
-        for mine in THEMES:
-            self.register_theme(mine)
-        self.theme = theme_for(self.console.color_system, self.no_color)
-        if self._ascii_only or self.theme in (PLAIN, SIXTEEN):
-            self.add_class("-no-bars")
-        self._panel = LinesPanel("", "sweep")
-
-    @property
-    def look(self) -> Look:
-        """Styles and signs for this terminal and theme."""
-        return look_for(self.theme, self._ascii_only)
-
-    def compose(self) -> ComposeResult:
-        """One panel."""
-        yield self._panel
-
-    def on_mount(self) -> None:
-        """Show it; leave in order when asked to end."""
-        self._panel.focus()
-        self._show()
-        if self._words:
-            self.say(self._words)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            self._old_handlers[number] = signal.getsignal(number)
-            self._loop_add(number)
-
-    def _loop_add(self, number: int) -> None:
-        import asyncio
-        import threading
-
-        if threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(number, self._end_by, number)
-
-    def on_unmount(self) -> None:
-        """Give signals back."""
-        import asyncio
-
-        for number, handler in self._old_handlers.items():
-            asyncio.get_running_loop().remove_signal_handler(number)
-            if handler is not None:
-                signal.signal(number, handler)
-
-    def _end_by(self, number: int) -> None:
-        self.ended_by = number
-        self.exit()
-
-    def action_leave(self) -> None:
-        """Leave."""
-        self.exit()
+        super().__init__("sweep", words=words, ascii_only=ascii_only)
 
     def action_step(self, step: int) -> None:
         """Another point."""
         if self._points:
             self.position = min(len(self._points) - 1, max(0, self.position + step))
-            self._show()
+            self.show_page()
 
-    def action_open_run(self) -> None:
+    def action_choose(self) -> None:
         """The recording of the point's middle run by throughput."""
         name = recording_of(self._scaling, self._points[self.position]) if self._points else None
         if name is None:
@@ -127,18 +58,10 @@ class SweepApp(App[None]):
         self.chosen = name
         self.exit()
 
-    def action_light_or_dark(self) -> None:
-        """The other theme."""
-        self.theme = LIGHT if self.theme == DARK else DARK
-        self._show()
-
-    def say(self, words: str) -> None:
-        """A short notice."""
-        self.notify(self.look.safe(words), markup=False, timeout=8.0)
-
-    def _show(self) -> None:
+    def show_page(self) -> None:
+        """The points and what is told of the chosen one."""
         scaling, position = self._scaling, self.position
-        self._panel.show_lines(
+        self.panel.show_lines(
             f"Scaling   {KEYS}", lambda width, look: sweep_lines(scaling, position, width, look)
         )
 

@@ -31,7 +31,9 @@ MAX_WATCHED: Final = 64
 
 
 class Recorder:
-    """See the module."""
+    """See the module. With `look_share` each process is looked at in its turn, at most every `look_every_s`,
+    and all looks together take no more than that part of a core: many processes are looked at less often.
+    """
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class Recorder:
         most: int = MAX_WATCHED,
         looking: bool = True,
         look_every_s: float = LOOK_EVERY_S,
+        look_share: float | None = None,
         with_ready: bool = True,
         pusher: Pusher | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -55,6 +58,8 @@ class Recorder:
         self._most = most
         self._looking = looking
         self._look_every_s = look_every_s
+        self._look_share = look_share
+        self._looked_s: dict[int, float] = {}
         self._with_ready = with_ready
         self._pusher = pusher
         self._clock = clock
@@ -88,7 +93,9 @@ class Recorder:
             self._find()
         for each in self.watched.values():
             each.step()
-        if self._looking and self._is_due("look", self._look_every_s):
+        if self._looking and self._look_share is not None:
+            self._look_in_turn(self._look_share)
+        elif self._looking and self._is_due("look", self._look_every_s):
             self._look()
         if self._pusher is not None and self._is_due("push", PUSH_EVERY_S):
             self._push(self._pusher)
@@ -141,6 +148,22 @@ class Recorder:
         )
         with self._lock:
             self._readings = readings
+
+    def _look_in_turn(self, share: float) -> None:
+        """Look at the one that was looked at longest ago, and rest so long that `share` of a core is kept."""
+        now = self._clock()
+        if now < self._due.get("turn", float("-inf")):
+            return
+        turns = {pid: self._looked_s.get(pid, float("-inf")) for pid in self.watched}
+        self._looked_s = {pid: when for pid, when in turns.items() if when > float("-inf")}
+        pid = min(turns, key=turns.__getitem__, default=None)
+        if pid is None or now - turns[pid] < self._look_every_s:
+            return
+        before = time.thread_time()
+        for condition in self.watched[pid].look():
+            self._keep(self.watched[pid], condition.name)
+        self._looked_s[pid] = now
+        self._due["turn"] = now + (time.thread_time() - before) / share
 
     def _keep(self, watched: Watched, why: str) -> None:
         files = watched.keep(why)

@@ -97,6 +97,11 @@ class Watched:
         """A session on the ring, as of the last look."""
         return self._session
 
+    @property
+    def ring(self) -> Path | None:
+        """The recording that is written, where one was begun."""
+        return self._ring
+
     # --- the ring ----------------------------------------------------------------------------------
 
     def step(self) -> None:
@@ -115,7 +120,7 @@ class Watched:
             return
         self._sampler.take_notes()
         if end is not None:
-            self._say(f"process {self.pid}: {end.detail}")
+            self._say_of_it(end.detail)
             self._stop_ring()
             self.gone = True
 
@@ -161,7 +166,7 @@ class Watched:
         begun_s, self._begun_s = self._begun_s, None
         self._stop_ring()
         if isinstance(error, NoSuchProcess | TargetGone):
-            self._say(f"process {self.pid}: {error.what}")
+            self._say_of_it(error.what)
             self.gone = True
             return
         if isinstance(error, DiskFull):
@@ -173,6 +178,10 @@ class Watched:
         self._say(f"process {self.pid}: {error.what}{why}; next try in {self._retry_s:.0f} s")
         self._next_s = self._clock() + self._retry_s
         self._retry_s = min(LONGEST_RETRY_S, 2 * self._retry_s)
+
+    def _say_of_it(self, what: str) -> None:
+        """Say it, with the process's number where it is not in it."""
+        self._say(what if str(self.pid) in what else f"process {self.pid}: {what}")
 
     def _make_ready(self) -> None:
         if self._ready is None and self._with_ready:
