@@ -13,7 +13,8 @@ import pytest
 
 from ftdiag.model import MemoryKind, MemoryReading
 from ftdiag.sources.kernel.memory import RemoteMemory
-from ftdiag.sources.kernel.memorymap import MemoryWatch, Owner, ProcessMemory
+from ftdiag.sources.kernel.memorymap import Owner, ProcessMemory
+from ftdiag.sources.kernel.memorywatch import MemoryWatch
 from ftdiag.sources.kernel.procfs import read_distribution
 from ftdiag.sources.python.runtime import find_runtime
 from reading import Look, eventually, recordings, until_asleep

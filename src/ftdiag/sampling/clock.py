@@ -38,7 +38,8 @@ from ftdiag.sources.budget import (
     TICK_S,
     Budget,
 )
-from ftdiag.sources.kernel.memorymap import MemoryWatch, Owner
+from ftdiag.sources.kernel.memorymap import Owner
+from ftdiag.sources.kernel.memorywatch import MemoryWatch
 
 WINDOW_NS: Final = 950_000_000
 """A killed sampler loses a window at most, a tick, and the hundredths that writing takes: a second."""

@@ -9,18 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ftdiag.sources.kernel import memorymap
+from ftdiag.sources.kernel import heaps
+from ftdiag.sources.kernel.mappings import Region, multiples, parse_regions, region_at, resident_pages
 from ftdiag.sources.kernel.memory import RemoteMemory
-from ftdiag.sources.kernel.memorymap import (
-    MOST_CORES,
-    PERIOD_NS,
-    ProcessMemory,
-    Region,
-    parse_regions,
-    pause_ns,
-    region_at,
-    resident_pages,
-)
+from ftdiag.sources.kernel.memorywatch import MOST_CORES, PERIOD_NS, pause_ns
 
 MIB = 1 << 20
 MAPS = b"""\
@@ -54,7 +46,7 @@ class SparseMemory(RemoteMemory):
 
 def arenas_of(words: Mapping[int, int], *regions: Region) -> list[tuple[int, int]]:
     """The arenas that are found in memory with these words."""
-    return ProcessMemory(1, None, SparseMemory(words))._arenas(regions)
+    return heaps.libc_arenas(SparseMemory(words), regions)
 
 
 def test_regions_are_the_private_anonymous_mappings() -> None:
@@ -138,11 +130,11 @@ def test_memory_that_only_looks_like_an_arena_is_none(words: Mapping[int, int]) 
 
 def test_headers_that_are_looked_at_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN an address space of 4 TiB in one mapping
-    monkeypatch.setattr(memorymap, "MAX_SEGMENTS", 100)
+    monkeypatch.setattr(heaps, "MAX_SEGMENTS", 100)
 
     # WHEN arenas are looked for, THEN so many headers are read and no more
     assert arenas_of({}, Region(BASE, BASE + (4 << 40))) == []
-    assert len(memorymap._multiples([Region(BASE, BASE + (4 << 40))], 32 * MIB, 100)) == 100
+    assert len(multiples([Region(BASE, BASE + (4 << 40))], 32 * MIB, 264, 100)) == 100
 
 
 def test_heaps_and_mimallocs_arenas_are_no_arenas_of_libc() -> None:

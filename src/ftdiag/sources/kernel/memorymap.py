@@ -1,6 +1,6 @@
 """What the resident memory of a process is there for, by kind and by thread.
 
-In: a pid, its CPython, which threads it has. Out: a `MemoryReading`, every few seconds at most.
+In: a pid, its CPython, which threads it has. Out: a `MemoryReading` (`memorywatch` says when).
 
 How the kinds are told apart, and what proves it:
 
@@ -26,29 +26,24 @@ from __future__ import annotations
 
 import os
 import re
-import struct
-import threading
 import time
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.errors import BudgetSpent, FtdiagError
+from ftdiag.errors import BudgetSpent
 from ftdiag.model import MemoryKind, MemoryReading, ThreadMemory
-from ftdiag.ownthreads import start_thread
 from ftdiag.sources.budget import Budget
 from ftdiag.sources.kernel import freespace
+from ftdiag.sources.kernel.heaps import HINTED, PythonHeaps, Segment, libc_arenas
+from ftdiag.sources.kernel.mappings import PAGE_BYTES, Pages, Region, parse_regions, region_at
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.procfs import status_fields
 from ftdiag.sources.kernel.tasks import proc_folder
 from ftdiag.sources.python.runtime import Runtime
 
-PERIOD_NS: Final = 5_000_000_000
-"""The memory is read at most this often."""
-MOST_CORES: Final = 0.005
-"""Share of a core that readings may take: a costly one is followed by a longer pause."""
 MOST_COST_NS: Final = 500_000_000
 """A reading that is expected to take more CPU time than this is not begun."""
 LONGEST_HOLD_NS: Final = 20_000_000
@@ -65,30 +60,7 @@ MAX_STACK_LOOKUPS: Final = 64
 """Native threads whose stack pointer is looked up in one reading; the others have their turn later."""
 MAX_LOOKED_SEGMENTS: Final = 512
 """Segments whose blocks are counted in one reading: 16 GiB, of which 24 MB are read."""
-MAX_SEGMENTS: Final = 1 << 16
-"""Segments (2 TiB of Python's heaps) that are looked at in one reading."""
 
-_CHUNK_BYTES: Final = 32 << 20
-_SEGMENT_BYTES: Final = 32 << 20
-"""MI_SEGMENT_SIZE on 64-bit (Objects/mimalloc/, Include/internal/mimalloc/mimalloc/types.h, 3.13 to 3.15)."""
-_SLICE_BYTES: Final = 64 << 10
-"""MI_SEGMENT_SLICE_SIZE."""
-_HINTED: Final = range(2 << 40, 30 << 40)
-"""Where mimalloc asks for its arenas: MI_HINT_BASE to MI_HINT_MAX (Objects/mimalloc/os.c)."""
-_SEGMENT_HEADER_BYTES: Final = 264
-_SEGMENT: Final = struct.Struct("<32xQ176xQQ24xQ")
-"""struct mi_segment_s: segment_size @32, cookie @216, segment_slices @224, thread_id @256 (types.h; the same
-in the debug information of 3.13.5t and 3.14.0t)."""
-_ARENA_BYTES: Final = 64 << 20
-"""HEAP_MAX_SIZE of glibc on 64-bit (malloc/arena.c)."""
-_ARENA: Final = struct.Struct("<QQQ")
-"""struct _heap_info: ar_ptr, prev, size."""
-_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
-_NOT_PRESENT: Final = bytes(range(0x80))
-"""Top bytes of pagemap entries of pages that are not present (bit 63)."""
-_PRIVATE: Final = re.compile(
-    rb"^([0-9a-f]+)-([0-9a-f]+) rw.p [0-9a-f]+ [0-9a-f:]+ 0 *(\[[^\n]*\])?$", re.MULTILINE
-)
 _STATUS: Final = (b"VmRSS", b"RssAnon", b"RssFile", b"RssShmem", b"VmSwap", b"VmSize", b"Threads")
 
 
@@ -102,48 +74,6 @@ class Owner:
     main: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
-    """A private anonymous mapping that can be written: [start, end) and its name ("[heap]", "" mostly)."""
-
-    start: int
-    end: int
-    name: str = ""
-
-    @property
-    def size(self) -> int:
-        """Length in bytes."""
-        return self.end - self.start
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of Python's heaps: [start, end), and the thread control block of its owner (0: ended)."""
-
-    start: int
-    end: int
-    owner: int
-
-
-def parse_regions(maps: bytes) -> list[Region]:
-    """The private anonymous writable mappings of a /proc/PID/maps text, in address order."""
-    return [
-        Region(int(found[1], 16), int(found[2], 16), (found[3] or b"").decode("ascii", "replace"))
-        for found in _PRIVATE.finditer(maps)
-    ]
-
-
-def region_at(regions: Sequence[Region], address: int) -> Region | None:
-    """The region that an address lies in."""
-    place = bisect_right(regions, address, key=lambda region: region.start) - 1
-    return regions[place] if place >= 0 and address < regions[place].end else None
-
-
-def resident_pages(entries: bytes) -> int:
-    """How many of these entries of a pagemap (8 bytes each, little-endian) are of pages that are present."""
-    return len(entries[7::8].translate(None, _NOT_PRESENT))
-
-
 class ProcessMemory:
     """Reads the memory of one process; without `runtime` as one with the GIL. For use by one thread.
 
@@ -152,9 +82,8 @@ class ProcessMemory:
 
     def __init__(self, pid: int, runtime: Runtime | None, memory: RemoteMemory | None = None) -> None:
         self._pid = pid
-        self._runtime = runtime
         self._memory = memory or RemoteMemory(pid)
-        self._mark: int | None = None
+        self._heaps = PythonHeaps(runtime, self._memory)
         self._stacks: dict[int, int] = {}
         """An address in the stack of native threads, by tid."""
         self._smaps_page_ns: float = SMAPS_PAGE_NS
@@ -228,13 +157,13 @@ class ProcessMemory:
                 missing["kinds"] = "the process has too many mappings to be looked at"
                 return found
             regions = parse_regions(maps)
-            segments, around = self._segments(regions, missing)
+            segments, around = self._heaps.find(regions, missing)
             stacks = self._stack_regions(owners, regions)
-            arenas = self._arenas(regions)
+            arenas = libc_arenas(self._memory, regions)
             heap = [region for region in regions if region.name == "[heap]"]
             expected = (
                 self._pagemap_page_ns
-                / _PAGE
+                / PAGE_BYTES
                 * (
                     sum(region.size for region in (*around, *heap, *stacks.values()))
                     + sum(end - start for start, end in arenas)
@@ -245,7 +174,7 @@ class ProcessMemory:
                     f"looking at its address space would take {expected / 1e9:.1f} s of CPU time"
                 )
                 return found
-            pages = _Pages(pagemap, going_on)
+            pages = Pages(pagemap, going_on)
             found.arenas = len({start for start, _ in arenas})
             self._count(found, pages, segments, around, heap, arenas)
             self._count_free(found, pages, segments, maps, missing)
@@ -265,7 +194,7 @@ class ProcessMemory:
     def _count(
         self,
         found: _Anonymous,
-        pages: _Pages,
+        pages: Pages,
         segments: Sequence[Segment],
         around: Sequence[Region],
         heap: Sequence[Region],
@@ -293,7 +222,7 @@ class ProcessMemory:
     def _count_free(
         self,
         found: _Anonymous,
-        pages: _Pages,
+        pages: Pages,
         segments: Sequence[Segment],
         maps: bytes,
         missing: dict[str, str],
@@ -302,7 +231,8 @@ class ProcessMemory:
         states = freespace.libc_states(self._memory, maps)
         if states:
             found.libc_free_bytes = sum(
-                pages.bytes_in(start, end) for start, end in freespace.libc_free(self._memory, states, _PAGE)
+                pages.bytes_in(start, end)
+                for start, end in freespace.libc_free(self._memory, states, PAGE_BYTES)
             )
         else:
             missing["libc_free_bytes"] = "the state of libc's allocator was not found"
@@ -323,7 +253,7 @@ class ProcessMemory:
     def _threads(
         self,
         found: _Anonymous,
-        pages: _Pages,
+        pages: Pages,
         owners: Sequence[Owner],
         segments: Sequence[Segment],
         stacks: Mapping[int, Region],
@@ -346,87 +276,7 @@ class ProcessMemory:
             # The heap of a thread that has ended is nobody's (0) until another thread takes it over.
             found.ended_heap_bytes = found.of_owner.get(0, 0)
 
-    # --- Python's heaps ---
-
-    def _segments(
-        self, regions: Sequence[Region], missing: dict[str, str]
-    ) -> tuple[list[Segment], list[Region]]:
-        """The segments of Python's heaps, and the regions that have nothing else in them."""
-        if self._runtime is None or not self._runtime.layout.free_threaded:
-            missing[MemoryKind.PYTHON_HEAPS.label] = (
-                "a build with the GIL keeps them in ordinary anonymous memory: they count there"
-            )
-            return [], []
-        mark = self._mark_of_python(self._runtime)
-        if mark is None:
-            missing[MemoryKind.PYTHON_HEAPS.label] = "mimalloc's own data could not be read"
-            return [], []
-        places = _multiples(regions, _SEGMENT_BYTES, MAX_SEGMENTS)
-        headers = self._read_many([(place, _SEGMENT_HEADER_BYTES) for place in places])
-        segments: list[Segment] = []
-        for place, header in zip(places, headers, strict=True):
-            if header is None or (segments and place < segments[-1].end):
-                continue
-            size, cookie, slices, thread = _SEGMENT.unpack(header)
-            region = region_at(regions, place)
-            if cookie ^ place != mark or size != slices * _SLICE_BYTES or not size or region is None:
-                continue
-            segments.append(Segment(place, min(place + size, region.end), thread))
-        starts = [segment.start for segment in segments]
-        around = [
-            region
-            for region in regions
-            if region.start in _HINTED
-            and bisect_right(starts, region.end - 1) > bisect_right(starts, region.start - 1)
-        ]
-        if not segments:
-            missing[MemoryKind.PYTHON_HEAPS.label] = "no segment of mimalloc was found"
-        return segments, around
-
-    def _mark_of_python(self, runtime: Runtime) -> int | None:
-        """The number that the cookies of Python's segments are made with: from the dictionary of modules."""
-        if self._mark is None:
-            layout = runtime.layout
-            try:
-                interpreter = self._memory.read_word(runtime.address + layout.runtime_interpreters_head)
-                modules = self._memory.read_word(interpreter + layout.interpreter_imports_modules)
-                start = modules - modules % _SEGMENT_BYTES
-                header = self._memory.read(start, _SEGMENT_HEADER_BYTES)
-            except BudgetSpent:
-                raise
-            except FtdiagError:
-                return None
-            size, cookie, slices, _ = _SEGMENT.unpack(header)
-            if size != slices * _SLICE_BYTES or not size or not cookie:
-                return None
-            self._mark = cookie ^ start
-        return self._mark
-
-    # --- libc's arenas, stacks ---
-
-    def _arenas(self, regions: Sequence[Region]) -> list[tuple[int, int]]:
-        """[start, end) of the heaps of glibc's arenas besides the main one."""
-        ordinary = [
-            each for each in regions if each.start not in _HINTED and not each.name.startswith("[heap")
-        ]
-        places = _multiples(ordinary, _ARENA_BYTES, MAX_SEGMENTS)
-        headers = self._read_many([(place, _ARENA.size) for place in places])
-        heaps: dict[int, tuple[int, int, int]] = {}
-        for place, header in zip(places, headers, strict=True):
-            if header is not None:
-                heaps[place] = _ARENA.unpack(header)
-        found = []
-        for place, (arena, previous, size) in heaps.items():
-            first = arena - arena % _ARENA_BYTES
-            # The arena's own state lies behind the header of its first heap, which says so itself.
-            if not 0 < arena - first <= _PAGE or first not in heaps or heaps[first][0] != arena:
-                continue
-            if first != place and previous not in heaps:
-                continue
-            region = region_at(regions, place)
-            if region is not None and 0 < size <= _ARENA_BYTES:
-                found.append((place, min(place + size, region.end)))
-        return found
+    # --- stacks ---
 
     def _stack_regions(self, owners: Sequence[Owner], regions: Sequence[Region]) -> dict[int, Region]:
         """The mapping of each thread's stack, by its index; those that are not known are missing."""
@@ -446,7 +296,7 @@ class ProcessMemory:
                     if address is not None:
                         self._stacks[owner.tid] = address
                 stack = None if address is None else region_at(regions, address)
-                if stack is not None and (stack.name == "[heap]" or stack.start in _HINTED):
+                if stack is not None and (stack.name == "[heap]" or stack.start in HINTED):
                     stack = None
             if stack is not None:
                 found[owner.index] = stack
@@ -464,7 +314,7 @@ class ProcessMemory:
 
     def _shares(self, rss_bytes: int, missing: dict[str, str]) -> tuple[int | None, int | None]:
         """Proportional and unique size."""
-        pages = max(1, rss_bytes // _PAGE)
+        pages = max(1, rss_bytes // PAGE_BYTES)
         expected_ns = pages * self._smaps_page_ns
         if expected_ns > LONGEST_HOLD_NS:
             why = (
@@ -489,14 +339,6 @@ class ProcessMemory:
             return None, None
         return pss, uss
 
-    def _read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes | None]:
-        try:
-            return self._memory.read_many(ranges)
-        except BudgetSpent:
-            raise
-        except FtdiagError:
-            return [None] * len(ranges)
-
 
 class _Anonymous:
     """What was found of anonymous memory so far."""
@@ -509,40 +351,6 @@ class _Anonymous:
         self.ended_heap_bytes: int | None = None
         self.libc_free_bytes: int | None = None
         self.heaps_free_bytes: int | None = None
-
-
-class _Pages:
-    """Counts resident pages, and what that costs."""
-
-    def __init__(self, descriptor: int, going_on: Callable[[], bool]) -> None:
-        self._descriptor = descriptor
-        self._going_on = going_on
-        self.looked = 0
-        """Pages of address space looked at so far."""
-        self.cost_ns = 0
-
-    def bytes_in(self, start: int, end: int) -> int:
-        """Resident bytes of [start, end). Raises OSError."""
-        began_ns = time.thread_time_ns()
-        resident = 0
-        for place in range(start, end, _CHUNK_BYTES):
-            if not self._going_on():
-                break
-            count = (min(end, place + _CHUNK_BYTES) - place) // _PAGE
-            resident += resident_pages(os.pread(self._descriptor, 8 * count, place // _PAGE * 8))
-            self.looked += count
-        self.cost_ns += time.thread_time_ns() - began_ns
-        return resident * _PAGE
-
-
-def _multiples(regions: Sequence[Region], step: int, most: int) -> list[int]:
-    """The multiples of `step` that lie in these regions with room for a header, at most so many."""
-
-    def places() -> Iterator[int]:
-        for region in regions:
-            yield from range(-(-region.start // step) * step, region.end - _SEGMENT_HEADER_BYTES, step)
-
-    return [place for place, _ in zip(places(), range(most), strict=False)]
 
 
 def _read(path: str, most: int) -> bytes:
@@ -566,74 +374,3 @@ def _kilobytes(pid: int) -> dict[bytes, int]:
         with suppress(ValueError):
             found[name] = int(number) << 10 if unit == b"kB" else int(number)
     return found if b"VmRSS" in found else {}
-
-
-class MemoryWatch:
-    """Takes readings beside the sampler's ticks, in a thread of its own, as often as their cost allows.
-
-    `begin` and `take` never wait: the system calls that read the pages take milliseconds, and ticks go on
-    meanwhile.
-    """
-
-    def __init__(self, pid: int, runtime: Runtime | None) -> None:
-        self._process = ProcessMemory(pid, runtime)
-        self._wanted = threading.Event()
-        self._closed = False
-        self._owners: Sequence[Owner] = ()
-        self._reading: MemoryReading | None = None
-        self._busy = False
-        self._began_ns = 0
-        self._done = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.due_ns = 0
-        """When the next reading may begin."""
-
-    def begin(self, owners: Sequence[Owner], now_ns: int) -> None:
-        """Begin a reading, unless one is under way."""
-        if self._busy:
-            return
-        if self._thread is None:
-            self._thread = start_thread(self._run, "memory")
-        self.due_ns = now_ns + PERIOD_NS
-        self._owners = owners
-        self._began_ns = now_ns
-        self._busy = True
-        self._done.clear()
-        self._wanted.set()
-
-    def waits_ns(self, now_ns: int) -> int:
-        """How long a reading has been under way; 0 if there is none."""
-        return now_ns - self._began_ns if self._busy else 0
-
-    def take(self, wait_s: float = 0.0) -> MemoryReading | None:
-        """The reading that was finished since the last call, waiting for one under way at most `wait_s`."""
-        if self._busy and wait_s:
-            self._done.wait(wait_s)
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            self.due_ns = max(self.due_ns, reading.at_ns + pause_ns(reading.cost_ns))
-        return reading
-
-    def close(self) -> None:
-        """End the thread, in the middle of a reading if there is one."""
-        self._closed = True
-        self._wanted.set()
-        if self._thread is not None:
-            self._thread.join(timeout=1.0)
-
-    def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            if self._closed:
-                return
-            self._wanted.clear()
-            try:
-                self._reading = self._process.read(self._owners, lambda: not self._closed)
-            finally:
-                self._busy = False
-                self._done.set()
-
-
-def pause_ns(cost_ns: int) -> int:
-    """From the beginning of a reading that took so much CPU time to the next."""
-    return max(PERIOD_NS, int(cost_ns / MOST_CORES))
