@@ -17,7 +17,8 @@ from ftdiag.model import NO_STACK, TORN_STACK, Frame
 from ftdiag.recording import schema
 from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong
-from ftdiag.sources.python.interpreter import MAX_INTERPRETERS, InterpreterReader
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.interpreterstates import MAX_INTERPRETERS
 from ftdiag.sources.python.plainwalk import PlainThread
 from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
 
