@@ -14,7 +14,7 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 
-PAGE_BYTES: Final = os.sysconf("SCPAGE_BYTES_SIZE")
+PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _CHUNK_BYTES: Final = 32 << 20
 _NOT_PRESENT: Final = bytes(range(0x80))
 """Top bytes of pagemap entries of pages that are not present (bit 63)."""
