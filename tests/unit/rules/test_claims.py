@@ -24,6 +24,7 @@ from ftdiag.rules.base import (
     Priority,
     Rule,
     ShapeClaim,
+    Shortage,
     StopCause,
 )
 from ftdiag.rules.registry import CLAIMS
@@ -51,6 +52,7 @@ def test_no_two_rules_claim_the_same() -> None:
         (Claims(libraries=(LibraryClaim(files=("queue.py",)),)), "queue.py, queue.py"),
         (Claims(libraries=(LibraryClaim(files=("functools.py",), functions=("wraps",)),)), "functools.py"),
         (Claims(stops=StopCause.COLLECTOR), "stops for the cyclic collector"),
+        (Claims(shortage=Shortage.QUOTA), "cpu-quota and own claim a shortage of cores by a CPU quota"),
         (Claims(shape=ShapeClaim(40, lambda *_: None)), "io-bound and own claim shapes"),
     ],
 )
@@ -153,7 +155,7 @@ def test_patterns_of_names_are_literal_but_for_their_signs() -> None:
 def test_nothing_names_a_rule_but_its_own_file() -> None:
     # GIVEN the modules of rules, predictions and views, but for what the word also is: a kind of workload
     rules = Path(ftdiag.rules.__file__).parent
-    files = [path for path in rules.parent.rglob("*.py") if path.name not in ("workload.py", "cores.py")]
+    files = [path for path in rules.parent.rglob("*.py") if path.name != "workload.py"]
     ids = {rule.id for rule in RULES}
     named = {
         (path.relative_to(rules.parent).as_posix(), node.value)

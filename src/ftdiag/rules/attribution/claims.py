@@ -19,6 +19,7 @@ from ftdiag.rules.base import (
     Room,
     Rule,
     Shape,
+    Shortage,
     StopCause,
     Wasted,
 )
@@ -41,6 +42,9 @@ class ClaimTable:
         self._conditions = {rule: claim.when for rule, claim in libraries if claim.when is not None}
         self._locks_of_interpreter = {rule for rule, claim in libraries if claim.locks_of_interpreter}
         self._symbols = {rule: claim.symbols for rule, claim in reversed(self._lines) if claim.symbols}
+        self._shortages = {
+            rule.claims.shortage: rule.id for rule in rules if rule.claims.shortage is not None
+        }
         self._stops = {rule.claims.stops: rule.id for rule in rules if rule.claims.stops is not None}
         if not any(_takes_all_locks(claim) for _, claim in self._locks):
             raise ValueError("no rule claims the locks that nobody else does")
@@ -126,6 +130,10 @@ class ClaimTable:
         """The rule that stops of all threads for this belong to."""
         return self._stops[cause]
 
+    def shortage(self, cause: Shortage) -> str:
+        """The rule that a shortage of cores for this reason belongs to; "" where nobody claims it."""
+        return self._shortages.get(cause, "")
+
     def shape(self, facts: Facts, room: Room) -> Shape | None:
         """The first shape that is found."""
         return next(filter(None, (find(facts, room) for find in self._shapes)), None)
@@ -174,6 +182,8 @@ def _overlaps(rules: Sequence[Rule]) -> Iterator[str]:
                     yield f"{both} the same file of a library: {file}, {others_file}"
         if one.claims.stops is not None and one.claims.stops is other.claims.stops:
             yield f"{both} stops for {one.claims.stops.value}"
+        if one.claims.shortage is not None and one.claims.shortage is other.claims.shortage:
+            yield f"{both} a shortage of cores by {one.claims.shortage.value}"
         shape, others_shape = one.claims.shape, other.claims.shape
         if shape is not None and others_shape is not None and shape.priority == others_shape.priority:
             yield f"{both} shapes of programs with priority {shape.priority}"

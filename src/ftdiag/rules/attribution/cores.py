@@ -1,6 +1,6 @@
 """What findings about a shortage of cores have in common: how many threads want how many cores, and why not.
 
-In: facts. Out: `Demand`, and which of the rules about it applies.
+In: facts. Out: `Demand`, and the `Shortage`, which a rule claims.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import ThreadState
-from ftdiag.rules.base import Facts, Threshold, finite
+from ftdiag.rules.base import Facts, Shortage, Threshold, finite
 
 QUEUE: Final = Threshold(
     "waiting_for_a_core",
@@ -37,10 +37,6 @@ NATIVE_SHARE: Final = Threshold(
     "threads that are not Python's use a fifth of the CPU time or more; a helper thread of a library uses"
     " less",
 )
-
-
-SHORTAGES: Final = ("cpu-quota", "nested-parallelism", "oversubscription", "starved-by-others")
-"""The rules about a shortage of cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +84,24 @@ def demand(facts: Facts) -> Demand:
     )
 
 
-def others_take(rule: str | None) -> bool:
-    """Whether what other processes take is told beside the rule that a shortage of cores belongs to."""
-    return rule in ("oversubscription", "starved-by-others")
-
-
-def rule_of_shortage(facts: Facts, found: Demand) -> str | None:
-    """The rule that a shortage of cores belongs to, or None without one.
+def shortage_of(facts: Facts, found: Demand) -> Shortage | None:
+    """Why threads have no core, or None where there is no shortage.
 
     Where threads of the program are too many and others have cores as well, both are said: the one can be
     changed in the program, the other stands beside it (`Finding.context`).
     """
-    if found.throttled_cores is not None and facts.loses(finite(found.throttled_cores), "cpu-quota"):
-        return "cpu-quota"
-    standing = next((key for key in SHORTAGES if key in facts.standing), "")
+    rule_of = facts.attribution.shortage
+    quota = rule_of(Shortage.QUOTA)
+    if found.throttled_cores is not None and facts.loses(finite(found.throttled_cores), quota):
+        return Shortage.QUOTA
+    standing = next((rule_of(each) for each in Shortage if rule_of(each) in facts.standing), "")
     if not facts.over(QUEUE, found.queued / facts.capacity, standing):
         return None
-    if found.python_busy >= 2 and facts.over(
-        NATIVE_SHARE, found.native_cores / found.running if found.running else 0.0, "nested-parallelism"
-    ):
-        return "nested-parallelism"
+    native = found.native_cores / found.running if found.running else 0.0
+    if found.python_busy >= 2 and facts.over(NATIVE_SHARE, native, rule_of(Shortage.LIBRARY)):
+        return Shortage.LIBRARY
     # A quota that was seen not to hold anybody back is not it.
     if found.quota and found.throttled_cores is None:
-        return "cpu-quota"
-    return (
-        "oversubscription" if facts.over(TOO_MANY, found.ratio, "oversubscription") else "starved-by-others"
-    )
+        return Shortage.QUOTA
+    too_many = facts.over(TOO_MANY, found.ratio, rule_of(Shortage.TOO_MANY))
+    return Shortage.TOO_MANY if too_many else Shortage.OTHERS

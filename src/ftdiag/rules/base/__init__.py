@@ -11,7 +11,7 @@ one finding.
 
 from __future__ import annotations
 
-from ftdiag.rules.base.charged import Charges, LineCharge, LockCharge, Shape
+from ftdiag.rules.base.charged import Charges, LineCharge, LockCharge, Shape, Shortage
 from ftdiag.rules.base.claims import (
     Claims,
     LibraryClaim,
@@ -69,6 +69,7 @@ __all__ = [
     "Rule",
     "Shape",
     "ShapeClaim",
+    "Shortage",
     "StopCause",
     "Threshold",
     "Verdict",

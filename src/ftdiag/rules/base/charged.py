@@ -5,6 +5,7 @@ In and out: frozen types. Every lost core is charged once (`attribution.charges`
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 
 from ftdiag.datatypes import dataclass, field
@@ -77,6 +78,15 @@ class Shape:
     share: float = 0.0
     thread: ThreadMetrics | None = None
     group: tuple[ThreadMetrics, ...] = ()
+
+
+class Shortage(enum.Enum):
+    """Why threads that are ready have no core."""
+
+    QUOTA = "a CPU quota"
+    LIBRARY = "threads of libraries"
+    TOO_MANY = "too many threads of the program"
+    OTHERS = "other processes"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Frame, HotLine, LockKind, LockMetrics
-from ftdiag.rules.base.charged import Shape
+from ftdiag.rules.base.charged import Shape, Shortage
 from ftdiag.rules.base.facts import Facts, Room
 
 
@@ -115,4 +115,5 @@ class Claims:
     lines: tuple[LineClaim, ...] = ()
     libraries: tuple[LibraryClaim, ...] = ()
     stops: StopCause | None = None
+    shortage: Shortage | None = None
     shape: ShapeClaim | None = None

@@ -33,7 +33,7 @@ from ftdiag.model import (
     ThreadMetrics,
     ThreadState,
 )
-from ftdiag.rules.base.charged import Charges, LineCharge, LockCharge, Shape
+from ftdiag.rules.base.charged import Charges, LineCharge, LockCharge, Shape, Shortage
 from ftdiag.rules.base.verdicts import RESOLVE_SHARE, WORTH_SAYING, Threshold, finite
 from ftdiag.rules.figures import measured
 
@@ -73,6 +73,9 @@ class Attribution(Protocol):
     def shape(self, facts: Facts, room: Room) -> Shape | None:
         """The way in which threads share the work, charged to its rule."""
 
+    def shortage(self, cause: Shortage) -> str:
+        """The rule that a shortage of cores belongs to; "" where nobody claims it."""
+
 
 class _NoClaims:
     """Facts that nothing was charged of yet."""
@@ -85,6 +88,9 @@ class _NoClaims:
 
     def shape(self, facts: Facts, room: Room) -> Shape | None:
         return None
+
+    def shortage(self, cause: Shortage) -> str:
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

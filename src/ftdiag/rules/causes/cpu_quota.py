@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy
-from ftdiag.rules.attribution.cores import QUEUE, demand, rule_of_shortage
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
+from ftdiag.rules.attribution.cores import QUEUE, demand, shortage_of
+from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence, finite
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores, plural
 
 
 def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
-    if rule_of_shortage(facts, found) != RULE.id:
+    if shortage_of(facts, found) is not Shortage.QUOTA:
         return Clear()
     measured = found.throttled_cores
     lost = min(found.queued if measured is None else finite(measured), facts.capacity)
@@ -70,5 +70,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE,),
     judge=_judge,
+    claims=Claims(shortage=Shortage.QUOTA),
     without="how many cores there would be is not known: ftdiag whatif FILE --cores N",
 )

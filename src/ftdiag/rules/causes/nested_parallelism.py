@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.attribution.cores import NATIVE_SHARE, QUEUE, demand, rule_of_shortage
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
+from ftdiag.rules.attribution.cores import NATIVE_SHARE, QUEUE, demand, shortage_of
+from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence, finite
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores, plural
 
 
 def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
-    if rule_of_shortage(facts, found) != RULE.id:
+    if shortage_of(facts, found) is not Shortage.LIBRARY:
         return Clear()
     waits = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
     lost = waits + found.native_spin_cores
@@ -71,5 +71,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, NATIVE_SHARE),
     judge=_judge,
+    claims=Claims(shortage=Shortage.LIBRARY),
     without="what the library would take with fewer threads is not in the recording",
 )

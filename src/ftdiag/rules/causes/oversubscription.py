@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Change, ChangeKind, Evidence, Finding, Remedy, Snapshot
-from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, TOO_MANY, Demand, demand, rule_of_shortage
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence
+from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, TOO_MANY, Demand, demand, shortage_of
+from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
 
@@ -26,7 +26,7 @@ def _as_many_as_cores(facts: Facts) -> tuple[str, str]:
 
 def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
-    if rule_of_shortage(facts, found) != RULE.id:
+    if shortage_of(facts, found) is not Shortage.TOO_MANY:
         return Clear()
     finding = _own(facts, found)
     # Where others have cores, too, what the many threads cost by themselves must be worth saying.
@@ -92,6 +92,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, TOO_MANY, ALL_BUSY),
     judge=_judge,
+    claims=Claims(shortage=Shortage.TOO_MANY),
     without=_without,
     cases=("many-threads", "many-threads-and-a-lock"),
 )

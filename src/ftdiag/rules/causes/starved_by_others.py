@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import CorePart, Evidence, Metrics, Remedy, ThreadState
-from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, others_take, rule_of_shortage
-from ftdiag.rules.base import Clear, Facts, Found, Need, Rule, Verdict, evidence, finite
+from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, shortage_of
+from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence, finite
 from ftdiag.wording.account import other_processes_words
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
@@ -17,8 +17,9 @@ NAMED: Final = 3
 
 def _judge(facts: Facts) -> Verdict:
     found = demand(facts)
-    rule = rule_of_shortage(facts, found)
-    if not others_take(rule):
+    shortage = shortage_of(facts, found)
+    # Too many threads do not keep others from having cores as well.
+    if shortage not in (Shortage.OTHERS, Shortage.TOO_MANY):
         return Clear()
     lost = finite(facts.metrics.lost_cores.get(ThreadState.RUNNABLE, 0.0))
     if found.other_cores is not None:
@@ -27,7 +28,7 @@ def _judge(facts: Facts) -> Verdict:
         lost = min(lost, finite(had), finite(found.other_cores))
         if not facts.loses(lost, RULE.id):
             return Clear()
-    elif rule != RULE.id or facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id):
+    elif shortage is not Shortage.OTHERS or facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id):
         return Clear()
     return Found(
         (
@@ -45,7 +46,7 @@ def _judge(facts: Facts) -> Verdict:
                     " program did not fill its cores itself: somebody else has them. "
                     + (
                         "Fewer threads would not help: the program wants no more cores than there are."
-                        if rule == RULE.id
+                        if shortage is Shortage.OTHERS
                         else "The program also wants more cores than there are; but while others use them,"
                         " fewer threads bring little."
                     )
@@ -101,5 +102,6 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(QUEUE, ALL_BUSY),
     judge=_judge,
+    claims=Claims(shortage=Shortage.OTHERS),
     without="what others take is not the program's: ftdiag whatif FILE --cores N",
 )
