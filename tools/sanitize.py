@@ -17,8 +17,12 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = tuple(
-    f"tests/unit/sources/test_{what}.py" for what in ("stackwalk", "interpreter", "threadlines", "locations")
+TESTS = (
+    *(
+        f"tests/unit/sources/test_{what}.py"
+        for what in ("stackwalk", "interpreter", "threadlines", "locations", "chains")
+    ),
+    *(f"tests/unit/sampling/test_{what}.py" for what in ("looks", "seen")),
 )
 FLAGS = (
     "-g -O1 -std=c11 -fPIC -shared -fno-omit-frame-pointer -DFTDIAG_STABLE_ABI"

@@ -121,7 +121,7 @@ class Holders:
         """Mutex -> threads whose active critical sections name it, and the section; `None`: not found out."""
         self._given: dict[int, list[SampledThread]] = {}
         """Threads that ran, were handed a lock when they last parked, and have that place's stack still."""
-        self._places: set[tuple[int, int]] = set()
+        self.places: set[tuple[int, int]] = set()
         """(lock, stack) of which it is known that threads wait for the lock there."""
         self._contended: dict[int, tuple[LockWait, int]] = {}
         """Locks that are waited for, with the tick of the last wait for them, the latest last."""
@@ -160,23 +160,27 @@ class Holders:
             self._leave(lock.key, thread)
         if entry is not None and entry.given and not blocked and self.parks_at(stack, entry):
             self._given.setdefault(entry.key, []).append(thread)
-        self._note_held(thread, stack)
+        self.note_held(thread, stack)
         self._sections = None
         if len(thread.python) != 1 or thread.python[0].critical_section or thread.sections != ():
             self._note_sections(thread, blocked=blocked)
         elif self._woken_in_sections:
             self._woken_in_sections.discard(thread)
 
+    def is_calm(self, thread: SampledThread) -> bool:
+        """Whether it waits for no lock and is in no critical section, as far as was seen."""
+        return thread.lock is None and thread.sections == () and thread not in self._woken_in_sections
+
     def parks_at(self, stack: int, entry: WaitEntry) -> bool:
         """Whether threads were seen waiting with that stack for what the entry says."""
-        return (entry.key, stack) in self._places
+        return (entry.key, stack) in self.places
 
     def waits(self, thread: SampledThread, lock: LockWait, stack: int) -> None:
         """A thread was seen parked on a lock. `saw` was told before."""
         thread.lock = lock
-        if len(self._places) >= MAX_PLACES:
-            self._places.clear()
-        self._places.add((lock.key, stack))
+        if len(self.places) >= MAX_PLACES:
+            self.places.clear()
+        self.places.add((lock.key, stack))
         queue = self._queues.get(lock.key)
         if queue is None:
             queue = self._queues[lock.key] = _Queue(lock)
@@ -196,7 +200,7 @@ class Holders:
             thread.lock = None
         thread.innermost = None
         self._sections = None
-        self._note_held(thread, NO_STACK)
+        self.note_held(thread, NO_STACK)
         self._inside_sections.discard(thread)
         self._woken_in_sections.discard(thread)
 
@@ -209,7 +213,7 @@ class Holders:
         if not queue.threads:
             del self._queues[key]
 
-    def _note_held(self, thread: SampledThread, stack: int) -> None:
+    def note_held(self, thread: SampledThread, stack: int) -> None:
         """Keep the index of locks held through `with` blocks: it changes only when the thread runs."""
         held: tuple[int, ...] = ()
         python = thread.innermost
@@ -218,10 +222,9 @@ class Holders:
             return  # nearly always
         if python is not None and inside and stack != TORN_STACK:
             # An RLock that was entered twice is held once.
-            held = tuple(dict.fromkeys(self._locks.held_by_with_blocks(python)))
-            condition = self._waits.facts(stack).condition_frame
-            if held and condition is not None:
-                released = self._locks.condition_lock(python, condition)
+            held = self._locks.held_by_with_blocks(python)
+            if held and self._waits.facts(stack).condition_frame is not None:
+                released = self._locks.released_lock(python)
                 held = tuple(key for key in held if key != released) if released else ()
         if held == thread.held:
             return

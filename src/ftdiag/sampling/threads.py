@@ -18,6 +18,7 @@ from typing import Final
 
 from ftdiag.datatypes import replace
 from ftdiag.model import ThreadInfo
+from ftdiag.sampling.seen import Observation, Seen
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.threadlines import GONE, ThreadLines, thread_lines
@@ -31,13 +32,11 @@ _MINUS: Final = ord("-")
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
 NOTHING_BESIDE: Final = (-1, -1, -1)
-Observation = tuple[int, int, int, int, int]
-"""State, stack id, wait id, holder, confidence: all that a tick says of a thread."""
 Gaps = Counter[tuple[str, str]]
 """What could not be read in this window: how often, by what it is and why."""
 
 
-class SampledThread:
+class SampledThread(Seen):
     """One thread of the target: its files, what was seen last, and the window's runs so far."""
 
     __slots__ = (
@@ -47,17 +46,12 @@ class SampledThread:
         "base_faults",
         "base_run_queue_ns",
         "beside",
-        "entry",
         "files",
         "held",
         "info",
         "innermost",
         "lock",
-        "observation",
-        "python",
         "ran",
-        "run_start",
-        "runs",
         "schedstat",
         "sections",
         "seen_ns",
@@ -73,17 +67,15 @@ class SampledThread:
         unsettled: dict[SampledThread, None] | None = None,
     ) -> None:
         """`unsettled` is where it puts itself while it is not known to be off its core."""
+        super().__init__()
         self.info = info
         self.files = files
+        self.syscall_fd = files.syscall_fd
         self.unsettled = {} if unsettled is None else unsettled
-        self.python: list[PythonThread] = []
         self.attempts = 0
         self.schedstat = b""
         self.unsettled[self] = None
         self.ran = True
-        self.observation: Observation | None = None
-        self.run_start = 0
-        self.runs: list[tuple[int, int, Observation]] = []
         self.base_alive_ns = now_ns
         self.seen_ns = now_ns
         """When it was last seen alive, as of the end of the last window, or its own."""
@@ -93,8 +85,6 @@ class SampledThread:
         self.held: tuple[int, ...] = ()
         self.lock: LockWait | None = None
         """What it waits for, while it is parked there."""
-        self.entry = 0
-        """Where its last wait entry lies; the next one will likely lie there, too."""
         self.beside = NOTHING_BESIDE
         """What was last asked to be read beside its stack (`LockReader.want_beside`)."""
         self.waited: tuple[object, int, Observation] | None = None
@@ -114,38 +104,6 @@ class SampledThread:
             self.unsettled.pop(self, None)
         else:
             self.unsettled[self] = None
-
-    def observe(self, observation: Observation, tick: int) -> None:
-        """What is seen of it as of this tick of the window; an equal observation goes on with its run."""
-        before = self.observation
-        if observation == before:
-            return
-        start, runs = self.run_start, self.runs
-        self.observation = observation
-        if tick > start:
-            if before is not None:
-                runs.append((start, tick - start, before))
-            self.run_start = tick
-        elif runs:
-            start, ticks, last = runs[-1]
-            if last == observation and start + ticks == tick:
-                # Seen otherwise for no whole tick: the same run goes on.
-                runs.pop()
-                self.run_start = start
-
-    def begin_run(self, observation: Observation, tick: int) -> None:
-        """As `observe`, but as a run of its own, also if what is seen equals what was seen before."""
-        if tick > self.run_start:
-            if self.observation is not None:
-                self.runs.append((self.run_start, tick - self.run_start, self.observation))
-            self.run_start = tick
-        self.observation = observation
-
-    def close_run(self, tick: int) -> None:
-        """Its run ends before this tick of the window."""
-        if self.observation is not None and tick > self.run_start:
-            self.runs.append((self.run_start, tick - self.run_start, self.observation))
-        self.run_start = tick
 
     def syscall_line(self) -> bytes | None:
         """What the kernel says of its system call; empty if it does not say, `None` if the thread is gone."""
@@ -272,6 +230,7 @@ class Threads:
         thread.seen_ns = max(thread.seen_ns, self.seen_ns)
         self._descriptors_left += thread.files.kept
         thread.files.close()
+        thread.syscall_fd = -1
         self.put(thread, replace(thread.info, ended_ns=thread.seen_ns))
         self.ended.append(thread)
         tick.ended.append(thread)

@@ -33,7 +33,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 2, /* as in compiled.py: changes with what is below */
+    INTERFACE = 3, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -67,6 +67,13 @@ enum {
     MANY_THREADS = 256,
     STILL_CALLS = 100,
     STILL_EVERY = 4,
+    MAX_NEAR = 2,
+    MAX_WORDS = 1 << 16,
+    MAX_FRAMES = 200000,
+    MARKED_FRAMES = 2,
+    ENTRY_BYTES = 65, /* as in parkinglot.py, where a wait entry is explained */
+    HANDED_OFF_OFFSET = 8,
+    LOWEST_ADDRESS = 4096,
 };
 #define CODE_WORDS (2 * MAX_DEPTH)
 #define TOP ((u64)1 << 63)
@@ -114,16 +121,30 @@ typedef struct {
     u64 critical_section, section;
     u64 *frames, *chain;
     int depth, room;
-    PyObject *beside;     /* tuple of (address, size) */
-    PyObject *with_exits; /* tuple of words */
+    PyObject *beside; /* tuple of (address, size) */
+    u64 *words;       /* of stack slots: those of `with` blocks first, then what is marked */
+    int exits, marks, words_room;
+    Range near[MAX_NEAR]; /* of a look: what is read beside its state */
+    int near_count, near_entry; /* place of the wait entry in it; -1: none */
+    int near_known;
+    u64 near_for[2]; /* the entry and the section that it was made for */
+    unsigned long long near_unreadable;
     PyObject *known;      /* what the chain means: (stack, exits); NULL if that was not asked */
     unsigned generation;  /* of `known` */
 } Thread;
 
 typedef struct {
     PyObject_HEAD
+    PyObject *frame, *stack;   /* what knows them */
+    PyObject *frames, *stacks; /* what was said */
+    unsigned long long words;
+} Chains;
+
+typedef struct {
+    PyObject_HEAD
     int pid;
     PyObject *reader, *resolve, *known;
+    Chains *chains; /* the same as `resolve`, if it is one of these */
     unsigned generation;
     /* where fields lie */
     u64 current_frame, thread_native_id, thread_section, chunk, state_bytes;
@@ -131,6 +152,12 @@ typedef struct {
     int foreign;
     long no_stack, torn_stack;
     unsigned long long cut, late_reads, given_up;
+    /* of a look */
+    PyObject *parse, *places;
+    unsigned long long reach_bytes, section_bytes;
+    int words_last;                          /* whether what slots of `with` blocks mean stays for a generation */
+    unsigned long long generation_of_words;
+    long plain[4];                           /* of a thread that runs: state, wait, holder, confidence */
     unsigned long long work, known_words;
     /* scratch of a walk */
     struct iovec local[MAX_VECTORS], remote[MAX_VECTORS];
@@ -161,8 +188,28 @@ typedef struct {
     unsigned calls;
 } Lines;
 
+/* What was seen of a thread of the kernel's: the base of SampledThread. */
 typedef struct {
-    PyTypeObject *thread, *walker, *lines;
+    PyObject_HEAD
+    PyObject *python;      /* list of its thread states */
+    PyObject *observation; /* tuple, or None */
+    PyObject *runs;        /* list of (first tick, ticks, observation) */
+    Py_ssize_t run_start;
+    unsigned long long entry;
+    int syscall_fd;
+    char calm;
+    /* as of the last look at it that was concluded in Python */
+    PyObject *noted; /* its only thread state */
+    u64 *noted_words;
+    int noted_exits, noted_marks, noted_room;
+    unsigned long long noted_generation;
+    /* the last observation that was made here */
+    PyObject *plain;
+    long plain_stack;
+} Seen;
+
+typedef struct {
+    PyTypeObject *thread, *walker, *lines, *seen, *chains;
 } State;
 
 /* --- a thread ------------------------------------------------------------------------------------ */
@@ -189,8 +236,7 @@ static PyObject *thread_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->ident = ident;
     self->interpreter = interpreter;
     self->beside = PyTuple_New(0);
-    self->with_exits = PyTuple_New(0);
-    if (self->beside == NULL || self->with_exits == NULL) Py_CLEAR(self);
+    if (self->beside == NULL) Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -199,8 +245,8 @@ static void thread_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
     free(self->frames);
     free(self->chain);
+    free(self->words);
     Py_XDECREF(self->beside);
-    Py_XDECREF(self->with_exits);
     Py_XDECREF(self->known);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
@@ -224,7 +270,13 @@ static PyObject *thread_elsewhere(PyObject *self, void *unused) {
 
 static PyObject *thread_with_exits(PyObject *self, void *unused) {
     (void)unused;
-    return Py_NewRef(((Thread *)self)->with_exits);
+    return words_tuple(((Thread *)self)->words, ((Thread *)self)->exits, 1);
+}
+
+static PyObject *thread_marked(PyObject *self, void *unused) {
+    const Thread *thread = (Thread *)self;
+    (void)unused;
+    return words_tuple(thread->words == NULL ? NULL : thread->words + thread->exits, thread->marks, 1);
 }
 
 static PyObject *thread_beside(PyObject *self, void *unused) {
@@ -259,6 +311,7 @@ static PyGetSetDef thread_properties[] = {
     {"chain", thread_chain, NULL, NULL, NULL},
     {"elsewhere", thread_elsewhere, NULL, NULL, NULL},
     {"with_exits", thread_with_exits, NULL, NULL, NULL},
+    {"marked", thread_marked, NULL, NULL, NULL},
     {"beside", thread_beside, thread_set_beside, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
@@ -276,6 +329,354 @@ static PyType_Spec thread_spec = {
     .basicsize = sizeof(Thread),
     .flags = Py_TPFLAGS_DEFAULT,
     .slots = thread_slots,
+};
+
+/* --- what was seen of a thread: see seen.py -------------------------------------------------------- */
+
+static PyObject *seen_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    (void)args; /* they are for the class that is made of it */
+    (void)keywords;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Seen *self = (Seen *)allocate(type, 0);
+    if (self == NULL) return NULL;
+    self->syscall_fd = -1;
+    self->observation = Py_NewRef(Py_None);
+    self->python = PyList_New(0);
+    self->runs = PyList_New(0);
+    if (self->python == NULL || self->runs == NULL) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static void seen_dealloc(PyObject *object) {
+    Seen *self = (Seen *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    Py_XDECREF(self->python);
+    Py_XDECREF(self->observation);
+    Py_XDECREF(self->runs);
+    Py_XDECREF(self->noted);
+    Py_XDECREF(self->plain);
+    free(self->noted_words);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Note the run that goes on, if there is one; -1 on error. */
+static int add_run(Seen *self, Py_ssize_t tick) {
+    if (self->observation == NULL || self->observation == Py_None) return 0;
+    PyObject *run = Py_BuildValue("(nnO)", self->run_start, tick - self->run_start, self->observation);
+    int failed = run == NULL || PyList_Append(self->runs, run) < 0;
+    Py_XDECREF(run);
+    return failed ? -1 : 0;
+}
+
+static int observe(Seen *self, PyObject *observation, Py_ssize_t tick) {
+    if (self->observation == NULL || self->runs == NULL || !PyList_Check(self->runs)) {
+        PyErr_SetString(PyExc_TypeError, "runs are a list");
+        return -1;
+    }
+    int equal = PyObject_RichCompareBool(observation, self->observation, Py_EQ);
+    if (equal != 0) return equal < 0 ? -1 : 0;
+    if (tick > self->run_start) {
+        if (add_run(self, tick) < 0) return -1;
+        self->run_start = tick;
+    } else {
+        Py_ssize_t last = PyList_Size(self->runs) - 1;
+        if (last >= 0) {
+            /* Seen otherwise for no whole tick: the same run goes on. */
+            Py_ssize_t first, ticks;
+            PyObject *before, *run = PyList_GetItem(self->runs, last);
+            if (!PyTuple_Check(run) || !PyArg_ParseTuple(run, "nnO", &first, &ticks, &before)) {
+                if (!PyErr_Occurred()) PyErr_SetString(PyExc_TypeError, "a run is (first, ticks, observation)");
+                return -1;
+            }
+            equal = PyObject_RichCompareBool(before, observation, Py_EQ);
+            if (equal < 0) return -1;
+            if (equal && ticks >= 0 && first <= tick && tick - first == ticks) {
+                if (PyList_SetSlice(self->runs, last, last + 1, NULL) < 0) return -1;
+                self->run_start = first;
+            }
+        }
+    }
+    REPLACE(self->observation, Py_NewRef(observation));
+    return 0;
+}
+
+static PyObject *seen_observe(PyObject *object, PyObject *args) {
+    PyObject *observation;
+    Py_ssize_t tick;
+    if (!PyArg_ParseTuple(args, "On:observe", &observation, &tick)) return NULL;
+    if (observe((Seen *)object, observation, tick) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *seen_begin_run(PyObject *object, PyObject *args) {
+    Seen *self = (Seen *)object;
+    PyObject *observation;
+    Py_ssize_t tick;
+    if (!PyArg_ParseTuple(args, "On:begin_run", &observation, &tick)) return NULL;
+    if (tick > self->run_start) {
+        if (add_run(self, tick) < 0) return NULL;
+        self->run_start = tick;
+    }
+    REPLACE(self->observation, Py_NewRef(observation));
+    Py_RETURN_NONE;
+}
+
+static PyObject *seen_close_run(PyObject *object, PyObject *number) {
+    Seen *self = (Seen *)object;
+    Py_ssize_t tick = PyLong_AsSsize_t(number);
+    if (tick == -1 && PyErr_Occurred()) return NULL;
+    if (tick > self->run_start && add_run(self, tick) < 0) return NULL;
+    self->run_start = tick;
+    Py_RETURN_NONE;
+}
+
+/* What was concluded of it goes for as long as its thread state and the words in its slots stay what they are. */
+static PyObject *seen_note(PyObject *object, PyObject *args) {
+    Seen *self = (Seen *)object;
+    PyObject *thread;
+    unsigned long long generation;
+    if (!PyArg_ParseTuple(args, "OK:note", &thread, &generation)) return NULL;
+    State *state = PyType_GetModuleState(Py_TYPE(thread)); /* of another type there is none */
+    if (state == NULL || Py_TYPE(thread) != state->thread) {
+        PyErr_SetString(PyExc_TypeError, "note takes a thread of this module");
+        return NULL;
+    }
+    const Thread *python = (Thread *)thread;
+    int count = python->exits + python->marks;
+    if (count > self->noted_room) {
+        u64 *words = realloc(self->noted_words, (size_t)count * sizeof(u64));
+        if (words == NULL) return PyErr_NoMemory();
+        self->noted_words = words;
+        self->noted_room = count;
+    }
+    if (count > 0) memcpy(self->noted_words, python->words, (size_t)count * sizeof(u64));
+    self->noted_exits = python->exits;
+    self->noted_marks = python->marks;
+    self->noted_generation = generation;
+    self->calm = 1;
+    REPLACE(self->noted, Py_NewRef(thread));
+    Py_RETURN_NONE;
+}
+
+static PyMemberDef seen_members[] = {
+    {"python", T_OBJECT_EX, offsetof(Seen, python), 0, NULL},
+    {"observation", T_OBJECT_EX, offsetof(Seen, observation), 0, NULL},
+    {"runs", T_OBJECT_EX, offsetof(Seen, runs), 0, NULL},
+    {"run_start", T_PYSSIZET, offsetof(Seen, run_start), 0, NULL},
+    {"entry", T_ULONGLONG, offsetof(Seen, entry), 0, NULL},
+    {"syscall_fd", T_INT, offsetof(Seen, syscall_fd), 0, NULL},
+    {"calm", T_BOOL, offsetof(Seen, calm), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef seen_methods[] = {
+    {"observe", seen_observe, METH_VARARGS, NULL},
+    {"begin_run", seen_begin_run, METH_VARARGS, NULL},
+    {"close_run", seen_close_run, METH_O, NULL},
+    {"note", seen_note, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot seen_slots[] = {
+    {Py_tp_new, seen_new},
+    {Py_tp_dealloc, seen_dealloc},
+    {Py_tp_members, seen_members},
+    {Py_tp_methods, seen_methods},
+    {0, NULL},
+};
+
+static PyType_Spec seen_spec = {
+    .name = "ftdiag.sources._tick.Seen",
+    .basicsize = sizeof(Seen),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = seen_slots,
+};
+
+/* Whether that is what a chain or a frame can mean: (number, exits, marks). */
+static int is_meaning(PyObject *found) {
+    return PyTuple_Check(found) && PyTuple_Size(found) == 3 && PyTuple_Check(PyTuple_GetItem(found, 1)) &&
+           PyTuple_Check(PyTuple_GetItem(found, 2));
+}
+
+/* --- what chains of frames mean: see InterpreterReader.meaning ------------------------------------------- */
+
+static PyObject *chains_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {"frame", "stack", NULL};
+    PyObject *frame, *stack;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO", names, &frame, &stack)) return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Chains *self = (Chains *)allocate(type, 0);
+    if (self == NULL) return NULL;
+    self->frame = Py_NewRef(frame);
+    self->stack = Py_NewRef(stack);
+    self->frames = PyDict_New();
+    self->stacks = PyDict_New();
+    if (self->frames == NULL || self->stacks == NULL) Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int chains_traverse(PyObject *object, visitproc visit, void *arg) {
+    Chains *self = (Chains *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->frame);
+    Py_VISIT(self->stack);
+    Py_VISIT(self->frames);
+    Py_VISIT(self->stacks);
+    return 0;
+}
+
+static int chains_clear(PyObject *object) {
+    Chains *self = (Chains *)object;
+    Py_CLEAR(self->frame);
+    Py_CLEAR(self->stack);
+    Py_CLEAR(self->frames);
+    Py_CLEAR(self->stacks);
+    return 0;
+}
+
+static void chains_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    chains_clear(object);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* A (frame's id, offsets of its `with` slots, offsets of what is marked), or None: a new reference. */
+static PyObject *frame_meaning(Chains *self, const u64 *pair) {
+    PyObject *key = PyBytes_FromStringAndSize((const char *)pair, 16);
+    PyObject *found = key == NULL ? NULL : PyDict_GetItemWithError(self->frames, key);
+    Py_XINCREF(found);
+    if (key != NULL && found == NULL && !PyErr_Occurred()) {
+        found = PyObject_CallFunction(self->frame, "KK", (unsigned long long)pair[0], (unsigned long long)pair[1]);
+        if (found != NULL && found != Py_None) {
+            if (!is_meaning(found)) {
+                PyErr_SetString(PyExc_TypeError, "a frame means (id, exits, marks) or None");
+                Py_CLEAR(found);
+            } else {
+                if (PyDict_Size(self->frames) >= MAX_FRAMES) PyDict_Clear(self->frames);
+                if (PyDict_SetItem(self->frames, key, found) < 0) Py_CLEAR(found);
+            }
+        }
+    }
+    Py_XDECREF(key);
+    return found;
+}
+
+/* Add (number, offset) of each of the offsets; -1 on error. */
+static int add_slots(PyObject *slots, int number, PyObject *offsets) {
+    for (Py_ssize_t i = 0; i < PyTuple_Size(offsets); i++) {
+        PyObject *slot = Py_BuildValue("(iO)", number, PyTuple_GetItem(offsets, i));
+        int failed = slot == NULL || PyList_Append(slots, slot) < 0;
+        Py_XDECREF(slot);
+        if (failed) return -1;
+    }
+    return 0;
+}
+
+/* The number of the stack that frames with these ids form, root first: a new reference. */
+static PyObject *stack_number(Chains *self, const u64 *ids, int depth) {
+    PyObject *key = PyBytes_FromStringAndSize((const char *)ids, (Py_ssize_t)sizeof(u64) * depth);
+    PyObject *found = key == NULL ? NULL : PyDict_GetItemWithError(self->stacks, key);
+    Py_XINCREF(found);
+    if (key != NULL && found == NULL && !PyErr_Occurred()) {
+        PyObject *list = PyList_New(depth);
+        for (int i = 0; list != NULL && i < depth; i++) {
+            PyObject *one = PyLong_FromUnsignedLongLong(ids[i]);
+            if (one == NULL || PyList_SetItem(list, i, one) < 0) Py_CLEAR(list);
+        }
+        if (list != NULL) found = PyObject_CallFunctionObjArgs(self->stack, list, NULL);
+        Py_XDECREF(list);
+        if (found != NULL) {
+            if (PyDict_Size(self->stacks) >= MAX_KNOWN || self->words > MAX_KNOWN_WORDS) {
+                PyDict_Clear(self->stacks);
+                self->words = 0;
+            }
+            self->words += (unsigned long long)depth;
+            if (PyDict_SetItem(self->stacks, key, found) < 0) Py_CLEAR(found);
+        }
+    }
+    Py_XDECREF(key);
+    return found;
+}
+
+/* (stack, exits, marks) of a chain, leaf first, or None: a new reference. */
+static PyObject *chain_meaning(Chains *self, const u64 *chain, int depth) {
+    PyObject *exits = PyList_New(0), *marks = PyList_New(0), *result = NULL;
+    u64 *ids = malloc((size_t)(depth + 1) * sizeof(u64));
+    if (ids == NULL) PyErr_NoMemory();
+    int failed = ids == NULL || exits == NULL || marks == NULL;
+    for (int i = 0; i < depth && !failed && result == NULL; i++) {
+        PyObject *frame = frame_meaning(self, chain + 2 * i);
+        if (frame == Py_None)
+            result = Py_NewRef(Py_None);
+        else if (frame != NULL) {
+            ids[depth - 1 - i] = PyLong_AsUnsignedLongLong(PyTuple_GetItem(frame, 0));
+            failed = PyErr_Occurred() || add_slots(exits, i, PyTuple_GetItem(frame, 1)) < 0 ||
+                     (i < MARKED_FRAMES && add_slots(marks, i, PyTuple_GetItem(frame, 2)) < 0);
+        } else
+            failed = 1;
+        Py_XDECREF(frame);
+    }
+    if (!failed && result == NULL) {
+        PyObject *number = stack_number(self, ids, depth);
+        PyObject *all_exits = number == NULL ? NULL : PyList_AsTuple(exits);
+        PyObject *all_marks = all_exits == NULL ? NULL : PyList_AsTuple(marks);
+        if (all_marks != NULL) result = Py_BuildValue("(OOO)", number, all_exits, all_marks);
+        Py_XDECREF(number);
+        Py_XDECREF(all_exits);
+        Py_XDECREF(all_marks);
+    }
+    free(ids);
+    Py_XDECREF(exits);
+    Py_XDECREF(marks);
+    if (failed) Py_CLEAR(result);
+    return result;
+}
+
+static PyObject *chains_call(PyObject *object, PyObject *args, PyObject *keywords) {
+    PyObject *words, *result = NULL;
+    (void)keywords;
+    if (!PyArg_ParseTuple(args, "O!:chain", &PyTuple_Type, &words)) return NULL;
+    Py_ssize_t count = PyTuple_Size(words);
+    if (count % 2 != 0 || count > CODE_WORDS) {
+        PyErr_SetString(PyExc_ValueError, "a chain is pairs of (code, instruction)");
+        return NULL;
+    }
+    u64 *chain = malloc((size_t)(count + 1) * sizeof(u64));
+    if (chain == NULL) return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < count && !PyErr_Occurred(); i++)
+        chain[i] = PyLong_AsUnsignedLongLong(PyTuple_GetItem(words, i));
+    if (!PyErr_Occurred()) result = chain_meaning((Chains *)object, chain, (int)(count / 2));
+    free(chain);
+    return result;
+}
+
+static PyObject *chains_forget(PyObject *object, PyObject *unused) {
+    (void)unused;
+    PyDict_Clear(((Chains *)object)->frames);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef chains_methods[] = {
+    {"forget", chains_forget, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot chains_slots[] = {
+    {Py_tp_new, chains_new},         {Py_tp_dealloc, chains_dealloc}, {Py_tp_traverse, chains_traverse},
+    {Py_tp_clear, chains_clear},     {Py_tp_call, chains_call},       {Py_tp_methods, chains_methods},
+    {0, NULL},
+};
+
+static PyType_Spec chains_spec = {
+    .name = "ftdiag.sources._tick.Chains",
+    .basicsize = sizeof(Chains),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = chains_slots,
 };
 
 /* --- reading ------------------------------------------------------------------------------------- */
@@ -581,7 +982,7 @@ static int keep(Thread *thread, const Walker *self, int depth) {
     return 0;
 }
 
-/* What the thread's chain means, as the caller said of it: a borrowed (stack, exits), None, or NULL on error. */
+/* What the thread's chain means, as the caller said of it: a borrowed triple, None, or NULL on error. */
 static PyObject *meaning(Walker *self, Thread *thread, int same) {
     if (same && thread->known != NULL && thread->generation == self->generation) return thread->known;
     Py_CLEAR(thread->known);
@@ -590,12 +991,16 @@ static PyObject *meaning(Walker *self, Thread *thread, int same) {
     PyObject *found = PyDict_GetItemWithError(self->known, key);
     Py_XINCREF(found);
     if (found == NULL && !PyErr_Occurred()) {
-        PyObject *chain = words_tuple(thread->chain, 2 * (Py_ssize_t)thread->depth, 1);
-        found = chain == NULL ? NULL : PyObject_CallFunctionObjArgs(self->resolve, chain, NULL);
-        Py_XDECREF(chain);
+        if (self->chains != NULL)
+            found = chain_meaning(self->chains, thread->chain, thread->depth);
+        else {
+            PyObject *chain = words_tuple(thread->chain, 2 * (Py_ssize_t)thread->depth, 1);
+            found = chain == NULL ? NULL : PyObject_CallFunctionObjArgs(self->resolve, chain, NULL);
+            Py_XDECREF(chain);
+        }
         if (found != NULL && found != Py_None) {
-            if (!PyTuple_Check(found) || PyTuple_Size(found) != 2 || !PyTuple_Check(PyTuple_GetItem(found, 1))) {
-                PyErr_SetString(PyExc_TypeError, "resolve returns (stack, exits) or None");
+            if (!is_meaning(found)) {
+                PyErr_SetString(PyExc_TypeError, "resolve returns (stack, exits, marks) or None");
                 Py_CLEAR(found);
             } else {
                 if (PyDict_Size(self->known) >= MAX_KNOWN || self->known_words > MAX_KNOWN_WORDS) {
@@ -618,16 +1023,21 @@ static PyObject *meaning(Walker *self, Thread *thread, int same) {
     return found;
 }
 
-/* The words in the (frame number, offset) stack slots, from the same read as the frames; -1 on error. */
-static int collect_exits(Walker *self, Thread *thread, PyObject *exits) {
-    Py_ssize_t count = PyTuple_Size(exits);
-    PyObject *words = PyList_New(0);
-    if (words == NULL) return -1;
+/* Add the words in the (frame number, offset) stack slots to those of the thread, from the same read as the
+   frames; how many came, or -1 on error. */
+static int collect_words(Walker *self, Thread *thread, PyObject *slots) {
+    Py_ssize_t count = PyTuple_Size(slots);
+    int before = thread->exits + thread->marks, came_all = 0;
     for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *pair = PyTuple_GetItem(exits, i);
-        unsigned long long number, offset;
-        if (pair == NULL || !PyArg_ParseTuple(pair, "KK", &number, &offset)) goto failed;
-        if (number >= (u64)thread->depth) continue;
+        PyObject *pair = PyTuple_GetItem(slots, i);
+        if (pair == NULL || !PyTuple_Check(pair) || PyTuple_Size(pair) != 2) {
+            PyErr_SetString(PyExc_TypeError, "a slot is (frame number, offset)");
+            return -1;
+        }
+        unsigned long long number = PyLong_AsUnsignedLongLong(PyTuple_GetItem(pair, 0));
+        unsigned long long offset = PyLong_AsUnsignedLongLong(PyTuple_GetItem(pair, 1));
+        if (PyErr_Occurred()) return -1;
+        if (number >= (u64)thread->depth || before + came_all >= MAX_WORDS) continue;
         u64 address = thread->frames[number] + offset, value = 0;
         int came = 0;
         for (int j = 0; j < self->region_count && !came; j++) {
@@ -639,25 +1049,32 @@ static int collect_exits(Walker *self, Thread *thread, PyObject *exits) {
         }
         if (!came) {
             came = read_one(self, address, &value, 8);
-            if (came < 0) goto failed;
+            if (came < 0) return -1;
         }
-        if (came) {
-            PyObject *one = PyLong_FromUnsignedLongLong(value);
-            if (one == NULL || PyList_Append(words, one) < 0) {
-                Py_XDECREF(one);
-                goto failed;
+        if (!came) continue;
+        if (before + came_all == thread->words_room) {
+            int room = 2 * thread->words_room + 16;
+            u64 *words = realloc(thread->words, (size_t)room * sizeof(u64));
+            if (words == NULL) {
+                PyErr_NoMemory();
+                return -1;
             }
-            Py_DECREF(one);
+            thread->words = words;
+            thread->words_room = room;
         }
+        thread->words[before + came_all++] = value;
     }
-    PyObject *all = PyList_AsTuple(words);
-    Py_DECREF(words);
-    if (all == NULL) return -1;
-    REPLACE(thread->with_exits, all);
-    return 0;
-failed:
-    Py_DECREF(words);
-    return -1;
+    return came_all;
+}
+
+/* The slots of `with` blocks, and, if there are any, what is marked; -1 on error. */
+static int collect_slots(Walker *self, Thread *thread, PyObject *exits, PyObject *marks) {
+    int came = collect_words(self, thread, exits);
+    if (came <= 0) return came;
+    thread->exits = came;
+    came = collect_words(self, thread, marks);
+    thread->marks = came < 0 ? 0 : came;
+    return came < 0 ? -1 : 0;
 }
 
 /* The stack of a thread whose ranges were read: `state` its thread state, `chunks` and `ahead` what lies behind.
@@ -675,11 +1092,7 @@ static int stack_of(Walker *self, Thread *thread, const byte *state, const byte 
     u64 frame = word(state + self->current_frame), section = word(state + self->thread_section);
     thread->critical_section = section;
     if (section != 0) thread->section = section & ~SECTION_TAGS;
-    if (PyTuple_Size(thread->with_exits) != 0) {
-        PyObject *none = PyTuple_New(0);
-        if (none == NULL) return -1;
-        REPLACE(thread->with_exits, none);
-    }
+    thread->exits = thread->marks = 0;
     if (frame == 0) {
         *stack = self->no_stack;
         return 0;
@@ -707,13 +1120,12 @@ static int stack_of(Walker *self, Thread *thread, const byte *state, const byte 
     int failed = means == NULL;
     if (!failed && means != Py_None) {
         long number = PyLong_AsLong(PyTuple_GetItem(means, 0));
-        PyObject *exits = PyTuple_GetItem(means, 1);
         if (number == -1 && PyErr_Occurred())
             failed = 1;
-        else if (PyTuple_Size(exits) != 0) {
-            Py_INCREF(exits); /* a reader that calls back must not take it away */
-            failed = collect_exits(self, thread, exits) < 0;
-            Py_DECREF(exits);
+        else if (PyTuple_Size(PyTuple_GetItem(means, 1)) != 0) {
+            Py_INCREF(means); /* a reader that calls back must not take it away */
+            failed = collect_slots(self, thread, PyTuple_GetItem(means, 1), PyTuple_GetItem(means, 2)) < 0;
+            Py_DECREF(means);
         }
         *stack = number;
     }
@@ -736,6 +1148,10 @@ typedef struct {
     Range absent;
     int place;
     long stack;
+    /* of a look */
+    Seen *seen;
+    int running; /* it has no other thread state, and the kernel says that it runs, or wants to */
+    int plain;   /* what it does is told by its stack: NOT_PLAIN, PLAIN or MOVED */
 } Job;
 
 static int pieces_of(u64 size) {
@@ -755,10 +1171,20 @@ static int vectors_of(const Job *job) {
 }
 
 static int take_beside(Job *job) {
-    PyObject *beside = job->thread->beside;
-    Py_ssize_t count = PyTuple_Size(beside);
     job->beside_count = 0;
     job->beside_absent = 0;
+    if (job->seen != NULL) {
+        for (int i = 0; i < job->thread->near_count; i++) {
+            Range near = job->thread->near[i];
+            job->beside_address[i] = near.start;
+            job->beside_size[i] = near.size;
+            if (!readable(near.start, near.size)) job->beside_absent |= 1u << i;
+        }
+        job->beside_count = job->thread->near_count;
+        return 0;
+    }
+    PyObject *beside = job->thread->beside;
+    Py_ssize_t count = PyTuple_Size(beside);
     for (Py_ssize_t i = 0; i < count && i < MAX_BESIDE; i++) {
         unsigned long long address, size;
         PyObject *pair = PyTuple_GetItem(beside, i);
@@ -772,6 +1198,52 @@ static int take_beside(Job *job) {
         job->beside_count++;
     }
     return 0;
+}
+
+enum { NOT_PLAIN, PLAIN, MOVED /* but it may hold other locks than before */ };
+
+/* Whether a wait entry says something that matters of a thread that runs: that it is queued, or was given a lock. */
+static int entry_matters(u64 address, const byte *data, u64 size) {
+    if (size < ENTRY_BYTES) return 0;
+    u64 argument = word(data), key = word(data + 8), following = word(data + 48), previous = word(data + 56);
+    if (key <= LOWEST_ADDRESS || data[64] > 1) return 0;
+    if (following > LOWEST_ADDRESS && previous > LOWEST_ADDRESS) return 1;
+    if (following != 0 || previous != 0) return 0;
+    if (argument < address || argument - address >= size) return 0;
+    u64 start = argument - address + HANDED_OFF_OFFSET;
+    static const byte handed_off[4] = {1, 0, 0, 0};
+    return start >= ENTRY_BYTES && start + sizeof handed_off <= size &&
+           memcmp(data + start, handed_off, sizeof handed_off) == 0;
+}
+
+/* Whether threads were seen waiting with that stack for what has that address; -1 on error. */
+static int parks_at(const Walker *self, u64 key, long stack) {
+    PyObject *place = Py_BuildValue("(Kl)", (unsigned long long)key, stack);
+    int found = place == NULL ? -1 : PySet_Contains(self->places, place);
+    Py_XDECREF(place);
+    return found;
+}
+
+/* Whether what a thread does is told by its stack alone: it runs, waited for nothing and was inside of nothing
+   when it was last looked at in Python. -1 on error. */
+static int is_plain(const Walker *self, const Job *job) {
+    const Seen *seen = job->seen;
+    const Thread *thread = job->thread;
+    if (seen == NULL || !job->running || job->stack == self->torn_stack || !seen->calm) return NOT_PLAIN;
+    if (seen->noted != (PyObject *)thread || thread->critical_section != 0 || job->beside_absent != 0) return NOT_PLAIN;
+    int entry = thread->near_entry;
+    if (entry >= 0 && entry < job->beside_count) {
+        const byte *data = self->buffer + job->beside[entry];
+        if (entry_matters(job->beside_address[entry], data, job->beside_size[entry])) {
+            int parks = parks_at(self, word(data + 8), job->stack);
+            if (parks != 0) return parks < 0 ? -1 : NOT_PLAIN;
+        }
+    }
+    if (thread->exits != seen->noted_exits || thread->marks != seen->noted_marks) return MOVED;
+    if (thread->exits == 0) return PLAIN;
+    if (!self->words_last || seen->noted_generation != self->generation_of_words) return MOVED;
+    size_t size = (size_t)(thread->exits + thread->marks) * sizeof(u64);
+    return memcmp(thread->words, seen->noted_words, size) == 0 ? PLAIN : MOVED;
 }
 
 typedef struct {
@@ -904,22 +1376,31 @@ static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wan
     }
 }
 
+static int tell_beside(const Walker *self, const Job *job, PyObject *found) {
+    for (int i = 0; found != Py_None && i < job->beside_count; i++) {
+        const byte *data = job->beside_absent >> i & 1 ? NULL : self->buffer + job->beside[i];
+        if (tell(found, job->beside_address[i], data, job->beside_size[i]) < 0) return -1;
+    }
+    return 0;
+}
+
 static int follow_jobs(Walker *self, Job *jobs, int count, PyObject *found) {
     for (int j = 0; j < count; j++) {
         Job *job = &jobs[j];
         Thread *thread = job->thread;
-        for (int i = 0; found != Py_None && i < job->beside_count; i++) {
-            const byte *data = job->beside_absent >> i & 1 ? NULL : self->buffer + job->beside[i];
-            if (tell(found, job->beside_address[i], data, job->beside_size[i]) < 0) return -1;
-        }
         job->stack = self->torn_stack;
+        job->plain = NOT_PLAIN;
         if (job->gone) {
             thread->depth = 0;
+            if (tell_beside(self, job, found) < 0) return -1;
             continue;
         }
         if (stack_of(self, thread, self->buffer + job->state, self->buffer + job->chunks,
                      self->buffer + job->ahead, &job->stack) < 0)
             return -1;
+        job->plain = is_plain(self, job);
+        if (job->plain < 0) return -1;
+        if (job->plain == NOT_PLAIN && tell_beside(self, job, found) < 0) return -1; /* else nobody asks */
         if (job->absent.size == 0)
             thread->absences = 0;
         else if (++thread->absences <= MAX_ABSENCES) {
@@ -942,6 +1423,7 @@ static int walk_jobs(Walker *self, Job *jobs, int count, PyObject *found, Wanted
         if (spent(self)) {
             for (; first < count; first++) {
                 jobs[first].stack = self->torn_stack;
+                jobs[first].plain = NOT_PLAIN;
                 jobs[first].thread->depth = 0;
             }
             return 0;
@@ -992,7 +1474,10 @@ static int walk_all(Walker *self, Job *jobs, int count, PyObject *found, Wanted 
                 again[left++].place = j;
             }
         failed = walk_jobs(self, again, left, found, NULL, 0) < 0;
-        for (int i = 0; i < left && !failed; i++) jobs[again[i].place].stack = again[i].stack;
+        for (int i = 0; i < left && !failed; i++) {
+            jobs[again[i].place].stack = again[i].stack;
+            jobs[again[i].place].plain = again[i].plain;
+        }
         left = 0;
         for (int j = 0; j < count; j++) left += is_torn(self, &jobs[j], 0);
     }
@@ -1071,6 +1556,275 @@ static PyObject *walker_walk(PyObject *object, PyObject *args) {
     return result;
 }
 
+/* --- one look at the threads that ran: see InterpreterObserver ------------------------------------------ */
+
+enum { IS_GONE, IS_RUNNING, IS_BLOCKED };
+static const char running_line[] = "running\n";        /* as in threadlines.py */
+static const char without_stack[] = "-1 0x0 0x0"; /* as in threads.py */
+
+typedef struct {
+    Seen *seen;
+    PyObject *pythons; /* tuple: what is walked of it */
+    PyObject *line, *blocked;
+    int state;
+    int first, count; /* its jobs */
+} Looked;
+
+static PyObject *walker_prepare(PyObject *object, PyObject *args) {
+    Walker *self = (Walker *)object;
+    PyObject *parse, *places;
+    unsigned long long reach, section;
+    int words_last;
+    long plain[4];
+    if (!PyArg_ParseTuple(args, "OO!KKp(llll):prepare", &parse, &PySet_Type, &places, &reach, &section, &words_last,
+                          &plain[0], &plain[1], &plain[2], &plain[3]))
+        return NULL;
+    if (reach < ENTRY_BYTES || reach > MAX_BESIDE_BYTES || section == 0 || section > MAX_BESIDE_BYTES) {
+        PyErr_SetString(PyExc_ValueError, "sizes of what lies beside a stack are out of all bounds");
+        return NULL;
+    }
+    self->reach_bytes = reach;
+    self->section_bytes = section;
+    self->words_last = words_last;
+    memcpy(self->plain, plain, sizeof plain);
+    REPLACE(self->parse, Py_NewRef(parse));
+    REPLACE(self->places, Py_NewRef(places));
+    Py_RETURN_NONE;
+}
+
+/* What the kernel says of a thread's system call, and what that means; -1 on error. */
+static int read_line(Walker *self, Looked *looked) {
+    Seen *seen = looked->seen;
+    char text[SYSCALL_BYTES];
+    ssize_t got;
+    if (seen->syscall_fd >= 0) {
+        got = pread(seen->syscall_fd, text, sizeof text, 0);
+        if (got < 0 && (errno == ESRCH || errno == ENOENT)) return 0; /* gone */
+        if (got < 0) got = 0;
+    } else {
+        PyObject *line = PyObject_CallMethod((PyObject *)seen, "syscall_line", NULL);
+        if (line == NULL) return -1;
+        if (line == Py_None) {
+            Py_DECREF(line);
+            return 0;
+        }
+        char *bytes;
+        Py_ssize_t length;
+        if (PyBytes_AsStringAndSize(line, &bytes, &length) < 0) {
+            Py_DECREF(line);
+            return -1;
+        }
+        got = length > (Py_ssize_t)sizeof text ? (ssize_t)sizeof text : length;
+        memcpy(text, bytes, (size_t)got);
+        Py_DECREF(line);
+    }
+    size_t length = (size_t)got;
+    if (length >= sizeof without_stack - 1 && memcmp(text, without_stack, sizeof without_stack - 1) == 0) return 0;
+    looked->state = IS_RUNNING;
+    if (length == sizeof running_line - 1 && memcmp(text, running_line, length) == 0) return 0;
+    looked->line = PyBytes_FromStringAndSize(text, got);
+    looked->blocked = looked->line == NULL ? NULL : PyObject_CallFunctionObjArgs(self->parse, looked->line, NULL);
+    if (looked->blocked == NULL) return -1;
+    looked->state = IS_BLOCKED; /* or what cannot be told from it: it is concluded in Python in any case */
+    if (looked->blocked == Py_None) return 0;
+    PyObject *number = PyObject_GetAttrString(looked->blocked, "entry");
+    unsigned long long entry = number == NULL ? 0 : PyLong_AsUnsignedLongLong(number);
+    Py_XDECREF(number);
+    if (PyErr_Occurred()) return -1;
+    if (entry != 0) seen->entry = entry;
+    return 0;
+}
+
+static int is_unreadable(PyObject *unreadable, u64 address) {
+    if (PySet_Size(unreadable) == 0) return 0;
+    PyObject *one = PyLong_FromUnsignedLongLong(address);
+    int found = one == NULL ? -1 : PySet_Contains(unreadable, one);
+    Py_XDECREF(one);
+    return found;
+}
+
+/* What is read beside a thread state: the wait entry (0: none) and the last critical section; -1 on error. */
+static int want_near(const Walker *self, Thread *thread, u64 entry, PyObject *unreadable, unsigned long long count) {
+    if (thread->near_known && thread->near_for[0] == entry && thread->near_for[1] == thread->section &&
+        thread->near_unreadable == count)
+        return 0;
+    thread->near_count = thread->near_known = 0;
+    thread->near_entry = -1;
+    int bad = entry == 0 ? 1 : is_unreadable(unreadable, entry);
+    if (bad == 0) {
+        thread->near_entry = thread->near_count;
+        thread->near[thread->near_count++] = (Range){entry, self->reach_bytes};
+    }
+    if (bad >= 0) bad = thread->section == 0 ? 1 : is_unreadable(unreadable, thread->section);
+    if (bad == 0) thread->near[thread->near_count++] = (Range){thread->section, self->section_bytes};
+    if (bad < 0) return -1;
+    thread->near_for[0] = entry;
+    thread->near_for[1] = thread->section;
+    thread->near_unreadable = count;
+    thread->near_known = 1;
+    return 0;
+}
+
+/* Observe a thread that runs; -1 on error. */
+static int observe_plain(const Walker *self, Seen *seen, long stack, Py_ssize_t tick) {
+    if (seen->plain != NULL && seen->plain == seen->observation && seen->plain_stack == stack) return 0;
+    PyObject *fresh =
+        Py_BuildValue("(lllll)", self->plain[0], stack, self->plain[1], self->plain[2], self->plain[3]);
+    if (fresh == NULL || observe(seen, fresh, tick) < 0) {
+        Py_XDECREF(fresh);
+        return -1;
+    }
+    REPLACE(seen->plain, Py_NewRef(seen->observation));
+    seen->plain_stack = stack;
+    Py_DECREF(fresh);
+    return 0;
+}
+
+/* What is left to conclude in Python of a thread. */
+static PyObject *rest_of(const Looked *looked, const Job *jobs) {
+    PyObject *stacks = PyTuple_New(looked->count);
+    for (int i = 0; stacks != NULL && i < looked->count; i++) {
+        PyObject *number = PyLong_FromLong(jobs[looked->first + i].stack);
+        if (number == NULL || PyTuple_SetItem(stacks, i, number) < 0) Py_CLEAR(stacks);
+    }
+    if (stacks == NULL) return NULL;
+    PyObject *blocked = looked->blocked == NULL ? Py_None : looked->blocked;
+    PyObject *result = Py_BuildValue("(OOOO)", (PyObject *)looked->seen, looked->pythons, blocked, stacks);
+    Py_DECREF(stacks);
+    return result;
+}
+
+/* (those that are gone, (thread, its state, its stack) of those that may hold other locks than before, (thread, its
+   states, what blocks it, their stacks) of those that are left to conclude, number of stacks that were walked, of
+   those that were torn). */
+static PyObject *conclude(const Walker *self, const Looked *looked, Py_ssize_t count, const Job *jobs, int job_count,
+                          Py_ssize_t tick) {
+    PyObject *gone = PyList_New(0), *moved = PyList_New(0), *rest = PyList_New(0), *result = NULL;
+    int failed = gone == NULL || moved == NULL || rest == NULL;
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        const Looked *one = &looked[i];
+        if (one->state == IS_GONE)
+            failed = PyList_Append(gone, (PyObject *)one->seen) < 0;
+        else if (one->count == 1 && jobs[one->first].plain != NOT_PLAIN) {
+            const Job *job = &jobs[one->first];
+            failed = observe_plain(self, one->seen, job->stack, tick) < 0;
+            if (!failed && job->plain == MOVED) {
+                PyObject *held = Py_BuildValue("(OOl)", (PyObject *)one->seen, (PyObject *)job->thread, job->stack);
+                failed = held == NULL || PyList_Append(moved, held) < 0;
+                Py_XDECREF(held);
+            }
+        } else {
+            PyObject *left = rest_of(one, jobs);
+            failed = left == NULL || PyList_Append(rest, left) < 0;
+            Py_XDECREF(left);
+        }
+    }
+    int torn = 0;
+    for (int j = 0; j < job_count; j++) torn += jobs[j].stack == self->torn_stack;
+    if (!failed) result = Py_BuildValue("(OOOii)", gone, moved, rest, job_count, torn);
+    Py_XDECREF(gone);
+    Py_XDECREF(moved);
+    Py_XDECREF(rest);
+    return result;
+}
+
+static int take_looked(State *state, Looked *one, PyObject *object, int *job_count) {
+    if (!PyObject_TypeCheck(object, state->seen)) {
+        PyErr_SetString(PyExc_TypeError, "look takes what was seen of threads");
+        return -1;
+    }
+    one->seen = (Seen *)Py_NewRef(object);
+    one->state = IS_GONE;
+    if (one->seen->python == NULL) {
+        PyErr_SetString(PyExc_TypeError, "its thread states are missing");
+        return -1;
+    }
+    one->pythons = PySequence_Tuple(one->seen->python);
+    Py_ssize_t count = one->pythons == NULL ? -1 : PyTuple_Size(one->pythons);
+    if (count < 0) return -1;
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (!PyObject_TypeCheck(PyTuple_GetItem(one->pythons, i), state->thread)) {
+            PyErr_SetString(PyExc_TypeError, "look takes threads of this module");
+            return -1;
+        }
+    if (count > (1 << 20) - *job_count) {
+        PyErr_SetString(PyExc_ValueError, "too many threads");
+        return -1;
+    }
+    one->count = (int)count;
+    *job_count += (int)count;
+    return 0;
+}
+
+static PyObject *walker_look(PyObject *object, PyObject *args) {
+    Walker *self = (Walker *)object;
+    PyObject *threads, *wanted, *found, *unreadable, *result = NULL;
+    unsigned long long unreadable_count, generation;
+    Py_ssize_t tick;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!KKn:look", &PyList_Type, &threads, &PyDict_Type, &wanted, &PyDict_Type,
+                          &found, &PySet_Type, &unreadable, &unreadable_count, &generation, &tick))
+        return NULL;
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL) return NULL;
+    if (self->busy || self->parse == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, self->busy ? "a walk is under way" : "nothing was prepared");
+        return NULL;
+    }
+    Py_ssize_t count = PyList_Size(threads), taken = 0;
+    int job_count = 0, most = 0;
+    Looked *looked = calloc((size_t)count + 1, sizeof(Looked));
+    Job *jobs = NULL;
+    Wanted *ranges = NULL;
+    if (looked == NULL) return PyErr_NoMemory();
+    self->busy = 1;
+    self->work = 0;
+    self->generation_of_words = generation;
+    int failed = 0;
+    for (; taken < count && !failed; taken++) {
+        if (taken >= PyList_Size(threads)) { /* a method that was called has taken some away */
+            count = taken;
+            break;
+        }
+        failed = take_looked(state, &looked[taken], PyList_GetItem(threads, taken), &most) < 0 ||
+                 read_line(self, &looked[taken]) < 0;
+    }
+    if (!failed) {
+        jobs = calloc((size_t)most + 1, sizeof(Job));
+        if (jobs == NULL) {
+            PyErr_NoMemory();
+            failed = 1;
+        }
+    }
+    for (Py_ssize_t i = 0; i < count && !failed; i++) {
+        Looked *one = &looked[i];
+        if (one->state == IS_GONE) continue;
+        one->first = job_count;
+        for (int k = 0; k < one->count && !failed; k++) {
+            Job *job = &jobs[job_count++];
+            job->thread = (Thread *)PyTuple_GetItem(one->pythons, k);
+            job->seen = one->seen;
+            job->running = one->state == IS_RUNNING && one->count == 1;
+            failed = want_near(self, job->thread, k == 0 ? one->seen->entry : 0, unreadable, unreadable_count) < 0;
+        }
+    }
+    int range_count = failed ? -1 : take_wanted(wanted, &ranges);
+    if (!failed) failed = range_count < 0;
+    if (!failed && job_count > 0) failed = walk_all(self, jobs, job_count, found, ranges, range_count) < 0;
+    if (!failed) result = conclude(self, looked, count, jobs, job_count, tick);
+    for (Py_ssize_t i = 0; i < taken; i++) {
+        Py_XDECREF((PyObject *)looked[i].seen);
+        Py_XDECREF(looked[i].pythons);
+        Py_XDECREF(looked[i].line);
+        Py_XDECREF(looked[i].blocked);
+    }
+    forget_late(self);
+    free(looked);
+    free(jobs);
+    free(ranges);
+    self->busy = 0;
+    return result;
+}
+
 static PyObject *walker_forget(PyObject *object, PyObject *unused) {
     Walker *self = (Walker *)object;
     (void)unused;
@@ -1107,6 +1861,9 @@ static PyObject *walker_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->pid = pid;
     self->reader = Py_NewRef(reader);
     self->resolve = Py_NewRef(resolve);
+    State *state = PyType_GetModuleState(type);
+    if (state != NULL && PyObject_TypeCheck(resolve, state->chains)) self->chains = (Chains *)resolve;
+    PyErr_Clear();
     self->known = PyDict_New();
     self->current_frame = t[0];
     self->thread_native_id = t[1];
@@ -1136,14 +1893,19 @@ static int walker_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->reader);
     Py_VISIT(self->resolve);
     Py_VISIT(self->known);
+    Py_VISIT(self->parse);
+    Py_VISIT(self->places);
     return 0;
 }
 
 static int walker_clear(PyObject *object) {
     Walker *self = (Walker *)object;
     Py_CLEAR(self->reader);
+    self->chains = NULL;
     Py_CLEAR(self->resolve);
     Py_CLEAR(self->known);
+    Py_CLEAR(self->parse);
+    Py_CLEAR(self->places);
     return 0;
 }
 
@@ -1179,6 +1941,8 @@ static PyMethodDef walker_methods[] = {
     {"take_cut", walker_take_cut, METH_NOARGS, NULL},
     {"take_given_up", walker_take_given_up, METH_NOARGS, NULL},
     {"walk", walker_walk, METH_VARARGS, NULL},
+    {"prepare", walker_prepare, METH_VARARGS, NULL},
+    {"look", walker_look, METH_VARARGS, NULL},
     {"forget", walker_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -1411,9 +2175,14 @@ static int module_exec(PyObject *module) {
     state->thread = (PyTypeObject *)PyType_FromModuleAndSpec(module, &thread_spec, NULL);
     state->walker = (PyTypeObject *)PyType_FromModuleAndSpec(module, &walker_spec, NULL);
     state->lines = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lines_spec, NULL);
-    if (state->thread == NULL || state->walker == NULL || state->lines == NULL) return -1;
+    state->chains = (PyTypeObject *)PyType_FromModuleAndSpec(module, &chains_spec, NULL);
+    state->seen = (PyTypeObject *)PyType_FromModuleAndSpec(module, &seen_spec, NULL);
+    if (state->thread == NULL || state->walker == NULL || state->lines == NULL || state->seen == NULL ||
+        state->chains == NULL)
+        return -1;
     if (PyModule_AddType(module, state->thread) < 0 || PyModule_AddType(module, state->walker) < 0 ||
-        PyModule_AddType(module, state->lines) < 0)
+        PyModule_AddType(module, state->lines) < 0 || PyModule_AddType(module, state->seen) < 0 ||
+        PyModule_AddType(module, state->chains) < 0)
         return -1;
     if (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) return -1;
     return PyModule_AddIntConstant(module, "MAX_DEPTH", MAX_DEPTH);
@@ -1424,6 +2193,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->thread);
     Py_VISIT(state->walker);
     Py_VISIT(state->lines);
+    Py_VISIT(state->seen);
+    Py_VISIT(state->chains);
     return 0;
 }
 
@@ -1432,6 +2203,8 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->thread);
     Py_CLEAR(state->walker);
     Py_CLEAR(state->lines);
+    Py_CLEAR(state->seen);
+    Py_CLEAR(state->chains);
     return 0;
 }
 

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Sequence
-from typing import final
+from typing import Any, final
 
 INTERFACE: int
 MAX_DEPTH: int
@@ -35,6 +35,34 @@ class Thread:
     def elsewhere(self) -> tuple[int, ...]: ...
     @property
     def with_exits(self) -> tuple[int, ...]: ...
+    @property
+    def marked(self) -> tuple[int, ...]: ...
+
+Observation = tuple[int, int, int, int, int]
+
+@final
+class Chains:
+    def __init__(
+        self,
+        frame: Callable[[int, int], tuple[int, tuple[int, ...], tuple[int, ...]] | None],
+        stack: Callable[[list[int]], int],
+    ) -> None: ...
+    def __call__(self, chain: tuple[int, ...], /) -> tuple[int, Ranges, Ranges] | None: ...
+    def forget(self) -> None: ...
+
+class Seen:
+    python: list[Any]
+    observation: Observation | None
+    runs: list[tuple[int, int, Observation]]
+    run_start: int
+    entry: int
+    syscall_fd: int
+    calm: bool
+    def __init__(self) -> None: ...
+    def observe(self, observation: Observation, tick: int, /) -> None: ...
+    def begin_run(self, observation: Observation, tick: int, /) -> None: ...
+    def close_run(self, tick: int, /) -> None: ...
+    def note(self, thread: Any, generation: int, /) -> None: ...
 
 @final
 class Walker:
@@ -42,7 +70,7 @@ class Walker:
         self,
         pid: int,
         reader: Callable[[bytes, int, int], bytes | memoryview] | None,
-        resolve: Callable[[tuple[int, ...]], tuple[int, Ranges] | None],
+        resolve: Callable[[tuple[int, ...]], tuple[int, Ranges, Ranges] | None],
         thread_fields: tuple[int, int, int, int],
         frame_fields: tuple[int, int, int, int],
         foreign_owner: int,
@@ -54,6 +82,33 @@ class Walker:
     def walk(
         self, threads: list[Thread], wanted: dict[int, int], found: dict[int, bytes | None] | None, /
     ) -> list[int]: ...
+    def prepare(
+        self,
+        parse: Callable[[bytes], object],
+        places: set[tuple[int, int]],
+        entry_bytes: int,
+        section_bytes: int,
+        words_last: bool,
+        plain: tuple[int, ...],
+        /,
+    ) -> None: ...
+    def look(
+        self,
+        threads: list[Seen],
+        wanted: dict[int, int],
+        found: dict[int, bytes | None],
+        unreadable: set[int],
+        unreadable_count: int,
+        generation: int,
+        tick: int,
+        /,
+    ) -> tuple[
+        list[Any],
+        list[tuple[Any, Any, int]],
+        list[tuple[Any, tuple[Any, ...], Any, tuple[int, ...]]],
+        int,
+        int,
+    ]: ...
     def forget(self) -> None: ...
 
 @final

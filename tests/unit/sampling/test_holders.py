@@ -94,7 +94,7 @@ class Files(ThreadFiles):
     """Of a thread that is not there."""
 
     def __init__(self) -> None:
-        self.schedstat_fd = -1
+        self.schedstat_fd = self.syscall_fd = -1
 
 
 def plain(thread: SampledThread) -> PlainThread:

@@ -83,7 +83,7 @@ class Files(ThreadFiles):
     """Of a thread that is not there."""
 
     def __init__(self) -> None:
-        pass
+        self.syscall_fd = -1
 
 
 def thread(index: int, tid: int) -> SampledThread:

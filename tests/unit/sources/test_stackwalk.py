@@ -20,7 +20,7 @@ from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
 from ftdiag.sources.python import plainwalk, stackwalk
 from ftdiag.sources.python.plainwalk import PlainWalker
 from ftdiag.sources.python.stackwalk import CompiledWalker, stack_walker
-from ftdiag.sources.python.walking import Meaning, PythonThread, StackWalker
+from ftdiag.sources.python.walking import Exits, Meaning, PythonThread, StackWalker
 
 BUILDS = ["3.13.0", "3.13.5t", "3.14.9t"]
 BASE = 0x7F00_0000_0000
@@ -28,7 +28,10 @@ NOWHERE = 0xDEAD_0000_0000
 
 
 class Meanings:
-    """Numbers chains; every third has slots of `with` blocks, every seventh makes no sense."""
+    """Numbers chains; every third has slots of `with` blocks, half of these a marked one.
+
+    Every seventh makes no sense.
+    """
 
     def __init__(self) -> None:
         self.chains: dict[tuple[int, ...], Meaning | None] = {}
@@ -37,8 +40,9 @@ class Meanings:
         # Both walkers ask for the same chains, but perhaps not in the same order: what is said depends on
         # the chain alone.
         number = 100 + hash(chain) % 1_000_003
-        exits = ((0, 8), (len(chain) // 2 - 1, 16)) if number % 3 == 0 else ()
-        self.chains[chain] = None if number % 7 == 0 else (number, exits)
+        exits: Exits = ((0, 8), (len(chain) // 2 - 1, 16)) if number % 3 == 0 else ()
+        marks: Exits = ((0, 24),) if number % 2 == 0 else ()
+        self.chains[chain] = None if number % 7 == 0 else (number, exits, marks)
         return self.chains[chain]
 
 
@@ -52,6 +56,7 @@ class Seen:
     critical_section: int
     section: int
     with_exits: tuple[int, ...]
+    marked: tuple[int, ...]
 
 
 class Side:
@@ -83,7 +88,7 @@ class Side:
 def seen(stack: int, thread: PythonThread) -> Seen:
     """What was seen of a thread; of a stack that could not be read, only that."""
     if stack == TORN_STACK:
-        return Seen(stack, (), (), 0, 0, ())
+        return Seen(stack, (), (), 0, 0, (), ())
     return Seen(
         stack,
         tuple(thread.frames),
@@ -91,6 +96,7 @@ def seen(stack: int, thread: PythonThread) -> Seen:
         thread.critical_section,
         thread.section,
         tuple(thread.with_exits),
+        tuple(thread.marked),
     )
 
 
@@ -244,7 +250,7 @@ def test_a_real_process_of_our_own() -> None:
 
         def resolve(chain: tuple[int, ...], chains: list[tuple[int, ...]] = chains) -> Meaning:
             chains.append(chain)
-            return 100, ((0, 0),)
+            return 100, ((0, 0),), ()
 
         walker = which(RemoteMemory(os.getpid()), layout, resolve)
         thread = walker.thread(base, 5, 1, 0)

@@ -32,14 +32,16 @@ from ftdiag.sampling.clock import Tell
 from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
 from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE
+from ftdiag.sources.locks.moment import SECTION_BYTES
 from ftdiag.sources.locks.names import MAX_LOCKS
-from ftdiag.sources.locks.parkinglot import WaitEntry
+from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
 from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
 from ftdiag.sources.python.collector import CollectorReader
@@ -145,6 +147,8 @@ class InterpreterObserver:
         self._windows = 0
         self._stopped: list[SampledThread] = []
         self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
+        self._generation = 0
+        """Begins anew when it is no longer remembered which locks objects have."""
 
     def attach(self, sink: RecordingSink, threads: Threads, tell: Tell) -> None:
         """Begin to use a recording; reads what does not change often for the first time."""
@@ -164,7 +168,18 @@ class InterpreterObserver:
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
+        self.prepare()
         self._read_gil()
+
+    def prepare(self) -> None:
+        """Tell the compiled walker, if there is one, what it needs to conclude something."""
+        if self._interpreter.compiled:
+            self._interpreter.prepare(
+                self._waits.parse,
+                self._holders.places,
+                (REACH_BYTES, SECTION_BYTES),
+                (_ON_CPU, NO_WAIT, NO_HOLDER, _UNKNOWN),
+            )
 
     def finish(self) -> None:
         """Nothing was held back."""
@@ -183,7 +198,7 @@ class InterpreterObserver:
         if self._match_wanted:
             self._match_threads()
             self._match_wanted = False
-        gone = self._look(changed, tick.number) if changed else []
+        gone = self._look(changed, tick.number) if changed else ()
         for thread in gone:
             self._threads.end(thread, tick)
             self._forget(thread)
@@ -217,8 +232,44 @@ class InterpreterObserver:
             thread.settled = False
         self._look(threads, tick)  # those that are gone are found to be so at the next tick
 
-    def _look(self, changed: Sequence[SampledThread], tick: int) -> list[SampledThread]:
+    def _look(self, changed: Sequence[SampledThread], tick: int) -> Sequence[SampledThread]:
         """Look closely at the threads that ran since the last tick; return those that are gone."""
+        return (
+            self._look_compiled(changed, tick)
+            if self._interpreter.compiled
+            else self._look_plain(changed, tick)
+        )
+
+    def _look_compiled(self, changed: Sequence[SampledThread], tick: int) -> Sequence[SampledThread]:
+        """The same as `_look_plain`; what most of them do is concluded where they are walked."""
+        locks = self._locks
+        along = locks.look_anew()
+        unseen: deque[SampledThread] = deque(changed)
+        try:
+            self._holders.want(changed)
+            self._collector.want(along)
+            gone, moved, left = self._interpreter.look(
+                changed, along, locks.unreadable_places, self._generation, tick
+            )
+            self._collector.saw(along)
+            unseen = deque(thread for thread, _, _, _ in left)
+            for thread, python, stack in moved:
+                self._holders.note_held(thread, stack)
+                thread.note(python, self._generation)
+            for thread, pythons, blocked, stacks in left:
+                self._see(thread, pythons, blocked, iter(stacks), tick)
+                unseen.popleft()
+                if len(pythons) == 1 and stacks[0] != TORN_STACK and self._holders.is_calm(thread):
+                    thread.note(pythons[0], self._generation)
+        except BudgetSpent:
+            for thread in unseen:
+                thread.settled = False
+                thread.observe(UNREAD, tick)
+            raise
+        return gone
+
+    def _look_plain(self, changed: Sequence[SampledThread], tick: int) -> list[SampledThread]:
+        """Ask for their system calls, walk their stacks, and conclude what each of them does."""
         gone: list[SampledThread] = []
         walked: list[PythonThread] = []
         looked: list[tuple[SampledThread, list[PythonThread], Blocked | None]] = []
@@ -274,6 +325,7 @@ class InterpreterObserver:
         """Conclude what a thread does; `stacks` has those of its states next."""
         stack = NO_STACK
         innermost: PythonThread | None = None
+        thread.calm = False
         for python in pythons:
             one = next(stacks)
             # A thread can be in several interpreters; the newest that runs anything is the innermost.
@@ -436,6 +488,7 @@ class InterpreterObserver:
     def refresh(self, now_ns: int) -> None:
         """Read what changes slowly."""
         self._locks.refresh(self._holders.waited_for)
+        self._generation += 1
         self._collector.refresh()
         if self._on_core is not None:
             self._on_core.refresh()

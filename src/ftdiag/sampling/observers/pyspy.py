@@ -44,9 +44,10 @@ from ftdiag.model import (
 )
 from ftdiag.sampling.clock import Tell
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sampling.threads import Gaps, Observation, SampledThread, Threads, Tick
+from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.syscalls import Blocking
 from ftdiag.sources.locks.waitpoints import library_wait

@@ -13,7 +13,7 @@ from ftdiag.errors import MemoryReadError
 from ftdiag.sources.locks.moment import SECTION, SECTION_BYTES, LockWait, Moment
 from ftdiag.sources.locks.mutexes import mutex_owner
 from ftdiag.sources.locks.names import MAX_LOCKS, STACKREF_TAGS
-from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.interpreter import InterpreterReader, address_in
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.walking import CRITICAL_SECTION_TAGS, PythonThread
 
@@ -44,22 +44,23 @@ class HeldLocks(Moment):
         return mutex_owner(self._memory, wait.key)
 
     def held_by_with_blocks(self, thread: PythonThread) -> tuple[int, ...]:
-        """Keys of the locks that the thread holds through `with` blocks (proven by its frames)."""
+        """Keys of the locks that the thread holds through `with` blocks (proven by its frames), each once."""
         exits = tuple(thread.with_exits)
         held = self._held.get(exits)
         if held is None:
             keys = (self._remembered_key(self._manager_of_exit(word)) for word in exits)
-            held = tuple(key for key in keys if key)
+            # An RLock that was entered twice is held once.
+            held = tuple(dict.fromkeys(key for key in keys if key))
             if not self._layout.with_keeps_exit_method:
                 if len(self._held) >= MAX_LOCKS:
                     self._held.clear()
                 self._held[exits] = held
         return held
 
-    def condition_lock(self, thread: PythonThread, frame: int) -> int | None:
-        """Key of the lock of the Condition whose `wait` is the thread's frame of that number."""
-        condition = self._interpreter.variable(thread, frame, "self")
-        return None if condition is None else self._remembered_key(condition) or None
+    def released_lock(self, thread: PythonThread) -> int | None:
+        """Key of the lock of the Condition in whose `wait` the thread is; `None` if it is not known."""
+        condition = next((address_in(word) for word in thread.marked), 0)
+        return self._remembered_key(condition) or None if condition else None
 
     def _remembered_key(self, manager: int) -> int:
         """Key of the lock behind a context manager, 0 if there is none; looked up once a second."""

@@ -90,6 +90,11 @@ class Moment:
         self.unreadable = 0
         """Changes when `want_beside` must be called again although entry and section are what they were."""
 
+    @property
+    def unreadable_places(self) -> tuple[set[int], int]:
+        """What was wanted and could not be read, and `unreadable`."""
+        return self._unreadable, self.unreadable
+
     def look_anew(self) -> ReadAlong:
         """Begin a look at threads: forget what was read for the last one.
 

@@ -96,6 +96,11 @@ class Classified:
     lock: LockWait | None = None
 
 
+def _tells_what_is_released(frame: Frame) -> str | None:
+    """The variable that tells which lock a frame has released; `None` of all but Condition.wait."""
+    return "self" if is_condition_wait(frame) else None
+
+
 class WaitReader:
     """Classifies the waits of one target."""
 
@@ -118,6 +123,7 @@ class WaitReader:
         version = interpreter.layout.version
         self._places = places_of((version.major, version.minor))
         self._locks = LockReader(interpreter)
+        interpreter.marked = _tells_what_is_released
         self._callers = NativeCallers(self._pid, self._memory, interpreter.runtime.image)
         return self._locks
 

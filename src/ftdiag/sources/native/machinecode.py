@@ -43,6 +43,7 @@ _STORE_ATOMICS: Final = tuple("st" + name[2:] for name in _SINGLE_ATOMICS)
 _ARM64_ATOMICS: Final = (*_SINGLE_ATOMICS, *_STORE_ATOMICS, "swp", "cas")
 _LOAD_EXCLUSIVE: Final = ("ldxr", "ldaxr", "ldxp", "ldaxp")
 _STORE_EXCLUSIVE: Final = ("stxr", "stlxr", "stxp", "stlxp")
+_LEAVES: Final = frozenset({"call", "jmp", "ret", "syscall", "ud2"})
 _ARM64_PAUSES: Final = ("yield", "wfe", "isb")
 
 
@@ -151,6 +152,8 @@ def _x86(code: bytes, function_start: int | None) -> Preceding:
 
 def _x86_atomic_ahead(code: bytes) -> tuple[str, int] | None:
     """(register at the begin, displacement) of the first atomic instruction that straight code comes to."""
+    if not _comes_to_atomic(code):
+        return None
     # Registers that were changed on the way: to register + displacement, or to what is not known.
     changed: dict[str, tuple[str, int] | None] = {}
     for instruction in _disassembler("x86", detail=True).disasm(code, 0, INSTRUCTIONS_AFTER):
@@ -161,7 +164,7 @@ def _x86_atomic_ahead(code: bytes) -> tuple[str, int] | None:
             base, displacement = memory[0]
             origin = changed.get(base, (base, 0))
             return None if origin is None else (origin[0], origin[1] + displacement)
-        if instruction.mnemonic in ("call", "jmp", "ret", "syscall", "ud2"):
+        if instruction.mnemonic in _LEAVES:
             return None
         value: tuple[str, int] | None = None
         if instruction.mnemonic == "lea" and len(memory) == 1:
@@ -169,6 +172,16 @@ def _x86_atomic_ahead(code: bytes) -> tuple[str, int] | None:
             value = None if origin is None else (origin[0], origin[1] + memory[0][1])
         changed.update(dict.fromkeys(_written(instruction), value))
     return None
+
+
+def _comes_to_atomic(code: bytes) -> bool:
+    """Whether there is one, found at a tenth of the cost: nearly always there is none."""
+    for _, _, mnemonic, operands in _disassembler("x86").disasm_lite(code, 0, INSTRUCTIONS_AFTER):
+        if _is_x86_atomic(mnemonic, operands):
+            return True
+        if mnemonic in _LEAVES:
+            return False
+    return False
 
 
 def _plain_memory(instruction: Any) -> list[tuple[str, int]]:

@@ -12,25 +12,24 @@ is resolved into frames here.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import TORN_STACK, Frame
 from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
+from ftdiag.sources.python.chains import MAX_FRAMES, chains
 from ftdiag.sources.python.interpreterstates import InterpreterStates
 from ftdiag.sources.python.locations import LineTable
 from ftdiag.sources.python.objects import NotAnObject, word_in
 from ftdiag.sources.python.runtime import Runtime
-from ftdiag.sources.python.stackwalk import stack_walker
-from ftdiag.sources.python.walking import Meaning, PythonThread
+from ftdiag.sources.python.stackwalk import CompiledWalker, Left, Moved, Parse, stack_walker
+from ftdiag.sources.python.walking import FrameMeaning, PythonThread
 from ftdiag.sources.python.withblocks import HandlerRange, parse_exception_table, with_depths
 
 MAX_THREADS: Final = 65_536
 MAX_CODE_OBJECTS: Final = 50_000
-MAX_FRAMES: Final = 200_000
-"""Instructions of code objects whose line is remembered; they are looked up anew beyond."""
 MAX_CODE_UNITS: Final = 1 << 24
 MAX_LINE_TABLE_BYTES: Final = 1 << 20
 """Of a location table; what comes behind has no line. A module of 100,000 lines has 400 KB."""
@@ -126,10 +125,13 @@ class InterpreterReader(InterpreterStates):
         super().__init__(memory, runtime)
         self._sink = sink
         self._codes: dict[int, _Code] = {}
-        self._frames: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {}
-        """(code object, instruction) words -> the sink's id of the frame, offsets of its `with` slots."""
+        self._frames: dict[tuple[int, int], int] = {}
+        """(code object, instruction) words -> the sink's id of the frame."""
+        self.marked: Callable[[Frame], str | None] = lambda frame: None
+        """Says which local variable of a frame, if any, walks are to take along (`PythonThread.marked`)."""
         self._code_types: set[int] = set()
-        self._walker = stack_walker(memory, runtime.layout, self._resolve, compiled=compiled)
+        self._chains = chains(self._resolve_frame, sink.intern_stack, compiled=compiled)
+        self._walker = stack_walker(memory, runtime.layout, self._chains, compiled=compiled)
         self.compiled = self._walker.compiled
         """Whether the compiled walker follows the frames."""
         self.too_many_threads = False
@@ -187,34 +189,54 @@ class InterpreterReader(InterpreterStates):
         self.given_up += self._walker.take_given_up()
         return stacks
 
-    def _resolve(self, chain: tuple[int, ...]) -> Meaning | None:
-        """Stack id and `with` slots of a chain never seen before; `None` if it makes no sense."""
-        frame_ids = []
-        exits: list[tuple[int, int]] = []
-        known = self._frames
-        for number, pair in enumerate(zip(chain[0::2], chain[1::2], strict=True)):
-            resolved = known.get(pair) or self._resolve_frame(pair)
-            if resolved is None:
-                return None
-            frame_ids.append(resolved[0])
-            if resolved[1]:
-                exits.extend([(number, offset) for offset in resolved[1]])
-        frame_ids.reverse()
-        return self._sink.intern_stack(frame_ids), tuple(exits)
+    def look(
+        self,
+        threads: Sequence[Any],
+        along: ReadAlong,
+        unreadable: tuple[set[int], int],
+        generation: int,
+        tick: int,
+    ) -> tuple[list[Any], list[Moved], list[Left]]:
+        """One look at threads by the compiled walker, which concludes of most of them what they do.
 
-    def _resolve_frame(self, pair: tuple[int, int]) -> tuple[int, tuple[int, ...]] | None:
-        """The sink's id of a frame, and the offsets of its `with` slots; `None` if it makes no sense."""
-        executable, instruction = pair
+        Those that are gone, those that may hold other locks, and those of whom more is to be concluded
+        (`stackwalk.CompiledWalker.look`).
+        """
+        assert isinstance(self._walker, CompiledWalker), "there is one"
+        gone, moved, left, walked, torn = self._walker.look(threads, along, unreadable, generation, tick)
+        self.walked += walked
+        self.torn += torn
+        self.cut += self._walker.take_cut()
+        self.given_up += self._walker.take_given_up()
+        return gone, moved, left
+
+    def prepare(
+        self,
+        parse: Parse,
+        places: set[tuple[int, int]],
+        sizes: tuple[int, int],
+        plain: tuple[int, ...],
+    ) -> None:
+        """Before `look`: see `stackwalk.CompiledWalker.prepare`."""
+        assert isinstance(self._walker, CompiledWalker), "there is one"
+        self._walker.prepare(parse, places, sizes, plain)
+
+    def _resolve_frame(self, executable: int, instruction: int) -> FrameMeaning | None:
+        """The sink's id of a frame, the offsets of its `with` slots and of what is marked in it.
+
+        `None` if it makes no sense.
+        """
+        pair = executable, instruction
         code = self._code(executable & ~_POINTER_TAGS)
         unit = None if code is None else self._unit(code, instruction)
         if code is None or unit is None:
             return None
         frame = Frame(code.filename, code.function, code.lines.line(unit))
-        resolved = self._sink.intern_frame(frame), self._exit_offsets(code, unit)
+        frame_id = self._sink.intern_frame(frame)
         if len(self._frames) >= MAX_FRAMES:
             self._frames.clear()
-        self._frames[pair] = resolved
-        return resolved
+        self._frames[pair] = frame_id
+        return frame_id, self._exit_offsets(code, unit), self._marked_offsets(code, frame)
 
     def _exit_offsets(self, code: _Code, unit: int) -> tuple[int, ...]:
         """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
@@ -227,6 +249,20 @@ class InterpreterReader(InterpreterStates):
         depths = with_depths(code.handlers, unit, bytecode, self.layout.with_handler)
         stack = self.layout.frame_localsplus + 8 * code.local_count
         return tuple(stack + 8 * (depth - 1) for depth in depths)
+
+    def _marked_offsets(self, code: _Code, frame: Frame) -> tuple[int, ...]:
+        """Offset from a frame's address of the local variable that is marked; () if none is."""
+        name = self.marked(frame)
+        place = None if name is None else self._local_place(code, name)
+        return () if place is None else (place,)
+
+    def _local_place(self, code: _Code, name: str) -> int | None:
+        """Offset from a frame's address of a local variable; `None` where the code has none of that name."""
+        if code.local_names is None:
+            code.local_names = self._local_names(code)
+        if name not in code.local_names:
+            return None
+        return self.layout.frame_localsplus + 8 * code.local_names.index(name)
 
     # --- variables of frames, for naming things; slower, and only for threads that are blocked ---
 
@@ -266,19 +302,14 @@ class InterpreterReader(InterpreterStates):
     def variable(self, thread: PythonThread, number: int, name: str) -> int | None:
         """Address of the value of one local variable that is no cell; `None` if it is not set."""
         code = self._code_of(thread, number)
-        if code is None:
+        place = None if code is None else self._local_place(code, name)
+        if place is None:
             return None
-        if code.local_names is None:
-            code.local_names = self._local_names(code)
-        if name not in code.local_names:
-            return None
-        place = self.layout.frame_localsplus + 8 * code.local_names.index(name)
         try:
             word = self.memory.read_word(thread.frames[number] + place)
         except MemoryReadError:
             return None
-        value = word & ~_POINTER_TAGS
-        return None if word & 3 == _TAGGED_INT or value <= 4096 else value
+        return address_in(word) or None
 
     def current_line(self, thread: PythonThread) -> CurrentLine | None:
         """The line of the innermost frame as of the last walk; `None` where it is not known."""
@@ -293,7 +324,7 @@ class InterpreterReader(InterpreterStates):
         if code.local_names is None:
             code.local_names = self._local_names(code)
         return CurrentLine(
-            frame_id=resolved[0],
+            frame_id=resolved,
             frame=thread.frames[0],
             code=code.address,
             bytecode=code.bytecode,
@@ -334,8 +365,7 @@ class InterpreterReader(InterpreterStates):
                 return None
             if len(self._codes) >= MAX_CODE_OBJECTS:
                 self._codes.clear()
-                self._frames.clear()
-                self._walker.forget()
+                self._forget_frames()
             self._codes[address] = code
         return code
 
@@ -373,6 +403,11 @@ class InterpreterReader(InterpreterStates):
         if self.memory.budget is not None:
             self.memory.budget.check()
         return code
+
+    def _forget_frames(self) -> None:
+        self._frames.clear()
+        self._chains.forget()
+        self._walker.forget()
 
     def _fingerprint(self, data: bytes) -> tuple[bytes, ...]:
         """The words that tell one code object from another that was made at the same address later."""
@@ -423,10 +458,15 @@ class InterpreterReader(InterpreterStates):
         for address in stale:
             del self._codes[address]
         if stale:
-            self._frames.clear()
-            self._walker.forget()
+            self._forget_frames()
             self.objects.forget_types()
         return len(stale)
+
+
+def address_in(word: int) -> int:
+    """The object that a stack reference is, 0 if it is none: a small int, or not set."""
+    value = word & ~_POINTER_TAGS
+    return 0 if word & 3 == _TAGGED_INT or value <= 4096 else value
 
 
 def _int_in(data: bytes, offset: int) -> int:

@@ -93,6 +93,7 @@ class PlainThread:
     critical_section: int = 0
     section: int = 0
     with_exits: tuple[int, ...] = ()
+    marked: tuple[int, ...] = ()
 
 
 class PlainWalker:
@@ -295,7 +296,7 @@ class PlainWalker:
         thread.critical_section = critical_section
         if critical_section:
             thread.section = critical_section & ~CRITICAL_SECTION_TAGS
-        thread.with_exits = ()
+        thread.with_exits = thread.marked = ()
         if not frame:
             return NO_STACK
         regions: list[_Region] = []
@@ -329,20 +330,22 @@ class PlainWalker:
                 self._known_words = 0
             self._known_words += len(key)
             self._known[key] = known
-        stack, exits = known
+        stack, exits, marks = known
         if exits:
-            thread.with_exits = self._with_exits(thread, exits, regions)
+            thread.with_exits = self._slots(thread, exits, regions)
+            if thread.with_exits:
+                thread.marked = self._slots(thread, marks, regions)
         return stack
 
-    def _with_exits(
+    def _slots(
         self,
         thread: PlainThread,
-        exits: tuple[tuple[int, int], ...],
+        slots: tuple[tuple[int, int], ...],
         regions: list[_Region],
     ) -> tuple[int, ...]:
         """The words in the given (frame number, offset) stack slots; from the same read as the frames."""
         words = []
-        for number, offset in exits:
+        for number, offset in slots:
             address = thread.frames[number] + offset
             for low, high, source, shift in regions:
                 if low < address <= high - 8:

@@ -15,7 +15,8 @@ last time (entry frames on the C stack, generators).
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ftdiag.errors import UnsupportedPython
 from ftdiag.model import NO_STACK, TORN_STACK
@@ -24,6 +25,12 @@ from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
 from ftdiag.sources.python.layouts import Layout
 from ftdiag.sources.python.plainwalk import PlainWalker
 from ftdiag.sources.python.walking import PythonThread, Resolve, StackWalker, read_along
+
+Moved = tuple[Any, PythonThread, int]
+"""A thread that may hold other locks than before, its only state, and its stack."""
+Left = tuple[Any, tuple[PythonThread, ...], Any, tuple[int, ...]]
+"""What is left to conclude of a thread: itself, its states, what its syscall line means, their stacks."""
+Parse = Callable[[bytes], object]
 
 
 def stack_walker(
@@ -56,11 +63,12 @@ class CompiledWalker:
         self._memory = memory
         self._layout = layout
         self._resolve = resolve
+        self._prepared: tuple[Parse, set[tuple[int, int]], int, int, bool, tuple[int, ...]] | None = None
         self._walker = self._made()
 
     def _made(self) -> tick.Walker:
         memory, layout = self._memory, self._layout
-        return tick.Walker(
+        walker = tick.Walker(
             memory.task,
             memory.read_prefix if type(memory) is not RemoteMemory else None,
             self._resolve,
@@ -75,6 +83,9 @@ class CompiledWalker:
             NO_STACK,
             TORN_STACK,
         )
+        if self._prepared is not None:
+            walker.prepare(*self._prepared)
+        return walker
 
     def take_cut(self) -> int:
         """See StackWalker."""
@@ -94,14 +105,65 @@ class CompiledWalker:
         try:
             stacks = self._walker.walk(list(threads), wanted, found)  # type: ignore[arg-type]
         except OSError as error:
-            if error.errno == errno.ESRCH and self._memory.take_another_task():
-                self._walker = self._made()
-                return self.walk(threads, along)
-            self._memory.refused(error.errno or 0)
-            raise
+            self._go_on_after(error)
+            return self.walk(threads, along)
         if along is not None and wanted:
             read_along(self._memory, along)
         return stacks
+
+    def _go_on_after(self, error: OSError) -> None:
+        """Read through another thread, if the one before has ended. Raises what memory raises."""
+        if error.errno != errno.ESRCH or not self._memory.take_another_task():
+            self._memory.refused(error.errno or 0)
+            raise error
+        self._walker = self._made()
+
+    def prepare(
+        self,
+        parse: Parse,
+        places: set[tuple[int, int]],
+        sizes: tuple[int, int],
+        plain: tuple[int, ...],
+    ) -> None:
+        """Before the first `look`.
+
+        `parse` says what a syscall line means: something with the address of an `entry`, or `None`. `places`
+        are what is waited for and the stacks with which threads were seen to wait for it there. `sizes`
+        are the bytes of a wait entry and of a critical section. `plain` is what is observed of a thread that
+        runs: state, wait, holder, confidence.
+        """
+        words_last = not self._layout.with_keeps_exit_method
+        self._prepared = parse, places, *sizes, words_last, plain
+        self._walker.prepare(*self._prepared)
+
+    def look(
+        self,
+        threads: Sequence[Any],
+        along: ReadAlong,
+        unreadable: tuple[set[int], int],
+        generation: int,
+        tick: int,
+    ) -> tuple[list[Any], list[Moved], list[Left], int, int]:
+        """What `sampling.observers.interpreter` does in Python, for the threads of which it is plain.
+
+        Their syscall lines are read and their stacks walked, together with what lies beside them. One that
+        runs, has one thread state, and was not found to wait for a lock or to be inside of something when the
+        last look at it was concluded (`Seen.note`), is observed to run, with its stack. It may hold other
+        locks than then if its slots have something else, or in another `generation`. `unreadable` are places
+        beside stacks that cannot be read, and a number that changes with them. What is read goes into `along`
+        only for threads that are left to conclude.
+
+        Returns those that are gone, those that moved, those that are left, the number of stacks that were
+        walked and of those torn. Raises TargetGone and PermissionRefused.
+        """
+        try:
+            seen = self._walker.look(list(threads), along.wanted, along.found, *unreadable, generation, tick)
+        except OSError as error:
+            self._go_on_after(error)
+            return self.look(threads, along, unreadable, generation, tick)
+        if along.wanted:
+            read_along(self._memory, along)
+        return seen
 
     def forget(self) -> None:
         """See StackWalker."""

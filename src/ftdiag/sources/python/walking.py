@@ -17,8 +17,11 @@ CRITICAL_SECTION_TAGS: Final = 3
 """Low bits of a thread's pointer to its critical sections (Include/internal/pycore_critical_section.h)."""
 Exits = tuple[tuple[int, int], ...]
 """(frame number from the leaf, offset from the frame's address) of stack slots that `with` blocks keep."""
-Meaning = tuple[int, Exits]
-"""What a chain of frames means: the id of its stack, and the slots of its `with` blocks."""
+Meaning = tuple[int, Exits, Exits]
+"""What a chain of frames means: the id of its stack, the slots of its `with` blocks, and the marked ones.
+What these have tells which of the locks behind the others the thread has released (`Condition.wait`)."""
+FrameMeaning = tuple[int, tuple[int, ...], tuple[int, ...]]
+"""What one frame means: its id, and the offsets of both kinds of slots from its address."""
 Resolve = Callable[[tuple[int, ...]], Meaning | None]
 """(code object, instruction) words, leaf first, to what they mean; `None` if they make no sense."""
 
@@ -74,6 +77,11 @@ class PythonThread(Protocol):
     @property
     def with_exits(self) -> Sequence[int]:
         """Stack slots of the `with` blocks it is in, innermost first: managers or their bound `__exit__`."""
+        ...
+
+    @property
+    def marked(self) -> Sequence[int]:
+        """What the marked slots have; empty while it is in no `with` block."""
         ...
 
 

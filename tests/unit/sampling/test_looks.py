@@ -1,0 +1,463 @@
+"""A look at threads concludes the same of them where it is compiled and where it is not.
+
+In: a made-up process whose threads run, park, take locks, come to be torn and go, as chance has it; lines of
+`syscall` files. Out: both observers at work on it, compared after each tick.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fake_process import PAGE, FakeProcess
+from ftdiag.model import FIRST_STACK_ID, TORN_STACK, Frame, ThreadInfo, Wait
+from ftdiag.sampling.holders import Holders
+from ftdiag.sampling.observers.interpreter import InterpreterObserver
+from ftdiag.sampling.seen import Observation
+from ftdiag.sampling.threads import SampledThread
+from ftdiag.sources.kernel.memory import ReadAlong
+from ftdiag.sources.kernel.procfs import ThreadFiles
+from ftdiag.sources.kernel.threadlines import RUNNING_LINE, PythonThreadLines
+from ftdiag.sources.locks.waits import WaitReader
+from ftdiag.sources.python.interpreter import InterpreterReader
+
+METATYPE_FLAG = 1 << 31
+LIBRARY = "/usr/lib/python3.14/threading.py"
+WITH_UNITS = range(10, 30)
+"""Code units of each function that lie in a `with` block."""
+
+
+class Tables:
+    """Ids of frames, stacks and waits; the same for both observers."""
+
+    def __init__(self) -> None:
+        self.frames: dict[Frame, int] = {}
+        self.stacks: dict[tuple[int, ...], int] = {}
+        self.waits: dict[Wait, int] = {}
+
+    def intern_frame(self, frame: Frame) -> int:
+        return self.frames.setdefault(frame, len(self.frames) + 1)
+
+    def intern_stack(self, frame_ids: Sequence[int]) -> int:
+        return self.stacks.setdefault(tuple(frame_ids), FIRST_STACK_ID + len(self.stacks))
+
+    def intern_wait(self, wait: Wait) -> int:
+        return self.waits.setdefault(wait, len(self.waits) + 1)
+
+
+class Learning:
+    """Tells a wait reader of the stacks that it is asked for, as the recording's table does."""
+
+    def __init__(self, tables: Tables, waits: WaitReader) -> None:
+        self.tables = tables
+        self.waits = waits
+        self.by_id: dict[int, Frame] = {}
+
+    def intern_frame(self, frame: Frame) -> int:
+        number = self.tables.intern_frame(frame)
+        self.by_id[number] = frame
+        return number
+
+    def intern_stack(self, frame_ids: Sequence[int]) -> int:
+        stack = self.tables.intern_stack(frame_ids)
+        self.waits.learn_stack(stack, [self.by_id[number] for number in reversed(frame_ids)])
+        return stack
+
+
+class Files(ThreadFiles):
+    """The `syscall` file of a made-up thread."""
+
+    def __init__(self, path: Path) -> None:
+        path.touch()
+        self.path = path
+        self.schedstat_fd = -1
+        self.syscall_fd = os.open(path, os.O_RDONLY)
+
+    def syscall(self) -> bytes:
+        return os.pread(self.syscall_fd, 256, 0)
+
+
+class NoCollector:
+    """Nothing is collected."""
+
+    def want(self, along: ReadAlong) -> None: ...
+
+    def saw(self, along: ReadAlong) -> None: ...
+
+
+class Lines:
+    """The lines of threads, as `Threads` reads them."""
+
+    def __init__(self) -> None:
+        self.alive: dict[int, SampledThread] = {}
+
+    def syscall_lines(self, threads: Sequence[SampledThread]) -> list[bytes | None]:
+        lines = PythonThreadLines().syscalls([thread.files.syscall_fd for thread in threads])
+        return [None if line is None or line.startswith(b"-1 0x0 0x0") else line for line in lines]
+
+
+class Side:
+    """One of the observers."""
+
+    def __init__(self, world: World, *, compiled: bool) -> None:
+        process = world.process
+        memory, runtime = process.memory, process.runtime
+        self.seen: Counter[str] = Counter()
+        observer = self.observer = InterpreterObserver.__new__(InterpreterObserver)
+        waits = WaitReader(0, memory)
+        interpreter = InterpreterReader(memory, runtime, Learning(world.tables, waits), compiled=compiled)
+        lines = Lines()
+        self.threads = lines.alive
+        self.ended: list[SampledThread] = []
+        for number, address in enumerate(world.states):
+            info = ThreadInfo(number, 1000 + number, f"worker {number}", True)
+            thread = SampledThread(info, world.files[number], 0)
+            thread.python = [interpreter._walker.thread(address, 1000 + number, 70 + number, 0)]
+            thread.python[0].beside = ()
+            self.threads[info.tid] = thread
+        parts: dict[str, Any] = {
+            "_process": None,
+            "_memory": memory,
+            "_runtime": runtime,
+            "_waits": waits,
+            "_gaps": Counter(),
+            "_match_wanted": False,
+            "_stopped": [],
+            "_lock_wait_ids": {},
+            "_generation": 0,
+            "_sink": world.tables,
+            "_threads": lines,
+            "_interpreter": interpreter,
+            "_collector": NoCollector(),
+            "_locks": waits.use(interpreter),
+        }
+        for name, value in parts.items():
+            setattr(observer, name, value)
+        waits._callers = None
+        observer._locks.refresh()
+        observer._holders = Holders(observer._locks, waits, interpreter, self.threads, observer._look_again)
+        observer.prepare()
+        conclude = observer._see
+
+        def counted(*arguments: Any) -> None:
+            self.seen["concluded in Python"] += 1
+            conclude(*arguments)
+
+        setattr(observer, "_see", counted)  # noqa: B010
+
+    def tick(self, number: int, ran: set[int], *, refresh: bool) -> list[Any]:
+        """Look at those that ran and at those not known to be off their core; what is known then."""
+        observer = self.observer
+        if refresh:
+            observer._locks.refresh(observer._holders.waited_for)
+            observer._generation += 1
+        changed = [thread for tid, thread in self.threads.items() if tid in ran or not thread.settled]
+        self.seen["threads"] += len(changed)
+        if changed:
+            for thread in observer._look(changed, number):
+                observer._holders.forget(thread)
+                self.threads.pop(thread.info.tid)
+                self.ended.append(thread)
+            observer._holders.tell(number)
+        observer._stopped.clear()
+        walked = observer._interpreter.walked, observer._interpreter.torn
+        return [walked, *(known(observer, thread) for thread in self.threads.values())]
+
+
+def known(observer: InterpreterObserver, thread: SampledThread) -> tuple[Any, ...]:
+    """All that a later tick may go by."""
+    return (
+        thread.info.tid,
+        thread.observation,
+        thread.run_start,
+        list(thread.runs),
+        thread.settled,
+        thread.held,
+        thread.lock,
+        thread.sections,
+        thread.entry,
+        thread.innermost is not None and thread.innermost.address,
+        len(thread.python),
+        observer._holders.is_calm(thread),
+    )
+
+
+class World:
+    """A process of some threads, and what chance does to it."""
+
+    def __init__(self, folder: Path, chance: random.Random, threads: int = 5) -> None:
+        self.chance = chance
+        self.tables = Tables()
+        process = self.process = FakeProcess("3.14.9t")
+        self.layout = process.layout
+        self.memory = process.memory
+        process._next += self.layout.runtime_size
+        process.interpreter()
+        process._next += self.layout.interpreter_size
+        self.locks = [self.object("_thread.lock") for _ in range(3)]
+        self.lists = [self.object("list") for _ in range(2)]
+        self.condition = self.object("Condition")
+        self.parked: dict[int, int] = {}
+        """The wait entries of threads that wait for the first lock."""
+        functions = [("work", "/app/work.py"), ("Condition.wait", LIBRARY), ("read", "/app/work.py")]
+        self.codes = [self.code(name, file) for name, file in functions]
+        self.files = [Files(folder / f"syscall{number}") for number in range(threads)]
+        self.chunks = [process.chunk() for _ in range(threads)]
+        self.states = [
+            process.thread(0, chunk, native_id=1000 + number) for number, chunk in enumerate(self.chunks)
+        ]
+        process._next = process._next + PAGE - 1 & -PAGE
+        self.stacks = [process.allocate(PAGE) for _ in range(threads)]
+        for number in range(threads):
+            self.move(number)
+            self.says(number, RUNNING_LINE)
+
+    def object(self, type_name: str) -> int:
+        """An object whose type is a real type."""
+        address = self.process.allocate(128)
+        type_address = self.process.type(type_name)
+        metatype = self.process.type("type", METATYPE_FLAG)
+        self.memory.write_word(type_address + self.layout.object_type, metatype)
+        self.memory.write_word(type_address + self.layout.type_basic_size, 64)
+        self.memory.write_word(address + self.layout.object_type, type_address)
+        return address
+
+    def code(self, name: str, file: str) -> int:
+        """A function with one local variable, `self`, a `with` block in the middle, and two places on its
+        stack."""
+        address, layout = self.process.code(name, file), self.layout
+        names = self.process.allocate(64)
+        self.memory.write_word(names + layout.tuple_count, 1)
+        self.memory.write_word(names + layout.tuple_items, self.process.string("self"))
+        self.memory.write_word(address + layout.code_local_names, names)
+        self.memory.write(address + layout.code_local_count, struct.pack("<i", 1))
+        self.memory.write(address + layout.code_stack_size, struct.pack("<i", 2))
+        entry = bytes([0x80 | WITH_UNITS.start, len(WITH_UNITS), 40, 1 << 1])
+        self.memory.write_word(address + layout.code_exception_table, self.process.bytes(entry))
+        first, second = layout.with_handler
+        self.memory.write(address + layout.code_bytecode + 80, bytes([first, 0, second, 0]))
+        return address
+
+    def says(self, number: int, line: bytes) -> None:
+        """The kernel's line of a thread from now on."""
+        self.files[number].path.write_bytes(line)
+
+    def move(self, number: int) -> None:
+        """A thread goes to another place, inside or outside of `with` blocks."""
+        chance, layout = self.chance, self.layout
+        place, previous = self.chunks[number] + 64, 0
+        for _ in range(chance.randrange(0, 4)):
+            code = chance.choice(self.codes)
+            unit = chance.choice((2, 12, 12, 20, 45))
+            frame = self.process.frame(place, code, previous=previous, unit=unit)
+            self.memory.write_word(frame + layout.frame_localsplus, chance.choice((self.condition, 0, 3)))
+            held = chance.choice((*self.locks, self.lists[0], self.condition, 0, 0xDEAD_0000))
+            self.memory.write_word(frame + layout.frame_localsplus + 8, held | chance.choice((0, 1)))
+            previous = frame
+            place += layout.frame_size + 64
+        self.memory.write_word(self.states[number] + layout.thread_current_frame, previous)
+
+    def stand(self, number: int, held: int) -> None:
+        """A thread is in one function, in a `with` block."""
+        frame = self.process.frame(self.chunks[number] + 64, self.codes[0], unit=12)
+        self.memory.write_word(frame + self.layout.frame_localsplus + 8, held)
+        self.memory.write_word(self.states[number] + self.layout.thread_current_frame, frame)
+
+    def entry(self, number: int) -> int:
+        """A thread's wait entry, as one that parked, was woken, or left it long ago."""
+        chance = self.chance
+        entry = self.stacks[number] + chance.choice((256, 512))
+        key = chance.choice(
+            (*(lock + self.layout.object_size for lock in self.locks), 10 + self.lists[0], 16)
+        )
+        links = chance.choice(((entry + 9000, entry + 9100), (0, 0), (0, 0), (5, 0)))
+        mutex_entry = entry + chance.choice((80, 120, 1 << 30))
+        unparking = chance.choice((0, 0, 0, 7))
+        self.memory.write(entry, struct.pack("<QQ32xQQB", mutex_entry, key, *links, unparking))
+        self.memory.write(entry + 128, struct.pack("<I", chance.choice((0, 1))))
+        self.memory.write(entry + 88, struct.pack("<I", chance.choice((0, 1))))
+        return entry
+
+    def park(self, number: int) -> None:
+        """It waits for a lock."""
+        entry, key = self.stacks[number] + 256, self.locks[0] + self.layout.object_size
+        self.memory.write(entry, struct.pack("<QQ32xQQB", entry + 80, key, entry + 9000, entry + 9100, 0))
+        self.says(
+            number, f"202 {entry + 16:#x} 0x0 0x0 0x0 0x0 0x0 {entry - 192:#x} 0x7f0000001234\n".encode()
+        )
+        self.parked[number] = entry
+
+    def wake(self, number: int, entry: int) -> None:
+        """Its entry says that it was given the lock, that it was not, or that it waits."""
+        links = self.chance.choice(((0, 0), (0, 0), (entry + 9000, entry + 9100)))
+        self.memory.write(entry + 48, struct.pack("<QQ", *links))
+        self.memory.write(entry + 88, struct.pack("<I", self.chance.choice((0, 1))))
+
+    def change(self) -> None:
+        """Some objects are freed, and others made in their place."""
+        for address in self.locks[1:]:
+            type_address = self.process.type(self.chance.choice(("_thread.lock", "list")))
+            self.memory.write_word(address + self.layout.object_type, type_address)
+
+    def sections(self, number: int) -> None:
+        """It enters or leaves a critical section, or has suspended it."""
+        section = self.stacks[number] + 1024
+        self.memory.write(section, struct.pack("<QQQ", 0, 10 + self.chance.choice(self.lists), 0))
+        tagged = self.chance.choice((0, 0, 0, section, section | 1))
+        self.memory.write_word(self.states[number] + self.layout.thread_critical_section, tagged)
+
+    def line(self, number: int) -> bytes:
+        """What the kernel may say."""
+        chance = self.chance
+        entry = self.entry(number)
+        stack, rest = entry - 192, " 0x0 0x0 0x0 0x0 0x0"
+        lines = (
+            f"202 {entry + 16:#x}{rest} {stack:#x} 0x7f0000001234\n",
+            f"202 {entry + 16:#x}{rest} {stack:#x} 0x7f0000001234\n",
+            f"270 0x0{rest} {stack:#x} 0x7f0000001234\n",
+            f"230 0x0{rest} {stack:#x} 0x7f0000001234\n",
+            "",
+            "nonsense\n",
+            f"999 0x1{rest} {stack:#x} 0x1\n",
+            f"202 {self.locks[0]:#x}{rest} {stack:#x} 0x7f0000001234\n",
+        )
+        return chance.choice(lines).encode()
+
+    def step(self) -> set[int]:
+        """Some of the threads run, and do something; the ids of these."""
+        chance, ran = self.chance, set()
+        for number, state in enumerate(self.states):
+            if chance.random() < 0.3:
+                continue
+            ran.add(1000 + number)
+            if number in self.parked:
+                # It was woken, or parks anew, where it stood.
+                self.wake(number, self.parked.pop(number))
+                self.says(number, RUNNING_LINE)
+                continue
+            if chance.random() < 0.7:
+                self.move(number)
+            elif chance.random() < 0.4:
+                self.park(number)
+                continue
+            if chance.random() < 0.15:
+                self.sections(number)
+            if chance.random() < 0.2:
+                self.entry(number)
+            self.says(number, RUNNING_LINE if chance.random() < 0.65 else self.line(number))
+            if chance.random() < 0.02:
+                self.memory.write_word(state + self.layout.thread_native_id, 5)
+            if chance.random() < 0.01:
+                self.says(number, b"-1 0x0 0x0\n")
+        if chance.random() < 0.03:
+            self.memory.pages.pop(self.stacks[chance.randrange(len(self.stacks))] & -PAGE, None)
+        return ran
+
+
+@contextmanager
+def world(folder: Path, seed: int, threads: int = 5) -> Iterator[World]:
+    """A world, whose files are closed in the end."""
+    one = World(folder, random.Random(seed), threads)
+    try:
+        yield one
+    finally:
+        for files in one.files:
+            os.close(files.syscall_fd)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_both_conclude_the_same(tmp_path: Path, seed: int) -> None:
+    with world(tmp_path, seed) as one:
+        # GIVEN both observers on one process
+        plain, compiled = Side(one, compiled=False), Side(one, compiled=True)
+        for number in range(60):
+            # WHEN threads do as chance has it THEN both know the same at each tick
+            ran = one.step()
+            refresh = number % 20 == 19
+            if refresh:
+                one.change()
+            expected = plain.tick(number, ran, refresh=refresh)
+            assert compiled.tick(number, ran, refresh=refresh) == expected
+        assert len(compiled.ended) == len(plain.ended)
+
+
+def test_of_threads_that_run_most_is_concluded_in_c(tmp_path: Path) -> None:
+    with world(tmp_path, 1) as one:
+        compiled = Side(one, compiled=True)
+        # GIVEN threads that run here and there, outside and inside of `with` blocks
+        for number in range(50):
+            for thread in range(len(one.states)):
+                one.move(thread)
+            compiled.tick(number, set(), refresh=False)
+        # THEN all were looked at, and only of the first look the conclusions were left to Python
+        assert compiled.seen["threads"] == 250
+        assert compiled.seen["concluded in Python"] == 5
+        stacks = {run[2][1] for thread in compiled.threads.values() for run in thread.runs}
+        assert len(stacks) > 20
+        assert TORN_STACK not in stacks
+
+
+def test_an_observation_has_the_values_it_is_prepared_with(tmp_path: Path) -> None:
+    with world(tmp_path, 2, threads=1) as one:
+        side = Side(one, compiled=True)
+        expected: Observation | None = None
+        for number in range(3):
+            one.move(0)
+            side.tick(number, {1000}, refresh=False)
+            plain = Side(one, compiled=False)
+            plain.tick(number, {1000}, refresh=False)
+            expected = plain.threads[1000].observation
+            assert side.threads[1000].observation == expected
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_another_object_in_place_of_a_lock_is_not_held(tmp_path: Path, compiled: bool) -> None:
+    with world(tmp_path, 3, threads=1) as one:
+        side = Side(one, compiled=compiled)
+        # GIVEN a thread in the `with` block of a lock
+        lock = one.locks[1]
+        one.stand(0, lock)
+        for number in range(2):
+            side.tick(number, {1000}, refresh=False)
+        held = side.threads[1000].held
+        assert held == (lock + one.layout.object_size,)
+        # WHEN a list is made in place of the lock THEN within a second it holds nothing
+        one.memory.write_word(lock + one.layout.object_type, one.process.type("list"))
+        side.tick(2, {1000}, refresh=True)
+        assert not side.threads[1000].held
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_who_was_handed_a_lock_is_its_holder_while_it_leaves_its_wait(tmp_path: Path, compiled: bool) -> None:
+    with world(tmp_path, 4, threads=2) as one:
+        side = Side(one, compiled=compiled)
+        first, second = side.threads.values()
+        # GIVEN two threads that run, and then wait for one lock that is locked
+        one.memory.write(one.locks[0] + one.layout.object_size, b"\x01")
+        for number in range(2):
+            one.stand(number, 0)
+        side.tick(0, {1000, 1001}, refresh=False)
+        for number in range(2):
+            one.park(number)
+        side.tick(1, {1000, 1001}, refresh=False)
+        assert second.observation is not None
+        assert second.observation[3] == 0
+        # WHEN the first is handed it, runs, and stands where it stood
+        entry = one.parked[0]
+        one.memory.write(entry + 48, bytes(16))
+        one.memory.write(entry + 88, struct.pack("<I", 1))
+        one.says(0, RUNNING_LINE)
+        side.tick(2, {1000}, refresh=False)
+        # THEN the second waits for it AND still at the tick after
+        assert first.lock is None
+        assert second.observation[3] == first.info.index + 1
+        side.tick(3, {1000}, refresh=False)
+        assert second.observation[3] == first.info.index + 1
