@@ -128,6 +128,7 @@ from ftdiag.model.target import (
     TracingHook,
     is_standard_library,
 )
+from ftdiag.model.waits import LibraryWait, library_wait_of
 
 __all__ = [
     "CONSTANTS_LOCK",
@@ -189,6 +190,7 @@ __all__ = [
     "HotLine",
     "Intrusion",
     "Library",
+    "LibraryWait",
     "LineAllocations",
     "LockHolder",
     "LockKind",
@@ -228,4 +230,5 @@ __all__ = [
     "Window",
     "Workload",
     "is_standard_library",
+    "library_wait_of",
 ]

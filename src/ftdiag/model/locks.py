@@ -9,6 +9,7 @@ import enum
 from typing import Final
 
 from ftdiag.datatypes import dataclass
+from ftdiag.model.waits import LibraryWait, library_wait_of
 
 
 class Confidence(enum.IntEnum):
@@ -70,12 +71,17 @@ class Wait:
 
     `syscall` is the kernel's name of the blocking call ("futex", "epoll_wait"). `detail` says what it is
     about, for people: a descriptor ("socket 127.0.0.1:5432", "pipe", a path) or a library wait
-    ("queue.Queue.get"). `lock` is set where the wait is for a lock.
+    ("Queue.get"). `lock` is set where the wait is for a lock.
     """
 
     syscall: str | None
     detail: str | None = None
     lock: LockRef | None = None
+
+    @property
+    def library(self) -> LibraryWait | None:
+        """What the standard library waits for, where it is such a wait."""
+        return library_wait_of(self.detail)
 
 
 OWN_LOCK: Final = "its own lock"

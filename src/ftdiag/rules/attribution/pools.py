@@ -26,8 +26,6 @@ LONG_S: Final = 10.0
 """From here on it is a warning; a task that other pools or processes work for is mostly done by then."""
 ALL: Final = 0.98
 """Share of the range that counts as all of it: the rest is ticks at its ends."""
-FUTURES: Final = frozenset({"Future.result", "futures.wait", "futures.as_completed"})
-"""Waits for futures, in the words of sources.locks.waitpoints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,5 +60,5 @@ def starved_pool(facts: Facts) -> StarvedPool | None:
 
 
 def _waits_in_a_task(worker: ThreadMetrics, duration: int) -> bool:
-    waited = sum(spent for wait, spent in worker.waits if wait.detail in FUTURES)
+    waited = sum(spent for wait, spent in worker.waits if wait.library and wait.library.for_a_task)
     return waited >= ALL * duration

@@ -43,17 +43,6 @@ UNNAMED: Final = Threshold(
     "ratio",
     "with a fifth of all time in waits of unknown kind, what is idle and what is a lock cannot be told",
 )
-COORDINATION_WAITS: Final = (
-    "Thread.join",
-    "Future.result",
-    "futures.",
-    "Executor.map",
-    "the thread pool to end",
-    "threads to end",
-    "a thread to start",
-    "a child process",
-)
-"""Waits of a thread that handed its work to others: not a worker without work."""
 
 
 def shape_of(facts: Facts, charges: Charges) -> Shape:
@@ -105,7 +94,7 @@ def waits_for_work(thread: ThreadMetrics) -> bool:
         return False
     for wait, _ in thread.waits:
         if wait.detail is not None:
-            return not any(wait.detail.startswith(words) for words in COORDINATION_WAITS)
+            return wait.library is None or not wait.library.for_others
     return not thread.info.main
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from ftdiag.cpython import FACTS
 from ftdiag.cpython.waits import ALL, ENCLOSING_WAITS, IMPORT_WAITS, PRIMITIVE_WAITS, Place
-from ftdiag.model import Frame
+from ftdiag.model import Frame, LibraryWait
 
 EVERY: Final = frozenset(ALL)
 """The places of all versions, for those whose table is not known."""
@@ -24,9 +24,9 @@ def places_of(version: tuple[int, int]) -> frozenset[Place]:
     return EVERY if facts is None else frozenset(facts.waits)
 
 
-def _plain(table: Mapping[Place, str]) -> Mapping[Place, str]:
+def _plain(table: Mapping[Place, LibraryWait]) -> Mapping[Place, LibraryWait]:
     """The table by unqualified names, without those that several functions of a file share."""
-    found: dict[Place, set[str]] = {}
+    found: dict[Place, set[LibraryWait]] = {}
     for (file_end, function), words in table.items():
         found.setdefault((file_end, function.rpartition(".")[2]), set()).add(words)
     return {key: next(iter(words)) for key, words in found.items() if len(words) == 1}
@@ -40,7 +40,7 @@ _PLAIN_ENCLOSING_WAITS: Final = _plain(ENCLOSING_WAITS)
 
 def library_wait(
     frames: Sequence[Frame], *, qualified: bool = True, places: Collection[Place] = EVERY
-) -> str | None:
+) -> LibraryWait | None:
     """What the standard library waits for in these frames (leaf first), or `None` if it is no such wait.
 
     `places` are those of the target's version. Only the innermost frame decides whether it is one; the
@@ -78,7 +78,9 @@ def is_import_wait(frames: Sequence[Frame]) -> bool:
     )
 
 
-def _look_up(table: Mapping[Place, str], frame: Frame, places: Collection[Place]) -> str | None:
+def _look_up(
+    table: Mapping[Place, LibraryWait], frame: Frame, places: Collection[Place]
+) -> LibraryWait | None:
     for (file_end, function), words in table.items():
         if (
             frame.function == function
