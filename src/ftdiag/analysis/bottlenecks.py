@@ -7,7 +7,7 @@ In: what windows add (`chains`), the thread-time and metrics of the same range. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -89,7 +89,8 @@ def merge_bottlenecks(
         edges.add(
             (part.edge_waiter, part.edge_lock, part.edge_holder), (part.edge_ns,), len(part.edge_waiter)
         )
-    keys, (wait_ns, lost_ns) = rows.grouped(5, 2)
+    (family, what, end, thread, stack), (wait_ns, lost_ns) = rows.grouped(5, 2)
+    ends = _EndRows(end, thread, stack)
     of_keys, of_values = wholes.grouped(2, 4, largest=(1,))
     whole = {
         (family, what): (wall, int(waiters), direct, known)
@@ -98,7 +99,6 @@ def merge_bottlenecks(
         )
     }
     wasted_by_lock, wasted_by_line = _wasted(recording, time, waiting_stacks, metrics)
-    family, what = keys[0], keys[1]
     lost_ns = lost_ns * _within_account(family, lost_ns, metrics)
     shown = np.where(wait_ns > 0, wait_ns, lost_ns)
     groups = group_by(family, what)
@@ -124,7 +124,7 @@ def merge_bottlenecks(
             known_ratio=min(1.0, known / waited)
             if waited > 0 and kind in (Family.LOCK, Family.KNOT)
             else None,
-            places=_places(recording, keys, rows_here, shown),
+            places=_places(recording, ends, rows_here, shown),
         )
         found.append(_named(recording, numbers, one, kind, number, knots))
     found = _alone_or_in_turn(found)
@@ -263,11 +263,17 @@ def _named(
     return replace(one, kind=BottleneckKind.GIL if family == Family.GIL else BottleneckKind.UNKNOWN)
 
 
-def _places(
-    recording: Recording, keys: Sequence[Ints], rows: Ints, weight: Floats
-) -> tuple[BottleneckPlace, ...]:
+class _EndRows(NamedTuple):
+    """What chains end at: the end, the thread there (index + 1, or 0), its stack; as columns."""
+
+    end: Ints
+    thread: Ints
+    stack: Ints
+
+
+def _places(recording: Recording, ends: _EndRows, rows: Ints, weight: Floats) -> tuple[BottleneckPlace, ...]:
     """The largest places of one bottleneck: what the threads at the end did, by innermost frame."""
-    end, thread, stack = keys[2][rows], keys[3][rows], keys[4][rows]
+    end, thread, stack = ends.end[rows], ends.thread[rows], ends.stack[rows]
     leaves = recording.leaf_frames()
     leaf = np.where(stack < len(leaves), leaves[np.minimum(stack, len(leaves) - 1)], -1).astype(np.int64) + 1
     groups = group_by(end, leaf)

@@ -173,25 +173,25 @@ def bottleneck_shares(
     _chains(runs, lock, locked, off_tick, moments, ends, wholes, knots)
     _outside(runs, off_tick, moments, ends, wholes)
     _alone(runs, moments, ends, wholes)
-    keys, (wait_ns, lost_ns) = ends.grouped(5, 2)
-    of_keys, of_values = wholes.grouped(2, 4, largest=(1,))
+    (family, what, end, thread, stack), (wait_ns, lost_ns) = ends.grouped(5, 2)
+    (of_family, of_what), (wall_ns, waiters, direct_ns, known_ns) = wholes.grouped(2, 4, largest=(1,))
     edges = group_by(runs.thread[locked], lock[locked], runs.holder[locked])
     spent = (off_tick * (runs.end - runs.first))[locked]
     wall = group_by(runs.stack)
     return BottleneckShares(
-        family=keys[0],
-        what=keys[1],
-        end=keys[2],
-        thread=keys[3],
-        stack=keys[4],
+        family=family,
+        what=what,
+        end=end,
+        thread=thread,
+        stack=stack,
         wait_ns=wait_ns,
         lost_ns=lost_ns,
-        of_family=of_keys[0],
-        of_what=of_keys[1],
-        of_wall_ns=of_values[0],
-        of_waiters=of_values[1].astype(np.int64),
-        of_direct_ns=of_values[2],
-        of_known_ns=of_values[3],
+        of_family=of_family,
+        of_what=of_what,
+        of_wall_ns=wall_ns,
+        of_waiters=waiters.astype(np.int64),
+        of_direct_ns=direct_ns,
+        of_known_ns=known_ns,
         edge_waiter=edges.key(runs.thread[locked]),
         edge_lock=edges.key(lock[locked]),
         edge_holder=edges.key(runs.holder[locked]),

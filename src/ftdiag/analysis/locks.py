@@ -15,7 +15,7 @@ range of windows adds), and of all of them the model's `LockMetrics`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -313,12 +313,12 @@ def merge_locks(
         [part.lock for part in parts], [part.waiters_max.astype(np.float64) for part in parts]
     )
     longest = _longest(parts)
-    waiters = _waiters(recording, parts, lock, wait_ns)
+    waiters = _waiters(parts, lock, wait_ns)
     best = largest_first(wait_of_lock, limit)
     chosen = {int(number[position]) for position in best}
-    wait_rows = _by_lock(waiters[0], waiters[3], WAITERS_OF_LOCK, chosen)
+    wait_rows = _by_lock(waiters.lock, waiters.wait_ns, WAITERS_OF_LOCK, chosen)
     holders = _holders(parts)
-    holder_rows = _by_lock(holders[0], holders[4], len(holders[0]), chosen)
+    holder_rows = _by_lock(holders.lock, holders.blame_ns, len(holders.lock), chosen)
     result = [
         LockMetrics(
             number=int(number[position]),
@@ -330,9 +330,9 @@ def merge_locks(
             longest_wait_ns=longest.get(int(number[position]), 0.0),
             waiters=tuple(
                 LockWaiter(
-                    thread_of(recording, int(waiters[1][row])),
-                    float(waiters[3][row]),
-                    recording.stack(int(waiters[2][row])),
+                    thread_of(recording, int(waiters.thread[row])),
+                    float(waiters.wait_ns[row]),
+                    recording.stack(int(waiters.stack[row])),
                 )
                 for row in wait_rows.get(int(number[position]), ())
             ),
@@ -410,22 +410,39 @@ def _longest(parts: Sequence[LockShares]) -> dict[int, float]:
     return longest
 
 
-def _waiters(
-    recording: Recording, parts: Sequence[LockShares], lock: Ints, wait_ns: Floats
-) -> tuple[Ints, Ints, Ints, Floats]:
+class _Waiters(NamedTuple):
+    """Who waited for which lock where, as columns."""
+
+    lock: Ints
+    thread: Ints
+    stack: Ints
+    wait_ns: Floats
+
+
+class _Holders(NamedTuple):
+    """Who made others wait for which lock, where, and how sure that is, as columns."""
+
+    lock: Ints
+    holder: Ints
+    stack: Ints
+    confidence: Ints
+    blame_ns: Floats
+
+
+def _waiters(parts: Sequence[LockShares], lock: Ints, wait_ns: Floats) -> _Waiters:
     thread = _joined([part.wait_thread for part in parts])
     stack = _joined([part.wait_stack for part in parts])
     groups = group_by(lock, thread, stack)
-    return groups.key(lock), groups.key(thread), groups.key(stack), groups.total(wait_ns)
+    return _Waiters(groups.key(lock), groups.key(thread), groups.key(stack), groups.total(wait_ns))
 
 
-def _holders(parts: Sequence[LockShares]) -> tuple[Ints, Ints, Ints, Ints, Floats]:
+def _holders(parts: Sequence[LockShares]) -> _Holders:
     lock = _joined([part.blame_lock for part in parts])
     holder = _joined([part.blame_holder for part in parts])
     stack = _joined([part.blame_stack for part in parts])
     confidence = _joined([part.blame_confidence for part in parts])
     groups = group_by(lock, holder, stack, confidence)
-    return (
+    return _Holders(
         groups.key(lock),
         groups.key(holder),
         groups.key(stack),
@@ -434,15 +451,13 @@ def _holders(parts: Sequence[LockShares]) -> tuple[Ints, Ints, Ints, Ints, Float
     )
 
 
-def _lock_holders(
-    recording: Recording, holders: tuple[Ints, Ints, Ints, Ints, Floats], rows: Sequence[int]
-) -> tuple[LockHolder, ...]:
+def _lock_holders(recording: Recording, holders: _Holders, rows: Sequence[int]) -> tuple[LockHolder, ...]:
     """The holders in these rows, which are in the order of their blame; their blame adds up."""
     blame: dict[tuple[int, int, int], float] = {}
     for place, row in enumerate(rows):
-        stack = int(holders[2][row]) if place < HOLDERS_OF_LOCK else NO_STACK
-        key = int(holders[1][row]), int(holders[3][row]), stack
-        blame[key] = blame.get(key, 0.0) + float(holders[4][row])
+        stack = int(holders.stack[row]) if place < HOLDERS_OF_LOCK else NO_STACK
+        key = int(holders.holder[row]), int(holders.confidence[row]), stack
+        blame[key] = blame.get(key, 0.0) + float(holders.blame_ns[row])
     return tuple(
         LockHolder(
             thread_of(recording, holder - 1) if holder != NO_HOLDER else None,

@@ -11,6 +11,7 @@ from typing import Final
 
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model import ON_CPU_PARTS, CorePart, Finding, LockMetrics, Snapshot
+from ftdiag.wording.locks import lock_words
 from ftdiag.wording.places import frame_words
 
 MOST_LOCKS: Final = 12
@@ -174,11 +175,11 @@ def _largest(table: Mapping[str, float], most: int) -> list[tuple[str, float]]:
 
 
 def _lock_name(lock: LockMetrics) -> str:
-    kind = lock.lock.type_name or lock.lock.kind.value
+    name = lock_words(lock.lock)
     if lock.lock.label:
-        return f"{lock.lock.label} ({kind})"[:MOST_NAME]
+        return name[:MOST_NAME]
     where = next((frame_words(waiter.stack[0]) for waiter in lock.waiters if waiter.stack), "")
-    return (f"{kind} waited for at {where}" if where else f"an unnamed {kind}")[:MOST_NAME]
+    return (f"{name} waited for at {where}" if where else f"an unnamed {name}")[:MOST_NAME]
 
 
 def _key(finding: Finding) -> str:

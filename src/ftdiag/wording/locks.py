@@ -51,6 +51,11 @@ def lock_in_sentence(lock: LockRef) -> str:
     return f"a {short(lock.type_name)}" if lock.type_name else "a lock"
 
 
+def lock_key(lock: LockRef) -> str:
+    """A lock in a finding, told from all others: its name in a sentence, and its address."""
+    return f"{lock_in_sentence(lock)} {lock.address:#x}"
+
+
 def lock_words(lock: LockRef, number: int | None = None, shown: Shown = str) -> str:
     """A lock with what it is of and its number, as far as known: "self._lock (_thread.lock, lock 1)".
 

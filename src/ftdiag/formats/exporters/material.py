@@ -20,6 +20,7 @@ from ftdiag.datatypes import dataclass
 from ftdiag.errors import RecordingError
 from ftdiag.model import Confidence, LockRef, Snapshot, Stack, ThreadInfo, ThreadState, Wait
 from ftdiag.session import Session
+from ftdiag.wording.locks import lock_words
 
 Progress = Callable[[str], None]
 """Called now and then with one line that says how far it is."""
@@ -242,8 +243,8 @@ def _by_several(parts: Iterator[Stays], several: int, columns: tuple[str, ...]) 
 
 def lock_name(lock: LockRef) -> str:
     """A lock in few words: "self._lock (_thread.lock)", "list at 0x7f0012345678"."""
-    kind = lock.type_name or f"{lock.kind.value} lock"
-    return f"{lock.label} ({kind})" if lock.label else f"{kind} at {lock.address:#x}"
+    name = lock_words(lock)
+    return name if lock.label else f"{name} at {lock.address:#x}"
 
 
 def wait_name(wait: Wait | None) -> str | None:

@@ -23,6 +23,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.base.scoring import CRITICAL_SCORE
+from ftdiag.wording.locks import lock_in_sentence, lock_key
 from ftdiag.wording.places import place, short
 
 STANDING: Final = Threshold(
@@ -37,7 +38,7 @@ MAX_THREADS_TOLD: Final = 4
 
 
 def _told(edge: WaitEdge) -> str:
-    name = short(edge.lock.label or edge.lock.type_name or "a lock")
+    name = lock_in_sentence(edge.lock)
     holder = short(edge.holder.name) if edge.holder is not None else "somebody"
     at = place(program_frame(edge.stack))
     return f"{short(edge.waiter.name)} waits at {at} for {name}, which {holder} holds"
@@ -92,7 +93,7 @@ def _judge(facts: Facts) -> Verdict:
                 subject=subject_of(
                     program_frame(first.stack),
                     thread=first.waiter.name,
-                    lock=f"{first.lock.label or first.lock.type_name or 'lock'} {first.lock.address:#x}",
+                    lock=lock_key(first.lock),
                 ),
                 summary=f"{len(cycle)} threads are in a deadlock: {told}.{others}",
                 explanation=(

@@ -28,6 +28,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.rules.base.scoring import WARNING_SCORE
+from ftdiag.wording.locks import lock_in_sentence
 from ftdiag.wording.places import place_in, short
 from ftdiag.wording.threads import thread_names
 
@@ -69,7 +70,7 @@ def _stuck(facts: Facts, now: Now) -> tuple[Finding, ...]:
     edge = lock_of.get(longest.thread.index)
     waits = f"waiting at {place_in(frame)}"
     if edge is not None:
-        waits += f" for {short(edge.lock.label or edge.lock.type_name or 'a lock')}"
+        waits += f" for {lock_in_sentence(edge.lock)}"
         if edge.holder is not None:
             held_at = place_in(program_frame(edge.holder_stack))
             waits += f", which {short(edge.holder.name)} holds while it is at {held_at}"

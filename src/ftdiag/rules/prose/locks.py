@@ -30,7 +30,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.wording.findings import report_again
-from ftdiag.wording.locks import lock_in_sentence
+from ftdiag.wording.locks import lock_in_sentence, lock_key
 from ftdiag.wording.places import place, place_in
 from ftdiag.wording.threads import thread_names, verb
 from ftdiag.wording.units import of_cores, plural, seconds, share
@@ -115,7 +115,7 @@ def confidence_of(charge: LockCharge) -> str:
 def lock_subject(charge: LockCharge) -> dict[str, str | int]:
     """The lock, its place, and the thread that holds it where it is one."""
     lock = charge.locks[0]
-    subject = subject_of(where(charge), lock=f"{lock_in_sentence(lock.lock)} {lock.lock.address:#x}")
+    subject = subject_of(where(charge), lock=lock_key(lock.lock))
     held = holding(charge)
     alone = held is not None and len({thread.index for thread in held.threads}) == 1
     if held is not None and alone and held.share >= MOSTLY_SHARE:
