@@ -44,7 +44,7 @@ format: install ## let ruff repair what it can
 types: install ## mypy --strict
 	$(BIN)/mypy --strict
 
-imports: install ## the table of rooms
+imports: install ## the table of layers
 	$(BIN)/lint-imports --no-logo
 
 unit: install ## the tests that need no free-threaded interpreter

@@ -1,4 +1,4 @@
-"""The frozen types that every room shares: what a sample, a window and a finding are.
+"""The frozen types that every layer shares: what a sample, a window and a finding are.
 
 In: nothing; these modules import only the standard library. Out: immutable values, by subject: `target`,
 `samples`, `locks`, `memory`, `settings` of recordings, `metrics` of ranges, `bottlenecks`, `predictions`,

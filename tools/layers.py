@@ -1,11 +1,11 @@
-"""An import-linter contract: every room of the house imports only what its row of the table allows.
+"""An import-linter contract: every layer of the house imports only what its row of the table allows.
 
-In: the import graph of the package and, from pyproject.toml, one row a room ("room = what it may import
+In: the import graph of the package and, from pyproject.toml, one row a layer ("layer = what it may import
 besides itself and the standard library"). Out: for each import that no row allows, its line.
 
 import-linter's own contracts are lists of what is forbidden: a new dependency or a new module is then
 allowed until somebody forbids it. The table says the opposite, so it is checked as what it is: a module
-without a row, and a package that a row does not name, break the contract. Rows of rooms that are not
+without a row, and a package that a row does not name, break the contract. Rows of layers that are not
 built yet are fine.
 """
 
@@ -26,50 +26,50 @@ STANDARD_LIBRARY = sys.stdlib_module_names | {"compression"}
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row: `room` (dotted, relative to the package) may import `allowed` rooms and packages."""
+    """One row: `layer` (dotted, relative to the package) may import `allowed` layers and packages."""
 
-    room: str
+    layer: str
     allowed: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """One import that its room's row does not allow, or a module without a row (`imported` is None)."""
+    """One import that its layer's row does not allow, or a module without a row (`imported` is None)."""
 
     importer: str
     imported: str | None
     line: int | None
-    room: str | None
+    layer: str | None
 
 
 def parse_rows(rows: Sequence[str]) -> tuple[Rule, ...]:
-    """Rows "room = name name ..." as rules; raises ValueError on a row without "=" or a doubled room."""
+    """Rows "layer = name name ..." as rules; raises ValueError on a row without "=" or a doubled layer."""
     rules: dict[str, Rule] = {}
     for row in rows:
-        room, sign, allowed = row.partition("=")
-        room = room.strip()
-        if not sign or not room:
-            raise ValueError(f"not a row of the form 'room = what it may import': {row!r}")
-        if room in rules:
-            raise ValueError(f"two rows for the room {room!r}")
-        rules[room] = Rule(room, frozenset(allowed.split()))
+        layer, sign, allowed = row.partition("=")
+        layer = layer.strip()
+        if not sign or not layer:
+            raise ValueError(f"not a row of the form 'layer = what it may import': {row!r}")
+        if layer in rules:
+            raise ValueError(f"two rows for the layer {layer!r}")
+        rules[layer] = Rule(layer, frozenset(allowed.split()))
     return tuple(rules.values())
 
 
-def covers(room: str, module: str) -> bool:
-    """Whether `module` is the room or lies inside it."""
-    return module == room or module.startswith(room + ".")
+def covers(layer: str, module: str) -> bool:
+    """Whether `module` is the layer or lies inside it."""
+    return module == layer or module.startswith(layer + ".")
 
 
-def room_of(module: str, rules: Sequence[Rule]) -> Rule | None:
-    """The row that holds for a module: the most specific room it lies in."""
-    holding = [rule for rule in rules if covers(rule.room, module)]
-    return max(holding, key=lambda rule: len(rule.room), default=None)
+def layer_of(module: str, rules: Sequence[Rule]) -> Rule | None:
+    """The row that holds for a module: the most specific layer it lies in."""
+    holding = [rule for rule in rules if covers(rule.layer, module)]
+    return max(holding, key=lambda rule: len(rule.layer), default=None)
 
 
 def allows(rule: Rule, imported: str) -> bool:
-    """Whether the row lets its room import the room or external package `imported`."""
-    if ANYTHING in rule.allowed or covers(rule.room, imported):
+    """Whether the row lets its layer import the layer or external package `imported`."""
+    if ANYTHING in rule.allowed or covers(rule.layer, imported):
         return True
     return any(covers(allowed, imported) for allowed in rule.allowed)
 
@@ -79,14 +79,14 @@ def breaches(
 ) -> list[Breach]:
     """All imports of the package that its table does not allow, in order.
 
-    `everywhere` are rooms that every row allows: they stand for a part of the standard library.
+    `everywhere` are layers that every row allows: they stand for a part of the standard library.
     """
     rules = parse_rows(rows)
     found: list[Breach] = []
     for module in sorted(graph.modules):
         if not module.startswith(package + "."):
             continue
-        rule = room_of(module.removeprefix(package + "."), rules)
+        rule = layer_of(module.removeprefix(package + "."), rules)
         if rule is None:
             found.append(Breach(module, None, None, None))
             continue
@@ -97,17 +97,17 @@ def breaches(
             if imported == package:
                 continue
             name = imported.removeprefix(package + ".")
-            if not allows(rule, name) and not any(covers(room, name) for room in everywhere):
+            if not allows(rule, name) and not any(covers(layer, name) for layer in everywhere):
                 details = graph.get_import_details(importer=module, imported=imported)
                 line = details[0]["line_number"] if details else None
-                found.append(Breach(module, imported, line, rule.room))
+                found.append(Breach(module, imported, line, rule.layer))
     return found
 
 
-class RoomsContract(Contract):
-    """The contract type `rooms`. Options: `package`, `table` (rows), `everywhere` (rooms)."""
+class LayersContract(Contract):
+    """The contract type `layers`. Options: `package`, `table` (rows), `everywhere` (layers)."""
 
-    type_name = "rooms"
+    type_name = "layers"
 
     package = fields.StringField()
     table = fields.ListField(subfield=fields.StringField())
@@ -129,11 +129,11 @@ class RoomsContract(Contract):
         for breach in check.metadata["breaches"]:
             if breach.imported is None:
                 output.print_error(
-                    f"{breach.importer} has no row in the table of rooms (pyproject.toml)", bold=False
+                    f"{breach.importer} has no row in the table of layers (pyproject.toml)", bold=False
                 )
             else:
                 output.print_error(
                     f"{breach.importer} -> {breach.imported} (l.{breach.line}): "
-                    f"the row of {breach.room} does not allow it",
+                    f"the row of {breach.layer} does not allow it",
                     bold=False,
                 )

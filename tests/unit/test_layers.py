@@ -1,11 +1,11 @@
-"""The table of rooms is an allow-list: what no row allows breaks the contract."""
+"""The table of layers is an allow-list: what no row allows breaks the contract."""
 
 from __future__ import annotations
 
 import grimp
 import pytest
 
-from tools.rooms import breaches, parse_rows
+from tools.layers import breaches, parse_rows
 
 
 def house(*imports: tuple[str, str]) -> grimp.ImportGraph:
@@ -21,8 +21,8 @@ def house(*imports: tuple[str, str]) -> grimp.ImportGraph:
 @pytest.mark.parametrize(
     "pair",
     [
-        pytest.param(("app.view", "app.model"), id="allowed-room"),
-        pytest.param(("app.view.pane", "app.view.table"), id="inside-the-room"),
+        pytest.param(("app.view", "app.model"), id="allowed-layer"),
+        pytest.param(("app.view.pane", "app.view.table"), id="inside-the-layer"),
         pytest.param(("app.view.pane", "rich"), id="allowed-package"),
         pytest.param(("app.model", "dataclasses"), id="standard-library"),
         pytest.param(("app.main", "anything"), id="row-that-allows-all"),
@@ -41,10 +41,10 @@ def test_what_a_row_allows_is_kept(pair: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     "pair",
     [
-        pytest.param(("app.model", "app.view"), id="room-not-named"),
+        pytest.param(("app.model", "app.view"), id="layer-not-named"),
         pytest.param(("app.model", "numpy"), id="package-not-named"),
-        pytest.param(("app.view", "app.disk.reader"), id="part-of-a-room-not-named"),
-        pytest.param(("app.view.raw", "app.model"), id="own-row-replaces-the-room's"),
+        pytest.param(("app.view", "app.disk.reader"), id="part-of-a-layer-not-named"),
+        pytest.param(("app.view.raw", "app.model"), id="own-row-replaces-the-layer's"),
         pytest.param(("app.view", "richer"), id="name-that-only-begins-alike"),
     ],
 )
@@ -60,7 +60,7 @@ def test_what_no_row_allows_is_a_breach(pair: tuple[str, str]) -> None:
 
 
 def test_a_room_that_every_row_allows() -> None:
-    # GIVEN a room that stands for a part of the standard library
+    # GIVEN a layer that stands for a part of the standard library
     graph = house(("app.view", "app.types"), ("app.view", "app.typesetting"))
 
     # WHEN the graph is checked, THEN it may be imported, and what only begins alike may not
