@@ -86,8 +86,8 @@ class Judge:
             standing=before.standing if follows else {},
         )
         diagnosis = diagnose(facts)
-        if snapshot.intrusions and snapshot.metrics.useful_cores is None and not self._has_quiet(snapshot):
-            diagnosis = _only_of_allocations(diagnosis, attached(snapshot.intrusions))
+        if snapshot.perturbations and snapshot.metrics.useful_cores is None and not self._has_quiet(snapshot):
+            diagnosis = _only_of_allocations(diagnosis, attached(snapshot.perturbations))
         self._found = _Found(snapshot.t0_ns, snapshot.t1_ns, diagnosis.standing)
         return replace(
             snapshot,

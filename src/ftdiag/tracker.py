@@ -30,9 +30,9 @@ from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import AttachError, FtdiagError, TargetGone, UsageError
 from ftdiag.formats.importers.memray import read_capture
 from ftdiag.leftovers import CAPTURE_PREFIX, INNER, own, remove_abandoned, remove_capture
-from ftdiag.model import Intrusion
+from ftdiag.model import Perturbation
 from ftdiag.opening import Reader, open_plain
-from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
+from ftdiag.recording.additions import add_allocations, next_perturbation, put_perturbation
 from ftdiag.sources.tools import memray, traces
 from ftdiag.sources.tools.memray import Plan
 from ftdiag.sources.tools.traces import Traces
@@ -300,8 +300,8 @@ class Tracking:
             return
         path = Path(self._request.recording)
         if self._mark < 0:
-            self._mark = next_intrusion(path)
-        put_intrusion(path, self._mark, Intrusion(INSTRUMENT, self._begin_ns, end_ns))
+            self._mark = next_perturbation(path)
+        put_perturbation(path, self._mark, Perturbation(INSTRUMENT, self._begin_ns, end_ns))
 
     def _alive(self) -> bool:
         return traces.is_same_process(self._plan.pid, self._plan.start_ticks)

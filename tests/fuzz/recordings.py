@@ -22,15 +22,15 @@ from ftdiag.model import (
     Confidence,
     Frame,
     Gap,
-    Intrusion,
     LineAllocations,
     MemoryKind,
+    Perturbation,
     ProcessCounters,
     SharedObject,
     ThreadAllocations,
 )
 from ftdiag.recording import schema
-from ftdiag.recording.allocations import encode_allocations, encode_intrusion
+from ftdiag.recording.allocations import encode_allocations, encode_perturbation
 from ftdiag.recording.columns import decode_columns
 from ftdiag.recording.reader import Recording
 from fuzz.exports import wrong_in_export
@@ -126,7 +126,7 @@ class Recordings:
 
 
 def build_everything(path: Path) -> None:
-    """A recording of three windows with all groups, many states, locks, texts, memory, an intrusion."""
+    """A recording of three windows with all groups, many states, locks, texts, memory, a perturbation."""
     builder = RecordingBuilder(path, rate_hz=20, native="measured")
     lock = a_lock("self._lock")
     threads = ("main", "a", "b", "c")
@@ -169,7 +169,9 @@ def build_everything(path: Path) -> None:
     builder.end()
     begin_ns = builder.now_ns - 500_000_000
     rows = {
-        f"{schema.META_INTRUSION}0": encode_intrusion(Intrusion("memray", begin_ns, begin_ns + 1000)),
+        f"{schema.META_PERTURBATION}0": encode_perturbation(
+            Perturbation("memray", begin_ns, begin_ns + 1000)
+        ),
         schema.META_ALLOCATIONS: encode_allocations(ALLOCATIONS),
     }
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

@@ -233,7 +233,7 @@ class TestWaysOut:
         # AND they are in the recording, with the time in which memray was there
         with Recording.open(output) as recording:
             assert recording.allocations is not None
-            assert [each.what for each in recording.intrusions] == ["memray"]
+            assert [each.what for each in recording.perturbations] == ["memray"]
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_whatever_ends_the_command_memray_is_detached(
@@ -446,7 +446,7 @@ class TestRealMemray:
         assert sum(each["count"] for each in capture["threads"]) == capture["count"]
         # AND the time in which memray was there is marked
         with Recording.open(output) as recording:
-            assert [each.what for each in recording.intrusions] == ["memray"]
+            assert [each.what for each in recording.perturbations] == ["memray"]
 
     def test_a_program_that_is_killed_while_it_is_attached(
         self, program: Path, scratch: dict[str, str | None]

@@ -18,8 +18,8 @@ from ftdiag.model import (
     Allocations,
     Frame,
     HotLine,
-    Intrusion,
     LineAllocations,
+    Perturbation,
     Snapshot,
     ThreadAllocations,
     ThreadMetrics,
@@ -86,12 +86,12 @@ def by_allocations(snapshot: Snapshot) -> Snapshot:
 
 
 def quiet_ranges(
-    t0_ns: Ints, t1_ns: Ints, first: int, last: int, intrusions: Iterable[Intrusion]
+    t0_ns: Ints, t1_ns: Ints, first: int, last: int, perturbations: Iterable[Perturbation]
 ) -> list[tuple[int, int]]:
-    """The parts of the windows at [first, last) that no intrusion touches, as positions [begin, end)."""
+    """The parts of the windows at [first, last) that no perturbation touches, as positions [begin, end)."""
     touched = [False] * (last - first)
-    for intrusion in intrusions:
-        inside = (t0_ns[first:last] < intrusion.end_ns) & (t1_ns[first:last] > intrusion.begin_ns)
+    for perturbation in perturbations:
+        inside = (t0_ns[first:last] < perturbation.end_ns) & (t1_ns[first:last] > perturbation.begin_ns)
         for offset in inside.nonzero()[0].tolist():
             touched[offset] = True
     return ranges_without(touched, first)

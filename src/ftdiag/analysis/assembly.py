@@ -30,7 +30,7 @@ from ftdiag.analysis.quality import (
 from ftdiag.analysis.ranges import Digest, Ranges, Total
 from ftdiag.analysis.threads import merged_threads, thread_metrics
 from ftdiag.datatypes import replace
-from ftdiag.model import Allocations, Gap, Intrusion, Snapshot
+from ftdiag.model import Allocations, Gap, Perturbation, Snapshot
 from ftdiag.recording.reader import Recording
 
 
@@ -69,15 +69,15 @@ def assembled(
     listed, not_listed = thread_metrics(recording, last, threads, time)
     damage = (*(gap for digest in digests for gap in digest.gaps), *recording.damaged)
     gaps = (*merged_gaps(damage, digests), *not_listed)
-    intrusions = intrusions_at(recording, first, last)
-    if intrusions:
+    perturbations = perturbations_at(recording, first, last)
+    if perturbations:
         quiet = sum(end - begin for begin, end in ranges.quiet(first, last))
-        why = f"{attached(intrusions)}; they are left out of every figure"
+        why = f"{attached(perturbations)}; they are left out of every figure"
         if quiet:
             gaps = (*gaps, Gap("windows", why, last - first - quiet))
         else:
             metrics = without_efficiency(metrics)
-            missing.update(dict.fromkeys(OF_EFFICIENCY, f"{attached(intrusions)} all the time"))
+            missing.update(dict.fromkeys(OF_EFFICIENCY, f"{attached(perturbations)} all the time"))
     held = memory.memory_metrics(
         recording,
         last,
@@ -121,16 +121,16 @@ def assembled(
         collector=collected,
         memory=held,
         allocations=capture,
-        intrusions=intrusions,
+        perturbations=perturbations,
         bottlenecks=bottlenecks.merge_bottlenecks(
             recording, ranges.numbers, graph, time, locks.waiting_stacks(shares), metrics
         ),
     )
 
 
-def intrusions_at(recording: Recording, first: int, last: int) -> tuple[Intrusion, ...]:
+def perturbations_at(recording: Recording, first: int, last: int) -> tuple[Perturbation, ...]:
     """Those that touch the windows at [first, last)."""
     if first >= last:
         return ()
     begin, end = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
-    return tuple(each for each in recording.intrusions if each.begin_ns < end and each.end_ns > begin)
+    return tuple(each for each in recording.perturbations if each.begin_ns < end and each.end_ns > begin)

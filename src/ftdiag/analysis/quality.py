@@ -14,7 +14,7 @@ from ftdiag.analysis.grouping import group_by
 from ftdiag.analysis.ranges import Digest, Total
 from ftdiag.analysis.threads import ThreadTotals
 from ftdiag.datatypes import replace
-from ftdiag.model import Gap, Intrusion, Metrics, Quality, ThreadState
+from ftdiag.model import Gap, Metrics, Perturbation, Quality, ThreadState
 from ftdiag.recording.reader import Recording
 
 OF_TIME: Final = ("useful_cores", "speedup_now", "efficiency", "lost_cores", "torn_ratio", "unknown_ratio")
@@ -60,9 +60,9 @@ def without_efficiency(metrics: Metrics) -> Metrics:
     )
 
 
-def attached(intrusions: tuple[Intrusion, ...]) -> str:
+def attached(perturbations: tuple[Perturbation, ...]) -> str:
     """What changed how the program runs, in words."""
-    return f"{' and '.join(sorted({each.what for each in intrusions}))} was attached"
+    return f"{' and '.join(sorted({each.what for each in perturbations}))} was attached"
 
 
 def quality_of(

@@ -179,9 +179,11 @@ class Ranges:
     def quiet(self, first: int, last: int) -> list[tuple[int, int]]:
         """The parts of a range in which no instrument was attached."""
         recording = self._recording
-        if not recording.intrusions:
+        if not recording.perturbations:
             return [(first, last)] if first < last else []
-        return allocations.quiet_ranges(recording.t0_ns, recording.t1_ns, first, last, recording.intrusions)
+        return allocations.quiet_ranges(
+            recording.t0_ns, recording.t1_ns, first, last, recording.perturbations
+        )
 
     def usable(self, first: int, last: int) -> list[Digest]:
         """What figures are made of: windows in which no instrument changed the target, if there are any."""

@@ -119,7 +119,7 @@ def chunks(recording: Recording, t0_ns: int | None, t1_ns: int | None) -> Iterat
     end = len(recording) if t1_ns is None else int(np.searchsorted(recording.t0_ns, t1_ns, side="left"))
     if begin >= end:
         return
-    quiet = quiet_ranges(recording.t0_ns, recording.t1_ns, begin, end, recording.intrusions)
+    quiet = quiet_ranges(recording.t0_ns, recording.t1_ns, begin, end, recording.perturbations)
     for first, last in quiet or [(begin, end)]:
         while first < last:
             edge = (int(recording.window_ids[first]) // CHUNK_WINDOWS + 1) * CHUNK_WINDOWS

@@ -112,7 +112,7 @@ from ftdiag.model.settings import (
     NOBODY,
     End,
     EndReason,
-    Intrusion,
+    Perturbation,
     RecordingSettings,
 )
 from ftdiag.model.target import (
@@ -188,7 +188,6 @@ __all__ = [
     "GenerationCollections",
     "HookKind",
     "HotLine",
-    "Intrusion",
     "Library",
     "LibraryWait",
     "LineAllocations",
@@ -205,6 +204,7 @@ __all__ = [
     "NativeSamples",
     "OtherProcess",
     "Pauses",
+    "Perturbation",
     "Prediction",
     "ProcessCounters",
     "Quality",

@@ -15,7 +15,7 @@ from ftdiag.model.memory import MemoryMetrics
 from ftdiag.model.metrics import CollectorMetrics, HotLine, LockMetrics, Metrics, Pauses, ThreadMetrics
 from ftdiag.model.predictions import Prediction
 from ftdiag.model.samples import Gap, ProcessCounters
-from ftdiag.model.settings import End, Intrusion, RecordingSettings
+from ftdiag.model.settings import End, Perturbation, RecordingSettings
 from ftdiag.model.target import Target
 
 
@@ -134,7 +134,7 @@ class Snapshot:
     memory: MemoryMetrics = field(default_factory=MemoryMetrics)
     allocations: Allocations | None = None
     """The latest capture of memray, if there is one; it need not be from the time of the range."""
-    intrusions: tuple[Intrusion, ...] = ()
+    perturbations: tuple[Perturbation, ...] = ()
     """Times within the range that are in no figure, because an instrument changed how the target ran."""
     bottlenecks: Bottlenecks | None = None
     """What waits end at, ranked."""

@@ -68,7 +68,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Intrusion:
+class Perturbation:
     """A time (on the recording's clock) in which ftdiag itself changed how the target ran.
 
     `what` names the instrument ("memray"). Its windows are left out of every figure of efficiency.

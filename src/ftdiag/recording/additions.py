@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.errors import DiskFull, RecordingError
-from ftdiag.model import Allocations, Intrusion
+from ftdiag.model import Allocations, Perturbation
 from ftdiag.recording import schema
-from ftdiag.recording.allocations import MAX_INTRUSIONS, encode_allocations, encode_intrusion
+from ftdiag.recording.allocations import MAX_PERTURBATIONS, encode_allocations, encode_perturbation
 from ftdiag.recording.source import check_beside
 
 BUSY_WAIT_S: Final = 5.0
@@ -26,20 +26,20 @@ def add_allocations(path: Path, allocations: Allocations) -> None:
     _put(path, schema.META_ALLOCATIONS, encode_allocations(allocations))
 
 
-def put_intrusion(path: Path, number: int, intrusion: Intrusion) -> None:
+def put_perturbation(path: Path, number: int, perturbation: Perturbation) -> None:
     """Mark a time; the same number again replaces the mark. Raises RecordingError, DiskFull."""
-    _put(path, f"{schema.META_INTRUSION}{number}", encode_intrusion(intrusion))
+    _put(path, f"{schema.META_PERTURBATION}{number}", encode_perturbation(perturbation))
 
 
-def next_intrusion(path: Path) -> int:
-    """A number that no intrusion of the recording has. Raises RecordingError."""
+def next_perturbation(path: Path) -> int:
+    """A number that no perturbation of the recording has. Raises RecordingError."""
     with _opened(path) as database:
         keys = {str(key) for (key,) in database.execute("SELECT key FROM meta LIMIT 1024")}
-    for number in range(MAX_INTRUSIONS):
-        if f"{schema.META_INTRUSION}{number}" not in keys:
+    for number in range(MAX_PERTURBATIONS):
+        if f"{schema.META_PERTURBATION}{number}" not in keys:
             return number
     raise RecordingError(
-        f"{path} has {MAX_INTRUSIONS} marked times already",
+        f"{path} has {MAX_PERTURBATIONS} marked times already",
         "Begin a new recording: ftdiag record PID -o FILE",
     )
 

@@ -1,6 +1,6 @@
-"""Captures of memray and intrusions as JSON values of a recording's meta rows, and back.
+"""Captures of memray and perturbations as JSON values of a recording's meta rows, and back.
 
-In: the model's `Allocations` and `Intrusion`. Out: JSON values of at most MAX_JSON_BYTES, and from such
+In: the model's `Allocations` and `Perturbation`. Out: JSON values of at most MAX_JSON_BYTES, and from such
 values, which anybody may have written, the model again; DamagedBlob where they are not what they must be.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ftdiag.datatypes import replace
-from ftdiag.model import Allocations, Frame, Intrusion, LineAllocations, Stack, ThreadAllocations
+from ftdiag.model import Allocations, Frame, LineAllocations, Perturbation, Stack, ThreadAllocations
 from ftdiag.recording import schema
 
 MAX_LINES: Final = 1000
@@ -19,8 +19,8 @@ MAX_THREADS: Final = 1000
 """Most threads of a capture that are kept."""
 MAX_FRAMES: Final = 24
 """Most frames of a line's call stack; the innermost ones are kept."""
-MAX_INTRUSIONS: Final = 256
-"""Most intrusions of a recording."""
+MAX_PERTURBATIONS: Final = 256
+"""Most perturbations of a recording."""
 MAX_REASONS: Final = 32
 _LARGEST: Final = 1 << 62
 
@@ -87,13 +87,13 @@ def _fields(allocations: Allocations) -> dict[str, Any]:
     }
 
 
-def encode_intrusion(intrusion: Intrusion) -> str:
-    """The intrusion as JSON text."""
+def encode_perturbation(perturbation: Perturbation) -> str:
+    """The perturbation as JSON text."""
     return schema.to_json(
         {
-            "what": schema.bounded_text(intrusion.what),
-            "begin_ns": intrusion.begin_ns,
-            "end_ns": intrusion.end_ns,
+            "what": schema.bounded_text(perturbation.what),
+            "begin_ns": perturbation.begin_ns,
+            "end_ns": perturbation.end_ns,
         }
     )
 
@@ -132,13 +132,13 @@ def decode_allocations(value: object) -> Allocations:
     )
 
 
-def decode_intrusion(value: object) -> Intrusion:
-    """The intrusion of a meta row. Raises DamagedBlob."""
+def decode_perturbation(value: object) -> Perturbation:
+    """The perturbation of a meta row. Raises DamagedBlob."""
     fields = _object(value)
     begin, end = _number(fields.get("begin_ns")), _number(fields.get("end_ns"))
     if end < begin:
-        raise schema.DamagedBlob("an intrusion ends before it begins")
-    return Intrusion(_text(fields.get("what")), begin, end)
+        raise schema.DamagedBlob("a perturbation ends before it begins")
+    return Perturbation(_text(fields.get("what")), begin, end)
 
 
 def _frame(row: object) -> Frame:

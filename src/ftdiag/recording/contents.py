@@ -20,13 +20,13 @@ from ftdiag.model import (
     Allocations,
     End,
     Gap,
-    Intrusion,
+    Perturbation,
     RecordingSettings,
     Target,
     ThreadInfo,
 )
 from ftdiag.recording import schema
-from ftdiag.recording.allocations import MAX_INTRUSIONS, decode_allocations, decode_intrusion
+from ftdiag.recording.allocations import MAX_PERTURBATIONS, decode_allocations, decode_perturbation
 from ftdiag.recording.columns import (
     Int64Array,
 )
@@ -79,7 +79,7 @@ class Contents:
     """Ticks taken in each window."""
     allocations: Allocations | None
     """The capture of memray that was added, if there is one."""
-    intrusions: tuple[Intrusion, ...]
+    perturbations: tuple[Perturbation, ...]
     """Times in which an instrument changed how the target ran, by their beginning."""
 
     def __init__(self, file: RecordingFile) -> None:
@@ -88,7 +88,7 @@ class Contents:
         self.path = file.path
         self.end = None
         self.allocations = None
-        self.intrusions = ()
+        self.perturbations = ()
         self.threads = ThreadTable({})
         self.window_ids = self.t0_ns = self.t1_ns = self.tick_counts = np.empty(0, np.int64)
         self._groups: dict[int, frozenset[str]] = {}
@@ -265,14 +265,14 @@ class Contents:
         self._take_additions(meta)
 
     def _take_additions(self, meta: Mapping[str, object]) -> None:
-        intrusions: list[Intrusion] = []
+        perturbations: list[Perturbation] = []
         for key in meta:
-            if key.startswith(schema.META_INTRUSION) and len(intrusions) < MAX_INTRUSIONS:
+            if key.startswith(schema.META_PERTURBATION) and len(perturbations) < MAX_PERTURBATIONS:
                 try:
-                    intrusions.append(decode_intrusion(meta[key]))
+                    perturbations.append(decode_perturbation(meta[key]))
                 except schema.DamagedBlob as error:
-                    self._damage["intrusion", key] = (str(error), 1)
-        self.intrusions = tuple(sorted(intrusions, key=lambda each: (each.begin_ns, each.end_ns)))
+                    self._damage["perturbation", key] = (str(error), 1)
+        self.perturbations = tuple(sorted(perturbations, key=lambda each: (each.begin_ns, each.end_ns)))
         if schema.META_ALLOCATIONS in meta:
             try:
                 self.allocations = decode_allocations(meta[schema.META_ALLOCATIONS])

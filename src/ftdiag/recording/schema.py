@@ -191,7 +191,7 @@ META_RING: Final = "ring"
 META_END: Final = "end"
 META_ALLOCATIONS: Final = "allocations"
 """A capture of memray, by line and thread (since minor version 2)."""
-META_INTRUSION: Final = "intrusion."
+META_PERTURBATION: Final = "intrusion."
 """With a number behind it: a time in which an instrument changed how the target ran (since minor 2)."""
 
 TABLES: Final = {

@@ -1,4 +1,4 @@
-"""Captures and intrusions in recordings: kept, read back, bounded, refused where they make no sense."""
+"""Captures and perturbations in recordings: kept, read back, bounded, refused where they make no sense."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from builders import START_NS, RecordingBuilder, spent
 from ftdiag.errors import RecordingError
-from ftdiag.model import Allocations, Frame, Intrusion, LineAllocations, ThreadAllocations
+from ftdiag.model import Allocations, Frame, LineAllocations, Perturbation, ThreadAllocations
 from ftdiag.recording import schema
-from ftdiag.recording.additions import add_allocations, next_intrusion, put_intrusion
-from ftdiag.recording.allocations import decode_allocations, decode_intrusion, encode_allocations
+from ftdiag.recording.additions import add_allocations, next_perturbation, put_perturbation
+from ftdiag.recording.allocations import decode_allocations, decode_perturbation, encode_allocations
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
 
@@ -91,9 +91,9 @@ def test_what_is_not_a_capture_is_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("value", [None, [], {"what": "x", "begin_ns": 2, "end_ns": 1}, {"what": 1}])
-def test_what_is_not_an_intrusion_is_refused(value: Any) -> None:
+def test_what_is_not_a_perturbation_is_refused(value: Any) -> None:
     with pytest.raises(schema.DamagedBlob):
-        decode_intrusion(value)
+        decode_perturbation(value)
 
 
 def test_they_are_added_to_a_recording_that_grows(tmp_path: Path) -> None:
@@ -104,18 +104,18 @@ def test_they_are_added_to_a_recording_that_grows(tmp_path: Path) -> None:
         before = recording.allocations
         assert before is None
 
-        # WHEN a capture and an intrusion are added, and the writer goes on
-        number = next_intrusion(builder.path)
-        put_intrusion(builder.path, number, Intrusion("memray", START_NS, START_NS + SECOND))
-        put_intrusion(builder.path, number, Intrusion("memray", START_NS, START_NS + 2 * SECOND))
+        # WHEN a capture and a perturbation are added, and the writer goes on
+        number = next_perturbation(builder.path)
+        put_perturbation(builder.path, number, Perturbation("memray", START_NS, START_NS + SECOND))
+        put_perturbation(builder.path, number, Perturbation("memray", START_NS, START_NS + 2 * SECOND))
         add_allocations(builder.path, a_capture())
         builder.window({"main": [spent(100, "on_cpu")]})
 
         # THEN the reader has all of it, the last mark of each number
         assert recording.refresh()
         assert recording.allocations == a_capture()
-        assert recording.intrusions == (Intrusion("memray", START_NS, START_NS + 2 * SECOND),)
-        assert next_intrusion(builder.path) == number + 1
+        assert recording.perturbations == (Perturbation("memray", START_NS, START_NS + 2 * SECOND),)
+        assert next_perturbation(builder.path) == number + 1
     builder.end()
 
 
@@ -125,13 +125,13 @@ def test_what_is_damaged_is_left_out_and_said(tmp_path: Path) -> None:
     from ftdiag.recording.additions import _put
 
     _put(builder.path, schema.META_ALLOCATIONS, '{"lines": 7}')
-    _put(builder.path, f"{schema.META_INTRUSION}0", "[]")
+    _put(builder.path, f"{schema.META_PERTURBATION}0", "[]")
 
     # WHEN it is opened THEN all else is there, and the damage is told
     with Recording.open(builder.path) as recording:
         assert recording.allocations is None
-        assert recording.intrusions == ()
-        assert {gap.what for gap in recording.damaged} == {"allocations", "intrusion"}
+        assert recording.perturbations == ()
+        assert {gap.what for gap in recording.damaged} == {"allocations", "perturbation"}
         assert Session(recording).snapshot().metrics.ticks == 100
 
 
@@ -154,8 +154,8 @@ class TestFigures:
             lock = "memray's" if state == "lock" else None
             builder.window({"a": [spent(100, state, lock=lock)], "b": [spent(100, "on_cpu")]})
         builder.end()
-        put_intrusion(
-            builder.path, 0, Intrusion("memray", START_NS + 4 * SECOND + 5, START_NS + 7 * SECOND - 5)
+        put_perturbation(
+            builder.path, 0, Perturbation("memray", START_NS + 4 * SECOND + 5, START_NS + 7 * SECOND - 5)
         )
 
         # WHEN all of it is looked at
@@ -168,7 +168,7 @@ class TestFigures:
             assert snapshot.metrics.ticks == 700
             assert not snapshot.locks
             assert snapshot.metrics.on_cpu_cores == pytest.approx(2.0, abs=0.1)
-            assert len(snapshot.intrusions) == 1
+            assert len(snapshot.perturbations) == 1
             (gap,) = [gap for gap in snapshot.quality.gaps if gap.what == "windows"]
             assert gap.count == 3
             assert "memray was attached" in gap.why

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ftdiag.errors import RecordingError
-from ftdiag.recording.additions import next_intrusion
+from ftdiag.recording.additions import next_perturbation
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.writer import create_file
 
@@ -66,7 +66,7 @@ def test_what_lies_beside_is_copied_only_if_it_is_a_file(recording: Path, name: 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a file another user's")
 @pytest.mark.parametrize("ending", ["-wal", "-journal", "-shm"])
-@pytest.mark.parametrize("write", [create_file, next_intrusion])
+@pytest.mark.parametrize("write", [create_file, next_perturbation])
 def test_nothing_is_written_beside_files_of_another_user(
     write: Callable[[Path], object], ending: str, recording: Path
 ) -> None:
