@@ -64,7 +64,7 @@ class Judge:
         if first >= last:
             return np.zeros(0, dtype=np.bool_)
         return np.concatenate(
-            [halts.halted_windows(digest.course.states_ns) for digest in self._ranges.digests(first, last)]
+            [halts.halted_windows(digest.series.states_ns) for digest in self._ranges.digests(first, last)]
         )
 
     def _running_digests(self, halted: Bools, first: int, last: int) -> list[Digest]:

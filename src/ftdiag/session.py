@@ -29,7 +29,7 @@ from ftdiag.analysis.ranges import CHUNK_WINDOWS, Ranges
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
 from ftdiag.analysis.threads import merged_threads
 from ftdiag.analysis.ticks import tick_runs
-from ftdiag.analysis.timeline import CallNode, Course, History, Lanes, Timeline
+from ftdiag.analysis.timeline import CallNode, History, Lanes, Series, Timeline
 from ftdiag.analysis.waitgraph import WaitEdge, deadlocks
 from ftdiag.judging import Judge
 from ftdiag.model import Allocations, Change, Finding, HotLine, Pauses, Prediction, Snapshot
@@ -103,37 +103,37 @@ class Session:
     def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline | None:
         """Cores by state over a range, in at most `slices` slices."""
         first, last = self._ranges.positions(t0_ns, t1_ns)
-        courses = [digest.course for digest in self._ranges.digests(first, last)]
+        series = [digest.series for digest in self._ranges.digests(first, last)]
         recording = self._recording
         return timeline.timeline(
             recording.t0_ns[first:last],
             recording.t1_ns[first:last],
-            courses,
+            series,
             slices,
             accounting.NATIVE_STATES,
             self._ranges.lengths(first, last),
-            self._capacity(courses, first, last),
+            self._capacity(series, first, last),
         )
 
-    def _capacity(self, courses: Sequence[Course], first: int, last: int) -> float | None:
+    def _capacity(self, series: Sequence[Series], first: int, last: int) -> float | None:
         """The capacity of a range, as its snapshot has it: what was in use where that was more."""
         capacity = efficiency.capacity_of(self._recording.target)
         length = int(self._ranges.lengths(first, last).sum())
         if capacity is None or length <= 0 or self._recording.settings.imported is not None:
             return None
-        used = sum(int(np.maximum(course.cpu_ns, course.process_cpu_ns).sum()) for course in courses)
+        used = sum(int(np.maximum(each.cpu_ns, each.process_cpu_ns).sum()) for each in series)
         return cores.capacity_beside(capacity, used / length)
 
     def scaling(self, t0_ns: int | None = None, t1_ns: int | None = None) -> ScalingCurve | NoCurve:
         """Cores against the number of threads that had work, fitted to the windows of a range."""
         first, last = self._ranges.positions(t0_ns, t1_ns)
-        courses = [digest.course for digest in self._ranges.digests(first, last)]
-        if not courses:
+        series = [digest.series for digest in self._ranges.digests(first, last)]
+        if not series:
             return NoCurve("nothing was recorded in this range")
         return scaling.curve(
             self._ranges.lengths(first, last),
-            np.concatenate([course.states_ns for course in courses]),
-            np.concatenate([np.maximum(course.cpu_ns, course.process_cpu_ns) for course in courses]),
+            np.concatenate([each.states_ns for each in series]),
+            np.concatenate([np.maximum(each.cpu_ns, each.process_cpu_ns) for each in series]),
         )
 
     def lanes(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Lanes | None:
@@ -143,25 +143,25 @@ class Session:
         if first >= last:
             return None
         digests = self._ranges.digests(first, last)
-        courses = [digest.course for digest in digests]
+        series = [digest.series for digest in digests]
         threads = merged_threads(digests)
         spent = timeline.ThreadStates(threads.index, threads.states_ns)
         if last - first >= slices or last - first > CHUNK_WINDOWS:
             return timeline.lanes_by_window(
-                recording.t0_ns[first:last], recording.t1_ns[first:last], courses, slices, spent
+                recording.t0_ns[first:last], recording.t1_ns[first:last], series, slices, spent
             )
         runs = tick_runs(recording, first, last, self._ranges.periods(first, last))
         ticks = [columns.tick_ns for columns in recording.all_samples(first, last)]
         bounds = int(recording.t0_ns[first]), int(recording.t1_ns[last - 1])
-        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), courses, slices, spent)
+        return timeline.lanes_by_tick(*bounds, runs, np.concatenate(ticks), series, slices, spent)
 
     def history(self, thread: int, t0_ns: int | None, t1_ns: int | None, slices: int) -> History | None:
         """The states and stacks of one thread over a range."""
         first, last = self._ranges.positions(t0_ns, t1_ns)
         if first >= last:
             return None
-        courses = [digest.course for digest in self._ranges.digests(first, last)]
-        return timeline.history(self._recording, thread, first, last, courses, slices)
+        series = [digest.series for digest in self._ranges.digests(first, last)]
+        return timeline.history(self._recording, thread, first, last, series, slices)
 
     def predict(
         self, changes: Sequence[Change], t0_ns: int | None = None, t1_ns: int | None = None

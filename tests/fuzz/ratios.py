@@ -85,7 +85,7 @@ def _of_a_thread(thread: ThreadMetrics) -> Iterator[str]:
     yield from _parts("the tasks of a thread", (task for _, task in thread.tasks), thread.alive_ns)
 
 
-def wrong_course(timeline: Timeline | None) -> Iterator[str]:
+def wrong_timeline(timeline: Timeline | None) -> Iterator[str]:
     """What cannot be in a timeline."""
     if timeline is None:
         return

@@ -15,7 +15,7 @@ from ftdiag.recording.reader import Recording
 from ftdiag.reports import html, text
 from ftdiag.reports import json as json_report
 from ftdiag.session import Session
-from fuzz.ratios import wrong_course, wrong_figures, wrong_history, wrong_tree
+from fuzz.ratios import wrong_figures, wrong_history, wrong_timeline, wrong_tree
 
 _SHARES: Final = re.compile(r"(^|_)ratio$|(^|_)share$|percent|^efficiency|^load_balance$|^concurrency")
 _ROUNDED: Final = 1.0001
@@ -50,7 +50,7 @@ def wrong_in_report(recording: Recording, *, everything: bool) -> list[str]:
     if _HTML_CONTROLS.search(page):
         wrong.add("a control character in the HTML report")
     if everything:
-        wrong.update(wrong_course(session.timeline(None, None, 80)))
+        wrong.update(wrong_timeline(session.timeline(None, None, 80)))
         session.lanes(None, None, 80)
         session.hot_functions()
         wrong.update(wrong_tree(session.call_tree()))

@@ -436,7 +436,7 @@ def memory_of(threads: Sequence[ThreadMetrics]) -> MemoryMetrics:
             for place, one in enumerate(threads)
         ),
         per_thread_bytes=2_016_384,
-        course=tuple((START + second * SECOND, 67_456_789 + second * 933_333) for second in range(61)),
+        series=tuple((START + second * SECOND, 67_456_789 + second * 933_333) for second in range(61)),
         allocator_ns={part: spent * SECOND for part, spent in parts.items()},
         allocator_lines=(
             AllocatorLine(

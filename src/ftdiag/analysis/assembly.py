@@ -48,7 +48,7 @@ def assembled(
         process,
         duration_ns=duration,
         seen_ns=threads.sum_of(Total.CPU_NS),
-        last_seen_ns=int(digests[-1].course.cpu_ns[-1]) if digests else 0,
+        last_seen_ns=int(digests[-1].series.cpu_ns[-1]) if digests else 0,
         sampler_ns=sum(cost.cpu_ns for digest in digests for cost in digest.costs),
     )
     metrics, missing = efficiency.metrics_of(

@@ -27,7 +27,7 @@ from ftdiag.model import (
 )
 from ftdiag.recording.reader import Recording
 
-MAX_COURSE: Final = 400
+MAX_SERIES: Final = 400
 """Points of the curve over time; a screen has fewer columns."""
 MAX_THREADS: Final = 1000
 """Threads whose memory is listed, those with most of it."""
@@ -158,8 +158,8 @@ def memory_metrics(
         readings=len(kinds),
         threads=threads,
         per_thread_bytes=mean,
-        course=_thinned(resident),
-        kinds_course=_thinned(kinds),
+        series=_thinned(resident),
+        kinds_series=_thinned(kinds),
         allocator_ns=allocator,
         allocator_lines=lines,
         minor_faults=minor_faults,
@@ -264,8 +264,8 @@ def _named(values: Floats) -> dict[AllocatorPart, float]:
 
 
 def _thinned(points: Sequence[Point]) -> tuple[Point, ...]:
-    """At most MAX_COURSE of them, the last among them."""
-    step = -(-len(points) // MAX_COURSE) or 1
+    """At most MAX_SERIES of them, the last among them."""
+    step = -(-len(points) // MAX_SERIES) or 1
     return tuple(points[::-1][::step][::-1])
 
 

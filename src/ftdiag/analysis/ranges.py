@@ -88,7 +88,7 @@ class Digest:
     ticks: int
     torn_ticks: int
     estimated: int
-    course: timeline.Course
+    series: timeline.Series
     on_cpu: oncpu.OnCpuShares
     pauses: pauses.PauseShares
     collector: collector.CollectorShares
@@ -101,7 +101,7 @@ class Digest:
         return (
             len(self.time)
             + 4 * len(self.thread)
-            + len(self.course.thread) // 4
+            + len(self.series.thread) // 4
             + len(self.on_cpu)
             + len(self.memory)
             + len(self.bottlenecks)
@@ -294,7 +294,7 @@ class Ranges:
             ticks=accounts.ticks,
             torn_ticks=accounts.torn_ticks,
             estimated=accounts.estimated,
-            course=timeline.course_of(accounts, last - first, costs.process, shares.lost_by_window_ns),
+            series=timeline.series_of(accounts, last - first, costs.process, shares.lost_by_window_ns),
             on_cpu=oncpu.on_cpu_shares(recording, first, last),
             pauses=pauses.pause_shares(recording, first, last, runs, periods),
             collector=collector.collector_shares(recording, first, last),

@@ -41,7 +41,7 @@ _RUNNING: Final = [int(state) for state in _RUNNING_STATES]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class Series:
     """One digest's share of a timeline: what each of its windows adds.
 
     `lost_ns` has a row per window with the time that waits left cores unused, by state; `None` where the
@@ -136,9 +136,9 @@ class CallNode:
     children: tuple[CallNode, ...]
 
 
-def course_of(
+def series_of(
     accounts: Accounts, windows: int, process: Sequence[ProcessCounters], lost_ns: Floats | None
-) -> Course:
+) -> Series:
     """What the windows of an account add to a timeline; `process` has a reading for each of them, or none."""
     time = accounts.time
     states = summed(time.window * STATES + time.state, time.time_ns, windows * STATES)
@@ -161,7 +161,7 @@ def course_of(
     if len(process) == windows:
         read = [reading.cpu_ns for reading in process]
         whole = np.array([seen if ns is None else ns for ns, seen in zip(read, cpu.tolist(), strict=True)])
-    return Course(
+    return Series(
         cpu_ns=cpu,
         process_cpu_ns=whole.astype(np.int64),
         states_ns=states.reshape(windows, STATES),
@@ -229,7 +229,7 @@ def bounded_slices(wanted: int, windows: int) -> int:
 def timeline(
     begin_ns: Ints,
     end_ns: Ints,
-    courses: list[Course],
+    series: list[Series],
     wanted: int,
     native: tuple[ThreadState, ...],
     counted_ns: Ints,
@@ -246,10 +246,10 @@ def timeline(
     slices = bounded_slices(wanted, len(begin_ns))
     spread = _Spread(begin_ns, end_ns, slices)
     length = spread.over_slices(counted_ns)
-    seen = spread.over_slices(np.concatenate([course.cpu_ns for course in courses]))
-    whole = spread.over_slices(np.concatenate([course.process_cpu_ns for course in courses]))
+    seen = spread.over_slices(np.concatenate([each.cpu_ns for each in series]))
+    whole = spread.over_slices(np.concatenate([each.process_cpu_ns for each in series]))
     cpu = np.maximum(seen, whole)
-    states_ns = np.concatenate([course.states_ns for course in courses])
+    states_ns = np.concatenate([each.states_ns for each in series])
     by_slice = np.stack([spread.over_slices(states_ns[:, code]) for code in range(STATES)], axis=1)
 
     def per_second(values: Floats) -> tuple[float | None, ...]:
@@ -259,9 +259,9 @@ def timeline(
         )
 
     account = {}
-    if capacity is not None and all(course.lost_ns is not None for course in courses):
-        lost = np.concatenate([course.lost_ns for course in courses if course.lost_ns is not None])
-        spun = spread.over_slices(np.concatenate([course.spun_ns for course in courses]))
+    if capacity is not None and all(each.lost_ns is not None for each in series):
+        lost = np.concatenate([each.lost_ns for each in series if each.lost_ns is not None])
+        spun = spread.over_slices(np.concatenate([each.spun_ns for each in series]))
         lost_by_slice = np.stack([spread.over_slices(lost[:, code]) for code in range(STATES)], axis=1)
         account = _account(capacity, length, seen, cpu, by_slice, lost_by_slice, spun)
     split = bool(by_slice[:, [int(state) for state in native]].sum() > 0)
@@ -311,7 +311,7 @@ def _account(
 
 
 def lanes_by_window(
-    begin_ns: Ints, end_ns: Ints, courses: list[Course], wanted: int, spent: ThreadStates
+    begin_ns: Ints, end_ns: Ints, series: list[Series], wanted: int, spent: ThreadStates
 ) -> Lanes | None:
     """Lanes from the state of each thread in each window."""
     if not len(begin_ns):
@@ -319,8 +319,8 @@ def lanes_by_window(
     t0, t1 = int(begin_ns[0]), int(end_ns[-1])
     slices = bounded_slices(wanted, len(begin_ns))
     place = _slices_of(begin_ns, end_ns, t0, t1, slices)
-    thread, window = _joined_cells(courses)
-    state = np.concatenate([course.state for course in courses]).astype(np.int64)
+    thread, window = _joined_cells(series)
+    state = np.concatenate([each.state for each in series]).astype(np.int64)
     row = [np.arange(len(thread))]
     cell = [place[window]]
     for covering, empty in _in_empty_slices(begin_ns, end_ns, t0, t1, place, slices):
@@ -338,7 +338,7 @@ def lanes_by_tick(
     t1_ns: int,
     runs: TickRuns,
     tick_ns: Ints,
-    courses: list[Course],
+    series: list[Series],
     wanted: int,
     spent: ThreadStates,
 ) -> Lanes:
@@ -347,7 +347,7 @@ def lanes_by_tick(
     place = np.clip((tick_ns - t0_ns) * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
     row, tick = _each_tick(runs)
     ones = np.ones(len(row), dtype=np.float64)
-    state = told_apart(runs.state, runs.thread, runs.window, courses)
+    state = told_apart(runs.state, runs.thread, runs.window, series)
     return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], state[row], ones, slices, spent))
 
 
@@ -355,15 +355,15 @@ _NOT_KNOWN: Final = ThreadStates(np.zeros(0, dtype=np.int64), np.zeros((0, STATE
 """Then the ticks alone say how much of each state there was."""
 
 
-def told_apart(state: Ints, thread: Ints, window: Ints, courses: list[Course]) -> Ints:
+def told_apart(state: Ints, thread: Ints, window: Ints, series: list[Series]) -> Ints:
     """States of samples in which ON_CPU is what the thread was mostly about in that window.
 
     A tick alone cannot tell a thread on a core from one that wants a core; the window's counters can.
-    `window` counts from the first window of the first course.
+    `window` counts from the first window of the first series.
     """
-    thread_known, window_known = _joined_cells(courses)
-    windows = sum(len(course.cpu_ns) for course in courses) + 1
-    running = np.concatenate([course.running for course in courses]) if courses else np.zeros(0, np.uint8)
+    thread_known, window_known = _joined_cells(series)
+    windows = sum(len(each.cpu_ns) for each in series) + 1
+    running = np.concatenate([each.running for each in series]) if series else np.zeros(0, np.uint8)
     key = thread_known * windows + window_known
     order = np.argsort(key, kind="stable")
     wanted = thread * windows + window
@@ -376,15 +376,15 @@ def told_apart(state: Ints, thread: Ints, window: Ints, courses: list[Course]) -
     return settled
 
 
-def _joined_cells(courses: list[Course]) -> tuple[Ints, Ints]:
-    """Thread and window of all cells, windows counted from the first course's first."""
+def _joined_cells(series: list[Series]) -> tuple[Ints, Ints]:
+    """Thread and window of all cells, windows counted from the first series's first."""
     offset = 0
     threads: list[Ints] = [np.zeros(0, dtype=np.int64)]
     windows: list[Ints] = [np.zeros(0, dtype=np.int64)]
-    for course in courses:
-        threads.append(course.thread.astype(np.int64))
-        windows.append(course.window.astype(np.int64) + offset)
-        offset += len(course.cpu_ns)
+    for each in series:
+        threads.append(each.thread.astype(np.int64))
+        windows.append(each.window.astype(np.int64) + offset)
+        offset += len(each.cpu_ns)
     return np.concatenate(threads), np.concatenate(windows)
 
 
@@ -458,7 +458,7 @@ def history(
     thread: int,
     first: int,
     last: int,
-    courses: list[Course],
+    series: list[Series],
     wanted: int,
 ) -> History:
     """One thread's states and stacks over time, from the windows at positions [first, last)."""
@@ -484,7 +484,7 @@ def history(
         stacks.append(columns.stack[row[inside]].astype(np.int64))
         state = columns.state[row[inside]].astype(np.int64)
         same = np.full(len(state), thread, dtype=np.int64)
-        states.append(told_apart(state, same, np.full(len(state), position - first), courses))
+        states.append(told_apart(state, same, np.full(len(state), position - first), series))
     when = np.concatenate(ticks) if ticks else np.zeros(0, dtype=np.int64)
     if not len(when):
         return History(thread, t0_ns, t1_ns, b"", (), left_out)

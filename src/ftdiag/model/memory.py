@@ -128,8 +128,8 @@ class MemoryMetrics:
 
     `rss_bytes` is the last reading of the resident size, `growth_bytes` what it gained from the first to the
     last second of the range. `reading` is the latest detailed reading up to the range's end, `since` the
-    earliest one in the range: what kinds gained lies between them. `course` has the resident size every
-    second (or less often), `kinds_course` the readings' kinds. Threads with most memory come first.
+    earliest one in the range: what kinds gained lies between them. `series` has the resident size every
+    second (or less often), `kinds_series` the readings' kinds. Threads with most memory come first.
     `per_thread_bytes` is the mean over all threads but the main one of what is known to be theirs alone.
     """
 
@@ -142,9 +142,9 @@ class MemoryMetrics:
     readings: int = 0
     threads: tuple[MemoryOfThread, ...] = ()
     per_thread_bytes: float | None = None
-    course: tuple[tuple[int, int], ...] = ()
+    series: tuple[tuple[int, int], ...] = ()
     """(time on the recording's clock, resident bytes)."""
-    kinds_course: tuple[tuple[int, Mapping[MemoryKind, int]], ...] = ()
+    kinds_series: tuple[tuple[int, Mapping[MemoryKind, int]], ...] = ()
     allocator_ns: Mapping[AllocatorPart, float] = field(default_factory=dict)
     allocator_lines: tuple[AllocatorLine, ...] = ()
     minor_faults: int = 0

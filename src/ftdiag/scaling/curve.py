@@ -60,7 +60,7 @@ class Growth:
     part: str
     before_cores: float
     after_cores: float
-    course: tuple[float | None, ...]
+    series: tuple[float | None, ...]
     """Cores at each point."""
 
     @property
@@ -349,8 +349,8 @@ def _growing(sweep: Sweep, points: Sequence[Point]) -> tuple[Growth, ...]:
         before, after = first.account.get(part, 0.0), last.account.get(part, 0.0)
         error = math.hypot(_error(sweep, first, part), _error(sweep, last, part))
         if after - before >= max(LEAST_GROWTH_CORES, SURE_ERRORS * error):
-            course = tuple(point.account.get(part, 0.0) if point.account else None for point in points)
-            found.append(Growth(part, before, after, course))
+            series = tuple(point.account.get(part, 0.0) if point.account else None for point in points)
+            found.append(Growth(part, before, after, series))
     return tuple(sorted(found, key=lambda each: -each.gained_cores))
 
 

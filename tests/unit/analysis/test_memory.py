@@ -8,7 +8,7 @@ import pytest
 
 from builders import START_NS, RecordingBuilder, a_reading, spent
 from ftdiag.analysis.allocators import part_of
-from ftdiag.analysis.memory import MAX_COURSE, NOT_RECORDED
+from ftdiag.analysis.memory import MAX_SERIES, NOT_RECORDED
 from ftdiag.model import AllocatorPart, MemoryKind, ProcessCounters, ThreadState
 from ftdiag.reports.json import to_report
 from ftdiag.reports.text import render
@@ -50,7 +50,7 @@ def test_kinds_threads_and_growth(tmp_path: Path) -> None:
     assert memory.rss_bytes == 90 * MIB
     assert memory.growth_bytes == 30 * MIB
     assert memory.growth_per_minute_bytes == pytest.approx(60 * MIB)
-    assert len(memory.course) == 31
+    assert len(memory.series) == 31
     # AND threads come with what is theirs, the largest first; the mean leaves the main thread out
     assert [thread.info.name for thread in memory.threads] == ["w-1", "w-0", "main"]
     assert memory.threads[0].total_bytes == 3 * MIB
@@ -145,16 +145,16 @@ def test_time_in_allocators_is_split_by_line(tmp_path: Path) -> None:
 def test_the_curve_over_time_is_bounded(tmp_path: Path) -> None:
     # GIVEN more windows than a curve has points
     builder = RecordingBuilder(tmp_path / "r", rate_hz=10)
-    for second in range(MAX_COURSE + 50):
+    for second in range(MAX_SERIES + 50):
         builder.window(
             {"w": [spent(2, "work")]}, process=ProcessCounters(rss_bytes=second), memory=a_reading({HEAPS: 1})
         )
 
     # WHEN a snapshot is taken, THEN it has at most so many, and the last one
     memory = builder.end().session().snapshot().memory
-    assert len(memory.course) <= MAX_COURSE
-    assert len(memory.kinds_course) <= MAX_COURSE
-    assert memory.course[-1][1] == MAX_COURSE + 49
+    assert len(memory.series) <= MAX_SERIES
+    assert len(memory.kinds_series) <= MAX_SERIES
+    assert memory.series[-1][1] == MAX_SERIES + 49
 
 
 @pytest.mark.parametrize(

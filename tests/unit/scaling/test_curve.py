@@ -73,7 +73,7 @@ def test_the_cause_that_grows_is_named() -> None:
     curve = scaling.curves[0]
 
     assert [growth.part for growth in curve.growing] == ["object_lock"]
-    assert curve.growing[0].course == pytest.approx((0.0, 0.3, 0.6, 0.9))
+    assert curve.growing[0].series == pytest.approx((0.0, 0.3, 0.6, 0.9))
     assert curve.points[0].account["no_demand"] == 0.0
     assert curve.grown_cause is not None
     assert curve.grown_cause.rule == "object-lock"

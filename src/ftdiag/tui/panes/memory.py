@@ -149,7 +149,7 @@ def kind_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
 
 def curve_lines(snapshot: Snapshot, width: int, look: Look, height: int) -> Lines:
     """The resident size over the range."""
-    values = [float(resident) for _, resident in snapshot.memory.course]
+    values = [float(resident) for _, resident in snapshot.memory.series]
     lines = heading("Resident size over the range", width, look)
     if len(values) < LEAST_POINTS:
         return [*lines, *prose("the range is too short for a curve", width, look, look.muted)]
