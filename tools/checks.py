@@ -39,9 +39,9 @@ def main(paths: Sequence[str]) -> int:
         provisioning = start_provisioning(said)
         try:
             failed = run_at_once(STATIC)
-            workers = str(len(os.sched_getaffinity(0)))
+            cores = len(os.sched_getaffinity(0))
             tests = [sys.executable, "-m", "pytest"]
-            parallel = [*tests, "--numprocesses", workers, "--dist", "worksteal"]
+            parallel = [*tests, "--numprocesses", str(cores), "--dist", "worksteal"]
             needs_none = "-m", "not integration"
             if not paths and run([*parallel, *needs_none]) and run([*tests, *ALONE, *needs_none]):
                 failed.append("the tests that need no interpreter")
@@ -60,6 +60,8 @@ def main(paths: Sequence[str]) -> int:
         failed.append("interpreters")
     else:
         chosen = list(paths) or ["-m", "integration"]
+        # They wait for what they look at more than they compute.
+        parallel[parallel.index("--numprocesses") + 1] = str(cores + 1)
         if run([*parallel, "-ra", *chosen]) and run([*tests, *ALONE, *chosen]):
             failed.append("tests" if paths else "the tests on interpreters")
     took = time.monotonic() - began
