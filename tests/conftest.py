@@ -35,7 +35,15 @@ NO_INTERPRETER = (
 
 
 NEWEST_ONLY = frozenset(
-    {"test_cockpit", "test_commands", "test_isolation", "test_memray", "test_pyspy", "test_scale"}
+    {
+        "test_cockpit",
+        "test_commands",
+        "test_hosts",
+        "test_isolation",
+        "test_memray",
+        "test_pyspy",
+        "test_scale",
+    }
 )
 """Modules whose tests are about ftdiag around its reader (commands, terminals, other tools, permissions), to
 which all versions are alike: they run on the newest interpreter. What reads a process runs on all."""

@@ -35,7 +35,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Final
 
-from ftdiag import confined_start, opening
+from ftdiag import confined_start, descriptors, opening
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import NoSuchProcess, PermissionRefused, TargetGone
 from ftdiag.ownthreads import start_thread
@@ -244,7 +244,7 @@ class Child:
             "parent": os.getpid() if ends_with_us else None,
             "seconds": float(limits.seconds),
         }
-        orders_file = os.memfd_create("ftdiag-orders")
+        orders_file = descriptors.file_in_memory("ftdiag-orders")
         self._failure, failure = os.pipe()
         try:
             os.write(orders_file, marshal.dumps((_start_code(), orders)))

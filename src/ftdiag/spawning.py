@@ -16,6 +16,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from ftdiag import descriptors
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # `typing` takes as long to import as all of this
     from typing import Final
@@ -57,9 +59,9 @@ class Child:
             theirs.append(asked)
             self.said, saying = os.pipe()
             theirs.append(saying)
-            self.errors = os.memfd_create("ftdiag-errors", os.MFD_CLOEXEC)
+            self.errors = descriptors.file_in_memory("ftdiag-errors")
             self.pid = _spawned(arguments, [(asked, 0), (saying, _OUTPUT), (self.errors, _ERROR)])
-            self._pidfd = os.pidfd_open(self.pid)
+            self._pidfd = descriptors.open_process(self.pid)
         except OSError:
             self._close_all()
             raise
@@ -102,7 +104,7 @@ class Child:
         """A signal, if it is still there."""
         if self.wait(0) is None:
             with suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, number)
+                descriptors.send_signal(self._pidfd, number)
 
     def close(self) -> None:
         """Let go of everything but the process."""

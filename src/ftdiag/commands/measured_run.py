@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ftdiag import descriptors
 from ftdiag.commands.program import Program, start, wait_until_python
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import AttachError, FtdiagError
@@ -169,7 +170,7 @@ class _Watch:
         try:
             for program in self.programs:
                 with suppress(ProcessLookupError):
-                    descriptor = os.pidfd_open(program.pid)
+                    descriptor = descriptors.open_process(program.pid)
                     ends[descriptor] = program
                     poll.register(descriptor, select.POLLIN)
             while ends:

@@ -10,6 +10,7 @@ import select
 from pathlib import Path
 from typing import Final
 
+from ftdiag import descriptors
 from ftdiag.errors import MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Target
 from ftdiag.sources.kernel import procfs
@@ -37,7 +38,7 @@ class TargetProcess:
                 f"process {pid} has ended; it is a zombie that waits for its parent {stat.parent}",
                 "ftdiag list   shows the Python processes",
             )
-        self.pidfd = os.pidfd_open(pid)
+        self.pidfd = descriptors.open_process(pid)
         """Becomes readable when the process has ended."""
         self.same_namespace = procfs.shares_pid_namespace(pid)
         """Whether the target's own thread ids are the kernel's as we see them."""

@@ -15,19 +15,21 @@ INTERFACE: Final = 3
 """What this version expects of it (INTERFACE in `_tick.c`): an older one may lie in a source tree."""
 
 
-def why_not_imported(error: ImportError, folder: Path) -> str:
+def why_not_imported(error: ImportError | SystemError, folder: Path) -> str:
     """Why there is no compiled part, in words for people: `error` is of importing it from `folder`."""
     built = sorted(path.name for path in folder.glob("_tick*.so"))
     if not built:
         return "it was not built: there was no compiler when ftdiag was installed"
-    if isinstance(error, ModuleNotFoundError):
+    # A free-threaded Python loads a module of the stable ABI, and finds that it is none of its own.
+    if isinstance(error, ModuleNotFoundError | SystemError):
         return f"it was built for another Python ({', '.join(built)})"
     return f"{built[0]} cannot be loaded: {error}"
 
 
 try:
     import ftdiag.sources._tick as tick
-except ImportError as _error:
+except (ImportError, SystemError) as _error:
+    tick = None  # type: ignore[assignment] # what uses it asks COMPILED before
     COMPILED = False
     WHY_NOT: str | None = why_not_imported(_error, Path(__file__).parent)
 else:

@@ -157,6 +157,8 @@ class Begun:
         """Raises whatever memray does; ValueError where this way cannot be gone."""
         from memray import FileFormat, FileReader
 
+        if not hasattr(os, "memfd_create"):
+            raise ValueError("this Python was built without files in memory")
         self._descriptor = os.memfd_create("head")
         with open(path, "rb") as file:
             head = file.read(HEAD_BYTES)

@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
-from ftdiag import confined
+from ftdiag import confined, descriptors
 from ftdiag.confined import MIB
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import RecordingError
@@ -87,7 +87,7 @@ class Child:
                 command, kept = [os.fspath(script), name], [capture]
             else:
                 # That user may have no way to where we are installed.
-                code = os.memfd_create("ftdiag-reader")
+                code = descriptors.file_in_memory("ftdiag-reader")
                 stack.callback(os.close, code)
                 os.write(code, script.read_bytes())
                 # -I: neither the current directory nor the environment have a say in what is imported.

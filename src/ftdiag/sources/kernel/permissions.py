@@ -20,6 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from ftdiag import descriptors
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import PermissionRefused, TargetGone
 from ftdiag.sources.kernel import perfevents
@@ -217,7 +218,7 @@ def _kernel_counters(pid: int) -> tuple[Check, ...]:
     else:
         checks.append(Check("CPU time", Verdict.OK, "CPU and run-queue time of each thread can be read"))
     try:
-        os.close(os.pidfd_open(os.getpid()))
+        os.close(descriptors.open_process(os.getpid()))
     except OSError as error:
         checks.append(
             Check(

@@ -30,7 +30,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ftdiag import confined
+from ftdiag import confined, descriptors
 from ftdiag.confined import CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE, MIB, Child, Limits, Rights
 from ftdiag.datatypes import dataclass, field
 from ftdiag.errors import AttachError, FtdiagError, MemoryReadError
@@ -185,8 +185,8 @@ class _Run:
     """One py-spy process whose output goes to memory. A context manager: it is gone when that is left."""
 
     def __init__(self, command: Sequence[str], rights: Rights | None, *, output: bool = False) -> None:
-        self._messages = os.memfd_create("ftdiag-py-spy-messages")
-        self._output = os.memfd_create("ftdiag-py-spy") if output else None
+        self._messages = descriptors.file_in_memory("ftdiag-py-spy-messages")
+        self._output = descriptors.file_in_memory("ftdiag-py-spy") if output else None
         kept = [] if self._output is None else [self._output]
         arguments = [*command, *(("--output", f"/proc/self/fd/{self._output}") if output else ())]
         program = _in_reach(arguments[0], rights)
