@@ -22,7 +22,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ftdiag.model import (
     NATIVE_FILE,
@@ -46,6 +46,7 @@ from ftdiag.model import (
     Runs,
     SamplerCost,
     SharedObject,
+    SharedPlace,
     Stack,
     StateGroup,
     Target,
@@ -53,6 +54,7 @@ from ftdiag.model import (
     ThreadInfo,
     ThreadMemory,
     ThreadState,
+    UpdateSight,
     Wait,
     Window,
 )
@@ -312,10 +314,12 @@ class RecordingBuilder:
         shared: Sequence[tuple[str, SharedObject]] = (),
         memory: MemoryReading | None = None,
         collections: Collections | None = None,
+        updates: Sequence[tuple[SharedPlace, str, str, dict[str, Any]]] | None = None,
     ) -> RecordingBuilder:
         """Appends a window. `counters={name: None}` leaves a thread's counters out.
 
-        `native` has (thread, stack, state, symbol, samples), `shared` (line as in a stack, object).
+        `native` has (thread, stack, state, symbol, samples), `shared` (line as in a stack, object), `updates`
+        (place, thread, stack, fields of its `UpdateSight`).
         """
         threads = threads or {}
         counters = counters or {}
@@ -348,6 +352,7 @@ class RecordingBuilder:
             shared=tuple((self._writer.intern_frame(a_stack(line)[0]), one) for line, one in shared),
             memory=memory,
             collections=collections,
+            updates=None if updates is None else tuple(self._update(*one) for one in updates),
         )
         self._writer.write_window(window)
         return self
@@ -419,6 +424,21 @@ class RecordingBuilder:
             columns.frame.append(self._writer.intern_frame(Frame(NATIVE_FILE, symbol, None)))
             columns.samples.append(count)
         return columns
+
+    def _update(self, place: SharedPlace, name: str, stack: str, more: Mapping[str, Any]) -> UpdateSight:
+        """`more` are fields of `UpdateSight`; `other` is a thread's name, `other_stack` a stack in words."""
+        other = more.get("other")
+        return UpdateSight(
+            place,
+            self.index(name),
+            self._stack_id(a_stack(stack)),
+            more.get("guards", ()),
+            more.get("count", 1),
+            more.get("guard_label"),
+            more.get("check", False),
+            -1 if other is None else self.index(other),
+            0 if other is None else self._stack_id(a_stack(more.get("other_stack", stack))),
+        )
 
     def _holder(self, name: str | None) -> int:
         if name is None:

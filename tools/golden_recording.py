@@ -63,6 +63,14 @@ def main(checkout: Path, file: Path) -> None:
             more["process"] = model.ProcessCounters(
                 rss_bytes=64 << 20, threads=len(threads), ftdiag_ns=5_000_000, others=(compiler,)
             )
+        if SCHEMA_MINOR >= 7:
+            count = model.SharedPlace("attribute", "Visits.count", "Visits", 0x7F0000001000)
+            pair = {"count": 1, "other": "worker-2", "other_stack": put}
+            more["updates"] = [
+                (count, "worker-1", put, {"count": 4, "guards": (4096,), "guard_label": "self._lock"}),
+                (count, "worker-2", put, {"count": 2}),
+                (count, "worker-1", work, pair),
+            ]
         builder.window(threads, **more)
     builder.end()
     print(f"{file}: schema 1.{SCHEMA_MINOR}, {file.stat().st_size} bytes")

@@ -62,7 +62,7 @@ def differences(table: Facts, found: Facts) -> list[str]:
             for name in dict.fromkeys((*ours, *theirs))
             if ours.get(name) != theirs.get(name)
         ]
-    for kind in ("numbers", "specialised", "caches"):
+    for kind in ("numbers", "specialised", "caches", "effects"):
         mine, other = getattr(table.opcodes, kind), getattr(found.opcodes, kind)
         lines += [
             f"opcodes.{kind}[{name}]: {mine.get(name)} in the table, {other.get(name)} now"

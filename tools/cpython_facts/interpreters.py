@@ -6,6 +6,7 @@ bytes as they lie in its file.
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -17,16 +18,19 @@ from ftdiag.cpython.waits import Place
 from ftdiag.sources.native.elf import FileSource, read_elf
 
 RUN_TIMEOUT_S: Final = 60.0
-READ: Final = frozenset(
-    "COPY COPY_FREE_VARS ENTER_EXECUTOR EXTENDED_ARG GET_ITER LOAD_ATTR LOAD_CONST LOAD_DEREF LOAD_FAST"
-    " LOAD_FAST_BORROW LOAD_FAST_BORROW_LOAD_FAST_BORROW LOAD_FAST_CHECK LOAD_FAST_LOAD_FAST LOAD_GLOBAL"
-    " LOAD_NAME NOP NOT_TAKEN PUSH_EXC_INFO PUSH_NULL RETURN_CONST RETURN_VALUE STORE_FAST_LOAD_FAST"
-    " WITH_EXCEPT_START".split()
-)
-"""Opcodes that the readers look at by name, besides those with caches and families."""
+EFFECT_ARGUMENTS: Final = 8
+"""Arguments from 0 on for which an interpreter is asked what an opcode does to the stack."""
+EFFECTS_KEPT: Final = 4
 _ASK: Final = """
-import json, opcode, os, platform, sys, sysconfig
+import dis, json, opcode, os, platform, sys, sysconfig
 import _opcode_metadata as table
+
+def effects(number):
+    try:
+        arguments = range(EFFECT_ARGUMENTS) if number >= table.HAVE_ARGUMENT else (None,)
+        return [dis.stack_effect(number, argument, jump=False) for argument in arguments]
+    except ValueError:
+        return []
 
 def functions(code):
     for constant in code.co_consts:
@@ -48,6 +52,7 @@ print(json.dumps({
     "families": {base: list(members) for base, members in table._specializations.items()},
     "members": dict(table._specialized_opmap),
     "caches": dict(opcode._inline_cache_entries),
+    "effects": {name: effects(number) for name, number in opcode.opmap.items() if number < 256},
     "first_instrumented": table.MIN_INSTRUMENTED_OPCODE,
     "functions": {file: written(file) for file in sys.argv[1:]},
 }))
@@ -63,7 +68,7 @@ def ask(python: Path) -> tuple[str, Opcodes, tuple[Place, ...]]:
     files = sorted({file for file, _ in WAITS})
     try:
         run = subprocess.run(
-            [python, "-I", "-c", _ASK, *files],
+            [python, "-I", "-c", f"EFFECT_ARGUMENTS = {EFFECT_ARGUMENTS}\n{_ASK}", *files],
             capture_output=True,
             text=True,
             timeout=RUN_TIMEOUT_S,
@@ -74,18 +79,28 @@ def ask(python: Path) -> tuple[str, Opcodes, tuple[Place, ...]]:
     if run.returncode:
         raise InterpreterError(f"{python} does not tell its opcodes: {run.stderr.strip()[-500:]}")
     told: dict[str, Any] = json.loads(run.stdout)
-    wanted = READ | told["families"].keys() | told["caches"].keys()
     numbers = {
-        name: number for name, number in sorted(told["numbers"].items()) if name in wanted and number < 256
+        name: number
+        for name, number in sorted(told["numbers"].items())
+        if number < 256 and not name.startswith("INSTRUMENTED_")
     }
     specialised = {
         base: tuple(sorted(told["members"][member] for member in members if member in told["members"]))
         for base, members in sorted(told["families"].items())
     }
     caches = {name: units for name, units in sorted(told["caches"].items()) if units}
-    opcodes = Opcodes(numbers, specialised, caches, told["first_instrumented"])
+    effects = {name: kept for name in numbers if (kept := _effects(told["effects"][name]))}
+    opcodes = Opcodes(numbers, specialised, caches, told["first_instrumented"], effects)
     waits = tuple(place for place in WAITS if place[1] in told["functions"][place[0]])
     return told["version"], opcodes, waits
+
+
+def _effects(by_argument: list[int]) -> tuple[int, ...]:
+    """What `Opcodes.effects` has of an opcode, from its effects for the arguments from 0 on."""
+    if len(set(by_argument)) <= 1:
+        return tuple(by_argument[:1])
+    steps = {after - before for before, after in itertools.pairwise(by_argument)}
+    return tuple(by_argument[: 2 if len(steps) == 1 else EFFECTS_KEPT])
 
 
 def debug_offsets(executable: Path, size: int) -> bytes:

@@ -52,6 +52,7 @@ def _lines(facts: Facts) -> Iterator[str]:
     yield "        },"
     yield from _mapping("caches", facts.opcodes.caches)
     yield f"        first_instrumented={facts.opcodes.first_instrumented},"
+    yield from _mapping("effects", facts.opcodes.effects)
     yield "    ),"
     yield "    waits=("
     for file, function in facts.waits:
@@ -68,7 +69,7 @@ def _rows(name: str, rows: tuple[Row, ...]) -> Iterator[str]:
     yield "    ),"
 
 
-def _mapping(name: str, mapping: Mapping[str, int]) -> Iterator[str]:
+def _mapping(name: str, mapping: Mapping[str, object]) -> Iterator[str]:
     yield f"        {name}={{"
     for key, number in mapping.items():
         yield f'            "{key}": {number},'

@@ -18,6 +18,7 @@ from ftdiag.analysis import (
     memory,
     oncpu,
     pauses,
+    updates,
 )
 from ftdiag.analysis.quality import (
     OF_EFFICIENCY,
@@ -125,6 +126,7 @@ def assembled(
         bottlenecks=bottlenecks.merge_bottlenecks(
             recording, ranges.numbers, graph, time, locks.waiting_stacks(shares), metrics
         ),
+        updates=updates.merge_updates(recording, [digest.updates for digest in digests]),
     )
 
 

@@ -29,6 +29,7 @@ from ftdiag.analysis import (
     oncpu,
     pauses,
     timeline,
+    updates,
 )
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.grouping import Floats, Ints
@@ -94,6 +95,7 @@ class Digest:
     collector: collector.CollectorShares
     memory: memory.MemoryShares
     bottlenecks: chains.BottleneckShares
+    updates: updates.UpdateShares
 
     @property
     def rows(self) -> int:
@@ -105,6 +107,7 @@ class Digest:
             + len(self.on_cpu)
             + len(self.memory)
             + len(self.bottlenecks)
+            + len(self.updates)
         )
 
 
@@ -300,4 +303,5 @@ class Ranges:
             collector=collector.collector_shares(recording, first, last),
             memory=memory.memory_shares(recording, first, last),
             bottlenecks=chains.bottleneck_shares(runs, accounts, self.locks_known(), periods, capacity),
+            updates=updates.update_shares(recording, first, last),
         )

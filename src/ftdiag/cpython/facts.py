@@ -16,17 +16,29 @@ thing."""
 
 @dataclass(frozen=True, slots=True)
 class Opcodes:
-    """Numbers of the opcodes that are looked at, with all families that were specialised.
+    """Numbers of all opcodes that the compiler writes, with all families that were specialised.
 
     `specialised` are the numbers that stand for a family member, by the name of its base opcode; `caches`
     are the code units of inline cache behind one. From `first_instrumented` on the original opcode is kept
     elsewhere. From Include/opcode_ids.h and pycore_opcode_metadata.h, as the module `opcode` tells them.
+    `effects` are what an opcode adds to the stack: one number, those for the arguments 0 and 1 where it grows
+    evenly with the argument, else those for the arguments 0 to 3, of which the argument's lowest bits choose.
     """
 
     numbers: Mapping[str, int]
     specialised: Mapping[str, tuple[int, ...]]
     caches: Mapping[str, int]
     first_instrumented: int
+    effects: Mapping[str, tuple[int, ...]]
+
+    def effect(self, name: str, argument: int) -> int | None:
+        """What an instruction adds to the stack if it does not jump; `None` where that is not known."""
+        known = self.effects.get(name)
+        if not known:
+            return None
+        if len(known) == 2:
+            return known[0] + argument * (known[1] - known[0])
+        return known[argument & 3] if len(known) > 1 else known[0]
 
 
 @dataclass(frozen=True, slots=True)

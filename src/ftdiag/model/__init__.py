@@ -46,12 +46,15 @@ from ftdiag.model.locks import (
     STOP_TURN,
     THREADS_LOCK,
     TYPES_LOCK,
+    UNKNOWN_GUARD,
     WARNINGS_LOCK,
     WEAK_REFERENCES,
     Confidence,
     LockKind,
     LockRef,
     SharedObject,
+    SharedPlace,
+    UpdateSight,
     Wait,
 )
 from ftdiag.model.memory import (
@@ -128,6 +131,7 @@ from ftdiag.model.target import (
     TracingHook,
     is_standard_library,
 )
+from ftdiag.model.updates import SharedUpdate, Updater
 from ftdiag.model.waits import LibraryWait, library_wait_of
 
 __all__ = [
@@ -161,6 +165,7 @@ __all__ = [
     "TORN_STACK",
     "TYPES_LOCK",
     "UNKEPT_STACK",
+    "UNKNOWN_GUARD",
     "UNNAMED_INTERPRETER",
     "USEFUL_STATES",
     "WARNINGS_LOCK",
@@ -214,6 +219,8 @@ __all__ = [
     "SamplerCost",
     "Severity",
     "SharedObject",
+    "SharedPlace",
+    "SharedUpdate",
     "Snapshot",
     "Stack",
     "StateGroup",
@@ -225,6 +232,8 @@ __all__ = [
     "ThreadMetrics",
     "ThreadState",
     "TracingHook",
+    "UpdateSight",
+    "Updater",
     "Wait",
     "WaitsFor",
     "Window",

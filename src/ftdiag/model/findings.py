@@ -17,6 +17,7 @@ from ftdiag.model.predictions import Prediction
 from ftdiag.model.samples import Gap, ProcessCounters
 from ftdiag.model.settings import End, Perturbation, RecordingSettings
 from ftdiag.model.target import Target
+from ftdiag.model.updates import SharedUpdate
 
 
 class Severity(enum.Enum):
@@ -138,6 +139,8 @@ class Snapshot:
     """Times within the range that are in no figure, because an instrument changed how the target ran."""
     bottlenecks: Bottlenecks | None = None
     """What waits end at, ranked."""
+    updates: tuple[SharedUpdate, ...] | None = None
+    """Places that several threads update, those with most evidence first; `None` if nobody looked."""
 
     @property
     def imported(self) -> str | None:

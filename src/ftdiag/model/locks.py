@@ -102,3 +102,43 @@ class SharedObject:
     name: str
     type_name: str
     confidence: Confidence
+
+
+UNKNOWN_GUARD: Final = 1
+"""Among `UpdateSight.guards` of a thread that may have held a lock that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPlace:
+    """A place that an update reads and stores: an attribute, a global, a closure's cell, a container's item.
+
+    `name` is for people ("Visits.count", "app.TOTAL", "n of handler", "app.COUNTS['a']"). `owner` is the
+    address of the object, namespace, cell or container: with `name` it tells one place from another.
+    """
+
+    kind: str
+    name: str
+    type_name: str
+    owner: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSight:
+    """In so many ticks of a window a thread (its index) was at a stack in the middle of updating a place.
+
+    `guards` are the addresses of the locks that it held then, in order, and UNKNOWN_GUARD; `guard_label` is
+    what the program calls one of them. `check` where it had looked and was about to act on that, and not
+    about to store what it had computed. `other` and `other_stack` are -1 and 0, or another thread that was in
+    the middle of updating the same place at the same ticks, without a lock in common: such rows come besides
+    those of each thread alone.
+    """
+
+    place: SharedPlace
+    thread: int
+    stack: int
+    guards: tuple[int, ...]
+    count: int
+    guard_label: str | None = None
+    check: bool = False
+    other: int = -1
+    other_stack: int = 0

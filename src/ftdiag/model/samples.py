@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model.locks import SharedObject
+from ftdiag.model.locks import SharedObject, UpdateSight
 from ftdiag.model.memory import MemoryReading
 
 
@@ -267,3 +267,5 @@ class Window:
     """The reading of the memory that was finished in the window, if any."""
     collections: Collections | None = None
     """What the collector says that it did; `None` where CPython does not publish it."""
+    updates: tuple[UpdateSight, ...] | None = None
+    """Threads that were seen in the middle of updating something; `None` where nobody looked for that."""

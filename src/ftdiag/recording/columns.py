@@ -26,8 +26,10 @@ from ftdiag.model import (
     ProcessCounters,
     SamplerCost,
     SharedObject,
+    SharedPlace,
     ThreadMemory,
     ThreadState,
+    UpdateSight,
 )
 from ftdiag.recording import schema
 
@@ -217,6 +219,49 @@ def decode_shared(blob: object, key: int, name: str) -> list[tuple[int, SharedOb
                 found.append((frame, one))
             case _:
                 raise schema.DamagedBlob("a shared object of a window cannot be read")
+    return found
+
+
+def decode_updates(blob: object, key: int, name: str) -> list[UpdateSight]:
+    """Who was in the middle of updating which place in a window. Raises DamagedBlob."""
+    column = decode_columns(blob, key, name, ("rows",))["rows"]
+    rows = schema.from_json(schema.decode_text(column.tobytes())) if column.dtype.itemsize == 1 else None
+    if not isinstance(rows, list) or len(rows) > schema.MAX_UPDATES:
+        raise schema.DamagedBlob("the updates of a window cannot be read")
+    longest = schema.MAX_SHARED_CHARACTERS
+    found = []
+    for row in rows:
+        match row:
+            case [
+                str(kind),
+                str(what),
+                str(type_name),
+                int(owner),
+                thread,
+                stack,
+                list(guards),
+                str(label),
+                *more,
+            ]:
+                numbers = (owner, thread, stack, *more[:4], *guards)
+            case _:
+                raise schema.DamagedBlob("an update of a window cannot be read")
+        if len(more) < 4 or len(guards) > schema.MAX_GUARDS or any(type(one) is not int for one in numbers):
+            raise schema.DamagedBlob("an update of a window cannot be read")
+        check, count, other, other_stack = more[:4]
+        if (
+            min(owner, thread, stack, check, count, other_stack, *guards) < 0
+            or max(owner, 0, *guards) >> 64
+            or max(stack, other_stack, count) > MAX_INT32
+            or not -1 <= other < schema.MAX_THREADS
+            or thread >= schema.MAX_THREADS
+        ):
+            raise schema.DamagedBlob("an update of a window is out of bounds")
+        place = SharedPlace(kind[:longest], what[:longest], type_name[:longest], owner)
+        known = label[:longest] or None
+        found.append(
+            UpdateSight(place, thread, stack, tuple(guards), count, known, check > 0, other, other_stack)
+        )
     return found
 
 

@@ -22,6 +22,7 @@ from ftdiag.model import (
     ThreadCounters,
     ThreadInfo,
     ThreadMemory,
+    UpdateSight,
     Window,
 )
 from ftdiag.recording import schema
@@ -167,6 +168,29 @@ def encode_shared(window_id: int, shared: Sequence[tuple[int, SharedObject]]) ->
     ]
     text = schema.to_json(rows).encode("ascii")
     return schema.encode_group(window_id, schema.GROUP_SHARED, [("objects", array("B", text), False)])
+
+
+def encode_updates(window_id: int, updates: Sequence[UpdateSight]) -> bytes:
+    """Who was in the middle of updating which place."""
+    longest = schema.MAX_SHARED_CHARACTERS
+    rows = [
+        (
+            *(place.kind, place.name[:longest], place.type_name[:longest], place.owner),
+            *(
+                one.thread,
+                one.stack,
+                one.guards[: schema.MAX_GUARDS],
+                (one.guard_label or "")[:longest],
+                int(one.check),
+            ),
+            *(one.count, one.other, one.other_stack),
+        )
+        for one in updates[: schema.MAX_UPDATES]
+        for place in (one.place,)
+        if one.thread < schema.MAX_THREADS and one.other < schema.MAX_THREADS
+    ]
+    text = schema.to_json(rows).encode("ascii")
+    return schema.encode_group(window_id, schema.GROUP_UPDATES, [("rows", array("B", text), False)])
 
 
 def encode_memory(window_id: int, memory: MemoryReading) -> bytes:

@@ -19,6 +19,7 @@ from ftdiag.model import (
     SharedObject,
     Stack,
     ThreadInfo,
+    UpdateSight,
     Wait,
 )
 from ftdiag.recording import schema
@@ -37,6 +38,7 @@ from ftdiag.recording.columns import (
     decode_rollup,
     decode_runs,
     decode_shared,
+    decode_updates,
     joined,
 )
 from ftdiag.recording.contents import Contents
@@ -77,6 +79,7 @@ class Recording(Contents):
         self._counted(0, len(self))
         self.native(0, len(self))
         self.shared(0, len(self))
+        self.updates(0, len(self))
         self.memory(0, len(self))
         self.collections(0, len(self))
         return self.damaged
@@ -247,6 +250,11 @@ class Recording(Contents):
                 if before is None or before.confidence < one.confidence:
                     known[one.name, one.type_name] = one
         return {frame: tuple(objects.values()) for frame, objects in found.items()}
+
+    def updates(self, first: int, last: int) -> tuple[tuple[int, list[UpdateSight]], ...]:
+        """(position of the window, who was in the middle of updating what) where that was looked for."""
+        first, last = self._clipped(first, last)
+        return tuple(self._groups_between(schema.GROUP_UPDATES, first, last, decode_updates))
 
     def memory(self, first: int, last: int) -> tuple[tuple[int, MemoryReading], ...]:
         """(position of the window, reading of the memory) where there is one in [first, last), in order."""

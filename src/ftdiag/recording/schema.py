@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 6
+SCHEMA_MINOR: Final = 7
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -72,6 +72,10 @@ MAX_SHARED: Final = 256
 """Most objects of one window that are named as shared."""
 MAX_SHARED_CHARACTERS: Final = 160
 """Longest name or type of one of them."""
+MAX_UPDATES: Final = 512
+"""Most rows of a window that say who was in the middle of updating what."""
+MAX_GUARDS: Final = 16
+"""Most locks of one of them."""
 MAX_GENERATIONS: Final = 8
 """Most generations of a collector that a window tells of."""
 MAX_COLLECTIONS: Final = 1 << 14
@@ -124,6 +128,7 @@ GROUP_COUNTERS: Final = "counters"
 GROUP_ROLLUP: Final = "rollup"
 GROUP_NATIVE: Final = "native"
 GROUP_SHARED: Final = "shared"
+GROUP_UPDATES: Final = "updates"
 GROUP_MEMORY: Final = "memory"
 GROUP_COLLECTIONS: Final = "collections"
 GROUP_DICTIONARY: Final = "dictionary"

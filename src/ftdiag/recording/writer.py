@@ -40,6 +40,7 @@ from ftdiag.recording.encoding import (
     encode_rollup,
     encode_runs,
     encode_shared,
+    encode_updates,
     settings_fields,
     target_fields,
     thread_fields,
@@ -170,6 +171,8 @@ class RecordingWriter:
             groups[schema.GROUP_NATIVE] = encode_native(window_id, window.native)
         if window.shared:
             groups[schema.GROUP_SHARED] = encode_shared(window_id, window.shared)
+        if window.updates is not None:
+            groups[schema.GROUP_UPDATES] = encode_updates(window_id, window.updates)
         if window.memory is not None:
             groups[schema.GROUP_MEMORY] = encode_memory(window_id, window.memory)
         if window.collections is not None:

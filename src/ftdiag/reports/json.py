@@ -31,6 +31,7 @@ from ftdiag.reports.bottlenecks import bottleneck_values
 from ftdiag.reports.chain import chain
 from ftdiag.reports.memory import memory_values
 from ftdiag.reports.predictions import prediction_values
+from ftdiag.reports.updates import update_values
 
 SCHEMA: Final = "ftdiag-report/1"
 MEMRAY_LINES: Final = 200
@@ -100,6 +101,7 @@ def to_report(snapshot: Snapshot) -> Json:
         },
         "workload": _workload(snapshot),
         "bottlenecks": bottleneck_values(snapshot, _text),
+        "updates": update_values(snapshot, _text),
         "pauses": [_pauses(pauses) for pauses in snapshot.pauses],
         "collections": None if snapshot.collector is None else _collections(snapshot.collector),
         "findings": [

@@ -55,6 +55,7 @@ def facts_of(
         standing=standing or {},
         memory=snapshot.memory,
         attribution=CLAIMS,
+        updates=snapshot.updates,
     )
     return replace(facts, charges=charges_of(facts, CLAIMS))
 

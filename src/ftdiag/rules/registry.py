@@ -24,6 +24,7 @@ MODULES: Final = (
     "nested_parallelism",
     "deadlock",
     "stuck_thread",
+    "racy_update",
     "hot_lock",
     "native_lock",
     "queue_contention",

@@ -36,6 +36,7 @@ from ftdiag.model import (
     OtherProcess,
     ProcessCounters,
     SharedObject,
+    SharedPlace,
     Snapshot,
     Stack,
     Target,
@@ -70,6 +71,7 @@ def look(
     rate_hz: float = 100.0,
     memory: MemoryReading | None = None,
     process: ProcessCounters | None = None,
+    updates: Sequence[tuple[SharedPlace, str, str, dict[str, Any]]] | None = None,
 ) -> Snapshot:
     """The snapshot of a recording with the same window again and again."""
     number = len(list(folder.iterdir()))
@@ -77,7 +79,7 @@ def look(
     for name in native_threads:
         builder.thread(name, python=False)
     for _ in range(windows):
-        builder.window(threads, counters=counters, memory=memory, process=process)
+        builder.window(threads, counters=counters, memory=memory, process=process, updates=updates)
     with builder.end().open() as recording:
         from ftdiag.session import Session
 
@@ -625,6 +627,35 @@ def _once(scenes: Mapping[str, Scene]) -> Mapping[str, Scene]:
     return {rule: kept(scene) for rule, scene in scenes.items()}
 
 
+COUNT: Final = SharedPlace("attribute", "Visits.count", "Visits", 0x7F00_0000_1000)
+ADD: Final = "/srv/app.py:12 add < /srv/app.py:5 worker"
+
+
+def updating(folder: Path, *updates: tuple[str, dict[str, Any]]) -> Snapshot:
+    """Two threads that are busy, of which it is known what they were in the middle of updating."""
+    return look(
+        folder,
+        workers(2, spent(100, "on_cpu", at=WORK)),
+        updates=[(COUNT, name, ADD, more) for name, more in updates],
+    )
+
+
+def racing(folder: Path) -> Snapshot:
+    return updating(
+        folder,
+        ("worker-1", {"count": 4}),
+        ("worker-2", {"count": 2}),
+        ("worker-1", {"count": 1, "other": "worker-2"}),
+    )
+
+
+def taking_turns(folder: Path) -> Snapshot:
+    """Both update it under one lock, and never at the same tick."""
+    return updating(
+        folder, ("worker-1", {"count": 4, "guards": (4096,)}), ("worker-2", {"count": 2, "guards": (4096,)})
+    )
+
+
 TRIGGERS: Final[Mapping[str, Scene]] = _once(
     {
         "gil-enabled": gil_on,
@@ -637,6 +668,7 @@ TRIGGERS: Final[Mapping[str, Scene]] = _once(
         "nested-parallelism": nested,
         "deadlock": circle,
         "stuck-thread": stuck,
+        "racy-update": racing,
         "hot-lock": hot_lock,
         "queue-contention": queue_lock,
         "logging-contention": log_lock,
@@ -683,6 +715,7 @@ LOOKALIKES: Final[Mapping[str, Scene]] = _once(
         "nested-parallelism": blas_alone,
         "deadlock": brief_circle,
         "stuck-thread": briefly_stuck,
+        "racy-update": taking_turns,
         "hot-lock": busy_lock,
         "queue-contention": idle_queue,
         "logging-contention": hot_lock,
@@ -733,6 +766,7 @@ UNJUDGED: Final[Mapping[str, Scene]] = _once(
         "nested-parallelism": empty,
         "deadlock": empty,
         "stuck-thread": empty,
+        "racy-update": two_busy,
         "hot-lock": no_capacity,
         "queue-contention": no_capacity,
         "logging-contention": no_capacity,

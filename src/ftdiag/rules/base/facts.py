@@ -28,6 +28,7 @@ from ftdiag.model import (
     Quality,
     Remedy,
     Severity,
+    SharedUpdate,
     Stack,
     Target,
     ThreadMetrics,
@@ -117,6 +118,8 @@ class Facts:
     charges: Charges = Charges()
     memory: MemoryMetrics = field(default_factory=MemoryMetrics)
     attribution: Attribution = _NoClaims()
+    updates: tuple[SharedUpdate, ...] | None = None
+    """What several threads update; `None` where nobody looked for that."""
 
     @property
     def capacity(self) -> float:

@@ -37,6 +37,7 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
+from ftdiag.sampling.updates import UpdateWatch
 from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE
 from ftdiag.sources.locks.moment import SECTION_BYTES
@@ -167,6 +168,7 @@ class InterpreterObserver:
         self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
+        self._updates = UpdateWatch(self._interpreter, self._locks)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
         self.prepare()
         self._read_gil()
@@ -204,6 +206,8 @@ class InterpreterObserver:
             self._forget(thread)
         if changed or tick.ended:
             self._holders.tell(tick.number)
+        if changed:
+            self._updates.look(changed)
         if self._stopped:
             self._find_requester(tick.number)
         if changed and self._on_core is not None:
@@ -222,6 +226,7 @@ class InterpreterObserver:
 
     def _forget(self, thread: SampledThread) -> None:
         self._holders.forget(thread)
+        self._updates.forget_thread(thread)
         if self._on_core is not None:
             self._on_core.remove(thread)
 
@@ -494,6 +499,7 @@ class InterpreterObserver:
             self._on_core.refresh()
         stale = self._interpreter.recheck_codes()
         if stale:
+            self._updates.forget()
             self._gaps["code", "code objects were freed; lines seen between may be wrong"] += stale
         unknown = any(not thread.python and thread.ran for thread in self._threads.alive.values())
         if unknown or self._windows < MATCHED_WINDOWS or self._left - self._left_told:
@@ -550,7 +556,9 @@ class InterpreterObserver:
             )
         gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()))
         cost = replace(window.cost, walked_stacks=interpreter.walked, torn_stacks=interpreter.torn)
-        window = replace(window, cost=cost, gaps=gaps, collections=self._collector.take())
+        window = replace(
+            window, cost=cost, gaps=gaps, collections=self._collector.take(), updates=self._updates.take()
+        )
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)

@@ -21,7 +21,7 @@ from typing import Final
 
 from ftdiag.datatypes import replace
 from ftdiag.errors import MemoryReadError
-from ftdiag.model import LockKind, LockRef
+from ftdiag.model import UNKNOWN_GUARD, LockKind, LockRef
 from ftdiag.sources.kernel.syscalls import BlockedCall
 from ftdiag.sources.locks.holders import BOUND_METHODS, LOCK_TYPES, MUTEX_TYPE, WORD, HeldLocks
 from ftdiag.sources.locks.moment import MAX_OWNER_DISTANCE, LockWait
@@ -45,6 +45,17 @@ _MALLOC_HEAP_BYTES: Final = 64 << 20
 """HEAP_MAX_SIZE of glibc on 64-bit: arenas but the main one begin at multiples of it (malloc/arena.c)."""
 
 
+_NO_GUARDS: Final = frozenset(
+    "ThreadPoolExecutor ProcessPoolExecutor suppress nullcontext closing socket SSLSocket memoryview Popen"
+    " catch_warnings TemporaryDirectory _TemporaryFileWrapper scandir".split()
+)
+"""Types of context managers, without their module, that hold no lock."""
+
+
+def _protects_nothing(type_name: str) -> bool:
+    return type_name.startswith(("_io.", "decimal.")) or type_name.rpartition(".")[2] in _NO_GUARDS
+
+
 class LockReader(HeldLocks):
     """Identifies locks of one target. Labels and identities are remembered by address.
 
@@ -60,6 +71,25 @@ class LockReader(HeldLocks):
         self._runtime_ranges: list[tuple[int, int, str]] = []
         self._gil_ranges: list[tuple[int, int]] = []
         self._semaphore_owners: dict[int, int] = {}
+
+    def guards(self, thread: PythonThread, skipped: int) -> tuple[tuple[int, str | None], ...]:
+        """(key, what the program calls it) of what protects the thread by `with` blocks, as of the last walk.
+
+        All but the innermost `skipped` blocks. UNKNOWN_GUARD stands for a context manager that may hold a
+        lock and is none; files, pools and the like protect nothing.
+        """
+        found: list[tuple[int, str | None]] = []
+        for word in tuple(thread.with_exits)[skipped:]:
+            manager = self._manager_of_exit(word)
+            key = self._remembered_key(manager) if manager else 0
+            type_name = type_name_of(self._objects, manager)
+            if key:
+                found.append(
+                    (key, None if type_name is None else self._names.label(manager, type_name, thread))
+                )
+            elif type_name is None or not _protects_nothing(type_name):
+                found.append((UNKNOWN_GUARD, None))
+        return tuple(found)
 
     def refresh(self, waited_for: Collection[int] = ()) -> None:
         """About once a second: forget what freed and reused memory could make wrong.

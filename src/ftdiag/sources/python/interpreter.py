@@ -70,7 +70,7 @@ class CurrentLine:
     local_names: tuple[str, ...]
 
 
-class _Code:
+class CodeObject:
     """A code object: what is needed to turn an instruction address into a frame."""
 
     __slots__ = (
@@ -124,7 +124,7 @@ class InterpreterReader(InterpreterStates):
         """`compiled`: which walker follows the frames; by default the compiled one where it was built."""
         super().__init__(memory, runtime)
         self._sink = sink
-        self._codes: dict[int, _Code] = {}
+        self._codes: dict[int, CodeObject] = {}
         self._frames: dict[tuple[int, int], int] = {}
         """(code object, instruction) words -> the sink's id of the frame."""
         self.marked: Callable[[Frame], str | None] = lambda frame: None
@@ -238,7 +238,7 @@ class InterpreterReader(InterpreterStates):
         self._frames[pair] = frame_id
         return frame_id, self._exit_offsets(code, unit), self._marked_offsets(code, frame)
 
-    def _exit_offsets(self, code: _Code, unit: int) -> tuple[int, ...]:
+    def _exit_offsets(self, code: CodeObject, unit: int) -> tuple[int, ...]:
         """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
         if not code.handlers:
             return ()
@@ -250,13 +250,13 @@ class InterpreterReader(InterpreterStates):
         stack = self.layout.frame_localsplus + 8 * code.local_count
         return tuple(stack + 8 * (depth - 1) for depth in depths)
 
-    def _marked_offsets(self, code: _Code, frame: Frame) -> tuple[int, ...]:
+    def _marked_offsets(self, code: CodeObject, frame: Frame) -> tuple[int, ...]:
         """Offset from a frame's address of the local variable that is marked; () if none is."""
         name = self.marked(frame)
         place = None if name is None else self._local_place(code, name)
         return () if place is None else (place,)
 
-    def _local_place(self, code: _Code, name: str) -> int | None:
+    def _local_place(self, code: CodeObject, name: str) -> int | None:
         """Offset from a frame's address of a local variable; `None` where the code has none of that name."""
         if code.local_names is None:
             code.local_names = self._local_names(code)
@@ -311,13 +311,13 @@ class InterpreterReader(InterpreterStates):
             return None
         return address_in(word) or None
 
-    def current_line(self, thread: PythonThread) -> CurrentLine | None:
-        """The line of the innermost frame as of the last walk; `None` where it is not known."""
-        code = self._code_of(thread, 0)
+    def current_line(self, thread: PythonThread, number: int = 0) -> CurrentLine | None:
+        """The line of a frame (0 is the leaf) as of the last walk; `None` where it is not known."""
+        code = self._code_of(thread, number)
         if code is None:
             return None
-        unit = self._unit(code, thread.chain[1])
-        resolved = self._frames.get((thread.chain[0], thread.chain[1]))
+        unit = self._unit(code, thread.chain[2 * number + 1])
+        resolved = self._frames.get((thread.chain[2 * number], thread.chain[2 * number + 1]))
         line = None if unit is None else code.lines.line(unit)
         if resolved is None or line is None:
             return None
@@ -325,12 +325,23 @@ class InterpreterReader(InterpreterStates):
             code.local_names = self._local_names(code)
         return CurrentLine(
             frame_id=resolved,
-            frame=thread.frames[0],
+            frame=thread.frames[number],
             code=code.address,
             bytecode=code.bytecode,
             units=tuple(code.lines.ranges(line)),
             local_names=tuple(code.local_names),
         )
+
+    def code_at(self, pair: tuple[int, int]) -> tuple[CodeObject, int] | None:
+        """The code object and the code unit of a frame of a chain that was resolved; `None` if forgotten."""
+        code = self._codes.get(pair[0] & ~_POINTER_TAGS)
+        unit = None if code is None else self._unit(code, pair[1])
+        return None if code is None or unit is None else (code, unit)
+
+    def with_blocks(self, pair: tuple[int, int]) -> int:
+        """How many `with` blocks a frame of a chain that was resolved is in."""
+        located = self.code_at(pair)
+        return 0 if located is None else len(self._exit_offsets(*located))
 
     def globals_of(self, thread: PythonThread, number: int) -> int | None:
         """Address of a frame's globals dict; `None` if unreadable."""
@@ -339,12 +350,12 @@ class InterpreterReader(InterpreterStates):
         except (MemoryReadError, IndexError):
             return None
 
-    def _code_of(self, thread: PythonThread, number: int) -> _Code | None:
+    def _code_of(self, thread: PythonThread, number: int) -> CodeObject | None:
         if not 0 <= number < min(len(thread.frames), len(thread.chain) // 2):
             return None
         return self._codes.get(thread.chain[2 * number] & ~_POINTER_TAGS)
 
-    def _local_names(self, code: _Code) -> list[str]:
+    def _local_names(self, code: CodeObject) -> list[str]:
         layout = self.layout
         try:
             names = self.memory.read_word(code.address + layout.code_local_names)
@@ -356,7 +367,7 @@ class InterpreterReader(InterpreterStates):
 
     # --- code objects ---
 
-    def _code(self, address: int) -> _Code | None:
+    def _code(self, address: int) -> CodeObject | None:
         code = self._codes.get(address)
         if code is None:
             try:
@@ -369,7 +380,7 @@ class InterpreterReader(InterpreterStates):
             self._codes[address] = code
         return code
 
-    def _read_code(self, address: int) -> _Code:
+    def _read_code(self, address: int) -> CodeObject:
         layout = self.layout
         data = self.memory.read(address, layout.code_bytecode)
         type_address = _word(data, layout.object_type)
@@ -381,7 +392,7 @@ class InterpreterReader(InterpreterStates):
         first_line = _int_in(data, layout.code_first_line)
         if not 0 < units <= MAX_CODE_UNITS:
             raise NotAnObject(f"no code object at {address:#x}")
-        code = _Code(
+        code = CodeObject(
             address,
             self._fingerprint(data),
             self.objects.string(_word(data, layout.code_filename)),
@@ -413,7 +424,7 @@ class InterpreterReader(InterpreterStates):
         """The words that tell one code object from another that was made at the same address later."""
         return tuple([data[part] for part in self._telling])
 
-    def _unit(self, code: _Code, instruction: int) -> int | None:
+    def _unit(self, code: CodeObject, instruction: int) -> int | None:
         """Index of the code unit at an instruction address: in the shared or in a thread's own bytecode."""
         span = 2 * code.units
         for refreshed in (False, True):
@@ -425,7 +436,7 @@ class InterpreterReader(InterpreterStates):
             code.copies = self._bytecode_copies(code)
         return None
 
-    def _bytecode_copies(self, code: _Code) -> tuple[int, ...]:
+    def _bytecode_copies(self, code: CodeObject) -> tuple[int, ...]:
         """Start addresses of the thread-local copies: _PyCodeArray {size, entries[]} (cpython/code.h)."""
         assert self.layout.code_tlbc is not None
         try:

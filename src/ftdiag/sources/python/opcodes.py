@@ -10,7 +10,7 @@ the family's base opcode says what the compiler wrote. The numbers are facts of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from ftdiag.cpython import FACTS
@@ -39,11 +39,22 @@ class OpcodeTable:
     extended: int
     first_opaque: int
     opaque: frozenset[int] = frozenset()
+    effect: Callable[[str, int], int | None] = lambda name, argument: None
+    """What an instruction adds to the stack if it does not jump (`Opcodes.effect`)."""
+
+    def numbers_of(self, *names: str) -> frozenset[int]:
+        """All opcodes that do what these do, specialised or not."""
+        bases = {number for number, name in self.names.items() if name in names}
+        return frozenset(bases | {number for number, base in self.specialised.items() if base in bases})
 
     def decode(self, units: bytes) -> Iterator[Instruction]:
         """The instructions from the beginning of `units` on; ends early where an opcode is hidden."""
+        return (instruction for _, _, instruction in self.located(units))
+
+    def located(self, units: bytes) -> Iterator[tuple[int, int, Instruction]]:
+        """(first code unit, the one behind its caches, instruction), as `decode`."""
         argument = 0
-        position = 0
+        position = start = 0
         while position + 1 < len(units):
             opcode, low = units[position], units[position + 1]
             position += 2
@@ -53,9 +64,10 @@ class OpcodeTable:
             if opcode >= self.first_opaque or opcode in self.opaque:
                 return
             opcode = self.specialised.get(opcode, opcode)
-            yield Instruction(self.names.get(opcode, ""), argument)
-            argument = 0
             position += 2 * self.caches.get(opcode, 0)
+            yield start // 2, position // 2, Instruction(self.names.get(opcode, ""), argument)
+            argument = 0
+            start = position
 
 
 _AS: Final[Mapping[str, str]] = {
@@ -77,6 +89,7 @@ def _table(facts: Opcodes) -> OpcodeTable:
         extended=numbers["EXTENDED_ARG"],
         first_opaque=facts.first_instrumented,
         opaque=frozenset({numbers["ENTER_EXECUTOR"]}),
+        effect=facts.effect,
     )
 
 

@@ -22,11 +22,12 @@ import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from ftdiag.datatypes import dataclass, replace
+from ftdiag.datatypes import replace
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
-from ftdiag.sources.python.interpreter import CurrentLine, InterpreterReader
-from ftdiag.sources.python.objects import NotAnObject, word_in
+from ftdiag.sources.python.frameview import AttributeReader, FrameView, Loaded
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.opcodes import OPCODES, Instruction
 from ftdiag.sources.python.walking import PythonThread
 
@@ -36,8 +37,6 @@ MAX_UNITS: Final = 512
 """Code units that are looked at of each stretch of a line's bytecode."""
 MAX_RANGES: Final = 16
 """Stretches of bytecode that one line may have (a loop's head comes twice)."""
-MAX_CLASSES: Final = 16
-"""Classes of a method resolution order that are searched for an attribute."""
 MAX_NAME_CHARACTERS: Final = 80
 ATOMIC_SHARE: Final = 0.25
 """Lines with this share of their CPU samples on atomics are looked at; private objects give under 0.05."""
@@ -67,8 +66,6 @@ SPUN_SHARE: Final = 0.5
 """Share of a line's samples of spinning for objects that has to be for those of several threads."""
 MAX_OWN_LOOKS: Final = 8
 """Objects of a line that are looked at in a window to see whether only one thread has them."""
-MAX_LOCALS: Final = 1024
-
 _HEADER: Final = struct.Struct("<QHBBIqQ")
 """ob_tid, ob_flags (padding in 3.13), ob_mutex, ob_gc_bits, ob_ref_local, ob_ref_shared, ob_type."""
 _WORD: Final = struct.Struct("<Q")
@@ -78,24 +75,7 @@ _DEFERRED: Final = 1 << 6
 """_PyGC_BITS_DEFERRED (Include/internal/pycore_gc.h)."""
 _SHARED_FLAGS: Final = 3
 """_Py_REF_SHARED_FLAG_MASK: 0 never counted by another thread, 1 maybe weakref, 2 queued, 3 merged."""
-_STACKREF_TAGS: Final = 7
-_NOT_OWNED: Final = 3
-"""Low bits of a stack reference in a local that the frame does not count (3.14: deferred, or a small int)."""
 _TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
-_MEMBER_DEFINITION: Final = 24
-"""`d_member` of a member descriptor, behind d_type, d_name, d_qualname (Include/cpython/descrobject.h)."""
-_MEMBER_OFFSET: Final = 16
-"""`offset` of a PyMemberDef: name, type (Include/descrobject.h)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """What an instruction put on top of the stack: how the program calls it, its address (0: not known)."""
-
-    name: str
-    address: int
-    counted: bool = True
-    """Whether loading it counts a reference."""
 
 
 class SharedObjectReader:
@@ -106,6 +86,7 @@ class SharedObjectReader:
         self._memory = interpreter.memory
         self._objects = interpreter.objects
         self._layout = interpreter.layout
+        self._attributes = AttributeReader(interpreter)
         version = interpreter.layout.version
         self._opcodes = OPCODES.get((version.major, version.minor))
 
@@ -131,7 +112,7 @@ class SharedObjectReader:
             return ()
         found: dict[int, SharedObject] = {}
         try:
-            frame = _FrameView(self._interpreter, current, thread.chain[0])
+            frame = FrameView(self._interpreter, current, thread.chain[0])
             for loaded in self._loaded(frame):
                 if loaded.address in found or not loaded.counted:
                     continue
@@ -155,7 +136,7 @@ class SharedObjectReader:
             return None
         for offset in PLACES_IN_OBJECT:
             if (place - offset) % 16 == 0:
-                found = self._if_shared(_Loaded("", place - offset), 0)
+                found = self._if_shared(Loaded("", place - offset), 0)
                 if found is not None:
                     return replace(found, name=found.type_name)
         return None
@@ -175,13 +156,13 @@ class SharedObjectReader:
 
     # --- what the line loads ---
 
-    def _loaded(self, frame: _FrameView) -> Iterator[_Loaded]:
+    def _loaded(self, frame: FrameView) -> Iterator[Loaded]:
         """Everything that the line loads by name, and what hangs on it."""
         for start, end in frame.line.units[:MAX_RANGES]:
             units = self._memory.read(frame.line.bytecode + 2 * start, 2 * min(end - start, MAX_UNITS))
             assert self._opcodes is not None
             instructions = list(self._opcodes.decode(units))
-            top: _Loaded | None = None
+            top: Loaded | None = None
             for place, instruction in enumerate(instructions):
                 following = instructions[place + 1].name if place + 1 < len(instructions) else ""
                 if instruction.name in ("COPY", "NOP", "PUSH_NULL"):
@@ -195,8 +176,8 @@ class SharedObjectReader:
                     yield from self._bound_to(one)
 
     def _pushed(
-        self, frame: _FrameView, instruction: Instruction, top: _Loaded | None, following: str
-    ) -> list[_Loaded | None]:
+        self, frame: FrameView, instruction: Instruction, top: Loaded | None, following: str
+    ) -> list[Loaded | None]:
         """What an instruction loads; the last one is on top of the stack then."""
         name, argument = instruction
         match name:
@@ -229,48 +210,19 @@ class SharedObjectReader:
             case _:
                 return []
 
-    def _attribute(self, frame: _FrameView, top: _Loaded | None, number: int) -> _Loaded | None:
+    def _attribute(self, frame: FrameView, top: Loaded | None, number: int) -> Loaded | None:
         if top is None or not top.address:
             return None
         key = frame.name_address(number)
         try:
-            value = self._attribute_value(top.address, key)
+            value = self._attributes.value(top.address, key)
         except (MemoryReadError, NotAnObject):
             value = None
         # The value is not known for properties and the like; a longer chain then ends here.
         base = top.name.removeprefix("cell ")
-        return _Loaded(f"{base}.{self._objects.string(key)}", value or 0)
+        return Loaded(f"{base}.{self._objects.string(key)}", value or 0)
 
-    def _attribute_value(self, base: int, key: int) -> int | None:
-        objects = self._objects
-        type_address = objects.type_of(base)
-        if objects.type_name(type_address) == "module":
-            return objects.dict_value(objects.module_dict(base), key)
-        if objects.flags_of(type_address) & _TPFLAGS_TYPE_SUBCLASS:
-            return self._class_attribute(base, key)
-        value = objects.attribute_value(base, key)
-        if value is not None:
-            return value
-        value = self._class_attribute(type_address, key)
-        if value is not None and objects.type_name(objects.type_of(value)) == "member_descriptor":
-            definition = self._memory.read_word(value + self._layout.object_size + _MEMBER_DEFINITION)
-            offset = self._memory.read_word(definition + _MEMBER_OFFSET)
-            return self._memory.read_word(base + offset) if 0 < offset < 1 << 16 else None
-        return value
-
-    def _class_attribute(self, type_address: int, key: int) -> int | None:
-        layout = self._layout
-        order = self._memory.read_word(type_address + layout.type_mro)
-        count = min(self._memory.read_word(order + layout.tuple_count), MAX_CLASSES)
-        for one in struct.unpack(f"<{count}Q", self._memory.read(order + layout.tuple_items, 8 * count)):
-            namespace = self._memory.read_word(one + layout.type_dict)
-            if namespace:
-                value = self._objects.dict_value(namespace, key)
-                if value is not None:
-                    return value
-        return None
-
-    def _bound_to(self, loaded: _Loaded) -> Iterator[_Loaded]:
+    def _bound_to(self, loaded: Loaded) -> Iterator[Loaded]:
         """The object that a bound method is of: each call counts a reference to it."""
         if not loaded.address or not loaded.counted:
             return
@@ -281,11 +233,11 @@ class SharedObjectReader:
             instance = self._memory.read_word(loaded.address + self._layout.object_size + 8)
         except (MemoryReadError, NotAnObject):
             return
-        yield _Loaded(f"{loaded.name}.__self__", instance)
+        yield Loaded(f"{loaded.name}.__self__", instance)
 
     # --- what the header says ---
 
-    def _if_shared(self, loaded: _Loaded, ident: int) -> SharedObject | None:
+    def _if_shared(self, loaded: Loaded, ident: int) -> SharedObject | None:
         """The object if several threads count references to it. `ident` is `get_ident()` of the thread."""
         if loaded.address <= 4096 or loaded.address % 8:
             return None
@@ -309,93 +261,6 @@ class SharedObjectReader:
         return SharedObject(
             name[:MAX_NAME_CHARACTERS], type_name, Confidence.KNOWN if seen else Confidence.INFERRED
         )
-
-
-class _FrameView:
-    """The variables of one frame, read on demand."""
-
-    def __init__(self, interpreter: InterpreterReader, line: CurrentLine, executable: int) -> None:
-        self.line = line
-        self._executable = executable
-        self._memory = interpreter.memory
-        self._objects = interpreter.objects
-        self._layout = layout = interpreter.layout
-        count = min(len(line.local_names), MAX_LOCALS)
-        # All in one read: a frame of another call at this address would have another executable.
-        data = self._memory.read(line.frame, layout.frame_localsplus + 8 * count)
-        if word_in(data, layout.frame_executable) != executable:
-            raise NotAnObject("the frame was left")
-        self._locals: tuple[int, ...] = struct.unpack_from(f"<{count}Q", data, layout.frame_localsplus)
-        # _PyInterpreterFrame: f_globals, f_builtins, f_locals (Include/internal/pycore_frame.h)
-        self._globals, self._builtins, self._own = (
-            word_in(data, layout.frame_globals + shift) for shift in (0, 8, 16)
-        )
-
-    def still_there(self) -> bool:
-        """Whether the frame still runs this code: else what it held may have been freed meanwhile."""
-        return self._memory.read_word(self.line.frame + self._layout.frame_executable) == self._executable
-
-    def local(self, number: int, *, counted: bool = True) -> _Loaded | None:
-        """A local variable; `None` if it is not set."""
-        if number >= len(self._locals):
-            return None
-        word = self._locals[number]
-        if word & _NOT_OWNED == _NOT_OWNED:  # a small int
-            return None
-        return _Loaded(self.line.local_names[number], word & ~_STACKREF_TAGS, counted)
-
-    def owned_locals(self) -> list[_Loaded]:
-        """The locals that the frame lets go of when it returns."""
-        return [
-            _Loaded(name, word)
-            for name, word in zip(self.line.local_names, self._locals, strict=False)
-            if word > 4096 and not word & _NOT_OWNED
-        ]
-
-    def cell(self, number: int) -> _Loaded | None:
-        """What a closure's cell holds (`ob_ref`, the first word behind its header)."""
-        cell = self.local(number)
-        if cell is None or cell.address <= 4096:
-            return None
-        value = self._memory.read_word(cell.address + self._layout.object_size)
-        return _Loaded(f"cell {cell.name}", value)
-
-    def free_cells(self, count: int) -> list[_Loaded]:
-        """The cells themselves that a closure brings along: entering it counts them."""
-        first = max(0, len(self._locals) - count)
-        cells = (self.local(number) for number in range(first, len(self._locals)))
-        return [_Loaded(f"cell {cell.name}", cell.address) for cell in cells if cell is not None]
-
-    def constant(self, number: int) -> _Loaded | None:
-        """A constant; nearly all are immortal, but for code that was not compiled by an import."""
-        address = self._item(self._layout.code_constants, number)
-        return None if address is None else _Loaded("a constant", address)
-
-    def named(self, number: int, *, local: bool) -> _Loaded | None:
-        """A global or builtin; with `local` what the body of a class or module finds by name."""
-        key = self.name_address(number)
-        namespaces = [self._globals, self._builtins]
-        if local and self._own:
-            namespaces.insert(0, self._own)
-        for namespace in namespaces:
-            value = self._objects.dict_value(namespace, key)
-            if value is not None:
-                return _Loaded(self._objects.string(key), value)
-        return None
-
-    def name_address(self, number: int) -> int:
-        """Address of one of `co_names`. Raises NotAnObject."""
-        address = self._item(self._layout.code_names, number)
-        if address is None:
-            raise NotAnObject(f"no name {number}")
-        return address
-
-    def _item(self, field: int, number: int) -> int | None:
-        layout = self._layout
-        table = self._memory.read_word(self.line.code + field)
-        if number >= self._memory.read_word(table + layout.tuple_count):
-            return None
-        return self._memory.read_word(table + layout.tuple_items + 8 * number)
 
 
 class AtomicLines:

@@ -1,0 +1,248 @@
+"""Who is in the middle of updating what others can reach, and which two at the same tick.
+
+In: the threads that ran since the tick before, with their stacks. Out: rows for the window.
+
+What it costs: a stack that has no update on its lines is told by one look-up, and most are such. Of the
+others the chain of instructions is looked up, which says whether a frame is between a load and a store.
+Only then the frame is read, to know whose attribute, cell or item it is; there is a limit of such reads for a
+second, as of code objects that are looked through in a tick. What exceeds it is not looked at, alone or
+together with others, so that shares stay right.
+
+What counts as together: two threads that were inside an update of the same place as of one walk, which
+reads all stacks in one system call, and held no lock in common. Where one may have held a lock that cannot be
+seen, it does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
+from ftdiag.sampling.threads import SampledThread
+from ftdiag.sources.locks.identity import LockReader
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.updateplaces import UpdatePlaces
+from ftdiag.sources.python.updates import Update
+from ftdiag.sources.python.walking import PythonThread
+
+MAX_FRAMES: Final = 64
+"""Frames of a stack, from the leaf, that are looked at."""
+MAX_UPDATES: Final = 4
+"""Updates of one thread that are looked at, the innermost ones."""
+MAX_CHAINS: Final = 20_000
+"""Chains of instructions whose updates are remembered."""
+MAX_STACKS: Final = 1 << 19
+MAX_READS: Final = 200
+"""Frames that are read in a second: some 60 us each."""
+MAX_LEARNT_UNITS: Final = 3000
+"""Code units that are looked through in a tick (1 us each), but for the last code object of them."""
+MAX_ROWS: Final = 512
+"""Different sights of a window that are kept."""
+_UNSEEN, _QUIET, _LOOK = range(3)
+
+
+class _Inside(NamedTuple):
+    """A frame's update, whether it may be protected without a `with` block, and such blocks further in."""
+
+    number: int
+    update: Update
+    acquires: bool
+    skipped: int
+
+
+class _Sight(NamedTuple):
+    place: SharedPlace
+    stack: int
+    guards: frozenset[int]
+    label: str | None
+    check: bool
+
+
+_Row = tuple[SharedPlace, int, int, frozenset[int], str | None, bool, int, int]
+
+
+class UpdateWatch:
+    """Watches one target. Longer-lived than windows; `take` ends one."""
+
+    def __init__(self, interpreter: InterpreterReader, locks: LockReader) -> None:
+        self._interpreter = interpreter
+        self._locks = locks
+        self._places = UpdatePlaces(interpreter)
+        self._able = self._places.able
+        self._stacks = bytearray()
+        """By stack id: whether an update is on one of its lines."""
+        self._chains: dict[tuple[int, ...], tuple[_Inside, ...]] = {}
+        self._inside: dict[SampledThread, tuple[_Sight, ...]] = {}
+        """Threads that were inside an update when they were last looked at."""
+        self._still: dict[SampledThread, tuple[bytes, tuple[int, ...]]] = {}
+        """What the kernel said of these of their time on a core, and their chains."""
+        self._rows: dict[_Row, int] = {}
+        self._reads = 0
+        self._learnt = 0
+
+    def forget(self) -> None:
+        """Code objects were freed: what their addresses mean has to be found out anew."""
+        self._places.forget()
+        self._chains.clear()
+        self._stacks = bytearray()
+
+    def look(self, ran: Sequence[SampledThread]) -> None:
+        """Take in a tick: the threads that ran, whose stacks were walked just now.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        if not self._able:
+            return
+        self._learnt = 0
+        fresh: list[tuple[SampledThread, int, PythonThread, tuple[_Inside, ...]]] = []
+        stacks = self._stacks
+        inside = self._inside
+        for thread in ran:
+            if thread in inside and self._stands(thread):
+                continue
+            inside.pop(thread, None)
+            observation, python = thread.observation, thread.innermost
+            if observation is None or python is None:
+                continue
+            stack = observation[1]
+            if stack < FIRST_STACK_ID or (stack < len(stacks) and stacks[stack] == _QUIET):
+                continue
+            found = self._of_chain(python, stack)
+            if found:
+                fresh.append((thread, stack, python, found))
+        for thread, stack, python, found in fresh:
+            sights = tuple(sight for one in found if (sight := self._sight(python, stack, one)) is not None)
+            if sights:
+                inside[thread] = sights
+                self._still[thread] = thread.schedstat, tuple(python.chain)
+        if fresh:
+            self._note([thread for thread, _, _, _ in fresh if thread in inside])
+
+    def _stands(self, thread: SampledThread) -> bool:
+        """Whether a thread has not been on a core since it was seen inside: that is one time, and not two."""
+        python = thread.innermost
+        known = self._still.pop(thread, None)
+        if python is None or known is None or known != (thread.schedstat, tuple(python.chain)):
+            return False
+        self._still[thread] = known
+        return True
+
+    def forget_thread(self, thread: SampledThread) -> None:
+        """A thread ended."""
+        self._inside.pop(thread, None)
+        self._still.pop(thread, None)
+
+    def take(self) -> tuple[UpdateSight, ...] | None:
+        """The rows of the window that ends; `None` in a target where updates are not looked for."""
+        if not self._able:
+            return None
+        rows = tuple(
+            UpdateSight(place, thread, stack, tuple(sorted(guards)), count, label, check, other, other_stack)
+            for (place, thread, stack, guards, label, check, other, other_stack), count in self._rows.items()
+        )
+        self._rows.clear()
+        self._reads = 0
+        return rows
+
+    # --- what a stack is inside of ---
+
+    def _of_chain(self, python: PythonThread, stack: int) -> tuple[_Inside, ...]:
+        """The updates that a thread's frames are inside of, innermost first."""
+        chain = tuple(python.chain)
+        found = self._chains.get(chain)
+        if found is not None:
+            return found
+        inside: list[_Inside] = []
+        acquires: list[bool] = []
+        touched = False
+        skipped = 0
+        for number in range(min(len(chain) // 2, MAX_FRAMES)):
+            pair = chain[2 * number], chain[2 * number + 1]
+            located = self._interpreter.code_at(pair)
+            if located is None:
+                return ()
+            code, unit = located
+            updates = self._places.known(code)
+            if updates is None:
+                if self._learnt > MAX_LEARNT_UNITS:
+                    return ()  # another time
+                self._learnt += code.units
+                updates = self._places.learn(code)
+            acquires.append(updates.acquires)
+            touched = touched or code.lines.line(unit) in updates.lines
+            if len(inside) < MAX_UPDATES:
+                inside += [_Inside(number, update, False, skipped) for update in updates.at(unit)]
+            skipped += self._interpreter.with_blocks(pair)
+        found = tuple(one._replace(acquires=any(acquires[one.number :])) for one in inside[:MAX_UPDATES])
+        if stack < MAX_STACKS:
+            if stack >= len(self._stacks):
+                self._stacks.extend(bytes(stack + 1 - len(self._stacks)))
+            if self._stacks[stack] != _LOOK:
+                self._stacks[stack] = _LOOK if touched else _QUIET
+        if len(self._chains) >= MAX_CHAINS:
+            self._chains.clear()
+        self._chains[chain] = found
+        return found
+
+    def _sight(self, python: PythonThread, stack: int, one: _Inside) -> _Sight | None:
+        """Where a thread is, by its variables."""
+        if self._reads >= MAX_READS:
+            return None
+        self._reads += 1
+        place = self._places.place(python, one.number, one.update)
+        if place is None:
+            return None
+        guards = self._locks.guards(python, one.skipped) if len(python.with_exits) > one.skipped else ()
+        keys = {key for key, _ in guards}
+        if one.acquires and not keys - {UNKNOWN_GUARD}:
+            keys.add(UNKNOWN_GUARD)
+        label = next((label for key, label in guards if key != UNKNOWN_GUARD), None)
+        return _Sight(place, stack, frozenset(keys), label, one.update.check)
+
+    # --- a tick ---
+
+    def _note(self, fresh: Sequence[SampledThread]) -> None:
+        """Count the threads that came to be inside at this tick, and those with whom they are together."""
+        told: set[tuple[int, str]] = set()
+        for thread in fresh:
+            for sight in self._inside[thread]:
+                self._count(thread, sight)
+                key = sight.place.owner, sight.place.name
+                if key in told:
+                    continue
+                other = self._together(thread, sight)
+                if other is not None:
+                    told.add(key)
+                    self._count(thread, sight, *other)
+
+    def _together(self, thread: SampledThread, sight: _Sight) -> tuple[SampledThread, _Sight] | None:
+        """Another thread inside an update of the same place, without a lock in common."""
+        if UNKNOWN_GUARD in sight.guards:
+            return None
+        place = sight.place
+        for other, sights in self._inside.items():
+            if other is thread:
+                continue
+            for one in sights:
+                same = one.place.owner == place.owner and one.place.name == place.name
+                if same and UNKNOWN_GUARD not in one.guards and not one.guards & sight.guards:
+                    return other, one
+        return None
+
+    def _count(
+        self,
+        thread: SampledThread,
+        sight: _Sight,
+        other: SampledThread | None = None,
+        beside: _Sight | None = None,
+    ) -> None:
+        index, other_index, other_stack = thread.info.index, -1, 0
+        if other is not None and beside is not None:
+            other_index, other_stack = other.info.index, beside.stack
+        row = (
+            *(sight.place, index, sight.stack, sight.guards, sight.label, sight.check),
+            *(other_index, other_stack),
+        )
+        if row in self._rows or len(self._rows) < MAX_ROWS:
+            self._rows[row] = self._rows.get(row, 0) + 1
