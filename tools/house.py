@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -25,9 +25,14 @@ MOST_CLASS_LINES: Final = 300
 REASON: Final = f"Longer than {MOST_CLASS_LINES} lines, because"
 """What the docstring of a longer class says, with the reason."""
 _WORD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MOST_NAMES: Final = 200
+"""Characters of a text in which names may stand; a longer one is prose."""
 _CALLED_BY_NAME: Final = re.compile(
     # By Textual, ast and others: handlers of messages, actions of keys, watched values.
     r"(?:on|action|watch|validate|compute|key|visit)_\w+|__\w+__"
+    r"|compose|render_lines?|get_system_commands|check_action"
+    # By click, urllib and pytest.
+    r"|list_commands|get_command|format_commands|resolve_command|redirect_request|pytest_\w+"
 )
 
 
@@ -83,34 +88,70 @@ def circles() -> tuple[tuple[str, ...], ...]:
 
 
 def only_in_tests() -> tuple[str, ...]:
-    """Functions, methods and classes without a use in a program: `module.name`, sorted.
+    """Functions, methods and classes that no program comes to: `module.name`, sorted.
 
-    By name, wherever it stands: what has the name of something that is used counts as used.
+    Programs begin at what stands outside of functions and what is called by name; a function that is come to
+    comes to all whose names stand in it. So what has the name of something that is used counts as used.
     """
-    used: Counter[str] = Counter()
-    for folder in PROGRAMS:
-        for path in _files(folder):
-            used.update(_WORD.findall(path.read_text(encoding="utf-8")))
-    defined: Counter[str] = Counter()
-    places: dict[str, list[str]] = {}
+    found: list[_Definition] = []
+    used: set[str] = set()
     for name, tree in modules().items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                defined[node.name] += 1
-                if not node.decorator_list or _is_plain(node):
-                    places.setdefault(node.name, []).append(f"{name}.{node.name}")
-    return tuple(
-        sorted(
-            place
-            for name, at in places.items()
-            if used[name] <= defined[name] and not _CALLED_BY_NAME.fullmatch(name)
-            for place in at
-        )
-    )
+        used |= _names_in(tree, name, found)
+    for folder in PROGRAMS[1:]:
+        for path in _files(folder):
+            used |= set(_WORD.findall(path.read_text(encoding="utf-8")))
+    left, come_to = found, found
+    while come_to:
+        come_to = [each for each in left if each.called_by_name or each.name in used]
+        left = [each for each in left if not (each.called_by_name or each.name in used)]
+        used.update(*(each.uses for each in come_to))
+    return tuple(sorted(f"{each.module}.{each.name}" for each in left))
+
+
+@dataclass(frozen=True, slots=True)
+class _Definition:
+    """A function or class with the names that stand in it, without those of what is defined inside."""
+
+    module: str
+    name: str
+    uses: frozenset[str]
+    called_by_name: bool
+
+
+def _names_in(top: ast.AST, module: str, found: list[_Definition]) -> set[str]:
+    """The names that stand in a module or definition; what is defined in it is added to `found`."""
+    names: set[str] = set()
+    ahead = list(ast.iter_child_nodes(top))
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            uses = frozenset(_names_in(node, module, found))
+            by_name = not _is_plain(node) or _CALLED_BY_NAME.fullmatch(node.name) is not None
+            found.append(_Definition(module, node.name, uses, by_name))
+            ahead += node.decorator_list
+            continue
+        if _says_only(node):
+            continue
+        if isinstance(node, ast.Name):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            names.add(node.attr)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < MOST_NAMES:
+            names.update(_WORD.findall(node.value))
+        ahead += ast.iter_child_nodes(node)
+    return names
+
+
+def _says_only(node: ast.AST) -> bool:
+    """Whether a statement uses nothing: an import, a docstring, a list of what a module has."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) == "__all__"
+    docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    return docstring or isinstance(node, ast.Import | ast.ImportFrom)
 
 
 def _is_plain(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> bool:
-    """Whether no decorator registers it: those that only change what it is."""
+    """Whether no decorator registers it: there is none, or it only changes what it is."""
     plain = {"property", "staticmethod", "classmethod", "dataclass", "cache", "overload", "contextmanager"}
     names = (ast.unparse(each).partition("(")[0].rpartition(".")[2] for each in node.decorator_list)
     return all(name in plain for name in names)

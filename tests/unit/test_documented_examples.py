@@ -10,13 +10,32 @@ import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
 from builders import RecordingBuilder, spent
-from ftdiag.rules import RULES
+from ftdiag.recording.reader import Recording
+from ftdiag.rules import RULES, facts_of
 from ftdiag.rules.added import added_rules
-from ftdiag.rules.base import Clear, Facts, Found, NotApplicable, Rule, Verdict
+from ftdiag.rules.attribution.claims import ClaimTable
+from ftdiag.rules.base import (
+    Claims,
+    Clear,
+    Facts,
+    Found,
+    LibraryClaim,
+    LineClaim,
+    LockClaim,
+    NotApplicable,
+    Room,
+    Rule,
+    ShapeClaim,
+    StopCause,
+    Verdict,
+    Wasted,
+)
+from ftdiag.session import Session
 from fuzz.recordings import build_everything
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
@@ -83,8 +102,6 @@ def a_rule() -> Rule:
 
 def test_a_rule_of_ones_own(tmp_path: Path) -> None:
     # GIVEN the rule of the example, and a program with sixty threads
-    from ftdiag.rules import facts_of
-
     builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
     builder.window({f"w{number}": [spent(10, "idle")] for number in range(60)}).end()
     facts = facts_of(builder.session().snapshot(), now=None, standing={})
@@ -121,25 +138,76 @@ def test_rules_that_packages_add(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         Point("nothing", 7),
         Point("broken", ImportError("no such module")),
         Point("taken", Rule(RULES[0].id, "taken", (), (), lambda facts: Clear())),
+        Point(
+            "claims",
+            Rule("claims", "claims", (), (), lambda facts: Clear(), Claims(stops=StopCause.REQUESTS)),
+        ),
     ]
     from ftdiag.rules import added
 
     monkeypatch.setattr(added, "entry_points", lambda group: points)
     builder = RecordingBuilder(tmp_path / "a.ftdiag", rate_hz=10)
     builder.window({"a": [spent(10, "idle")]}).end()
-    from ftdiag.rules import facts_of
-
     facts = facts_of(builder.session().snapshot(), now=None, standing={})
 
     # WHEN they are loaded and judge
-    verdicts = {rule.id: rule.verdict(facts) for rule in added_rules([rule.id for rule in RULES])}
+    verdicts = {rule.id: rule.verdict(facts) for rule in added_rules(RULES)}
 
     # THEN the good one says what it says, and the others why they do not
     assert isinstance(verdicts.pop("too-many-threads"), Clear)
     reasons = {name: each.reason for name, each in verdicts.items() if isinstance(each, NotApplicable)}
-    assert set(reasons) == {"raises", "added-nothing", "added-broken", "added-taken"} == set(verdicts)
+    assert (
+        set(reasons)
+        == {"raises", "added-nothing", "added-broken", "added-taken", "added-claims"}
+        == set(verdicts)
+    )
     assert "ZeroDivisionError" in reasons["raises"]
     assert "no such module" in reasons["added-broken"]
+    assert "stop-the-world and claims claim stops" in reasons["added-claims"]
+
+
+def test_claims_of_a_package_that_raise_claim_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # GIVEN a rule of a package, all of whose claims raise
+    def fails(*_: object) -> Any:
+        raise ZeroDivisionError("no")
+
+    claims = Claims(
+        locks=(LockClaim(1, when=fails),),
+        lines=(LineClaim(1, when=fails, near_lock=fails, nobodys=fails, joins=fails),),
+        libraries=(LibraryClaim(frames=fails, when=fails),),
+        shape=ShapeClaim(1, fails),
+    )
+    own = Rule("own", "own", (), (), lambda facts: Clear(), claims, without=fails)
+    from ftdiag.rules import added
+
+    monkeypatch.setattr(added, "entry_points", lambda group: [Point("own", own)])
+
+    # WHEN it is loaded THEN none of them does, and none claims anything
+    (rule,) = added_rules(RULES)
+    table = ClaimTable((*RULES, rule))
+    build_everything(tmp_path / "a.ftdiag")
+    with Recording.open(tmp_path / "a.ftdiag") as recording:
+        snapshot = Session(recording).snapshot()
+    facts = facts_of(snapshot)
+    assert facts.locks
+    assert facts.hot
+    for lock in facts.locks:
+        assert table.lock(lock, facts) != "own"
+    for hot in facts.hot:
+        assert table.line(Wasted(hot, 0.1, 0.1), facts)[0] != "own"
+        for asked in (
+            rule.claims.lines[0].near_lock,
+            rule.claims.lines[0].nobodys,
+            rule.claims.lines[0].joins,
+        ):
+            assert asked is not None
+            assert asked(hot) is False
+    assert rule.claims.shape is not None
+    assert rule.claims.shape.find(facts, Room((), 0.0, 0.0, 0.0)) is None
+    assert not isinstance(rule.without, str)
+    assert rule.without(snapshot.findings[0], snapshot) == "the rule failed"
 
 
 def test_the_entry_point_is_the_one_that_is_documented() -> None:

@@ -60,6 +60,6 @@ MODULES: Final = (
 _OWN: Final[tuple[Rule, ...]] = tuple(
     importlib.import_module(f"ftdiag.rules.causes.{name}").RULE for name in MODULES
 )
-RULES: Final = (*_OWN, *added_rules([rule.id for rule in _OWN]))
+RULES: Final = (*_OWN, *added_rules(_OWN))
 """All rules; of two findings that cost the same, that of the earlier rule comes first."""
 CLAIMS: Final = ClaimTable(RULES)

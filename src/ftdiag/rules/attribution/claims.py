@@ -1,6 +1,6 @@
 """What all rules claim, in one table: whose a lock, a line, a library call, a stop or a shape is.
 
-In: rules. Out: `ClaimTable`, which answers by priority, and the claims that overlap, which none may.
+In: rules. Out: `ClaimTable`, which answers by priority, and what two rules claim alike, which none may.
 """
 
 from __future__ import annotations
@@ -159,34 +159,29 @@ def _fits(claim: LockClaim, lock: LockMetrics) -> bool:
 # --- overlaps --------------------------------------------------------------------------------------------
 
 
-def overlaps(rules: Sequence[Rule]) -> tuple[str, ...]:
-    """What two rules claim with the same right, in words; empty as it shall be."""
-    return tuple(_overlaps(rules))
-
-
-def _overlaps(rules: Sequence[Rule]) -> Iterator[str]:
-    for one, other in itertools.combinations(rules, 2):
-        both = f"{one.id} and {other.id} claim"
-        for mine, theirs in itertools.product(one.claims.locks, other.claims.locks):
-            if mine.priority == theirs.priority and _same_lock(mine, theirs):
-                yield f"{both} the same locks with priority {int(mine.priority)}"
-        for line, others_line in itertools.product(one.claims.lines, other.claims.lines):
-            if line.priority == others_line.priority:
-                yield f"{both} lines with priority {int(line.priority)}"
-            for name, others_name in itertools.product(line.symbols, others_line.symbols):
-                if may_be_same(name, others_name):
-                    yield f"{both} the same functions of machine code: {name}, {others_name}"
-        for library, others_library in itertools.product(one.claims.libraries, other.claims.libraries):
-            for file, others_file in itertools.product(library.files, others_library.files):
-                if _same_file(file, others_file) and _meet(library.functions, others_library.functions):
-                    yield f"{both} the same file of a library: {file}, {others_file}"
-        if one.claims.stops is not None and one.claims.stops is other.claims.stops:
-            yield f"{both} stops for {one.claims.stops.value}"
-        if one.claims.shortage is not None and one.claims.shortage is other.claims.shortage:
-            yield f"{both} a shortage of cores by {one.claims.shortage.value}"
-        shape, others_shape = one.claims.shape, other.claims.shape
-        if shape is not None and others_shape is not None and shape.priority == others_shape.priority:
-            yield f"{both} shapes of programs with priority {shape.priority}"
+def overlaps(one: Rule, other: Rule) -> Iterator[str]:
+    """What two rules claim with the same right, in words; nothing as it shall be."""
+    both = f"{one.id} and {other.id} claim"
+    for mine, theirs in itertools.product(one.claims.locks, other.claims.locks):
+        if mine.priority == theirs.priority and _same_lock(mine, theirs):
+            yield f"{both} the same locks with priority {int(mine.priority)}"
+    for line, others_line in itertools.product(one.claims.lines, other.claims.lines):
+        if line.priority == others_line.priority:
+            yield f"{both} lines with priority {int(line.priority)}"
+        for name, others_name in itertools.product(line.symbols, others_line.symbols):
+            if may_be_same(name, others_name):
+                yield f"{both} the same functions of machine code: {name}, {others_name}"
+    for library, others_library in itertools.product(one.claims.libraries, other.claims.libraries):
+        for file, others_file in itertools.product(library.files, others_library.files):
+            if _same_file(file, others_file) and _meet(library.functions, others_library.functions):
+                yield f"{both} the same file of a library: {file}, {others_file}"
+    if one.claims.stops is not None and one.claims.stops is other.claims.stops:
+        yield f"{both} stops for {one.claims.stops.value}"
+    if one.claims.shortage is not None and one.claims.shortage is other.claims.shortage:
+        yield f"{both} a shortage of cores by {one.claims.shortage.value}"
+    shape, others_shape = one.claims.shape, other.claims.shape
+    if shape is not None and others_shape is not None and shape.priority == others_shape.priority:
+        yield f"{both} shapes of programs with priority {shape.priority}"
 
 
 def _same_lock(one: LockClaim, other: LockClaim) -> bool:
