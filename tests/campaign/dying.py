@@ -149,7 +149,7 @@ def _has_python_threads(outcome: Outcome) -> str | None:
     return None if any(line for thread in python for line in thread.hot) else "no stack of Python"
 
 
-OVER: Final = "the asked duration is over"
+OVER: Final = "the requested duration was reached"
 KINDS: Final[tuple[Kind, ...]] = (
     Kind("kill", signal.SIGKILL, (r"process PID was killed by SIGKILL", GONE)),
     Kind(

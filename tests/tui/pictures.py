@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import cast
 
 from ftdiag.analysis.cores import Use, account_of, on_cpu_states
-from ftdiag.analysis.waitgraph import deadlocks
+from ftdiag.analysis.waitgraph import StuckThread, deadlocks
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,
@@ -307,7 +307,7 @@ def findings() -> tuple[Finding, ...]:
     lock = replace(
         finding(
             "self._lock (cache.py:88) costs 0.9 of 2 cores: worker-0 to worker-5 (6 threads) wait for it;"
-            " in 70 % of the waits worker-0 is at Cache.put (cache.py:88)"
+            " in 70 % of the waits the holder, worker-0, was in Cache.put (cache.py:88)"
         ),
         subject={
             "lock": f"self._lock {CACHE_LOCK.address:#x}",
@@ -535,6 +535,10 @@ class FakeQueries:
         return Prediction(
             (Change(ChangeKind.LOCK, "self._lock 0x7f000010"),), gain=2.0, low=1.5, high=2.6, blocks=6
         )
+
+    def stuck_threads(self) -> tuple[StuckThread, ...]:
+        """Nobody."""
+        return ()
 
     def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
         """Whatever the rule of the analysis says."""

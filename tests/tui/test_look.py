@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ftdiag.model import ThreadState
 from ftdiag.tui.look import (
     DARK,
     LIGHT,
@@ -14,6 +15,8 @@ from ftdiag.tui.look import (
     look_for,
     theme_for,
 )
+from ftdiag.tui.panes.account import BEGAN_SIGN
+from ftdiag.wording.units import NOT_MEASURED
 
 
 @pytest.mark.parametrize(
@@ -64,3 +67,20 @@ def test_without_colour_no_style_has_one() -> None:
     for style in (look.text, look.cursor, look.title_focused, look.error, *look.state_styles.values()):
         assert style.color is None
         assert style.bgcolor is None
+
+
+@pytest.mark.parametrize("ascii_only", [False, True], ids=["unicode", "ascii"])
+def test_no_sign_has_two_meanings(ascii_only: bool) -> None:
+    # GIVEN the signs of states, and those that stand for something else
+    look = look_for(DARK, ascii_only)
+    signs = [look.sign(state) for state in ThreadState]
+    others = [look.pointer, look.dot, look.arrow(True), look.arrow(False), BEGAN_SIGN, NOT_MEASURED]
+    # THEN each means one thing
+    assert len({*signs, *others}) == len(signs) + len(others)
+
+
+@pytest.mark.parametrize("name", [DARK, LIGHT])
+def test_no_colour_of_a_state_is_that_of_another(name: str) -> None:
+    look = look_for(name, False)
+    colours = [look.colour(state) for state in ThreadState]
+    assert len(set(colours)) == len(colours)

@@ -177,9 +177,13 @@ def test_what_is_copied_holds_no_escapes() -> None:
 
 def test_where_findings_lead() -> None:
     assert [leads_to(each) for each in findings()] == [
-        [("locks", "0x7f000010"), ("hot", "cache.py:88"), ("threads", "worker-0")],
-        [("hot", "worker.py:31")],
-        [("threads", "MainThread")],
+        [
+            ("locks", "0x7f000010", "self._lock"),
+            ("hot", "cache.py:88", "cache.py:88"),
+            ("threads", "worker-0", "worker-0"),
+        ],
+        [("hot", "worker.py:31", "worker.py:31")],
+        [("threads", "MainThread", "MainThread")],
     ]
 
 

@@ -49,7 +49,8 @@ WALK: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("finding", ("enter",)),
     ("threads", ("escape", "2")),
     ("lanes", ("v", "left")),
-    ("thread", ("v", "j", "enter")),
+    ("pools unfolded", ("v", "u")),
+    ("thread", ("j", "enter")),
     ("locks", ("escape", "3")),
     ("lines and source", ("4",)),
     ("functions", ("m",)),
@@ -82,7 +83,10 @@ async def test_every_pane(snapshot: SnapshotAssertion, size: tuple[int, int], th
             await go(pilot, *pressed)
             if name == "palette":
                 # Its commands come one by one.
-                await until(pilot, lambda: app.screen.query_one(CommandList).option_count == commands)
+                await until(
+                    pilot,
+                    lambda: any(each.option_count == commands for each in app.screen.query(CommandList)),
+                )
             # Notices go away by the clock.
             app.clear_notifications()
             await idle(pilot)

@@ -27,6 +27,8 @@ MAX_TREE_STACKS: Final = 400
 """Stacks of which a call tree is made, those with the most active time."""
 MAX_TREE_DEPTH: Final = 80
 """Frames of one stack in a call tree, counted from the outermost; what is deeper counts for the last."""
+MAX_HOLE: Final = 2
+"""Slices without a tick between two with one that a lane shows as the one before them."""
 HISTORY_WINDOWS: Final = 120
 """Windows of a range that are looked at for the stacks of one thread; of longer ranges every n-th."""
 HISTORY_STACKS: Final = 6
@@ -450,7 +452,20 @@ def _lanes(
         shown = np.where(may, owed[present], -np.inf).argmax(axis=1)
         owed[present, shown] -= debit[present]
         table[present, place] = shown
+    for _ in range(MAX_HOLE):
+        # No tick fell into a slice; the thread was there before and after it.
+        hole = (table[:, 1:-1] == 0) & (table[:, :-2] > 0) & (_next_known(table)[:, 2:] > 0)
+        table[:, 1:-1][hole] = table[:, :-2][hole]
     return {index: table[number].tobytes() for number, index in enumerate(indices.tolist())}
+
+
+def _next_known(table: States) -> States:
+    """The table with each hole of up to MAX_HOLE cells having what follows it."""
+    filled = table.copy()
+    for _ in range(MAX_HOLE):
+        empty = filled[:, :-1] == 0
+        filled[:, :-1][empty] = filled[:, 1:][empty]
+    return filled
 
 
 def history(

@@ -160,8 +160,8 @@ def effort_options(command: Command) -> Command:
         type=BUDGET,
         metavar="CORES",
         help="What looking may use of a core; it looks less often rather than use more, and says so."
-        " Default: 0.1 (0.25 for more than 100 looks a second), or 3 % of what the process may use if that is"
-        " more.",
+        " Default: 0.1 (0.25 for more than 100 samples a second), or 3 % of what the process may use if that"
+        " is more.",
     )(with_effort)
     decorated = click.option(
         "--native-rate",

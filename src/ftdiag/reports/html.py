@@ -174,7 +174,7 @@ def _findings(snapshot: Snapshot) -> Iterator[str]:
         yield "<p>No rule found a cause that costs cores.</p>"
     if snapshot.not_applicable:
         rows = [[safe(rule), safe(reason)] for rule, reason in snapshot.not_applicable]
-        yield folded(f"{len(rows)} rules could not be applied", table_of(("rule", "why"), rows))
+        yield folded(f"{len(rows)} rules skipped", table_of(("rule", "why"), rows))
 
 
 def _finding(finding: Finding) -> Iterator[str]:

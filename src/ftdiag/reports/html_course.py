@@ -36,6 +36,10 @@ TALL: Final = 200
 FLAME_ROW_PX: Final = 18
 STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 MOST_TIMES: Final = 8
+HALF_A_TIME: Final = 16
+"""Half of the width of a time on the axis."""
+MARKED_PAUSE: Final = 0.02
+"""Share of the capacity that pauses must have cost in a slice to be marked below the time line."""
 _STATE_OF: Final = {int(state): state for state in ThreadState}
 
 SCRIPT: Final = """
@@ -100,15 +104,33 @@ def time_line(line: Timeline | None, start_ns: int) -> Iterator[str]:
             f"<title>{name}</title></path>"
         )
         below = above
+    shapes += _pauses(line, wide)
     top = f"{line.capacity_cores:g} cores"
     yield (
-        f'<svg class="wide" viewBox="0 0 {WIDTH} {TALL + 26}" role="img"'
+        f'<div class="across"><svg class="wide" viewBox="0 0 {WIDTH} {TALL + 26}" role="img"'
         f' aria-label="cores over time, by what they were there for">'
         f'<rect x="{LEFT}" y="4" width="{WIDTH - LEFT}" height="{TALL}" class="ground"/>'
         f'{"".join(shapes)}<text x="{LEFT - 6}" y="14" text-anchor="end">{top}</text>'
         f'<text x="{LEFT - 6}" y="{TALL + 4}" text-anchor="end">0</text>'
-        f"{_axis(line.t0_ns, line.t1_ns, start_ns, TALL + 20)}</svg>"
+        f"{_axis(line.t0_ns, line.t1_ns, start_ns, TALL + 20)}</svg></div>"
     )
+
+
+def _pauses(line: Timeline, wide: float) -> Iterator[str]:
+    """Slices with stop-the-world pauses, as ticks at the foot of the time line."""
+    least = MARKED_PAUSE * (line.capacity_cores or 1.0)
+    stopped = line.account.get(CorePart.STOPPED, ())
+    places = [place for place, value in enumerate(stopped) if (value or 0.0) >= least]
+    if places:
+        paths = "".join(
+            f"M{LEFT + place * wide:.1f} {TALL + 4}h{max(1.0, wide):.1f}v5h-{max(1.0, wide):.1f}z"
+            for place in places
+        )
+        name = escape(STATE_NAMES[ThreadState.STOPPED])
+        yield (
+            f'<path d="{paths}" style="fill:{colour_of(ThreadState.STOPPED)}">'
+            f"<title>pauses: {name}</title></path>"
+        )
 
 
 def _edge(
@@ -137,7 +159,9 @@ def _axis(t0_ns: int, t1_ns: int, start_ns: int, y: int) -> str:
     while mark <= begin_s + length_s and len(marks) <= MOST_TIMES + 1:
         x = LEFT + (mark - begin_s) / length_s * (WIDTH - LEFT)
         minutes, seconds = divmod(mark, 60)
-        marks.append(f'<text x="{x:.0f}" y="{y}" text-anchor="middle">{minutes}:{seconds:02}</text>')
+        # What stands at an edge stays inside.
+        anchor = "start" if x < LEFT + HALF_A_TIME else "end" if x > WIDTH - HALF_A_TIME else "middle"
+        marks.append(f'<text x="{x:.0f}" y="{y}" text-anchor="{anchor}">{minutes}:{seconds:02}</text>')
         mark += step
     return "".join(marks)
 
@@ -174,9 +198,9 @@ def lanes(snapshot: Snapshot, of: Lanes | None, start_ns: int) -> Iterator[str]:
         ]
     tall = LANE_PX * min(len(shown), SHOWN_LANES)
     yield (
-        f'<svg class="wide" viewBox="0 0 {WIDTH} {tall + 20}" role="img"'
+        f'<div class="across"><svg class="wide" viewBox="0 0 {WIDTH} {tall + 20}" role="img"'
         f' aria-label="what each thread did over time">{"".join(rows)}'
-        f"{_axis(of.t0_ns, of.t1_ns, start_ns, tall + 14)}</svg>"
+        f"{_axis(of.t0_ns, of.t1_ns, start_ns, tall + 14)}</svg></div>"
     )
     if left_out > 0:
         yield f'<p class="soft">and {units.plural(left_out, "more thread")}</p>'
@@ -205,7 +229,7 @@ def flame(boxes: Sequence[Box]) -> Iterator[str]:
         made.append(
             f'<div class="box" tabindex="0" data-b="{box.begin:.5f}" data-s="{box.share:.5f}"'
             f' style="left:{100 * box.begin:.3f}%;width:{100 * box.share:.3f}%;'
-            f'bottom:{box.depth * FLAME_ROW_PX}px;border-color:{colour_of(box.state)}"'
+            f'bottom:{box.depth * FLAME_ROW_PX}px;--of:{colour_of(box.state)}"'
             f' title="{escape(title)}">{escape(label)}</div>'
         )
     yield f'<div id="flame" style="height:{tall}px">{"".join(made)}</div><script>{SCRIPT}</script>'

@@ -46,16 +46,22 @@ border-radius:4px;padding:.7rem 1rem;margin:.7rem 0;break-inside:avoid}
 .warning>.tag{color:var(--warning)}.critical>.tag{color:var(--critical)}
 details{margin:.2rem 0}summary{cursor:pointer;color:var(--soft)}
 svg{display:block;width:100%;height:auto;max-width:44rem}
-svg.wide{max-width:none}.ground{fill:var(--card)}
+svg.wide{max-width:none;min-width:44rem}.across{overflow-x:auto}
+svg path,svg rect{-webkit-print-color-adjust:exact;print-color-adjust:exact}
+.ground{fill:var(--card)}
 #flame{position:relative;border:1px solid var(--line);overflow:hidden}
 #flame .box{position:absolute;height:17px;overflow:hidden;white-space:nowrap;
 font:11px/16px ui-monospace,monospace;padding:0 3px;background:var(--card);
-border-top:3px solid;cursor:pointer}
+background:color-mix(in srgb,var(--of) 30%,var(--card));border-left:1px solid var(--back);
+border-top:2px solid var(--of);cursor:pointer;
+-webkit-print-color-adjust:exact;print-color-adjust:exact}
 #flame .box.hit{background:var(--warning);color:var(--back)}
 #flame .box:focus{outline:2px solid var(--info)}
 input,button{font:inherit}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}
-@media print{#flame,script,button,label{display:none}
+@media (max-width:48rem){table{display:block;overflow-x:auto}td,th{min-width:4rem}body{padding:.8rem}}
+@media print{script,button,label{display:none}.card{break-inside:auto}
+#flame,svg,pre,li{break-inside:avoid}svg.wide{min-width:0}
 body{max-width:none;padding:0;font-size:11px}tr{break-inside:avoid}h2{break-after:avoid}}
 """
 

@@ -244,7 +244,7 @@ class Clock:
                     due += rest * period_ns
             if stop_at is not None and now >= stop_at and self._end is None:
                 self._end = self._process.changed_at_last(now) or End(
-                    EndReason.DURATION, "the asked duration is over", now
+                    EndReason.DURATION, "the requested duration was reached", now
                 )
             if budget.due(now) and budget.used(now, time.process_time_ns()):
                 period_ns = self._follow_budget()
@@ -275,7 +275,7 @@ class Clock:
         if budget.slowed and not self._told_slow:
             self._told_slow = True
             self._tell(
-                f"{self._options.rate_hz:g} looks a second would take more than {budget.cores:g} core:"
+                f"{self._options.rate_hz:g} samples a second would take more than {budget.cores:g} core:"
                 f" it goes on with {budget.rate_hz:.0f}\n  --budget CORES   lets it take more"
             )
         return budget.period_ns

@@ -222,7 +222,7 @@ class CockpitBase(App[None]):
             self._view, selection=selection, paused=self._view.paused if paused is None else paused
         )
         self._view = view
-        self.query_one(Header).show_view(view)
+        self.screen_stack[0].query_one(Header).show_view(view)
         self._ask(replace(self._request, selection=selection))
 
     def ask_for_what_is_shown(self) -> None:
@@ -258,7 +258,9 @@ class CockpitBase(App[None]):
         what = "cannot be read" if self._view.snapshot is None else "refresh failed, the data below stays"
         view = replace(self._view, error=f"{what}: {message.words}")
         self._view = view
-        self.query_one(Header).show_view(view)
+        # Another screen may be above the panes, and at the end there is none.
+        for header in self.screen_stack[0].query(Header):
+            header.show_view(view)
 
     def _paint(self, view: View) -> None:
         self._view = view

@@ -1,4 +1,4 @@
-"""The help: every key, and what the signs of the bars mean.
+"""The help: every key, what the words mean, and the signs of the bars.
 
 In: the tables of keys and states. Out: an overlay.
 """
@@ -13,9 +13,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from ftdiag.tui.keys import KEYS
-from ftdiag.tui.lines import Lines, LinesPanel
+from ftdiag.tui.lines import Lines, LinesPanel, figure
 from ftdiag.tui.look import Look
 from ftdiag.tui.panes.registry import MAIN_PANES, PANES
+from ftdiag.wording.glossary import GLOSSARY
 from ftdiag.wording.states import BAR_ORDER, STATE_MEANINGS, STATE_NAMES
 
 KEY_WIDTH = 18
@@ -23,13 +24,11 @@ FIRST_KEYS = 10
 """Keys that come before the panes: those that one needs first."""
 STATE_WIDTH = 20
 COLUMNS = (
-    ("lost", "of a finding: cores that its cause alone costs, at most"),
-    ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, wanting one"),
+    ("lost", "of a finding: cores lost to its cause alone (upper bound)"),
+    ("CPU%, RQ%", "of a thread's life: on a core; in the run queue, waiting for one"),
     ("-", "not measured; quality (7) says why"),
-    ("busy%", "on a core, wanting one, or kept from one; 200: two threads"),
-    ("critical", "waits while cores stood idle: what the lock costs"),
     ("total, self", "of a function: with all that it calls; in itself"),
-    ("queue, max", "threads waiting for the lock: mean, most at once"),
+    ("marks", "below the time line: ! a finding began; the sign of a pause"),
 )
 """Columns whose name does not say it all."""
 
@@ -82,6 +81,10 @@ def help_lines(width: int, look: Look) -> Lines:
                 Segment(look.cut(meaning, max(0, width - STATE_WIDTH - 5)), look.text),
             ]
         )
+    lines.append([])
+    lines.append([Segment(" Words", look.strong)])
+    for word, meaning in GLOSSARY.items():
+        lines += figure(word, meaning, width, look, room=KEY_WIDTH)
     return lines
 
 

@@ -51,6 +51,16 @@ def prose(text: str, width: int, look: Look, style: Style | None = None, indent:
     return [[margin, Segment(line, style or look.text)] for line in wrapped(text, width - indent - 1, look)]
 
 
+def numbered(number: int, text: str, width: int, look: Look) -> Lines:
+    """A strong entry of a list; the lines after the first are set in below its text."""
+    sign = f" {number}. "
+    lines = wrapped(text, width - len(sign) - 1, look)
+    return [
+        [Segment(sign if place == 0 else " " * len(sign), look.strong), Segment(line, look.strong)]
+        for place, line in enumerate(lines)
+    ]
+
+
 def heading(text: str, width: int, look: Look) -> Lines:
     """An empty line and a heading."""
     return [[], [Segment(look.cut(f" {text}", width), look.strong)]]

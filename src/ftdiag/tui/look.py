@@ -145,7 +145,7 @@ class Look:
     @property
     def dot(self) -> str:
         """What stands between the parts of a line."""
-        return "|" if self.ascii_only else "·"
+        return "|" if self.ascii_only else "│"
 
     def arrow(self, descending: bool) -> str:
         """The sign of the sort order."""

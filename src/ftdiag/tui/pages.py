@@ -129,7 +129,7 @@ class Pages(Container):
         chosen = self.panes[FIRST].chosen_page()
         return chosen[1] if chosen is not None and isinstance(chosen[1], Finding) else None
 
-    def filter_or_not(self, page: str, words: str) -> bool:
+    def filter_or_not(self, page: str, words: str, label: str | None = None) -> bool:
         """Filter a pane, unless nothing would be left; true if there is something."""
         pane = self.panes[page]
         # A pane that is not on the screen was not fed.
@@ -137,7 +137,7 @@ class Pages(Container):
         table = pane.table
         if table is None:
             return False
-        table.set_filter(words)
+        table.set_filter(words, label)
         if table.rows:
             self.thread = None
             table.move_to(0)

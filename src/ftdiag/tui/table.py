@@ -6,6 +6,7 @@ refresh costs depends on the height of the screen, not on the number of rows, ex
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -27,6 +28,10 @@ HEAD_LINES = 2
 POINTER_WIDTH = 1
 GAP = 1
 """Cells between columns."""
+CLEARLY = 0.1
+"""A row changes its rank when its figure is this part of itself away from the one that it had when ranked."""
+LEAST_CHANGE = 0.005
+"""Or this part of the largest figure, where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,13 @@ def _least_width(columns: Sequence[Column[RowT]]) -> int:
     return POINTER_WIDTH + sum(column.least for column in columns) + GAP * (len(columns) - 1)
 
 
+def _figure(value: Any) -> float | None:
+    """The figure that a row is sorted by; of several the first one, of a text none."""
+    if isinstance(value, tuple):
+        value = value[0] if value else None
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
     """The table. Subclasses say what a row's key and searchable text are.
 
@@ -157,6 +169,8 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         self.pane_title = name
         self.columns = list(columns)
         self.filter_text = ""
+        self.filter_label = ""
+        """What the filter is called on the screen, where that is not its text."""
         self.empty_text = "no data yet"
         self._sort = next(column for column in columns if column.key == sort_by)
         self._descending = self._sort.descending
@@ -164,6 +178,8 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         self._rows: list[RowT] = []
         self._cursor = 0
         self._held_key: Hashable = None
+        self._ranked: dict[Hashable, tuple[float, int]] = {}
+        """Of each row the figure by which it was ranked, as a part of the largest, and its place then."""
         self._fitted: list[tuple[Column[RowT], int]] = []
         self._fitted_width = -1
 
@@ -198,6 +214,11 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         return self._rows
 
     @property
+    def shown_count(self) -> int:
+        """How many of all the filter shows."""
+        return len(self._rows)
+
+    @property
     def current(self) -> RowT | None:
         """The row under the cursor."""
         return self._rows[self._cursor] if self._rows else None
@@ -212,8 +233,9 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         """Key of the sort column, and whether the largest is first."""
         return self._sort.key, self._descending
 
-    def set_filter(self, text: str) -> None:
-        """Show only rows that contain every word of the text."""
+    def set_filter(self, text: str, label: str | None = None) -> None:
+        """Show only rows that contain every word of the text, which is called `label` on the screen."""
+        self.filter_label = text if label is None else label
         if text != self.filter_text:
             self.filter_text = text
             self._arrange()
@@ -223,8 +245,7 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         words = self.filter_text.casefold().split()
         if words:
             rows = [row for row in rows if all(word in self.searched_text(row).casefold() for word in words)]
-        rows.sort(key=self._sort.sort, reverse=self._descending)
-        self._rows = rows
+        self._rows = rows = self.arranged(rows)
         # The cursor stays at the top until someone moves it; then it follows its row.
         if self._held_key is not None:
             held = self._held_key
@@ -236,6 +257,33 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         self._keep_cursor_visible()
         self.refresh()
         self.post_message(self.Moved(self))
+
+    def arranged(self, rows: list[RowT]) -> list[RowT]:
+        """The rows in their order."""
+        return self.in_order(rows)
+
+    def in_order(self, rows: list[RowT]) -> list[RowT]:
+        """Sorted; rows whose figures hardly changed since the last refresh keep their places."""
+        sort = self._sort.sort
+        rows = sorted(rows, key=sort, reverse=self._descending)
+        figures = [_figure(sort(row)) for row in rows]
+        most = max((abs(figure) for figure in figures if figure is not None), default=0.0)
+        if not most or any(figure is None for figure in figures):
+            self._ranked = {}
+            return rows
+        ranked: list[tuple[float, int, RowT]] = []
+        for place, (row, figure) in enumerate(zip(rows, figures, strict=True)):
+            part = (figure or 0.0) / most
+            held, before = self._ranked.get(self.key_of(row), (part, len(rows) + place))
+            if abs(part - held) > max(CLEARLY * abs(held), LEAST_CHANGE):
+                held = part
+            ranked.append((-held if self._descending else held, before, row))
+        ranked.sort(key=lambda one: one[:2])
+        self._ranked = {
+            self.key_of(row): (-held if self._descending else held, place)
+            for place, (held, _, row) in enumerate(ranked)
+        }
+        return [row for _, _, row in ranked]
 
     # --- moving and sorting ----------------------------------------------------------------------------
 
@@ -268,7 +316,8 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
             self.post_message(self.Chosen(self))
 
     def sort_on(self, column: Column[RowT]) -> None:
-        """Sort by a column; by the same one again: the other way round."""
+        """Sort by a column, exactly; by the same one again: the other way round."""
+        self._ranked = {}
         if column is self._sort:
             self._descending = not self._descending
         else:
@@ -396,19 +445,19 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
 
     def _why_empty(self) -> str:
         if self._all and self.filter_text:
-            return f"nothing matches '{self.filter_text}' (Esc shows all)"
+            return f"nothing matches '{self.filter_label}' (Esc shows all)"
         return self.empty_text
 
     def _title_line(self, width: int, look: Look) -> Strip:
         style = look.title_focused if self.has_focus else look.title
         count = str(len(self._all))
-        if len(self._rows) != len(self._all):
-            count = f"{len(self._rows)} of {count}"
+        if self.shown_count != len(self._all):
+            count = f"{self.shown_count} of {count}"
         title = (
             f" {self.number} {self.pane_title} {count} " if self.number else f" {self.pane_title} {count} "
         )
         if self.filter_text:
-            title += f"/{look.safe(self.filter_text)} "
+            title += f"/{look.safe(self.filter_label)} "
         title = look.cut(title, width)
         head = Segment(title, style)
         rest = width - head.cell_length

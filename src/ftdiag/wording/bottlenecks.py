@@ -6,7 +6,7 @@ In: `Bottlenecks` of a range. Out: phrases, and sentences with how far they are 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from ftdiag.model import (
@@ -15,6 +15,7 @@ from ftdiag.model import (
     BottleneckPlace,
     Bottlenecks,
     EndOfWait,
+    Frame,
     LockRef,
     Snapshot,
     ThreadInfo,
@@ -31,11 +32,13 @@ SAID_PLACE: Final = 0.1
 """Places with less than this share of what waits there are left out."""
 ITEM: Final = 2
 DETAIL: Final = 4
+Placed = Callable[[Frame], str]
+"""How a place is said."""
 _DIGITS: Final = re.compile("[0-9]+")
 
 END_WORDS: Final[Mapping[EndOfWait, str]] = {
     EndOfWait.RUNS: "runs",
-    EndOfWait.WANTS_CORE: "wants a core",
+    EndOfWait.WANTS_CORE: "waits for a core",
     EndOfWait.IO: "waits for I/O",
     EndOfWait.SLEEPS: "sleeps",
     EndOfWait.IDLE: "waits for others",
@@ -52,9 +55,9 @@ def lock_words(lock: LockRef | None, shown: Shown = str) -> str:
     return "a lock" if lock is None else lock_name(lock, shown)
 
 
-def title_words(one: Bottleneck, shown: Shown = str) -> str:
-    """What it is, in a few words."""
-    where = place_words(one.places[0], shown) if one.places else ""
+def title_words(one: Bottleneck, shown: Shown = str, place: Placed = frame_words) -> str:
+    """What it is, in a few words, with places as `place` says them."""
+    where = place_words(one.places[0], shown, place) if one.places else ""
     match one.kind:
         case BottleneckKind.LOCK:
             return f"lock {lock_words(one.lock, shown)}"
@@ -84,9 +87,9 @@ def title_words(one: Bottleneck, shown: Shown = str) -> str:
             )
 
 
-def place_words(place: BottleneckPlace, shown: Shown = str) -> str:
+def place_words(found: BottleneckPlace, shown: Shown = str, place: Placed = frame_words) -> str:
     """Where a chain of waits ended, for example "cache.py:88 in Cache.put"."""
-    return frame_words(place.stack[0], shown) if place.stack else ""
+    return shown(place(found.stack[0])) if found.stack else ""
 
 
 def cost_words(one: Bottleneck) -> str:

@@ -13,12 +13,12 @@ from ftdiag.wording.states import FINDING_CONFIDENCE
 
 
 def price_words(finding: Finding) -> str:
-    """What a finding costs: "0.30 cores lost at most", or what a replay without its cause does."""
+    """What a finding costs: "0.30 cores lost (upper bound)", or what a replay without its cause does."""
     if finding.lost_cores < SAID_CORES:
         return "no loss of cores measured"
     lost = f"{units.cores(finding.lost_cores)} cores lost"
     if finding.prediction is None or finding.prediction.gain is None:
-        return f"{lost} at most"
+        return f"{lost} (upper bound)"
     return f"{lost}; without it {gain_words(finding.prediction)}"
 
 
@@ -28,7 +28,7 @@ def sure_words(finding: Finding) -> str:
 
 
 def cost_words(finding: Finding) -> str:
-    """What it costs, how sure that is, and the rule: "0.30 cores lost at most; likely; hot-lock"."""
+    """What it costs, how sure that is, and the rule: "0.30 cores lost (upper bound); likely; hot-lock"."""
     return f"{price_words(finding)}; {sure_words(finding)}; {finding.rule_id}"
 
 

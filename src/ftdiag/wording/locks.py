@@ -6,7 +6,7 @@ In: locks and waits of the model. Out: plain text. Two locks of one name differ 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ftdiag.model import (
@@ -44,6 +44,19 @@ def lock_name(lock: LockRef, shown: Shown = str) -> str:
     return shown(lock.label or lock.type_name or KIND_NAMES[lock.kind])
 
 
+def names_of(locks: Iterable[LockMetrics]) -> dict[LockRef, str]:
+    """What each lock is called among these: its name, and by its number where others have that name, too."""
+    named: dict[str, list[LockMetrics]] = {}
+    for each in locks:
+        if each.number:
+            named.setdefault(lock_name(each.lock), []).append(each)
+    return {
+        each.lock: name if len(alike) == 1 else f"lock {each.number} of {name}"
+        for name, alike in named.items()
+        for each in alike
+    }
+
+
 def lock_in_sentence(lock: LockRef) -> str:
     """What a lock is called in a sentence: "cache (PriceCache._lock)", "a list", "a lock"."""
     if lock.label:
@@ -56,13 +69,22 @@ def lock_key(lock: LockRef) -> str:
     return f"{lock_in_sentence(lock)} {lock.address:#x}"
 
 
-def lock_words(lock: LockRef, number: int | None = None, shown: Shown = str) -> str:
+def lock_words(
+    lock: LockRef,
+    number: int | None = None,
+    shown: Shown = str,
+    names: Mapping[LockRef, str] | None = None,
+) -> str:
     """A lock with what it is of and its number, as far as known: "self._lock (_thread.lock, lock 1)".
 
-    The `number` of a lock is that of `LockMetrics`; 0 is all that are not told apart.
+    The `number` of a lock is that of `LockMetrics`; 0 is all that are not told apart. With the `names` of
+    `names_of` the number comes first where it is what tells locks apart: "lock 2 of Target (_thread.lock)".
     """
     if number == 0:
         return shown(lock.label or "other locks")
+    name = None if names is None else names.get(lock)
+    if name is not None and name != lock_name(lock):
+        return shown(f"{name} ({lock.type_name})" if lock.label and lock.type_name else name)
     kind = lock.type_name or KIND_NAMES[lock.kind]
     about = [shown(kind)] if lock.label else []
     if number is not None:
@@ -71,9 +93,9 @@ def lock_words(lock: LockRef, number: int | None = None, shown: Shown = str) -> 
     return f"{name} ({', '.join(about)})" if about else name
 
 
-def metrics_words(lock: LockMetrics, shown: Shown = str) -> str:
+def metrics_words(lock: LockMetrics, shown: Shown = str, names: Mapping[LockRef, str] | None = None) -> str:
     """A lock of a range with its number: "self._lock (_thread.lock, lock 1)"."""
-    return lock_words(lock.lock, lock.number, shown)
+    return lock_words(lock.lock, lock.number, shown, names)
 
 
 def lock_expression(lock: LockMetrics) -> str:
@@ -88,18 +110,23 @@ def lock_expression(lock: LockMetrics) -> str:
     return short(name) if _EXPRESSION.fullmatch(name) else "lock"
 
 
-def wait_words(wait: Wait, shown: Shown = str) -> str:
+def wait_words(wait: Wait, shown: Shown = str, names: Mapping[LockRef, str] | None = None) -> str:
     """What a wait is for, in the most telling words known; "" where nothing is."""
     if wait.lock is not None and (wait.lock.label or not wait.detail):
-        return lock_name(wait.lock, shown)
+        return shown((names or {}).get(wait.lock) or lock_name(wait.lock))
     return shown(wait.detail or wait.syscall or "")
 
 
-def main_wait_words(thread: ThreadMetrics, least_share: float = 0.0, shown: Shown = str) -> str:
+def main_wait_words(
+    thread: ThreadMetrics,
+    least_share: float = 0.0,
+    shown: Shown = str,
+    names: Mapping[LockRef, str] | None = None,
+) -> str:
     """What a thread waits for most, where that is at least this share of its life; else ""."""
     if not thread.waits or thread.waits[0][1] < least_share * thread.alive_ns:
         return ""
-    return wait_words(thread.waits[0][0], shown)
+    return wait_words(thread.waits[0][0], shown, names)
 
 
 def holder_words(holder: LockHolder, shown: Shown = str) -> str:

@@ -6,7 +6,7 @@ In: what is known of threads. Out: plain text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ftdiag.model import ThreadInfo
@@ -15,6 +15,7 @@ from ftdiag.wording.places import short
 NAMED_ONE_BY_ONE: Final = 2
 """More threads than this are named by their first and last."""
 _NUMBER: Final = re.compile(r"[0-9]+")
+_PYTHONS_OWN: Final = re.compile(r"Thread-[0-9]+ \(")
 
 
 def thread_name(thread: ThreadInfo | None) -> str:
@@ -39,6 +40,29 @@ def thread_names(threads: Iterable[ThreadInfo], at_least: int = 0) -> str:
         ordered = sorted(names, key=numbers)
         return f"{ordered[0]} to {ordered[-1]} ({number} threads)"
     return f"{number} threads" if number != 1 else "1 thread"
+
+
+def pool_key(name: str) -> tuple[str, str] | None:
+    """What names of threads of one pool have in common: what stands before and behind the number.
+
+    The number that counts them is the last one, and of the names that Python gives ("Thread-12 (work)") the
+    first; `None` without.
+    """
+    found = list(_NUMBER.finditer(name))
+    if not found:
+        return None
+    counts = found[0] if _PYTHONS_OWN.match(name) else found[-1]
+    return name[: counts.start()], name[counts.end() :]
+
+
+def pool_name(names: Sequence[str]) -> str:
+    """Threads of one pool by one name: "crunch-[0-15] x16". Raises ValueError where they are of none."""
+    key = pool_key(names[0])
+    if key is None:
+        raise ValueError(f"{names[0]!r} has no number")
+    before, after = key
+    counts = sorted(int(name[len(before) : len(name) - len(after)][:12]) for name in names)
+    return f"{before}[{counts[0]}-{counts[-1]}]{after} x{len(names)}"
 
 
 def stem(name: str) -> str:

@@ -144,7 +144,7 @@ def test_a_lock_is_told_with_names_figures_and_holder(tmp_path: Path) -> None:
 
     # THEN the sentence has all of it, and the sketch is for that line
     assert found.summary.startswith("self._lock (cache.py:88) costs ")
-    assert found.summary.endswith(" of the waits boss is at _refresh (cache.py:131).")
+    assert found.summary.endswith(" of the waits the holder, boss, was in _refresh (cache.py:131).")
     assert found.confidence == "known"
     assert found.subject["line"] == 88
     assert found.remedy[0].code is not None

@@ -63,7 +63,7 @@ def cost_of(facts: Facts, charge: LockCharge) -> str:
 
 
 def blame_of(charge: LockCharge) -> str:
-    """ "in 93 % of the waits Thread-2 is at _refresh (cache.py:131)"."""
+    """ "in 93 % of the waits the holder, Thread-2, was in _refresh (cache.py:131)"."""
     held = holding(charge)
     if held is None:
         free = sum(finite(holder.blame_ns) for lock in charge.locks for holder in lock.holders if holder.free)
@@ -78,12 +78,12 @@ def blame_of(charge: LockCharge) -> str:
     waiters = {waiter.thread.index for lock in charge.locks for waiter in lock.waiters}
     holders = {thread.index for thread in held.threads}
     if len(holders) == 1:
-        who = thread_names(held.threads)
+        who = f"the holder, {thread_names(held.threads)},"
     elif holders <= waiters:
-        who = "one of them"
+        who = "the holder, one of them,"
     else:
-        who = f"one of {thread_names(held.threads)}"
-    return f"in {part} {of} {who} is at {place_in(held.frame)}"
+        who = f"the holder, one of {thread_names(held.threads)},"
+    return f"in {part} {of} {who} was in {place_in(held.frame)}"
 
 
 def lock_evidence(facts: Facts, charge: LockCharge) -> tuple[Evidence, ...]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from textual.events import Event, Key
+from textual.message_pump import MessagePump
 from textual.timer import Timer
+from textual.widget import Widget
 from textual.widgets import Input
 
 from ftdiag.tui.base import CockpitBase
@@ -16,7 +18,11 @@ from ftdiag.tui.table import Table
 
 MAX_FILTER_LENGTH: Final = 80
 KEYS_KEPT_BACK_S: Final = 1.0
-"""At most this long keys wait for one before them that may never arrive: its widget may be gone."""
+"""After so long it is asked whether the key before them can still arrive: its widget may be gone."""
+
+
+TAKEN_FOR_LONG: Final = 3
+"""So many times in a row a key must seem to be lost."""
 
 
 class FilterField(Input):
@@ -33,6 +39,9 @@ class FilterActions(CockpitBase):
 
     _kept_back: list[Key] | None = None
     _keeping_ends: Timer | None = None
+    _taken_for_long = 0
+    _kept_for: tuple[Key, Widget | None] | None = None
+    """The key that they wait for, and where it went."""
 
     def _can_filter(self) -> Table[Any] | None:
         """The table whose rows words would choose; `None` where there is none or they are being typed."""
@@ -45,7 +54,7 @@ class FilterActions(CockpitBase):
         table = self._can_filter()
         if table is not None:
             field = FilterField(
-                table.filter_text,
+                table.filter_text if table.filter_label == table.filter_text else "",
                 f"filter {table.pane_title.lower()}: words in any column; Enter keeps, Esc clears",
             )
             await self.mount(field)
@@ -64,13 +73,30 @@ class FilterActions(CockpitBase):
                 return
             if self._moves_the_focus(event.key):
                 self._kept_back = []
-                self._keeping_ends = self.set_timer(KEYS_KEPT_BACK_S, self._hand_out_keys)
+                self._kept_for, self._taken_for_long = (event, self.focused), 0
+                self._keeping_ends = self.set_interval(KEYS_KEPT_BACK_S, self._give_up_waiting)
         await super().on_event(event)
 
     def _moves_the_focus(self, key: str) -> bool:
         if isinstance(self.focused, FilterField):
             return key in ("enter", "escape")
         return key == "slash" and self._can_filter() is not None
+
+    async def _give_up_waiting(self) -> None:
+        """Hand keys out if nobody will: on a busy machine a key may take seconds, and is still on its way."""
+        if self._kept_for is None:
+            return
+        key, there = self._kept_for
+        if there is None or not (there.is_attached and there.is_running):
+            await self._hand_out_keys()
+            return
+        # Whether somebody took it on its way Textual tells by no public name; what follows from it may still
+        # be in a queue.
+        pumps: list[MessagePump] = [there, *there.ancestors, self]
+        taken = key._stop_propagation and not any(pump.message_queue_size for pump in pumps)
+        self._taken_for_long = self._taken_for_long + 1 if taken else 0
+        if self._taken_for_long > TAKEN_FOR_LONG:
+            await self._hand_out_keys()
 
     async def _hand_out_keys(self) -> None:
         """Let the keys follow that were kept back."""

@@ -21,9 +21,9 @@ class PlaceActions(FilterActions):
         """Show a pane and go to it."""
         if self._pages.page == "evidence" and self._pages.finding is not None:
             # From a finding every pane is filtered by what it speaks of.
-            for pane, words in leads_to(self._pages.finding):
+            for pane, words, label in leads_to(self._pages.finding):
                 if pane == name:
-                    self._pages.filter_or_not(pane, words)
+                    self._pages.filter_or_not(pane, words, label)
         elif self._pages.page != "thread":
             # From a thread's page the hot code is that thread's.
             self._pages.thread = None
@@ -36,8 +36,8 @@ class PlaceActions(FilterActions):
         finding = self._pages.finding
         if self._pages.page != "evidence" or finding is None:
             return
-        for pane, words in leads_to(finding):
-            if self._pages.filter_or_not(pane, words):
+        for pane, words, label in leads_to(finding):
+            if self._pages.filter_or_not(pane, words, label):
                 self._go_to(pane)
                 return
         self.say("this finding speaks of no thread, lock or line that is in this range")

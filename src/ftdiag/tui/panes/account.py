@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from rich.segment import Segment
 from rich.style import Style
 
-from ftdiag.model import CorePart, Metrics, Snapshot, ThreadState
+from ftdiag.datatypes import dataclass
+from ftdiag.model import CorePart, Metrics, Severity, Snapshot, ThreadState
 from ftdiag.tui.lines import Lines
 from ftdiag.tui.look import Look
 from ftdiag.tui.safetext import width_of
@@ -34,8 +35,22 @@ EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 TICK_CELLS: Final = 16
 """Cells between two times of the axis, at least."""
 STEPS_S: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+BEGAN_SIGN: Final = "!"
+"""Below the time line: a finding appeared, or threads stand still since then."""
+MARKED_PAUSE: Final = 0.02
+"""Share of the capacity that pauses must have cost in a slice to be marked."""
+LEAST_WITH_MARKS: Final = 4
+"""Lines of the time line from which on one of them is for marks."""
 _LEAST_SHARE: Final = 0.06
 """Of a cell: less of a part is not drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Began:
+    """A finding that began at a known time."""
+
+    at_ns: int
+    severity: Severity
 
 
 def ideal_of(metrics: Metrics) -> float | None:
@@ -186,7 +201,7 @@ def axis_line(t0_ns: int, t1_ns: int, start_ns: int, width: int, look: Look) -> 
     text = [" "] * width
     first = int(-(-begin_s // step)) * step
     marks = [first + number * step for number in range(most + 1)]
-    tick = "|" if look.ascii_only else "╵"
+    tick = "'" if look.ascii_only else "╵"
     for mark in marks:
         at = int((mark - begin_s) / length_s * width)
         words = f"{tick}{clock(int(mark * SECOND_NS))}"
@@ -195,12 +210,38 @@ def axis_line(t0_ns: int, t1_ns: int, start_ns: int, width: int, look: Look) -> 
     return [Segment("".join(text), look.muted)]
 
 
-def over_time_lines(line: Timeline | None, start_ns: int, width: int, height: int, look: Look) -> Lines:
-    """The stack with its scale and its axis, in `height` lines."""
+def marks_line(line: Timeline, began: Sequence[Began], width: int, look: Look) -> list[Segment] | None:
+    """What happened when: pauses, by the sign of that state, and beginnings of findings; or nothing."""
+    slices = len(line.on_cpu_cores)
+    least = MARKED_PAUSE * (line.capacity_cores or 1.0)
+    stopped = line.account.get(CorePart.STOPPED) or (None,) * slices
+    pause = Segment(look.sign(ThreadState.STOPPED), look.state_styles[ThreadState.STOPPED])
+    cells = [
+        pause if (stopped[column * slices // width] or 0.0) >= least else Segment(" ")
+        for column in range(width)
+    ]
+    length_ns = max(1, line.t1_ns - line.t0_ns)
+    for each in sorted(began, key=lambda one: one.severity is Severity.CRITICAL):
+        if line.t0_ns <= each.at_ns <= line.t1_ns:
+            at = min(width - 1, (each.at_ns - line.t0_ns) * width // length_ns)
+            cells[at] = Segment(BEGAN_SIGN, look.severity(each.severity))
+    return cells if any(cell.text != " " for cell in cells) else None
+
+
+def over_time_lines(
+    line: Timeline | None,
+    start_ns: int,
+    width: int,
+    height: int,
+    look: Look,
+    began: Sequence[Began] = (),
+) -> Lines:
+    """The stack with its scale, its marks and its axis, in `height` lines."""
     if line is None:
         return [[Segment(" " * (LABEL + 1)), Segment("reading ...", look.muted)]]
     room = max(1, width - LABEL - 2)
-    rows = max(1, height - 1)
+    marks = marks_line(line, began, room, look) if height > LEAST_WITH_MARKS else None
+    rows = max(1, height - 1 - (marks is not None))
     plotted = stack_lines(line, room, rows, look)
     if not plotted:
         return []
@@ -209,5 +250,9 @@ def over_time_lines(line: Timeline | None, start_ns: int, width: int, height: in
     for number, each in enumerate(plotted):
         label = f"{top} cores"[: LABEL - 1] if number == 0 else "0" if number == rows - 1 else ""
         lines.append([Segment(" "), look.cell(label, LABEL - 1, look.muted, right=True), Segment(" "), *each])
+    if marks is not None:
+        lines.append(
+            [Segment(" "), look.cell("marks", LABEL - 1, look.muted, right=True), Segment(" "), *marks]
+        )
     axis = axis_line(line.t0_ns, line.t1_ns, start_ns, room, look)
     return [*lines, [Segment(" " * (LABEL + 1)), *axis]]

@@ -5,12 +5,13 @@ In: a snapshot. Out: lines for a panel.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from rich.segment import Segment
 
-from ftdiag.model import Bottlenecks, Snapshot
-from ftdiag.tui.lines import Lines, heading, prose
+from ftdiag.model import Bottlenecks, LockRef, Snapshot
+from ftdiag.tui.lines import Lines, heading, numbered, prose
 from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.source import View
@@ -23,6 +24,8 @@ from ftdiag.wording.bottlenecks import (
     title_words,
     worth_saying,
 )
+from ftdiag.wording.locks import names_of
+from ftdiag.wording.places import place_and_function
 from ftdiag.wording.units import percent, seconds
 
 MOST_RANKED: Final = 12
@@ -44,24 +47,25 @@ def bottleneck_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     if not ranked:
         lines += prose("nobody waits for anything that costs a core", width, look, look.muted)
     for number, one in enumerate(ranked[:MOST_RANKED], 1):
-        lines += prose(f"{number}. {title_words(one, look.safe)}", width, look, look.strong)
+        lines += numbered(number, title_words(one, look.safe, place_and_function), width, look)
         lines += prose(cost_words(one), width, look, indent=4)
         whole = sum(place.wait_ns for place in one.places) or 1.0
         for place in one.places[:MOST_PLACES]:
-            at = f" at {place_words(place, look.safe)}" if place.stack else ""
+            at = f" at {place_words(place, look.safe, place_and_function)}" if place.stack else ""
             text = f"{percent(place.wait_ns / whole)} {END_WORDS[place.end]}{at}"
             lines += prose(text, width, look, look.muted, indent=4)
-    lines += _graph(found, width, look)
+    lines += _graph(found, names_of(snapshot.locks), width, look)
     lines += _wall(snapshot, width, look)
     return lines
 
 
-def _graph(found: Bottlenecks, width: int, look: Look) -> Lines:
+def _graph(found: Bottlenecks, names: Mapping[LockRef, str], width: int, look: Look) -> Lines:
     """Who waits for what, held by whom; threads whose names differ by their number are one."""
     total: dict[tuple[str, str, str], float] = {}
     for edge in found.edges:
         holder = "not known" if edge.holder is None else role_words(edge.holder)
-        key = role_words(edge.waiter), lock_words(edge.lock), holder
+        lock = names.get(edge.lock) or lock_words(edge.lock)
+        key = role_words(edge.waiter), lock, holder
         total[key] = total.get(key, 0.0) + edge.wait_ns
     whole = sum(total.values())
     if whole <= 0:
@@ -120,5 +124,5 @@ PANE: Final = Pane(
     lambda: TextPane("bottlenecks", "8 Fix first", _lines),
     "8",
     short="Fix",
-    about="fix first: where waiting ends, who waits for whom, wall time",
+    about="fix first: where waits end, who waits for whom, wall time",
 )

@@ -121,19 +121,23 @@ def finding_text(finding: Finding) -> str:
     )
 
 
-def leads_to(finding: Finding) -> list[tuple[str, str]]:
-    """Panes with the filter that shows what the finding speaks of, the most telling first."""
+def leads_to(finding: Finding) -> list[tuple[str, str, str]]:
+    """Panes, the filter that shows what the finding speaks of, and its name; the most telling first."""
     subject = finding.subject
-    ways: list[tuple[str, str]] = []
+    ways: list[tuple[str, str, str]] = []
     if subject.get("lock"):
-        ways.append(("locks", str(subject["lock"]).split()[-1]))
+        # The address tells it from others of its name, and is nothing to read.
+        name, _, address = str(subject["lock"]).rpartition(" ")
+        ways.append(("locks", address, name or address))
     file = subject.get("file")
     if file:
         name = PurePosixPath(str(file)).name
         line = subject.get("line")
-        ways.append(("hot", f"{name}:{line}" if line is not None else name))
+        words = f"{name}:{line}" if line is not None else name
+        ways.append(("hot", words, words))
     if subject.get("thread"):
-        ways.append(("threads", str(subject["thread"])))
+        thread = str(subject["thread"])
+        ways.append(("threads", thread, thread))
     return ways
 
 

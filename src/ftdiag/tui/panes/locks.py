@@ -6,7 +6,7 @@ whom now, and the stop-the-world pauses of the range.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
@@ -14,11 +14,12 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
 
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
     CollectorMetrics,
     Confidence,
     LockMetrics,
+    LockRef,
     LockWaiter,
     Pauses,
     Stack,
@@ -36,6 +37,7 @@ from ftdiag.wording.locks import (
     holder_words,
     lock_words,
     metrics_words,
+    names_of,
     sure_words,
 )
 from ftdiag.wording.places import place_and_function
@@ -136,7 +138,16 @@ class LocksTable(Table[LockMetrics]):
     """The table of locks."""
 
     def __init__(self) -> None:
-        super().__init__("3", "Locks", COLUMNS, "wait", "locks-table")
+        self.names: dict[LockRef, str] = {}
+        """What the locks of the range are called, two of one name by their numbers."""
+        name = replace(COLUMNS[0], paint=self._paint_called, sort=lambda row: self._called(row).casefold())
+        super().__init__("3", "Locks", (name, *COLUMNS[1:]), "wait", "locks-table")
+
+    def _called(self, row: LockMetrics) -> str:
+        return metrics_words(row, names=self.names)
+
+    def _paint_called(self, row: LockMetrics, width: int, look: Look) -> list[Segment]:
+        return [look.cell(self._called(row), width)]
 
     def key_of(self, row: LockMetrics) -> Hashable:
         """The address identifies a lock during the session."""
@@ -144,7 +155,7 @@ class LocksTable(Table[LockMetrics]):
 
     def searched_text(self, row: LockMetrics) -> str:
         """The lock, its holders and waiters, and their functions and files."""
-        words = [metrics_words(row), KIND_NAMES[row.lock.kind], f"{row.lock.address:#x}"]
+        words = [self._called(row), KIND_NAMES[row.lock.kind], f"{row.lock.address:#x}"]
         for stack, thread in [(h.stack, h.thread) for h in row.holders[:MAX_PARTIES]] + [
             (w.stack, w.thread) for w in row.waiters[:MAX_PARTIES]
         ]:
@@ -191,7 +202,9 @@ def _at(stack: Stack) -> str:
     return f" at {place_and_function(stack[0])}" if stack else ""
 
 
-def deadlock_lines(cycles: Sequence[Sequence[WaitEdge]], width: int, look: Look) -> Lines:
+def deadlock_lines(
+    cycles: Sequence[Sequence[WaitEdge]], width: int, look: Look, names: Mapping[LockRef, str] | None = None
+) -> Lines:
     """Circles of threads of which each waits for the next: none of them goes on by itself."""
     lines: Lines = []
     for number, cycle in enumerate(cycles[:MAX_CYCLES]):
@@ -203,7 +216,7 @@ def deadlock_lines(cycles: Sequence[Sequence[WaitEdge]], width: int, look: Look)
         for edge in cycle[:MAX_PARTIES]:
             lines += figure(
                 thread_name(edge.waiter),
-                f"waits for {lock_words(edge.lock)}{_at(edge.stack)}, which"
+                f"waits for {lock_words(edge.lock, names=names)}{_at(edge.stack)}, which"
                 f" {thread_name(edge.holder)} has{_at(edge.holder_stack)}",
                 width,
                 look,
@@ -215,7 +228,9 @@ def deadlock_lines(cycles: Sequence[Sequence[WaitEdge]], width: int, look: Look)
     return lines
 
 
-def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines:
+def wait_graph_lines(
+    edges: Sequence[WaitEdge], width: int, look: Look, names: Mapping[LockRef, str] | None = None
+) -> Lines:
     """Who waits for whom at this moment: each holder, what it has, and below it those that wait."""
     lines: Lines = [[Segment(look.cut(" Who waits for whom now", width), look.strong)]]
     if not edges:
@@ -241,7 +256,7 @@ def wait_graph_lines(edges: Sequence[WaitEdge], width: int, look: Look) -> Lines
             arrow = "`-" if look.ascii_only else "└─"
             indent = " " * (2 + 3 * min(depth, MAX_DEPTH))
             sure = "" if edge.holder is None else sure_words(edge.confidence)
-            text = f"{thread_name(edge.waiter)} waits for {lock_words(edge.lock)}{sure}"
+            text = f"{thread_name(edge.waiter)} waits for {lock_words(edge.lock, names=names)}{sure}"
             time = f" {seconds(edge.since_ns)}"
             room = max(8, width - len(indent) - 3 - len(time) - 1)
             lines.append(
@@ -336,6 +351,7 @@ class LocksPane(Container, PaneBody):
         self._now, self._deadlocks = view.answers.of(WaitsNow) or (None, ())
         self._pauses = view.snapshot.pauses if view.snapshot else ()
         self._collector = view.snapshot.collector if view.snapshot else None
+        self._table.names = names_of(view.snapshot.locks if view.snapshot else ())
         self._table.empty_text = "no waits for locks in this range"
         self._table.show_rows(view.snapshot.locks if view.snapshot else ())
         self._share_height()
@@ -358,16 +374,17 @@ class LocksPane(Container, PaneBody):
         """Show the parties of the lock under the cursor, and what concerns all locks."""
         event.stop()
         row = self._table.current
+        names = self._table.names
         now, deadlocks, pauses, collector = self._now, self._deadlocks, self._pauses, self._collector
 
         def make(width: int, look: Look) -> Lines:
             blocks: list[Lines] = []
             if deadlocks:
-                blocks.append(deadlock_lines(deadlocks, width, look))
+                blocks.append(deadlock_lines(deadlocks, width, look, names))
             if row is not None:
                 blocks.append(party_lines(row, width, look))
             if now is not None:
-                blocks.append(wait_graph_lines(now, width, look))
+                blocks.append(wait_graph_lines(now, width, look, names))
             if pauses or row is None or (collector is not None and collector.count):
                 blocks.append(pauses_lines(pauses, width, look, collector))
             lines: Lines = []
@@ -376,7 +393,9 @@ class LocksPane(Container, PaneBody):
             return lines
 
         title = "Holders and waiters"
-        self._parties.show_lines(title if row is None else f"{title} of {metrics_words(row)}", make)
+        self._parties.show_lines(
+            title if row is None else f"{title} of {metrics_words(row, names=names)}", make
+        )
 
     def on_table_chosen(self, event: Table.Chosen) -> None:
         """Go to the parties, to scroll them."""

@@ -6,7 +6,7 @@ the first time is marked, and one that is not seen any more stays for a while, m
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
@@ -22,7 +22,8 @@ from ftdiag.model import Finding, Severity, Snapshot
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import Look, look_of
 from ftdiag.tui.pane import Pane, PaneBody
-from ftdiag.tui.panes.account import account_lines, over_time_lines
+from ftdiag.tui.panes.account import Began, account_lines, over_time_lines
+from ftdiag.tui.panes.standing import Standing
 from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View
 from ftdiag.tui.table import Column, Table, text_column
@@ -142,7 +143,7 @@ class FindingsTable(Table[FindingRow]):
         return [Segment(look.cut("lost: cores, at most; Enter: the evidence", width), look.muted)]
 
 
-def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
+def figures_lines(view: View, width: int, height: int, look: Look, began: Sequence[Began] = ()) -> Lines:
     """The figures in exactly the room there is: the time line takes what is left."""
     snapshot = view.snapshot
     if snapshot is None:
@@ -160,7 +161,7 @@ def figures_lines(view: View, width: int, height: int, look: Look) -> Lines:
     left = height - len(lines)
     if left >= LEAST_PLOT and snapshot.imported is None:
         line = view.answers.of(OverTime)
-        lines += over_time_lines(line, view.start_ns, width, min(left, MOST_PLOT), look)
+        lines += over_time_lines(line, view.start_ns, width, min(left, MOST_PLOT), look, began)
     return lines[:height]
 
 
@@ -174,10 +175,12 @@ class Figures(Widget):
         self._view = View()
         self._lines: Lines = []
         self._made_for: tuple[int, int, Look] | None = None
+        self._began: tuple[Began, ...] = ()
 
-    def show_view(self, view: View) -> None:
-        """Take another view."""
+    def show_view(self, view: View, began: tuple[Began, ...] = ()) -> None:
+        """Take another view, and findings of which it is known when they began."""
         self._view = view
+        self._began = began
         self._made_for = None
         self.refresh()
 
@@ -194,7 +197,7 @@ class Figures(Widget):
             return Strip([look.cell(what, width, base + look.title)])
         if self._made_for != (width, height, look):
             self._made_for = (width, height, look)
-            self._lines = figures_lines(self._view, width, height - 1, look)
+            self._lines = figures_lines(self._view, width, height - 1, look, self._began)
         if y - 1 >= len(self._lines):
             return Strip.blank(width, base)
         return Strip(self._lines[y - 1]).apply_style(base).adjust_cell_length(width, base).crop(0, width)
@@ -234,7 +237,7 @@ class OverviewPane(Container, PaneBody):
 
     def queries(self) -> tuple[Query[Any], ...]:
         """The time line."""
-        return (OverTime(self.app.size.width),)
+        return (OverTime(self.app.size.width), Standing())
 
     def chosen_page(self) -> tuple[str, object] | None:
         """The finding's evidence."""
@@ -244,10 +247,21 @@ class OverviewPane(Container, PaneBody):
     def show_view(self, view: View) -> None:
         """Take the figures and findings of a view."""
         snapshot = view.snapshot
-        self.figures.show_view(view)
+        rows = self._rows(view)
+        self.figures.show_view(view, (*_stand_since(view), *self._appeared(rows)))
         self.findings.empty_text = _why_no_findings(snapshot)
-        self.findings.show_rows(self._rows(view))
+        self.findings.show_rows(rows)
         self._share_height()
+
+    def _appeared(self, rows: Sequence[FindingRow]) -> list[Began]:
+        """Findings that were not there when the session began, and when they came."""
+        known = ((row.finding, self._first_seen.get(finding_key(row.finding))) for row in rows)
+        begun = self._begun_ns
+        return [
+            Began(seen, finding.severity)
+            for finding, seen in known
+            if seen is not None and begun is not None and seen > begun
+        ]
 
     def on_resize(self, _: Resize) -> None:
         """Share the height anew."""
@@ -296,13 +310,23 @@ class OverviewPane(Container, PaneBody):
         return rows
 
 
+def _stand_since(view: View) -> list[Began]:
+    """When threads that do not go on stopped."""
+    snapshot, standing = view.snapshot, view.answers.of(Standing)
+    if snapshot is None or not standing:
+        return []
+    about = [finding.severity for finding in snapshot.findings if "thread" in finding.subject]
+    gravest = max(about, key=lambda severity: _RANK[severity], default=Severity.WARNING)
+    return [Began(snapshot.t1_ns - int(since), gravest) for since in sorted(set(standing.values()))]
+
+
 def _why_no_findings(snapshot: Snapshot | None) -> str:
     if snapshot is None:
         return "no data yet"
     if snapshot.imported is not None:
         return "rules need figures that this file does not have (7); the hot code: 4"
     if snapshot.not_applicable:
-        return f"nothing found that costs cores ({len(snapshot.not_applicable)} rules could not look: 7)"
+        return f"nothing found that costs cores ({len(snapshot.not_applicable)} rules skipped: 7)"
     return "nothing found that costs cores in this range"
 
 

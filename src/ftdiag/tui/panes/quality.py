@@ -82,7 +82,7 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     if len(quality.gaps) > MAX_GAPS:
         lines.append([Segment(f" {len(quality.gaps) - MAX_GAPS} more", look.muted)])
     if snapshot.not_applicable:
-        lines += heading("Rules that could not look, and why", width, look)
+        lines += heading("Rules skipped, and why", width, look)
         for rule_id, why in snapshot.not_applicable[:MAX_GAPS]:
             lines += figure(rule_id, why, width, look)
     return lines

@@ -1,12 +1,13 @@
 """The threads pane: each thread, what it does with its time, what it waits for and where.
 
 In: a `View`. Out: a table; Enter tells the application which thread is meant. The bars of states can be
-exchanged for swim lanes: what each thread did over the range, with a cursor in time.
+exchanged for swim lanes: what each thread did over the range, with a cursor in time. Threads of a pool are
+one row, which Enter unfolds; threads in a deadlock and stuck ones come first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.segment import Segment
@@ -14,16 +15,18 @@ from rich.style import Style
 from textual.events import Resize
 
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import HotLine, ThreadMetrics, ThreadState
+from ftdiag.model import HotLine, LockRef, ThreadMetrics, ThreadState
 from ftdiag.tui.keys import Key
 from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, PaneBody
 from ftdiag.tui.panes.account import axis_line
+from ftdiag.tui.panes.pools import Pool, lane_of, pools_of
+from ftdiag.tui.panes.standing import Standing
 from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View, clock
 from ftdiag.tui.statebar import bar, legend
 from ftdiag.tui.table import Column, Table, text_column
-from ftdiag.wording.locks import main_wait_words
+from ftdiag.wording.locks import main_wait_words, names_of
 from ftdiag.wording.places import place, place_and_function
 from ftdiag.wording.states import BAR_ORDER, LOCK_STATES, STATE_NAMES
 from ftdiag.wording.threads import thread_name
@@ -55,22 +58,48 @@ class ThreadRow:
     lane: bytes = b""
     cursor: float | None = None
     """Where the cursor in time is: 0 at the beginning of the range, 1 at its end."""
+    pool: Pool | None = None
+    """The pool that the row stands for."""
+    member: bool = False
+    """Whether the row of its pool is above it."""
+    stands: bool = False
+    """Whether it does not go on: in a deadlock, or stuck."""
 
 
 def thread_row(
-    thread: ThreadMetrics, lane: bytes = b"", cursor: float | None = None, *, counted: bool = True
+    thread: ThreadMetrics,
+    lane: bytes = b"",
+    cursor: float | None = None,
+    *,
+    counted: bool = True,
+    names: Mapping[LockRef, str] | None = None,
 ) -> ThreadRow:
-    """The row of a thread; `counted` unless there is nothing but samples of it."""
+    """The row of a thread; `counted` unless there is nothing but samples of it; `names` of locks."""
     alive = thread.alive_ns
     return ThreadRow(
         thread=thread,
         cpu_ratio=_ratio(thread.cpu_ns, alive) if counted else None,
         run_queue_ratio=_ratio(thread.run_queue_ns, alive) if counted else None,
-        waits_on=main_wait_words(thread),
+        waits_on=main_wait_words(thread, names=names),
         where=thread.hot[0] if thread.hot else None,
         lane=lane,
         cursor=cursor,
     )
+
+
+def _name(row: ThreadRow) -> str:
+    name = thread_name(row.thread.info)
+    return f"  {name}" if row.member else name
+
+
+def _name_style(row: ThreadRow, look: Look) -> Style | None:
+    if row.stands:
+        return look.error
+    return look.strong if row.pool is not None else None
+
+
+def _tid(row: ThreadRow) -> str:
+    return "" if row.pool is not None else str(row.thread.info.tid)
 
 
 def _where(row: ThreadRow) -> str:
@@ -118,12 +147,21 @@ def _waiting_share(row: ThreadRow) -> float:
 
 
 COLUMNS: tuple[Column[ThreadRow], ...] = (
-    text_column("name", "thread", 14, lambda row: thread_name(row.thread.info), grow=2, most=28),
+    text_column(
+        "name",
+        "thread",
+        14,
+        _name,
+        sort=lambda row: thread_name(row.thread.info).casefold(),
+        style=_name_style,
+        grow=2,
+        most=28,
+    ),
     text_column(
         "tid",
         "tid",
         7,
-        lambda row: str(row.thread.info.tid),
+        _tid,
         sort=lambda row: row.thread.info.tid,
         style=lambda _, look: look.muted,
         right=True,
@@ -231,6 +269,63 @@ class ThreadsPane(Table[ThreadRow], PaneBody):
         self._wanted: bool | None = None
         self.lanes_shown = False
         self.cursor_in_time: float | None = None
+        self._folded = True
+        """Whether pools are folded, but for those of `_other_way`."""
+        self._other_way: set[Hashable] = set()
+        self._threads_shown = 0
+        self._lock_names: dict[LockRef, str] = {}
+
+    @property
+    def shown_count(self) -> int:
+        """Threads, not rows."""
+        return self._threads_shown
+
+    def action_fold(self) -> None:
+        """All pools folded, or all unfolded."""
+        self._folded = not self._folded
+        self._other_way.clear()
+        self.show_view(self._view)
+
+    def action_choose(self) -> None:
+        """Fold or unfold a pool; choose a thread."""
+        row = self.current
+        if row is None or row.pool is None:
+            super().action_choose()
+            return
+        self._other_way ^= {row.pool.key}
+        self.show_view(self._view)
+
+    def arranged(self, rows: list[ThreadRow]) -> list[ThreadRow]:
+        """Threads that do not go on, then the others with their pools; below one that is unfolded its own."""
+        self._threads_shown = len(rows)
+        by_index = {row.thread.info.index: row for row in rows}
+        stand = frozenset(row.thread.info.index for row in rows if row.stands)
+        heads: list[ThreadRow] = []
+        members: dict[Hashable, list[ThreadRow]] = {}
+        for each in pools_of([row.thread for row in rows], stand):
+            if not isinstance(each, Pool):
+                heads.append(by_index[each.info.index])
+                continue
+            own = [by_index[thread.info.index] for thread in each.members]
+            lane = lane_of([row.lane for row in own])
+            counted = own[0].cpu_ratio is not None
+            head = thread_row(each.together, lane, own[0].cursor, counted=counted, names=self._lock_names)
+            heads.append(replace(head, pool=each))
+            if (each.key in self._other_way) == self._folded:
+                members[each.key] = [replace(row, member=True) for row in own]
+        # In one order, so that each keeps its place among its like.
+        ordered = self.in_order([*heads, *(row for own in members.values() for row in own)])
+        below: dict[Hashable, list[ThreadRow]] = {key: [] for key in members}
+        pool_of = {row.thread.info.index: key for key, own in members.items() for row in own}
+        for row in ordered:
+            if row.member:
+                below[pool_of[row.thread.info.index]].append(row)
+        shown: list[ThreadRow] = []
+        for row in sorted((row for row in ordered if not row.member), key=lambda row: not row.stands):
+            shown.append(row)
+            if row.pool is not None:
+                shown += below.get(row.pool.key, ())
+        return shown
 
     def action_lanes(self) -> None:
         """Bars of states, or what each thread did over time."""
@@ -276,12 +371,12 @@ class ThreadsPane(Table[ThreadRow], PaneBody):
     def queries(self) -> tuple[Query[Any], ...]:
         """The lanes, in as many slices of time as there is room for."""
         where = self.column_cells("lane") if self.lanes_shown else None
-        return () if where is None else (OfThreads(where[1]),)
+        return (Standing(),) if where is None else (Standing(), OfThreads(where[1]))
 
     def chosen_page(self) -> tuple[str, object] | None:
         """The thread's own page."""
         row = self.current
-        return None if row is None else ("thread", row.thread.info.index)
+        return None if row is None or row.pool is not None else ("thread", row.thread.info.index)
 
     @property
     def cursor_ns(self) -> int | None:
@@ -292,8 +387,8 @@ class ThreadsPane(Table[ThreadRow], PaneBody):
         return snapshot.t0_ns + int(self.cursor_in_time * (snapshot.t1_ns - snapshot.t0_ns))
 
     def key_of(self, row: ThreadRow) -> Hashable:
-        """A thread keeps its index for the whole recording."""
-        return row.thread.info.index
+        """A thread keeps its index for the whole recording, a pool its name."""
+        return row.thread.info.index if row.pool is None else row.pool.key
 
     def searched_text(self, row: ThreadRow) -> str:
         """Name, tid, role, states, what it waits on, functions and files."""
@@ -323,11 +418,22 @@ class ThreadsPane(Table[ThreadRow], PaneBody):
         lanes = {} if answer is None else answer.states
         cursor = self.cursor_in_time if self.lanes_shown else None
         counted = snapshot is None or snapshot.imported is None
+        stand = view.answers.of(Standing) or {}
+        self._lock_names = names_of(snapshot.locks if snapshot else ())
+        rows = [
+            thread_row(
+                thread,
+                lanes.get(thread.info.index, b""),
+                cursor,
+                counted=counted,
+                names=self._lock_names,
+            )
+            for thread in threads
+        ]
         self.show_rows(
-            [
-                thread_row(thread, lanes.get(thread.info.index, b""), cursor, counted=counted)
-                for thread in threads
-            ]
+            [replace(row, stands=True) if row.thread.info.index in stand else row for row in rows]
+            if stand
+            else rows
         )
 
     def caption(self, width: int, look: Look) -> list[Segment]:
@@ -350,5 +456,13 @@ PANE: Final = Pane(
     "t",
     short="Thr",
     about="threads",
-    keys=(Key("v", "threads: what each did over time, or bars again", "v", "in_pane('threads', 'lanes')"),),
+    keys=(
+        Key("v", "threads: what each did over time, or bars again", "v", "in_pane('threads', 'lanes')"),
+        Key(
+            "u",
+            "threads: pools in a row each (Enter: one of them), or not",
+            "u",
+            "in_pane('threads', 'fold')",
+        ),
+    ),
 )
