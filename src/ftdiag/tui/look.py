@@ -22,7 +22,7 @@ from textual.widget import Widget
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Severity, ThreadState
-from ftdiag.tui.safetext import cut, cut_start, pad, safe_text
+from ftdiag.tui.safetext import cut, cut_start, pad, safe_text, width_of
 from ftdiag.wording.states import STATE_COLOURS
 
 DARK: Final = "ftdiag-dark"
@@ -174,6 +174,20 @@ class Look:
     def cut(self, text: str, width: int) -> str:
         """Any text made safe and cut at its end."""
         return cut(self.safe(text), width, self.ellipsis)
+
+    def cut_middle(self, text: str, width: int) -> str:
+        """Any text made safe and cut in its middle: beginnings and numbers at the end stay."""
+        text = self.safe(text)
+        if width_of(text) <= width:
+            return text
+        end = max(0, (width - width_of(self.ellipsis)) // 2)
+        tail = cut_start(text, end + width_of(self.ellipsis), self.ellipsis)
+        return (
+            cut(text, width - width_of(tail) + width_of(self.ellipsis), self.ellipsis).removesuffix(
+                self.ellipsis
+            )
+            + tail
+        )
 
     def cut_start(self, text: str, width: int) -> str:
         """Any text made safe and cut at its start."""

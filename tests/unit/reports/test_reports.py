@@ -118,7 +118,7 @@ def test_the_first_line_says_who_waits_for_what(tmp_path: Path) -> None:
     answer = headline(contended(tmp_path))
     assert answer.startswith("1.3 of 4 cores on CPU; self._lock (cache.py:39) costs 2.69 of 4 cores")
     assert "worker-0 to worker-7 (8 threads) wait for it" in answer
-    assert "at Cache.put (cache.py:41)" in answer
+    assert "in Cache.put (cache.py:41)" in answer
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ MOST_PLACES: Final = 3
 MOST_EDGES: Final = 14
 MOST_LINES: Final = 12
 BAR: Final = 20
+TIME_CELLS: Final = 11
+"""As wide as "12 min 30 s"."""
 LEAST_SHARE: Final = 0.01
 
 
@@ -74,10 +76,10 @@ def _graph(found: Bottlenecks, names: Mapping[LockRef, str], width: int, look: L
     for (waiter, lock, holder), spent in sorted(total.items(), key=lambda row: -row[1])[:MOST_EDGES]:
         filled = round(BAR * spent / whole)
         bar = ("#" if look.ascii_only else "█") * filled
-        text = look.cut(look.safe(f"{waiter} > {lock} > {holder}"), max(8, width - BAR - 12))
+        text = look.cut(look.safe(f"{waiter} > {lock} > {holder}"), max(8, width - BAR - TIME_CELLS - 3))
         lines.append(
             [
-                look.cell(seconds(spent), 9, look.text, right=True),
+                look.cell(seconds(spent), TIME_CELLS, look.text, right=True),
                 Segment(" "),
                 look.cell(bar, BAR, look.accent),
                 Segment(" "),

@@ -92,6 +92,11 @@ def _name(row: ThreadRow) -> str:
     return f"  {name}" if row.member else name
 
 
+def _paint_name(row: ThreadRow, width: int, look: Look) -> list[Segment]:
+    """The name; where it has no room it loses its middle, so that numbers and counts stay."""
+    return [look.cell(look.cut_middle(_name(row), width), width, _name_style(row, look))]
+
+
 def _name_style(row: ThreadRow, look: Look) -> Style | None:
     if row.stands:
         return look.error
@@ -147,15 +152,14 @@ def _waiting_share(row: ThreadRow) -> float:
 
 
 COLUMNS: tuple[Column[ThreadRow], ...] = (
-    text_column(
-        "name",
-        "thread",
-        14,
-        _name,
-        sort=lambda row: thread_name(row.thread.info).casefold(),
-        style=_name_style,
-        grow=2,
+    Column(
+        key="name",
+        title="thread",
+        least=14,
         most=28,
+        grow=2,
+        sort=lambda row: thread_name(row.thread.info).casefold(),
+        paint=_paint_name,
     ),
     text_column(
         "tid",
