@@ -189,6 +189,15 @@ class Session:
         """Who waits for whom at the last tick of the recording, and for how long (at most GRAPH_NS)."""
         return self._judge.now().edges
 
+    def standing_threads(self) -> dict[int, float]:
+        """Threads of deadlocks, and stuck ones, by index: for how long they have not moved, in ns."""
+        now = self._judge.now()
+        since = {each.thread.index: each.since_ns for each in now.stuck}
+        for circle in now.deadlocks:
+            stood = min(edge.since_ns for edge in circle)
+            since.update({edge.waiter.index: stood for edge in circle})
+        return since
+
     def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
         """Cycles of known holders among waits that were asked for already."""
         return deadlocks(edges)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import cast
 
 from ftdiag.analysis.cores import Use, account_of, on_cpu_states
-from ftdiag.analysis.waitgraph import StuckThread, deadlocks
+from ftdiag.analysis.waitgraph import deadlocks
 from ftdiag.model import (
     AllocatorLine,
     AllocatorPart,
@@ -536,9 +536,9 @@ class FakeQueries:
             (Change(ChangeKind.LOCK, "self._lock 0x7f000010"),), gain=2.0, low=1.5, high=2.6, blocks=6
         )
 
-    def stuck_threads(self) -> tuple[StuckThread, ...]:
+    def standing_threads(self) -> dict[int, float]:
         """Nobody."""
-        return ()
+        return {}
 
     def deadlocks_among(self, edges: Sequence[WaitEdge]) -> tuple[tuple[WaitEdge, ...], ...]:
         """Whatever the rule of the analysis says."""

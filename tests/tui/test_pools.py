@@ -12,7 +12,7 @@ from ftdiag.tui.panes.pools import LEAST_MEMBERS, Pool, lane_of, pools_of
 from ftdiag.tui.panes.threads import ThreadRow, ThreadsPane
 from ftdiag.tui.table import CLEARLY
 from ftdiag.wording.threads import pool_key, pool_name
-from tui.driving import driving, go, press, screen_text
+from tui.driving import driving, go, press, screen_text, until
 from tui.pictures import FakeSource, contended
 
 NOBODY: frozenset[int] = frozenset()
@@ -147,6 +147,21 @@ async def test_rows_keep_their_places_until_figures_differ_clearly() -> None:
         assert show(first, second) == ["two", "one"]
         # WHEN it is clearly behind it THEN it changes
         assert show(first, replace(second, cpu_ns=int(500 * (1 - 2 * CLEARLY)))) == ["one", "two"]
+
+
+async def test_threads_that_stand_still_come_first_and_are_marked_in_time() -> None:
+    # GIVEN a pool of which one thread, which uses least, has not moved for twenty seconds
+    picture = replace(contended(), threads=tuple(crunchers(LEAST_MEMBERS + 1)))
+    source = FakeSource(picture)
+    last = LEAST_MEMBERS
+    assert source.session is not None
+    source.session.standing_threads = lambda: {last: 20e9}  # type: ignore[method-assign]
+    async with driving(source) as (app, pilot):
+        # THEN the time line marks when it stopped
+        await until(pilot, lambda: "marks" in screen_text(app))
+        # AND it is the first of the threads, apart from its pool
+        await go(pilot, "2")
+        assert names(app.query_one(ThreadsPane)) == [f"crunch-{last}", f"crunch-[0-{last - 1}] x{last}"]
 
 
 def test_two_locks_of_one_name_are_told_apart() -> None:
