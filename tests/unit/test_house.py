@@ -15,11 +15,6 @@ from tools.house import (
     only_in_tests,
 )
 
-STILL_LONG_CLASSES: Final = frozenset(
-    {
-        "sources.python.interpreter.InterpreterReader",
-    }
-)
 STATE_OF_A_WIDGET: Final = frozenset({"tui.table.cursor_row", "tui.table.sorted_by"})
 """What a program that drives the cockpit can see of it; here only tests do."""
 
@@ -37,7 +32,7 @@ def test_long_classes_say_why() -> None:
         for name, (count, docstring) in classes().items()
         if count > MOST_CLASS_LINES and REASON not in docstring.replace("\n    ", " ")
     }
-    assert long == STILL_LONG_CLASSES
+    assert long == set()
 
 
 def test_no_modules_import_each_other() -> None:

@@ -20,20 +20,14 @@ from ftdiag.errors import MemoryReadError
 from ftdiag.model import TORN_STACK, Frame
 from ftdiag.sources.kernel.memory import ReadAlong, RemoteMemory
 from ftdiag.sources.python.chains import MAX_FRAMES, chains
+from ftdiag.sources.python.codeobjects import CodeObject, CodeObjects
 from ftdiag.sources.python.interpreterstates import InterpreterStates
-from ftdiag.sources.python.locations import LineTable
-from ftdiag.sources.python.objects import NotAnObject, word_in
+from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.runtime import Runtime
 from ftdiag.sources.python.stackwalk import CompiledWalker, Left, Moved, Parse, stack_walker
 from ftdiag.sources.python.walking import FrameMeaning, PythonThread
-from ftdiag.sources.python.withblocks import HandlerRange, parse_exception_table, with_depths
 
 MAX_THREADS: Final = 65_536
-MAX_CODE_OBJECTS: Final = 50_000
-MAX_CODE_UNITS: Final = 1 << 24
-MAX_LINE_TABLE_BYTES: Final = 1 << 20
-"""Of a location table; what comes behind has no line. A module of 100,000 lines has 400 KB."""
-MAX_EXCEPTION_TABLE_BYTES: Final = 1 << 18
 MAX_FRAME_WORDS: Final = 1024
 """Locals and stack slots of a frame that are looked at for names."""
 
@@ -70,47 +64,6 @@ class CurrentLine:
     local_names: tuple[str, ...]
 
 
-class CodeObject:
-    """A code object: what is needed to turn an instruction address into a frame."""
-
-    __slots__ = (
-        "address",
-        "bytecode",
-        "copies",
-        "filename",
-        "fingerprint",
-        "function",
-        "handlers",
-        "lines",
-        "local_count",
-        "local_names",
-        "stack_size",
-        "units",
-    )
-
-    def __init__(
-        self,
-        address: int,
-        fingerprint: tuple[bytes, ...],
-        filename: str,
-        function: str,
-        lines: LineTable,
-        units: int,
-    ) -> None:
-        self.address = address
-        self.fingerprint = fingerprint
-        self.filename = filename
-        self.function = function
-        self.lines = lines
-        self.units = units
-        self.bytecode = 0
-        self.copies: tuple[int, ...] = ()
-        self.handlers: list[HandlerRange] = []
-        self.local_count = 0
-        self.local_names: list[str] | None = None
-        self.stack_size = 0
-
-
 class InterpreterReader(InterpreterStates):
     """Reads threads and stacks of one target.
 
@@ -124,30 +77,17 @@ class InterpreterReader(InterpreterStates):
         """`compiled`: which walker follows the frames; by default the compiled one where it was built."""
         super().__init__(memory, runtime)
         self._sink = sink
-        self._codes: dict[int, CodeObject] = {}
+        self._codes = CodeObjects(memory, runtime.layout, self.objects, self._forget_frames)
         self._frames: dict[tuple[int, int], int] = {}
         """(code object, instruction) words -> the sink's id of the frame."""
         self.marked: Callable[[Frame], str | None] = lambda frame: None
         """Says which local variable of a frame, if any, walks are to take along (`PythonThread.marked`)."""
-        self._code_types: set[int] = set()
         self._chains = chains(self._resolve_frame, sink.intern_stack, compiled=compiled)
         self._walker = stack_walker(memory, runtime.layout, self._chains, compiled=compiled)
         self.compiled = self._walker.compiled
         """Whether the compiled walker follows the frames."""
         self.too_many_threads = False
         """Whether there were more than MAX_THREADS states of threads at the last look."""
-        layout = runtime.layout
-        words = [
-            layout.object_type,
-            layout.code_units,
-            layout.code_first_line,
-            layout.code_filename,
-            layout.code_qualname,
-            layout.code_linetable,
-            *(() if layout.code_tlbc is None else (layout.code_tlbc,)),
-        ]
-        self._telling = [slice(offset, offset + 8) for offset in words]
-        """Where a code object has what it is told by."""
         self.walked = self.torn = self.cut = self.given_up = 0
         """Stacks that were walked, that could not be read as of one moment, and that were too deep; of those
         that were torn, the ones that a walk did not come to because it had cost enough."""
@@ -227,8 +167,8 @@ class InterpreterReader(InterpreterStates):
         `None` if it makes no sense.
         """
         pair = executable, instruction
-        code = self._code(executable & ~_POINTER_TAGS)
-        unit = None if code is None else self._unit(code, instruction)
+        code = self._codes.at(executable & ~_POINTER_TAGS)
+        unit = None if code is None else self._codes.unit(code, instruction)
         if code is None or unit is None:
             return None
         frame = Frame(code.filename, code.function, code.lines.line(unit))
@@ -236,33 +176,13 @@ class InterpreterReader(InterpreterStates):
         if len(self._frames) >= MAX_FRAMES:
             self._frames.clear()
         self._frames[pair] = frame_id
-        return frame_id, self._exit_offsets(code, unit), self._marked_offsets(code, frame)
-
-    def _exit_offsets(self, code: CodeObject, unit: int) -> tuple[int, ...]:
-        """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
-        if not code.handlers:
-            return ()
-        try:
-            bytecode = self.memory.read(code.bytecode, 2 * code.units)
-        except MemoryReadError:
-            return ()
-        depths = with_depths(code.handlers, unit, bytecode, self.layout.with_handler)
-        stack = self.layout.frame_localsplus + 8 * code.local_count
-        return tuple(stack + 8 * (depth - 1) for depth in depths)
+        return frame_id, self._codes.exit_offsets(code, unit), self._marked_offsets(code, frame)
 
     def _marked_offsets(self, code: CodeObject, frame: Frame) -> tuple[int, ...]:
         """Offset from a frame's address of the local variable that is marked; () if none is."""
         name = self.marked(frame)
-        place = None if name is None else self._local_place(code, name)
+        place = None if name is None else self._codes.local_place(code, name)
         return () if place is None else (place,)
-
-    def _local_place(self, code: CodeObject, name: str) -> int | None:
-        """Offset from a frame's address of a local variable; `None` where the code has none of that name."""
-        if code.local_names is None:
-            code.local_names = self._local_names(code)
-        if name not in code.local_names:
-            return None
-        return self.layout.frame_localsplus + 8 * code.local_names.index(name)
 
     # --- variables of frames, for naming things; slower, and only for threads that are blocked ---
 
@@ -283,10 +203,8 @@ class InterpreterReader(InterpreterStates):
         code = self._code_of(thread, number)
         if code is None:
             return []
-        if code.local_names is None:
-            code.local_names = self._local_names(code)
         variables = []
-        for name, word in zip(code.local_names, self.frame_words(thread, number), strict=False):
+        for name, word in zip(self._codes.local_names(code), self.frame_words(thread, number), strict=False):
             value = word & ~_POINTER_TAGS
             if word & 3 == _TAGGED_INT or value <= 4096:
                 continue
@@ -302,7 +220,7 @@ class InterpreterReader(InterpreterStates):
     def variable(self, thread: PythonThread, number: int, name: str) -> int | None:
         """Address of the value of one local variable that is no cell; `None` if it is not set."""
         code = self._code_of(thread, number)
-        place = None if code is None else self._local_place(code, name)
+        place = None if code is None else self._codes.local_place(code, name)
         if place is None:
             return None
         try:
@@ -316,32 +234,30 @@ class InterpreterReader(InterpreterStates):
         code = self._code_of(thread, number)
         if code is None:
             return None
-        unit = self._unit(code, thread.chain[2 * number + 1])
+        unit = self._codes.unit(code, thread.chain[2 * number + 1])
         resolved = self._frames.get((thread.chain[2 * number], thread.chain[2 * number + 1]))
         line = None if unit is None else code.lines.line(unit)
         if resolved is None or line is None:
             return None
-        if code.local_names is None:
-            code.local_names = self._local_names(code)
         return CurrentLine(
             frame_id=resolved,
             frame=thread.frames[number],
             code=code.address,
             bytecode=code.bytecode,
             units=tuple(code.lines.ranges(line)),
-            local_names=tuple(code.local_names),
+            local_names=tuple(self._codes.local_names(code)),
         )
 
     def code_at(self, pair: tuple[int, int]) -> tuple[CodeObject, int] | None:
         """The code object and the code unit of a frame of a chain that was resolved; `None` if forgotten."""
-        code = self._codes.get(pair[0] & ~_POINTER_TAGS)
-        unit = None if code is None else self._unit(code, pair[1])
+        code = self._codes.known(pair[0] & ~_POINTER_TAGS)
+        unit = None if code is None else self._codes.unit(code, pair[1])
         return None if code is None or unit is None else (code, unit)
 
     def with_blocks(self, pair: tuple[int, int]) -> int:
         """How many `with` blocks a frame of a chain that was resolved is in."""
         located = self.code_at(pair)
-        return 0 if located is None else len(self._exit_offsets(*located))
+        return 0 if located is None else len(self._codes.exit_offsets(*located))
 
     def globals_of(self, thread: PythonThread, number: int) -> int | None:
         """Address of a frame's globals dict; `None` if unreadable."""
@@ -353,138 +269,19 @@ class InterpreterReader(InterpreterStates):
     def _code_of(self, thread: PythonThread, number: int) -> CodeObject | None:
         if not 0 <= number < min(len(thread.frames), len(thread.chain) // 2):
             return None
-        return self._codes.get(thread.chain[2 * number] & ~_POINTER_TAGS)
+        return self._codes.known(thread.chain[2 * number] & ~_POINTER_TAGS)
 
-    def _local_names(self, code: CodeObject) -> list[str]:
-        layout = self.layout
-        try:
-            names = self.memory.read_word(code.address + layout.code_local_names)
-            count = min(code.local_count, self.memory.read_word(names + layout.tuple_count), MAX_FRAME_WORDS)
-            words = struct.unpack(f"<{count}Q", self.memory.read(names + layout.tuple_items, 8 * count))
-            return [self.objects.string(word) for word in words]
-        except (MemoryReadError, NotAnObject):
-            return []
-
-    # --- code objects ---
-
-    def _code(self, address: int) -> CodeObject | None:
-        code = self._codes.get(address)
-        if code is None:
-            try:
-                code = self._read_code(address)
-            except (MemoryReadError, NotAnObject):
-                return None
-            if len(self._codes) >= MAX_CODE_OBJECTS:
-                self._codes.clear()
-                self._forget_frames()
-            self._codes[address] = code
-        return code
-
-    def _read_code(self, address: int) -> CodeObject:
-        layout = self.layout
-        data = self.memory.read(address, layout.code_bytecode)
-        type_address = _word(data, layout.object_type)
-        if type_address not in self._code_types:
-            if self.objects.type_name(type_address) != "code":
-                raise NotAnObject(f"no code object at {address:#x}")
-            self._code_types.add(type_address)
-        units = _word(data, layout.code_units)
-        first_line = _int_in(data, layout.code_first_line)
-        if not 0 < units <= MAX_CODE_UNITS:
-            raise NotAnObject(f"no code object at {address:#x}")
-        code = CodeObject(
-            address,
-            self._fingerprint(data),
-            self.objects.string(_word(data, layout.code_filename)),
-            self.objects.string(_word(data, layout.code_qualname)),
-            LineTable(
-                self.objects.bytes_object(_word(data, layout.code_linetable))[:MAX_LINE_TABLE_BYTES],
-                first_line,
-            ),
-            units,
-        )
-        code.bytecode = address + layout.code_bytecode
-        code.local_count = _int_in(data, layout.code_local_count)
-        code.stack_size = _int_in(data, layout.code_stack_size)
-        if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:
-            raise NotAnObject(f"no code object at {address:#x}")
-        code.handlers = parse_exception_table(
-            self.objects.bytes_object(_word(data, layout.code_exception_table))[:MAX_EXCEPTION_TABLE_BYTES]
-        )
-        if self.memory.budget is not None:
-            self.memory.budget.check()
-        return code
+    def recheck_codes(self) -> int:
+        """Drop code objects that are gone or replaced; return how many. Called about once a second."""
+        return self._codes.recheck()
 
     def _forget_frames(self) -> None:
         self._frames.clear()
         self._chains.forget()
         self._walker.forget()
 
-    def _fingerprint(self, data: bytes) -> tuple[bytes, ...]:
-        """The words that tell one code object from another that was made at the same address later."""
-        return tuple([data[part] for part in self._telling])
-
-    def _unit(self, code: CodeObject, instruction: int) -> int | None:
-        """Index of the code unit at an instruction address: in the shared or in a thread's own bytecode."""
-        span = 2 * code.units
-        for refreshed in (False, True):
-            for start in (code.bytecode, *code.copies):
-                if start <= instruction < start + span:
-                    return (instruction - start) // 2
-            if refreshed or self.layout.code_tlbc is None:
-                return None
-            code.copies = self._bytecode_copies(code)
-        return None
-
-    def _bytecode_copies(self, code: CodeObject) -> tuple[int, ...]:
-        """Start addresses of the thread-local copies: _PyCodeArray {size, entries[]} (cpython/code.h)."""
-        assert self.layout.code_tlbc is not None
-        try:
-            table = self.memory.read_word(code.address + self.layout.code_tlbc)
-            size = self.memory.read_word(table)
-            if not 0 < size <= MAX_THREADS:
-                return ()
-            entries = struct.unpack(f"<{size}Q", self.memory.read(table + 8, 8 * size))
-        except MemoryReadError:
-            return ()
-        return tuple(entry for entry in entries if entry and entry != code.bytecode)
-
-    def recheck_codes(self) -> int:
-        """Drop code objects that are gone or replaced; return how many. Called about once a second.
-
-        A freed code object's address can be reused by another one; without this check its old name would
-        go on. All are compared in a few batched reads.
-        """
-        if not self._codes:
-            return 0
-        addresses = list(self._codes)
-        size = self.layout.code_bytecode
-        stale = [
-            address
-            for address, data in zip(
-                addresses, self.memory.read_many([(address, size) for address in addresses]), strict=True
-            )
-            if data is None or self._fingerprint(data) != self._codes[address].fingerprint
-        ]
-        for address in stale:
-            del self._codes[address]
-        if stale:
-            self._forget_frames()
-            self.objects.forget_types()
-        return len(stale)
-
 
 def address_in(word: int) -> int:
     """The object that a stack reference is, 0 if it is none: a small int, or not set."""
     value = word & ~_POINTER_TAGS
     return 0 if word & 3 == _TAGGED_INT or value <= 4096 else value
-
-
-def _int_in(data: bytes, offset: int) -> int:
-    """The C int at an offset that the target published, which may be any. Raises NotAnObject."""
-    value = word_in(data, offset, 4)
-    return value - (value >> 31 << 32)
-
-
-def _word(data: bytes, offset: int) -> int:
-    return int.from_bytes(data[offset : offset + 8], "little")

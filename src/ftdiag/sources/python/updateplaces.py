@@ -18,8 +18,9 @@ from zlib import crc32
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import SharedPlace
+from ftdiag.sources.python.codeobjects import CodeObject
 from ftdiag.sources.python.frameview import AttributeReader, FrameView
-from ftdiag.sources.python.interpreter import CodeObject, CurrentLine, InterpreterReader
+from ftdiag.sources.python.interpreter import CurrentLine, InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.opcodes import OPCODES
 from ftdiag.sources.python.updates import MAX_UNITS, Expression, Update, find_updates
