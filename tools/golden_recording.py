@@ -49,7 +49,11 @@ def main(checkout: Path, file: Path) -> None:
                 ("worker-1", work, "work", "PyLong_Add", 30),
                 ("worker-2", work, "atomic", "_Py_DecRefShared", 12),
             ]
-            config = model.SharedObject("CONFIG", "dict", model.Confidence.KNOWN)
+            facts: tuple[Any, ...] = ()
+            if SCHEMA_MINOR >= 7:
+                counting = model.Counting.SHARED
+                facts = (model.ObjectFacts(0x7F0000002000, counting, maker=0, path="app.CONFIG"),)
+            config = model.SharedObject("CONFIG", "dict", model.Confidence.KNOWN, *facts)
             more["shared"] = [("/srv/app.py:10 work", config)]
         if SCHEMA_MINOR >= 2:
             kinds = {model.MemoryKind.PYTHON_HEAPS: 40, model.MemoryKind.FILES: 9}

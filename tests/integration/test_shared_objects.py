@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import pytest
 from ftdiag.model import Confidence, HotLine, Pauses
 from ftdiag.session import Session
 from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.python.counting import counted
 from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.sharedobjects import SharedObjectReader
 from reading import cores, eventually, prefer, recorded, recordings
@@ -98,6 +102,93 @@ def names_on(pid: int, line: int, enough: Callable[[Named], bool] = bool) -> Nam
 
     eventually(looked, every_s=0.002)
     return found
+
+
+HELD = """
+    import app_part, os, sys, threading, time
+    class Pool:
+        _shared = object()
+        def __init__(self): self.routes = {"x": object(), 3: [object()]}
+    CONFIG = Pool()
+    ITEMS = [object(), [object()]]
+    def make():
+        limit = object()
+        def handler(): return limit
+        return handler
+    HANDLER = make()
+    WANTED = {
+        "__main__.CONFIG": id(CONFIG),
+        "__main__.Pool._shared": id(Pool._shared),
+        "__main__.CONFIG.routes": id(CONFIG.routes),
+        "__main__.CONFIG.routes['x']": id(CONFIG.routes["x"]),
+        "__main__.CONFIG.routes[3][0]": id(CONFIG.routes[3][0]),
+        "__main__.ITEMS[0]": id(ITEMS[0]),
+        "__main__.ITEMS[1][0]": id(ITEMS[1][0]),
+        "limit of __main__.HANDLER": id(HANDLER()),
+        "app_part.TABLE": id(app_part.TABLE),
+        "app_part.TABLE['a'].inner": id(app_part.TABLE["a"].inner),
+    }
+    def touched(): return [CONFIG, ITEMS[0], HANDLER()]
+    thread = threading.Thread(target=touched); thread.start(); thread.join()
+    def made(): app_part.OTHER = [object()]; time.sleep(1000)
+    maker = threading.Thread(target=made, daemon=True); maker.start()
+    while not hasattr(app_part, "OTHER"): time.sleep(0.01)
+    def kind(one):
+        if sys.version_info >= (3, 14):
+            import _testinternalcapi
+            if sys._is_immortal(one): return "immortal"
+            if _testinternalcapi.has_deferred_refcount(one):
+                return "per-thread" if isinstance(one, type) else "deferred"
+        return "counted"
+    KINDS = [
+        (id(one), kind(one))
+        for one in (None, 5, "word", CONFIG, Pool, make, HANDLER, ITEMS, int, sys, app_part, {}, 1.5, (1, []))
+    ]
+    import json
+    print("ready", os.getpid(), flush=True)
+    with open(sys.argv[1] + ".part", "w") as file:
+        json.dump({"wanted": WANTED, "kinds": KINDS,
+                   "other": id(app_part.OTHER), "maker": maker.ident, "main": threading.get_ident()}, file)
+    os.rename(sys.argv[1] + ".part", sys.argv[1])
+    KEPT = [CONFIG]
+    time.sleep(1000)
+"""
+PART = """
+class Entry: pass
+TABLE = {"a": Entry()}
+TABLE["a"].inner = object()
+"""
+
+
+def test_paths_makers_and_counting(program: Program, tmp_path: Path) -> None:
+    # GIVEN objects in globals, attributes, dicts, lists, classes, cells and a module of the program
+    (tmp_path / "app_part.py").write_text(PART)
+    told = tmp_path / "told"
+    running = program(HELD, str(told))
+    eventually(told.exists)
+    said = json.loads(told.read_text())
+    memory = RemoteMemory(running.pid)
+    interpreter = InterpreterReader(memory, find_runtime(running.pid, memory), Sink())
+
+    # WHEN they are looked for by their addresses THEN each is found where the program has it
+    found = PathSearch(interpreter).search(said["wanted"].values())
+    assert {name: found.get(address) for name, address in said["wanted"].items()} == {
+        name: name for name in said["wanted"]
+    }
+
+    # WHEN their headers are read THEN they belong to who made them, and are counted as the interpreter says
+    objects = interpreter.objects
+    assert counted(memory, objects, said["other"]).facts.owner == said["maker"]
+    assert counted(memory, objects, said["wanted"]["__main__.CONFIG"]).facts.owner == said["main"]
+    for address, kind in said["kinds"]:
+        counting = counted(memory, objects, address).facts.counting.value
+        if kind == "counted":
+            kinds = {"biased", "shared", "merged"}
+            if not hasattr(sys, "_is_immortal") or interpreter.layout.version.minor < 14:
+                kinds |= {"immortal", "deferred", "per-thread"}  # 3.13 does not say
+            assert counting in kinds
+        else:
+            assert counting == kind
 
 
 def version_of(python: Interpreter) -> tuple[int, int]:

@@ -108,8 +108,7 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
         for line, objects in part.shared.items():
             known = shared.setdefault(line, {})
             for one in objects:
-                before = known.get((one.name, one.type_name))
-                if before is None or before.confidence < one.confidence:
+                if one.better_than(known.get((one.name, one.type_name))):
                     known[one.name, one.type_name] = one
     symbols: dict[int, tuple[tuple[int, float], ...]] = {}
     leaf = np.concatenate([part.leaf for part in parts]) if parts else np.zeros(0, dtype=np.int64)

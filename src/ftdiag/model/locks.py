@@ -8,7 +8,7 @@ from __future__ import annotations
 import enum
 from typing import Final
 
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, field
 from ftdiag.model.waits import LibraryWait, library_wait_of
 
 
@@ -90,6 +90,41 @@ SPUN_FOR: Final = "spun for"
 """`SharedObject.name` of an object whose lock several threads spin for."""
 
 
+class Counting(enum.Enum):
+    """How references to an object are counted in a free-threaded build. The value is stored in recordings."""
+
+    IMMORTAL = "immortal"
+    """Not at all: it is never freed."""
+    DEFERRED = "deferred"
+    """Not by what the interpreter's stack has; the collector frees it."""
+    PER_THREAD = "per-thread"
+    """By each thread for itself: a class."""
+    BIASED = "biased"
+    """By the thread that made it, without atomic operations; nobody else has counted yet."""
+    SHARED = "shared"
+    """By the thread that made it, and by all others with atomic operations."""
+    MERGED = "merged"
+    """By all threads with atomic operations: the thread that made it has let go of it, or ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectFacts:
+    """An object as its header has it: address, how it is counted, and who owns it.
+
+    `owner` is `threading.get_ident()` of the thread that made it and still counts without atomic operations,
+    0 where there is none (merged), `maker` its index, -1 where it is not known. `path` is how a person gets
+    there from a module, "app.CONFIG.routes['x']".
+    """
+
+    address: int
+    counting: Counting
+    owner: int = 0
+    maker: int = -1
+    path: str | None = None
+    made_by: str | None = None
+    """The name of its maker, as a recording has it."""
+
+
 @dataclass(frozen=True, slots=True)
 class SharedObject:
     """An object that several threads count references to, as a line of the program names it.
@@ -102,6 +137,16 @@ class SharedObject:
     name: str
     type_name: str
     confidence: Confidence
+    facts: ObjectFacts | None = field(default=None, compare=False)
+    """What else is known of one object that was called so."""
+
+    def better_than(self, other: SharedObject | None) -> bool:
+        """Whether more is known: it is surer, or has a path where the other, equally sure, has none."""
+        if other is None or self.confidence != other.confidence:
+            return other is None or self.confidence > other.confidence
+        if self.facts is None or (self.facts.path is None and other.facts is not None):
+            return False
+        return other.facts is None or other.facts.path is None
 
 
 UNKNOWN_GUARD: Final = 1

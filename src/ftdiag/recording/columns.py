@@ -18,10 +18,12 @@ from ftdiag.model import (
     MAX_OTHERS,
     Collections,
     Confidence,
+    Counting,
     Gap,
     GenerationCollections,
     MemoryKind,
     MemoryReading,
+    ObjectFacts,
     OtherProcess,
     ProcessCounters,
     SamplerCost,
@@ -200,6 +202,9 @@ def decode_native(blob: object, key: int, name: str) -> dict[str, Column]:
     return columns
 
 
+_COUNTINGS: Final = frozenset(one.value for one in Counting)
+
+
 def decode_shared(blob: object, key: int, name: str) -> list[tuple[int, SharedObject]]:
     """(frame id, object) of a window's shared objects. Raises DamagedBlob."""
     column = decode_columns(blob, key, name, ("objects",))["objects"]
@@ -211,15 +216,30 @@ def decode_shared(blob: object, key: int, name: str) -> list[tuple[int, SharedOb
     for row in rows:
         match row:
             # Later minor versions may append; bool is an int to Python, here it is not.
-            case [int(frame), str(what), str(type_name), int(confidence), *_] if (
+            case [int(frame), str(what), str(type_name), int(confidence), *more] if (
                 type(frame) is int and type(confidence) is int and 0 <= frame < schema.MAX_FRAMES
             ):
                 known = confidence if 0 <= confidence <= 255 else 0
-                one = SharedObject(what[:longest], type_name[:longest], Confidence(int(_CONFIDENCES[known])))
+                one = SharedObject(
+                    what[:longest],
+                    type_name[:longest],
+                    Confidence(int(_CONFIDENCES[known])),
+                    _object_facts(more, longest),
+                )
                 found.append((frame, one))
             case _:
                 raise schema.DamagedBlob("a shared object of a window cannot be read")
     return found
+
+
+def _object_facts(more: list[Any], longest: int) -> ObjectFacts | None:
+    """What minor version 7 appended to a shared object's row; `None` where it is not there, or no sense."""
+    match more:
+        case [int(address), str(counting), int(maker), str(path), *_] if (
+            counting in _COUNTINGS and 0 <= address < 1 << 64 and -1 <= maker < schema.MAX_THREADS
+        ):
+            return ObjectFacts(address, Counting(counting), 0, maker, path[:longest] or None)
+    return None
 
 
 def decode_updates(blob: object, key: int, name: str) -> list[UpdateSight]:

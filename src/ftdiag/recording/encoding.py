@@ -15,6 +15,7 @@ from ftdiag.model import (
     Gap,
     MemoryReading,
     NativeSamples,
+    ObjectFacts,
     RecordingSettings,
     Runs,
     SharedObject,
@@ -163,11 +164,18 @@ def encode_shared(window_id: int, shared: Sequence[tuple[int, SharedObject]]) ->
     """Shared objects by the frame of the line that names them."""
     longest = schema.MAX_SHARED_CHARACTERS
     rows = [
-        (frame, one.name[:longest], one.type_name[:longest], int(one.confidence))
+        (frame, one.name[:longest], one.type_name[:longest], int(one.confidence), *_facts(one.facts, longest))
         for frame, one in shared[: schema.MAX_SHARED]
     ]
     text = schema.to_json(rows).encode("ascii")
     return schema.encode_group(window_id, schema.GROUP_SHARED, [("objects", array("B", text), False)])
+
+
+def _facts(facts: ObjectFacts | None, longest: int) -> tuple[int | str, ...]:
+    """What is appended to the row of a shared object."""
+    if facts is None:
+        return ()
+    return facts.address, facts.counting.value, facts.maker, (facts.path or "")[:longest]
 
 
 def encode_updates(window_id: int, updates: Sequence[UpdateSight]) -> bytes:

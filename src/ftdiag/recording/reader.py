@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ftdiag.datatypes import replace
 from ftdiag.model import (
     Collections,
     Frame,
@@ -246,10 +247,15 @@ class Recording(Contents):
                 if not schema.FIRST_FRAME_ID <= frame < self.frame_count:
                     continue
                 known = found.setdefault(frame, {})
-                before = known.get((one.name, one.type_name))
-                if before is None or before.confidence < one.confidence:
-                    known[one.name, one.type_name] = one
+                if one.better_than(known.get((one.name, one.type_name))):
+                    known[one.name, one.type_name] = self._with_maker(one)
         return {frame: tuple(objects.values()) for frame, objects in found.items()}
+
+    def _with_maker(self, one: SharedObject) -> SharedObject:
+        facts = one.facts
+        if facts is None or facts.maker < 0:
+            return one
+        return replace(one, facts=replace(facts, made_by=self.thread(facts.maker).name))
 
     def updates(self, first: int, last: int) -> tuple[tuple[int, list[UpdateSight]], ...]:
         """(position of the window, who was in the middle of updating what) where that was looked for."""

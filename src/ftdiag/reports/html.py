@@ -15,14 +15,12 @@ from typing import Final
 from ftdiag.model import (
     Allocations,
     CollectorMetrics,
-    Confidence,
     CorePart,
     Finding,
     LineAllocations,
     LockHolder,
     LockWaiter,
     Pauses,
-    SharedObject,
     Snapshot,
     ThreadAllocations,
     ThreadMetrics,
@@ -67,6 +65,7 @@ from ftdiag.wording.account import efficiency_words, useful_words
 from ftdiag.wording.bottlenecks import place_words, title_words, worth_saying
 from ftdiag.wording.findings import evidence_words, price_words, sure_words
 from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
+from ftdiag.wording.objects import object_words
 from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
 from ftdiag.wording.states import (
     CONFIDENCE_NAMES,
@@ -301,7 +300,7 @@ def _hot(snapshot: Snapshot) -> Iterator[str]:
     whole = sum(snapshot.metrics.states_ns.values())
     rows = []
     for line in snapshot.hot[:SHOWN_LINES]:
-        shared = ", ".join(map(_shared, line.shared))
+        shared = ", ".join(safe(object_words(one)) for one in line.shared)
         native = ", ".join(
             f"{safe(symbol)} {units.percent(share)}" for symbol, share in line.native[:SHOWN_SYMBOLS]
         )
@@ -470,11 +469,6 @@ def _quality(snapshot: Snapshot) -> Iterator[str]:
         yield from rest_of(len(quality.gaps) - SHOWN_GAPS, "kind of gaps", "kinds of gaps")
     if snapshot.settings.machine_code is not None:
         yield f'<p class="soft">machine code: {safe(snapshot.settings.machine_code)}</p>'
-
-
-def _shared(one: SharedObject) -> str:
-    possibly = "" if one.confidence is Confidence.KNOWN else ", possibly"
-    return f"<code>{safe(one.name)}</code> ({safe(one.type_name)}{possibly})"
 
 
 def _holder(holder: LockHolder) -> list[str]:

@@ -21,6 +21,7 @@ from ftdiag.model import (
     LockMetrics,
     LockRef,
     Pauses,
+    SharedObject,
     Snapshot,
     Stack,
     Target,
@@ -297,13 +298,23 @@ def _hot(line: HotLine, capture: Allocations | None, target: Target) -> Json:
         if line.allocations is None or capture is None
         else _line_allocations(line.allocations, capture),
         "stacks": [{"total_s": _seconds(spent), "stack": _stack(stack)} for stack, spent in line.stacks],
-        "shared": [
-            {"name": _text(one.name), "type_name": _text(one.type_name), "confidence": one.confidence.label}
-            for one in line.shared
-        ],
+        "shared": list(map(_object, line.shared)),
         "own_locks": list(map(_text, line.own_locks)),
         "spun_for": list(map(_text, line.spun_for)),
         "native": [{"symbol": _text(symbol), "share": _number(share)} for symbol, share in line.native],
+    }
+
+
+def _object(one: SharedObject) -> Json:
+    facts = one.facts
+    return {
+        "name": _text(one.name),
+        "type_name": _text(one.type_name),
+        "confidence": one.confidence.label,
+        "path": None if facts is None or facts.path is None else _text(facts.path),
+        "made_by": None if facts is None or facts.made_by is None else _text(facts.made_by),
+        "counting": None if facts is None else facts.counting.value,
+        "address": None if facts is None else f"{facts.address:#x}",
     }
 
 

@@ -17,12 +17,10 @@ from rich.cells import cell_len, set_cell_size
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
-    Confidence,
     Finding,
     Frame,
     HotLine,
     LockMetrics,
-    SharedObject,
     Snapshot,
     Stack,
     StateGroup,
@@ -38,6 +36,7 @@ from ftdiag.wording.answer import answer
 from ftdiag.wording.bottlenecks import bottleneck_sentences
 from ftdiag.wording.findings import cost_words
 from ftdiag.wording.locks import collections_words, holding, main_wait_words, metrics_words
+from ftdiag.wording.objects import object_words
 from ftdiag.wording.places import at_words, frame_words
 from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name
 from ftdiag.wording.states import CONFIDENCE_NAMES, STATE_NAMES, longest, split_words
@@ -304,7 +303,8 @@ class _Report:
             if line.allocations is not None and self._snapshot.allocations is not None:
                 yield _detail(f"allocates: {line_words(line.allocations, self._snapshot.allocations)}")
             if line.shared:
-                yield _detail(f"shared by threads there: {', '.join(map(self._shared, line.shared))}")
+                shared = ", ".join(object_words(one, self._safe) for one in line.shared)
+                yield _detail(f"shared by threads there: {shared}")
             if line.spun_for:
                 yield _detail(
                     f"threads spin there for the lock of: {', '.join(map(self._safe, line.spun_for))}"
@@ -320,10 +320,6 @@ class _Report:
                 )
                 yield _detail(f"machine code: {native}")
             yield from self._callers(line)
-
-    def _shared(self, one: SharedObject) -> str:
-        possibly = "" if one.confidence is Confidence.KNOWN else ", possibly"
-        return f"{self._safe(one.name)} ({self._safe(one.type_name)}{possibly})"
 
     @staticmethod
     def _mostly_not_work(line: HotLine) -> bool:

@@ -55,7 +55,9 @@ def test_a_hot_line_has_its_machine_code_and_shared_objects(tmp_path: Path) -> N
     assert "shared by threads there: CONFIG (Config)" in said
     assert "machine code: _Py_DecRefShared 50 %, _PyEval_EvalFrameDefault 30 %" in said
     (hot,) = to_report(snapshot)["hot"]
-    assert hot["shared"] == [{"name": "CONFIG", "type_name": "Config", "confidence": "known"}]
+    (shared,) = hot["shared"]
+    assert (shared["name"], shared["type_name"], shared["confidence"]) == ("CONFIG", "Config", "known")
+    assert shared["path"] is None
     assert hot["native"][0] == {"symbol": "_Py_DecRefShared", "share": 0.5}
 
 

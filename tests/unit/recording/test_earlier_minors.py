@@ -69,6 +69,8 @@ def test_what_a_version_could_not_write_is_missing_and_not_wrong(minor: int) -> 
     assert (ThreadState.NATIVE_LOCK in states) is (minor >= 3)
     flask = Library("/srv/lib/python3.14/site-packages/flask", "Flask", "3.0.3")
     assert (flask in snapshot.target.libraries) is (minor >= 4)
+    paths = {(one.facts.path, one.facts.made_by) for one in shared if one.facts is not None}
+    assert paths == ({("app.CONFIG", "MainThread")} if minor >= 7 else set())
     together = [one.together for one in snapshot.updates] if snapshot.updates is not None else None
     assert together == ([3] if minor >= 7 else None)
     assert (snapshot.collector is not None and snapshot.collector.count == 9) is (minor >= 5)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import ChangeKind, Confidence, Frame, HotLine, LockKind, Remedy, SharedObject
+from ftdiag.model import ChangeKind, Confidence, Counting, Frame, HotLine, LockKind, Remedy, SharedObject
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import is_file, leaves
 from ftdiag.rules.attribution.lines import caller
@@ -132,6 +132,19 @@ def _called(one: SharedObject) -> str:
     return f"a {kind}" if one.name == one.type_name else f"{short(one.name)} (a {kind})"
 
 
+def _whose(shared: Sequence[SharedObject]) -> str:
+    """Where the first object is to be found, who made it, and how that leaves it to be counted."""
+    facts = shared[0].facts if shared else None
+    if facts is None:
+        return ""
+    name = short(shared[0].name)
+    where = f" is {short(facts.path)} and" if facts.path is not None and facts.path != shared[0].name else ""
+    by = f" {short(facts.made_by)}" if facts.made_by is not None else " a thread"
+    if facts.counting is Counting.MERGED:
+        return f" {name}{where} has no thread of its own any more: all count it with atomic operations."
+    return f" {name}{where} was made by{by}, which counts it without atomic operations; all others do with."
+
+
 def _local(name: str) -> str:
     """A name for a local variable: "crc_table" for "CRC_TABLE", "discounts" for "SETTINGS.discounts"."""
     word = name.removeprefix("cell ").rpartition(".")[2].strip("_").lower()
@@ -255,7 +268,7 @@ def _judge(facts: Facts) -> Verdict:
     on_cpu = facts.metrics.on_cpu_cores
     case = hint.case if hint is not None and not shared else _case(shared[0] if shared else None)
     remedies = (*_remedies(facts, frame, shared, hint), *facts.newer(case))
-    told = f" Two threads that do only this: {facts.scaling(case)} of what one does."
+    told = _whose(shared) + f" Two threads that do only this: {facts.scaling(case)} of what one does."
     if _alias_is_useless(facts, case):
         told += " A local name, often suggested, leaves that as it is on this version."
     if not remedies:

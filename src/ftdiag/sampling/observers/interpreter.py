@@ -25,6 +25,7 @@ from ftdiag.model import (
     Confidence,
     Frame,
     Gap,
+    SharedObject,
     ThreadState,
     Window,
 )
@@ -49,6 +50,7 @@ from ftdiag.sources.python.collector import CollectorReader
 from ftdiag.sources.python.importchains import ImportChains
 from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
 from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
@@ -160,7 +162,7 @@ class InterpreterObserver:
         turns = Turns(self._process.target.capacity_cores or 1.0)
         self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
         reader = SharedObjectReader(self._interpreter)
-        self._atomic_lines = AtomicLines(reader, stacks.leaves)
+        self._atomic_lines = AtomicLines(reader, stacks.leaves, PathSearch(self._interpreter))
         self._spun_locks = SpunLocks(reader, stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
@@ -212,6 +214,7 @@ class InterpreterObserver:
             self._find_requester(tick.number)
         if changed and self._on_core is not None:
             self._on_core.gather(changed, tick)
+        self._atomic_lines.search()
         if self._atomic_lines.due(tick.now_ns):
             self._name_shared(changed, tick.now_ns)
 
@@ -540,6 +543,20 @@ class InterpreterObserver:
             if thread.python
         }
 
+    def _with_makers(
+        self, shared: tuple[tuple[int, SharedObject], ...]
+    ) -> tuple[tuple[int, SharedObject], ...]:
+        """The shared objects with the threads that made them, as far as these live."""
+        if not shared:
+            return shared
+        makers = {ident: index for index, ident in self._idents().items()}
+        return tuple(
+            (frame, one)
+            if one.facts is None
+            else (frame, replace(one, facts=replace(one.facts, maker=makers.get(one.facts.owner, -1))))
+            for frame, one in shared
+        )
+
     def complete(self, window: Window) -> None:
         """Write a window with what was seen of cores, shared objects, and of stacks that were not read."""
         interpreter = self._interpreter
@@ -563,7 +580,7 @@ class InterpreterObserver:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
             shared += self._spun_locks.window(self._on_core.spun, self._idents())
-            window = replace(window, gaps=gaps + lost, native=native, shared=shared)
+            window = replace(window, gaps=gaps + lost, native=native, shared=self._with_makers(shared))
         self._sink.write_window(window)
         self._windows += 1
         interpreter.walked = interpreter.torn = interpreter.cut = interpreter.given_up = 0

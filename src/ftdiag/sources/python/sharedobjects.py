@@ -5,11 +5,10 @@ to, named as the program writes them ("CONFIG", "self.table", "cell limit").
 
 How it is known: the bytecode of the line says which globals, attributes, cells and locals it loads; they are
 looked up in the frame, its namespaces and its objects, by the identity of the name. An object counts only if
-its header says so (Include/object.h of free-threaded builds: ob_tid, ob_flags, ob_mutex, ob_gc_bits,
-ob_ref_local, ob_ref_shared, ob_type):
-- not immortal (ob_ref_local is UINT32_MAX: small ints, interned strings, constants; on 3.13 also functions,
-  types and modules once a thread was started),
-- no deferred reference counting (_PyGC_BITS_DEFERRED: functions that are not nested, modules, types),
+its header says so (`counting`):
+- not immortal (small ints, interned strings, constants; on 3.13 also functions, types and modules once a
+  thread was started),
+- no deferred reference counting (functions that are not nested, modules, types),
 - merged or owned by another thread, or counted by others: then each load is an atomic operation.
 What a line gets from C code has no name there: the places that its contended atomic instructions worked on,
 as samples of machine code have them, lie in such an object, which is then called by its type.
@@ -24,11 +23,13 @@ from typing import Final
 
 from ftdiag.datatypes import replace
 from ftdiag.errors import MemoryReadError
-from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
+from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, Counting, SharedObject, ThreadState
+from ftdiag.sources.python.counting import counted
 from ftdiag.sources.python.frameview import AttributeReader, FrameView, Loaded
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.opcodes import OPCODES, Instruction
+from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.walking import PythonThread
 
 MAX_OBJECTS: Final = 8
@@ -66,16 +67,7 @@ SPUN_SHARE: Final = 0.5
 """Share of a line's samples of spinning for objects that has to be for those of several threads."""
 MAX_OWN_LOOKS: Final = 8
 """Objects of a line that are looked at in a window to see whether only one thread has them."""
-_HEADER: Final = struct.Struct("<QHBBIqQ")
-"""ob_tid, ob_flags (padding in 3.13), ob_mutex, ob_gc_bits, ob_ref_local, ob_ref_shared, ob_type."""
-_WORD: Final = struct.Struct("<Q")
-_IMMORTAL: Final = 0xFFFF_FFFF
-"""_Py_IMMORTAL_REFCNT_LOCAL."""
-_DEFERRED: Final = 1 << 6
-"""_PyGC_BITS_DEFERRED (Include/internal/pycore_gc.h)."""
-_SHARED_FLAGS: Final = 3
-"""_Py_REF_SHARED_FLAG_MASK: 0 never counted by another thread, 1 maybe weakref, 2 queued, 3 merged."""
-_TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
+_NEVER_CONTENDED: Final = frozenset((Counting.IMMORTAL, Counting.DEFERRED, Counting.PER_THREAD))
 
 
 class SharedObjectReader:
@@ -146,13 +138,8 @@ class SharedObjectReader:
 
         Raises TargetGone, PermissionRefused, and MemoryReadError or NotAnObject where no object is there.
         """
-        address = mutex - _MUTEX
-        owner, _, _, _, local, shared, type_address = _HEADER.unpack(self._memory.read(address, _HEADER.size))
-        metatype = self._objects.type_of(type_address)
-        if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
-            raise NotAnObject(f"no object at {address:#x}")
-        private = owner == ident and shared == 0 and 0 < local < _IMMORTAL
-        return self._objects.type_name(type_address) if private else None
+        one = counted(self._memory, self._objects, mutex - _MUTEX)
+        return one.type_name if one.private_to(ident) else None
 
     # --- what the line loads ---
 
@@ -242,24 +229,17 @@ class SharedObjectReader:
         if loaded.address <= 4096 or loaded.address % 8:
             return None
         try:
-            header = self._memory.read(loaded.address, _HEADER.size)
-            owner, _, _, gc_bits, local, shared, type_address = _HEADER.unpack(header)
-            if local == _IMMORTAL or gc_bits & _DEFERRED:
-                return None
-            flags = shared & _SHARED_FLAGS
-            # x86-64: ob_tid is the thread pointer, as is pthread_self(). Where it is not, all look foreign.
-            if owner == ident and shared == 0:
-                return None
-            metatype = self._objects.type_of(type_address)
-            if not self._objects.flags_of(metatype) & _TPFLAGS_TYPE_SUBCLASS:
-                return None
-            type_name = self._objects.type_name(type_address)
+            one = counted(self._memory, self._objects, loaded.address)
         except (MemoryReadError, NotAnObject):
             return None
-        name = f"cell {loaded.name.removeprefix('cell ')}" if type_name == "cell" else loaded.name
-        seen = flags != 0 or shared >> 2 != 0
+        if one.facts.counting in _NEVER_CONTENDED or one.private_to(ident):
+            return None
+        name = f"cell {loaded.name.removeprefix('cell ')}" if one.type_name == "cell" else loaded.name
         return SharedObject(
-            name[:MAX_NAME_CHARACTERS], type_name, Confidence.KNOWN if seen else Confidence.INFERRED
+            name[:MAX_NAME_CHARACTERS],
+            one.type_name,
+            Confidence.KNOWN if one.seen else Confidence.INFERRED,
+            one.facts,
         )
 
 
@@ -270,13 +250,21 @@ class AtomicLines:
     A line is looked at a few times, then again after a while: objects change, names hardly do.
     """
 
-    def __init__(self, reader: SharedObjectReader, leaves: Sequence[int]) -> None:
+    def __init__(
+        self, reader: SharedObjectReader, leaves: Sequence[int], paths: PathSearch | None = None
+    ) -> None:
         """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
         self._reader = reader
         self._leaves = leaves
+        self._paths = paths
         self._lines: dict[int, _Line] = {}
         self._wanted: dict[int, _Line] = {}
         self._next_look_ns = 0
+
+    def search(self) -> None:
+        """Go on looking for the paths of what was named. Raises TargetGone, PermissionRefused."""
+        if self._paths is not None:
+            self._paths.step()
 
     def window(
         self,
@@ -322,7 +310,13 @@ class AtomicLines:
             if line.looks < LOOKS_OF_LINE and atomic[leaf] >= ATOMIC_SHARE * total[leaf]:
                 self._wanted[leaf] = line
             self._name_places(line, at_line.get(leaf, {}))
+            if self._paths is not None:
+                line.found(self._paths.found)
             rows.extend((leaf, one) for one in line.objects.values())
+        if self._paths is not None:
+            self._paths.found.clear()
+            facts = [one.facts for _, one in rows]
+            self._paths.want([each.address for each in facts if each is not None and not each.path])
         return tuple(rows)
 
     def _name_places(self, line: _Line, places: Mapping[int, int]) -> None:
@@ -435,10 +429,16 @@ class _Line:
         self.places: set[int] = set()
         """Places that were looked at."""
 
+    def found(self, paths: Mapping[int, str]) -> None:
+        """Take the paths of its objects."""
+        for key, one in self.objects.items():
+            path = None if one.facts is None else paths.get(one.facts.address)
+            if one.facts is not None and path is not None:
+                self.objects[key] = replace(one, facts=replace(one.facts, path=path))
+
     def add(self, one: SharedObject) -> None:
         """Keep an object, the surer of two; one that the line names in place of one by its type alone."""
-        before = self.objects.get((one.name, one.type_name))
-        if before is None or before.confidence < one.confidence:
+        if one.better_than(self.objects.get((one.name, one.type_name))):
             self.objects[one.name, one.type_name] = one
         if one.name != one.type_name:
             self.objects.pop((one.type_name, one.type_name), None)

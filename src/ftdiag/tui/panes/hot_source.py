@@ -11,7 +11,6 @@ from typing import Final
 from rich.segment import Segment
 
 from ftdiag.model import (
-    Confidence,
     Frame,
     HotLine,
     Pauses,
@@ -21,6 +20,7 @@ from ftdiag.model import (
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import Look
 from ftdiag.tui.sourcetext import SourceLines
+from ftdiag.wording.objects import object_words
 from ftdiag.wording.units import percent, plural, seconds
 
 
@@ -85,10 +85,7 @@ def line_lines(hot: HotLine, pauses: Sequence[Pauses], width: int, look: Look) -
 
     block(
         "shared by threads here",
-        [
-            f"{each.name} ({each.type_name}{'' if each.confidence is Confidence.KNOWN else ', possibly'})"
-            for each in hot.shared
-        ],
+        [object_words(each) for each in hot.shared],
     )
     block("threads spin here for the lock of", list(hot.spun_for))
     block("threads spin here for locks that they hold themselves", list(hot.own_locks))

@@ -1,0 +1,225 @@
+"""Where in the program an object is to be found: from the names of modules, by attributes, keys and indexes.
+
+In: addresses of objects. Out: paths that a person can use: `app.CONFIG.routes['x']`, `app.Pool._shared`,
+`limit of app.handler` for a closure's variable.
+
+Found by going through all that modules name, those of the program before those of the standard library, level
+by level: dicts, lists, tuples, attributes, classes, cells of functions. It is done in small steps, with a
+limit of objects, so that a tick is not late for it. The target runs on: what changes meanwhile is missed.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections import deque
+from collections.abc import Collection, Iterator
+from typing import Final, NamedTuple
+
+from ftdiag.errors import MemoryReadError
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.objects import NotAnObject
+
+MAX_MODULES: Final = 4000
+MAX_VISITED: Final = 20_000
+"""Objects whose inside is looked at in one search."""
+MAX_ENTRIES: Final = 500
+"""Entries of a container that are looked at."""
+MAX_DEPTH: Final = 4
+"""Names, keys and indexes of a path behind the module."""
+MAX_CHARACTERS: Final = 120
+STEP: Final = 24
+"""Objects that are looked at in one step: some 1 ms."""
+MAX_STEPS: Final = MAX_VISITED // STEP
+PAUSE_STEPS: Final = 2000
+"""Steps (ticks) between two searches."""
+_TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
+_TPFLAGS_TUPLE_SUBCLASS: Final = 1 << 26
+_TPFLAGS_DICT_SUBCLASS: Final = 1 << 29
+_TPFLAGS_TYPE_SUBCLASS: Final = 1 << 31
+_TPFLAGS_HEAPTYPE: Final = 1 << 9
+_CLOSURE_WORDS: Final = 8
+"""PyFunctionObject: func_globals, builtins, name, qualname, code, defaults, kwdefaults, closure
+(Include/cpython/funcobject.h)."""
+_NEVER: Final = frozenset(("module", "str", "int", "float", "bytes", "NoneType", "bool", "code"))
+
+
+class _Inside(NamedTuple):
+    """An object that is to be looked into, its path, and how many names that has."""
+
+    address: int
+    path: str
+    depth: int
+
+
+class PathSearch:
+    """One search at a time for some objects of a target."""
+
+    def __init__(self, interpreter: InterpreterReader) -> None:
+        self._interpreter = interpreter
+        self._memory = interpreter.memory
+        self._objects = interpreter.objects
+        self._layout = interpreter.layout
+        self._wanted: set[int] = set()
+        self._steps: Iterator[None] | None = None
+        self._pause = 0
+        self.found: dict[int, str] = {}
+        """Address -> path, of what was found so far; whoever takes one removes it."""
+
+    def want(self, addresses: Collection[int]) -> None:
+        """Objects to look for; what is no longer wanted is left out of the next search."""
+        self._wanted = set(addresses)
+
+    def step(self) -> None:
+        """Go on with a search, or begin one if something is wanted. Raises TargetGone, PermissionRefused."""
+        if self._steps is None:
+            if self._pause:
+                self._pause -= 1
+                return
+            if not self._wanted:
+                return
+            self._steps = self._search(set(self._wanted))
+        try:
+            next(self._steps)
+        except StopIteration:
+            self._steps, self._pause = None, PAUSE_STEPS
+        except (MemoryReadError, NotAnObject, struct.error):
+            self._steps, self._pause = None, PAUSE_STEPS
+
+    def search(self, addresses: Collection[int]) -> dict[int, str]:
+        """The paths of objects, all at once: for tools and tests."""
+        self.found.clear()
+        for _ in self._search(set(addresses)):
+            pass
+        return dict(self.found)
+
+    def _search(self, wanted: set[int]) -> Iterator[None]:
+        queue: deque[_Inside] = deque()
+        seen: set[int] = set()
+        visited = 0
+        for number, (name, namespace) in enumerate(self._modules()):
+            stdlib = _is_stdlib(name)
+            try:
+                for key, value in self._objects.dict_items(namespace)[: 4 * MAX_ENTRIES]:
+                    path = f"{name}.{self._objects.string(key)}" if value in wanted or not stdlib else ""
+                    self._came_to(value, path, 1, wanted, seen, None if stdlib else queue)
+            except (MemoryReadError, NotAnObject, struct.error):
+                continue
+            if not wanted:
+                return
+            if number % STEP == 0:
+                yield
+        while queue and wanted and visited < MAX_VISITED:
+            batch = [queue.popleft() for _ in range(min(STEP, len(queue)))]
+            self._objects.look_ahead([one.address for one in batch])
+            visited += len(batch)
+            for one in batch:
+                try:
+                    inside = list(self._inside(one))
+                except (MemoryReadError, NotAnObject, struct.error):
+                    continue
+                for address, path in inside:
+                    self._came_to(address, path, one.depth + 1, wanted, seen, queue)
+            self._objects.look_ahead(())
+            yield
+
+    def _came_to(
+        self,
+        address: int,
+        path: str,
+        depth: int,
+        wanted: set[int],
+        seen: set[int],
+        queue: deque[_Inside] | None,
+    ) -> None:
+        """An object was come to: note its path if it is wanted, and look into it later."""
+        if address in wanted:
+            self.found[address] = path[:MAX_CHARACTERS]
+            wanted.discard(address)
+        if queue is None or depth > MAX_DEPTH or len(queue) >= MAX_VISITED or address in seen:
+            return
+        if address > 4096:
+            seen.add(address)
+            queue.append(_Inside(address, path, depth))
+
+    def _modules(self) -> list[tuple[str, int]]:
+        """Names and namespaces of the loaded modules, those of the program first."""
+        found: list[tuple[str, int]] = []
+        objects = self._objects
+        for each in self._interpreter.interpreters():
+            if each.id:
+                continue
+            words = each.address + self._layout.interpreter_imports_modules
+            for key, module in objects.dict_items(self._memory.read_word(words))[:MAX_MODULES]:
+                try:
+                    if objects.type_name(objects.type_of(module)) == "module":
+                        found.append((objects.string(key), objects.module_dict(module)))
+                except (MemoryReadError, NotAnObject):
+                    continue
+        return sorted(found, key=lambda one: (_is_stdlib(one[0]), one[0] != "__main__"))
+
+    def _inside(self, one: _Inside) -> Iterator[tuple[int, str]]:
+        """(address, path) of what an object has inside."""
+        objects, layout = self._objects, self._layout
+        type_address = objects.type_of(one.address)
+        name = objects.type_name(type_address)
+        if name in _NEVER:
+            return
+        flags = objects.flags_of(type_address)
+        if flags & _TPFLAGS_DICT_SUBCLASS:
+            for key, value in objects.dict_items(one.address)[:MAX_ENTRIES]:
+                yield value, f"{one.path}[{self._key(key)}]"
+        elif flags & (_TPFLAGS_LIST_SUBCLASS | _TPFLAGS_TUPLE_SUBCLASS):
+            start, place = one.address + layout.tuple_items, layout.tuple_count
+            if flags & _TPFLAGS_LIST_SUBCLASS:
+                start, place = self._memory.read_word(one.address + layout.list_items), layout.list_count
+            count = min(self._memory.read_word(one.address + place), MAX_ENTRIES)
+            if count and start:
+                words = struct.unpack(f"<{count}Q", self._memory.read(start, 8 * count))
+                yield from ((word, f"{one.path}[{number}]") for number, word in enumerate(words))
+        elif flags & _TPFLAGS_TYPE_SUBCLASS:
+            own = objects.flags_of(one.address) & _TPFLAGS_HEAPTYPE
+            namespace = self._memory.read_word(one.address + layout.type_dict) if own else 0
+            if namespace:
+                for key, value in objects.dict_items(namespace)[:MAX_ENTRIES]:
+                    yield value, f"{one.path}.{objects.string(key)}"
+        elif name == "function":
+            yield from self._cells(one)
+        else:
+            for attribute, value in objects.attributes(one.address).items():
+                yield value, f"{one.path}.{attribute}"
+
+    def _cells(self, one: _Inside) -> Iterator[tuple[int, str]]:
+        """The cells of a function, and what is in them."""
+        layout = self._layout
+        start = one.address + layout.object_size
+        words = struct.unpack(f"<{_CLOSURE_WORDS}Q", self._memory.read(start, 8 * _CLOSURE_WORDS))
+        code, closure = words[4], words[7]
+        if not closure:
+            return
+        count = min(self._memory.read_word(closure + layout.tuple_count), MAX_ENTRIES)
+        cells = struct.unpack(f"<{count}Q", self._memory.read(closure + layout.tuple_items, 8 * count))
+        names = self._memory.read_word(code + layout.code_local_names)
+        total = self._memory.read_word(names + layout.tuple_count)
+        first = names + layout.tuple_items + 8 * (total - count)
+        for cell, name in zip(
+            cells, struct.unpack(f"<{count}Q", self._memory.read(first, 8 * count)), strict=True
+        ):
+            path = f"{self._objects.string(name)} of {one.path}"
+            yield cell, path
+            yield self._memory.read_word(cell + layout.object_size), path
+
+    def _key(self, key: int) -> str:
+        kind = self._objects.type_name(self._objects.type_of(key))
+        if kind == "str":
+            return repr(self._objects.string(key)[:40])
+        if kind == "int":
+            try:
+                return str(self._objects.integer(key))
+            except NotAnObject:
+                pass
+        return f"a {kind}"
+
+
+def _is_stdlib(name: str) -> bool:
+    return name.partition(".")[0] in sys.stdlib_module_names and name != "__main__"
