@@ -73,20 +73,28 @@ _Region = tuple[int, int, bytes, int]
 
 
 @dataclass(slots=True)
+class Ahead:
+    """What the next walk of a thread is expected to need, and reads at once: learned from those before."""
+
+    chunks: tuple[tuple[int, int], ...] = ()
+    """Start and size of pieces of its data stack."""
+    absences: int = 0
+    """How often in a row the first of them could not be read."""
+    elsewhere: tuple[int, ...] = ()
+    """Frames outside of it: the last ones, and a few that were seen before."""
+
+
+@dataclass(slots=True)
 class PlainThread:
-    """A thread of the plain walker: what it saw, and what it learned to predict the next walk."""
+    """A thread of the plain walker: what the last walk saw of it."""
 
     address: int
     native_id: int
     ident: int
     interpreter: int
-    chunks: tuple[tuple[int, int], ...] = ()
-    absences: int = 0
-    """How often in a row the first of the chunks could not be read."""
+    ahead: Ahead = field(default_factory=Ahead)
     late: bool = False
     elsewhere: tuple[int, ...] = ()
-    elsewhere_ahead: tuple[int, ...] = ()
-    """Frames outside the data stack that are read with it: the last ones, and a few that were seen before."""
     beside: tuple[tuple[int, int], ...] = ()
     frames: list[int] = field(default_factory=list)
     chain: tuple[int, ...] = ()
@@ -212,9 +220,9 @@ class PlainWalker:
                     add(address)
                     add(size)
                     total += size
-            for place, (chunk, size) in enumerate(thread.chunks):
+            for place, (chunk, size) in enumerate(thread.ahead.chunks):
                 if total + size > MAX_BATCH_BYTES:
-                    thread.chunks = thread.chunks[:place]
+                    thread.ahead.chunks = thread.ahead.chunks[:place]
                     break
                 if size <= _PIECE_BYTES:
                     add(chunk)
@@ -224,10 +232,10 @@ class PlainWalker:
                         add(chunk + start)
                         add(length)
                 total += size
-            for address in thread.elsewhere_ahead:
+            for address in thread.ahead.elsewhere:
                 add(address)
                 add(frame_bytes)
-            total += frame_bytes * len(thread.elsewhere_ahead)
+            total += frame_bytes * len(thread.ahead.elsewhere)
             ends.append(total)
         read = total
         whole = whole and along is not None and len(vectors) // 2 + len(along.wanted) <= MAX_IOVECS
@@ -249,7 +257,7 @@ class PlainWalker:
         stacks = []
         position = 0
         for thread, end in zip(threads, ends, strict=True):
-            thread.absences = 0
+            thread.ahead.absences = 0
             stacks.append(self._stack_of(thread, data, position, along))
             position = end
         return stacks
@@ -265,17 +273,17 @@ class PlainWalker:
             for (address, _), data in zip(thread.beside, read, strict=True):
                 along.found[address] = data
             return self._walk_batch(threads)
-        if thread.chunks:
+        if thread.ahead.chunks:
             # The top of the data stack comes and goes, what lies below it stays.
-            absent, thread.chunks = thread.chunks[0], thread.chunks[1:]
-            absences = thread.absences + 1
+            absent, thread.ahead.chunks = thread.ahead.chunks[0], thread.ahead.chunks[1:]
+            absences = thread.ahead.absences + 1
             stacks = self._walk_batch(threads, along)
-            thread.absences = absences
-            if thread.absences <= _MAX_ABSENCES and absent[0] not in dict(thread.chunks):
-                thread.chunks = (absent, *thread.chunks)[:_MAX_CHUNKS_AHEAD]
+            thread.ahead.absences = absences
+            if thread.ahead.absences <= _MAX_ABSENCES and absent[0] not in dict(thread.ahead.chunks):
+                thread.ahead.chunks = (absent, *thread.ahead.chunks)[:_MAX_CHUNKS_AHEAD]
             return stacks
-        if thread.elsewhere_ahead:
-            thread.elsewhere_ahead = ()
+        if thread.ahead.elsewhere:
+            thread.ahead.elsewhere = ()
             return self._walk_batch(threads, along)
         return [TORN_STACK]
 
@@ -300,7 +308,7 @@ class PlainWalker:
         if not frame:
             return NO_STACK
         regions: list[_Region] = []
-        for start, size in thread.chunks:
+        for start, size in thread.ahead.chunks:
             if size <= _PIECE_BYTES:
                 regions.append((start, start + size, data, position - start))
             else:
@@ -308,7 +316,7 @@ class PlainWalker:
             position += size
         elsewhere = {
             address: position + place * self._frame_bytes
-            for place, address in enumerate(thread.elsewhere_ahead)
+            for place, address in enumerate(thread.ahead.elsewhere)
         }
         before = self._late_reads
         self._late_bytes = 0
@@ -425,10 +433,10 @@ class PlainWalker:
             return None
         self._predict(thread, highest, regions)
         now = tuple(used[:MAX_FRAMES_ELSEWHERE])
-        if now != thread.elsewhere or now != thread.elsewhere_ahead[: len(now)]:
-            former = [address for address in thread.elsewhere_ahead if address not in now]
+        if now != thread.elsewhere or now != thread.ahead.elsewhere[: len(now)]:
+            former = [address for address in thread.ahead.elsewhere if address not in now]
             thread.elsewhere = now
-            thread.elsewhere_ahead = (*now, *former[:_FORMER_FRAMES_ELSEWHERE])[:MAX_FRAMES_ELSEWHERE]
+            thread.ahead.elsewhere = (*now, *former[:_FORMER_FRAMES_ELSEWHERE])[:MAX_FRAMES_ELSEWHERE]
         return chain
 
     def _predict(
@@ -442,13 +450,13 @@ class PlainWalker:
         A chunk above them that could be read stays too, and a size shrinks slowly: a stack that was deep
         may be so again. What is not predicted is read later than the rest, and more often torn.
         """
-        if len(highest) == len(thread.chunks) == 1:  # nearly always: one chunk, and much as before
-            ((low, size),) = thread.chunks
+        if len(highest) == len(thread.ahead.chunks) == 1:  # nearly always: one chunk, and much as before
+            ((low, size),) = thread.ahead.chunks
             needed = highest.get(low, 0) - low + self._frame_bytes + _CHUNK_SLACK_BYTES
             if needed <= size <= needed + 512:
                 return
-        before = dict(thread.chunks)
-        above = [item for item in thread.chunks if item[0] not in highest]
+        before = dict(thread.ahead.chunks)
+        above = [item for item in thread.ahead.chunks if item[0] not in highest]
         chunks = []
         for low, high, source, shift in regions:
             frame = highest.get(low)
@@ -461,7 +469,7 @@ class PlainWalker:
             chunks.append((low, frame, min(wanted, max(size, high - low), MAX_CHUNK_BYTES)))
         order = list(highest)
         chunks.sort(key=lambda item: order.index(item[0]))
-        thread.chunks = (
+        thread.ahead.chunks = (
             *above[: _MAX_CHUNKS_AHEAD // 4],
             *((low, size) for low, _, size in chunks[: _MAX_CHUNKS_AHEAD - len(above)]),
         )[:_MAX_CHUNKS_AHEAD]
@@ -515,8 +523,8 @@ class PlainWalker:
 def _range_count(thread: PlainThread) -> int:
     return (
         1
-        + sum(1 if size <= _PIECE_BYTES else _MAX_PIECES for _, size in thread.chunks)
-        + len(thread.elsewhere_ahead)
+        + sum(1 if size <= _PIECE_BYTES else _MAX_PIECES for _, size in thread.ahead.chunks)
+        + len(thread.ahead.elsewhere)
         + len(thread.beside)
     )
 
