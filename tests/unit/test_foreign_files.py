@@ -128,9 +128,9 @@ FILES: Final[dict[str, str]] = {
     "tracker.Tracking._keep": "the capture through the opener; its copy is a new file (x)",
     "recording.writer.create_file": "a new file (O_EXCL)",
     "recording.writer._open_database": NAMED,
-    "recording.source.RecordingFile._connect": NAMED,
-    "recording.source._copy": "what lies beside through the opener; its copy is new and private",
-    "recording.source.names_another_file": HELD,
+    "recording.file.RecordingFile._connect": NAMED,
+    "recording.file._copy": "what lies beside through the opener; its copy is new and private",
+    "recording.file.names_another_file": HELD,
     "recording.copying._copy_into": NAMED,
     "recording.additions._opened.__enter__": NAMED,
     # a process of its own, which has given up everything before

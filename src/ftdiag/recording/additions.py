@@ -15,7 +15,7 @@ from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import Allocations, Perturbation
 from ftdiag.recording import schema
 from ftdiag.recording.allocations import MAX_PERTURBATIONS, encode_allocations, encode_perturbation
-from ftdiag.recording.source import check_beside
+from ftdiag.recording.file import check_beside
 
 BUSY_WAIT_S: Final = 5.0
 """How long to wait for the sampler, which writes for moments only."""

@@ -31,8 +31,7 @@ from ftdiag.recording.columns import (
     Int64Array,
 )
 from ftdiag.recording.descriptions import Fields, end_of, settings_of, target_of, thread_row, window_row
-from ftdiag.recording.interned import InternedTables
-from ftdiag.recording.source import (
+from ftdiag.recording.file import (
     READ_ERRORS,
     RecordingFile,
     check_schema,
@@ -40,6 +39,7 @@ from ftdiag.recording.source import (
     raise_for_memory,
     read_meta,
 )
+from ftdiag.recording.interned import InternedTables
 from ftdiag.recording.tables import CountedWindows, ThreadTable
 
 FIGURE_GROUPS: Final = (schema.GROUP_RUNS, schema.GROUP_COUNTERS, schema.GROUP_NATIVE)

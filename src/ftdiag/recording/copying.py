@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ftdiag.errors import DiskFull, RecordingError
-from ftdiag.recording.source import RecordingFile
+from ftdiag.recording.file import RecordingFile
 from ftdiag.recording.writer import create_file, is_full
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

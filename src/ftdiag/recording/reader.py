@@ -43,7 +43,7 @@ from ftdiag.recording.columns import (
     joined,
 )
 from ftdiag.recording.contents import Contents
-from ftdiag.recording.source import (
+from ftdiag.recording.file import (
     RecordingFile,
 )
 from ftdiag.recording.tables import (

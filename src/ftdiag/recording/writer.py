@@ -45,7 +45,7 @@ from ftdiag.recording.encoding import (
     target_fields,
     thread_fields,
 )
-from ftdiag.recording.source import check_beside
+from ftdiag.recording.file import check_beside
 
 WAL_CHECKPOINT_PAGES: Final = 256
 """The write-ahead log is folded into the file at this size: it stays near 1 MiB."""

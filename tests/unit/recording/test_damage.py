@@ -19,9 +19,9 @@ from builders import RecordingBuilder, a_target, spent
 from ftdiag.errors import RecordingError
 from ftdiag.model import Confidence, ThreadState
 from ftdiag.recording import schema
+from ftdiag.recording.file import RecordingFile
 from ftdiag.recording.interned import InternedTables
 from ftdiag.recording.reader import Recording
-from ftdiag.recording.source import RecordingFile
 from ftdiag.session import Session
 from unit.recording.windows import SECOND_NS, Content, content, create, window, write
 

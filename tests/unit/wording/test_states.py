@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import operator
 import re
 from collections.abc import Iterator
@@ -30,6 +31,7 @@ from ftdiag.wording.states import (
 )
 
 RULES = Path(ftdiag.rules.__file__).parent
+GOLDEN = Path(__file__).parents[2] / "golden"
 LABEL = re.compile(r"'([A-Za-z/][A-Za-z /]+)'")
 """How a rule's prose names a label of a view."""
 SEEN_NAMES = {"native", "malloc arena"}
@@ -76,6 +78,42 @@ def test_what_a_rule_says_to_look_at_is_what_the_views_show() -> None:
     # THEN there are some, and each is a label of the views
     assert len(named) >= 10
     assert [(file, label) for file, label in named if label not in shown] == []
+
+
+def test_parts_of_reports_that_a_rule_names_are_there() -> None:
+    # GIVEN the golden reports, of a recording in which everything was seen
+    report = json.loads((GOLDEN / "memory.json").read_text("utf-8"))
+    headings = set(re.findall(r"^[A-Z][a-z]+", (GOLDEN / "contended.txt").read_text("utf-8"), re.MULTILINE))
+    texts = list(verify_texts())
+    parts = [(file, part) for file, text in texts for part in re.findall(r"under ([A-Z][a-z]+)", text)]
+    keys = [
+        (file, key)
+        for file, text in texts
+        if "JSON" in text
+        for key in re.findall(r"[a-z]+[._][a-z_.]+", text)
+    ]
+    # WHEN what rules say to look at is looked for THEN each part is a heading, each key in the JSON report
+    assert len(parts) >= 8
+    assert len(keys) >= 5
+    assert [(file, part) for file, part in parts if part not in headings] == []
+    assert [(file, key) for file, key in keys if not has(report, key.split("."))] == []
+
+
+def has(value: object, keys: list[str]) -> bool:
+    """Whether the keys lead somewhere in a JSON value, from any place on."""
+    if has_here(value, keys):
+        return True
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(has(each, keys) for each in below)
+
+
+def has_here(value: object, keys: list[str]) -> bool:
+    """Whether the keys lead somewhere from this value."""
+    for key in keys:
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return True
 
 
 @pytest.mark.parametrize("ground", ["dark", "light"])
