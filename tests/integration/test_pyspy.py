@@ -147,7 +147,7 @@ def test_the_commands_name_the_source(tmp_path: Path) -> None:
         assert refused.status == 3
         assert "ftdiag reads CPython 3.13 and later" in refused.message
     assert blocking.status == 0
-    assert "py-spy stops the process for each of its looks" in blocking.err
+    assert "py-spy stops the process for each of its samples" in blocking.err
     assert "stops the process" not in report.err
 
 

@@ -46,7 +46,7 @@ _ON_CPU_PART: Final[Mapping[ThreadState, CorePart]] = {
 class Use:
     """Cores in use over a range: by the process, and by others; `None` where not read.
 
-    `unseen_cores` are those of threads that began and ended between two looks, `sampler_cores` those of all
+    `unseen_cores` are those of threads that began and ended between two samples, `sampler_cores` those of all
     of ftdiag's processes; `others` are the busiest of the rest with their time in the range, most first.
     """
 

@@ -61,7 +61,7 @@ DEFAULT_EFFORT: Final = Effort()
 @click.option(
     "--burst",
     is_flag=True,
-    help=f"One second, as many looks as fit into {BURST_CORES:g} core: for what is held for microseconds.",
+    help=f"One second, as many samples as fit into {BURST_CORES:g} core: for what is held for microseconds.",
 )
 @duration_option(
     f"End after so long. Without it a report looks for {REPORT_DURATION_S:g} s, the cockpit until it is left."

@@ -179,7 +179,7 @@ def effort_options(command: Command) -> Command:
         default=DEFAULT_RATE_HZ,
         metavar="HZ",
         show_default=True,
-        help=f"Looks a second, {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}.",
+        help=f"Samples a second, {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}.",
     )(decorated)
 
 
@@ -188,7 +188,7 @@ def source_options(command: Command) -> Command:
     command = click.option(
         "--blocking",
         is_flag=True,
-        help="py-spy may stop the process for each of its looks: exact stacks, a slower program.",
+        help="py-spy may stop the process for each of its samples: exact stacks, a slower program.",
     )(command)
     return click.option(
         "--source",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REPEATS: Final = 3
 DEFAULT_RATE_HZ: Final = 10.0
-"""Looks a second at each run: enough for the shares of some rounds of some seconds each."""
+"""Samples a second of each run: enough for the shares of some rounds of some seconds each."""
 DEFAULT_TIMEOUT_S: Final = 600.0
 FAILED_STATUS: Final = 1
 LONGEST_S: Final = 1e6
@@ -110,7 +110,7 @@ LONGEST_S: Final = 1e6
     default=DEFAULT_RATE_HZ,
     show_default=True,
     metavar="HZ",
-    help="Looks a second at each run.",
+    help="Samples a second of each run.",
 )
 @click.option("-o", "--output", "path", type=FILE, metavar="FILE", help="The results file; a new one.")
 @click.option("--resume", type=FILE, metavar="FILE", help="Make the runs that this results file lacks.")

@@ -121,8 +121,8 @@ class LockMetrics:
 class Pauses:
     """Stop-the-world pauses that one thread asked for at one place.
 
-    `count` is a lower bound: pauses between two looks are not seen, and close ones are seen as one; the time
-    is an unbiased estimate. `reason` is like "garbage collection"; `None` where only the place is known.
+    `count` is a lower bound: pauses between two samples are not seen, and close ones are seen as one; the
+    time is an unbiased estimate. `reason` is like "garbage collection"; `None` where only the place is known.
     """
 
     requester: ThreadInfo | None
@@ -181,7 +181,7 @@ class CorePart(enum.Enum):
     ON_CPU = "on_cpu"
     """On a core, and not known what for: no native sample, or none that could be classified."""
     UNSEEN_THREADS = "unseen_threads"
-    """On a core: threads that began and ended between two looks."""
+    """On a core: threads that began and ended between two samples."""
     ATOMIC = "atomic"
     SPIN = "spin"
     LOCK = "lock"
@@ -272,7 +272,7 @@ class Metrics:
     throttled_cores: float | None = None
     """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
     unseen_threads_cores: float | None = None
-    """Cores of `on_cpu_cores` that threads used which ended before, or began and ended between, two looks."""
+    """Cores of `on_cpu_cores` of threads that ended before, or began and ended between, two samples."""
     account: Mapping[CorePart, float] = field(default_factory=dict)
     useful_most_cores: float | None = None
     efficiency_most_ratio: float | None = None

@@ -44,7 +44,7 @@ class SamplerOptions:
     source: str = "auto"
     """Who reads the stacks: "native" (we), "py-spy", or "auto": py-spy for what we cannot read."""
     blocking: bool = False
-    """py-spy may stop the target for each of its looks."""
+    """py-spy may stop the target for each of its samples."""
     private: bool = False
     """The recording's folder is the asking command's alone: if that is killed, the sampler removes it."""
 

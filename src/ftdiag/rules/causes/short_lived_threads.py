@@ -187,7 +187,7 @@ def _judge(facts: Facts) -> Verdict:
                 explanation=(
                     "A thread costs memory for its stack, a heap and a place in the interpreter's lists, and"
                     " gives all of it back a moment later. What it used is known from the clock of the"
-                    " process: of threads that end between two looks, nothing else can be. Two threads that"
+                    " process: of threads that end between two samples, nothing else can be. Two threads that"
                     " hand out small jobs, a thread for each:"
                     f" {facts.scaling('thread-storm', 'thread-for-each')} of what one does."
                 ),
@@ -217,7 +217,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SHORT, RATE, PART, WORTH_SAYING),
     judge=_judge,
-    without="threads that begin and end between two looks are not in the recording",
+    without="threads that begin and end between two samples are not in the recording",
     claims=Claims(
         locks=(LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(THREADS_LOCK,)),),
         shape=ShapeClaim(10, _shape),

@@ -200,7 +200,7 @@ class PySpyObserver:
             )
         elif self._options.blocking:
             tell(
-                "py-spy stops the process for each of its looks (--blocking): it runs slower meanwhile, the"
+                "py-spy stops the process for each of its samples (--blocking): it runs slower meanwhile, the"
                 " more so the more threads it has"
             )
 
@@ -281,7 +281,7 @@ class PySpyObserver:
                 course.add([self._covered_ns], [TORN_STACK])
         self._covered_ns = max(self._covered_ns, take.end_ns)
         if take.errors:
-            self._gaps["stacks", "looks of py-spy failed: the target changed meanwhile"] += take.errors
+            self._gaps["stacks", "samples of py-spy failed: the target changed meanwhile"] += take.errors
         tids = self._tids_of(take.threads)
         unknown = 0
         for taken in take.threads:
