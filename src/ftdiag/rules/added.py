@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from ftdiag.datatypes import replace
 from ftdiag.rules.attribution.claims import overlaps
-from ftdiag.rules.base import Claims, Facts, NotApplicable, Rule, Verdict
+from ftdiag.rules.base import Claims, Facts, Judgement, NotApplicable, Rule
 
 GROUP: Final = "ftdiag.rules"
 MAX_ADDED: Final = 100
@@ -53,10 +53,10 @@ def _silent(point: EntryPoint, why: str) -> Rule:
     return Rule(f"added-{name}", point.name[:60], (), (), lambda facts: NotApplicable(why[:300]))
 
 
-def _guarded(rule: Rule) -> Callable[[Facts], Verdict]:
+def _guarded(rule: Rule) -> Callable[[Facts], Judgement]:
     """The rule's own judgement, or why it failed."""
 
-    def judge(facts: Facts) -> Verdict:
+    def judge(facts: Facts) -> Judgement:
         try:
             return rule.judge(facts)
         except Exception as error:  # noqa: BLE001 - somebody else's rule

@@ -7,19 +7,19 @@ look serial or unbalanced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from ftdiag.model import ThreadMetrics, ThreadState
+from ftdiag.model import Finding, ThreadMetrics, ThreadState
 from ftdiag.rules.base import (
     Charges,
     Clear,
     Facts,
+    Judgement,
     NotApplicable,
     Room,
     Shape,
     Threshold,
-    Verdict,
     finite,
 )
 from ftdiag.wording.threads import stem
@@ -70,14 +70,20 @@ def shape_of(facts: Facts, charges: Charges) -> Shape:
     return facts.attribution.shape(facts, known) or Shape(room_cores=room)
 
 
-def charged_shape(facts: Facts, rule_id: str) -> tuple[Shape, ThreadMetrics] | Verdict:
-    """The shape that a rule is charged with, and the thread it is about; else what the rule has to answer."""
-    shape = facts.charges.shape
-    if shape.unnamed is not None:
-        return NotApplicable(shape.unnamed)
-    if shape.rule_id != rule_id or shape.thread is None:
-        return Clear()
-    return shape, shape.thread
+def judge_of_shape(
+    rule_id: str, tell: Callable[[Facts, Shape, ThreadMetrics], Finding]
+) -> Callable[[Facts], Judgement]:
+    """How a rule judges that claims a shape: what it tells of that, and of the thread that it is about."""
+
+    def judge(facts: Facts) -> Judgement:
+        shape = facts.charges.shape
+        if shape.unnamed is not None:
+            return NotApplicable(shape.unnamed)
+        if shape.rule_id != rule_id or shape.thread is None:
+            return Clear()
+        return tell(facts, shape, shape.thread)
+
+    return judge
 
 
 # --- threads ---------------------------------------------------------------------------------------------

@@ -14,7 +14,16 @@ from ftdiag.model import Change, Evidence, Finding, Remedy, Snapshot
 from ftdiag.rules.base.claims import Claims
 from ftdiag.rules.base.facts import Facts, Need
 from ftdiag.rules.base.scoring import score_of, severity_of
-from ftdiag.rules.base.verdicts import RELATIVE_DIGITS, NotApplicable, Threshold, Verdict, finite, key_of
+from ftdiag.rules.base.verdicts import (
+    RELATIVE_DIGITS,
+    Found,
+    Judgement,
+    NotApplicable,
+    Threshold,
+    Verdict,
+    finite,
+    key_of,
+)
 
 NOTHING_GAINS: Final = Remedy(
     "nothing that is usually suggested here was measured to gain on this version of Python: change one thing"
@@ -51,7 +60,7 @@ class Rule:
     title: str
     needs: tuple[Need, ...]
     thresholds: tuple[Threshold, ...]
-    judge: Callable[[Facts], Verdict]
+    judge: Callable[[Facts], Judgement]
     claims: Claims = Claims()
     without: Without = NO_LOSS
     advice: Advice = Advice.PROGRAM
@@ -67,7 +76,8 @@ class Rule:
             reason = need.missing(facts)
             if reason is not None:
                 return NotApplicable(reason)
-        return self.judge(facts)
+        judged = self.judge(facts)
+        return Found((judged,)) if isinstance(judged, Finding) else judged
 
     def finding(
         self,

@@ -41,6 +41,8 @@ class NotApplicable:
 
 
 Verdict = Found | Clear | NotApplicable
+Judgement = Verdict | Finding
+"""What a rule says of facts: a verdict, or the one finding that it has."""
 
 
 @dataclass(frozen=True, slots=True)

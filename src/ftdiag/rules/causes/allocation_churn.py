@@ -9,11 +9,10 @@ from ftdiag.rules.attribution.changes import OTHER_CODE
 from ftdiag.rules.base import (
     Clear,
     Facts,
-    Found,
+    Judgement,
     NotApplicable,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -51,7 +50,7 @@ ALLOCATION_NS: Final = 40.0
 """CPU time of making and freeing a small object: 40 ns measured on 3.14t, 115 ns on 3.13t. The least loss."""
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     capture = facts.allocations
     if capture is None:
         return NotApplicable(_how_to_know(facts))
@@ -79,49 +78,45 @@ def _judge(facts: Facts) -> Verdict:
     more = "" if len(churning) == 1 else f" ({len(churning) - 1} more lines like it)"
     share = (own.temporary or 0) / (own.count or 1)
     size = (own.size_bytes or 0) / own.count if own.count else 0.0
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely",
-                subject=subject_of(worst.frame),
-                summary=(
-                    f"{where} makes {rate / 1e3:,.0f},000 objects a second that die at once{more}: up to"
-                    f" {of_cores(lost, facts.capacity)} go to making and freeing them."
-                ),
-                explanation=(
-                    f"memray counted them: {100 * share:.0f} % of what the line allocates"
-                    f" ({size:.0f} bytes on average) is freed before its thread has made two more. The rate"
-                    " is that of a program that memray slows down; without it there are more. Threads do not"
-                    " hinder each other by this, as each has its own heap, but each does work that need not"
-                    " be done. Two threads that make a vector for each of millions of steps:"
-                    f" {facts.scaling('temporary-objects', 'new')} of what one does."
-                ),
-                could_also_be=(
-                    "small numbers and strings that the line computes: they are objects, too, and only"
-                    " another way to compute avoids them",
-                ),
-                remedy=(
-                    *facts.remedy(
-                        *("temporary-objects", "in-place"),
-                        "keep one object for each thread and change it in place, or compute without one",
-                        f"# {place(worst.frame)}\ntotal = Vector(0.0, 0.0)      # before the loop\n"
-                        "for step in steps:\n    total.add(step)           # not: total = total + step",
-                    ),
-                    Remedy("work on arrays as a whole (NumPy, with out=) where the objects are numbers"),
-                ),
-                verify="ftdiag attach PID --memory --format json: hot[].allocations.temporary_per_s of the"
-                " line falls, and so does its time",
-                evidence=(
-                    evidence("temporary_allocations", rate, "per second", TEMPORARY),
-                    evidence("temporary_share", share, "ratio", SHARE),
-                    evidence("line_share_of_capacity", _share(facts, worst), "ratio", HOT),
-                    evidence("allocator_share", _allocator_share(worst), "ratio", ALLOCATOR),
-                    evidence("lines", len(churning), "count"),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely",
+        subject=subject_of(worst.frame),
+        summary=(
+            f"{where} makes {rate / 1e3:,.0f},000 objects a second that die at once{more}: up to"
+            f" {of_cores(lost, facts.capacity)} go to making and freeing them."
+        ),
+        explanation=(
+            f"memray counted them: {100 * share:.0f} % of what the line allocates"
+            f" ({size:.0f} bytes on average) is freed before its thread has made two more. The rate"
+            " is that of a program that memray slows down; without it there are more. Threads do not"
+            " hinder each other by this, as each has its own heap, but each does work that need not"
+            " be done. Two threads that make a vector for each of millions of steps:"
+            f" {facts.scaling('temporary-objects', 'new')} of what one does."
+        ),
+        could_also_be=(
+            "small numbers and strings that the line computes: they are objects, too, and only"
+            " another way to compute avoids them",
+        ),
+        remedy=(
+            *facts.remedy(
+                *("temporary-objects", "in-place"),
+                "keep one object for each thread and change it in place, or compute without one",
+                f"# {place(worst.frame)}\ntotal = Vector(0.0, 0.0)      # before the loop\n"
+                "for step in steps:\n    total.add(step)           # not: total = total + step",
             ),
-        )
+            Remedy("work on arrays as a whole (NumPy, with out=) where the objects are numbers"),
+        ),
+        verify="ftdiag attach PID --memory --format json: hot[].allocations.temporary_per_s of the"
+        " line falls, and so does its time",
+        evidence=(
+            evidence("temporary_allocations", rate, "per second", TEMPORARY),
+            evidence("temporary_share", share, "ratio", SHARE),
+            evidence("line_share_of_capacity", _share(facts, worst), "ratio", HOT),
+            evidence("allocator_share", _allocator_share(worst), "ratio", ALLOCATOR),
+            evidence("lines", len(churning), "count"),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LineClaim,
     LockClaim,
     Need,
@@ -21,7 +21,6 @@ from ftdiag.rules.base import (
     Priority,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     subject_of,
 )
@@ -59,7 +58,7 @@ def _whose(facts: Facts) -> str:
     return "C libraries, extensions and the interpreter's raw buffers use it"
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     arenas = facts.environment("MALLOC_ARENA_MAX")
     named = [line for line in facts.hot if line.native]
@@ -93,38 +92,34 @@ def _judge(facts: Facts) -> Verdict:
             "pool = [Buffer() for _ in range(n)]",
         ),
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=found.lost_cores,
-                confidence="likely" if found.locks else "possible",
-                subject=subject_of(found.frame),
-                summary=(
-                    f"{found.threads if found.locks or found.lines else 'Threads'}"
-                    f" {lose(found.threads) if found.locks or found.lines else 'lose'}"
-                    f" {of_cores(found.lost_cores, facts.capacity)} in libc's malloc and"
-                    f" free{found.at}.{setting}"
-                ),
-                explanation=(
-                    f"The contended memory is libc's: {_whose(facts)}. Freeing what another thread"
-                    " allocated takes that thread's arena: two threads of a C library that free each other's"
-                    f" buffers do {facts.scaling('malloc', 'freed-by-another')} of what one does. Python's"
-                    " own objects come from mimalloc heaps of each thread and scale"
-                    f" ({facts.scaling('python-objects', 'mimalloc')}); jemalloc changes nothing for them,"
-                    " and PYTHONMALLOC is no way out: free-threaded builds refuse malloc and pymalloc and do"
-                    " not start."
-                ),
-                could_also_be=("page-fault-storm: big buffers that come fresh from the kernel each time",),
-                remedy=remedies,
-                verify=f"{report_again(facts.pid)}: no wait for 'malloc arena' under Locks",
-                evidence=(
-                    *together_evidence(facts, found),
-                    evidence("libc_malloc_share_of_samples", part, "ratio", LIBC_SHARE),
-                    evidence("allocation", facts.cores_in(ThreadState.ALLOC), "cores"),
-                ),
-            ),
-        )
+    return RULE.finding(
+        facts,
+        lost_cores=found.lost_cores,
+        confidence="likely" if found.locks else "possible",
+        subject=subject_of(found.frame),
+        summary=(
+            f"{found.threads if found.locks or found.lines else 'Threads'}"
+            f" {lose(found.threads) if found.locks or found.lines else 'lose'}"
+            f" {of_cores(found.lost_cores, facts.capacity)} in libc's malloc and"
+            f" free{found.at}.{setting}"
+        ),
+        explanation=(
+            f"The contended memory is libc's: {_whose(facts)}. Freeing what another thread"
+            " allocated takes that thread's arena: two threads of a C library that free each other's"
+            f" buffers do {facts.scaling('malloc', 'freed-by-another')} of what one does. Python's"
+            " own objects come from mimalloc heaps of each thread and scale"
+            f" ({facts.scaling('python-objects', 'mimalloc')}); jemalloc changes nothing for them,"
+            " and PYTHONMALLOC is no way out: free-threaded builds refuse malloc and pymalloc and do"
+            " not start."
+        ),
+        could_also_be=("page-fault-storm: big buffers that come fresh from the kernel each time",),
+        remedy=remedies,
+        verify=f"{report_again(facts.pid)}: no wait for 'malloc arena' under Locks",
+        evidence=(
+            *together_evidence(facts, found),
+            evidence("libc_malloc_share_of_samples", part, "ratio", LIBC_SHARE),
+            evidence("allocation", facts.cores_in(ThreadState.ALLOC), "cores"),
+        ),
     )
 
 

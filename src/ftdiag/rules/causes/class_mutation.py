@@ -15,13 +15,13 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LineClaim,
     LockClaim,
     Need,
     NotApplicable,
     Priority,
     Rule,
-    Verdict,
 )
 from ftdiag.rules.prose.library import Together, together
 from ftdiag.wording.locks import lock_in_sentence
@@ -60,7 +60,7 @@ def _made_once(facts: Facts, at: str) -> tuple[Remedy, ...]:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not facts.loses(found.lost_cores, RULE.id):
         if not found.locks and not facts.native:

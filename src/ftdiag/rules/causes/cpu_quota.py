@@ -6,12 +6,22 @@ from typing import Final
 
 from ftdiag.model import Remedy
 from ftdiag.rules.attribution.cores import QUEUE, demand, shortage_of
-from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence, finite
+from ftdiag.rules.base import (
+    Claims,
+    Clear,
+    Facts,
+    Judgement,
+    Need,
+    Rule,
+    Shortage,
+    evidence,
+    finite,
+)
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores, plural
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = demand(facts)
     if shortage_of(facts, found) is not Shortage.QUOTA:
         return Clear()
@@ -22,45 +32,41 @@ def _judge(facts: Facts) -> Verdict:
         if measured is None
         else f"the control group's own count says that it took {measured:.2f} cores away from ready threads"
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely" if measured is None else "known",
-                summary=(
-                    f"Threads want {found.running + found.queued:.1f} cores and get {found.running:.1f}: a"
-                    f" CPU quota of {facts.capacity:g} cores holds them back, which costs up to"
-                    f" {of_cores(lost, facts.capacity)}."
-                ),
-                explanation=(
-                    f"The limit: {facts.metrics.capacity_reason or 'a CPU quota'}; {seen}. When a group has"
-                    " used up its share of a period, all its threads stand still until the next"
-                    " one, also those that hold locks. What more cores would bring is bounded by the waits,"
-                    " and by the capacity."
-                ),
-                could_also_be=("oversubscription: with fewer threads nobody would wait",),
-                remedy=(
-                    Remedy(
-                        "raise the quota",
-                        "docker update --cpus 8 CONTAINER   # Kubernetes: resources.limits.cpu",
-                    ),
-                    Remedy(
-                        f"or use {plural(max(1, int(facts.capacity)), 'thread')}: os.process_cpu_count()"
-                        " does not know the quota",
-                        f"pool = ThreadPoolExecutor(max_workers={max(1, int(facts.capacity))})",
-                    ),
-                ),
-                verify="nr_throttled in cpu.stat of the control group stands still; "
-                f"{report_again(facts.pid)} shows no threads wanting a core",
-                evidence=(
-                    evidence("waiting_for_a_core", found.queued / facts.capacity, "threads per core", QUEUE),
-                    evidence("quota", facts.capacity, "cores"),
-                    *((evidence("throttled", measured, "cores"),) if measured is not None else ()),
-                    evidence("wanted", found.running + found.queued, "cores"),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely" if measured is None else "known",
+        summary=(
+            f"Threads want {found.running + found.queued:.1f} cores and get {found.running:.1f}: a"
+            f" CPU quota of {facts.capacity:g} cores holds them back, which costs up to"
+            f" {of_cores(lost, facts.capacity)}."
+        ),
+        explanation=(
+            f"The limit: {facts.metrics.capacity_reason or 'a CPU quota'}; {seen}. When a group has"
+            " used up its share of a period, all its threads stand still until the next"
+            " one, also those that hold locks. What more cores would bring is bounded by the waits,"
+            " and by the capacity."
+        ),
+        could_also_be=("oversubscription: with fewer threads nobody would wait",),
+        remedy=(
+            Remedy(
+                "raise the quota",
+                "docker update --cpus 8 CONTAINER   # Kubernetes: resources.limits.cpu",
             ),
-        )
+            Remedy(
+                f"or use {plural(max(1, int(facts.capacity)), 'thread')}: os.process_cpu_count()"
+                " does not know the quota",
+                f"pool = ThreadPoolExecutor(max_workers={max(1, int(facts.capacity))})",
+            ),
+        ),
+        verify="nr_throttled in cpu.stat of the control group stands still; "
+        f"{report_again(facts.pid)} shows no threads wanting a core",
+        evidence=(
+            evidence("waiting_for_a_core", found.queued / facts.capacity, "threads per core", QUEUE),
+            evidence("quota", facts.capacity, "cores"),
+            *((evidence("throttled", measured, "cores"),) if measured is not None else ()),
+            evidence("wanted", found.running + found.queued, "cores"),
+        ),
     )
 
 

@@ -13,7 +13,7 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LibraryClaim,
     Need,
     Room,
@@ -21,7 +21,6 @@ from ftdiag.rules.base import (
     Shape,
     ShapeClaim,
     Threshold,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -71,7 +70,7 @@ def _from_loop(facts: Facts, frame: Frame | None) -> tuple[Remedy, ...]:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     lines = _handing_lines(facts)
     cores = on_cpu_cores(facts, lines)
     on_cpu = facts.metrics.on_cpu_cores
@@ -95,47 +94,39 @@ def _judge(facts: Facts) -> Verdict:
         frame = next(own, frame)
     # Between two waits a worker may do many tasks; only where it does not, the figure is one of a task.
     per_wakeup = f"; {wakeup / 1e3:.0f} us of work between waits" if wakeup is not None and tiny else ""
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely" if tiny else "possible",
-                subject=subject_of(frame),
-                summary=(
-                    f"Handing out tasks takes {100 * part:.0f} % of the CPU time and costs up to"
-                    f" {of_cores(lost, facts.capacity)}, at {place_in(frame)}{per_wakeup}: tasks are too"
-                    " small."
-                ),
-                explanation=(
-                    "Code and locks of the executor and its futures are hot. Each task costs a future, a"
-                    " queue operation, a lock and often a wake-up. Two threads with small tasks: submit()"
-                    f" {facts.scaling('tiny-tasks', 'submit-each')}, run_in_executor()"
-                    f" {facts.scaling('run-in-executor', 'each')} of what one does."
-                ),
-                could_also_be=("queue-contention: a queue of your own between the threads",),
-                remedy=_from_loop(facts, frame)
-                if any(is_file(one, "asyncio/base_events.py") for line in lines for one in line.stacks[0][0])
-                else (
-                    *facts.remedy(
-                        *("tiny-tasks", "chunks-of-64"),
-                        "hand out chunks of many items, so that a task is much work",
-                        f"# {place(frame)}\ndef work_on(chunk):\n    return [work(item) for item in chunk]\n"
-                        "results = pool.map(work_on, itertools.batched(items, 64))",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: concurrent/futures is no hot line, throughput rises",
-                evidence=(
-                    evidence("executor_share_of_cpu", part, "ratio", OVERHEAD_SHARE),
-                    *(
-                        (evidence("work_per_wakeup", wakeup / 1e3, "us", WAKEUP_US),)
-                        if wakeup is not None
-                        else ()
-                    ),
-                    *together_evidence(facts, found),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely" if tiny else "possible",
+        subject=subject_of(frame),
+        summary=(
+            f"Handing out tasks takes {100 * part:.0f} % of the CPU time and costs up to"
+            f" {of_cores(lost, facts.capacity)}, at {place_in(frame)}{per_wakeup}: tasks are too"
+            " small."
+        ),
+        explanation=(
+            "Code and locks of the executor and its futures are hot. Each task costs a future, a"
+            " queue operation, a lock and often a wake-up. Two threads with small tasks: submit()"
+            f" {facts.scaling('tiny-tasks', 'submit-each')}, run_in_executor()"
+            f" {facts.scaling('run-in-executor', 'each')} of what one does."
+        ),
+        could_also_be=("queue-contention: a queue of your own between the threads",),
+        remedy=_from_loop(facts, frame)
+        if any(is_file(one, "asyncio/base_events.py") for line in lines for one in line.stacks[0][0])
+        else (
+            *facts.remedy(
+                *("tiny-tasks", "chunks-of-64"),
+                "hand out chunks of many items, so that a task is much work",
+                f"# {place(frame)}\ndef work_on(chunk):\n    return [work(item) for item in chunk]\n"
+                "results = pool.map(work_on, itertools.batched(items, 64))",
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)}: concurrent/futures is no hot line, throughput rises",
+        evidence=(
+            evidence("executor_share_of_cpu", part, "ratio", OVERHEAD_SHARE),
+            *((evidence("work_per_wakeup", wakeup / 1e3, "us", WAKEUP_US),) if wakeup is not None else ()),
+            *together_evidence(facts, found),
+        ),
     )
 
 

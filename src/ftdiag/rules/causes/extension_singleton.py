@@ -12,11 +12,11 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LineClaim,
     Need,
     Priority,
     Rule,
-    Verdict,
 )
 from ftdiag.rules.prose.library import together
 from ftdiag.wording.places import place, place_in, short
@@ -36,7 +36,7 @@ def from_extension(line: HotLine) -> SharedObject | None:
     return None
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not found.lines or not facts.loses(found.lost_cores, RULE.id):
         return Clear()

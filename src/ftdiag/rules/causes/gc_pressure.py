@@ -14,13 +14,12 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     Need,
     NotApplicable,
     Rule,
     StopCause,
     Threshold,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -65,7 +64,7 @@ def _how_known(facts: Facts) -> str:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     if not facts.native and facts.collector is None:
         return NotApplicable(Need.NATIVE.missing(facts) or "needs native samples")
     collecting = _collecting(facts)
@@ -85,61 +84,54 @@ def _judge(facts: Facts) -> Verdict:
         seen = f" (measured: {collections_measured(facts, facts.collector)})"
     else:
         seen = f" (sampled: {pauses_seen(facts, pauses)})" if pauses else ""
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="known",
-                subject=subject_of(frame),
-                summary=(
-                    f"The cyclic collector takes {of_cores(collecting, facts.capacity)} ({share(part, 1.0)}"
-                    f" of the CPU time){at}, and its pauses of all threads another {stopped:.1f}{seen}."
-                ),
-                explanation=(
-                    f"{_how_known(facts)} In free-threaded builds it has one"
-                    " generation: each collection looks at all objects, and stops all threads for a part of"
-                    " it. Two threads that make cycles beside a big heap do"
-                    f" {facts.scaling('cycles', 'made')} of what one does."
-                ),
-                could_also_be=("memory that grows: more objects make each collection longer",),
-                remedy=(
-                    *facts.remedy(
-                        *("collect", "left-alone"),
-                        "where the program calls gc.collect() itself: do so seldom",
-                        "gc.collect()      # once after start-up, not for each request",
-                    ),
-                    *facts.remedy(
-                        *("cycles", "frozen-heap"),
-                        "take what is there after start-up out of collections",
-                        "gc.collect()\ngc.freeze()      # after loading, before the threads start",
-                    ),
-                    *facts.remedy(
-                        *("cycles", "threshold-50000"), "collect less often", "gc.set_threshold(50_000)"
-                    ),
-                    *facts.remedy(
-                        *("cycles", "none"),
-                        "make fewer cycles: weak references to parents, no exceptions kept with their"
-                        " tracebacks",
-                        "self.parent = weakref.ref(parent)",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: 'garbage collection' and 'stopped' fall",
-                evidence=(
-                    evidence("collector_share_of_cpu", part, "ratio", CPU_SHARE),
-                    evidence("collector", collecting, "cores"),
-                    evidence("stopped_loss", stopped, "cores"),
-                    *(
-                        (
-                            evidence("collections", float(facts.collector.count), "collections"),
-                            evidence("collections_time", facts.collector.total_ns / 1e9, "s"),
-                        )
-                        if facts.collector is not None
-                        else ()
-                    ),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="known",
+        subject=subject_of(frame),
+        summary=(
+            f"The cyclic collector takes {of_cores(collecting, facts.capacity)} ({share(part, 1.0)}"
+            f" of the CPU time){at}, and its pauses of all threads another {stopped:.1f}{seen}."
+        ),
+        explanation=(
+            f"{_how_known(facts)} In free-threaded builds it has one"
+            " generation: each collection looks at all objects, and stops all threads for a part of"
+            " it. Two threads that make cycles beside a big heap do"
+            f" {facts.scaling('cycles', 'made')} of what one does."
+        ),
+        could_also_be=("memory that grows: more objects make each collection longer",),
+        remedy=(
+            *facts.remedy(
+                *("collect", "left-alone"),
+                "where the program calls gc.collect() itself: do so seldom",
+                "gc.collect()      # once after start-up, not for each request",
             ),
-        )
+            *facts.remedy(
+                *("cycles", "frozen-heap"),
+                "take what is there after start-up out of collections",
+                "gc.collect()\ngc.freeze()      # after loading, before the threads start",
+            ),
+            *facts.remedy(*("cycles", "threshold-50000"), "collect less often", "gc.set_threshold(50_000)"),
+            *facts.remedy(
+                *("cycles", "none"),
+                "make fewer cycles: weak references to parents, no exceptions kept with their tracebacks",
+                "self.parent = weakref.ref(parent)",
+            ),
+        ),
+        verify=f"{report_again(facts.pid)}: 'garbage collection' and 'stopped' fall",
+        evidence=(
+            evidence("collector_share_of_cpu", part, "ratio", CPU_SHARE),
+            evidence("collector", collecting, "cores"),
+            evidence("stopped_loss", stopped, "cores"),
+            *(
+                (
+                    evidence("collections", float(facts.collector.count), "collections"),
+                    evidence("collections_time", facts.collector.total_ns / 1e9, "s"),
+                )
+                if facts.collector is not None
+                else ()
+            ),
+        ),
     )
 
 

@@ -11,13 +11,12 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LockClaim,
     Need,
     NotApplicable,
     Priority,
     Rule,
-    Verdict,
     evidence,
     finite,
 )
@@ -28,7 +27,7 @@ FIRST_FREE_THREADED: Final = (3, 13)
 """Versions before have no free-threaded build."""
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     if facts.target.free_threaded:
         return NotApplicable("a free-threaded build: gil-enabled speaks of its GIL")
     lost = finite(facts.metrics.lost_cores.get(ThreadState.GIL, 0.0))
@@ -36,38 +35,34 @@ def _judge(facts: Facts) -> Verdict:
         return Clear()
     working = facts.metrics.on_cpu_cores
     gain = (working + lost) / working if working > 0 else 1.0
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely",
-                summary=(
-                    f"Threads lose {of_cores(lost, facts.capacity)} waiting for the GIL: a free-threaded"
-                    " build"
-                    f" could make this program at most {gain:.1f} times as fast."
-                ),
-                explanation=(
-                    "This is a GIL build, and threads were seen waiting for the GIL while cores were free."
-                    " The"
-                    " bound counts each such wait as work; locks, shared objects and what the"
-                    " free-threaded build costs a single thread come off it."
-                ),
-                remedy=(
-                    _try_it(facts),
-                    Remedy(
-                        "use processes where threads share little",
-                        "with concurrent.futures.ProcessPoolExecutor() as pool: ...",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)} on the free-threaded build: nobody waits for the GIL",
-                evidence=(
-                    evidence("lost_share_of_capacity", lost / facts.capacity, "ratio", WORTH_SAYING),
-                    evidence("gil_wait", facts.cores_in(ThreadState.GIL), "threads"),
-                    evidence("gain_bound", gain, "times"),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely",
+        summary=(
+            f"Threads lose {of_cores(lost, facts.capacity)} waiting for the GIL: a free-threaded"
+            " build"
+            f" could make this program at most {gain:.1f} times as fast."
+        ),
+        explanation=(
+            "This is a GIL build, and threads were seen waiting for the GIL while cores were free."
+            " The"
+            " bound counts each such wait as work; locks, shared objects and what the"
+            " free-threaded build costs a single thread come off it."
+        ),
+        remedy=(
+            _try_it(facts),
+            Remedy(
+                "use processes where threads share little",
+                "with concurrent.futures.ProcessPoolExecutor() as pool: ...",
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)} on the free-threaded build: nobody waits for the GIL",
+        evidence=(
+            evidence("lost_share_of_capacity", lost / facts.capacity, "ratio", WORTH_SAYING),
+            evidence("gil_wait", facts.cores_in(ThreadState.GIL), "threads"),
+            evidence("gain_bound", gain, "times"),
+        ),
     )
 
 

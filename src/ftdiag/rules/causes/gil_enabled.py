@@ -11,13 +11,12 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LockClaim,
     Need,
     NotApplicable,
     Priority,
     Rule,
-    Verdict,
     evidence,
     finite,
 )
@@ -97,7 +96,7 @@ def _leave_out(facts: Facts, chain: tuple[str, ...], culprit: str) -> tuple[Reme
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     target = facts.target
     if target.gil_enabled is None:
         return NotApplicable("the state of the GIL could not be read")
@@ -140,31 +139,27 @@ def _judge(facts: Facts) -> Verdict:
         if waits
         else "threads share one core's worth"
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=waits,
-                confidence="known",
-                subject={"module": culprits[0]} if culprits else {},
-                summary=f"The GIL is on in this free-threaded build: {why}; {lost}.",
-                explanation=(
-                    "The interpreter's own flag says so (sys._is_gil_enabled() is true in the program)."
-                    " While it is on, threads take turns as in any other Python, and what is changed"
-                    " besides gains one core at most. Two threads that only compute:"
-                    f" {facts.scaling('gil', 'on')} of what one does with it, without it"
-                    f" {facts.scaling('gil', 'off')}."
-                ),
-                remedy=remedy,
-                verify=f"ftdiag doctor {facts.pid}: it says that the GIL is off",
-                evidence=(
-                    evidence("gil_enabled", 1.0, "bool"),
-                    evidence("gil_wait", waits, "cores"),
-                    evidence("on_cpu", facts.metrics.on_cpu_cores, "cores"),
-                    evidence("modules_that_want_it", float(len(culprits)), "modules"),
-                ),
-            ),
-        )
+    return RULE.finding(
+        facts,
+        lost_cores=waits,
+        confidence="known",
+        subject={"module": culprits[0]} if culprits else {},
+        summary=f"The GIL is on in this free-threaded build: {why}; {lost}.",
+        explanation=(
+            "The interpreter's own flag says so (sys._is_gil_enabled() is true in the program)."
+            " While it is on, threads take turns as in any other Python, and what is changed"
+            " besides gains one core at most. Two threads that only compute:"
+            f" {facts.scaling('gil', 'on')} of what one does with it, without it"
+            f" {facts.scaling('gil', 'off')}."
+        ),
+        remedy=remedy,
+        verify=f"ftdiag doctor {facts.pid}: it says that the GIL is off",
+        evidence=(
+            evidence("gil_enabled", 1.0, "bool"),
+            evidence("gil_wait", waits, "cores"),
+            evidence("on_cpu", facts.metrics.on_cpu_cores, "cores"),
+            evidence("modules_that_want_it", float(len(culprits)), "modules"),
+        ),
     )
 
 

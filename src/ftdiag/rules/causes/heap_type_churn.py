@@ -14,13 +14,13 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LineCharge,
     LineClaim,
     Need,
     NotApplicable,
     Priority,
     Rule,
-    Verdict,
 )
 from ftdiag.rules.prose.library import together
 from ftdiag.wording.places import place, place_in
@@ -96,7 +96,7 @@ def _made(lines: tuple[LineCharge, ...]) -> _Kind:
     return _ANY
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     if not any(line.native for line in facts.hot):
         return NotApplicable("needs the names of native functions, which this recording does not have")
     found = together(facts, RULE.id)

@@ -10,7 +10,7 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     Need,
     NotApplicable,
     Room,
@@ -18,7 +18,6 @@ from ftdiag.rules.base import (
     Shape,
     ShapeClaim,
     Threshold,
-    Verdict,
     evidence,
 )
 from ftdiag.wording.findings import report_again
@@ -33,7 +32,7 @@ BUSY_LIMIT: Final = Threshold(
 )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     shape = facts.charges.shape
     if shape.unnamed is not None:
         return NotApplicable(shape.unnamed)
@@ -48,35 +47,31 @@ def _judge(facts: Facts) -> Verdict:
     where = f" (in {short(most)})" if most is not None else ""
     names = thread_names(thread.info for thread in shape.group)
     wait_words = "waits" if len(shape.group) == 1 else "wait"
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=0.0,
-                confidence="known",
-                summary=(
-                    f"{names} {wait_words} for work {100 * shape.share:.0f} % of the time{where}, and"
-                    " nothing else is lost: there is not enough work."
-                ),
-                explanation=(
-                    "Idle workers are no fault: a pool that is ready costs nothing while it waits. If"
-                    " throughput is too low, look at who gives them work: the source, the network, or the"
-                    " program in front."
-                ),
-                could_also_be=("a producer in another process, which ftdiag does not see",),
-                remedy=(Remedy("nothing, or give them more work at the same time"),),
-                verify=f"{report_again(facts.pid)} under load: workers are on a core",
-                evidence=(
-                    evidence("idle_share_of_thread_time", shape.share, "ratio", IDLE_SHARE),
-                    evidence(
-                        "on_cpu_share_of_capacity",
-                        facts.metrics.on_cpu_cores / facts.capacity,
-                        "ratio",
-                        BUSY_LIMIT,
-                    ),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=0.0,
+        confidence="known",
+        summary=(
+            f"{names} {wait_words} for work {100 * shape.share:.0f} % of the time{where}, and"
+            " nothing else is lost: there is not enough work."
+        ),
+        explanation=(
+            "Idle workers are no fault: a pool that is ready costs nothing while it waits. If"
+            " throughput is too low, look at who gives them work: the source, the network, or the"
+            " program in front."
+        ),
+        could_also_be=("a producer in another process, which ftdiag does not see",),
+        remedy=(Remedy("nothing, or give them more work at the same time"),),
+        verify=f"{report_again(facts.pid)} under load: workers are on a core",
+        evidence=(
+            evidence("idle_share_of_thread_time", shape.share, "ratio", IDLE_SHARE),
+            evidence(
+                "on_cpu_share_of_capacity",
+                facts.metrics.on_cpu_cores / facts.capacity,
+                "ratio",
+                BUSY_LIMIT,
             ),
-        )
+        ),
     )
 
 

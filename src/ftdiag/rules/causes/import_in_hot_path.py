@@ -23,7 +23,7 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LibraryClaim,
     LineClaim,
     LockClaim,
@@ -31,7 +31,6 @@ from ftdiag.rules.base import (
     Priority,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     subject_of,
 )
@@ -73,7 +72,7 @@ def _inside_a_function(line: HotLine) -> bool:
     return outside is not None and outside.function != "<module>"
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     lines = [line for line in facts.hot if _inside_a_function(line)]
     cores = on_cpu_cores(facts, lines)
     on_cpu = facts.metrics.on_cpu_cores
@@ -90,44 +89,39 @@ def _judge(facts: Facts) -> Verdict:
     machinery = (
         f"; the import machinery takes {share(part, 1.0)} of the CPU time" if part >= CPU_SHARE.value else ""
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely",
-                subject=subject_of(frame),
-                summary=(
-                    f"{threads} {lose(threads)} {of_cores(lost, facts.capacity)} at imports inside a"
-                    f" function, {place_in(frame)}{machinery}."
-                ),
-                explanation=(
-                    "An import statement takes a lock and looks the module up each time it runs, also when"
-                    " the module is long loaded. Two threads that do nothing else:"
-                    f" {facts.scaling('import', 'function')}."
-                ),
-                could_also_be=("start-up: threads that import for the first time; it passes",),
-                remedy=(
-                    *facts.remedy(
-                        *("import", "module"),
-                        "move the import to the top of the module",
-                        f"# {place(frame)}\nimport json                 # at module level\n\ndef"
-                        " handle(data): ...",
-                    ),
-                    *facts.remedy(
-                        *("import", "lazy"),
-                        "or, where the module shall be imported only when it is needed, import it lazily at"
-                        " the top (3.15)",
-                        "lazy import json            # at module level\n\ndef handle(data): ...",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: no hot line in importlib._bootstrap",
-                evidence=(
-                    evidence("share_of_cpu_in_import", part, "ratio", CPU_SHARE),
-                    *together_evidence(facts, found),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely",
+        subject=subject_of(frame),
+        summary=(
+            f"{threads} {lose(threads)} {of_cores(lost, facts.capacity)} at imports inside a"
+            f" function, {place_in(frame)}{machinery}."
+        ),
+        explanation=(
+            "An import statement takes a lock and looks the module up each time it runs, also when"
+            " the module is long loaded. Two threads that do nothing else:"
+            f" {facts.scaling('import', 'function')}."
+        ),
+        could_also_be=("start-up: threads that import for the first time; it passes",),
+        remedy=(
+            *facts.remedy(
+                *("import", "module"),
+                "move the import to the top of the module",
+                f"# {place(frame)}\nimport json                 # at module level\n\ndef handle(data): ...",
             ),
-        )
+            *facts.remedy(
+                *("import", "lazy"),
+                "or, where the module shall be imported only when it is needed, import it lazily at"
+                " the top (3.15)",
+                "lazy import json            # at module level\n\ndef handle(data): ...",
+            ),
+        ),
+        verify=f"{report_again(facts.pid)}: no hot line in importlib._bootstrap",
+        evidence=(
+            evidence("share_of_cpu_in_import", part, "ratio", CPU_SHARE),
+            *together_evidence(facts, found),
+        ),
     )
 
 

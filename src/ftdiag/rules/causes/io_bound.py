@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
-from ftdiag.rules.attribution.shape import charged_shape
+from ftdiag.model import Finding, Remedy, ThreadMetrics, ThreadState
+from ftdiag.rules.attribution.shape import judge_of_shape
 from ftdiag.rules.base import (
     Claims,
     Facts,
-    Found,
     Need,
     Room,
     Rule,
     Shape,
     ShapeClaim,
     Threshold,
-    Verdict,
     evidence,
     subject_of,
 )
@@ -32,11 +30,7 @@ IO_SHARE: Final = Threshold(
 )
 
 
-def _judge(facts: Facts) -> Verdict:
-    charged = charged_shape(facts, RULE.id)
-    if not isinstance(charged, tuple):
-        return charged
-    shape, waiting_most = charged
+def _tell(facts: Facts, shape: Shape, waiting_most: ThreadMetrics) -> Finding:
     details: dict[str, float] = {}
     for thread in facts.threads:
         for wait, spent in thread.waits:
@@ -49,40 +43,34 @@ def _judge(facts: Facts) -> Verdict:
     most = max(sorted(details), key=lambda each: details[each]) if details else None
     what = f" (most: {short(most)})" if most is not None else ""
     waiting = facts.cores_in(ThreadState.IO)
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=0.0,
-                confidence="known",
-                subject=subject_of(None, thread=waiting_most.info.name),
-                summary=(
-                    "Of the time in which threads have something to do, they wait for I/O for"
-                    f" {share(shape.share, 1.0)}{what}: this program is I/O-bound."
-                ),
-                explanation=(
-                    f"On average {waiting:.1f} threads were in a blocking I/O call and"
-                    f" {facts.metrics.on_cpu_cores:.1f} on a core. Threads or asyncio are both fine for"
-                    " that. Free threading will not make it faster: a thread in I/O did not hold the GIL"
-                    " either."
-                ),
-                could_also_be=("a slow disk or server behind it",),
-                remedy=(
-                    Remedy(
-                        "wait for more at the same time (more threads, or asyncio), or make the other side"
-                        " faster",
-                        "pool = ThreadPoolExecutor(max_workers=64)    # I/O: more threads than cores is"
-                        " right",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: more requests a second, the same CPU time for each",
-                evidence=(
-                    evidence("io_share_of_wanted_time", shape.share, "ratio", IO_SHARE),
-                    evidence("in_io", waiting, "threads"),
-                    evidence("on_cpu", facts.metrics.on_cpu_cores, "cores"),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=0.0,
+        confidence="known",
+        subject=subject_of(None, thread=waiting_most.info.name),
+        summary=(
+            "Of the time in which threads have something to do, they wait for I/O for"
+            f" {share(shape.share, 1.0)}{what}: this program is I/O-bound."
+        ),
+        explanation=(
+            f"On average {waiting:.1f} threads were in a blocking I/O call and"
+            f" {facts.metrics.on_cpu_cores:.1f} on a core. Threads or asyncio are both fine for"
+            " that. Free threading will not make it faster: a thread in I/O did not hold the GIL"
+            " either."
+        ),
+        could_also_be=("a slow disk or server behind it",),
+        remedy=(
+            Remedy(
+                "wait for more at the same time (more threads, or asyncio), or make the other side faster",
+                "pool = ThreadPoolExecutor(max_workers=64)    # I/O: more threads than cores is right",
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)}: more requests a second, the same CPU time for each",
+        evidence=(
+            evidence("io_share_of_wanted_time", shape.share, "ratio", IO_SHARE),
+            evidence("in_io", waiting, "threads"),
+            evidence("on_cpu", facts.metrics.on_cpu_cores, "cores"),
+        ),
     )
 
 
@@ -104,6 +92,6 @@ RULE: Final = Rule(
     title="Threads wait for I/O",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(IO_SHARE,),
-    judge=_judge,
+    judge=judge_of_shape("io-bound", _tell),
     claims=Claims(shape=ShapeClaim(40, _shape)),
 )

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, ThreadMetrics, ThreadState
+from ftdiag.model import ChangeKind, Finding, ThreadMetrics, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.lines import busiest_line
-from ftdiag.rules.attribution.shape import ROOM, charged_shape, worked
+from ftdiag.rules.attribution.shape import ROOM, judge_of_shape, worked
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Claims,
     Facts,
-    Found,
     Need,
     Room,
     Rule,
     Shape,
     ShapeClaim,
     Threshold,
-    Verdict,
     evidence,
     subject_of,
 )
@@ -41,57 +39,49 @@ IDLE_OF_REST: Final = 0.5
 """The others of a group idle, sleep or are gone for this share of what they lack."""
 
 
-def _judge(facts: Facts) -> Verdict:
-    charged = charged_shape(facts, RULE.id)
-    if not isinstance(charged, tuple):
-        return charged
-    shape, thread = charged
+def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
     frame = busiest_line(thread)
     others = shape.group[1:]
     alike = thread_names(thread.info for thread in others)
     busiest = thread.cpu_ns / facts.metrics.duration_ns
     mean = sum(thread.cpu_ns for thread in others) / len(others) / facts.metrics.duration_ns
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=shape.lost_cores,
-                confidence="likely",
-                subject=subject_of(frame, thread=thread.info.name),
-                summary=(
-                    f"{short(thread.info.name)} works for {share(busiest, 1.0)} of the time, mostly at"
-                    f" {place_in(frame)}, {alike} only for {share(mean, 1.0)}: unequal shares leave up to"
-                    f" {of_cores(shape.lost_cores, facts.capacity)} empty."
-                ),
-                explanation=(
-                    f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"
-                    " the largest, and those with less were idle or gone. The program waits for the"
-                    " slowest. Two threads with a fixed split, of which one has nine tenths:"
-                    f" {facts.scaling('uneven-parts', 'fixed-split-90-10')} of what one does; with chunks"
-                    " that are handed out as threads get free"
-                    f" {facts.scaling('uneven-parts', 'chunks-of-8')}."
-                ),
-                could_also_be=(
-                    "a pool with few long tasks: then there is not enough work, see idle-workers",
-                    "serial-section: one of the threads does a step for all",
-                ),
-                remedy=(
-                    *facts.remedy(
-                        *("uneven-parts", "chunks-of-8"),
-                        "hand out small chunks dynamically, several per thread",
-                        f"# {place(frame)}\nchunks = itertools.batched(items, max(1, len(items) // (8 *"
-                        " workers)))\n"
-                        "results = list(pool.map(work, chunks))",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: load balance under Cores goes towards one",
-                evidence=(
-                    evidence("load_balance", shape.share, "ratio", BALANCE),
-                    evidence("threads", float(len(shape.group)), "threads"),
-                    evidence("room", shape.room_cores, "cores"),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=shape.lost_cores,
+        confidence="likely",
+        subject=subject_of(frame, thread=thread.info.name),
+        summary=(
+            f"{short(thread.info.name)} works for {share(busiest, 1.0)} of the time, mostly at"
+            f" {place_in(frame)}, {alike} only for {share(mean, 1.0)}: unequal shares leave up to"
+            f" {of_cores(shape.lost_cores, facts.capacity)} empty."
+        ),
+        explanation=(
+            f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"
+            " the largest, and those with less were idle or gone. The program waits for the"
+            " slowest. Two threads with a fixed split, of which one has nine tenths:"
+            f" {facts.scaling('uneven-parts', 'fixed-split-90-10')} of what one does; with chunks"
+            " that are handed out as threads get free"
+            f" {facts.scaling('uneven-parts', 'chunks-of-8')}."
+        ),
+        could_also_be=(
+            "a pool with few long tasks: then there is not enough work, see idle-workers",
+            "serial-section: one of the threads does a step for all",
+        ),
+        remedy=(
+            *facts.remedy(
+                *("uneven-parts", "chunks-of-8"),
+                "hand out small chunks dynamically, several per thread",
+                f"# {place(frame)}\nchunks = itertools.batched(items, max(1, len(items) // (8 *"
+                " workers)))\n"
+                "results = list(pool.map(work, chunks))",
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)}: load balance under Cores goes towards one",
+        evidence=(
+            evidence("load_balance", shape.share, "ratio", BALANCE),
+            evidence("threads", float(len(shape.group)), "threads"),
+            evidence("room", shape.room_cores, "cores"),
+        ),
     )
 
 
@@ -131,7 +121,7 @@ RULE: Final = Rule(
     title="Unequal shares of the work",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(BALANCE, WORTH_SAYING),
-    judge=_judge,
+    judge=judge_of_shape("load-imbalance", _tell),
     without=everywhere(ChangeKind.BALANCE),
     claims=Claims(shape=ShapeClaim(50, _shape)),
     cases=("uneven-parts",),

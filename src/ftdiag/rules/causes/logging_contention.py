@@ -11,10 +11,10 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LibraryClaim,
     Need,
     Rule,
-    Verdict,
 )
 from ftdiag.rules.figures.measured import measurement, times
 from ftdiag.rules.prose.library import together
@@ -31,7 +31,7 @@ def _queued(facts: Facts) -> str:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not facts.loses(found.lost_cores, RULE.id):
         return Clear()

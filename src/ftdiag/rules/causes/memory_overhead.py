@@ -6,7 +6,16 @@ from typing import Final
 
 from ftdiag.model import Finding, Remedy
 from ftdiag.rules.attribution.memory import OWN_OF_A_THREAD, Explained, explained, resident_bytes, why_not
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
+from ftdiag.rules.base import (
+    Clear,
+    Facts,
+    Judgement,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    evidence,
+)
 from ftdiag.rules.base.scoring import WARNING_SCORE
 from ftdiag.rules.figures.measured import times
 from ftdiag.rules.figures.memory import against_gil, objects_ratio, purge_remedy, series_of, size_words
@@ -28,7 +37,7 @@ GRAVE_BYTES: Final = 128e6
 """From this part of the process and this much on, what ended threads left behind is a warning."""
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     missing = why_not(facts)
     if missing is not None:
         return NotApplicable(missing)
@@ -39,7 +48,7 @@ def _judge(facts: Facts) -> Verdict:
     heaps = own + found.ended_bytes
     if not (facts.over(PART, heaps / rss, RULE.id) and facts.over(LEAST_BYTES, heaps, RULE.id)):
         return Clear()
-    return Found((_finding(facts, found, own, rss),))
+    return _finding(facts, found, own, rss)
 
 
 def _finding(facts: Facts, found: Explained, own: float, rss: int) -> Finding:

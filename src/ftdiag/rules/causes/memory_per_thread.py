@@ -6,7 +6,16 @@ from typing import Final
 
 from ftdiag.model import Finding, Remedy
 from ftdiag.rules.attribution.memory import OWN_OF_A_THREAD, Explained, explained, resident_bytes, why_not
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
+from ftdiag.rules.base import (
+    Clear,
+    Facts,
+    Judgement,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    evidence,
+)
 from ftdiag.rules.base.scoring import WARNING_SCORE
 from ftdiag.rules.figures.memory import against_gil, purge_remedy, size_words
 from ftdiag.wording.findings import report_again
@@ -33,7 +42,7 @@ IDLE_SHARE: Final = 0.01
 """A thread that was on a core for less than this part of its life did nothing."""
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     missing = why_not(facts)
     if missing is not None:
         return NotApplicable(missing)
@@ -47,7 +56,7 @@ def _judge(facts: Facts) -> Verdict:
     )
     if found.count < 2 or not large:
         return Clear()
-    return Found((_finding(facts, found, rss),))
+    return _finding(facts, found, rss)
 
 
 def _finding(facts: Facts, found: Explained, rss: int) -> Finding:

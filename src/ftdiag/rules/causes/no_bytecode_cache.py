@@ -12,13 +12,12 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LineClaim,
     Need,
     NotApplicable,
     Priority,
     Rule,
-    Verdict,
     Wasted,
     evidence,
     subject_of,
@@ -40,7 +39,7 @@ def _counts_constants(wasted: Wasted, facts: Facts) -> bool:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     if not constants_contend(facts):
         return NotApplicable("threads do not contend for such constants on this version: measured")
     settings = bytecode_settings(facts)
@@ -61,46 +60,41 @@ def _judge(facts: Facts) -> Verdict:
         if charges
         else "whether threads contend for constants is not measured without native samples"
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely" if charges and not settings else "possible",
-                subject=subject_of(charges[0].line.frame if charges else None),
-                summary=f"{cause[0].upper() + cause[1:]}: constants of the code are counted by all threads;"
-                f" {cost}.",
-                explanation=(
-                    "Constants of code that is loaded from a .pyc file are immortal. In code that was just"
-                    " compiled, numbers stay ordinary objects, and every use of one by a thread that did"
-                    " not make it is an atomic instruction. Two threads that only use one: "
-                    + facts.scaling("bytecode-cache", "compiled-at-run-time")
-                    + " of what one does without bytecode files, with them "
-                    + facts.scaling("bytecode-cache", "imported")
-                    + "."
-                    + (
-                        " It is named before refcount-contention because it costs one start to rule out."
-                        if settings
-                        else ""
-                    )
-                ),
-                could_also_be=("refcount-contention: if the atomics stay with bytecode files in place",)
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely" if charges and not settings else "possible",
+        subject=subject_of(charges[0].line.frame if charges else None),
+        summary=f"{cause[0].upper() + cause[1:]}: constants of the code are counted by all threads; {cost}.",
+        explanation=(
+            "Constants of code that is loaded from a .pyc file are immortal. In code that was just"
+            " compiled, numbers stay ordinary objects, and every use of one by a thread that did"
+            " not make it is an atomic instruction. Two threads that only use one: "
+            + facts.scaling("bytecode-cache", "compiled-at-run-time")
+            + " of what one does without bytecode files, with them "
+            + facts.scaling("bytecode-cache", "imported")
+            + "."
+            + (
+                " It is named before refcount-contention because it costs one start to rule out."
                 if settings
-                else (),
-                remedy=_remedies(facts, by_setting=bool(settings)),
-                verify=f"{report_again(facts.pid)} after a restart: atomics at these lines fall",
-                evidence=(
-                    evidence("settings", float(len(settings)), "settings"),
-                    evidence(
-                        "lost_share_of_capacity",
-                        lost / facts.capacity if facts.capacity else 0.0,
-                        "ratio",
-                        WORTH_SAYING,
-                    ),
-                    evidence("lines", float(len(charges)), "lines"),
-                ),
+                else ""
+            )
+        ),
+        could_also_be=("refcount-contention: if the atomics stay with bytecode files in place",)
+        if settings
+        else (),
+        remedy=_remedies(facts, by_setting=bool(settings)),
+        verify=f"{report_again(facts.pid)} after a restart: atomics at these lines fall",
+        evidence=(
+            evidence("settings", float(len(settings)), "settings"),
+            evidence(
+                "lost_share_of_capacity",
+                lost / facts.capacity if facts.capacity else 0.0,
+                "ratio",
+                WORTH_SAYING,
             ),
-        )
+            evidence("lines", float(len(charges)), "lines"),
+        ),
     )
 
 

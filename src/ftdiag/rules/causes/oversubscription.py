@@ -6,7 +6,7 @@ from typing import Final
 
 from ftdiag.model import Change, ChangeKind, Evidence, Finding, Remedy, Snapshot
 from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, TOO_MANY, Demand, demand, shortage_of
-from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence
+from ftdiag.rules.base import Claims, Clear, Facts, Judgement, Need, Rule, Shortage, evidence
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
 
@@ -24,7 +24,7 @@ def _as_many_as_cores(facts: Facts) -> tuple[str, str]:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = demand(facts)
     if shortage_of(facts, found) is not Shortage.TOO_MANY:
         return Clear()
@@ -33,7 +33,7 @@ def _judge(facts: Facts) -> Verdict:
     alone = facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id)
     if not alone and not facts.loses(finding.lost_cores, RULE.id):
         return Clear()
-    return Found((finding,))
+    return finding
 
 
 def _own(facts: Facts, found: Demand) -> Finding:

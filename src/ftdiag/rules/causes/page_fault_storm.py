@@ -12,11 +12,10 @@ from ftdiag.rules.base import (
     Advice,
     Clear,
     Facts,
-    Found,
+    Judgement,
     Need,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -41,7 +40,7 @@ def _in_the_kernel(parts_ns: Mapping[AllocatorPart, float]) -> float:
     return sum(finite(parts_ns.get(part, 0.0)) for part in parts)
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     seconds = facts.metrics.duration_ns / 1e9
     faults = sum(thread.minor_faults for thread in facts.threads) / seconds
     if not facts.over(FAULTS, faults, RULE.id):
@@ -67,44 +66,39 @@ def _judge(facts: Facts) -> Verdict:
         frame = by_allocation[0].frame
     elif most.hot:
         frame = most.hot[0].frame
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely" if facts.native else "possible",
-                subject=subject_of(frame, **({"thread": most.info.name} if alone else {})),
-                summary=(
-                    f"{faults / 1e3:.0f},000 page faults a second ({faults * 4096 / 1e9:.1f} GB of fresh"
-                    f" memory), most{who} at {place_in(frame)}: up to {of_cores(lost, facts.capacity)}"
-                    " go to clearing pages."
-                ),
-                explanation=(
-                    "The kernel counts each fault. Buffers beyond some MB are mapped when they are made and"
-                    " given back when"
-                    " they die, so each use pays for clearing every page, under locks of the process's"
-                    " address space. Two threads with a fresh buffer in each step do"
-                    f" {facts.scaling('fresh-buffers', '16-MB-each-step')} of what one does."
-                ),
-                could_also_be=(
-                    "start-up: memory that is touched for the first time; it passes",
-                    "memory that really grows: see RSS",
-                ),
-                remedy=facts.remedy(
-                    *("fresh-buffers", "used-again"),
-                    "make big buffers once per thread and fill them again",
-                    f"# {place(frame)}\nbuffer = bytearray(1 << 20)        # before the loop\n"
-                    "for chunk in chunks:\n    buffer[: len(chunk)] = chunk    # NumPy: out=buffer",
-                ),
-                verify=f"{report_again(facts.pid)}: minor faults of the threads (JSON:"
-                " threads[].faults.minor) fall",
-                evidence=(
-                    evidence("minor_faults", faults, "per second", FAULTS),
-                    evidence("allocation", facts.cores_in(ThreadState.ALLOC), "cores"),
-                    *((evidence("page_faults_and_unmapping", measured, "cores"),) if measured > 0 else ()),
-                ),
-            ),
-        )
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely" if facts.native else "possible",
+        subject=subject_of(frame, **({"thread": most.info.name} if alone else {})),
+        summary=(
+            f"{faults / 1e3:.0f},000 page faults a second ({faults * 4096 / 1e9:.1f} GB of fresh"
+            f" memory), most{who} at {place_in(frame)}: up to {of_cores(lost, facts.capacity)}"
+            " go to clearing pages."
+        ),
+        explanation=(
+            "The kernel counts each fault. Buffers beyond some MB are mapped when they are made and"
+            " given back when"
+            " they die, so each use pays for clearing every page, under locks of the process's"
+            " address space. Two threads with a fresh buffer in each step do"
+            f" {facts.scaling('fresh-buffers', '16-MB-each-step')} of what one does."
+        ),
+        could_also_be=(
+            "start-up: memory that is touched for the first time; it passes",
+            "memory that really grows: see RSS",
+        ),
+        remedy=facts.remedy(
+            *("fresh-buffers", "used-again"),
+            "make big buffers once per thread and fill them again",
+            f"# {place(frame)}\nbuffer = bytearray(1 << 20)        # before the loop\n"
+            "for chunk in chunks:\n    buffer[: len(chunk)] = chunk    # NumPy: out=buffer",
+        ),
+        verify=f"{report_again(facts.pid)}: minor faults of the threads (JSON: threads[].faults.minor) fall",
+        evidence=(
+            evidence("minor_faults", faults, "per second", FAULTS),
+            evidence("allocation", facts.cores_in(ThreadState.ALLOC), "cores"),
+            *((evidence("page_faults_and_unmapping", measured, "cores"),) if measured > 0 else ()),
+        ),
     )
 
 

@@ -12,18 +12,18 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LibraryClaim,
     LockClaim,
     Need,
     Priority,
     Rule,
-    Verdict,
 )
 from ftdiag.rules.prose.library import together
 from ftdiag.wording.places import place, short
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not facts.loses(found.lost_cores, RULE.id):
         return Clear()

@@ -16,12 +16,12 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LineClaim,
     LockClaim,
     Need,
     Priority,
     Rule,
-    Verdict,
     evidence,
 )
 from ftdiag.rules.figures.measured import SCALES, measurement
@@ -251,7 +251,7 @@ def _lines(facts: Facts, found: Together) -> list[HotLine]:
     return [line for line in facts.hot if line.frame in waiting]
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     lines = _lines(facts, found)
     if not lines or not facts.loses(found.lost_cores, RULE.id):

@@ -14,11 +14,11 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LibraryClaim,
     Need,
     Rule,
     Threshold,
-    Verdict,
     evidence,
 )
 from ftdiag.rules.prose.library import together
@@ -45,7 +45,7 @@ FUNCTIONS: Final = (
 )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     lines = [
         line
         for line in facts.hot

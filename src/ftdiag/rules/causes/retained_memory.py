@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.model import Finding, MemoryKind, MemoryReading, Remedy
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
+from ftdiag.rules.base import (
+    Clear,
+    Facts,
+    Judgement,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    evidence,
+)
 from ftdiag.rules.base.scoring import WARNING_SCORE
 from ftdiag.rules.figures.memory import measured_bytes, purge_remedy, series_of, size_words, table
 from ftdiag.wording.findings import report_again
@@ -27,7 +36,7 @@ LIBC_KEPT: Final = "libc-kept"
 """The row of what malloc keeps, until malloc_trim is called."""
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     reading = facts.memory.reading
     if reading is None or (reading.libc_free_bytes is None and reading.heaps_free_bytes is None):
         reasons = (reading.not_measured if reading is not None else facts.memory.not_measured).values()
@@ -35,7 +44,7 @@ def _judge(facts: Facts) -> Verdict:
     kept = _kept(reading)
     rss = max(1, reading.rss_bytes or 0, kept)
     if facts.over(PART, kept / rss, RULE.id) and facts.over(LEAST_BYTES, kept, RULE.id):
-        return Found((_finding(facts, reading, kept, rss),))
+        return _finding(facts, reading, kept, rss)
     return Clear()
 
 

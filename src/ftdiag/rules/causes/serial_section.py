@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, Remedy
+from ftdiag.model import ChangeKind, Finding, Remedy, ThreadMetrics
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.lines import busiest_line
-from ftdiag.rules.attribution.shape import ROOM, charged_shape, potential_workers
+from ftdiag.rules.attribution.shape import ROOM, judge_of_shape, potential_workers
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Advice,
     Claims,
     Facts,
-    Found,
     Need,
     Room,
     Rule,
     Shape,
     ShapeClaim,
     Threshold,
-    Verdict,
     evidence,
     subject_of,
 )
@@ -42,49 +40,41 @@ ALONE: Final = Threshold(
 )
 
 
-def _judge(facts: Facts) -> Verdict:
-    charged = charged_shape(facts, RULE.id)
-    if not isinstance(charged, tuple):
-        return charged
-    shape, thread = charged
+def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
     frame = busiest_line(thread)
     serial = facts.metrics.serial_share_ratio or 0.0
     bound = 1.0 / serial if serial > 0 else 1.0
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=shape.lost_cores,
-                confidence="likely",
-                subject=subject_of(frame, thread=thread.info.name),
-                summary=(
-                    f"For {share(serial, 1.0)} of the time at most one thread works, mostly"
-                    f" {short(thread.info.name)} at {place_in(frame)}: that leaves up to"
-                    f" {of_cores(shape.lost_cores, facts.capacity)} empty."
-                ),
-                explanation=(
-                    "Cores were empty, and no lock, core or I/O was waited for: the others had nothing to"
-                    " do until this thread had finished. While that share stays, more threads or cores gain"
-                    f" at most {bound:.1f}x (Amdahl's law)."
-                ),
-                could_also_be=("idle-workers: there is no more work than this thread hands out",),
-                remedy=(
-                    Remedy(
-                        "split the work at this line among the threads, or prepare the next piece while the"
-                        " others work on this",
-                        f"# {place(frame)}\nnext_part = pool.submit(prepare, part + 1)   # meanwhile the"
-                        " workers compute\n"
-                        "results = list(pool.map(compute, current))",
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: the ticks with 0 and 1 threads under Cores fall",
-                evidence=(
-                    evidence("serial_share", serial, "ratio", SERIAL),
-                    evidence("share_of_ticks_with_one_thread", shape.share, "ratio", ALONE),
-                    evidence("room_share_of_capacity", shape.room_cores / facts.capacity, "ratio", ROOM),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=shape.lost_cores,
+        confidence="likely",
+        subject=subject_of(frame, thread=thread.info.name),
+        summary=(
+            f"For {share(serial, 1.0)} of the time at most one thread works, mostly"
+            f" {short(thread.info.name)} at {place_in(frame)}: that leaves up to"
+            f" {of_cores(shape.lost_cores, facts.capacity)} empty."
+        ),
+        explanation=(
+            "Cores were empty, and no lock, core or I/O was waited for: the others had nothing to"
+            " do until this thread had finished. While that share stays, more threads or cores gain"
+            f" at most {bound:.1f}x (Amdahl's law)."
+        ),
+        could_also_be=("idle-workers: there is no more work than this thread hands out",),
+        remedy=(
+            Remedy(
+                "split the work at this line among the threads, or prepare the next piece while the"
+                " others work on this",
+                f"# {place(frame)}\nnext_part = pool.submit(prepare, part + 1)   # meanwhile the"
+                " workers compute\n"
+                "results = list(pool.map(compute, current))",
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)}: the ticks with 0 and 1 threads under Cores fall",
+        evidence=(
+            evidence("serial_share", serial, "ratio", SERIAL),
+            evidence("share_of_ticks_with_one_thread", shape.share, "ratio", ALONE),
+            evidence("room_share_of_capacity", shape.room_cores / facts.capacity, "ratio", ROOM),
+        ),
     )
 
 
@@ -111,7 +101,7 @@ RULE: Final = Rule(
     title="One thread works and the others wait for it",
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SERIAL, ALONE, ROOM, WORTH_SAYING),
-    judge=_judge,
+    judge=judge_of_shape("serial-section", _tell),
     without=everywhere(ChangeKind.BALANCE),
     claims=Claims(shape=ShapeClaim(60, _shape)),
     advice=Advice.LINE,

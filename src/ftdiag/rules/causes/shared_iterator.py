@@ -11,13 +11,13 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
+    Judgement,
     LineClaim,
     LockClaim,
     Need,
     NotApplicable,
     Priority,
     Rule,
-    Verdict,
 )
 from ftdiag.rules.prose.library import Together, sees_nothing, together
 from ftdiag.wording.places import place, place_in, short
@@ -77,7 +77,7 @@ def _remedies(facts: Facts, kind: str, at: str) -> tuple[Remedy, ...]:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not facts.loses(found.lost_cores, RULE.id):
         reason = None if found.locks or found.lines else sees_nothing(facts)

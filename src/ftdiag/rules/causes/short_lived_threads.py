@@ -22,7 +22,7 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LockClaim,
     Need,
     Priority,
@@ -31,7 +31,6 @@ from ftdiag.rules.base import (
     Shape,
     ShapeClaim,
     Threshold,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -162,7 +161,7 @@ def _remedies(facts: Facts, found: ShortLived) -> tuple[Remedy, ...]:
     )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = short_lived(facts)
     if found is None:
         return Clear()
@@ -172,37 +171,33 @@ def _judge(facts: Facts) -> Verdict:
         return Clear()
     part = found.cores / facts.metrics.on_cpu_cores
     where = f", started at {place_in(found.starting)}" if found.starting is not None else ""
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="likely" if found.starting is not None else "possible",
-                subject=subject_of(found.starting),
-                summary=(
-                    f"{share(part, 1.0)} of the CPU time is in threads that live for a moment"
-                    f" ({found.per_second:.0f} and more a second{where}): to start and end them costs up to"
-                    f" {of_cores(lost, facts.capacity)}."
-                ),
-                explanation=(
-                    "A thread costs memory for its stack, a heap and a place in the interpreter's lists, and"
-                    " gives all of it back a moment later. What it used is known from the clock of the"
-                    " process: of threads that end between two samples, nothing else can be. Two threads that"
-                    " hand out small jobs, a thread for each:"
-                    f" {facts.scaling('thread-storm', 'thread-for-each')} of what one does."
-                ),
-                could_also_be=("jobs that are large, in threads that end before they are looked at",),
-                remedy=_remedies(facts, found) or (NOTHING_GAINS,),
-                verify=f"{report_again(facts.pid)}: 'threads gone unseen' under Cores is gone, and the"
-                " throughput rises",
-                evidence=(
-                    evidence("short_threads_share_of_cpu", part, "ratio", PART),
-                    evidence("short_threads_per_second", found.per_second, "1/s", RATE),
-                    evidence("unseen", found.unseen_cores, "cores"),
-                    evidence("in_lines_of_the_program", found.own_cores, "cores"),
-                ),
-            ),
-        )
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="likely" if found.starting is not None else "possible",
+        subject=subject_of(found.starting),
+        summary=(
+            f"{share(part, 1.0)} of the CPU time is in threads that live for a moment"
+            f" ({found.per_second:.0f} and more a second{where}): to start and end them costs up to"
+            f" {of_cores(lost, facts.capacity)}."
+        ),
+        explanation=(
+            "A thread costs memory for its stack, a heap and a place in the interpreter's lists, and"
+            " gives all of it back a moment later. What it used is known from the clock of the"
+            " process: of threads that end between two samples, nothing else can be. Two threads that"
+            " hand out small jobs, a thread for each:"
+            f" {facts.scaling('thread-storm', 'thread-for-each')} of what one does."
+        ),
+        could_also_be=("jobs that are large, in threads that end before they are looked at",),
+        remedy=_remedies(facts, found) or (NOTHING_GAINS,),
+        verify=f"{report_again(facts.pid)}: 'threads gone unseen' under Cores is gone, and the"
+        " throughput rises",
+        evidence=(
+            evidence("short_threads_share_of_cpu", part, "ratio", PART),
+            evidence("short_threads_per_second", found.per_second, "1/s", RATE),
+            evidence("unseen", found.unseen_cores, "cores"),
+            evidence("in_lines_of_the_program", found.own_cores, "cores"),
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, HotLine, Remedy, ThreadState
+from ftdiag.model import ChangeKind, Finding, HotLine, Remedy, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import is_wait_for_others
 from ftdiag.rules.attribution.lines import caller
@@ -14,12 +14,11 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LineClaim,
     Need,
     Priority,
     Rule,
-    Verdict,
     Wasted,
     evidence,
 )
@@ -37,7 +36,7 @@ def _mostly_spun(wasted: Wasted, facts: Facts) -> bool:
     return wasted.spin_cores >= SPIN_SHARE * (wasted.spin_cores + wasted.atomic_cores)
 
 
-def _of_itself(facts: Facts, found: Together) -> Found:
+def _of_itself(facts: Facts, found: Together) -> Finding:
     """Threads that wait for locks which they hold themselves: on 3.13 where C code locks an object twice."""
     lines = [each.line for each in found.lines if each.line.own_locks]
     frame = caller(lines[0])
@@ -77,7 +76,7 @@ def _what(line: HotLine) -> str:
     return f"the lock of one {short(line.spun_for[0])} that they share"
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not found.lines or not facts.loses(found.lost_cores, RULE.id):
         return Clear()

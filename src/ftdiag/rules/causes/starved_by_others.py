@@ -6,7 +6,17 @@ from typing import Final
 
 from ftdiag.model import CorePart, Evidence, Metrics, Remedy, ThreadState
 from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, shortage_of
-from ftdiag.rules.base import Claims, Clear, Facts, Found, Need, Rule, Shortage, Verdict, evidence, finite
+from ftdiag.rules.base import (
+    Claims,
+    Clear,
+    Facts,
+    Judgement,
+    Need,
+    Rule,
+    Shortage,
+    evidence,
+    finite,
+)
 from ftdiag.wording.account import other_processes_words
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
@@ -15,7 +25,7 @@ NAMED: Final = 3
 """So many of the processes are named in a finding."""
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     found = demand(facts)
     shortage = shortage_of(facts, found)
     # Too many threads do not keep others from having cores as well.
@@ -30,43 +40,38 @@ def _judge(facts: Facts) -> Verdict:
             return Clear()
     elif shortage is not Shortage.OTHERS or facts.over(ALL_BUSY, found.running / facts.capacity, RULE.id):
         return Clear()
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                context=True,
-                lost_cores=lost,
-                confidence="likely" if found.other_cores is None else "known",
-                summary=(
-                    f"{_who(facts, found)}, which costs it {of_cores(lost, facts.capacity)}: its threads want"
-                    f" {found.running + found.queued:.1f} and get {found.running:.1f}."
-                ),
-                explanation=(
-                    "The kernel's run-queue times say that threads were ready and had no core, although the"
-                    " program did not fill its cores itself: somebody else has them. "
-                    + (
-                        "Fewer threads would not help: the program wants no more cores than there are."
-                        if shortage is Shortage.OTHERS
-                        else "The program also wants more cores than there are; but while others use them,"
-                        " fewer threads bring little."
-                    )
-                ),
-                could_also_be=(
-                    "child processes that this program starts: they count as other processes",
-                    "cpu-quota: a quota of a parent group that could not be read",
-                    "a virtual machine whose host is busy (steal time)",
-                ),
-                remedy=(
-                    Remedy(
-                        "move the other processes elsewhere, or lower their priority",
-                        _commands(facts.metrics),
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)} while the others are stopped: 'waiting for a core' goes to"
-                " 0",
-                evidence=_figures(facts, found),
+    return RULE.finding(
+        facts,
+        context=True,
+        lost_cores=lost,
+        confidence="likely" if found.other_cores is None else "known",
+        summary=(
+            f"{_who(facts, found)}, which costs it {of_cores(lost, facts.capacity)}: its threads want"
+            f" {found.running + found.queued:.1f} and get {found.running:.1f}."
+        ),
+        explanation=(
+            "The kernel's run-queue times say that threads were ready and had no core, although the"
+            " program did not fill its cores itself: somebody else has them. "
+            + (
+                "Fewer threads would not help: the program wants no more cores than there are."
+                if shortage is Shortage.OTHERS
+                else "The program also wants more cores than there are; but while others use them,"
+                " fewer threads bring little."
+            )
+        ),
+        could_also_be=(
+            "child processes that this program starts: they count as other processes",
+            "cpu-quota: a quota of a parent group that could not be read",
+            "a virtual machine whose host is busy (steal time)",
+        ),
+        remedy=(
+            Remedy(
+                "move the other processes elsewhere, or lower their priority",
+                _commands(facts.metrics),
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)} while the others are stopped: 'waiting for a core' goes to 0",
+        evidence=_figures(facts, found),
     )
 
 

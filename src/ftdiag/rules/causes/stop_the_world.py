@@ -19,12 +19,11 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LibraryClaim,
     Need,
     Rule,
     StopCause,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -177,7 +176,7 @@ def _remedies(facts: Facts, asked: _Asked) -> tuple[Remedy, ...]:
     return tuple(offered)
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     waits = together(facts, RULE.id)
     stopped = facts.charges.stop_shares.get(RULE.id, 0.0)
     lost = stopped * finite(facts.metrics.lost_cores.get(ThreadState.STOPPED, 0.0)) + waits.lost_cores
@@ -193,49 +192,41 @@ def _judge(facts: Facts) -> Verdict:
     if facts.collector is not None:
         own = collections_measured(facts, facts.collector)
         unknown = f" Those of the collector, which are measured, are not among them: {own}."
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="possible"
-                if asked.frame is None
-                else "known"
-                if asked.reason and proven
-                else "likely",
-                subject=subject_of(asked.frame, **({"thread": asked.thread} if asked.thread else {})),
-                summary=f"Threads lose {of_cores(lost, facts.capacity)} to pauses that stop all of them"
-                f" ({pauses_seen(facts, pauses)}); {_who(asked)}.",
-                explanation=(
-                    "A thread that changes what the others may be reading stops them all first (stop the"
-                    " world). Besides the collector that is: functools.wraps, setting f.__name__ or"
-                    " f.__doc__ (two threads do"
-                    f" {facts.scaling('function-name', 'set-in-loop')} of what one does),"
-                    f" x.__class__ = ... ({facts.scaling('class-assignment', 'in-loop')}), os.fork(), and"
-                    " switching tracing on. A pause lasts until"
-                    " every thread has noticed: one in C code that does not detach keeps all others"
-                    " waiting. Pauses are seen"
-                    f" {facts.metrics.ticks / max(facts.metrics.duration_ns / 1e9, 1e-9):.0f} times a"
-                    f" second (sampled), so short ones are missed.{unknown}"
-                ),
-                could_also_be=(
-                    "gc-pressure: the collector stops threads too",
-                    "tracing-on: a profiler that is being started",
-                )
-                if asked.reason is None
-                else (),
-                remedy=_remedies(facts, asked),
-                verify=f"{report_again(facts.pid)}: 'stopped' and the pauses of that line are gone",
-                evidence=(
-                    evidence("lost_share_of_capacity", lost / facts.capacity, "ratio", WORTH_SAYING),
-                    evidence("stopped", stopped * facts.cores_in(ThreadState.STOPPED), "threads"),
-                    evidence("waiting_for_a_turn", waits.lost_cores, "cores"),
-                    evidence("pauses_at_least", float(count), "pauses"),
-                    *((evidence("mean_pause", total / count / 1e6, "ms"),) if count else ()),
-                    evidence("collector", facts.cores_in(ThreadState.GC), "cores"),
-                ),
-            ),
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="possible" if asked.frame is None else "known" if asked.reason and proven else "likely",
+        subject=subject_of(asked.frame, **({"thread": asked.thread} if asked.thread else {})),
+        summary=f"Threads lose {of_cores(lost, facts.capacity)} to pauses that stop all of them"
+        f" ({pauses_seen(facts, pauses)}); {_who(asked)}.",
+        explanation=(
+            "A thread that changes what the others may be reading stops them all first (stop the"
+            " world). Besides the collector that is: functools.wraps, setting f.__name__ or"
+            " f.__doc__ (two threads do"
+            f" {facts.scaling('function-name', 'set-in-loop')} of what one does),"
+            f" x.__class__ = ... ({facts.scaling('class-assignment', 'in-loop')}), os.fork(), and"
+            " switching tracing on. A pause lasts until"
+            " every thread has noticed: one in C code that does not detach keeps all others"
+            " waiting. Pauses are seen"
+            f" {facts.metrics.ticks / max(facts.metrics.duration_ns / 1e9, 1e-9):.0f} times a"
+            f" second (sampled), so short ones are missed.{unknown}"
+        ),
+        could_also_be=(
+            "gc-pressure: the collector stops threads too",
+            "tracing-on: a profiler that is being started",
         )
+        if asked.reason is None
+        else (),
+        remedy=_remedies(facts, asked),
+        verify=f"{report_again(facts.pid)}: 'stopped' and the pauses of that line are gone",
+        evidence=(
+            evidence("lost_share_of_capacity", lost / facts.capacity, "ratio", WORTH_SAYING),
+            evidence("stopped", stopped * facts.cores_in(ThreadState.STOPPED), "threads"),
+            evidence("waiting_for_a_turn", waits.lost_cores, "cores"),
+            evidence("pauses_at_least", float(count), "pauses"),
+            *((evidence("mean_pause", total / count / 1e6, "ms"),) if count else ()),
+            evidence("collector", facts.cores_in(ThreadState.GC), "cores"),
+        ),
     )
 
 

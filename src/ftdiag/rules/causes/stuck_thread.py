@@ -16,6 +16,7 @@ from ftdiag.rules.base import (
     Clear,
     Facts,
     Found,
+    Judgement,
     LockClaim,
     Need,
     NotApplicable,
@@ -23,7 +24,6 @@ from ftdiag.rules.base import (
     Priority,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     subject_of,
 )
@@ -40,13 +40,13 @@ STANDING: Final = Threshold(
 )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     stuck = () if facts.now is None else _stuck(facts, facts.now)
     if stuck:
         return Found(stuck)
     pool = starved_pool(facts)
     if pool is not None:
-        return Found((starvation(RULE, facts, pool),))
+        return starvation(RULE, facts, pool)
     if facts.now is None:
         return NotApplicable("the range does not reach the end of the recording")
     return Clear()

@@ -8,12 +8,11 @@ from ftdiag.model import Remedy, ThreadState
 from ftdiag.rules.base import (
     Clear,
     Facts,
-    Found,
+    Judgement,
     Need,
     NotApplicable,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     finite,
 )
@@ -42,7 +41,7 @@ _SHARED: Final = (
 )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     rss = facts.memory.rss_bytes
     if rss is None:
         return NotApplicable("the resident size was not read")
@@ -57,43 +56,37 @@ def _judge(facts: Facts) -> Verdict:
     one = max(0.0, rss - own) + own / threads
     whole = one * processes
     of_thread = "" if per_thread is None else f", {size(per_thread)} of it each thread's own"
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=0.0,
-                confidence="likely" if per_thread is not None else "possible",
-                summary=(
-                    f"Threads lose {cores(lost)} of {cores(facts.capacity)} cores to what they share;"
-                    f" {processes} processes would not, and would take {size(whole)} in place of {size(rss)}."
-                ),
-                explanation=(
-                    f"The process takes {size(rss)}{of_thread}. Each of {processes} processes with a thread"
-                    f" has what all use together for itself: {size(one)}, {size(whole - rss)} more in all,"
-                    " if nothing of it is shared after a fork. What the other findings name costs less to"
-                    " mend where it can be; processes are the way out where it cannot."
-                ),
-                could_also_be=(
-                    "shared after a fork, as long as nobody writes there: reference counts write",
-                ),
-                remedy=(
-                    Remedy("mend the findings above first: threads then take no memory more"),
-                    Remedy(
-                        f"processes instead (multiprocessing, or workers of the server), {processes} of"
-                        f" them, if {size(whole)} are there and requests need nothing of each other"
-                    ),
-                ),
-                verify=f"{report_again(facts.pid)}: lost cores and the resident size, of both ways",
-                evidence=(
-                    evidence("lost_to_sharing_share_of_capacity", part, "ratio", SHARING),
-                    evidence("lost_to_sharing", lost, "cores"),
-                    evidence("rss_bytes", rss, "bytes", LARGE),
-                    evidence("processes", processes, "processes"),
-                    evidence("processes_bytes", whole, "bytes"),
-                    *(() if per_thread is None else (evidence("per_thread_bytes", per_thread, "bytes"),)),
-                ),
+    return RULE.finding(
+        facts,
+        lost_cores=0.0,
+        confidence="likely" if per_thread is not None else "possible",
+        summary=(
+            f"Threads lose {cores(lost)} of {cores(facts.capacity)} cores to what they share;"
+            f" {processes} processes would not, and would take {size(whole)} in place of {size(rss)}."
+        ),
+        explanation=(
+            f"The process takes {size(rss)}{of_thread}. Each of {processes} processes with a thread"
+            f" has what all use together for itself: {size(one)}, {size(whole - rss)} more in all,"
+            " if nothing of it is shared after a fork. What the other findings name costs less to"
+            " mend where it can be; processes are the way out where it cannot."
+        ),
+        could_also_be=("shared after a fork, as long as nobody writes there: reference counts write",),
+        remedy=(
+            Remedy("mend the findings above first: threads then take no memory more"),
+            Remedy(
+                f"processes instead (multiprocessing, or workers of the server), {processes} of"
+                f" them, if {size(whole)} are there and requests need nothing of each other"
             ),
-        )
+        ),
+        verify=f"{report_again(facts.pid)}: lost cores and the resident size, of both ways",
+        evidence=(
+            evidence("lost_to_sharing_share_of_capacity", part, "ratio", SHARING),
+            evidence("lost_to_sharing", lost, "cores"),
+            evidence("rss_bytes", rss, "bytes", LARGE),
+            evidence("processes", processes, "processes"),
+            evidence("processes_bytes", whole, "bytes"),
+            *(() if per_thread is None else (evidence("per_thread_bytes", per_thread, "bytes"),)),
+        ),
     )
 
 

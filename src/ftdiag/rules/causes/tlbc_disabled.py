@@ -6,7 +6,16 @@ from typing import Final
 
 from ftdiag.rules.attribution.libraries import on_cpu_cores
 from ftdiag.rules.attribution.settings import tlbc_setting
-from ftdiag.rules.base import Clear, Facts, Found, Need, NotApplicable, Rule, Threshold, Verdict, evidence
+from ftdiag.rules.base import (
+    Clear,
+    Facts,
+    Judgement,
+    Need,
+    NotApplicable,
+    Rule,
+    Threshold,
+    evidence,
+)
 from ftdiag.rules.base.scoring import WARNING_SCORE
 from ftdiag.wording.findings import report_again
 
@@ -25,7 +34,7 @@ BUSY_CORES: Final = Threshold(
 )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     if facts.version < (3, 14):
         return NotApplicable("thread-local bytecode came with Python 3.14")
     setting = tlbc_setting(facts)
@@ -44,36 +53,31 @@ def _judge(facts: Facts) -> Verdict:
         if busy
         else "one thread at a time is busy now"
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=0.0,
-                confidence="likely" if together else "possible",
-                least_score=WARNING_SCORE if together else 0.0,
-                summary=f"{setting} switches thread-local bytecode off: threads write into shared code;"
-                f" {told}.",
-                explanation=(
-                    "With it off, all threads specialise and count in one copy of a function's bytecode, or"
-                    " run it unspecialised, and the cache lines of hot code travel between cores. That"
-                    " looks like plain full CPU: no sample shows it, so no loss is claimed here. Two threads"
-                    f" that do nothing else: {facts.scaling('tlbc', 'off')} of what one does with it off,"
-                    f" with it on {facts.scaling('tlbc', 'on')}."
-                ),
-                remedy=facts.remedy(
-                    *("tlbc", "on"),
-                    "remove the setting; the memory it saves is a copy of hot functions per thread",
-                    "env -u PYTHON_TLBC python app.py   # and no -X tlbc=0",
-                ),
-                verify="compare the throughput your program reports before and after a restart; "
-                f"{report_again(facts.pid)} no longer names it",
-                evidence=(
-                    evidence("tlbc_disabled", 1.0, "bool"),
-                    evidence("on_cpu", on_cpu, "cores", BUSY_CORES),
-                    evidence("cpu_share_of_code_that_threads_share", part, "ratio", SHARED_CODE),
-                ),
-            ),
-        )
+    return RULE.finding(
+        facts,
+        lost_cores=0.0,
+        confidence="likely" if together else "possible",
+        least_score=WARNING_SCORE if together else 0.0,
+        summary=f"{setting} switches thread-local bytecode off: threads write into shared code; {told}.",
+        explanation=(
+            "With it off, all threads specialise and count in one copy of a function's bytecode, or"
+            " run it unspecialised, and the cache lines of hot code travel between cores. That"
+            " looks like plain full CPU: no sample shows it, so no loss is claimed here. Two threads"
+            f" that do nothing else: {facts.scaling('tlbc', 'off')} of what one does with it off,"
+            f" with it on {facts.scaling('tlbc', 'on')}."
+        ),
+        remedy=facts.remedy(
+            *("tlbc", "on"),
+            "remove the setting; the memory it saves is a copy of hot functions per thread",
+            "env -u PYTHON_TLBC python app.py   # and no -X tlbc=0",
+        ),
+        verify="compare the throughput your program reports before and after a restart; "
+        f"{report_again(facts.pid)} no longer names it",
+        evidence=(
+            evidence("tlbc_disabled", 1.0, "bool"),
+            evidence("on_cpu", on_cpu, "cores", BUSY_CORES),
+            evidence("cpu_share_of_code_that_threads_share", part, "ratio", SHARED_CODE),
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from ftdiag.rules.base import (
     Claims,
     Clear,
     Facts,
-    Found,
+    Judgement,
     LibraryClaim,
     LineClaim,
     LockClaim,
@@ -25,7 +25,6 @@ from ftdiag.rules.base import (
     Priority,
     Rule,
     Threshold,
-    Verdict,
     evidence,
     finite,
     subject_of,
@@ -54,7 +53,7 @@ _INSTRUMENTATION: Final = re.compile(
 )
 
 
-def _judge(facts: Facts) -> Verdict:
+def _judge(facts: Facts) -> Judgement:
     functions = tracing_functions(facts)
     settings = (*tracing_settings(facts), *map(_words, functions))
     instrumented = sum(
@@ -99,34 +98,30 @@ def _judge(facts: Facts) -> Verdict:
         if lost > 0
         else "what it costs is not visible from outside"
     )
-    return Found(
-        (
-            RULE.finding(
-                facts,
-                lost_cores=lost,
-                confidence="known",
-                least_score=WARNING_SCORE if hooked else 0.0,
-                subject=subject_of(lines[0].frame if lines else None),
-                summary=f"Tracing or debugging is on ({named}); {cost}.",
-                explanation=(
-                    "Tracers run for every call, line or allocation of every thread, and most keep their"
-                    " books under one lock, so they cost more the more threads there are. The other"
-                    " findings of this report may be the tracer's own: look again without it before"
-                    " changing anything."
-                ),
-                could_also_be=("the environment is that of the start; the program may have changed it since",)
-                if settings and not seen and not functions
-                else (),
-                remedy=(_switch_off(bool(settings) and not functions),),
-                verify=f"{report_again(facts.pid)} after a restart: tracing-on is gone",
-                evidence=(
-                    evidence("settings", float(len(settings)), "settings"),
-                    evidence("instrumentation_share_of_cpu", instrumented_part, "ratio", INSTRUMENTED_SHARE),
-                    evidence("tracer_share_of_capacity", cores / facts.capacity, "ratio", FRAMES_SHARE),
-                    evidence("lock_loss", locks, "cores"),
-                ),
-            ),
-        )
+    return RULE.finding(
+        facts,
+        lost_cores=lost,
+        confidence="known",
+        least_score=WARNING_SCORE if hooked else 0.0,
+        subject=subject_of(lines[0].frame if lines else None),
+        summary=f"Tracing or debugging is on ({named}); {cost}.",
+        explanation=(
+            "Tracers run for every call, line or allocation of every thread, and most keep their"
+            " books under one lock, so they cost more the more threads there are. The other"
+            " findings of this report may be the tracer's own: look again without it before"
+            " changing anything."
+        ),
+        could_also_be=("the environment is that of the start; the program may have changed it since",)
+        if settings and not seen and not functions
+        else (),
+        remedy=(_switch_off(bool(settings) and not functions),),
+        verify=f"{report_again(facts.pid)} after a restart: tracing-on is gone",
+        evidence=(
+            evidence("settings", float(len(settings)), "settings"),
+            evidence("instrumentation_share_of_cpu", instrumented_part, "ratio", INSTRUMENTED_SHARE),
+            evidence("tracer_share_of_capacity", cores / facts.capacity, "ratio", FRAMES_SHARE),
+            evidence("lock_loss", locks, "cores"),
+        ),
     )
 
 

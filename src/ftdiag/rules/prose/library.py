@@ -6,13 +6,12 @@ In: facts and a rule's charges. Out: `Together`: the loss, where it is, and in w
 from __future__ import annotations
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Evidence, Frame, Remedy, ThreadState
+from ftdiag.model import Evidence, Finding, Frame, Remedy, ThreadState
 from ftdiag.rules.attribution.lines import caller
 from ftdiag.rules.attribution.locks import where
 from ftdiag.rules.base import (
     WORTH_SAYING,
     Facts,
-    Found,
     LineCharge,
     LockCharge,
     Rule,
@@ -56,7 +55,7 @@ class Together:
         frame: Frame | None = None,
         before: tuple[Evidence, ...] = (),
         after: tuple[Evidence, ...] = (),
-    ) -> Found:
+    ) -> Finding:
         """What a rule says of all this: its loss, place and figures are those of the charges.
 
         `confidence` is that of the first lock, if nothing else is known; `before` and `after` are figures of
@@ -64,21 +63,17 @@ class Together:
         """
         if confidence is None:
             confidence = confidence_of(self.locks[0]) if self.locks else "likely"
-        return Found(
-            (
-                rule.finding(
-                    facts,
-                    lost_cores=self.lost_cores,
-                    confidence=confidence,
-                    subject=subject_of(self.frame if frame is None else frame),
-                    summary=summary,
-                    explanation=explanation,
-                    could_also_be=could_also_be,
-                    remedy=remedy,
-                    verify=f"{report_again(facts.pid)}: {verify}",
-                    evidence=(*before, *together_evidence(facts, self), *after),
-                ),
-            )
+        return rule.finding(
+            facts,
+            lost_cores=self.lost_cores,
+            confidence=confidence,
+            subject=subject_of(self.frame if frame is None else frame),
+            summary=summary,
+            explanation=explanation,
+            could_also_be=could_also_be,
+            remedy=remedy,
+            verify=f"{report_again(facts.pid)}: {verify}",
+            evidence=(*before, *together_evidence(facts, self), *after),
         )
 
     def losing(self, facts: Facts) -> str:
