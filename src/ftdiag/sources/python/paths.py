@@ -32,7 +32,7 @@ STEP: Final = 24
 """Objects that are looked at in one step: some 1 ms."""
 MAX_STEPS: Final = MAX_VISITED // STEP
 PAUSE_STEPS: Final = 2000
-"""Steps (ticks) between two searches."""
+"""Steps (ticks) after which what was searched for in vain is searched for again."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
 _TPFLAGS_TUPLE_SUBCLASS: Final = 1 << 26
 _TPFLAGS_DICT_SUBCLASS: Final = 1 << 29
@@ -63,6 +63,8 @@ class PathSearch:
         self._wanted: set[int] = set()
         self._steps: Iterator[None] | None = None
         self._pause = 0
+        self._tried: set[int] = set()
+        """What was searched for lately."""
         self.found: dict[int, str] = {}
         """Address -> path, of what was found so far; whoever takes one removes it."""
 
@@ -75,16 +77,19 @@ class PathSearch:
         if self._steps is None:
             if self._pause:
                 self._pause -= 1
+            elif self._tried:
+                self._tried.clear()
+            wanted = self._wanted - self._tried
+            if not wanted:
                 return
-            if not self._wanted:
-                return
-            self._steps = self._search(set(self._wanted))
+            if not self._tried:
+                self._pause = PAUSE_STEPS
+            self._tried |= wanted
+            self._steps = self._search(wanted)
         try:
             next(self._steps)
-        except StopIteration:
-            self._steps, self._pause = None, PAUSE_STEPS
-        except (MemoryReadError, NotAnObject, struct.error):
-            self._steps, self._pause = None, PAUSE_STEPS
+        except (StopIteration, MemoryReadError, NotAnObject, struct.error):
+            self._steps = None
 
     def search(self, addresses: Collection[int]) -> dict[int, str]:
         """The paths of objects, all at once: for tools and tests."""

@@ -1,0 +1,40 @@
+"""When paths are searched for: at once what is new, after a while again what was not found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from fake_process import FakeProcess, Sink
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.paths import PAUSE_STEPS, PathSearch
+
+
+def test_new_objects_are_searched_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a search that finds nothing in two steps
+    fake = FakeProcess("3.14.9t")
+    search = PathSearch(InterpreterReader(fake.memory, fake.runtime, Sink()))
+    asked: list[set[int]] = []
+
+    def in_vain(wanted: set[int]) -> Iterator[None]:
+        asked.append(set(wanted))
+        yield
+        yield
+
+    monkeypatch.setattr(search, "_search", in_vain)
+    # WHEN nothing is wanted THEN nothing is done
+    search.step()
+    assert not asked
+    # WHEN two are wanted, and another one later THEN each is searched for once
+    search.want([1, 2])
+    for _ in range(10):
+        search.step()
+    search.want([1, 2, 3])
+    for _ in range(10):
+        search.step()
+    assert asked == [{1, 2}, {3}]
+    # WHEN time has passed THEN all of them again
+    for _ in range(PAUSE_STEPS):
+        search.step()
+    assert asked[2:] == [{1, 2, 3}]
