@@ -6,6 +6,7 @@ In: ranges of a recording, snapshots without findings. Out: snapshots with them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -16,10 +17,13 @@ from ftdiag.analysis.quality import attached
 from ftdiag.analysis.ranges import Digest, Ranges
 from ftdiag.analysis.standing import StandingLook
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import Gap, Severity, Snapshot
+from ftdiag.model import Bottleneck, BottleneckKind, Bottlenecks, Gap, Severity, Snapshot
 from ftdiag.rules import RULES, Diagnosis, diagnose, facts_of
 from ftdiag.rules.base import Now
 from ftdiag.rules.workload import workload_of
+
+SHORTAGES: Final = frozenset(rule.id for rule in RULES if rule.claims.shortage is not None)
+"""Rules about too few cores."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ class Judge:
             findings=diagnosis.findings,
             not_applicable=diagnosis.not_applicable,
             workload=None if snapshot.imported is not None else workload_of(facts),
+            bottlenecks=_ranked_alike(snapshot.bottlenecks, diagnosis),
         )
 
     def _has_quiet(self, snapshot: Snapshot) -> bool:
@@ -113,6 +118,23 @@ class Judge:
         first, last = self._ranges.recent()
         stands = self._standing.at(first, last, self._ranges.locks_known(), self._ranges.periods(first, last))
         return Now(stands.edges, stands.deadlocks, stands.stuck)
+
+
+def _ranked_alike(found: Bottlenecks | None, diagnosis: Diagnosis) -> Bottlenecks | None:
+    """The ranked list with too few cores at the place that findings give it.
+
+    A shortage of cores costs none, so it is ranked by what more cores would bring: mostly more than anything
+    that the program itself could change. Findings say what it costs the program; where none does, it is last.
+    """
+    if found is None or len(found.ranked) < 2:
+        return found
+    costs = [one.lost_cores for one in diagnosis.findings if one.rule_id in SHORTAGES and not one.context]
+    cost = max(costs, default=0.0)
+
+    def place(one: Bottleneck) -> tuple[bool, float]:
+        return one.context, -(cost if one.kind is BottleneckKind.CORES else one.gain_cores)
+
+    return replace(found, ranked=tuple(sorted(found.ranked, key=place)))
 
 
 def _with_gap(snapshot: Snapshot, why: str, windows: int) -> Snapshot:

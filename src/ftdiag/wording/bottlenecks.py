@@ -15,12 +15,14 @@ from ftdiag.model import (
     BottleneckPlace,
     Bottlenecks,
     EndOfWait,
+    Finding,
     Frame,
     LockRef,
     Snapshot,
     ThreadInfo,
 )
 from ftdiag.wording import Shown, units
+from ftdiag.wording.answer import costliest
 from ftdiag.wording.locks import lock_name
 from ftdiag.wording.places import frame_words
 
@@ -128,6 +130,62 @@ def bottleneck_sentences(snapshot: Snapshot, shown: Shown) -> Iterator[tuple[int
                 yield DETAIL, f"{units.percent(place.wait_ns / whole)}: {who}{END_WORDS[place.end]}{at}"
         if one.known_ratio is not None and one.known_ratio < 0.5:
             yield DETAIL, "who holds it is not known for most of the waiting: chains end here that may go on"
+    why = ranking_words(snapshot, shown)
+    if why is not None:
+        yield ITEM, why
+
+
+_ABOUT: Final[Mapping[BottleneckKind, frozenset[str]]] = {
+    BottleneckKind.CORES: frozenset(
+        ("oversubscription", "cpu-quota", "nested-parallelism", "starved-by-others", "tlbc-disabled")
+    ),
+    BottleneckKind.SERIAL: frozenset(
+        ("serial-section", "load-imbalance", "event-loop-bound", "executor-tiny-tasks", "short-lived-threads")
+    ),
+    BottleneckKind.IO: frozenset(("io-bound", "stuck-thread")),
+    BottleneckKind.GIL: frozenset(("gil-enabled", "gil-bound")),
+    BottleneckKind.STOP: frozenset(("stop-the-world", "gc-pressure")),
+    BottleneckKind.KNOT: frozenset(("deadlock",)),
+    BottleneckKind.UNKNOWN: frozenset(("page-fault-storm", "stuck-thread", "io-bound")),
+}
+"""Findings about the same as an entry of the list, by its kind; locks and lines are told by what they are."""
+_NOT_OF_LOCKS: Final = frozenset().union(
+    *(_ABOUT[kind] for kind in (BottleneckKind.CORES, BottleneckKind.IO, BottleneckKind.GIL))
+)
+
+
+def same_cause(finding: Finding, first: Bottleneck) -> bool:
+    """Whether a finding and an entry of the list are about the same."""
+    if finding.rule_id in _ABOUT.get(first.kind, ()):
+        return True
+    if first.kind is BottleneckKind.LOCK and first.lock is not None:
+        address = str(finding.subject.get("lock", "")).rpartition(" ")[2]
+        if address.startswith("0x"):
+            return address == f"{first.lock.address:#x}"
+    if first.kind in (BottleneckKind.LOCK, BottleneckKind.LINE):
+        # One cause has many lines, and locks that have no name.
+        return finding.rule_id not in _NOT_OF_LOCKS
+    return False
+
+
+def ranking_words(snapshot: Snapshot, shown: Shown = str) -> str | None:
+    """Why the list begins with something else than the answer names; `None` where it does not."""
+    found, finding = snapshot.bottlenecks, costliest(snapshot)
+    ranked = [] if found is None or found.not_told is not None else worth_saying(found)
+    if finding is None or not ranked or same_cause(finding, ranked[0]):
+        return None
+    later = next((place for place, one in enumerate(ranked, 1) if same_cause(finding, one)), None)
+    there = f"is {later}. here" if later is not None else "is not here"
+    return (
+        f"{finding.rule_id}, which the first line names, {there}: this list has what waiting ends at, and"
+        f" not what it costs in all{_other_cost(finding, ranked[0])}"
+    )
+
+
+def _other_cost(finding: Finding, first: Bottleneck) -> str:
+    if finding.lost_cores <= 0:
+        return ""
+    return f" ({units.cores(finding.lost_cores)} cores; {units.cores(first.lost_cores)} for 1.)"
 
 
 def worth_saying(found: Bottlenecks) -> list[Bottleneck]:

@@ -303,6 +303,9 @@ class AtomicLines:
             here = at_line.setdefault(leaf, {})
             here[place] = here.get(place, 0) + count
         rows: list[tuple[int, SharedObject]] = []
+        if self._paths is not None and self._paths.found:
+            for line in self._lines.values():
+                line.found(self._paths.found)
         for leaf in hot:
             line = self._lines.setdefault(leaf, _Line())
             if now_ns >= line.look_again_ns:
@@ -310,8 +313,6 @@ class AtomicLines:
             if line.looks < LOOKS_OF_LINE and atomic[leaf] >= ATOMIC_SHARE * total[leaf]:
                 self._wanted[leaf] = line
             self._name_places(line, at_line.get(leaf, {}))
-            if self._paths is not None:
-                line.found(self._paths.found)
             rows.extend((leaf, one) for one in line.objects.values())
         if self._paths is not None:
             self._paths.found.clear()
