@@ -151,7 +151,7 @@ _ABOUT: Final[Mapping[BottleneckKind, frozenset[str]]] = {
 """Findings about the same as an entry of the list, by its kind; locks and lines are told by what they are."""
 _NOT_OF_LOCKS: Final = frozenset().union(
     *(_ABOUT[kind] for kind in (BottleneckKind.CORES, BottleneckKind.IO, BottleneckKind.GIL))
-)
+) - {"stuck-thread"}
 
 
 def same_cause(finding: Finding, first: Bottleneck) -> bool:

@@ -20,6 +20,7 @@ from ftdiag.wording.bottlenecks import (
     cost_words,
     lock_words,
     place_words,
+    ranking_words,
     role_words,
     title_words,
     worth_saying,
@@ -56,6 +57,9 @@ def bottleneck_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
             at = f" at {place_words(place, look.safe, place_and_function)}" if place.stack else ""
             text = f"{percent(place.wait_ns / whole)} {END_WORDS[place.end]}{at}"
             lines += prose(text, width, look, look.muted, indent=4)
+    differs = ranking_words(snapshot, look.safe)
+    if differs is not None:
+        lines += prose(differs, width, look, look.muted)
     lines += _graph(found, names_of(snapshot.locks), width, look)
     lines += _wall(snapshot, width, look)
     return lines
