@@ -111,9 +111,9 @@ def main() -> int:
             wrong += bad
             print(row(interpreter.series, name, result, racy=name in racy, bad=bad), flush=True)
         for sample in SAMPLES if options.workloads else ():
-            if sample.rule or sample.program == THROUGHPUT:
+            if sample.rule or sample.workload == THROUGHPUT:
                 continue
-            command = [str(interpreter.path), str(WORKLOADS / f"{sample.program}.py"), *sample.arguments]
+            command = [str(interpreter.path), str(WORKLOADS / f"{sample.workload}.py"), *sample.arguments]
             try:
                 result = one(command, options.safe_seconds, until_found=False)
             except (FtdiagError, IndexError, ValueError) as error:
