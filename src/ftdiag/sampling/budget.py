@@ -67,6 +67,11 @@ class CpuBudget:
         """Ticks that were asked for and not meant to be taken, in so long at the rate of now."""
         return round((self._asked_hz - self.rate_hz) * length_ns / 1e9) if self.slowed else 0
 
+    @property
+    def due_ns(self) -> int:
+        """When `used` is to be told next."""
+        return 0 if self._since_ns is None else self._since_ns + self._interval_ns
+
     def due(self, now_ns: int) -> bool:
         """Whether it is time to say how much CPU time was used."""
         return self._since_ns is None or now_ns - self._since_ns >= self._interval_ns

@@ -25,6 +25,7 @@ from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.libraries import LibrarySink
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sampling.steady import LONGEST_NS, Steady
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.watchdog import Watchdog
@@ -106,6 +107,14 @@ class Observer(Protocol):
         sets its `settled`: then it is known to be off its core, and is looked at when it ran. `tick` has the
         threads that came and went since the call before; one that is found to be gone is ended by the
         observer (`Threads.end`).
+        """
+        ...
+
+    def go_steadily(self, steady: Steady) -> None:
+        """Take ticks for as long as there is nothing to conclude of them, or none, and say which.
+
+        What is raised is of the last of them, and those before it are said by then. It is not called at the
+        first tick.
         """
         ...
 
@@ -217,7 +226,12 @@ class Clock:
         window_end = start + FIRST_WINDOW_NS
         early_turns = EarlyTurns()
         stop_at = None if self._options.duration_s is None else start + int(self._options.duration_s * 1e9)
+        files = (self._process.pidfd, *(() if wake_fd is None else (wake_fd,)))
         while self._end is None:
+            until = min(window_end, stop_at or window_end, budget.due_ns)
+            due, concluded = self._go_steadily(threads, due, period_ns, until, files)
+            if concluded:
+                continue
             now = clock()
             if now < due:
                 time.sleep((due - now) / 1e9)
@@ -235,13 +249,7 @@ class Clock:
                 began_ns = time.thread_time_ns()
                 with self._reading():
                     self._tick(threads, now, last=now >= min(window_end, stop_at or window_end))
-                cost_ns = time.thread_time_ns() - began_ns
-                spent_s = min(self._credit_s, max(0.0, (cost_ns - COSTLY_TICK_NS) / 1e9))
-                self._credit_s -= spent_s
-                if cost_ns > COSTLY_TICK_NS and not spent_s:
-                    rest = REST * cost_ns // period_ns
-                    windows.missed_ticks += rest
-                    due += rest * period_ns
+                due += self._rest_after(time.thread_time_ns() - began_ns, period_ns)
             if stop_at is not None and now >= stop_at and self._end is None:
                 self._end = self._process.changed_at_last(now) or End(
                     EndReason.DURATION, "the requested duration was reached", now
@@ -269,6 +277,69 @@ class Clock:
         else:
             self.stop(EndReason.STOPPED, "stopped on request")
 
+    def _rest_after(self, cost_ns: int, period_ns: int) -> int:
+        """How much later the next tick is due after one that cost so much."""
+        if cost_ns <= COSTLY_TICK_NS:
+            return 0
+        spent_s = min(self._credit_s, (cost_ns - COSTLY_TICK_NS) / 1e9)
+        self._credit_s -= spent_s
+        if spent_s:
+            return 0
+        rest = REST * cost_ns // period_ns
+        self._windows.missed_ticks += rest
+        return rest * period_ns
+
+    def _go_steadily(
+        self, threads: Threads, due: int, period_ns: int, until: int, files: tuple[int, ...]
+    ) -> tuple[int, bool]:
+        """Take ticks before `until` for as long as nothing is to be done at them.
+
+        When the next one is due, and whether it can be one of these again.
+        """
+        windows, halted = self._windows, self._halted
+        if not (windows.count or windows.ticks_ns) or halted is None:
+            return due, False
+        until = min(until, due + LONGEST_NS, self._memory_watch.due_ns, halted.due_ns)
+        if until <= due:
+            return due, False
+        steady = Steady(
+            len(windows.ticks_ns),
+            due,
+            period_ns,
+            until,
+            int(LATE_RATIO * period_ns),
+            windows.last_tick_ns,
+            files,
+            quiet=halted.quiet,
+        )
+        self._budget.renew(TICK_S, self._credit_s)
+        began_ns = time.thread_time_ns()
+        with self._told(due), self._reading():
+            try:
+                self._observer.go_steadily(steady)
+            finally:
+                windows.ticks_ns.extend(steady.times)
+                windows.late_ticks += steady.late
+                windows.missed_ticks += steady.missed
+            if steady.ran:
+                tick = Tick(len(windows.ticks_ns) - 1, steady.times[-1], steady.before_ns)
+                halted.mark(threads.alive, steady.ran, tick)
+        rest = self._rest_after(time.thread_time_ns() - began_ns, period_ns)
+        return steady.due_ns + rest, steady.concluded
+
+    @contextmanager
+    def _told(self, now: int) -> Iterator[None]:
+        """Note what of a target's end, or of its cost, is raised meanwhile."""
+        try:
+            yield
+        except (TargetGone, NoSuchProcess):
+            self._target_gone(now)
+        except BudgetSpent:
+            self._gaps["threads", TOO_COSTLY_TICK] += 1
+        except MemoryReadError:
+            self._gaps["stacks", "the interpreter's memory could not be read"] += 1
+            self._check_identity(now)
+
     def _follow_budget(self) -> int:
         """The time between ticks from now on; says the first time that it is longer than was asked for."""
         budget = self._cpu_budget
@@ -286,7 +357,7 @@ class Clock:
         tick = Tick(number, now, windows.last_tick_ns, first=not (number or windows.count))
         windows.ticks_ns.append(now)
         self._budget.renew(TICK_S, self._credit_s)
-        try:
+        with self._told(now):
             threads.follow(tick)
             changed = threads.who_ran(tick)
             if tick.first or last:
@@ -296,13 +367,6 @@ class Clock:
                 self._halted.mark(threads.alive, changed, tick)
             if now >= self._memory_watch.due_ns:
                 self._memory_watch.begin(owners(threads), now)
-        except (TargetGone, NoSuchProcess):
-            self._target_gone(now)
-        except BudgetSpent:
-            self._gaps["threads", TOO_COSTLY_TICK] += 1
-        except MemoryReadError:
-            self._gaps["stacks", "the interpreter's memory could not be read"] += 1
-            self._check_identity(now)
 
     def _end_window(self, threads: Threads, now: int) -> None:
         """Complete the window that ends now and begin the next."""

@@ -25,6 +25,16 @@ class Halted:
         self._watch = HaltWatch(pid)
         self._told: Halt | None = None
 
+    @property
+    def due_ns(self) -> int:
+        """When `mark` is to be called next, if nothing changes."""
+        return self._watch.due_ns
+
+    @property
+    def quiet(self) -> bool:
+        """Whether `mark` has nothing to do at ticks at which nobody ran."""
+        return self._watch.quiet
+
     def mark(
         self, alive: Mapping[int, SampledThread], changed: Collection[SampledThread], tick: Tick
     ) -> None:

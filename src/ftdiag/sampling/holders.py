@@ -141,6 +141,10 @@ class Holders:
             queue.heads = [thread for thread in queue.oldest(ran) if thread.entry]
             self._locks.want_entries([thread.entry for thread in queue.heads])
 
+    def pass_over(self, ticks: int) -> None:
+        """So many ticks nobody waited for a lock, and nothing was to be told."""
+        self._ticks += ticks
+
     @property
     def waited_for(self) -> set[int]:
         """Keys of the locks that threads wait for."""
@@ -168,8 +172,21 @@ class Holders:
             self._woken_in_sections.discard(thread)
 
     def is_calm(self, thread: SampledThread) -> bool:
-        """Whether it waits for no lock and is in no critical section, as far as was seen."""
-        return thread.lock is None and thread.sections == () and thread not in self._woken_in_sections
+        """Whether it waits for no lock, as far as was seen."""
+        return thread.lock is None
+
+    def is_inside(self, thread: SampledThread) -> bool:
+        """Whether it is in critical sections, or about to go on with some, as far as was seen."""
+        return thread.sections != () or thread in self._woken_in_sections
+
+    def hold(self, thread: SampledThread, stack: int) -> None:
+        """A thread that waits for no lock ran, and may hold others than before."""
+        self.note_held(thread, stack)
+        self._sections = None
+        if thread.python[0].critical_section or thread.sections != ():
+            self._note_sections(thread, blocked=False)
+        elif self._woken_in_sections:
+            self._woken_in_sections.discard(thread)
 
     def parks_at(self, stack: int, entry: WaitEntry) -> bool:
         """Whether threads were seen waiting with that stack for what the entry says."""

@@ -122,6 +122,15 @@ class OnCore:
             self._native.drain(self._ran)
             self._ran.clear()
 
+    def steady_until_ns(self, now_ns: int) -> int:
+        """Until when `gather` may be told at once who ran at all the ticks since."""
+        if self._on and (self._native.resting or self._dense != self._turns.dense):
+            return now_ns
+        ends = self._turns.steady_until_ns(now_ns)
+        if not self._on:
+            return now_ns if ends is None else ends
+        return self._drain_ns if ends is None else min(ends, self._drain_ns)
+
     def _switch(self, now_ns: int) -> None:
         """A turn begins or ends."""
         self._on = not self._on

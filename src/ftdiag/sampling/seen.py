@@ -6,7 +6,7 @@ In: what a tick says of it. Out: the runs of a window. There are two of them: th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftdiag.sources.compiled import COMPILED, tick
 from ftdiag.sources.python.walking import PythonThread
@@ -18,7 +18,18 @@ Observation = tuple[int, int, int, int, int]
 class PlainSeen:
     """The state of a thread as of the last tick, and the runs before it."""
 
-    __slots__ = ("calm", "entry", "observation", "python", "run_start", "runs", "syscall_fd")
+    __slots__ = (
+        "calm",
+        "entry",
+        "observation",
+        "python",
+        "ran",
+        "run_start",
+        "runs",
+        "schedstat",
+        "syscall_fd",
+        "unsettled",
+    )
 
     def __init__(self) -> None:
         self.python: list[PythonThread] = []
@@ -31,6 +42,12 @@ class PlainSeen:
         """Where its last wait entry lies; the next one will likely lie there, too."""
         self.syscall_fd = -1
         """Its `syscall` file, if that stays open."""
+        self.schedstat = b""
+        """Its line, as it was last read."""
+        self.ran = True
+        """Whether it was looked at in this window."""
+        self.unsettled: dict[Any, None] = {}
+        """Where it puts itself while it is not known to be off its core."""
         self.calm = False
         """Whether `note` was called since something else was last concluded of it."""
 
@@ -66,12 +83,16 @@ class PlainSeen:
             self.runs.append((self.run_start, tick - self.run_start, self.observation))
         self.run_start = tick
 
-    def note(self, thread: PythonThread, generation: int) -> None:
+    def note(self, thread: PythonThread, generation: int, inside: bool) -> None:
         """What was concluded of it holds while its only thread state runs, with what its slots have now.
 
-        Only the compiled walker concludes from that (`stackwalk.CompiledWalker.look`).
+        `inside`: it is known to be in critical sections, or on its way out of them. Only the compiled walker
+        concludes from that (`stackwalk.CompiledWalker.look`).
         """
         self.calm = True
+
+    def remember_wait(self, line: bytes, stack: int, observation: Observation) -> None:
+        """With this syscall line and this stack it is to be observed so; else as `note` says."""
 
 
 if TYPE_CHECKING or not COMPILED:

@@ -51,11 +51,8 @@ class SampledThread(Seen):
         "info",
         "innermost",
         "lock",
-        "ran",
-        "schedstat",
         "sections",
         "seen_ns",
-        "unsettled",
         "waited",
     )
 
@@ -73,9 +70,7 @@ class SampledThread(Seen):
         self.syscall_fd = files.syscall_fd
         self.unsettled = {} if unsettled is None else unsettled
         self.attempts = 0
-        self.schedstat = b""
         self.unsettled[self] = None
-        self.ran = True
         self.base_alive_ns = now_ns
         self.seen_ns = now_ns
         """When it was last seen alive, as of the end of the last window, or its own."""
@@ -206,6 +201,16 @@ class Threads:
             thread.ran = True
         return list(ran)
 
+    @property
+    def steady(self) -> tuple[ThreadLines, dict[SampledThread, None], int, int] | None:
+        """What tells who ran: the reader of lines, where it notes them, the directory of threads, its links.
+
+        `None` while threads are to be found, or have files that do not stay open.
+        """
+        if self._unkept or self._links < 0:
+            return None
+        return self._lines, self._unsettled, self._directory, self._links
+
     def syscall_lines(self, threads: Sequence[SampledThread]) -> list[bytes | None]:
         """What the kernel says of their system calls; "" if it does not say, `None` if a thread is gone."""
         descriptors = [thread.files.syscall_fd for thread in threads]
@@ -302,7 +307,7 @@ class Threads:
             thread.base_faults = procfs.SwitchesAndFaults(0, 0, 0, 0, 0)
         self.alive[tid] = thread
         if files.schedstat_fd >= 0:
-            self._lines.follow(tid, files.schedstat_fd)
+            self._lines.follow(tid, files.schedstat_fd, thread)
         else:
             self._unkept[tid] = thread
         self._sink.put_thread(info)

@@ -57,6 +57,13 @@ class Turns:
         """How many times as often as otherwise samples are to be taken in a turn."""
         return min(MOST_DENSE, 1.0 / self.share)
 
+    def steady_until_ns(self, now_ns: int) -> int | None:
+        """Until when `on` says what it says now; `None`: until something is learned."""
+        if self.share >= 1.0:
+            return None
+        ends = (self._on_ns, self._off_ns, self._cycle_end_ns)
+        return next((end for end in ends if now_ns < end), now_ns)
+
     def on(self, now_ns: int) -> bool:
         """Whether to sample now. To be asked in the order of time."""
         if self.share >= 1.0:

@@ -22,10 +22,13 @@
 #include <structmember.h>
 
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 typedef uint64_t u64;
@@ -69,6 +72,7 @@ enum {
     STILL_EVERY = 4,
     MAX_NEAR = 2,
     MAX_WORDS = 1 << 16,
+    MAX_POLLED = 8,
     MAX_FRAMES = 200000,
     MARKED_FRAMES = 2,
     ENTRY_BYTES = 65, /* as in parkinglot.py, where a wait entry is explained */
@@ -157,6 +161,7 @@ typedef struct {
     unsigned long long reach_bytes, section_bytes;
     int words_last;                          /* whether what slots of `with` blocks mean stays for a generation */
     unsigned long long generation_of_words;
+    int absent_told;                         /* something that was wanted could not be read */
     long plain[4];                           /* of a thread that runs: state, wait, holder, confidence */
     unsigned long long work, known_words;
     /* scratch of a walk */
@@ -175,6 +180,7 @@ typedef struct {
 } Walker;
 
 typedef struct {
+    struct Seen *seen; /* or NULL */
     int tid, fd;
     int length; /* -1: not read yet */
     int still;  /* calls in a row that found it as it was */
@@ -189,7 +195,7 @@ typedef struct {
 } Lines;
 
 /* What was seen of a thread of the kernel's: the base of SampledThread. */
-typedef struct {
+typedef struct Seen {
     PyObject_HEAD
     PyObject *python;      /* list of its thread states */
     PyObject *observation; /* tuple, or None */
@@ -197,12 +203,17 @@ typedef struct {
     Py_ssize_t run_start;
     unsigned long long entry;
     int syscall_fd;
-    char calm;
+    char calm, ran, inside;
+    PyObject *unsettled; /* dict of those that are not known to be off their cores; or NULL */
+    PyObject *schedstat; /* its line, as it was last read */
     /* as of the last look at it that was concluded in Python */
     PyObject *noted; /* its only thread state */
     u64 *noted_words;
     int noted_exits, noted_marks, noted_room;
     unsigned long long noted_generation;
+    /* the last wait that line and stack alone tell, and what was observed */
+    PyObject *waited_line, *waited_observation;
+    long waited_stack;
     /* the last observation that was made here */
     PyObject *plain;
     long plain_stack;
@@ -343,7 +354,9 @@ static PyObject *seen_new(PyTypeObject *type, PyObject *args, PyObject *keywords
     self->observation = Py_NewRef(Py_None);
     self->python = PyList_New(0);
     self->runs = PyList_New(0);
-    if (self->python == NULL || self->runs == NULL) Py_CLEAR(self);
+    self->schedstat = PyBytes_FromStringAndSize(NULL, 0);
+    self->ran = 1;
+    if (self->python == NULL || self->runs == NULL || self->schedstat == NULL) Py_CLEAR(self);
     return (PyObject *)self;
 }
 
@@ -353,7 +366,11 @@ static void seen_dealloc(PyObject *object) {
     Py_XDECREF(self->python);
     Py_XDECREF(self->observation);
     Py_XDECREF(self->runs);
+    Py_XDECREF(self->schedstat);
     Py_XDECREF(self->noted);
+    Py_XDECREF(self->unsettled);
+    Py_XDECREF(self->waited_line);
+    Py_XDECREF(self->waited_observation);
     Py_XDECREF(self->plain);
     free(self->noted_words);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
@@ -437,7 +454,8 @@ static PyObject *seen_note(PyObject *object, PyObject *args) {
     Seen *self = (Seen *)object;
     PyObject *thread;
     unsigned long long generation;
-    if (!PyArg_ParseTuple(args, "OK:note", &thread, &generation)) return NULL;
+    int inside;
+    if (!PyArg_ParseTuple(args, "OKp:note", &thread, &generation, &inside)) return NULL;
     State *state = PyType_GetModuleState(Py_TYPE(thread)); /* of another type there is none */
     if (state == NULL || Py_TYPE(thread) != state->thread) {
         PyErr_SetString(PyExc_TypeError, "note takes a thread of this module");
@@ -455,8 +473,22 @@ static PyObject *seen_note(PyObject *object, PyObject *args) {
     self->noted_exits = python->exits;
     self->noted_marks = python->marks;
     self->noted_generation = generation;
+    self->inside = (char)inside;
     self->calm = 1;
     REPLACE(self->noted, Py_NewRef(thread));
+    Py_RETURN_NONE;
+}
+
+/* A thread that is blocked with this line and this stack is to be observed so, without further questions. */
+static PyObject *seen_remember_wait(PyObject *object, PyObject *args) {
+    Seen *self = (Seen *)object;
+    PyObject *line, *observation;
+    long stack;
+    if (!PyArg_ParseTuple(args, "O!lO!:remember_wait", &PyBytes_Type, &line, &stack, &PyTuple_Type, &observation))
+        return NULL;
+    REPLACE(self->waited_line, Py_NewRef(line));
+    REPLACE(self->waited_observation, Py_NewRef(observation));
+    self->waited_stack = stack;
     Py_RETURN_NONE;
 }
 
@@ -468,6 +500,9 @@ static PyMemberDef seen_members[] = {
     {"entry", T_ULONGLONG, offsetof(Seen, entry), 0, NULL},
     {"syscall_fd", T_INT, offsetof(Seen, syscall_fd), 0, NULL},
     {"calm", T_BOOL, offsetof(Seen, calm), 0, NULL},
+    {"ran", T_BOOL, offsetof(Seen, ran), 0, NULL},
+    {"unsettled", T_OBJECT_EX, offsetof(Seen, unsettled), 0, NULL},
+    {"schedstat", T_OBJECT_EX, offsetof(Seen, schedstat), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -476,6 +511,7 @@ static PyMethodDef seen_methods[] = {
     {"begin_run", seen_begin_run, METH_VARARGS, NULL},
     {"close_run", seen_close_run, METH_O, NULL},
     {"note", seen_note, METH_VARARGS, NULL},
+    {"remember_wait", seen_remember_wait, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -1150,7 +1186,8 @@ typedef struct {
     long stack;
     /* of a look */
     Seen *seen;
-    int running; /* it has no other thread state, and the kernel says that it runs, or wants to */
+    int running; /* it has no other thread state, and the kernel says that it runs, or wants to: 1; or that it
+                    is blocked in what it was blocked in before: 2 */
     int plain;   /* what it does is told by its stack: NOT_PLAIN, PLAIN or MOVED */
 } Job;
 
@@ -1230,7 +1267,9 @@ static int is_plain(const Walker *self, const Job *job) {
     const Seen *seen = job->seen;
     const Thread *thread = job->thread;
     if (seen == NULL || !job->running || job->stack == self->torn_stack || !seen->calm) return NOT_PLAIN;
-    if (seen->noted != (PyObject *)thread || thread->critical_section != 0 || job->beside_absent != 0) return NOT_PLAIN;
+    if (seen->noted != (PyObject *)thread || job->beside_absent != 0) return NOT_PLAIN;
+    if (job->running == 2 && (job->stack != seen->waited_stack || thread->critical_section != 0 || seen->inside))
+        return NOT_PLAIN;
     int entry = thread->near_entry;
     if (entry >= 0 && entry < job->beside_count) {
         const byte *data = self->buffer + job->beside[entry];
@@ -1239,6 +1278,7 @@ static int is_plain(const Walker *self, const Job *job) {
             if (parks != 0) return parks < 0 ? -1 : NOT_PLAIN;
         }
     }
+    if (thread->critical_section != 0 || seen->inside) return MOVED;
     if (thread->exits != seen->noted_exits || thread->marks != seen->noted_marks) return MOVED;
     if (thread->exits == 0) return PLAIN;
     if (!self->words_last || seen->noted_generation != self->generation_of_words) return MOVED;
@@ -1376,9 +1416,10 @@ static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wan
     }
 }
 
-static int tell_beside(const Walker *self, const Job *job, PyObject *found) {
+static int tell_beside(Walker *self, const Job *job, PyObject *found) {
     for (int i = 0; found != Py_None && i < job->beside_count; i++) {
         const byte *data = job->beside_absent >> i & 1 ? NULL : self->buffer + job->beside[i];
+        self->absent_told |= data == NULL;
         if (tell(found, job->beside_address[i], data, job->beside_size[i]) < 0) return -1;
     }
     return 0;
@@ -1400,7 +1441,7 @@ static int follow_jobs(Walker *self, Job *jobs, int count, PyObject *found) {
             return -1;
         job->plain = is_plain(self, job);
         if (job->plain < 0) return -1;
-        if (job->plain == NOT_PLAIN && tell_beside(self, job, found) < 0) return -1; /* else nobody asks */
+        if (job->plain != PLAIN && tell_beside(self, job, found) < 0) return -1; /* else nobody asks */
         if (job->absent.size == 0)
             thread->absences = 0;
         else if (++thread->absences <= MAX_ABSENCES) {
@@ -1442,6 +1483,7 @@ static int walk_jobs(Walker *self, Job *jobs, int count, PyObject *found, Wanted
         if (read_jobs(self, &jobs[first], last - first, wanted, along) < 0) return -1;
         for (int i = 0; i < along; i++) {
             const byte *data = wanted[i].absent ? NULL : self->buffer + wanted[i].at;
+            self->absent_told |= data == NULL;
             if (tell(found, wanted[i].address, data, wanted[i].size) < 0) return -1;
         }
         wanted_count = 0; /* what did not fit is the caller's to read */
@@ -1554,6 +1596,49 @@ static PyObject *walker_walk(PyObject *object, PyObject *args) {
     free(ranges);
     self->busy = 0;
     return result;
+}
+
+/* --- who ran ------------------------------------------------------------------------------------------ */
+
+enum { NO_NEWS, CHANGED, GONE };
+
+/* Read the line of a thread, if it is its turn: whether it is another than the last one, or the thread gone. */
+static int read_slot(Lines *self, int place) {
+    Slot *slot = &self->slots[place];
+    if (slot->still >= STILL_CALLS && self->count > MANY_THREADS && (place + self->calls) % STILL_EVERY != 0)
+        return NO_NEWS;
+    char line[SCHEDSTAT_BYTES];
+    ssize_t got = pread(slot->fd, line, sizeof line, 0);
+    if (got <= 0) return got < 0 && (errno == ESRCH || errno == ENOENT) ? GONE : NO_NEWS; /* or nothing is known */
+    if (slot->length == got && memcmp(slot->line, line, (size_t)got) == 0) {
+        if (slot->still < STILL_CALLS) slot->still++;
+        return NO_NEWS;
+    }
+    slot->still = 0;
+    slot->length = (int)got;
+    memcpy(slot->line, line, (size_t)got);
+    return CHANGED;
+}
+
+/* Note in `unsettled` who ran; whether somebody is gone, or is not known here. -1 on error. */
+static int note_ran(Lines *self, PyObject *unsettled) {
+    int other = 0;
+    self->calls++;
+    for (int i = 0; i < self->count; i++) {
+        Slot *slot = &self->slots[i];
+        int news = read_slot(self, i);
+        if (news == NO_NEWS) continue;
+        if (news == GONE || slot->seen == NULL) {
+            slot->length = -1; /* it is told again */
+            other = 1;
+            continue;
+        }
+        PyObject *line = PyBytes_FromStringAndSize(slot->line, slot->length);
+        if (line == NULL) return -1;
+        REPLACE(slot->seen->schedstat, line);
+        if (PyDict_SetItem(unsettled, (PyObject *)slot->seen, Py_None) < 0) return -1;
+    }
+    return other;
 }
 
 /* --- one look at the threads that ran: see InterpreterObserver ------------------------------------------ */
@@ -1680,6 +1765,26 @@ static int observe_plain(const Walker *self, Seen *seen, long stack, Py_ssize_t 
     return 0;
 }
 
+/* Whether a thread is blocked in what it was blocked in before, which its line alone tells. */
+static int is_known_wait(const Looked *looked) {
+    const Seen *seen = looked->seen;
+    if (looked->line == NULL || seen->waited_line == NULL) return 0;
+    Py_ssize_t size = PyBytes_Size(looked->line);
+    return size == PyBytes_Size(seen->waited_line) &&
+           memcmp(PyBytes_AsString(looked->line), PyBytes_AsString(seen->waited_line), (size_t)size) == 0;
+}
+
+/* Observe that it is; -1 on error. */
+static int observe_wait(Seen *seen, Py_ssize_t tick) {
+    PyObject *observation = Py_NewRef(seen->waited_observation), *unsettled = seen->unsettled;
+    int failed = observe(seen, observation, tick) < 0;
+    Py_DECREF(observation);
+    if (failed || unsettled == NULL || !PyDict_Check(unsettled)) return failed ? -1 : 0;
+    int there = PyDict_Contains(unsettled, (PyObject *)seen);
+    if (there > 0) there = PyDict_DelItem(unsettled, (PyObject *)seen);
+    return there < 0 ? -1 : 0;
+}
+
 /* What is left to conclude in Python of a thread. */
 static PyObject *rest_of(const Looked *looked, const Job *jobs) {
     PyObject *stacks = PyTuple_New(looked->count);
@@ -1707,7 +1812,8 @@ static PyObject *conclude(const Walker *self, const Looked *looked, Py_ssize_t c
             failed = PyList_Append(gone, (PyObject *)one->seen) < 0;
         else if (one->count == 1 && jobs[one->first].plain != NOT_PLAIN) {
             const Job *job = &jobs[one->first];
-            failed = observe_plain(self, one->seen, job->stack, tick) < 0;
+            failed = (job->running == 2 ? observe_wait(one->seen, tick)
+                                        : observe_plain(self, one->seen, job->stack, tick)) < 0;
             if (!failed && job->plain == MOVED) {
                 PyObject *held = Py_BuildValue("(OOl)", (PyObject *)one->seen, (PyObject *)job->thread, job->stack);
                 failed = held == NULL || PyList_Append(moved, held) < 0;
@@ -1756,16 +1862,11 @@ static int take_looked(State *state, Looked *one, PyObject *object, int *job_cou
     return 0;
 }
 
-static PyObject *walker_look(PyObject *object, PyObject *args) {
-    Walker *self = (Walker *)object;
-    PyObject *threads, *wanted, *found, *unreadable, *result = NULL;
-    unsigned long long unreadable_count, generation;
-    Py_ssize_t tick;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!KKn:look", &PyList_Type, &threads, &PyDict_Type, &wanted, &PyDict_Type,
-                          &found, &PySet_Type, &unreadable, &unreadable_count, &generation, &tick))
-        return NULL;
-    State *state = PyType_GetModuleState(Py_TYPE(object));
-    if (state == NULL) return NULL;
+/* What a look at these threads gives, as `conclude` says. */
+static PyObject *look_at(Walker *self, State *state, PyObject *threads, PyObject *wanted, PyObject *found,
+                         PyObject *unreadable, unsigned long long unreadable_count, unsigned long long generation,
+                         Py_ssize_t tick) {
+    PyObject *result = NULL;
     if (self->busy || self->parse == NULL) {
         PyErr_SetString(PyExc_RuntimeError, self->busy ? "a walk is under way" : "nothing was prepared");
         return NULL;
@@ -1803,7 +1904,7 @@ static PyObject *walker_look(PyObject *object, PyObject *args) {
             Job *job = &jobs[job_count++];
             job->thread = (Thread *)PyTuple_GetItem(one->pythons, k);
             job->seen = one->seen;
-            job->running = one->state == IS_RUNNING && one->count == 1;
+            if (one->count == 1) job->running = one->state == IS_RUNNING ? 1 : is_known_wait(one) ? 2 : 0;
             failed = want_near(self, job->thread, k == 0 ? one->seen->entry : 0, unreadable, unreadable_count) < 0;
         }
     }
@@ -1822,6 +1923,167 @@ static PyObject *walker_look(PyObject *object, PyObject *args) {
     free(jobs);
     free(ranges);
     self->busy = 0;
+    return result;
+}
+
+static PyObject *walker_look(PyObject *object, PyObject *args) {
+    PyObject *threads, *wanted, *found, *unreadable;
+    unsigned long long unreadable_count, generation;
+    Py_ssize_t tick;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!KKn:look", &PyList_Type, &threads, &PyDict_Type, &wanted, &PyDict_Type,
+                          &found, &PySet_Type, &unreadable, &unreadable_count, &generation, &tick))
+        return NULL;
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL) return NULL;
+    return look_at((Walker *)object, state, threads, wanted, found, unreadable, unreadable_count, generation, tick);
+}
+
+/* --- ticks of which nothing is left to conclude: see steady.py ------------------------------------------------ */
+
+static long long now_ns(clockid_t clock) {
+    struct timespec at;
+    clock_gettime(clock, &at);
+    return (long long)at.tv_sec * 1000000000 + at.tv_nsec;
+}
+
+/* Sleep until a time; 1 if a descriptor is ready before, or a signal came, 0 if not. */
+static int rest_until(long long due, struct pollfd *files, nfds_t count) {
+    int ready;
+    long long left = due - now_ns(CLOCK_MONOTONIC);
+    if (left < 0) left = 0;
+    struct timespec wait = {(time_t)(left / 1000000000), (long)(left % 1000000000)};
+    Py_BEGIN_ALLOW_THREADS
+    ready = ppoll(files, count, &wait, NULL);
+    Py_END_ALLOW_THREADS
+    return ready != 0;
+}
+
+/* Whether one of the places that are watched has something else than before; -1 on error. */
+static int has_changed(PyObject *watched, PyObject *found) {
+    PyObject *address, *before;
+    Py_ssize_t place = 0;
+    while (PyDict_Next(watched, &place, &address, &before)) {
+        PyObject *now = PyDict_GetItemWithError(found, address);
+        if (now == NULL && PyErr_Occurred()) return -1;
+        if (now == NULL || now == Py_None) continue;
+        int equal = PyObject_RichCompareBool(now, before, Py_EQ);
+        if (equal <= 0) return equal < 0 ? -1 : 1;
+    }
+    return 0;
+}
+
+typedef struct {
+    PyObject *times;  /* list of them */
+    PyObject *ran;    /* dict: those that ran at one of them */
+    PyObject *moved;  /* dict: those that may hold other locks than before */
+    PyObject *pending; /* (gone, left) of the last one; NULL if that was concluded */
+    long long due, late, missed;
+    int walked, torn;
+} Stretch;
+
+/* Note threads that were looked at; -1 on error. */
+static int add_all(PyObject *dict, PyObject *threads) {
+    for (Py_ssize_t i = 0; i < PyList_Size(threads); i++) {
+        PyObject *thread = PyList_GetItem(threads, i);
+        ((Seen *)thread)->ran = 1;
+        if (PyDict_SetItem(dict, thread, Py_None) < 0) return -1;
+    }
+    return 0;
+}
+
+/* Take in what a look gave: (gone, moved, left, walked, torn); -1 on error. */
+static int take_look(Stretch *stretch, PyObject *look) {
+    PyObject *gone, *moved, *left;
+    int walked, torn;
+    if (!PyArg_ParseTuple(look, "OOOii", &gone, &moved, &left, &walked, &torn)) return -1;
+    stretch->walked += walked;
+    stretch->torn += torn;
+    for (Py_ssize_t i = 0; i < PyList_Size(moved); i++)
+        if (PyDict_SetItem(stretch->moved, PyTuple_GetItem(PyList_GetItem(moved, i), 0), Py_None) < 0) return -1;
+    if (PyList_Size(gone) == 0 && PyList_Size(left) == 0) return 0;
+    stretch->pending = PyTuple_Pack(2, gone, left);
+    return stretch->pending == NULL ? -1 : 0;
+}
+
+static PyObject *walker_stretch(PyObject *object, PyObject *args) {
+    Walker *self = (Walker *)object;
+    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *result = NULL;
+    unsigned long long count, generation;
+    Py_ssize_t tick;
+    int directory, quiet;
+    long long links, due, period, until, slack;
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL) return NULL;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLL):stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+                          &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
+                          &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
+                          &period, &until, &slack))
+        return NULL;
+    struct pollfd polled[MAX_POLLED];
+    Py_ssize_t file_count = PyTuple_Size(files);
+    if (period <= 0 || file_count > MAX_POLLED) {
+        PyErr_SetString(PyExc_ValueError, "a stretch has a period above 0, and few files");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < file_count; i++) {
+        long fd = PyLong_AsLong(PyTuple_GetItem(files, i));
+        if (fd == -1 && PyErr_Occurred()) return NULL;
+        polled[i] = (struct pollfd){(int)fd, POLLIN, 0};
+    }
+    Stretch stretch = {PyList_New(0), PyDict_New(), PyDict_New(), NULL, due, 0, 0, 0, 0};
+    int failed = stretch.times == NULL || stretch.ran == NULL || stretch.moved == NULL;
+    while (!failed && stretch.due < until && stretch.pending == NULL) {
+        if (rest_until(stretch.due, polled, (nfds_t)file_count)) break;
+        long long now = now_ns(CLOCK_MONOTONIC);
+        struct stat about;
+        if (now >= until || fstat(directory, &about) != 0 || (long long)about.st_nlink != links) break;
+        int gone = note_ran((Lines *)lines, unsettled);
+        failed = gone < 0;
+        /* Who ran is noted in `unsettled`: whoever looks next finds them there. */
+        if (failed || gone || quiet != (PyDict_Size(unsettled) == 0)) break;
+        if (!quiet) {
+            PyObject *threads = PyDict_Keys(unsettled);
+            PyDict_Clear(found);
+            self->absent_told = 0;
+            PyObject *look = threads == NULL ? NULL
+                                             : look_at(self, state, threads, wanted, found, unreadable, count,
+                                                       generation, tick);
+            if (look == NULL) {
+                /* Whoever looks next meets the same, and knows what it means. */
+                PyErr_Clear();
+                Py_XDECREF(threads);
+                break;
+            }
+            failed = add_all(stretch.ran, threads) < 0 || take_look(&stretch, look) < 0;
+            Py_XDECREF(look);
+            Py_XDECREF(threads);
+            if (failed) break;
+        }
+        if (now - stretch.due > slack) {
+            stretch.late++;
+            if (now - stretch.due > period) {
+                long long missed = (now - stretch.due) / period;
+                stretch.missed += missed;
+                stretch.due += missed * period;
+            }
+        }
+        stretch.due += period;
+        tick++;
+        PyObject *time = PyLong_FromLongLong(now);
+        failed = time == NULL || PyList_Append(stretch.times, time) < 0;
+        Py_XDECREF(time);
+        int changed = failed || quiet ? 0 : has_changed(watched, found);
+        failed = failed || changed < 0;
+        if (changed || self->absent_told) break;
+    }
+    if (!failed)
+        result = Py_BuildValue("(OOOOLLLii)", stretch.times, stretch.ran, stretch.moved,
+                               stretch.pending == NULL ? Py_None : stretch.pending, stretch.due, stretch.late,
+                               stretch.missed, stretch.walked, stretch.torn);
+    Py_XDECREF(stretch.times);
+    Py_XDECREF(stretch.ran);
+    Py_XDECREF(stretch.moved);
+    Py_XDECREF(stretch.pending);
     return result;
 }
 
@@ -1943,6 +2205,7 @@ static PyMethodDef walker_methods[] = {
     {"walk", walker_walk, METH_VARARGS, NULL},
     {"prepare", walker_prepare, METH_VARARGS, NULL},
     {"look", walker_look, METH_VARARGS, NULL},
+    {"stretch", walker_stretch, METH_VARARGS, NULL},
     {"forget", walker_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -1974,6 +2237,7 @@ static PyObject *lines_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 
 static void lines_dealloc(PyObject *object) {
     PyTypeObject *type = Py_TYPE(object);
+    for (int i = 0; i < ((Lines *)object)->count; i++) Py_XDECREF((PyObject *)((Lines *)object)->slots[i].seen);
     free(((Lines *)object)->slots);
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
@@ -1983,8 +2247,10 @@ static void lines_dealloc(PyObject *object) {
 static void let_go(Lines *self, int tid) {
     for (int i = 0; i < self->count; i++)
         if (self->slots[i].tid == tid) {
+            PyObject *seen = (PyObject *)self->slots[i].seen;
             memmove(&self->slots[i], &self->slots[i + 1], (size_t)(self->count - i - 1) * sizeof(Slot));
             self->count--;
+            Py_XDECREF(seen);
             return;
         }
 }
@@ -1992,7 +2258,13 @@ static void let_go(Lines *self, int tid) {
 static PyObject *lines_follow(PyObject *object, PyObject *args) {
     Lines *self = (Lines *)object;
     int tid, fd;
-    if (!PyArg_ParseTuple(args, "ii:follow", &tid, &fd)) return NULL;
+    PyObject *seen = NULL;
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL || !PyArg_ParseTuple(args, "ii|O:follow", &tid, &fd, &seen)) return NULL;
+    if (seen != NULL && !PyObject_TypeCheck(seen, state->seen)) {
+        PyErr_SetString(PyExc_TypeError, "follow takes what was seen of a thread");
+        return NULL;
+    }
     let_go(self, tid);
     if (self->count == self->room) {
         int room = self->room == 0 ? 64 : 2 * self->room;
@@ -2002,6 +2274,7 @@ static PyObject *lines_follow(PyObject *object, PyObject *args) {
         self->room = room;
     }
     Slot *slot = &self->slots[self->count++];
+    slot->seen = (Seen *)Py_XNewRef(seen);
     slot->tid = tid;
     slot->fd = fd;
     slot->length = -1;
@@ -2023,24 +2296,13 @@ static PyObject *lines_ran(PyObject *object, PyObject *unused) {
     self->calls++;
     for (int i = 0; result != NULL && i < self->count; i++) {
         Slot *slot = &self->slots[i];
-        if (slot->still >= STILL_CALLS && self->count > MANY_THREADS && (i + self->calls) % STILL_EVERY != 0)
-            continue;
-        char line[SCHEDSTAT_BYTES];
-        ssize_t got = pread(slot->fd, line, sizeof line, 0);
         PyObject *one;
-        if (got > 0) {
-            if (slot->length == got && memcmp(slot->line, line, (size_t)got) == 0) {
-                if (slot->still < STILL_CALLS) slot->still++;
-                continue;
-            }
-            slot->still = 0;
-            slot->length = (int)got;
-            memcpy(slot->line, line, (size_t)got);
-            one = Py_BuildValue("(iy#)", slot->tid, line, (Py_ssize_t)got);
-        } else if (got < 0 && (errno == ESRCH || errno == ENOENT))
-            one = Py_BuildValue("(iO)", slot->tid, Py_None);
+        int news = read_slot(self, i);
+        if (news == NO_NEWS) continue;
+        if (news == CHANGED)
+            one = Py_BuildValue("(iy#)", slot->tid, slot->line, (Py_ssize_t)slot->length);
         else
-            continue; /* nothing is known of it */
+            one = Py_BuildValue("(iO)", slot->tid, Py_None);
         if (one == NULL || PyList_Append(result, one) < 0) Py_CLEAR(result);
         Py_XDECREF(one);
     }

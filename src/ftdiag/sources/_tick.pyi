@@ -58,11 +58,15 @@ class Seen:
     entry: int
     syscall_fd: int
     calm: bool
+    ran: bool
+    schedstat: bytes
     def __init__(self) -> None: ...
     def observe(self, observation: Observation, tick: int, /) -> None: ...
     def begin_run(self, observation: Observation, tick: int, /) -> None: ...
     def close_run(self, tick: int, /) -> None: ...
-    def note(self, thread: Any, generation: int, /) -> None: ...
+    unsettled: dict[Any, None]
+    def note(self, thread: Any, generation: int, inside: bool, /) -> None: ...
+    def remember_wait(self, line: bytes, stack: int, observation: Observation, /) -> None: ...
 
 @final
 class Walker:
@@ -109,11 +113,39 @@ class Walker:
         int,
         int,
     ]: ...
+    def stretch(
+        self,
+        lines: Lines,
+        unsettled: dict[Any, None],
+        wanted: dict[int, int],
+        found: dict[int, bytes | None],
+        unreadable: set[int],
+        unreadable_count: int,
+        generation: int,
+        watched: dict[int, bytes],
+        directory: int,
+        links: int,
+        files: tuple[int, ...],
+        quiet: bool,
+        first_tick: int,
+        times: tuple[int, int, int, int],
+        /,
+    ) -> tuple[
+        list[int],
+        dict[Any, None],
+        dict[Any, None],
+        tuple[list[Any], list[tuple[Any, tuple[Any, ...], Any, tuple[int, ...]]]] | None,
+        int,
+        int,
+        int,
+        int,
+        int,
+    ]: ...
     def forget(self) -> None: ...
 
 @final
 class Lines:
-    def follow(self, tid: int, schedstat: int, /) -> None: ...
+    def follow(self, tid: int, schedstat: int, thread: Any = ..., /) -> None: ...
     def forget(self, tid: int, /) -> None: ...
     def ran(self) -> list[tuple[int, bytes | None]]: ...
     def syscalls(self, descriptors: Sequence[int], /) -> list[bytes | None]: ...

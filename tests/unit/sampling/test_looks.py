@@ -187,6 +187,7 @@ def known(observer: InterpreterObserver, thread: SampledThread) -> tuple[Any, ..
         thread.innermost is not None and thread.innermost.address,
         len(thread.python),
         observer._holders.is_calm(thread),
+        observer._holders.is_inside(thread),
     )
 
 

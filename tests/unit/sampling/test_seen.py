@@ -40,9 +40,9 @@ def test_runs(calls: list[tuple[str, Observation, int]]) -> None:
 def test_wrong_arguments() -> None:
     seen = _tick.Seen()
     with pytest.raises(TypeError):
-        seen.note(object(), 1)
+        seen.note(object(), 1, False)
     with pytest.raises(TypeError):
-        seen.note(PlainSeen(), 1)
+        seen.note(PlainSeen(), 1, False)
     with pytest.raises(TypeError):
         seen.observe(OBSERVATIONS[0], "now")  # type: ignore[arg-type]
     # GIVEN something else in place of its parts THEN it is told, and nothing is read of it

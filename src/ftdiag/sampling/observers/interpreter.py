@@ -35,6 +35,7 @@ from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
@@ -53,6 +54,7 @@ from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
+from ftdiag.sources.python.stackwalk import Left
 from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.python.tracing import MAX_HOOKS, TracingReader
 from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
@@ -218,6 +220,87 @@ class InterpreterObserver:
         if self._atomic_lines.due(tick.now_ns):
             self._name_shared(changed, tick.now_ns)
 
+    def go_steadily(self, steady: Steady) -> None:
+        """Take ticks for as long as nobody waits for a lock, comes, goes, or does what is to be concluded.
+
+        That is done for the last one. Who holds what is looked up for all ticks at once: nobody asked.
+        """
+        parts = self._threads.steady
+        holders, locks = self._holders, self._locks
+        if parts is None or not self._interpreter.compiled or self._match_wanted or holders.waited_for:
+            return
+        until_ns = steady.until_ns
+        if self._on_core is not None:
+            until_ns = min(until_ns, self._on_core.steady_until_ns(steady.before_ns))
+        if (line_ns := self._atomic_lines.due_ns) is not None:
+            until_ns = min(until_ns, line_ns)
+        if until_ns <= steady.due_ns:
+            return
+        lines, unsettled, *directory = parts
+        along = locks.look_anew()
+        holders.want(())
+        self._collector.want(along)
+        steady.times, steady.ran, moved, pending, steady.due_ns, steady.late, steady.missed = (
+            self._interpreter.stretch(
+                lines,
+                unsettled,
+                along.wanted,
+                along.found,
+                *locks.unreadable_places,
+                self._generation,
+                self._collector.known,
+                *directory,
+                steady.files,
+                steady.quiet,
+                steady.first,
+                (steady.due_ns, steady.period_ns, until_ns, steady.slack_ns),
+            )
+        )
+        if not steady.times or steady.quiet:
+            return
+        ticks = len(steady.times)
+        before_ns = steady.times[-2] if ticks > 1 else steady.before_ns
+        tick = Tick(steady.first + ticks - 1, steady.times[-1], before_ns)
+        self._threads.seen_ns = tick.now_ns
+        self._collector.saw(along)
+        gone, left = pending or ((), ())
+        self._hold(moved, left)
+        holders.pass_over(ticks - bool(pending))
+        if pending:
+            steady.concluded = True
+            self._conclude(left, tick.number)
+            for thread in gone:
+                self._threads.end(thread, tick)
+                self._forget(thread)
+            holders.tell(tick.number)
+            if self._stopped:
+                self._find_requester(tick.number)
+        if self._on_core is not None:
+            self._on_core.gather(steady.ran, tick)
+
+    def _hold(self, moved: Iterable[SampledThread], left: Sequence[Left]) -> None:
+        """Look up what threads hold that may hold others than before, if they are not looked at anyway."""
+        looked_at = {thread for thread, _, _, _ in left}
+        for thread in moved:
+            if thread not in looked_at and thread.observation is not None:
+                self._holders.hold(thread, thread.observation[1])
+                thread.note(thread.python[0], self._generation, self._holders.is_inside(thread))
+
+    def _conclude(self, left: Sequence[Left], tick: int) -> None:
+        """Conclude what is left of a look."""
+        unseen = deque(thread for thread, _, _, _ in left)
+        try:
+            for thread, pythons, blocked, stacks in left:
+                self._see(thread, pythons, blocked, iter(stacks), tick)
+                unseen.popleft()
+                if len(pythons) == 1 and stacks[0] != TORN_STACK and self._holders.is_calm(thread):
+                    thread.note(pythons[0], self._generation, self._holders.is_inside(thread))
+        except BudgetSpent:
+            for thread in unseen:
+                thread.settled = False
+                thread.observe(UNREAD, tick)
+            raise
+
     def _follow(self, tick: Tick) -> None:
         """Take note of threads that came and went."""
         for thread in tick.started:
@@ -252,7 +335,6 @@ class InterpreterObserver:
         """The same as `_look_plain`; what most of them do is concluded where they are walked."""
         locks = self._locks
         along = locks.look_anew()
-        unseen: deque[SampledThread] = deque(changed)
         try:
             self._holders.want(changed)
             self._collector.want(along)
@@ -260,20 +342,13 @@ class InterpreterObserver:
                 changed, along, locks.unreadable_places, self._generation, tick
             )
             self._collector.saw(along)
-            unseen = deque(thread for thread, _, _, _ in left)
-            for thread, python, stack in moved:
-                self._holders.note_held(thread, stack)
-                thread.note(python, self._generation)
-            for thread, pythons, blocked, stacks in left:
-                self._see(thread, pythons, blocked, iter(stacks), tick)
-                unseen.popleft()
-                if len(pythons) == 1 and stacks[0] != TORN_STACK and self._holders.is_calm(thread):
-                    thread.note(pythons[0], self._generation)
         except BudgetSpent:
-            for thread in unseen:
+            for thread in changed:
                 thread.settled = False
                 thread.observe(UNREAD, tick)
             raise
+        self._hold([thread for thread, _, _ in moved], left)
+        self._conclude(left, tick)
         return gone
 
     def _look_plain(self, changed: Sequence[SampledThread], tick: int) -> list[SampledThread]:
@@ -394,6 +469,7 @@ class InterpreterObserver:
         observation = (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
         if blocked.plain:
             thread.waited = blocked, stack, observation
+            thread.remember_wait(blocked.line, stack, observation)
         return observation
 
     def _lock_wait_id(self, found: Classified, key: int) -> int:

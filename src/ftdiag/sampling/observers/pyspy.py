@@ -46,6 +46,7 @@ from ftdiag.sampling.clock import Tell
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.watchdog import Watchdog
@@ -430,6 +431,9 @@ class PySpyObserver:
                 why = self._spy.problem
             gaps.append(Gap("stacks", why, holes))
         return tuple(gaps)
+
+    def go_steadily(self, steady: Steady) -> None:
+        """Each tick is observed by itself."""
 
     def refresh(self, now_ns: int) -> None:
         """Nothing changes slowly: py-spy says which threads are Python's, and their names."""

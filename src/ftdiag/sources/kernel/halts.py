@@ -121,6 +121,16 @@ class HaltWatch:
         self.halted: dict[int, Halt] = {}
         """Thread id -> why it does not run, as of the last look."""
 
+    @property
+    def due_ns(self) -> int:
+        """When it is to be asked next, if nothing changes."""
+        return 0 if self.halted else self._checked_ns + CHECK_EVERY_NS
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nobody ran when it last looked: until somebody does there is nothing new."""
+        return self._unchanged
+
     def all_run(self, now_ns: int) -> bool:
         """Whether a look at threads of which some ran finds nothing new: none is due, none was halted."""
         if self.halted or now_ns - self._checked_ns >= CHECK_EVERY_NS:

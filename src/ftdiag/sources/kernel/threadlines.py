@@ -24,7 +24,7 @@ import errno
 import os
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from ftdiag.sources.compiled import COMPILED, tick
 
@@ -45,8 +45,11 @@ _STARTS: Final = repeat(0)
 class ThreadLines(Protocol):
     """Reads lines of the threads of one target. For use by one thread."""
 
-    def follow(self, tid: int, schedstat: int, /) -> None:
-        """From now on `ran` looks at a thread, whose schedstat is open as that descriptor."""
+    def follow(self, tid: int, schedstat: int, thread: Any = None, /) -> None:
+        """From now on `ran` looks at a thread, whose schedstat is open as that descriptor.
+
+        `thread` is what was seen of it (`sampling.seen`), for a walker that asks who ran by itself.
+        """
         ...
 
     def forget(self, tid: int, /) -> None:
@@ -82,7 +85,7 @@ class PythonThreadLines:
         self._still: dict[int, int] = {}
         self._calls = 0
 
-    def follow(self, tid: int, schedstat: int) -> None:
+    def follow(self, tid: int, schedstat: int, thread: Any = None) -> None:
         """From now on `ran` looks at a thread."""
         self.forget(tid)
         self._descriptors[tid] = schedstat

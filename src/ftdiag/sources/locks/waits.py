@@ -54,12 +54,14 @@ MAX_STACK_FACTS: Final = 500_000
 class Blocked:
     """A blocked thread: the call and what kind it is (`None`: not in the table).
 
-    `entry` is where its wait entry would lie if CPython parked it; 0 if that cannot be.
+    `entry` is where its wait entry would lie if CPython parked it; 0 if that cannot be. `line` is what the
+    kernel said.
     """
 
     call: BlockedCall
     info: SyscallInfo | None
     entry: int = 0
+    line: bytes = b""
 
     @property
     def plain(self) -> bool:
@@ -149,16 +151,16 @@ class WaitReader:
             call = parse_syscall_line(line)
         except (ValueError, IndexError):
             call = BlockedCall(-1, ())
-        blocked = None if call is None else self._blocked_in(call)
+        blocked = None if call is None else self._blocked_in(call, line)
         if len(self._parsed) >= MAX_PARSED_LINES:
             self._parsed.clear()
         self._parsed[line] = blocked
         return blocked
 
-    def _blocked_in(self, call: BlockedCall) -> Blocked:
+    def _blocked_in(self, call: BlockedCall, line: bytes = b"") -> Blocked:
         info = self._table.get(call.number)
         waits = info is not None and info.blocking is Blocking.FUTEX
-        return Blocked(call, info, entry_address(call) if waits else 0)
+        return Blocked(call, info, entry_address(call) if waits else 0, line)
 
     def parked_at(self, entry: int) -> Blocked:
         """A thread that waits with a wait entry at that address."""

@@ -389,6 +389,11 @@ class NativeSampler:
         return lost
 
     @property
+    def resting(self) -> bool:
+        """Whether threads wait to be woken."""
+        return bool(self._resting)
+
+    @property
     def sampled_share(self) -> float:
         """Part of the threads that are sampled at the moment."""
         threads = len(self._events) + len(self._waiting)

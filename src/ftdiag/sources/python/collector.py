@@ -87,6 +87,11 @@ class CollectorReader:
             along.want(address + layout.sequence, 4)  # read in this order: before, and after as their end
             along.want(address, layout.size)
 
+    @property
+    def known(self) -> dict[int, bytes]:
+        """Where statistics lie, and what was last read there."""
+        return {address: self._raw.get(address, b"") for address in self._last}
+
     def saw(self, along: ReadAlong) -> None:
         """Take in what was read."""
         layout = self._layout

@@ -150,6 +150,16 @@ class InterpreterReader(InterpreterStates):
         self.given_up += self._walker.take_given_up()
         return gone, moved, left
 
+    def stretch(self, *arguments: Any) -> tuple[Any, ...]:
+        """Ticks by the compiled walker: as `stackwalk.CompiledWalker.stretch`, without the last two."""
+        assert isinstance(self._walker, CompiledWalker), "there is one"
+        *rest, walked, torn = self._walker.stretch(*arguments)
+        self.walked += walked
+        self.torn += torn
+        self.cut += self._walker.take_cut()
+        self.given_up += self._walker.take_given_up()
+        return tuple(rest)
+
     def prepare(
         self,
         parse: Parse,

@@ -333,6 +333,11 @@ class AtomicLines:
                 continue
             line.add(found)
 
+    @property
+    def due_ns(self) -> int | None:
+        """When a line is to be looked at next; `None` where none is wanted."""
+        return self._next_look_ns if self._wanted else None
+
     def due(self, now_ns: int) -> bool:
         """Whether a line is to be looked at now."""
         return bool(self._wanted) and now_ns >= self._next_look_ns

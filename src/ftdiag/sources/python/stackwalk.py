@@ -165,6 +165,19 @@ class CompiledWalker:
             read_along(self._memory, along)
         return seen
 
+    def stretch(self, *arguments: Any) -> tuple[Any, ...]:
+        """Ticks, each with a look at those that ran, until one leaves something to conclude.
+
+        In: the lines that tell who ran and where they are noted, what `look` takes, places of which each
+        change is to be seen with what they had, the directory of the threads and its links, files that end
+        it, whether nobody runs, the first tick's number, and (due, period, until, slack). Out: the times of
+        the ticks, the threads that were looked at, those that may hold other locks, (gone, left) of the last
+        tick or `None`, when the next one is due, how many were late and missed, stacks that were walked and
+        torn. It stops without a trace before a tick that somebody else has to take. Raises nothing of the
+        target.
+        """
+        return self._walker.stretch(*arguments)
+
     def forget(self) -> None:
         """See StackWalker."""
         self._walker.forget()

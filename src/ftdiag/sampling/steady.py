@@ -1,0 +1,68 @@
+"""A stretch of ticks at which nothing had to be concluded in Python.
+
+In: when the next tick is due, and until when nobody needs to be asked. Out: the ticks that were taken. Most
+of what a tick costs is Python that has to come into the caches again, a hundred times a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from ftdiag.sampling.threads import SampledThread
+
+LONGEST_NS: Final = 100_000_000
+"""So long nobody needs to look at budgets and at what is due."""
+
+
+class Steady:
+    """One stretch: what is asked for, and what came of it."""
+
+    __slots__ = (
+        "before_ns",
+        "concluded",
+        "due_ns",
+        "files",
+        "first",
+        "late",
+        "missed",
+        "period_ns",
+        "quiet",
+        "ran",
+        "slack_ns",
+        "times",
+        "until_ns",
+    )
+
+    def __init__(
+        self,
+        first: int,
+        due_ns: int,
+        period_ns: int,
+        until_ns: int,
+        slack_ns: int,
+        before_ns: int,
+        files: tuple[int, ...],
+        *,
+        quiet: bool,
+    ) -> None:
+        """`first` is the number of the first tick in its window, `before_ns` the time of the one before it.
+
+        The stretch ends before a tick at `until_ns` or later, when one of `files` can be read, and before one
+        at which nobody ran, or, if it is `quiet`, somebody did. A tick is late by more than `slack_ns`.
+        """
+        self.first = first
+        self.due_ns = due_ns
+        self.period_ns = period_ns
+        self.until_ns = until_ns
+        self.slack_ns = slack_ns
+        self.before_ns = before_ns
+        self.files = files
+        self.quiet = quiet
+        self.times: list[int] = []
+        """Of the ticks that were taken."""
+        self.ran: Mapping[SampledThread, None] = {}
+        """The threads that were looked at."""
+        self.late = self.missed = 0
+        self.concluded = False
+        """Whether something was concluded at the last tick: the next one can be as steady as those before."""
