@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import random
 import struct
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +24,9 @@ from ftdiag.model import FIRST_STACK_ID, TORN_STACK, Frame, ThreadInfo, Wait
 from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.seen import Observation
-from ftdiag.sampling.threads import SampledThread
+from ftdiag.sampling.steady import Steady
+from ftdiag.sampling.threads import SampledThread, Tick
+from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong
 from ftdiag.sources.kernel.procfs import ThreadFiles
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE, PythonThreadLines
@@ -78,7 +82,9 @@ class Files(ThreadFiles):
     def __init__(self, path: Path) -> None:
         path.touch()
         self.path = path
-        self.schedstat_fd = -1
+        self.ran = path.with_suffix(".ran")
+        self.ran.write_bytes(b"0")
+        self.schedstat_fd = os.open(self.ran, os.O_RDONLY)
         self.syscall_fd = os.open(path, os.O_RDONLY)
 
     def syscall(self) -> bytes:
@@ -88,6 +94,9 @@ class Files(ThreadFiles):
 class NoCollector:
     """Nothing is collected."""
 
+    def __init__(self) -> None:
+        self.known: dict[int, bytes] = {}
+
     def want(self, along: ReadAlong) -> None: ...
 
     def saw(self, along: ReadAlong) -> None: ...
@@ -96,8 +105,32 @@ class NoCollector:
 class Lines:
     """The lines of threads, as `Threads` reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: int) -> None:
         self.alive: dict[int, SampledThread] = {}
+        self.unsettled: dict[SampledThread, None] = {}
+        self.seen_ns = 0
+        self._lines = _tick.Lines()
+        self._directory = directory
+        self.steady: Any = None
+        self.ended: list[SampledThread] = []
+
+    def follow(self, thread: SampledThread, descriptor: int) -> None:
+        """It is to be found out whether the thread ran."""
+        self._lines.follow(thread.info.tid, descriptor, thread)
+        links = os.fstat(self._directory).st_nlink
+        self.steady = self._lines, self.unsettled, self._directory, links
+
+    def who_ran(self) -> None:
+        """Note who did."""
+        for tid, _ in self._lines.ran():
+            self.unsettled[self.alive[tid]] = None
+
+    def end(self, thread: SampledThread, tick: Tick | None) -> None:
+        """It was found to be gone."""
+        self.alive.pop(thread.info.tid, None)
+        self._lines.forget(thread.info.tid)
+        thread.settled = True
+        self.ended.append(thread)
 
     def syscall_lines(self, threads: Sequence[SampledThread]) -> list[bytes | None]:
         lines = PythonThreadLines().syscalls([thread.files.syscall_fd for thread in threads])
@@ -114,15 +147,16 @@ class Side:
         observer = self.observer = InterpreterObserver.__new__(InterpreterObserver)
         waits = WaitReader(0, memory)
         interpreter = InterpreterReader(memory, runtime, Learning(world.tables, waits), compiled=compiled)
-        lines = Lines()
+        lines = self.lines = Lines(world.directory)
         self.threads = lines.alive
-        self.ended: list[SampledThread] = []
+        self.ended = lines.ended
         for number, address in enumerate(world.states):
             info = ThreadInfo(number, 1000 + number, f"worker {number}", True)
-            thread = SampledThread(info, world.files[number], 0)
+            thread = SampledThread(info, world.files[number], 0, lines.unsettled)
             thread.python = [interpreter._walker.thread(address, 1000 + number, 70 + number, 0)]
             thread.python[0].beside = ()
             self.threads[info.tid] = thread
+            lines.follow(thread, world.files[number].schedstat_fd)
         parts: dict[str, Any] = {
             "_process": None,
             "_memory": memory,
@@ -137,6 +171,8 @@ class Side:
             "_threads": lines,
             "_interpreter": interpreter,
             "_collector": NoCollector(),
+            "_on_core": None,
+            "_atomic_lines": SimpleNamespace(due_ns=None),
             "_locks": waits.use(interpreter),
         }
         for name, value in parts.items():
@@ -157,19 +193,38 @@ class Side:
         """Look at those that ran and at those not known to be off their core; what is known then."""
         observer = self.observer
         if refresh:
-            observer._locks.refresh(observer._holders.waited_for)
-            observer._generation += 1
-        changed = [thread for tid, thread in self.threads.items() if tid in ran or not thread.settled]
+            self.refresh()
+        for tid in ran & self.threads.keys():
+            self.threads[tid].settled = False
+        changed = list(self.lines.unsettled)
         self.seen["threads"] += len(changed)
         if changed:
             for thread in observer._look(changed, number):
+                self.lines.end(thread, None)
                 observer._holders.forget(thread)
-                self.threads.pop(thread.info.tid)
-                self.ended.append(thread)
             observer._holders.tell(number)
         observer._stopped.clear()
-        walked = observer._interpreter.walked, observer._interpreter.torn
-        return [walked, *(known(observer, thread) for thread in self.threads.values())]
+        return self.known()
+
+    def refresh(self) -> None:
+        """A second is over."""
+        self.observer._locks.refresh(self.observer._holders.waited_for)
+        self.observer._generation += 1
+
+    def known(self) -> list[Any]:
+        """What it knows of its threads, and how many stacks it walked."""
+        interpreter = self.observer._interpreter
+        walked = interpreter.walked, interpreter.torn, self.observer._holders._ticks
+        return [walked, *(known(self.observer, thread) for thread in self.threads.values())]
+
+    def go_steadily(self, first: int) -> Steady:
+        """Ticks a millisecond apart, for as long as it goes without anybody."""
+        now = time.monotonic_ns()
+        self.observer._match_wanted = False
+        steady = Steady(first, now, 1_000_000, now + 3_500_000, 250_000, now, (), quiet=False)
+        self.observer.go_steadily(steady)
+        self.observer._stopped.clear()
+        return steady
 
 
 def known(observer: InterpreterObserver, thread: SampledThread) -> tuple[Any, ...]:
@@ -206,10 +261,13 @@ class World:
         self.locks = [self.object("_thread.lock") for _ in range(3)]
         self.lists = [self.object("list") for _ in range(2)]
         self.condition = self.object("Condition")
+        self.running = 0.65
+        """How probably a thread runs rather than waits."""
         self.parked: dict[int, int] = {}
         """The wait entries of threads that wait for the first lock."""
         functions = [("work", "/app/work.py"), ("Condition.wait", LIBRARY), ("read", "/app/work.py")]
         self.codes = [self.code(name, file) for name, file in functions]
+        self.directory = os.open(folder, os.O_RDONLY)
         self.files = [Files(folder / f"syscall{number}") for number in range(threads)]
         self.chunks = [process.chunk() for _ in range(threads)]
         self.states = [
@@ -339,6 +397,7 @@ class World:
             if chance.random() < 0.3:
                 continue
             ran.add(1000 + number)
+            self.files[number].ran.write_bytes(b"%d" % chance.randrange(1 << 60))
             if number in self.parked:
                 # It was woken, or parks anew, where it stood.
                 self.wake(number, self.parked.pop(number))
@@ -346,14 +405,14 @@ class World:
                 continue
             if chance.random() < 0.7:
                 self.move(number)
-            elif chance.random() < 0.4:
+            elif chance.random() < 1.2 * (1 - self.running):
                 self.park(number)
                 continue
             if chance.random() < 0.15:
                 self.sections(number)
             if chance.random() < 0.2:
                 self.entry(number)
-            self.says(number, RUNNING_LINE if chance.random() < 0.65 else self.line(number))
+            self.says(number, RUNNING_LINE if chance.random() < self.running else self.line(number))
             if chance.random() < 0.02:
                 self.memory.write_word(state + self.layout.thread_native_id, 5)
             if chance.random() < 0.01:
@@ -372,6 +431,8 @@ def world(folder: Path, seed: int, threads: int = 5) -> Iterator[World]:
     finally:
         for files in one.files:
             os.close(files.syscall_fd)
+            os.close(files.schedstat_fd)
+        os.close(one.directory)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -462,3 +523,57 @@ def test_who_was_handed_a_lock_is_its_holder_while_it_leaves_its_wait(tmp_path: 
         assert second.observation[3] == first.info.index + 1
         side.tick(3, {1000}, refresh=False)
         assert second.observation[3] == first.info.index + 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ticks_that_go_by_themselves_are_as_those_that_do_not(tmp_path: Path, seed: int) -> None:
+    with world(tmp_path, seed) as one:
+        # GIVEN both observers on one process, whose threads seldom wait
+        plain, compiled = Side(one, compiled=False), Side(one, compiled=True)
+        one.running = 0.93
+        number, alone = 0, 0
+        for step in range(60):
+            # WHEN threads do as chance has it, and one takes ticks by itself
+            ran = one.step()
+            if step % 20 == 19:
+                one.change()
+                plain.refresh()
+                compiled.refresh()
+            steady = compiled.go_steadily(number)
+            if not steady.times:
+                compiled.lines.who_ran()
+                assert compiled.tick(number, ran, refresh=False) == plain.tick(number, ran, refresh=False)
+                number += 1
+                continue
+            # THEN both know the same after as many ticks as it took
+            expected: list[Any] = []
+            for _ in steady.times:
+                expected = plain.tick(number, ran, refresh=False)
+                ran = set()
+                number += 1
+            assert compiled.known() == expected
+            alone += len(steady.times)
+        assert alone > 10
+
+
+def test_a_stretch_ends_where_somebody_else_has_to_look(tmp_path: Path) -> None:
+    with world(tmp_path, 5) as one:
+        side = Side(one, compiled=True)
+        side.tick(0, set(), refresh=False)
+        now = time.monotonic_ns()
+        # GIVEN a file that can be read, a thread that began, a time that is over THEN not one tick is taken
+        reading, writing = os.pipe()
+        os.write(writing, b"x")
+        for files, until_ns, quiet in (
+            ((reading,), now + 10**9, False),
+            ((), now + 1, False),
+            ((), now + 10**9, True),
+        ):
+            steady = Steady(1, now, 1_000_000, until_ns, 10**9, now, files, quiet=quiet)
+            side.observer.go_steadily(steady)
+            assert steady.times == []
+            assert steady.due_ns == now
+        (tmp_path / "another").mkdir()
+        assert side.go_steadily(1).times == []
+        os.close(reading)
+        os.close(writing)
