@@ -106,6 +106,7 @@ def clocked_sampler() -> int:
     from ftdiag.sampling.observers.interpreter import InterpreterObserver
     from ftdiag.sampling.options import SamplerOptions
     from ftdiag.sampling.sink import RecordingSink
+    from ftdiag.sampling.steady import Steady
     from ftdiag.sampling.threads import SampledThread, Threads, Tick
     from ftdiag.sources.kernel.memory import ReadAlong
     from ftdiag.sources.locks.identity import LockReader
@@ -120,9 +121,18 @@ def clocked_sampler() -> int:
             super().observe(changed, tick)
             ends.append(time.monotonic_ns())
 
+        def go_steadily(self, steady: Steady) -> None:
+            super().go_steadily(steady)
+            # Nobody waits for a lock at any of them but the last.
+            ends.extend(steady.times[:-1])
+            if steady.times:
+                ends.append(time.monotonic_ns())
+
     class NoLocks(LockReader):
         def __init__(self) -> None:
             self._moment = ReadAlong()
+            self._unreadable: set[int] = set()
+            self.unreadable = 0
 
         def look_anew(self) -> ReadAlong:
             return self._moment
@@ -138,6 +148,9 @@ def clocked_sampler() -> int:
             pass
 
         def saw(self, thread: SampledThread, *_: object, **__: object) -> None:
+            pass
+
+        def hold(self, thread: SampledThread, stack: int) -> None:
             pass
 
         def tell(self, tick: int) -> None:

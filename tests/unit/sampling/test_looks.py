@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from fake_process import PAGE, FakeProcess
-from ftdiag.model import FIRST_STACK_ID, TORN_STACK, Frame, ThreadInfo, Wait
+from ftdiag.model import FIRST_STACK_ID, TORN_STACK, Frame, ThreadInfo, ThreadState, Wait
 from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.seen import Observation
@@ -577,3 +577,21 @@ def test_a_stretch_ends_where_somebody_else_has_to_look(tmp_path: Path) -> None:
         assert side.go_steadily(1).times == []
         os.close(reading)
         os.close(writing)
+
+
+def test_a_wait_that_its_line_tells_is_concluded_once(tmp_path: Path) -> None:
+    with world(tmp_path, 6, threads=1) as one:
+        side = Side(one, compiled=True)
+        thread = side.threads[1000]
+        one.stand(0, 0)
+        for number in range(6):
+            # GIVEN a thread that sleeps, runs, and sleeps again where it slept
+            sleeps = number % 2 == 0
+            one.says(0, b"230 0x0 0x0 0x0 0x0 0x0 0x0 0x7f00 0x7f0000001234\n" if sleeps else RUNNING_LINE)
+            side.tick(number, {1000}, refresh=False)
+            # THEN it is known to be off its core, or not, each time
+            assert thread.settled is sleeps
+            assert thread.observation is not None
+            assert (thread.observation[0] == ThreadState.SLEEP) is sleeps
+        # AND it was concluded once
+        assert side.seen["concluded in Python"] == 1
