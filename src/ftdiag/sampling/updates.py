@@ -15,7 +15,7 @@ seen, it does not count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
@@ -39,7 +39,7 @@ MAX_LEARNT_UNITS: Final = 3000
 """Code units that are looked through in a tick (1 us each), but for the last code object of them."""
 MAX_ROWS: Final = 512
 """Different sights of a window that are kept."""
-_UNSEEN, _QUIET, _LOOK = range(3)
+_UNSEEN, _QUIET, _LOOK = range(3)  # the compiled walker knows which is quiet
 
 
 class _Inside(NamedTuple):
@@ -127,6 +127,17 @@ class UpdateWatch:
             return False
         self._still[thread] = known
         return True
+
+    @property
+    def quiet_stacks(self) -> bytearray | None:
+        """By stack id: 1 where none of its lines has an update; `None` where updates are not looked for."""
+        return self._stacks if self._able else None
+
+    def pass_over(self, ran: Iterable[SampledThread]) -> None:
+        """These ran at ticks that were not looked at, as all of them had quiet stacks."""
+        for thread in self._inside.keys() & ran:
+            if not self._stands(thread):
+                self._inside.pop(thread, None)
 
     def forget_thread(self, thread: SampledThread) -> None:
         """A thread ended."""

@@ -73,6 +73,7 @@ enum {
     MAX_NEAR = 2,
     MAX_WORDS = 1 << 16,
     MAX_POLLED = 8,
+    QUIET_STACK = 1, /* as in updates.py */
     MAX_FRAMES = 200000,
     MARKED_FRAMES = 2,
     ENTRY_BYTES = 65, /* as in parkinglot.py, where a wait entry is explained */
@@ -1977,16 +1978,36 @@ typedef struct {
     PyObject *ran;    /* dict: those that ran at one of them */
     PyObject *moved;  /* dict: those that may hold other locks than before */
     PyObject *pending; /* (gone, left) of the last one; NULL if that was concluded */
+    PyObject *last;    /* list: those that were looked at at the last one */
+    const char *quiet_stacks;
+    Py_ssize_t quiet_size, first_stack;
+    int sighted; /* one of these stands where it may matter */
     long long due, late, missed;
     int walked, torn;
 } Stretch;
 
+/* Whether a thread has a stack of which it is not known that it does not matter; -1 on error. */
+static int is_sighted(const Stretch *stretch, const Seen *seen) {
+    if (stretch->quiet_stacks == NULL || seen->observation == NULL || !PyTuple_Check(seen->observation) ||
+        PyTuple_Size(seen->observation) < 2)
+        return 0;
+    Py_ssize_t stack = PyLong_AsSsize_t(PyTuple_GetItem(seen->observation, 1));
+    if (stack == -1 && PyErr_Occurred()) return -1;
+    return stack >= stretch->first_stack &&
+           (stack >= stretch->quiet_size || stretch->quiet_stacks[stack] != QUIET_STACK);
+}
+
 /* Note threads that were looked at; -1 on error. */
-static int add_all(PyObject *dict, PyObject *threads) {
+static int add_all(Stretch *stretch, PyObject *threads) {
+    REPLACE(stretch->last, Py_NewRef(threads));
+    stretch->sighted = 0;
     for (Py_ssize_t i = 0; i < PyList_Size(threads); i++) {
         PyObject *thread = PyList_GetItem(threads, i);
         ((Seen *)thread)->ran = 1;
-        if (PyDict_SetItem(dict, thread, Py_None) < 0) return -1;
+        if (PyDict_SetItem(stretch->ran, thread, Py_None) < 0) return -1;
+        int sighted = is_sighted(stretch, (Seen *)thread);
+        if (sighted < 0) return -1;
+        stretch->sighted |= sighted;
     }
     return 0;
 }
@@ -2007,17 +2028,18 @@ static int take_look(Stretch *stretch, PyObject *look) {
 
 static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
-    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *result = NULL;
+    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet;
     long long links, due, period, until, slack;
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLL):stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    Py_ssize_t first_stack;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLL)On:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &until, &slack))
+                          &period, &until, &slack, &quiet_stacks, &first_stack))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -2030,8 +2052,14 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         if (fd == -1 && PyErr_Occurred()) return NULL;
         polled[i] = (struct pollfd){(int)fd, POLLIN, 0};
     }
-    Stretch stretch = {PyList_New(0), PyDict_New(), PyDict_New(), NULL, due, 0, 0, 0, 0};
-    int failed = stretch.times == NULL || stretch.ran == NULL || stretch.moved == NULL;
+    if (quiet_stacks != Py_None && !PyByteArray_Check(quiet_stacks)) {
+        PyErr_SetString(PyExc_TypeError, "what stacks do not matter is told by a bytearray");
+        return NULL;
+    }
+    Stretch stretch = {.times = PyList_New(0), .ran = PyDict_New(), .moved = PyDict_New(), .due = due};
+    stretch.last = PyList_New(0);
+    stretch.first_stack = first_stack;
+    int failed = stretch.times == NULL || stretch.ran == NULL || stretch.moved == NULL || stretch.last == NULL;
     while (!failed && stretch.due < until && stretch.pending == NULL) {
         if (rest_until(stretch.due, polled, (nfds_t)file_count)) break;
         long long now = now_ns(CLOCK_MONOTONIC);
@@ -2054,7 +2082,11 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
                 Py_XDECREF(threads);
                 break;
             }
-            failed = add_all(stretch.ran, threads) < 0 || take_look(&stretch, look) < 0;
+            if (quiet_stacks != Py_None) { /* it may have been grown meanwhile */
+                stretch.quiet_stacks = PyByteArray_AsString(quiet_stacks);
+                stretch.quiet_size = PyByteArray_Size(quiet_stacks);
+            }
+            failed = add_all(&stretch, threads) < 0 || take_look(&stretch, look) < 0;
             Py_XDECREF(look);
             Py_XDECREF(threads);
             if (failed) break;
@@ -2074,16 +2106,18 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         Py_XDECREF(time);
         int changed = failed || quiet ? 0 : has_changed(watched, found);
         failed = failed || changed < 0;
-        if (changed || self->absent_told) break;
+        if (changed || self->absent_told || stretch.sighted) break;
     }
     if (!failed)
-        result = Py_BuildValue("(OOOOLLLii)", stretch.times, stretch.ran, stretch.moved,
-                               stretch.pending == NULL ? Py_None : stretch.pending, stretch.due, stretch.late,
+        result = Py_BuildValue("(OOOOOLLLii)", stretch.times, stretch.ran, stretch.moved,
+                               stretch.pending == NULL ? Py_None : stretch.pending,
+                               stretch.sighted || stretch.pending != NULL ? stretch.last : Py_None, stretch.due, stretch.late,
                                stretch.missed, stretch.walked, stretch.torn);
     Py_XDECREF(stretch.times);
     Py_XDECREF(stretch.ran);
     Py_XDECREF(stretch.moved);
     Py_XDECREF(stretch.pending);
+    Py_XDECREF(stretch.last);
     return result;
 }
 

@@ -26,6 +26,7 @@ from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.threads import SampledThread, Tick
+from ftdiag.sampling.updates import UpdateWatch
 from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong
 from ftdiag.sources.kernel.procfs import ThreadFiles
@@ -172,7 +173,7 @@ class Side:
             "_interpreter": interpreter,
             "_collector": NoCollector(),
             "_on_core": None,
-            "_atomic_lines": SimpleNamespace(due_ns=None),
+            "_atomic_lines": SimpleNamespace(due_ns=None, searching=False, search=lambda: None),
             "_locks": waits.use(interpreter),
         }
         for name, value in parts.items():
@@ -188,6 +189,7 @@ class Side:
             conclude(*arguments)
 
         setattr(observer, "_see", counted)  # noqa: B010
+        self.updates = observer._updates = UpdateWatch(interpreter, observer._locks)
 
     def tick(self, number: int, ran: set[int], *, refresh: bool) -> list[Any]:
         """Look at those that ran and at those not known to be off their core; what is known then."""
@@ -201,8 +203,9 @@ class Side:
         if changed:
             for thread in observer._look(changed, number):
                 self.lines.end(thread, None)
-                observer._holders.forget(thread)
+                observer._forget(thread)
             observer._holders.tell(number)
+            self.updates.look(changed)
         observer._stopped.clear()
         return self.known()
 
@@ -215,7 +218,8 @@ class Side:
         """What it knows of its threads, and how many stacks it walked."""
         interpreter = self.observer._interpreter
         walked = interpreter.walked, interpreter.torn, self.observer._holders._ticks
-        return [walked, *(known(self.observer, thread) for thread in self.threads.values())]
+        inside = {thread.info.tid: sights for thread, sights in self.updates._inside.items()}
+        return [walked, inside, *(known(self.observer, thread) for thread in self.threads.values())]
 
     def go_steadily(self, first: int) -> Steady:
         """Ticks a millisecond apart, for as long as it goes without anybody."""
@@ -595,3 +599,24 @@ def test_a_wait_that_its_line_tells_is_concluded_once(tmp_path: Path) -> None:
             assert (thread.observation[0] == ThreadState.SLEEP) is sleeps
         # AND it was concluded once
         assert side.seen["concluded in Python"] == 1
+
+
+def test_a_stretch_ends_where_a_thread_may_be_inside_an_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, 7, threads=2) as one:
+        # GIVEN threads that run, with stacks of which it is known that they have no update
+        side = Side(one, compiled=True)
+        side.tick(0, set(), refresh=False)
+        side.tick(1, set(), refresh=False)
+        looked: list[list[SampledThread]] = []
+        monkeypatch.setattr(side.updates, "_able", True)
+        monkeypatch.setattr(side.updates, "look", lambda ran: looked.append(list(ran)))
+        side.updates._stacks = bytearray(b"\x01") * 1000
+        assert len(side.go_steadily(2).times) > 1
+        assert looked == []
+        # WHEN one may have some THEN each tick is looked at
+        one.stand(0, 0)
+        side.updates._stacks = bytearray(b"\x02") * 1000
+        assert len(side.go_steadily(9).times) == 1
+        assert looked == [list(side.threads.values())]

@@ -227,7 +227,8 @@ class InterpreterObserver:
         """
         parts = self._threads.steady
         holders, locks = self._holders, self._locks
-        if parts is None or not self._interpreter.compiled or self._match_wanted or holders.waited_for:
+        busy = self._match_wanted or self._atomic_lines.searching or holders.waited_for
+        if parts is None or busy or not self._interpreter.compiled:
             return
         until_ns = steady.until_ns
         if self._on_core is not None:
@@ -240,7 +241,7 @@ class InterpreterObserver:
         along = locks.look_anew()
         holders.want(())
         self._collector.want(along)
-        steady.times, steady.ran, moved, pending, steady.due_ns, steady.late, steady.missed = (
+        steady.times, steady.ran, moved, pending, last, steady.due_ns, steady.late, steady.missed = (
             self._interpreter.stretch(
                 lines,
                 unsettled,
@@ -254,6 +255,8 @@ class InterpreterObserver:
                 steady.quiet,
                 steady.first,
                 (steady.due_ns, steady.period_ns, until_ns, steady.slack_ns),
+                self._updates.quiet_stacks,
+                FIRST_STACK_ID,
             )
         )
         if not steady.times or steady.quiet:
@@ -275,8 +278,13 @@ class InterpreterObserver:
             holders.tell(tick.number)
             if self._stopped:
                 self._find_requester(tick.number)
+        self._updates.pass_over(thread for thread in steady.ran if last is None or thread not in last)
+        if last is not None:
+            self._updates.look(last)
+            steady.concluded = True
         if self._on_core is not None:
             self._on_core.gather(steady.ran, tick)
+        self._atomic_lines.search()
 
     def _hold(self, moved: Iterable[SampledThread], left: Sequence[Left]) -> None:
         """Look up what threads hold that may hold others than before, if they are not looked at anyway."""

@@ -72,6 +72,11 @@ class PathSearch:
         """Objects to look for; what is no longer wanted is left out of the next search."""
         self._wanted = set(addresses)
 
+    @property
+    def searching(self) -> bool:
+        """Whether a search is under way."""
+        return self._steps is not None
+
     def step(self) -> None:
         """Go on with a search, or begin one if something is wanted. Raises TargetGone, PermissionRefused."""
         if self._steps is None:

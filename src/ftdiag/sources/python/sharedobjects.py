@@ -261,6 +261,11 @@ class AtomicLines:
         self._wanted: dict[int, _Line] = {}
         self._next_look_ns = 0
 
+    @property
+    def searching(self) -> bool:
+        """Whether `search` is to be called at each tick."""
+        return self._paths is not None and self._paths.searching
+
     def search(self) -> None:
         """Go on looking for the paths of what was named. Raises TargetGone, PermissionRefused."""
         if self._paths is not None:

@@ -170,11 +170,13 @@ class CompiledWalker:
 
         In: the lines that tell who ran and where they are noted, what `look` takes, places of which each
         change is to be seen with what they had, the directory of the threads and its links, files that end
-        it, whether nobody runs, the first tick's number, and (due, period, until, slack). Out: the times of
-        the ticks, the threads that were looked at, those that may hold other locks, (gone, left) of the last
-        tick or `None`, when the next one is due, how many were late and missed, stacks that were walked and
-        torn. It stops without a trace before a tick that somebody else has to take. Raises nothing of the
-        target.
+        it, whether nobody runs, the first tick's number, (due, period, until, slack), and by number, from the
+        given one on, which stacks do not matter (1), or `None`. Out: the times of the ticks, the threads that
+        were looked at, those that may hold other locks, (gone, left) of the last tick or `None`, those that
+        were looked at then, if something is left or one of their stacks may matter, when the next one is due,
+        how many were late and missed, stacks that were walked and torn.
+
+        It stops without a trace before a tick that somebody else has to take. Raises nothing of the target.
         """
         return self._walker.stretch(*arguments)
 
