@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from ftdiag.datatypes import replace
-from ftdiag.model import ThreadInfo
+from ftdiag.model import NO_HOLDER, NO_WAIT, TORN_STACK, Confidence, ThreadInfo, ThreadState
 from ftdiag.sampling.seen import Observation, Seen
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources.kernel import procfs
@@ -32,6 +32,14 @@ _MINUS: Final = ord("-")
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
 NOTHING_BESIDE: Final = (-1, -1, -1)
+UNREAD: Final[Observation] = (
+    int(ThreadState.UNKNOWN),
+    TORN_STACK,
+    NO_WAIT,
+    NO_HOLDER,
+    int(Confidence.UNKNOWN),
+)
+"""Of a thread that a look did not come to, because it had cost enough."""
 Gaps = Counter[tuple[str, str]]
 """What could not be read in this window: how often, by what it is and why."""
 
@@ -244,6 +252,10 @@ class Threads:
     def of_window(self) -> list[SampledThread]:
         """All that were there in this window, in the order in which they came."""
         return sorted(self.ended + list(self.alive.values()), key=lambda thread: thread.info.index)
+
+    def idents(self) -> dict[int, int]:
+        """What `threading.get_ident()` is in each thread, by its index."""
+        return {thread.info.index: thread.python[0].ident for thread in self.alive.values() if thread.python}
 
     def put(self, thread: SampledThread, info: ThreadInfo) -> None:
         """More is known of a thread."""

@@ -9,7 +9,6 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 
 from __future__ import annotations
 
-from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -23,7 +22,6 @@ from ftdiag.model import (
     NO_WAIT,
     TORN_STACK,
     Confidence,
-    Frame,
     Gap,
     SharedObject,
     ThreadState,
@@ -35,9 +33,11 @@ from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.sink import RecordingSink
+from ftdiag.sampling.slowfacts import SlowFacts
+from ftdiag.sampling.stacks import Stacks
 from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.target import TargetProcess
-from ftdiag.sampling.threads import NOTHING_BESIDE, Gaps, SampledThread, Threads, Tick
+from ftdiag.sampling.threads import NOTHING_BESIDE, UNREAD, Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
 from ftdiag.sampling.updates import UpdateWatch
 from ftdiag.sampling.watchdog import Watchdog
@@ -48,7 +48,6 @@ from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
 from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
 from ftdiag.sources.python.collector import CollectorReader
-from ftdiag.sources.python.importchains import ImportChains
 from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.paths import PathSearch
@@ -56,55 +55,19 @@ from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
 from ftdiag.sources.python.stackwalk import Left
 from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
-from ftdiag.sources.python.tracing import MAX_HOOKS, TracingReader
 from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
 
-MAX_CHAINS: Final = 16
-"""Modules that want the GIL of which is found out who imported them."""
 NAMES_EVERY_WINDOWS: Final = 10
 """Names can be changed by the program; apart from new threads they are read again this rarely."""
 MATCHED_WINDOWS: Final = 2
 """Windows at whose end all threads are matched anew: what belongs to no thread must be seen twice."""
 _ON_CPU: Final = int(ThreadState.ON_CPU)
 _UNKNOWN: Final = int(Confidence.UNKNOWN)
-UNREAD: Final[Observation] = (
-    int(ThreadState.UNKNOWN),
-    TORN_STACK,
-    NO_WAIT,
-    NO_HOLDER,
-    int(Confidence.UNKNOWN),
-)
-"""Of a thread that a look did not come to, because it had cost enough."""
 TOO_MANY_STATES: Final = f"more than {MAX_STATES:,} states of threads: the rest is left out"
 TOO_COSTLY: Final = "not walked: all of them together cost more than a look may"
 MATCHED_AT: Final = frozenset((1, 2, 5, 10, 20, 50))
 """Ticks at which a new thread is looked for among the interpreter's before it counts as native."""
 MATCH_ATTEMPTS: Final = max(MATCHED_AT)
-
-
-class _Stacks:
-    """The recording's table of stacks, which also tells the wait reader what new stacks look like."""
-
-    def __init__(self, sink: RecordingSink, waits: WaitReader) -> None:
-        self._sink = sink
-        self._waits = waits
-        self._frames: dict[int, Frame] = {}
-        self.leaves = array("I")
-        """Id of the innermost frame by stack id; 0 where there is none."""
-
-    def intern_frame(self, frame: Frame) -> int:
-        frame_id = self._sink.intern_frame(frame)
-        self._frames[frame_id] = frame
-        return frame_id
-
-    def intern_stack(self, frame_ids: Sequence[int]) -> int:
-        stack = self._sink.intern_stack(frame_ids)
-        self._waits.learn_stack(stack, [self._frames[frame_id] for frame_id in reversed(frame_ids[-12:])])
-        if stack >= FIRST_STACK_ID:
-            if stack >= len(self.leaves):
-                self.leaves.extend(bytes(stack + 1 - len(self.leaves)))
-            self.leaves[stack] = frame_ids[-1]
-        return stack
 
 
 def open_observer(
@@ -159,7 +122,7 @@ class InterpreterObserver:
         """Begin to use a recording; reads what does not change often for the first time."""
         self._sink = sink
         self._threads = threads
-        stacks = _Stacks(sink, self._waits)
+        stacks = Stacks(sink, self._waits)
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
         turns = Turns(self._process.target.capacity_cores or 1.0)
         self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
@@ -168,14 +131,14 @@ class InterpreterObserver:
         self._spun_locks = SpunLocks(reader, stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
-        self._tracing = TracingReader(self._interpreter)
+        self._facts = SlowFacts(self._interpreter, self._process, threads, sink)
         self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
         self._locks.refresh()
         self._updates = UpdateWatch(self._interpreter, self._locks)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
         self.prepare()
-        self._read_gil()
+        self._facts.read_gil()
 
     def prepare(self) -> None:
         """Tell the compiled walker, if there is one, what it needs to conclude something."""
@@ -566,15 +529,6 @@ class InterpreterObserver:
             thread.beside = NOTHING_BESIDE
             thread.attempts = 0
 
-    def _read_names(self) -> None:
-        names = self._interpreter.thread_names()
-        for thread in self._threads.alive.values():
-            name = next((names[p.ident] for p in thread.python if p.ident in names), None)
-            if name is None and not thread.python:
-                name = thread.files.name()
-            if name is not None and name != thread.info.name:
-                self._threads.put(thread, replace(thread.info, name=name))
-
     # --- windows ---
 
     def refresh(self, now_ns: int) -> None:
@@ -593,39 +547,9 @@ class InterpreterObserver:
             self._match_threads()
         if self._names_wanted or self._windows % NAMES_EVERY_WINDOWS == 0:
             self._names_wanted = False
-            self._read_names()
-        self._read_gil()
-        self._read_tracing()
-
-    def _read_tracing(self) -> None:
-        """Note what traces the program, also if it began meanwhile; what is gone again stays noted."""
-        threads = (thread.python[0] for thread in self._threads.alive.values() if thread.python)
-        known = self._process.target.tracing
-        found = list(dict.fromkeys((*(known or ()), *self._tracing.hooks(threads))))[:MAX_HOOKS]
-        if known is None or len(found) > len(known):
-            self._process.target = replace(self._process.target, tracing=tuple(found))
-            self._sink.update_target(self._process.target)
-
-    def _read_gil(self) -> None:
-        enabled = self._interpreter.gil_enabled()
-        if enabled != self._process.target.gil_enabled:
-            culprits = self._interpreter.gil_culprits() if enabled else ()
-            chains = ImportChains(self._interpreter) if culprits else None
-            self._process.target = replace(
-                self._process.target,
-                gil_enabled=enabled,
-                gil_culprits=culprits,
-                gil_importers=tuple(map(chains.chain, culprits[:MAX_CHAINS])) if chains is not None else (),
-            )
-            self._sink.update_target(self._process.target)
-
-    def _idents(self) -> dict[int, int]:
-        """What `threading.get_ident()` is in each thread, by its index."""
-        return {
-            thread.info.index: thread.python[0].ident
-            for thread in self._threads.alive.values()
-            if thread.python
-        }
+            self._facts.read_names()
+        self._facts.read_gil()
+        self._facts.read_tracing()
 
     def _with_makers(
         self, shared: tuple[tuple[int, SharedObject], ...]
@@ -633,7 +557,7 @@ class InterpreterObserver:
         """The shared objects with the threads that made them, as far as these live."""
         if not shared:
             return shared
-        makers = {ident: index for index, ident in self._idents().items()}
+        makers = {ident: index for index, ident in self._threads.idents().items()}
         return tuple(
             (frame, one)
             if one.facts is None
@@ -663,7 +587,7 @@ class InterpreterObserver:
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
-            shared += self._spun_locks.window(self._on_core.spun, self._idents())
+            shared += self._spun_locks.window(self._on_core.spun, self._threads.idents())
             window = replace(window, gaps=gaps + lost, native=native, shared=self._with_makers(shared))
         self._sink.write_window(window)
         self._windows += 1
