@@ -8,7 +8,7 @@ import subprocess
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,9 +16,12 @@ from ftdiag.commands import terminal
 from ftdiag.commands.parameters import examples
 from ftdiag.errors import FtdiagError
 
+if TYPE_CHECKING:
+    from ftdiag.tui.sourcetext import SourceText
+
 RECORDING: Final = "demo.ftdiag"
 PROGRAM: Final = "hot_lock.py"
-THREADS: Final = "4"
+THREADS: Final = "8"
 READY_TIMEOUT_S: Final = 20.0
 
 
@@ -36,7 +39,7 @@ class DemoUnavailable(FtdiagError):
 )
 @click.option("--live", is_flag=True, help="Start the program under a free-threaded Python and attach to it.")
 def command(live: bool) -> int:
-    """Show a program that does not scale: four threads that need one lock.
+    """Show a program that does not scale: eight threads that need one lock.
 
     Without --live it is a recording. Without a terminal the text report is printed.
     """
@@ -44,7 +47,7 @@ def command(live: bool) -> int:
         return _live()
     from ftdiag.commands.open import show
 
-    return show(_recording())
+    return show(_recording(), source_of=_source)
 
 
 def _recording() -> Path:
@@ -52,6 +55,13 @@ def _recording() -> Path:
     if not path.is_file():
         raise DemoUnavailable("this installation lacks the demo's recording", "ftdiag demo --live")
     return path
+
+
+def _source() -> SourceText:
+    """The text of the recorded program: it comes with ftdiag, and lies elsewhere than it did."""
+    from ftdiag.tui.sourcetext import MovedFiles
+
+    return MovedFiles(_program().parent)
 
 
 def _program() -> Path:

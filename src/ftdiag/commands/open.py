@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ftdiag.commands.parameters import FILE, examples, memory_file_option
+
+if TYPE_CHECKING:
+    from ftdiag.tui.sourcetext import SourceText
 
 
 @click.command(
@@ -27,8 +32,11 @@ def command(file: Path, memory: Path | None) -> int:
     return show(file, memory)
 
 
-def show(path: Path, memory: Path | None = None) -> int:
-    """The cockpit, or without a terminal the text report; the exit status."""
+def show(path: Path, memory: Path | None = None, source_of: Callable[[], SourceText] | None = None) -> int:
+    """The cockpit, or without a terminal the text report; the exit status.
+
+    `source_of` makes what has the program's source, where its files are not where the recording says.
+    """
     from ftdiag.commands import viewing
     from ftdiag.commands.first_sight import first_sight
     from ftdiag.commands.sides import is_sweep
@@ -42,7 +50,8 @@ def show(path: Path, memory: Path | None = None) -> int:
         viewing.load(form)
         with viewing.opened(path, memory) as session:
             if form == "tui":
-                status = viewing.show_cockpit(session, file=path, sight=sight)
+                texts = None if source_of is None else source_of()
+                status = viewing.show_cockpit(session, file=path, sight=sight, texts=texts)
             else:
                 snapshot = session.with_predictions(session.snapshot())
                 status = viewing.print_report(session, snapshot, form)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ftdiag.session import Session
     from ftdiag.tui.app import CockpitApp
     from ftdiag.tui.saving import Export, Saver
+    from ftdiag.tui.sourcetext import SourceText
 
 FINDINGS_STATUS: Final = 1
 BUG_STATUS: Final = 70
@@ -181,10 +182,12 @@ def show_cockpit(
     sight: FirstSight | None = None,
     baseline: Baseline | None = None,
     goes_on: bool = False,
+    texts: SourceText | None = None,
 ) -> int:
     """Show the cockpit until it is left, in place of `sight`; the exit status.
 
-    `file` is what was opened, where that is no look. What is recorded stays when the cockpit is left if
+    `file` is what was opened, where that is no look; `texts` has the program's source, where its files are
+    not where it says. What is recorded stays when the cockpit is left if
     recording `goes_on`: nothing is asked then.
 
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
@@ -194,11 +197,12 @@ def show_cockpit(
     from ftdiag.tui.sourcetext import SourceFiles
 
     recording = session.recording
-    texts = (
-        SourceFiles(recording=file or recording.path)
-        if sampler is None
-        else SourceFiles(process=recording.target.pid)
-    )
+    if texts is None:
+        texts = (
+            SourceFiles(recording=file or recording.path)
+            if sampler is None
+            else SourceFiles(process=recording.target.pid)
+        )
     app = CockpitApp(
         RecordingSource(session, sampler),
         saver=saver(recording.path, goes_on=goes_on),

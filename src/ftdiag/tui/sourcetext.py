@@ -19,7 +19,7 @@ import stat
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
 from ftdiag.datatypes import dataclass
@@ -46,6 +46,24 @@ class SourceText(Protocol):
 
     def read(self, filename: str, pid: int | None) -> SourceLines:
         """The file that the target `pid` (`None`: it is gone) calls `filename`."""
+
+
+class MovedFiles:
+    """Source text from one folder, whatever folder was named: of a program that comes with ftdiag."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, filename: str, pid: int | None) -> SourceLines:
+        """The lines of the file of that name in the folder."""
+        path = self._folder / PurePosixPath(filename).name
+        try:
+            text = path.read_text("utf-8") if path.stat().st_size <= MAX_BYTES else None
+        except (OSError, ValueError):
+            text = None
+        if text is None:
+            return SourceLines(filename, why="source not available: it does not come with the demo")
+        return SourceLines(filename, tuple(text.splitlines()), os.fspath(path))
 
 
 class SourceFiles:
