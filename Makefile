@@ -67,7 +67,7 @@ fuzz: install pythons ## ten minutes of mutants of every input, and of targets t
 bench: install pythons ## measure the cost of looking
 	$(BIN)/python -m bench
 
-pictures: install ## draw the cockpit's panes for the docs, from a sample recording
+pictures: install ## draw the cockpit's panes for README and docs, from the demo's recording
 	$(BIN)/python -m tools.cockpit_pictures
 
 clean: ## remove what was made here; interpreters in the cache stay

@@ -1,6 +1,7 @@
 """Pictures of the cockpit's main panes for the docs: `python -m tools.cockpit_pictures` (`make pictures`).
 
-In: a sample recording. Out: docs/pictures/cockpit-PANE.svg, the same for the same recording.
+In: the recording of `ftdiag demo`, and its program. Out: docs/pictures/cockpit-PANE.svg, the same for the
+same recording.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from ftdiag.session import Session
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import DARK
 from ftdiag.tui.panes.registry import MAIN_PANES
-from ftdiag.tui.sourcetext import SourceFiles
+from ftdiag.tui.sourcetext import MovedFiles
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-RECORDING: Final = ROOT / "samples" / "recordings" / "3.14t" / "hot_lock.ftdiag"
+RECORDING: Final = ROOT / "src" / "ftdiag" / "data" / "demo.ftdiag"
+PROGRAM: Final = ROOT / "samples" / "demo"
 PICTURES: Final = ROOT / "docs" / "pictures"
 SHOWN: Final = ("overview", "threads", "locks", "hot", "scaling", "memory")
 SIZE: Final = (120, 36)
@@ -42,7 +44,7 @@ async def draw() -> None:
     PICTURES.mkdir(exist_ok=True)
     with Recording.open(RECORDING) as recording:
         source = RecordingSource(Session(recording))
-        app = CockpitApp(source, ascii_only=False, theme=DARK, texts=SourceFiles())
+        app = CockpitApp(source, ascii_only=False, theme=DARK, texts=MovedFiles(PROGRAM))
         async with app.run_test(size=SIZE) as pilot:
             await settled(app)
             for pane in MAIN_PANES:

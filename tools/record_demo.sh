@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes src/ftdiag/data/demo.ftdiag anew: hot_lock.py with eight threads, 15 seconds, recorded for real.
+# Makes src/ftdiag/data/demo.ftdiag anew: samples/demo/shop.py, 15 seconds, recorded for real.
 #
-# usage: tools/record_demo.sh /path/to/python3.14t [OUTPUT]      (with `ftdiag` on PATH, an idle machine)
+# usage: tools/record_demo.sh /path/to/python3.14t [OUTPUT]      (with `ftdiag` on PATH)
 #
 # Program, host name, directory and other processes are those of nobody: in namespaces of its own, so root is
 # not needed.
@@ -9,15 +9,16 @@ set -eu
 python=$(readlink -f "$1")
 output=${2:-src/ftdiag/data/demo.ftdiag}
 cd "$(dirname "$0")/.."
-export python output ftdiag="$(command -v ftdiag)" workloads="$PWD/samples/workloads"
+export python output ftdiag="$(command -v ftdiag)" shop="$PWD/samples/demo/shop.py"
 exec unshare --map-root-user --mount --uts --pid --fork --mount-proc sh -eu -c '
     hostname demo
     mount -t tmpfs tmpfs /srv
-    mkdir /srv/shop
-    cp "$workloads/hot_lock.py" "$workloads/throughput.py" /srv/shop
+    mkdir /srv/shop /srv/python
+    mount --bind "$(dirname "$(dirname "$python")")" /srv/python
+    cp "$shop" /srv/shop
     rm -f "$output.new"
-    (cd /srv/shop && exec env -i HOME=/srv PATH="$(dirname "$python"):/usr/bin:/bin" \
-        "$(basename "$python")" hot_lock.py --threads 8) > /dev/null 2>&1 &
+    (cd /srv/shop && exec env -i HOME=/srv PATH=/srv/python/bin:/usr/bin:/bin \
+        "$(basename "$python")" shop.py) > /dev/null 2>&1 &
     program=$!
     trap "kill $program" EXIT
     sleep 2

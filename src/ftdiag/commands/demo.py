@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from ftdiag.tui.sourcetext import SourceText
 
 RECORDING: Final = "demo.ftdiag"
-PROGRAM: Final = "hot_lock.py"
-THREADS: Final = "8"
+PROGRAM: Final = "shop.py"
 READY_TIMEOUT_S: Final = 20.0
 
 
@@ -39,7 +38,7 @@ class DemoUnavailable(FtdiagError):
 )
 @click.option("--live", is_flag=True, help="Start the program under a free-threaded Python and attach to it.")
 def command(live: bool) -> int:
-    """Show a program that does not scale: eight threads that need one lock.
+    """Show a program that does not scale: eight threads that wait for one lock.
 
     Without --live it is a recording. Without a terminal the text report is printed.
     """
@@ -65,9 +64,9 @@ def _source() -> SourceText:
 
 
 def _program() -> Path:
-    """The sample: beside the recording in an installation, in samples/ in a checkout."""
+    """The program: beside the recording in an installation, in samples/ in a checkout."""
     package = Path(__file__).parent.parent
-    for directory in (package / "data", package.parent.parent / "samples" / "workloads"):
+    for directory in (package / "data", package.parent.parent / "samples" / "demo"):
         if (directory / PROGRAM).is_file():
             return directory / PROGRAM
     raise DemoUnavailable("this installation lacks the demo's program", "ftdiag demo")
@@ -82,7 +81,7 @@ def _live() -> int:
     python = free_threaded_interpreter()
     if python is None:
         raise DemoUnavailable("there is no free-threaded Python here", HOW_TO_GET_ONE)
-    arguments = [os.fspath(python), os.fspath(script), "--threads", THREADS]
+    arguments = [os.fspath(python), os.fspath(script)]
     terminal.note(f"$ {' '.join(arguments)}")
     with ExitStack() as stack:
         program = start(

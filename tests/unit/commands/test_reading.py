@@ -159,7 +159,9 @@ class TestDemo:
         ran = ftdiag("demo")
 
         assert ran.status == 0
-        assert "hot_lock.py" in ran.out
+        assert "shop.py" in ran.out
+        # The cause is in the first line, and costs most of the machine.
+        assert "_lock) (shop.py:24) costs 1." in ran.out
 
     def test_the_recording_says_nothing_of_the_machine_it_was_made_on(self) -> None:
         from ftdiag.recording.reader import Recording
@@ -168,6 +170,9 @@ class TestDemo:
         with Recording.open(path) as recording:
             assert recording.settings.host == "demo"
             assert recording.target.free_threaded
+            assert recording.target.executable is not None
+            assert recording.target.executable.startswith("/srv/python/")
+            assert all(reading.others == () for reading in recording.costs(0, len(recording)).process)
             assert len(recording) >= 10
             assert recording.damaged == recording.verify() == ()
         assert path.stat().st_size < 200_000
