@@ -16,6 +16,7 @@ from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.cores import LATER_STATES, Use, account_of
 from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.holes import fill_holes, longest_hole
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model import USEFUL_STATES, CorePart, Frame, ProcessCounters, Stack, ThreadState
@@ -27,8 +28,6 @@ MAX_TREE_STACKS: Final = 400
 """Stacks of which a call tree is made, those with the most active time."""
 MAX_TREE_DEPTH: Final = 80
 """Frames of one stack in a call tree, counted from the outermost; what is deeper counts for the last."""
-MAX_HOLE: Final = 2
-"""Slices without a tick between two with one that a lane shows as the one before them."""
 HISTORY_WINDOWS: Final = 120
 """Windows of a range that are looked at for the stacks of one thread; of longer ranges every n-th."""
 HISTORY_STACKS: Final = 6
@@ -350,7 +349,9 @@ def lanes_by_tick(
     row, tick = _each_tick(runs)
     ones = np.ones(len(row), dtype=np.float64)
     state = told_apart(runs.state, runs.thread, runs.window, series)
-    return Lanes(t0_ns, t1_ns, slices, _lanes(runs.thread[row], place[tick], state[row], ones, slices, spent))
+    holes = longest_hole(tick_ns, (t1_ns - t0_ns) / slices)
+    lanes = _lanes(runs.thread[row], place[tick], state[row], ones, slices, spent, holes)
+    return Lanes(t0_ns, t1_ns, slices, lanes)
 
 
 _NOT_KNOWN: Final = ThreadStates(np.zeros(0, dtype=np.int64), np.zeros((0, STATES), dtype=np.int64))
@@ -399,7 +400,13 @@ def _each_tick(runs: TickRuns) -> tuple[Ints, Ints]:
 
 
 def _lanes(
-    thread: Ints, cell: Ints, state: Ints, weight: Floats, slices: int, spent: ThreadStates
+    thread: Ints,
+    cell: Ints,
+    state: Ints,
+    weight: Floats,
+    slices: int,
+    spent: ThreadStates,
+    holes: int = 0,
 ) -> dict[int, bytes]:
     """A state for each cell, so that the cells of a thread have each state as often as the thread was in it.
 
@@ -452,20 +459,8 @@ def _lanes(
         shown = np.where(may, owed[present], -np.inf).argmax(axis=1)
         owed[present, shown] -= debit[present]
         table[present, place] = shown
-    for _ in range(MAX_HOLE):
-        # No tick fell into a slice; the thread was there before and after it.
-        hole = (table[:, 1:-1] == 0) & (table[:, :-2] > 0) & (_next_known(table)[:, 2:] > 0)
-        table[:, 1:-1][hole] = table[:, :-2][hole]
+    fill_holes(table, holes)
     return {index: table[number].tobytes() for number, index in enumerate(indices.tolist())}
-
-
-def _next_known(table: States) -> States:
-    """The table with each hole of up to MAX_HOLE cells having what follows it."""
-    filled = table.copy()
-    for _ in range(MAX_HOLE):
-        empty = filled[:, :-1] == 0
-        filled[:, :-1][empty] = filled[:, 1:][empty]
-    return filled
 
 
 def history(

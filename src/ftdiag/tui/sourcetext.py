@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final, Protocol
 
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.opening import EVERYBODY, NOBODY, Reader, TargetReader, open_in_root, open_plain
 
 MAX_BYTES: Final = 2 * 1024 * 1024
@@ -46,24 +46,6 @@ class SourceText(Protocol):
 
     def read(self, filename: str, pid: int | None) -> SourceLines:
         """The file that the target `pid` (`None`: it is gone) calls `filename`."""
-
-
-class MovedFiles:
-    """Source text from one folder, whatever folder was named: of a program that comes with ftdiag."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def read(self, filename: str, pid: int | None) -> SourceLines:
-        """The lines of the file of that name in the folder."""
-        path = self._folder / PurePosixPath(filename).name
-        try:
-            text = path.read_text("utf-8") if path.stat().st_size <= MAX_BYTES else None
-        except (OSError, ValueError):
-            text = None
-        if text is None:
-            return SourceLines(filename, why="source not available: it does not come with the demo")
-        return SourceLines(filename, tuple(text.splitlines()), os.fspath(path))
 
 
 class SourceFiles:
@@ -176,3 +158,16 @@ def _path_from_here(filename: str, pid: int | None) -> str:
         if pid is not None and not os.path.samefile(f"/proc/{pid}/root", "/"):
             return f"/proc/{pid}/root{filename}"
     return filename
+
+
+class MovedFiles:
+    """Source text from one folder, whatever folder was named: of a program that comes with ftdiag."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = SourceFiles()
+
+    def read(self, filename: str, pid: int | None) -> SourceLines:
+        """The lines of the file of that name in the folder."""
+        moved = self._folder / PurePosixPath(filename).name
+        return replace(self._files.read(os.fspath(moved), None), filename=filename)

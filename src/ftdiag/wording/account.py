@@ -32,8 +32,8 @@ def efficiency_words(metrics: Metrics) -> str | None:
         return None
     if _is_clear(metrics) or metrics.efficiency_most_ratio is None:
         return units.percent(metrics.efficiency_ratio)
-    least = units.percent(metrics.efficiency_ratio).removesuffix(" %")
-    return f"{least} to {units.percent(metrics.efficiency_most_ratio)}"
+    least, most = units.percent(metrics.efficiency_ratio), units.percent(metrics.efficiency_most_ratio)
+    return most if least == most else f"{least.removesuffix(' %')} to {most}"
 
 
 def _is_clear(metrics: Metrics) -> bool:

@@ -140,7 +140,7 @@ class FindingsTable(Table[FindingRow]):
 
     def caption(self, width: int, look: Look) -> list[Segment]:
         """What the figure means."""
-        return [Segment(look.cut("lost: cores, at most; Enter: the evidence", width), look.muted)]
+        return [Segment(look.cut("lost: cores (upper bound); Enter: the evidence", width), look.muted)]
 
 
 def figures_lines(view: View, width: int, height: int, look: Look, began: Sequence[Began] = ()) -> Lines:
