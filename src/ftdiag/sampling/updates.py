@@ -5,8 +5,8 @@ In: the threads that ran since the tick before, with their stacks. Out: rows for
 What it costs: a stack that has no update on its lines is told by one look-up, and most are such. Of the
 others the chain of instructions is looked up, which says whether a frame is between a load and a store.
 Only then the frame is read, to know whose attribute, cell or item it is; there is a limit of such reads for a
-second, as of code objects that are looked through in a tick. What exceeds it is not looked at, alone or
-together with others, so that shares stay right.
+second, as of code objects that are looked through in a tick. When it is reached, nothing is looked at until
+the window ends, alone or together with others, so that shares stay right.
 
 What counts as together: two threads that were inside an update of the same place as of one walk, which
 reads all stacks in one system call, and held no lock in common. Where one may have held a lock that cannot be
@@ -33,10 +33,10 @@ MAX_UPDATES: Final = 4
 MAX_CHAINS: Final = 20_000
 """Chains of instructions whose updates are remembered."""
 MAX_STACKS: Final = 1 << 19
-MAX_READS: Final = 200
-"""Frames that are read in a second: some 60 us each."""
-MAX_LEARNT_UNITS: Final = 3000
-"""Code units that are looked through in a tick (1 us each), but for the last code object of them."""
+MAX_READS: Final = 40
+"""Frames that are read in a second, some 200 us each; then nobody is looked at until the window ends."""
+MAX_LEARNT_UNITS: Final = 500
+"""Code units that are looked through in a tick (some 4 us each), but for the last code object of them."""
 MAX_ROWS: Final = 512
 """Different sights of a window that are kept."""
 _UNSEEN, _QUIET, _LOOK = range(3)  # the compiled walker knows which is quiet
@@ -93,6 +93,10 @@ class UpdateWatch:
         Raises TargetGone, PermissionRefused.
         """
         if not self._able:
+            return
+        if self._reads >= MAX_READS:
+            self._inside.clear()
+            self._still.clear()
             return
         self._learnt = 0
         fresh: list[tuple[SampledThread, int, PythonThread, tuple[_Inside, ...]]] = []

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.sources.python.opcodes import Instruction, OpcodeTable
 
-MAX_UNITS: Final = 8192
+MAX_UNITS: Final = 4096
 """Longer code is not gone through: modules of data, mostly."""
 MAX_UPDATES: Final = 64
 """Updates of one code object that are kept."""

@@ -1,0 +1,116 @@
+"""Who counts as together in the middle of an update: by place, by locks, once each time; within limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fake_process import FakeProcess, Sink
+from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
+from ftdiag.sampling.updates import MAX_READS, UpdateWatch, _Sight
+from ftdiag.sources.python.interpreter import InterpreterReader
+
+COUNT = SharedPlace("attribute", "Visits.count", "Visits", 4096)
+OTHER = SharedPlace("attribute", "Visits.count", "Visits", 8192)
+
+
+@dataclass(eq=False)
+class Thread:
+    """As much of a sampled thread as is looked at; `place` and `guards` are what its frame has."""
+
+    index: int
+    place: SharedPlace | None = COUNT
+    guards: tuple[int, ...] = ()
+    schedstat: bytes = b"1"
+    chain: tuple[int, ...] = (1, 2)
+    observation: tuple[int, ...] = (0, FIRST_STACK_ID, 0, 0, 0)
+    info: Any = field(init=False)
+    innermost: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.info = SimpleNamespace(index=self.index)
+        self.innermost = self
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> UpdateWatch:
+    """One that finds every thread inside of what `Thread` says."""
+    fake = FakeProcess("3.14.9t")
+    made = UpdateWatch(InterpreterReader(fake.memory, fake.runtime, Sink()), None)  # type: ignore[arg-type]
+
+    def sight(python: Thread, stack: int, one: object) -> _Sight | None:
+        made._reads += 1
+        if python.place is None:
+            return None
+        return _Sight(python.place, stack, frozenset(python.guards), None, False)
+
+    monkeypatch.setattr(made, "_of_chain", lambda python, stack: (None,))
+    monkeypatch.setattr(made, "_sight", sight)
+    return made
+
+
+def rows(watch: UpdateWatch) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
+    """(thread, ticks) of those alone, (thread, other, ticks) of those together."""
+    taken: tuple[UpdateSight, ...] = watch.take() or ()
+    alone = sorted((one.thread, one.count) for one in taken if one.other < 0)
+    return alone, sorted((one.thread, one.other, one.count) for one in taken if one.other >= 0)
+
+
+def look(watch: UpdateWatch, *threads: Thread) -> None:
+    watch.look(threads)  # type: ignore[arg-type]
+
+
+def test_two_without_a_lock_are_together(watch: UpdateWatch) -> None:
+    # GIVEN two in the middle of one update, a third of another object's WHEN looked at THEN the two are
+    look(watch, Thread(0), Thread(1), Thread(2, OTHER))
+    assert rows(watch) == ([(0, 1), (1, 1), (2, 1)], [(0, 1, 1)])
+
+
+@pytest.mark.parametrize("guards", [((7,), (7, 9)), ((UNKNOWN_GUARD,), ()), ((), (UNKNOWN_GUARD,))])
+def test_a_lock_in_common_or_unknown_keeps_apart(
+    watch: UpdateWatch, guards: tuple[tuple[int, ...], tuple[int, ...]]
+) -> None:
+    # GIVEN two that hold one lock, or may hold one WHEN looked at THEN they are not together
+    look(watch, Thread(0, guards=guards[0]), Thread(1, guards=guards[1]))
+    assert rows(watch)[1] == []
+
+
+def test_different_locks_do_not(watch: UpdateWatch) -> None:
+    # GIVEN two under a lock each WHEN looked at THEN they are together
+    look(watch, Thread(0, guards=(7,)), Thread(1, guards=(9,)))
+    assert rows(watch)[1] == [(0, 1, 1)]
+
+
+def test_who_stands_is_met_but_not_counted_again(watch: UpdateWatch) -> None:
+    # GIVEN a thread without a core in the middle of an update, and one that comes by again and again
+    standing, running = Thread(0), Thread(1)
+    for tick in range(3):
+        running.schedstat = b"%d" % tick
+        look(watch, standing, running)
+    # WHEN counted THEN the former was seen once, the latter three times, each time together
+    alone, together = rows(watch)
+    assert alone == [(0, 1), (1, 3)]
+    assert sum(count for _, _, count in together) == 3
+
+
+def test_who_went_on_is_no_longer_inside(watch: UpdateWatch) -> None:
+    # GIVEN a thread that was inside and has moved on WHEN another comes THEN they are not together
+    first = Thread(0)
+    look(watch, first)
+    first.place, first.schedstat = None, b"2"
+    look(watch, first, Thread(1))
+    assert rows(watch)[1] == []
+
+
+def test_there_is_a_limit_of_reads(watch: UpdateWatch) -> None:
+    # GIVEN more threads inside than are read in a second WHEN looked at THEN nothing is seen after that
+    look(watch, *(Thread(number) for number in range(MAX_READS)))
+    late = Thread(MAX_READS)
+    look(watch, late, Thread(MAX_READS + 1))
+    assert all(index < MAX_READS for index, _ in rows(watch)[0])
+    # WHEN the next window begins THEN it goes on
+    look(watch, late)
+    assert rows(watch)[0] == [(MAX_READS, 1)]
