@@ -15,7 +15,7 @@ from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.chains import ENDS, OF_CHAINS, BottleneckShares, Family, Rows
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, what_source_lacks
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
-from ftdiag.analysis.locks import LockNumbers, thread_of
+from ftdiag.analysis.locks import LockNumbers, WaitingStacks, thread_of
 from ftdiag.datatypes import replace
 from ftdiag.model import (
     NO_HOLDER,
@@ -58,13 +58,13 @@ def merge_bottlenecks(
     numbers: LockNumbers,
     parts: Sequence[BottleneckShares],
     time: ThreadTime,
-    waiting_stacks: tuple[Ints, Ints, Floats],
+    waiting: WaitingStacks,
     metrics: Metrics,
 ) -> Bottlenecks:
     """The ranked bottlenecks of consecutive ranges.
 
-    `time` is the thread-time of the same range, for what was wasted on a core; `waiting_stacks` are lock
-    numbers, stacks and waiting of who waited for locks.
+    `time` is the thread-time of the same range, for what was wasted on a core; `waiting` is where
+    locks were waited for.
     """
     duration = metrics.duration_ns
     if recording.settings.imported is not None:
@@ -98,7 +98,7 @@ def merge_bottlenecks(
             *(column.tolist() for column in (*of_keys, *of_values)), strict=True
         )
     }
-    wasted_by_lock, wasted_by_line = _wasted(recording, time, waiting_stacks, metrics)
+    wasted_by_lock, wasted_by_line = _wasted(recording, time, waiting, metrics)
     lost_ns = lost_ns * _within_account(family, lost_ns, metrics)
     shown = np.where(wait_ns > 0, wait_ns, lost_ns)
     groups = group_by(family, what)
@@ -372,7 +372,7 @@ _Function = tuple[str, str]
 
 
 def _wasted(
-    recording: Recording, time: ThreadTime, waiting_stacks: tuple[Ints, Ints, Floats], metrics: Metrics
+    recording: Recording, time: ThreadTime, waiting: WaitingStacks, metrics: Metrics
 ) -> tuple[dict[int, float], dict[Frame | None, tuple[float, int, int]]]:
     """What spinning and contended memory wasted: by the lock that is waited for there, else by line.
 
@@ -388,7 +388,7 @@ def _wasted(
             weight[which] *= accounted / seen
     groups = group_by(time.stack[rows])
     stacks, spent = groups.key(time.stack[rows]), groups.total(weight)
-    waits = _waiting_functions(recording, *waiting_stacks)
+    waits = _waiting_functions(recording, waiting)
     by_lock: dict[int, float] = {}
     by_line: dict[Frame | None, tuple[float, int, int]] = {}
     bounds = [*groups.starts.tolist(), len(rows)]
@@ -412,8 +412,9 @@ def _function(frame: Frame) -> _Function:
     return frame.filename, frame.function
 
 
-def _waiting_functions(recording: Recording, lock: Ints, stack: Ints, spent: Floats) -> dict[_Function, int]:
+def _waiting_functions(recording: Recording, waiting: WaitingStacks) -> dict[_Function, int]:
     """The functions in which threads wait for locks, with the lock that is waited for longest there."""
+    lock, stack, spent = waiting
     groups = group_by(lock, stack)
     total = groups.total(spent)
     longest: dict[_Function, tuple[float, int]] = {}

@@ -359,9 +359,17 @@ def merge_locks(
     return tuple(result)
 
 
-def waiting_stacks(parts: Sequence[LockShares]) -> tuple[Ints, Ints, Floats]:
-    """Who waited for locks, as columns: the lock's number, the stack, the thread-time."""
-    return (
+class WaitingStacks(NamedTuple):
+    """Where locks were waited for, as columns: the lock's number, the stack, the thread-time."""
+
+    lock: Ints
+    stack: Ints
+    wait_ns: Floats
+
+
+def waiting_stacks(parts: Sequence[LockShares]) -> WaitingStacks:
+    """Where locks were waited for in consecutive ranges."""
+    return WaitingStacks(
         _joined([part.wait_lock for part in parts]),
         _joined([part.wait_stack for part in parts]),
         _joined_floats([part.wait_ns for part in parts]),
