@@ -127,10 +127,13 @@ def _spawned(arguments: tuple[str, ...], standard: list[tuple[int, int]]) -> int
         return os.posix_spawn(
             sys.executable, command, os.environ, file_actions=actions, setsigdef=defaults, setsid=True
         )
-    except NotImplementedError:  # a C library without it
-        return os.posix_spawn(
-            sys.executable, command, os.environ, file_actions=actions, setsigdef=defaults, setpgroup=0
-        )
+    except NotImplementedError:  # Python was built with a C library without it
+        import subprocess
+
+        stdin, stdout, stderr = (ours for ours, _ in sorted(standard, key=lambda each: each[1]))
+        started = subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True)
+        started.returncode = 0  # who starts it here waits for it, too
+        return started.pid
 
 
 _ahead: list[Child] = []

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -195,8 +196,18 @@ def test_what_was_started_ahead_in_vain_ends_with_us(tmp_path: Path) -> None:
     assert eventually(lambda: not samplers_of(tmp_path))
 
 
-def test_the_sampler_has_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a sampler that says in which session it is
+@pytest.mark.parametrize("built_with", ["this C library", "an old one"])
+def test_the_sampler_has_a_session_of_its_own(built_with: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a sampler that says in which session it is, started by a Python of today or one for old systems
+    spawn = os.posix_spawn
+
+    def spawn_without_sessions(*arguments: Any, setsid: bool = False, **options: Any) -> int:
+        if setsid:
+            raise NotImplementedError("The 'setsid' parameter is not supported on this platform")
+        return spawn(*arguments, **options)
+
+    if built_with == "an old one":
+        monkeypatch.setattr(os, "posix_spawn", spawn_without_sessions)
     stand_in(
         monkeypatch,
         """
