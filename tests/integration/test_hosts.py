@@ -62,10 +62,13 @@ def test_it_attaches_without_what_may_be_missing(
     target = workload_process("hot_lock", "--threads", "3")
 
     # WHEN it looks at the program THEN it sees what it always sees, its end included
-    report = json.loads(from_copy(copy, "attach", target.pid, "--duration", "1.5", "--format", "json"))
-    assert len(report["threads"]) >= 3
+    for seconds in (1.5, 4.0, 10.0):  # a busy machine may not let it wait for its lock at once
+        report = json.loads(from_copy(copy, "attach", target.pid, "--duration", seconds, "--format", "json"))
+        assert len(report["threads"]) >= 3
+        assert report["metrics"]["on_cpu_cores"] > 0
+        if report["locks"]:
+            break
     assert report["locks"]
-    assert report["metrics"]["on_cpu_cores"] > 0
 
     # AND the doctor says what is slower for it
     assert "it was not built: there was no compiler" in from_copy(copy, "doctor")
