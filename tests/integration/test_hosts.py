@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -62,6 +62,7 @@ def test_it_attaches_without_what_may_be_missing(
     target = workload_process("hot_lock", "--threads", "3")
 
     # WHEN it looks at the program THEN it sees what it always sees, its end included
+    report: dict[str, Any] = {}
     for seconds in (1.5, 4.0, 10.0):  # a busy machine may not let it wait for its lock at once
         report = json.loads(from_copy(copy, "attach", target.pid, "--duration", seconds, "--format", "json"))
         assert len(report["threads"]) >= 3
