@@ -134,8 +134,8 @@ class UpdateWatch:
 
     @property
     def quiet_stacks(self) -> bytearray | None:
-        """By stack id: 1 where none of its lines has an update; `None` where updates are not looked for."""
-        return self._stacks if self._able else None
+        """By stack id: 1 where none of its lines has an update; `None` while updates are not looked for."""
+        return self._stacks if self._able and self._reads < MAX_READS else None
 
     def pass_over(self, ran: Iterable[SampledThread]) -> None:
         """These ran at ticks that were not looked at, as all of them had quiet stacks."""

@@ -26,7 +26,7 @@ from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.threads import SampledThread, Tick
-from ftdiag.sampling.updates import UpdateWatch
+from ftdiag.sampling.updates import MAX_READS, UpdateWatch
 from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong
 from ftdiag.sources.kernel.procfs import ThreadFiles
@@ -620,3 +620,7 @@ def test_a_stretch_ends_where_a_thread_may_be_inside_an_update(
         side.updates._stacks = bytearray(b"\x02") * 1000
         assert len(side.go_steadily(9).times) == 1
         assert looked == [list(side.threads.values())]
+        # AND none once there was enough of them in that second
+        monkeypatch.setattr(side.updates, "_reads", MAX_READS)
+        assert len(side.go_steadily(10).times) > 1
+        assert len(looked) == 1
