@@ -91,13 +91,16 @@ def lane_of(lanes: Sequence[bytes]) -> bytes:
         return b""
     owed: dict[int, float] = {}
     made = bytearray()
-    for cells in zip(*lanes, strict=False):
-        there = [code for code in cells if code]
+    width = min(map(len, lanes))
+    joined = b"".join(lane[:width] for lane in lanes)
+    for place in range(width):
+        cells = joined[place::width]
+        there = len(cells) - cells.count(0)
         if not there:
             made.append(0)
             continue
-        for code in there:
-            owed[code] = owed.get(code, 0.0) + 1.0 / len(there)
+        for code in set(cells) - {0}:
+            owed[code] = owed.get(code, 0.0) + cells.count(code) / there
         most = max(owed, key=lambda code: owed[code])
         owed[most] -= 1.0
         made.append(most)
