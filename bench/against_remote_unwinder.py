@@ -33,6 +33,7 @@ from ftdiag.recording.writer import RecordingWriter
 from ftdiag.sampling.clock import Clock
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sources.kernel.scheduling import go_first
 from tools.side_by_side import compare
@@ -89,6 +90,19 @@ def timed(parts: Counter[str], name: str, function: Callable[..., Any]) -> Calla
     return call
 
 
+def apart(parts: Counter[str], go_steadily: Callable[[Steady], None]) -> Callable[[Steady], None]:
+    """`go_steadily`, whose ticks are counted, and of which nothing is part of what other ticks cost."""
+
+    def call(steady: Steady) -> None:
+        before = dict(parts)
+        go_steadily(steady)
+        parts.clear()
+        parts.update(before)
+        calls["steady ticks"] += len(steady.times)
+
+    return call
+
+
 def breakdown(pid: int) -> dict[str, float]:
     """Microseconds of CPU time by tick in the parts of a sampler that runs in this process."""
     parts: Counter[str] = Counter()
@@ -107,21 +121,25 @@ def breakdown(pid: int) -> dict[str, float]:
             (clock._threads, "who_ran", "who_ran"),
             (observer, "_look", "_look"),
             (observer._holders, "tell", "holders"),
+            (observer._interpreter, "look", "walk"),
             (observer._interpreter, "walk", "walk"),
+            (clock, "_go_steadily", "steady"),
         ):
             setattr(owner, name, timed(parts, part, getattr(owner, name)))
         if observer._on_core is not None:
             observer._on_core.gather = timed(parts, "native", observer._on_core.gather)
+        observer.go_steadily = apart(parts, observer.go_steadily)
         go_first()
         start = time.thread_time_ns()
         end = clock.run()
         parts["all"] = time.thread_time_ns() - start
         writer.finish(end)
         writer.close()
-    ticks = calls["_tick"]
+    ticks = calls["_tick"] + calls["steady ticks"]
     part = {name: value / ticks / 1000 for name, value in parts.items()}
     return {
-        "clock, sleep, poll": part["all"] - part["_tick"] - part["_flush"],
+        "clock, sleep, poll": part["all"] - part["_tick"] - part["_flush"] - part.get("steady", 0.0),
+        "ticks that go by themselves, with their sleep": part.get("steady", 0.0),
         "native samples": part.get("native", 0.0),
         "list of threads": part["_tick"]
         - part["who_ran"]
