@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import BinaryIO
 
 import pytest
@@ -22,6 +23,7 @@ class Machine:
         self.failing: tuple[str, ...] = ()
         self.provisioning = "print('got')"
         monkeypatch.setattr(checks, "run", self.run)
+        monkeypatch.setattr(checks, "run_at_once", self.run_at_once)
         monkeypatch.setattr(checks, "start_provisioning", self.start)
 
     def run(self, command: Sequence[str]) -> int:
@@ -29,6 +31,10 @@ class Machine:
         said = " ".join(command)
         self.ran.append(said)
         return int(any(word in said for word in self.failing))
+
+    def run_at_once(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
+        """Stands in for checks beside each other."""
+        return [" ".join(command) for command in commands if self.run(command)]
 
     def start(self, said: BinaryIO) -> subprocess.Popen[bytes]:
         """Stands in for provisioning."""
@@ -68,23 +74,38 @@ def test_one_failure_fails_and_the_rest_is_run(
 
     # WHEN all is checked, THEN it fails at the end, and everything else ran too
     assert checks.main([]) == 1
-    # (the tests on interpreters that failed beside others once more, alone)
-    again = failing == "-m integration"
+    # (tests that failed beside others once more, alone)
+    again = "integration" in failing
     assert len(machine.ran) == 6 + again
-    assert ("--last-failed" in machine.ran[-1]) == again
+    assert sum("--last-failed" in command for command in machine.ran) == again
     assert capsys.readouterr().out.rstrip().endswith("failed")
 
 
+@pytest.mark.parametrize("beside", ["worksteal -m not integration", "worksteal -ra -m integration"])
 def test_what_fails_beside_other_tests_only_has_not_failed(
-    machine: Machine, capsys: pytest.CaptureFixture[str]
+    machine: Machine, capsys: pytest.CaptureFixture[str], beside: str
 ) -> None:
-    # GIVEN tests on interpreters of which some fail while others run, and pass alone
-    machine.failing = ("worksteal -ra -m integration",)
+    # GIVEN tests of which some fail while others run, and pass alone
+    machine.failing = (beside,)
 
     # WHEN all is checked, THEN it passes
     assert checks.main([]) == 0
-    assert "--last-failed" in machine.ran[-1]
+    assert sum("--last-failed" in command for command in machine.ran) == 1
     assert "everything passed" in capsys.readouterr().out
+
+
+def test_checks_beside_each_other_say_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # GIVEN checks of which the first takes longest and the second fails
+    for name, body in (("slow", "sleep 0.5; echo slow said"), ("bad", "echo bad said >&2; exit 3")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(checks, "BIN", tmp_path)
+
+    # WHEN they are run THEN each says its own after its name, in order, and the one that failed is named
+    assert checks.run_at_once([("slow", "."), ("bad", "--strict")]) == ["bad --strict"]
+    assert capfd.readouterr().out == "$ slow .\nslow said\n$ bad --strict\nbad said\n"
 
 
 def test_without_interpreters_their_tests_do_not_begin(
