@@ -8,6 +8,10 @@ Only then the frame is read, to know whose attribute, cell or item it is; there 
 second, as of code objects that are looked through in a tick. When it is reached, nothing is looked at until
 the window ends, alone or together with others, so that shares stay right.
 
+After the first seconds only every few windows are looked at, unless two threads that share no lock were seen
+to update the same place: then all are, for some time. A service whose threads do not share what they update
+pays a quarter of the price.
+
 What counts as together: two threads that were inside an update of the same place as of one walk, which
 reads all stacks in one system call, and held no lock in common. Where one may have held a lock that cannot be
 seen, it does not count.
@@ -35,6 +39,14 @@ MAX_CHAINS: Final = 20_000
 MAX_STACKS: Final = 1 << 19
 MAX_READS: Final = 40
 """Frames that are read in a second, some 200 us each; then nobody is looked at until the window ends."""
+FIRST_WINDOWS: Final = 20
+"""All of the first windows are looked at: what a person who attaches waits for."""
+REST: Final = 4
+"""Then one window of so many, while nothing is suspected."""
+SUSPECT_WINDOWS: Final = 60
+"""So long all windows are looked at once two threads updated one place without a lock in common."""
+MAX_SUSPECTS: Final = 256
+"""Places of which it is remembered who updated them."""
 MAX_LEARNT_UNITS: Final = 500
 """Code units that are looked through in a tick (some 4 us each), but for the last code object of them."""
 MAX_ROWS: Final = 512
@@ -80,6 +92,15 @@ class UpdateWatch:
         self._rows: dict[_Row, int] = {}
         self._reads = 0
         self._learnt = 0
+        self._window = 0
+        self._full_until = FIRST_WINDOWS
+        self._alone: dict[tuple[int, str], tuple[int, frozenset[int]]] = {}
+        """Place -> the thread that was seen to update it, and with which locks."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether this window is left out."""
+        return self._window >= self._full_until and self._window % REST != 0
 
     def forget(self) -> None:
         """Code objects were freed: what their addresses mean has to be found out anew."""
@@ -94,7 +115,7 @@ class UpdateWatch:
         """
         if not self._able:
             return
-        if self._reads >= MAX_READS:
+        if self._reads >= MAX_READS or self.resting:
             self._inside.clear()
             self._still.clear()
             return
@@ -135,7 +156,7 @@ class UpdateWatch:
     @property
     def quiet_stacks(self) -> bytearray | None:
         """By stack id: 1 where none of its lines has an update; `None` while updates are not looked for."""
-        return self._stacks if self._able and self._reads < MAX_READS else None
+        return self._stacks if self._able and self._reads < MAX_READS and not self.resting else None
 
     def pass_over(self, ran: Iterable[SampledThread]) -> None:
         """These ran at ticks that were not looked at, as all of them had quiet stacks."""
@@ -158,7 +179,24 @@ class UpdateWatch:
         )
         self._rows.clear()
         self._reads = 0
+        self._window += 1
+        if any(self._suspicious(row) for row in rows):
+            self._full_until = self._window + SUSPECT_WINDOWS
         return rows
+
+    def _suspicious(self, row: UpdateSight) -> bool:
+        """Whether another thread was seen to update the same place, and no lock keeps the two apart."""
+        if row.other >= 0:
+            return True
+        key, guards = (row.place.owner, row.place.name), frozenset(row.guards)
+        known = self._alone.get(key)
+        if known is not None:
+            thread, before = known
+            return thread != row.thread and not (guards & before) and UNKNOWN_GUARD not in guards | before
+        if len(self._alone) >= MAX_SUSPECTS:
+            self._alone.clear()
+        self._alone[key] = row.thread, guards
+        return False
 
     # --- what a stack is inside of ---
 

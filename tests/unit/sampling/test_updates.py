@@ -10,11 +10,12 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
-from ftdiag.sampling.updates import MAX_READS, UpdateWatch, _Sight
+from ftdiag.sampling.updates import FIRST_WINDOWS, MAX_READS, REST, SUSPECT_WINDOWS, UpdateWatch, _Sight
 from ftdiag.sources.python.interpreter import InterpreterReader
 
 COUNT = SharedPlace("attribute", "Visits.count", "Visits", 4096)
 OTHER = SharedPlace("attribute", "Visits.count", "Visits", 8192)
+LOCKED = SharedPlace("attribute", "Visits.count", "Visits", 12288)
 
 
 @dataclass(eq=False)
@@ -114,3 +115,31 @@ def test_there_is_a_limit_of_reads(watch: UpdateWatch) -> None:
     # WHEN the next window begins THEN it goes on
     look(watch, late)
     assert rows(watch)[0] == [(MAX_READS, 1)]
+
+
+def test_windows_are_left_out_while_nothing_is_suspected(watch: UpdateWatch) -> None:
+    # GIVEN threads that each update what is their own, or what one lock protects
+    threads = [Thread(0), Thread(1, OTHER), Thread(2, LOCKED, (7,)), Thread(3, LOCKED, (7, 8))]
+
+    def a_window() -> bool:
+        looked = not watch.resting
+        for thread in threads:
+            thread.schedstat += b"1"
+        look(watch, *threads)
+        assert bool(watch.take()) == looked
+        return looked
+
+    # WHEN time goes by THEN all of the first windows are looked at, and one of four after that
+    assert all(a_window() for _ in range(FIRST_WINDOWS))
+    later = [a_window() for _ in range(40)]
+    assert sum(later) == 40 // REST
+
+    # WHEN another thread updates what is the first one's THEN all are looked at for a minute
+    while watch.resting:
+        watch.take()
+    another = Thread(5)
+    look(watch, another)
+    watch.forget_thread(another)  # type: ignore[arg-type]
+    watch.take()
+    assert all(a_window() for _ in range(SUSPECT_WINDOWS))
+    assert not all(a_window() for _ in range(REST))
