@@ -44,8 +44,9 @@ END_WINDOWS: Final = 4
 """Windows digested together at the ends of a longer range: few enough to be redone every second."""
 MAX_DIGESTS: Final = 1024
 """Digests kept: nine hours of one-second windows."""
-MAX_CACHED_ROWS: Final = 2_000_000
-"""Rows of accounted thread-time in kept digests together (48 bytes each; a thread's totals count as four)."""
+MAX_CACHED_ROWS: Final = 5_000_000
+"""Rows of accounted thread-time in kept digests together (48 bytes each; a thread's totals count as four): an
+hour of 500 threads has 4 million, and what does not fit is made anew by each question about all of it."""
 LEAST_TO_KEEP: Final = 4
 """From so many digests of a range on, the merged times of all but the outermost two are kept."""
 LOOKS_KEPT: Final = 60
