@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model.allocations import Allocations
-from ftdiag.model.bottlenecks import Bottlenecks
+from ftdiag.model.bottlenecks import BottleneckKind, Bottlenecks
 from ftdiag.model.memory import MemoryMetrics
 from ftdiag.model.metrics import CollectorMetrics, HotLine, LockMetrics, Metrics, Pauses, ThreadMetrics
 from ftdiag.model.predictions import Prediction
@@ -71,6 +71,8 @@ class Finding:
     """Whose code the line of its subject is (`Target.whose`); `None` where no line is named."""
     prediction: Prediction | None = None
     """What a replay without the cause does; `None` where none was asked for."""
+    about: frozenset[BottleneckKind] = frozenset()
+    """What waiting ends at where this is the cause. Empty: at what its subject names, a lock or a line."""
 
 
 @dataclass(frozen=True, slots=True)

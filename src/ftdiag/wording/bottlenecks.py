@@ -135,36 +135,21 @@ def bottleneck_sentences(snapshot: Snapshot, shown: Shown) -> Iterator[tuple[int
         yield ITEM, why
 
 
-_ABOUT: Final[Mapping[BottleneckKind, frozenset[str]]] = {
-    BottleneckKind.CORES: frozenset(
-        ("oversubscription", "cpu-quota", "nested-parallelism", "starved-by-others", "tlbc-disabled")
-    ),
-    BottleneckKind.SERIAL: frozenset(
-        ("serial-section", "load-imbalance", "event-loop-bound", "executor-tiny-tasks", "short-lived-threads")
-    ),
-    BottleneckKind.IO: frozenset(("io-bound", "stuck-thread")),
-    BottleneckKind.GIL: frozenset(("gil-enabled", "gil-bound")),
-    BottleneckKind.STOP: frozenset(("stop-the-world", "gc-pressure")),
-    BottleneckKind.KNOT: frozenset(("deadlock",)),
-    BottleneckKind.UNKNOWN: frozenset(("page-fault-storm", "stuck-thread", "io-bound")),
-}
-"""Findings about the same as an entry of the list, by its kind; locks and lines are told by what they are."""
-_NOT_OF_LOCKS: Final = frozenset().union(
-    *(_ABOUT[kind] for kind in (BottleneckKind.CORES, BottleneckKind.IO, BottleneckKind.GIL))
-) - {"stuck-thread"}
+_NOT_OF_LOCKS: Final = frozenset({BottleneckKind.CORES, BottleneckKind.IO, BottleneckKind.GIL})
+"""A finding about one of these is not about a lock or a line, unless it says so."""
 
 
 def same_cause(finding: Finding, first: Bottleneck) -> bool:
     """Whether a finding and an entry of the list are about the same."""
-    if finding.rule_id in _ABOUT.get(first.kind, ()):
-        return True
     if first.kind is BottleneckKind.LOCK and first.lock is not None:
         address = str(finding.subject.get("lock", "")).rpartition(" ")[2]
         if address.startswith("0x"):
             return address == f"{first.lock.address:#x}"
+    if first.kind in finding.about:
+        return True
     if first.kind in (BottleneckKind.LOCK, BottleneckKind.LINE):
         # One cause has many lines, and locks that have no name.
-        return finding.rule_id not in _NOT_OF_LOCKS
+        return BottleneckKind.LOCK in finding.about or not finding.about & _NOT_OF_LOCKS
     return False
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.model import Change, Evidence, Finding, Remedy, Snapshot
+from ftdiag.model import BottleneckKind, Change, Evidence, Finding, Remedy, Snapshot
 from ftdiag.rules.base.claims import Claims
 from ftdiag.rules.base.facts import Facts, Need
 from ftdiag.rules.base.scoring import score_of, severity_of
@@ -65,6 +65,8 @@ class Rule:
     without: Without = NO_LOSS
     advice: Advice = Advice.PROGRAM
     cases: tuple[str, ...] = ()
+    about: frozenset[BottleneckKind] = frozenset()
+    """As `Finding.about`: by it a finding is known in the list of what to fix first."""
     of_allocations: bool = False
     """Whether it judges a capture of allocations, which is made with an instrument attached."""
 
@@ -116,4 +118,5 @@ class Rule:
             verify=verify,
             evidence=evidence,
             context=context,
+            about=self.about,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy
+from ftdiag.model import BottleneckKind, Remedy
 from ftdiag.rules.attribution.cores import QUEUE, demand, shortage_of
 from ftdiag.rules.base import (
     Claims,
@@ -78,4 +78,5 @@ RULE: Final = Rule(
     judge=_judge,
     claims=Claims(shortage=Shortage.QUOTA),
     without="how many cores there would be is not known: ftdiag whatif FILE --cores N",
+    about=frozenset({BottleneckKind.CORES}),
 )

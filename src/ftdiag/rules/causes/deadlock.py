@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.waitgraph import DEADLOCK_NS, WaitEdge
-from ftdiag.model import LockMetrics, Remedy
+from ftdiag.model import BottleneckKind, LockMetrics, Remedy
 from ftdiag.rules.attribution.frames import program_frame
 from ftdiag.rules.base import (
     Claims,
@@ -139,4 +139,5 @@ RULE: Final = Rule(
     judge=_judge,
     without="nothing is done until it is gone",
     claims=Claims(locks=(LockClaim(Priority.PROVEN, when=_is_in_cycle),)),
+    about=frozenset({BottleneckKind.KNOT}),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Change, ChangeKind, Finding, Snapshot, ThreadMetrics, ThreadState
+from ftdiag.model import BottleneckKind, Change, ChangeKind, Finding, Snapshot, ThreadMetrics, ThreadState
 from ftdiag.rules.attribution.libraries import is_loop
 from ftdiag.rules.attribution.lines import own_busiest_line
 from ftdiag.rules.attribution.shape import judge_of_shape
@@ -123,4 +123,5 @@ RULE: Final = Rule(
     without=_without,
     claims=Claims(shape=ShapeClaim(30, _shape)),
     cases=("event-loop",),
+    about=frozenset({BottleneckKind.SERIAL}),
 )

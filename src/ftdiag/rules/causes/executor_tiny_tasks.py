@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import PROGRAM, Change, ChangeKind, Finding, Frame, HotLine, Remedy, Snapshot, ThreadState
+from ftdiag.model import (
+    PROGRAM,
+    BottleneckKind,
+    Change,
+    ChangeKind,
+    Finding,
+    Frame,
+    HotLine,
+    Remedy,
+    Snapshot,
+    ThreadState,
+)
 from ftdiag.rules.attribution.frames import is_file
 from ftdiag.rules.attribution.libraries import has_executor, lines_of, on_cpu_cores
 from ftdiag.rules.attribution.lines import caller
@@ -178,4 +189,5 @@ RULE: Final = Rule(
         shape=ShapeClaim(20, _shape),
     ),
     cases=("tiny-tasks", "run-in-executor", "thread-storm"),
+    about=frozenset({BottleneckKind.SERIAL}),
 )

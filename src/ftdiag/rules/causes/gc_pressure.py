@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION
-from ftdiag.model import ChangeKind, ThreadState
+from ftdiag.model import BottleneckKind, ChangeKind, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.stops import stop_claims
 from ftdiag.rules.base import (
@@ -145,4 +145,5 @@ RULE: Final = Rule(
     claims=Claims(locks=stop_claims(StopCause.COLLECTOR), stops=StopCause.COLLECTOR),
     advice=Advice.LINE,
     cases=("collect", "cycles"),
+    about=frozenset({BottleneckKind.STOP}),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, LockKind, Remedy, ThreadState
+from ftdiag.model import BottleneckKind, ChangeKind, LockKind, Remedy, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -83,4 +83,5 @@ RULE: Final = Rule(
     judge=_judge,
     without=everywhere(ChangeKind.GIL),
     claims=Claims(locks=(LockClaim(Priority.GIL + 1, kinds=(LockKind.GIL,)),)),
+    about=frozenset({BottleneckKind.GIL}),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import ChangeKind, LockKind, Remedy, ThreadState
+from ftdiag.model import BottleneckKind, ChangeKind, LockKind, Remedy, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     Claims,
@@ -178,4 +178,5 @@ RULE: Final = Rule(
         )
     ),
     cases=("gil",),
+    about=frozenset({BottleneckKind.GIL}),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Finding, Remedy, ThreadMetrics, ThreadState
+from ftdiag.model import BottleneckKind, Finding, Remedy, ThreadMetrics, ThreadState
 from ftdiag.rules.attribution.shape import judge_of_shape
 from ftdiag.rules.base import (
     Claims,
@@ -94,4 +94,5 @@ RULE: Final = Rule(
     thresholds=(IO_SHARE,),
     judge=judge_of_shape("io-bound", _tell),
     claims=Claims(shape=ShapeClaim(40, _shape)),
+    about=frozenset({BottleneckKind.IO, BottleneckKind.UNKNOWN}),
 )

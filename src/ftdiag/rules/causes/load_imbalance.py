@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, Finding, ThreadMetrics, ThreadState
+from ftdiag.model import BottleneckKind, ChangeKind, Finding, ThreadMetrics, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.lines import busiest_line
 from ftdiag.rules.attribution.shape import ROOM, judge_of_shape, worked
@@ -125,4 +125,5 @@ RULE: Final = Rule(
     without=everywhere(ChangeKind.BALANCE),
     claims=Claims(shape=ShapeClaim(50, _shape)),
     cases=("uneven-parts",),
+    about=frozenset({BottleneckKind.SERIAL}),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Remedy, ThreadState
+from ftdiag.model import BottleneckKind, Remedy, ThreadState
 from ftdiag.rules.attribution.cores import NATIVE_SHARE, QUEUE, demand, shortage_of
 from ftdiag.rules.base import (
     Claims,
@@ -79,4 +79,5 @@ RULE: Final = Rule(
     judge=_judge,
     claims=Claims(shortage=Shortage.LIBRARY),
     without="what the library would take with fewer threads is not in the recording",
+    about=frozenset({BottleneckKind.CORES}),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import Change, ChangeKind, Evidence, Finding, Remedy, Snapshot
+from ftdiag.model import BottleneckKind, Change, ChangeKind, Evidence, Finding, Remedy, Snapshot
 from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, TOO_MANY, Demand, demand, shortage_of
 from ftdiag.rules.base import Claims, Clear, Facts, Judgement, Need, Rule, Shortage, evidence
 from ftdiag.wording.findings import report_again
@@ -95,4 +95,5 @@ RULE: Final = Rule(
     claims=Claims(shortage=Shortage.TOO_MANY),
     without=_without,
     cases=("many-threads", "many-threads-and-a-lock"),
+    about=frozenset({BottleneckKind.CORES}),
 )

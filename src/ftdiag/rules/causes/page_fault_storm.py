@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from ftdiag.model import AllocatorPart, ChangeKind, ThreadState
+from ftdiag.model import AllocatorPart, BottleneckKind, ChangeKind, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     MOSTLY_SHARE,
@@ -111,4 +111,5 @@ RULE: Final = Rule(
     without=everywhere(ChangeKind.ALLOCATION),
     advice=Advice.LINE,
     cases=("fresh-buffers",),
+    about=frozenset({BottleneckKind.UNKNOWN}),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, Finding, Remedy, ThreadMetrics
+from ftdiag.model import BottleneckKind, ChangeKind, Finding, Remedy, ThreadMetrics
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.lines import busiest_line
 from ftdiag.rules.attribution.shape import ROOM, judge_of_shape, potential_workers
@@ -105,4 +105,5 @@ RULE: Final = Rule(
     without=everywhere(ChangeKind.BALANCE),
     claims=Claims(shape=ShapeClaim(60, _shape)),
     advice=Advice.LINE,
+    about=frozenset({BottleneckKind.SERIAL}),
 )

@@ -7,6 +7,7 @@ from typing import Final
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     THREADS_LOCK,
+    BottleneckKind,
     CorePart,
     Frame,
     LockKind,
@@ -218,4 +219,5 @@ RULE: Final = Rule(
         shape=ShapeClaim(10, _shape),
     ),
     cases=("thread-storm",),
+    about=frozenset({BottleneckKind.SERIAL}),
 )

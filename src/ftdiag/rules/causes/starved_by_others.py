@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import CorePart, Evidence, Metrics, Remedy, ThreadState
+from ftdiag.model import BottleneckKind, CorePart, Evidence, Metrics, Remedy, ThreadState
 from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, Demand, demand, shortage_of
 from ftdiag.rules.base import (
     Claims,
@@ -109,4 +109,5 @@ RULE: Final = Rule(
     judge=_judge,
     claims=Claims(shortage=Shortage.OTHERS),
     without="what others take is not the program's: ftdiag whatif FILE --cores N",
+    about=frozenset({BottleneckKind.CORES}),
 )

@@ -7,7 +7,17 @@ from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
 from ftdiag.datatypes import dataclass, replace
-from ftdiag.model import Change, ChangeKind, Finding, Frame, Pauses, Remedy, Snapshot, ThreadState
+from ftdiag.model import (
+    BottleneckKind,
+    Change,
+    ChangeKind,
+    Finding,
+    Frame,
+    Pauses,
+    Remedy,
+    Snapshot,
+    ThreadState,
+)
 from ftdiag.rules.attribution.changes import place_of
 from ftdiag.rules.attribution.frames import is_file, program_frame
 from ftdiag.rules.attribution.lines import caller
@@ -255,4 +265,5 @@ RULE: Final = Rule(
     ),
     advice=Advice.LINE,
     cases=("function-name", "wraps", "class-assignment", "attach-under-stops"),
+    about=frozenset({BottleneckKind.STOP}),
 )

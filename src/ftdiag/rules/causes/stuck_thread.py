@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ftdiag.analysis.standing import STUCK_NS
-from ftdiag.model import Finding, LockMetrics, Remedy
+from ftdiag.model import BottleneckKind, Finding, LockMetrics, Remedy
 from ftdiag.rules.attribution.frames import program_frame
 from ftdiag.rules.attribution.pools import LONG_S, WAITED, StarvedPool, starved_pool
 from ftdiag.rules.base import (
@@ -132,6 +132,7 @@ RULE: Final = Rule(
     judge=_judge,
     without="what the threads would do is not in the recording",
     claims=Claims(locks=(LockClaim(Priority.PROVEN + 1, when=_all_waiters_are_stuck),)),
+    about=frozenset({BottleneckKind.IO, BottleneckKind.UNKNOWN, BottleneckKind.LOCK}),
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from ftdiag.model import BottleneckKind
 from ftdiag.rules.attribution.libraries import on_cpu_cores
 from ftdiag.rules.attribution.settings import tlbc_setting
 from ftdiag.rules.base import (
@@ -89,4 +90,5 @@ RULE: Final = Rule(
     judge=_judge,
     without="no sample shows what it costs",
     cases=("tlbc",),
+    about=frozenset({BottleneckKind.CORES}),
 )
