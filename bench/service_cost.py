@@ -8,7 +8,7 @@ Load and service share the machine, and want all of it: what looks on takes its 
 in turn, each between two intervals with nothing; medians of the rounds count. "record, unprivileged" (as root
 only) runs service and sampler as nobody, who must be able to read interpreter and ftdiag.
 
-Usage: python bench/service_cost.py [--rounds N] [--ways NAME,...] [SERVICE ...]
+Usage: python bench/service_cost.py [--rounds N] [--settle S] [--ways NAME,...] [SERVICE ...]
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def beside(way: str, pid: int, scratch: Path, *, nobody: bool) -> subprocess.Pop
     return subprocess.Popen(command, **quiet, **as_nobody(nobody))
 
 
-def one_round(one: Service, way: str, *, nobody: bool) -> tuple[float, float]:
+def one_round(one: Service, way: str, settle_s: float, *, nobody: bool) -> tuple[float, float]:
     """Throughput beside a way of looking, by that before and after; CPU of what looked, in cores."""
     before = one.rate(INTERVAL_S)
     with tempfile.TemporaryDirectory(prefix="ftdiag-service-") as scratch:
@@ -168,7 +168,7 @@ def one_round(one: Service, way: str, *, nobody: bool) -> tuple[float, float]:
             seconds = START_S
         else:
             seconds = INTERVAL_S
-            time.sleep(SETTLE_S)
+            time.sleep(settle_s)
         cpu_ns, start = 0 if looking is None else process_cpu_ns(looking.pid), time.perf_counter_ns()
         during = one.rate(seconds)
         cpu_ns = 0 if looking is None else process_cpu_ns(looking.pid) - cpu_ns
@@ -181,7 +181,9 @@ def one_round(one: Service, way: str, *, nobody: bool) -> tuple[float, float]:
     return 2 * during / (before + after), used
 
 
-def compare(python: Path, kind: str, ways: list[str], rounds: int, *, nobody: bool) -> list[tuple[Any, ...]]:
+def compare(
+    python: Path, kind: str, ways: list[str], rounds: int, settle_s: float, *, nobody: bool
+) -> list[tuple[Any, ...]]:
     """Rows of the table of a service."""
     ratios: dict[str, list[float]] = {way: [] for way in ways}
     cores: dict[str, list[float]] = {way: [] for way in ways}
@@ -189,7 +191,7 @@ def compare(python: Path, kind: str, ways: list[str], rounds: int, *, nobody: bo
         throughput = one.rate(INTERVAL_S)
         for _ in range(rounds):
             for way in ways:
-                ratio, used = one_round(one, way, nobody=nobody)
+                ratio, used = one_round(one, way, settle_s, nobody=nobody)
                 ratios[way].append(ratio)
                 cores[way].append(used)
     rows = []
@@ -212,6 +214,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("services", nargs="*", default=list(KINDS), metavar="SERVICE")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--settle", type=float, default=SETTLE_S, help="seconds before it is measured")
     parser.add_argument("--ways", default=",".join(WAYS).replace(", ", ";"))
     asked = parser.parse_args()
     found = interpreters()
@@ -222,9 +225,9 @@ def main() -> int:
         nobody = [way for way in ways if way == UNPRIVILEGED]
         others = [way for way in ways if way not in nobody]
         if others:
-            rows += compare(python, kind, others, asked.rounds, nobody=False)
+            rows += compare(python, kind, others, asked.rounds, asked.settle, nobody=False)
         if nobody and os.geteuid() == 0:
-            rows += compare(python, kind, nobody, asked.rounds, nobody=True)
+            rows += compare(python, kind, nobody, asked.rounds, asked.settle, nobody=True)
     table(("service", "beside", "throughput", "its CPU, cores", "goal"), rows)
     failed = False
     for _, way, ratio, used, _ in rows:

@@ -39,7 +39,7 @@ MAX_CHAINS: Final = 20_000
 MAX_STACKS: Final = 1 << 19
 MAX_READS: Final = 40
 """Frames that are read in a second, some 200 us each; then nobody is looked at until the window ends."""
-FIRST_WINDOWS: Final = 20
+FIRST_WINDOWS: Final = 10
 """All of the first windows are looked at: what a person who attaches waits for."""
 REST: Final = 4
 """Then one window of so many, while nothing is suspected."""
