@@ -38,15 +38,18 @@ NEWEST_ONLY = frozenset(
     {
         "test_cockpit",
         "test_commands",
+        "test_field",
         "test_hosts",
         "test_isolation",
         "test_memray",
         "test_pyspy",
         "test_scale",
+        "test_workloads",
     }
 )
 """Modules whose tests are about ftdiag around its reader (commands, terminals, other tools, permissions), to
-which all versions are alike: they run on the newest interpreter. What reads a process runs on all."""
+which all versions are alike, or about programs that the benches look at on each: they run on the newest
+interpreter. What reads a process runs on all."""
 
 
 @functools.cache
