@@ -60,8 +60,6 @@ def main(paths: Sequence[str]) -> int:
         failed.append("interpreters")
     else:
         chosen = list(paths) or ["-m", "integration"]
-        # They wait for what they look at more than they compute.
-        parallel[parallel.index("--numprocesses") + 1] = str(cores + 1)
         if run([*parallel, "-ra", *chosen]) and run([*tests, *ALONE, *chosen]):
             failed.append("tests" if paths else "the tests on interpreters")
     took = time.monotonic() - began
