@@ -26,6 +26,8 @@ LOOK_EVERY_S: Final = 5.0
 """Conditions and figures are looked at so often; without any of either, nothing is."""
 PRUNE_EVERY_S: Final = 30.0
 PUSH_EVERY_S: Final = 15.0
+FOREIGN_S: Final = 60.0
+"""So long what is no Python is left alone: a shell may become one."""
 MAX_WATCHED: Final = 64
 """Processes at a time; how many more there are is said."""
 
@@ -66,6 +68,8 @@ class Recorder:
         self._make = make
         self._due: dict[str, float] = {}
         self._left_out = 0
+        self._foreign: dict[int, float] = {}
+        """Processes that are no Python, and until when they are left alone."""
         self._lock = threading.Lock()
         self._readings: tuple[Reading, ...] = ()
         self.watched: dict[int, Watched] = {}
@@ -127,12 +131,23 @@ class Recorder:
         there = self._wanted.now()
         for pid in [pid for pid, each in self.watched.items() if each.gone and not each.recording_fully]:
             if not self._wanted.is_one:
-                self.watched.pop(pid).close()
+                gone = self.watched.pop(pid)
+                gone.close()
+                if gone.foreign:
+                    self._foreign[pid] = self._clock() + FOREIGN_S
+        now = self._clock()
+        self._foreign = {pid: until for pid, until in self._foreign.items() if pid in there and until > now}
         places = self._most - len(self.watched)
-        new = [pid for pid in there if pid not in self.watched]
+        new = [pid for pid in there if pid not in self.watched and pid not in self._foreign]
         for pid in new[: max(0, places)]:
             self.watched[pid] = self._make(
-                pid, self._plan, self._store, self._say, self._clock, with_ready=self._with_ready
+                pid,
+                self._plan,
+                self._store,
+                self._say,
+                self._clock,
+                with_ready=self._with_ready,
+                of_many=not self._wanted.is_one,
             )
         left_out = max(0, len(new) - max(0, places))
         if left_out > 2 * self._left_out:  # not for each that comes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ftdiag.datatypes import dataclass
-from ftdiag.errors import DiskFull, FtdiagError, NoSuchProcess, PermissionRefused, TargetGone
+from ftdiag.errors import DiskFull, FtdiagError, NoSuchProcess, NotPython, PermissionRefused, TargetGone
 from ftdiag.launcher import SamplerProcess
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.watching.store import Store
@@ -65,6 +65,7 @@ class Watched:
         clock: Callable[[], float] = time.monotonic,
         *,
         with_ready: bool = True,
+        of_many: bool = False,
     ) -> None:
         self.pid = pid
         self._plan = plan
@@ -72,6 +73,7 @@ class Watched:
         self._say = say
         self._clock = clock
         self._with_ready = with_ready
+        self._of_many = of_many
         self._ring: Path | None = None
         self._sampler: SamplerProcess | None = None
         self._ready: SamplerProcess | None = None
@@ -89,6 +91,8 @@ class Watched:
         """Of the last seconds, as of the last look."""
         self.gone = False
         """The process has ended: nothing more will come."""
+        self.foreign = False
+        """That it is one of many and no Python: there is nothing to say of it."""
         self.refused: PermissionRefused | None = None
         """That the kernel does not let us read it, as of the last try."""
 
@@ -165,6 +169,9 @@ class Watched:
         """Say so; try again later, unless the process is gone."""
         begun_s, self._begun_s = self._begun_s, None
         self._stop_ring()
+        if self._of_many and isinstance(error, NotPython):
+            self.foreign = self.gone = True
+            return
         if isinstance(error, NoSuchProcess | TargetGone):
             self._say_of_it(error.what)
             self.gone = True

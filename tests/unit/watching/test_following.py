@@ -113,7 +113,7 @@ class CostlyWatched:
 
     def __init__(self, pid: int, *_: object, **__: object) -> None:
         self.pid = pid
-        self.gone = False
+        self.gone = self.foreign = False
         self.snapshot = None
         self.incidents: dict[str, int] = {}
         self.recording_fully = False

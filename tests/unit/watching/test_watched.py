@@ -11,13 +11,15 @@ import pytest
 
 from builders import RecordingBuilder, spent
 from ftdiag.commands.main import main
-from ftdiag.errors import DiskFull, FtdiagError, PermissionRefused, TargetGone
+from ftdiag.errors import DiskFull, FtdiagError, NotPython, PermissionRefused, TargetGone
 from ftdiag.launcher import SamplingEnd
 from ftdiag.model import EndReason
 from ftdiag.recording import copying
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.watching import watched as module
+from ftdiag.watching.recorder import Recorder
 from ftdiag.watching.store import Limits, Store
+from ftdiag.watching.targets import Wanted
 from ftdiag.watching.triggers import parse
 from ftdiag.watching.watched import FIRST_RETRY_S, LONGEST_RETRY_S, Plan, Watched
 
@@ -107,6 +109,31 @@ def test_a_sampler_that_fails_is_started_again_less_and_less_often(
     assert apart[0] == FIRST_RETRY_S + 1  # a refusal is seen one step later
     assert apart[-1] == LONGEST_RETRY_S + 1
     assert len(said) == len(times) < 20
+
+
+def test_what_is_no_python_among_many_is_left_alone(
+    sampler: type[FakeSampler], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a shell among many processes
+    sampler.refusal = NotPython("process 7 (/bin/sh) is not a CPython process")
+    monkeypatch.setattr(Wanted, "now", lambda _: [7])
+    said: list[str] = []
+    clock = Clock()
+    store = Store(tmp_path, Limits(10**9, 1e6))
+    recorder = Recorder(Wanted(parent=1), plan(), store, said.append, looking=False, clock=clock)
+
+    # WHEN five minutes pass THEN nothing is said, and it is tried about once a minute: it may become a Python
+    for second in range(300):
+        clock.now = float(second)
+        recorder.step()
+    assert said == []
+    assert 4 <= len(sampler.started) <= 6
+
+    # AND where it alone was asked for, that is told
+    alone = Watched(7, plan(), store, said.append, clock)
+    alone.step()
+    alone.step()
+    assert "is not a CPython process" in said[0]
 
 
 def test_one_process_that_may_not_be_read_ends_the_command(

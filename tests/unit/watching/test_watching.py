@@ -215,7 +215,7 @@ class FakeWatched(Watched):
 
     def __init__(self, pid: int, *_: object, **__: object) -> None:
         self.pid = pid
-        self.gone = False
+        self.gone = self.foreign = False
         self.refused = None
         self.closed = False
         self.incidents: dict[str, int] = {}
