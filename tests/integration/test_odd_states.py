@@ -11,13 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from fake_process import Sink
 from ftdiag.commands.processes import identify
-from ftdiag.model import Snapshot, ThreadState
+from ftdiag.model import TORN_STACK, Snapshot, ThreadState
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
 from ftdiag.sources.kernel.halts import halt_of
+from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.permissions import Verdict, check_target
 from ftdiag.sources.kernel.tasks import has_ended
+from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.wording.answer import answer
 from reading import SamplerRun, eventually, is_root, named, recorded, thread_state, until_asleep
 from tools.workloads import RunningWorkload
@@ -259,6 +263,39 @@ def test_a_main_thread_that_ends_while_it_is_looked_at(program: Program, tmp_pat
         assert threads["MainThread"].info.ended_ns is not None
         assert threads["stays"].latest_state is not None
         assert threads["stays"].latest_stack
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_it_does_not_matter_who_reads_first_after_the_main_thread(program: Program, compiled: bool) -> None:
+    # GIVEN a reader that has walked the stacks of a program
+    pid = program(MAIN_ENDS).pid
+    memory = RemoteMemory(pid)
+    runtime = find_runtime(pid, memory)
+    reader = InterpreterReader(memory, runtime, Sink(), compiled=compiled)
+    threads = reader.threads()
+    assert TORN_STACK not in reader.walk(threads)
+
+    # WHEN its main thread ends, and something else than a stack is what is read first
+    end_main_thread(pid)
+    memory.read_word(runtime.address)
+
+    # THEN stacks are read through the same thread as that was
+    stays = [thread for thread in threads if thread.native_id != pid]
+    assert stays
+    eventually(lambda: TORN_STACK not in reader.walk(stays))
+
+
+def test_a_thread_that_gave_up_its_memory_is_not_tried_again(program: Program) -> None:
+    # GIVEN a program of two threads, and reads that fail as after the end of the one that is read through,
+    # which is not told as ended yet
+    pid = program(MAIN_ENDS).pid
+    eventually(lambda: len(os.listdir(f"/proc/{pid}/task")) >= 2)
+    memory = RemoteMemory(pid)
+
+    # WHEN another one is asked for THEN each is given once
+    assert memory.take_another_task()
+    assert memory.task != pid
+    assert not all(memory.take_another_task() for _ in os.listdir(f"/proc/{pid}/task"))
 
 
 @pytest.mark.parametrize(

@@ -118,6 +118,8 @@ class RemoteMemory:
         self.pid = pid
         self.task = pid
         """The thread that is read through: the main one, or another if that has ended."""
+        self._ended: set[int] = set()
+        """Threads through which nothing can be read any more; each is tried once."""
         self.budget = budget
         if COMPILED and type(self) is RemoteMemory:
             self._peek = tick.peek
@@ -221,8 +223,9 @@ class RemoteMemory:
 
     def take_another_task(self) -> bool:
         """Read through another thread if the one that was read through has ended and others live."""
-        task = living_task(self.pid)
-        if task is None or task == self.task:
+        self._ended.add(self.task)
+        task = living_task(self.pid, self._ended)
+        if task is None:
             return False
         self.task = task
         return True

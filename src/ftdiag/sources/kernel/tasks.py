@@ -11,6 +11,7 @@ that is the usual case.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Final
 
 MAX_STAT_BYTES: Final = 4096
@@ -35,16 +36,20 @@ def has_ended(pid: int, tid: int) -> bool:
     return letter is None or letter in ENDED
 
 
-def living_task(pid: int) -> int | None:
-    """The id that the process can be read by: its own, or that of a thread that lives; `None`: none does."""
-    letter = state_letter(pid, pid)
+def living_task(pid: int, without: Collection[int] = ()) -> int | None:
+    """The id that the process can be read by: its own, or that of a thread that lives; `None`: none does.
+
+    `without`: those that are known to have no memory any more. A thread gives it up before it is told as
+    ended (exit_mm and exit_notify, kernel/exit.c).
+    """
+    letter = None if pid in without else state_letter(pid, pid)
     if letter is not None and letter not in ENDED:
         return pid
     try:
         tids = sorted(int(name) for name in os.listdir(f"/proc/{pid}/task"))
     except (OSError, ValueError):
         return None
-    return next((tid for tid in tids if not has_ended(pid, tid)), None)
+    return next((tid for tid in tids if tid not in without and not has_ended(pid, tid)), None)
 
 
 def proc_folder(pid: int) -> str:

@@ -68,8 +68,9 @@ class CompiledWalker:
 
     def _made(self) -> tick.Walker:
         memory, layout = self._memory, self._layout
+        self._task = memory.task
         walker = tick.Walker(
-            memory.task,
+            self._task,
             memory.read_prefix if type(memory) is not RemoteMemory else None,
             self._resolve,
             (
@@ -113,7 +114,9 @@ class CompiledWalker:
 
     def _go_on_after(self, error: OSError) -> None:
         """Read through another thread, if the one before has ended. Raises what memory raises."""
-        if error.errno != errno.ESRCH or not self._memory.take_another_task():
+        # Whoever read before the walk may have found another one.
+        found = self._task != self._memory.task
+        if error.errno != errno.ESRCH or not (found or self._memory.take_another_task()):
             self._memory.refused(error.errno or 0)
             raise error
         self._walker = self._made()
