@@ -115,6 +115,31 @@ def test_a_process_that_replaces_itself_while_it_is_attached_to() -> None:
             process.kill()
 
 
+def test_a_process_that_is_gone_before_its_threads_are_listed() -> None:
+    # GIVEN a process that is taken hold of, and is killed then
+    with subprocess.Popen(["sleep", "1000"]) as process:
+        target = TargetProcess(process.pid)
+        process.kill()
+    try:
+        # WHEN the folder of its threads is opened THEN its end is said, and not that a file is missing
+        with pytest.raises(TargetGone, match=r"was killed|has ended"), _or_what_became_of(target):
+            os.open(f"/proc/{process.pid}/task", os.O_RDONLY)
+    finally:
+        target.close()
+    # AND one that is not there at all is told as that
+    with pytest.raises(NoSuchProcess):
+        TargetProcess(process.pid)
+
+
+def test_a_file_of_ours_that_is_missing_is_no_end_of_the_target() -> None:
+    target = TargetProcess(os.getpid())
+    try:
+        with pytest.raises(FileNotFoundError), _or_what_became_of(target):
+            os.open("/nowhere/at/all", os.O_RDONLY)
+    finally:
+        target.close()
+
+
 @pytest.mark.parametrize("kib", [60_000, 150_000, 200_000])
 def test_too_little_memory_to_look_with(program: Program, tmp_path: Path, kib: int) -> None:
     # GIVEN a program, and a shell that may use so much address space WHEN it is recorded there

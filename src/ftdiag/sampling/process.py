@@ -235,13 +235,14 @@ def _say_error(error: FtdiagError) -> None:
 
 @contextmanager
 def _or_what_became_of(process: TargetProcess) -> Iterator[None]:
-    """Memory that cannot be read may be that of a program that ended or was replaced meanwhile: say so then.
+    """Memory that cannot be read, and files of /proc that are not there, may be those of a program that ended
+    or was replaced meanwhile: say so then.
 
     Raises TargetGone.
     """
     try:
         yield
-    except MemoryReadError:
+    except (MemoryReadError, FileNotFoundError, ProcessLookupError):
         end = process.changed(time.monotonic_ns())
         if end is None:
             raise

@@ -38,7 +38,12 @@ class TargetProcess:
                 f"process {pid} has ended; it is a zombie that waits for its parent {stat.parent}",
                 "ftdiag list   shows the Python processes",
             )
-        self.pidfd = descriptors.open_process(pid)
+        try:
+            self.pidfd = descriptors.open_process(pid)
+        except ProcessLookupError:
+            raise NoSuchProcess(
+                f"process {pid} has ended", "ftdiag list   shows the Python processes"
+            ) from None
         """Becomes readable when the process has ended."""
         self.same_namespace = procfs.shares_pid_namespace(pid)
         """Whether the target's own thread ids are the kernel's as we see them."""
