@@ -361,7 +361,7 @@ def identify(
     from ftdiag.sources.budget import Budget
     from ftdiag.sources.kernel.memory import RemoteMemory
     from ftdiag.sources.python.interpreter import InterpreterReader
-    from ftdiag.sources.python.runtime import find_runtime_header, running, runtime_of
+    from ftdiag.sources.python.runtime import find_runtime_header, running_runtime
 
     try:
         stat = procfs.read_process_stat(pid)
@@ -387,7 +387,7 @@ def identify(
     try:
         header = find_runtime_header(pid, memory, known)
         plain = replace(plain, python_version=str(header.version), free_threaded=header.free_threaded)
-        runtime = running(pid, runtime_of(header, memory), memory)
+        runtime = running_runtime(pid, header, memory)
         gil = InterpreterReader(memory, runtime, _NoFrames()).gil_enabled()
     except PythonNotRunning as error:
         return replace(plain, reason=error.what)

@@ -149,11 +149,23 @@ def find_runtime(pid: int, memory: RemoteMemory, known: KnownImages | None = Non
     BudgetSpent, MemoryReadError.
     """
     with _budgeted(pid, memory):
-        return running(pid, runtime_of(find_runtime_header(pid, memory, known), memory), memory)
+        header = find_runtime_header(pid, memory, known)
+        try:
+            return running_runtime(pid, header, memory)
+        except MemoryReadError:
+            # Unloaded or replaced since it was found: then that is told, or what is there now is read.
+            again = find_runtime_header(pid, memory, known)
+            if again == header:
+                raise
+            return running_runtime(pid, again, memory)
 
 
-def running(pid: int, runtime: Runtime, memory: RemoteMemory) -> Runtime:
-    """The runtime, if it has an interpreter. Raises PythonNotRunning, MemoryReadError, TargetGone."""
+def running_runtime(pid: int, header: RuntimeHeader, memory: RemoteMemory) -> Runtime:
+    """The runtime that was found, if it has an interpreter.
+
+    Raises UnsupportedPython, PythonNotRunning, MemoryReadError, TargetGone, BudgetSpent.
+    """
+    runtime = _runtime_of(header, memory)
     state = runtime_state(memory, runtime)
     if state is RuntimeState.RUNNING:
         return runtime
@@ -172,7 +184,7 @@ def _not_running(pid: int, version: str, state: RuntimeState) -> PythonNotRunnin
     )
 
 
-def runtime_of(header: RuntimeHeader, memory: RemoteMemory) -> Runtime:
+def _runtime_of(header: RuntimeHeader, memory: RemoteMemory) -> Runtime:
     """The runtime with its layout. Raises UnsupportedPython, MemoryReadError, TargetGone, BudgetSpent."""
     layout = parse_layout(memory.read_up_to(header.address, DEBUG_OFFSETS_BYTES))
     return Runtime(header.address, layout, header.image, header.image_base)
@@ -429,7 +441,7 @@ def _liveliness(memory: RemoteMemory, header: RuntimeHeader) -> int:
     """Of several runtimes of a process the greatest is taken: one with a thread, with an interpreter, of a
     known layout."""
     try:
-        runtime = runtime_of(header, memory)
+        runtime = _runtime_of(header, memory)
         layout = runtime.layout
         address = memory.read_word(runtime.address + layout.runtime_interpreters_head)
         if not address:
