@@ -14,8 +14,10 @@ How a window's second of a thread (a "cell") is split:
   samples of the same thread, window and stack, else by those of the same thread and window, else by those
   that other threads had in that window at that stack: of many threads that each run a little, some have none.
 - Run-queue time of a thread that yields its core while it spins for a lock is `spin`, at the lines at which
-  its native samples spin: each yield counts as an involuntary switch, and so many come of nothing else. What
-  part of the run-queue time that is, the switches tell. Without native samples it stays `runnable`.
+  its native samples spin. Each yield counts as an involuntary switch; so does losing the core to a thread
+  that was woken, as a client that gets its answer. What part of the switches can be yields at most, their
+  numbers say; and how many are, samples of the kernel while it switches threads: what it was entered for is
+  known. Without native samples the time stays `runnable`.
 - CPU time that no tick caught stays `on_cpu`; off-CPU time that no tick caught is `unknown`. The latter is
   under 0.4 % of thread-time at a hundred ticks a window (largest where one tick is expected).
 - A thread without counters (it came and went between two readings) has its time estimated from its
@@ -42,6 +44,10 @@ CLOCK_GRAIN_NS: Final = 20_000_000
 PREEMPTED_EVERY_NS: Final = 700_000
 """A thread that does not yield runs at least so long before another one gets its core (kernel/sched/fair.c:
 the base slice, 0.7 ms and more with more cores)."""
+SWITCHING: Final = frozenset({"finish_task_switch [kernel]", "__schedule [kernel]", "schedule [kernel]"})
+"""Kernel functions in which a thread gives its core away and gets it back (kernel/sched/core.c)."""
+BELIEVED_SAMPLES: Final = 2.0
+"""So many samples of a switch weigh as much as what the counts of switches say."""
 LONGEST_WINDOW_NS: Final = 3_600_000_000_000
 """Counters above this are nonsense of a damaged or hostile file and are cut."""
 
@@ -182,7 +188,8 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         per_tick=(_ratio(cpu_scaled, on_ticks), _ratio(queue_scaled, queue_ticks), _ratio(off, off_ticks)),
         queue_per_on_tick=np.where(queue_ticks > 0, 0.0, _ratio(queue_scaled, on_ticks)),
     )
-    time = _split_by_native(time, recording.native(first, last), first)
+    native = recording.native(first, last)
+    time = _split_by_native(time, native, first)
     uncaught_cpu = np.where(on_ticks > 0, 0.0, cpu_scaled)
     uncaught_off = np.where(off_ticks > 0, 0, off).astype(np.float64)
     states = np.zeros((len(thread), STATES), dtype=np.float64)
@@ -192,6 +199,7 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         states[:, ThreadState.ON_CPU] += summed(per_thread, uncaught_cpu, len(thread))
         states[:, ThreadState.UNKNOWN] += summed(per_thread, uncaught_off, len(thread))
     spun_part = _spun_part(cpu, column("voluntary_switches"), column("involuntary_switches"))
+    spun_part = _seen_to_yield(spun_part, thread_of_cell, recording, native)
     time, spun_part = _spinning_in_queue(time, key, windows, spun_part)
     spun = summed(per_thread, queue_scaled * spun_part, len(thread))
     counts = np.zeros((len(thread), len(_COUNTS) + 1), dtype=np.int64)
@@ -336,6 +344,22 @@ def _spun_part(cpu_ns: Ints, voluntary: Ints, involuntary: Ints) -> Floats:
     counted = (voluntary >= 0) & (involuntary >= 0)
     yields = np.maximum(involuntary - cpu_ns / PREEMPTED_EVERY_NS, 0.0)
     return np.where(counted, _ratio(yields, np.maximum(voluntary + involuntary, 0)), 0.0)
+
+
+def _seen_to_yield(part: Floats, thread_of_cell: Ints, recording: Recording, native: NativeColumns) -> Floats:
+    """The parts, lowered where samples of a thread in the kernel's switch of threads say that it was not in
+    a yield: all its samples of the range count, which are few."""
+    frames = np.unique(native.frame)
+    switching = [each for each in frames.tolist() if each and recording.frame(each).function in SWITCHING]
+    rows = np.isin(native.frame, switching)
+    if not rows.any() or not part.any():
+        return part
+    threads = 1 + int(max(thread_of_cell.max(initial=0), native.thread.max(initial=0)))
+    thread, samples = native.thread[rows].astype(np.int64), native.samples[rows]
+    spins = native.state[rows] == int(ThreadState.SPIN)
+    seen = summed(thread, samples, threads)[thread_of_cell]
+    yields = summed(thread[spins], samples[spins], threads)[thread_of_cell]
+    return np.minimum(part, (yields + BELIEVED_SAMPLES * part) / (seen + BELIEVED_SAMPLES))
 
 
 def _spinning_in_queue(time: ThreadTime, key: Ints, windows: int, part: Floats) -> tuple[ThreadTime, Floats]:

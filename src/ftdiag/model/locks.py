@@ -49,6 +49,13 @@ OTHERS_COUNTS: Final = "the counts of objects that other threads own"
 WEAK_REFERENCES: Final = "the locks of weak references"
 NAMES_LOCK: Final = "the table of names in C code"
 EXTENSIONS_LOCK: Final = "the table of extension modules"
+INTERPRETER_LOCKS: Final = frozenset(
+    {
+        *(TYPES_LOCK, IMPORT_LOCK, WARNINGS_LOCK, STOP_TURN, STOP_EVENT, THREADS_LOCK, CONSTANTS_LOCK),
+        *(FUNCTIONS_LOCK, DELAYED_FREES, OTHERS_COUNTS, WEAK_REFERENCES, NAMES_LOCK, EXTENSIONS_LOCK),
+    }
+)
+"""All of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,8 @@ class Wait:
 OWN_LOCK: Final = "its own lock"
 """`SharedObject.name` of an object of a thread's own whose lock that same thread spins for."""
 SPUN_FOR: Final = "spun for"
-"""`SharedObject.name` of an object whose lock several threads spin for."""
+"""`SharedObject.name` of an object whose lock several threads spin for; its `type_name` is the label of the
+lock where that is the interpreter's."""
 
 
 class Counting(enum.Enum):

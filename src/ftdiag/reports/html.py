@@ -61,7 +61,7 @@ from ftdiag.reports.html_style import POLICY, style_sheet
 from ftdiag.reports.memory import ITEM, memory_sentences
 from ftdiag.reports.text import headline
 from ftdiag.wording import units
-from ftdiag.wording.account import efficiency_words, useful_words
+from ftdiag.wording.account import efficiency_words, state_note, useful_words
 from ftdiag.wording.bottlenecks import place_words, title_words, worth_saying
 from ftdiag.wording.findings import evidence_words, price_words, sure_words
 from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
@@ -234,7 +234,10 @@ def _states(snapshot: Snapshot) -> Iterator[str]:
         yield f'<p class="soft">{units.seconds(whole)} of thread-time</p>'
         yield bar_of(states, whole, big=True)
         yield legend(
-            (state, f"{units.share(spent, whole)}, {units.seconds(spent)}")
+            (
+                state,
+                f"{units.share(spent, whole)}, {units.seconds(spent)}{state_note(state, snapshot.metrics)}",
+            )
             for state, spent in longest(states)
         )
 

@@ -31,11 +31,23 @@ from ftdiag.reports.allocations import allocation_sentences, allocations_of, lin
 from ftdiag.reports.escaping import visible
 from ftdiag.reports.memory import memory_sentences
 from ftdiag.wording import units
-from ftdiag.wording.account import SAID_CORES, account_words, efficiency_words, useful_words
+from ftdiag.wording.account import (
+    SAID_CORES,
+    account_words,
+    efficiency_words,
+    state_note,
+    useful_words,
+)
 from ftdiag.wording.answer import answer
 from ftdiag.wording.bottlenecks import bottleneck_sentences
 from ftdiag.wording.findings import cost_words
-from ftdiag.wording.locks import collections_words, holding, main_wait_words, metrics_words
+from ftdiag.wording.locks import (
+    collections_words,
+    holding,
+    main_wait_words,
+    metrics_words,
+    spun_for_words,
+)
 from ftdiag.wording.objects import object_words
 from ftdiag.wording.places import at_words, frame_words
 from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name
@@ -184,7 +196,8 @@ class _Report:
 
     def _states(self) -> Iterator[tuple[int, str]]:
         for state, spent in longest(self._snapshot.metrics.states_ns):
-            yield _item(f"{STATE_NAMES[state]}: {self._share(spent)}, {units.seconds(spent)}")
+            note = state_note(state, self._snapshot.metrics)
+            yield _item(f"{STATE_NAMES[state]}: {self._share(spent)}, {units.seconds(spent)}{note}")
 
     def _cores(self) -> Iterator[tuple[int, str]]:
         metrics = self._snapshot.metrics
@@ -306,9 +319,8 @@ class _Report:
                 shared = ", ".join(object_words(one, self._safe) for one in line.shared)
                 yield _detail(f"shared by threads there: {shared}")
             if line.spun_for:
-                yield _detail(
-                    f"threads spin there for the lock of: {', '.join(map(self._safe, line.spun_for))}"
-                )
+                spun_for = ", ".join(spun_for_words(each, self._safe) for each in line.spun_for)
+                yield _detail(f"threads spin there for {spun_for}")
             if line.own_locks:
                 kinds = ", ".join(map(self._safe, line.own_locks))
                 yield _detail(f"threads wait there for locks of their own, which they hold: {kinds}")

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import CorePart, Metrics
+from ftdiag.model import CorePart, Metrics, ThreadState
 from ftdiag.wording import Shown, units
 from ftdiag.wording.states import PART_NAMES
 
 SAID_CORES: Final = 0.005
 """Parts of the account below this are left out of sentences."""
+SAID_WHOLE: Final = 0.9
+"""From this share of spinning on a core on it is not said how much of it was."""
 UNCLEAR_SHARE: Final = 0.05
 """Where more of the time on a core than this could not be told apart, useful cores are given as a range."""
 
@@ -52,6 +54,19 @@ def account_words(metrics: Metrics) -> str:
         for part, cores in metrics.account.items()
         if cores >= SAID_CORES
     )
+
+
+def state_note(state: ThreadState, metrics: Metrics) -> str:
+    """What there is to add to the thread-time of a state: how much of spinning was on a core, which is all
+    that the account has of it; "" where there is nothing."""
+    spent = metrics.states_ns.get(state, 0.0)
+    on_core = metrics.account.get(CorePart.SPIN)
+    if state is not ThreadState.SPIN or on_core is None:
+        return ""
+    on_core_ns = on_core * metrics.duration_ns
+    if spent <= 0 or on_core_ns >= SAID_WHOLE * spent:
+        return ""
+    return f" ({units.seconds(on_core_ns)} of it on a core, else having yielded it)"
 
 
 def other_processes_words(metrics: Metrics, most: int, shown: Shown = str) -> str:

@@ -23,7 +23,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "wait": "thread-time spent waiting for a lock: two threads for a second are two seconds",
     "queue": "threads waiting for a lock at once, on average; max: the most",
     "holder": "the thread that had the lock while others waited, and the line where it was then",
-    "spinning": "on a core without work, trying to get a lock before it is given up",
+    "spinning": "trying to get a lock before parking: on a core without work, or having yielded it",
     "contended atomics": "cores waiting for each other's cache lines: reference counts that threads share",
     "pause": "stop-the-world: all threads are stopped for one of them, as for collections",
     "thread-time": "time summed over threads: four threads for a second are four seconds",

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ftdiag.model import (
+    INTERPRETER_LOCKS,
     CollectorMetrics,
     Confidence,
     LockHolder,
@@ -42,6 +43,11 @@ _EXPRESSION: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9
 def lock_name(lock: LockRef, shown: Shown = str) -> str:
     """What people call a lock, for a row: its name in the program, else what it is of, else its kind."""
     return shown(lock.label or lock.type_name or KIND_NAMES[lock.kind])
+
+
+def spun_for_words(name: str, shown: Shown = str) -> str:
+    """What threads spin for, from an element of `HotLine.spun_for`: "the lock of one list"."""
+    return name if name in INTERPRETER_LOCKS else f"the lock of one {shown(short(name))}"
 
 
 def names_of(locks: Iterable[LockMetrics]) -> dict[LockRef, str]:

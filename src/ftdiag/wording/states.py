@@ -42,7 +42,7 @@ STATE_MEANINGS: Final[Mapping[ThreadState, str]] = {
     ThreadState.ALLOC: "on a core, in the allocator or a page fault",
     ThreadState.GC: "on a core, in the cyclic collector",
     ThreadState.ATOMIC: "on a core, in an atomic operation or a shared reference count",
-    ThreadState.SPIN: "on a core, spinning for a lock",
+    ThreadState.SPIN: "tries to get a lock, on a core or having yielded it",
     ThreadState.RUNNABLE: "runnable: wants a core and has none",
     ThreadState.GIL: "waits for the GIL",
     ThreadState.STOPPED: "held by a stop-the-world pause",

@@ -196,6 +196,34 @@ def test_who_yields_while_it_spins_does_not_want_a_core(tmp_path: Path) -> None:
     assert snapshot.metrics.run_queue_cores < 0.72
 
 
+def test_who_loses_its_core_to_those_that_it_wakes_does_not_spin(tmp_path: Path) -> None:
+    # GIVEN two threads that are switched alike, in whose samples the kernel switches threads: one mostly
+    # after a yield, the other mostly because it woke somebody
+    at, take = "a.py:1 f", "a.py:9 take"
+    switches = counted(
+        cpu_ns=350 * MS, run_queue_ns=600 * MS, voluntary_switches=100, involuntary_switches=4000
+    )
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10).window(
+        {name: [spent(4, "on_cpu", at=at), spent(6, "on_cpu", at=take)] for name in ("spins", "wakes")},
+        counters={"spins": switches, "wakes": switches},
+        native=[
+            *((name, at, "work", "long_add", 40) for name in ("spins", "wakes")),
+            ("spins", take, "spin", "finish_task_switch [kernel]", 18),
+            ("spins", at, "work", "finish_task_switch [kernel]", 1),
+            ("wakes", take, "spin", "__schedule [kernel]", 1),
+            ("wakes", at, "work", "finish_task_switch [kernel]", 18),
+        ],
+    )
+    # WHEN they are accounted
+    snapshot = builder.session().snapshot()
+    # THEN the first waits for a lock nearly all of the time without a core, the other wants its core
+    queued = {
+        name: thread(snapshot, name).states_ns.get(ThreadState.RUNNABLE, 0) for name in ("spins", "wakes")
+    }
+    assert queued["spins"] < 0.25 * 600 * MS
+    assert 0.8 * 600 * MS < queued["wakes"] < 600 * MS
+
+
 def test_a_second_without_samples_of_a_thread_is_split_by_those_of_other_seconds(tmp_path: Path) -> None:
     # GIVEN a thread on a core for two seconds, whose machine code was sampled in a turn of the first only
     on_core = {"w": [spent(10, "on_cpu", at="a.py:1 f")]}

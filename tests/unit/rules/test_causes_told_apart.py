@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from builders import RecordingBuilder, a_lock, counted, spent
-from ftdiag.analysis.pauses import reason_of_symbol
+from ftdiag.analysis.pauses import GARBAGE_COLLECTION, reason_of_symbol
 from ftdiag.model import (
+    STOP_EVENT,
     CollectorMetrics,
     Confidence,
     CorePart,
@@ -20,6 +21,7 @@ from ftdiag.model import (
     HookKind,
     Library,
     LockKind,
+    Pauses,
     ProcessCounters,
     SamplerCost,
     Severity,
@@ -154,6 +156,34 @@ def test_the_queue_for_stopping_others_is_known_by_its_two_waits(tmp_path: Path)
     assert ids(look(tmp_path, threads))[0] == "stop-the-world"
     threads["w-2"] = [spent(40, "runtime_lock", at=at, lock=turn), spent(60, "spin", at=at)]
     assert ids(look(tmp_path, threads))[0] == "class-mutation"
+
+
+def test_waits_to_stop_others_that_the_collector_had_no_time_for_are_not_its(tmp_path: Path) -> None:
+    # GIVEN threads that wait for others to stand still, most of the time, and a pause for a collection: the
+    # only one that was long enough to be met
+    still = a_lock(STOP_EVENT, kind=LockKind.RUNTIME, type_name=None)
+    at = "/usr/lib/python3.15/abc.py:107 ABCMeta.__new__ < /srv/app.py:13 build"
+    threads = {
+        "w-1": [
+            spent(2, "gc", at=at),
+            spent(58, "runtime_lock", at=at, lock=still),
+            spent(40, "work", at=at),
+        ],
+        "w-2": [spent(2, "stopped", at=at), spent(40, "work", at=at), spent(58, "work", at=WORK)],
+    }
+    sampled = look(tmp_path, threads)
+    asked = replace(sampled.threads[0].info)
+    pause = Pauses(asked, Confidence.KNOWN, GARBAGE_COLLECTION, (), 1, 20_000_000, 20_000_000, 1)
+    sampled = replace(sampled, pauses=(pause,))
+
+    # WHEN the collector's own clock says how long it took in all, THEN these waits are for something else
+    own = CollectorMetrics((GenerationCollections(0, 1, 20_000_000, 100, 0),), 1.0, 1, 20_000_000)
+    measured = judged(replace(sampled, collector=own))
+    assert ids(measured)[0] == "stop-the-world"
+    # AND where it may have taken that long, or nothing tells how long, they are its
+    longer = CollectorMetrics((GenerationCollections(0, 9, 2_000_000_000, 100, 0),), 1.0, 9, 300_000_000)
+    assert ids(judged(replace(sampled, collector=longer)))[0] == "gc-pressure"
+    assert ids(judged(sampled))[0] == "gc-pressure"
 
 
 def test_symbols_are_read_as_the_kernel_and_compilers_write_them() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from builders import RecordingBuilder, Spent, a_lock, a_target, spent
-from ftdiag.model import Confidence, LockKind, SharedObject, Snapshot
+from ftdiag.model import OTHERS_COUNTS, TYPES_LOCK, Confidence, LockKind, SharedObject, Snapshot
 from ftdiag.rules import diagnose, facts_of
 from ftdiag.session import Session
 from unit.rules.scenes import named
@@ -99,6 +99,32 @@ def test_spinning_for_an_object_of_the_kind_that_is_parked_on_is_its_lock(tmp_pa
     findings = told_at(snapshot, 40, spun_for=("index.Engine",)).findings
     assert [finding.rule_id for finding in findings] == ["object-lock"]
     assert findings[0].lost_cores > 0.7
+
+
+def test_spinning_for_the_lock_of_all_types_is_told_as_that(tmp_path: Path) -> None:
+    # GIVEN threads that spin for the lock of all types at lines of which none waits for it
+    snapshot = look(
+        tmp_path / "types.ftdiag", spent(40, "spin", at=ELSEWHERE), spent(60, "work", at=NEXT_LINE)
+    )
+    # WHEN registers say so, THEN classes are the cause; without, it is a lock that is not known
+    assert [finding.rule_id for finding in snapshot.findings] == ["spin-contention"]
+    (finding,) = told_at(snapshot, 40, spun_for=(TYPES_LOCK,)).findings
+    assert finding.rule_id == "class-mutation"
+    assert TYPES_LOCK in finding.summary
+
+    # GIVEN another lock of the interpreter that is seldom parked on
+    lock = a_lock(OTHERS_COUNTS, kind=LockKind.RUNTIME, type_name=None)
+    snapshot = look(
+        tmp_path / "counts.ftdiag",
+        spent(3, "runtime_lock", at=ENTER, lock=lock),
+        spent(40, "spin", at=ELSEWHERE),
+        spent(57, "work", at=NEXT_LINE),
+    )
+    # WHEN registers say that it is spun for elsewhere, THEN it is one finding, with all of the loss
+    (finding,) = told_at(snapshot, 40, spun_for=(OTHERS_COUNTS,)).findings
+    assert finding.rule_id == "hot-lock"
+    assert OTHERS_COUNTS in finding.summary
+    assert finding.lost_cores > 0.7
 
 
 def test_a_thread_that_waits_for_itself(tmp_path: Path) -> None:

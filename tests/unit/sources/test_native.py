@@ -127,6 +127,10 @@ def test_the_mutex_that_is_spun_for_is_in_a_register_that_calls_preserve() -> No
     assert spun_for(registers(**{keeps: mutex, other: mutex + 16})) is None
     assert spun_for(registers(**{scratch: mutex})) is None
     assert spun_for(b"") is None
+    # WHEN it is one of the interpreter's own, THEN it is known by its address, whatever that looks like
+    own = 0x7F00_0000_1208
+    assert spun_for(registers(**{keeps: own, other: 0x7F00_0000_1300}), {own: "a lock"}) == own
+    assert spun_for(registers(**{keeps: own, other: mutex}), {own: "a lock"}) is None
 
 
 def test_code_that_is_mapped_nowhere_is_unknown() -> None:

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fake_process import FakeProcess, Sink
-from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, SharedObject, ThreadState
+from ftdiag.model import (
+    OTHERS_COUNTS,
+    OWN_LOCK,
+    SPUN_FOR,
+    TYPES_LOCK,
+    Confidence,
+    SharedObject,
+    ThreadState,
+)
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.opcodes import OPCODES
 from ftdiag.sources.python.plainwalk import PlainThread
@@ -311,7 +319,7 @@ def test_the_lock_of_one_object_that_several_threads_spin_for(build: str) -> Non
     locks = SpunLocks(program.reader, [0, 5])
 
     # WHEN a window is looked at, THEN the line spins for that object's lock
-    rows = locks.window({(1, own): (0, 2), (1, shared): (-1, 6)}, {0: OWN})
+    rows = locks.window({(1, own): (0, 2), (1, shared): (-1, 6)}, {0: OWN}, {})
     assert rows == ((5, SharedObject(SPUN_FOR, "index.Engine", Confidence.KNOWN)),)
 
 
@@ -325,14 +333,33 @@ def test_locks_of_a_threads_own_objects_are_held_by_nobody_else(build: str) -> N
     spun = {(1, mutex): (0, 1) for mutex in (*own, gone)}
 
     # WHEN a window is looked at, THEN it waits for itself
-    assert locks.window(spun, {0: OWN}) == ((5, SharedObject(OWN_LOCK, "index.Engine", Confidence.KNOWN)),)
+    assert locks.window(spun, {0: OWN}, {}) == (
+        (5, SharedObject(OWN_LOCK, "index.Engine", Confidence.KNOWN)),
+    )
 
     # WHEN another thread counts references to one of them, or owns it, THEN that is not said
     for other in (program.object("index.Engine", owner=OWN, shared=4), program.object("index.Engine")):
-        assert locks.window(spun | {(1, other + 10): (0, 1)}, {0: OWN}) == ()
+        assert locks.window(spun | {(1, other + 10): (0, 1)}, {0: OWN}, {}) == ()
     # WHEN there are too few samples, or no line, THEN nothing is said
-    assert locks.window({(1, own[0]): (0, 1)}, {0: OWN}) == ()
-    assert locks.window({(0, own[0]): (0, 9)}, {0: OWN}) == ()
+    assert locks.window({(1, own[0]): (0, 1)}, {0: OWN}, {}) == ()
+    assert locks.window({(0, own[0]): (0, 9)}, {0: OWN}, {}) == ()
+
+
+def test_a_lock_of_the_interpreter_that_is_spun_for_is_called_by_its_name() -> None:
+    # GIVEN a line at which threads spin for the lock of all types most of the time, in places of one lock
+    program = Program(BUILDS[0], [("NOP", 0)], [], {})
+    shared = program.object("index.Engine") + 10
+    locks = SpunLocks(program.reader, [0, 5])
+    interpreters = {0x5000: TYPES_LOCK, 0x6000: OTHERS_COUNTS, 0x6010: OTHERS_COUNTS}
+    spun = {(1, shared): (-1, 3), (1, 0x5000): (-1, 6)}
+
+    # WHEN a window is looked at, THEN the line spins for that; and for the object where that is most
+    rows = locks.window(spun, {0: OWN}, interpreters)
+    assert rows == ((5, SharedObject(SPUN_FOR, TYPES_LOCK, Confidence.KNOWN)),)
+    rows = locks.window({(1, shared): (-1, 9), (1, 0x5000): (-1, 1)}, {0: OWN}, interpreters)
+    assert rows == ((5, SharedObject(SPUN_FOR, "index.Engine", Confidence.KNOWN)),)
+    rows = locks.window({(1, 0x6000): (-1, 2), (1, 0x6010): (0, 2)}, {0: OWN}, interpreters)
+    assert rows == ((5, SharedObject(SPUN_FOR, OTHERS_COUNTS, Confidence.KNOWN)),)
 
 
 # --- which lines ----------------------------------------------------------------------------------------

@@ -133,12 +133,14 @@ def _locks(facts: Facts, claims: ClaimTable) -> tuple[list[LockCharge], dict[Fra
     return charges, at_line
 
 
-def _of_type(line: HotLine, locks: list[LockCharge]) -> int | None:
-    """The charge of objects of the type whose lock is spun for at a line: that with the longest waits."""
+def _spun_for(line: HotLine, locks: list[LockCharge]) -> int | None:
+    """The charge of the lock that is spun for at a line: that with the longest waits, where only the type of
+    its object is known."""
     kinds = [
         (number, charge)
         for number, charge in enumerate(locks)
-        if charge.state is ThreadState.OBJECT_LOCK and charge.locks[0].lock.type_name in line.spun_for
+        if (charge.state is ThreadState.OBJECT_LOCK and charge.locks[0].lock.type_name in line.spun_for)
+        or (charge.locks[0].lock.kind is LockKind.RUNTIME and charge.locks[0].lock.label in line.spun_for)
     ]
     return max(kinds, key=lambda each: each[1].parked_cores, default=(None, None))[0]
 
@@ -163,8 +165,8 @@ def _lines(
         number = at_line.get(line.frame)
         rule, claim = ("", None) if number is not None else claims.line(Wasted(line, spin, atomic), facts)
         if claim is not None and claim.near_lock is not None and claim.near_lock(line):
-            number = _near(line, waiting, callers)
-            number = _of_type(line, locks) if number is None else number
+            known = _spun_for(line, locks)
+            number = _near(line, waiting, callers) if known is None else known
         if number is not None:
             charge = locks[number]
             locks[number] = replace(

@@ -5,6 +5,7 @@ In: facts. Out: `StopCause` shares, and whether a lock is one that requests of s
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from ftdiag.analysis.pauses import GARBAGE_COLLECTION
@@ -58,9 +59,29 @@ def stop_shares(facts: Facts) -> dict[StopCause, float]:
 
 
 def main_cause(facts: Facts) -> StopCause | None:
-    """What threads are stopped for most; None where they are not stopped."""
+    """What threads are stopped for most, and wait to stop others for; None where they are not stopped."""
     shares = stop_shares(facts)
-    return max(shares, key=shares.__getitem__) if shares else None
+    if not shares:
+        return None
+    if 2.0 * _collectors_at_most_ns(facts) < _waited_for_stops_ns(facts):
+        return StopCause.REQUESTS
+    return max(shares, key=shares.__getitem__)
+
+
+def _collectors_at_most_ns(facts: Facts) -> float:
+    """Thread-time that may have been waited for collections: while one runs, one thread waits for the others
+    to stand still, and these stand still. Not bounded where the collector's own clock is not known."""
+    own = facts.collector
+    if own is None or own.covered_ratio <= 0:
+        return math.inf
+    return own.total_ns / own.covered_ratio * max(1, facts.metrics.threads_with_work)
+
+
+def _waited_for_stops_ns(facts: Facts) -> float:
+    """Thread-time that was stopped, or waited for its turn to stop others, or for these to stand still."""
+    stopped = finite(facts.metrics.states_ns.get(ThreadState.STOPPED, 0.0))
+    requests = (lock for lock in facts.locks if lock.lock.label in (STOP_TURN, STOP_EVENT))
+    return stopped + sum(finite(lock.wait_ns) for lock in requests)
 
 
 def stop_claims(cause: StopCause) -> tuple[LockClaim, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from ftdiag.rules.base.charged import Charges, LineCharge, LockCharge, Shape, Shortage
 from ftdiag.rules.base.claims import (
+    SPIN_SHARE,
     Claims,
     LibraryClaim,
     LineClaim,
@@ -49,6 +50,7 @@ __all__ = [
     "RELATIVE_DIGITS",
     "RESOLVE_SHARE",
     "SHORT_HOLD",
+    "SPIN_SHARE",
     "WORTH_SAYING",
     "Advice",
     "Attribution",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import ChangeKind, Finding, HotLine, Remedy, ThreadState
+from ftdiag.model import INTERPRETER_LOCKS, ChangeKind, Finding, HotLine, Remedy, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import is_wait_for_others
 from ftdiag.rules.attribution.lines import caller
 from ftdiag.rules.base import (
+    SPIN_SHARE,
     WORTH_SAYING,
     Advice,
     Claims,
@@ -23,17 +24,15 @@ from ftdiag.rules.base import (
     evidence,
 )
 from ftdiag.rules.prose.library import Together, together
+from ftdiag.wording.locks import spun_for_words
 from ftdiag.wording.places import place, place_in, places, short
 
-SPIN_SHARE: Final = 0.25
-"""From this share of spinning in what a line wasted on, a lock is behind it and not reference counts alone:
-measured, shared containers spin 30-40 % of their CPU time, shared reference counts next to nothing."""
 OWN_SHARE: Final = 0.5
 """Share of the loss at lines that wait for locks of a thread's own from which on these are the cause."""
 
 
 def _mostly_spun(wasted: Wasted, facts: Facts) -> bool:
-    return wasted.spin_cores >= SPIN_SHARE * (wasted.spin_cores + wasted.atomic_cores)
+    return wasted.spin_share >= SPIN_SHARE
 
 
 def _of_itself(facts: Facts, found: Together) -> Finding:
@@ -73,7 +72,8 @@ def _what(line: HotLine) -> str:
     """What is spun for, as far as it is known."""
     if not line.spun_for:
         return "a lock that was never seen parked on"
-    return f"the lock of one {short(line.spun_for[0])} that they share"
+    words = spun_for_words(line.spun_for[0])
+    return words if line.spun_for[0] in INTERPRETER_LOCKS else f"{words} that they share"
 
 
 def _judge(facts: Facts) -> Judgement:

@@ -10,7 +10,7 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -134,7 +134,7 @@ class InterpreterObserver:
         self._facts = SlowFacts(self._interpreter, self._process, threads, sink)
         self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
-        self._locks.refresh()
+        self._refresh_locks()
         self._updates = UpdateWatch(self._interpreter, self._locks)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
         self.prepare()
@@ -531,9 +531,15 @@ class InterpreterObserver:
 
     # --- windows ---
 
+    def _refresh_locks(self, waited_for: Collection[int] = ()) -> None:
+        """Forget what is old of locks; say where the interpreter's own ones lie by now."""
+        self._locks.refresh(waited_for)
+        if self._native is not None:
+            self._native.know_locks(self._locks.named_places)
+
     def refresh(self, now_ns: int) -> None:
         """Read what changes slowly."""
-        self._locks.refresh(self._holders.waited_for)
+        self._refresh_locks(self._holders.waited_for)
         self._generation += 1
         self._collector.refresh()
         if self._on_core is not None:
@@ -587,7 +593,9 @@ class InterpreterObserver:
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
-            shared += self._spun_locks.window(self._on_core.spun, self._threads.idents())
+            shared += self._spun_locks.window(
+                self._on_core.spun, self._threads.idents(), self._locks.named_places
+            )
             window = replace(window, gaps=gaps + lost, native=native, shared=self._with_makers(shared))
         self._sink.write_window(window)
         self._windows += 1

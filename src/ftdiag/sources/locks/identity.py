@@ -16,7 +16,7 @@ Everything is checked before it is believed; what does not fit is unknown, never
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -39,6 +39,8 @@ OBJECT_MUTEX_OFFSET: Final = 10
 """`PyObject.ob_mutex` of free-threaded builds (Include/object.h)."""
 MAX_STACK_DISTANCE: Final = 1 << 16
 """A wait entry lies this near above the stack pointer of a parked thread (sem_wait's frames between)."""
+MAX_NAMED_RANGES: Final = 100
+"""Locks that are known by each of their addresses: those of some eight interpreters, the main one first."""
 _GIL_STATE_BYTES: Final = 256
 """struct _gil_runtime_state is 216 bytes on x86-64 and aarch64 (Include/internal/pycore_gil.h)."""
 _MALLOC_HEAP_BYTES: Final = 64 << 20
@@ -69,6 +71,9 @@ class LockReader(HeldLocks):
         self._waits: dict[int, LockWait] = {}
         self._asked: set[int] = set()
         self._runtime_ranges: list[tuple[int, int, str]] = []
+        self.named_places: Mapping[int, str] = {}
+        """Every address of the interpreter's locks that are known by name, with the name."""
+        self._named_ranges: list[tuple[int, int, str]] = []
         self._gil_ranges: list[tuple[int, int]] = []
         self._semaphore_owners: dict[int, int] = {}
 
@@ -113,6 +118,11 @@ class LockReader(HeldLocks):
             whole.append((start, start + layout.interpreter_size, "interpreter lock"))
             gil = start + layout.interpreter_gil_state
             self._gil_ranges.append((gil, gil + _GIL_STATE_BYTES))
+        if named != self._named_ranges:
+            self._named_ranges = named
+            self.named_places = {
+                at: label for start, end, label in named[:MAX_NAMED_RANGES] for at in range(start, end)
+            }
         # The main interpreter lies in the runtime: the smallest that has an address says what it is.
         self._runtime_ranges = [*named, *whole, (runtime, runtime + layout.runtime_size, "runtime lock")]
         for key in self._waits.keys() - self._asked - set(waited_for):

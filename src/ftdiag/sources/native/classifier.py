@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from operator import itemgetter
 from threading import Thread
 from typing import Final, NamedTuple
@@ -101,7 +101,7 @@ class NativeSample(NamedTuple):
     symbol: str | None
     address: int | None
     """What an atomic instruction worked on: for a reference count 16 bytes into the object. While spinning,
-    the mutex of an object that is waited for, where the registers tell."""
+    the mutex that is waited for, an object's or one of the interpreter's, where the registers tell."""
 
 
 class Verdict(NamedTuple):
@@ -167,6 +167,8 @@ class Classifier:
         self._kernel_symbols: KernelSymbols | None = None
         self._kernel_reading: Thread | None = None
         self.lines = SharedLines()
+        self.known_locks: Mapping[int, str] = {}
+        """Addresses of the interpreter's own locks, with what they are called."""
         self._user: dict[int, Verdict] = {}
         self._entries: dict[int, tuple[bool, ThreadState]] = {}
         self._kernel: dict[int, tuple[ThreadState | None, bool, str]] = {}
@@ -220,11 +222,11 @@ class Classifier:
         tid, time_ns, ip, registers = sample
         if ip >= _KERNEL_HALF:
             state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
-            spun = spun_for(registers) if state is ThreadState.SPIN else None
+            spun = spun_for(registers, self.known_locks) if state is ThreadState.SPIN else None
             return NativeSample(tid, time_ns, state, symbol, spun)
         state, symbol, operand, awaited, hidden = self._user.get(ip) or self._judge_user(ip)
         if state is ThreadState.SPIN:
-            return NativeSample(tid, time_ns, state, symbol, spun_for(registers))
+            return NativeSample(tid, time_ns, state, symbol, spun_for(registers, self.known_locks))
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
@@ -403,6 +405,10 @@ class NativeSampler:
         """(file, why) -> how often: files whose functions have no names, since this was asked last."""
         return self._classifier.take_unnamed()
 
+    def know_locks(self, known: Mapping[int, str]) -> None:
+        """Take the addresses of the interpreter's own locks: samples that spin for one have it."""
+        self._classifier.known_locks = known
+
     def add_thread(self, tid: int) -> None:
         """Begin to sample a thread; one that is gone or already known is ignored."""
         if tid in self._events or tid in self._waiting:
@@ -559,16 +565,18 @@ def effective_address(operand: Operand, registers: bytes) -> int:
     return address & 0xFFFF_FFFF_FFFF_FFFF
 
 
-def spun_for(registers: bytes) -> int | None:
-    """The mutex of an object that a thread spins for while it yields its core; `None` if none can be told.
+def spun_for(registers: bytes, known: Container[int] = ()) -> int | None:
+    """The mutex that a thread spins for while it yields its core; `None` if none can be told.
 
     `_PyMutex_LockTimed` keeps the mutex in a register that calls preserve (Python/lock.c). That of an object
-    is 10 bytes behind its begin, which is a multiple of 16; no other address looks so.
+    is 10 bytes behind its begin, which is a multiple of 16; no other address looks so. Those of the
+    interpreter are `known` by their addresses.
     """
     found = {
         value
         for place in _PRESERVED
-        if (value := register(registers, place)) % 16 == _MUTEX_IN_OBJECT and 1 << 16 < value < _USER_HALF
+        if (value := register(registers, place)) in known
+        or (value % 16 == _MUTEX_IN_OBJECT and 1 << 16 < value < _USER_HALF)
     }
     return found.pop() if len(found) == 1 else None
 

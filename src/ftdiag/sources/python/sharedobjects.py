@@ -64,7 +64,8 @@ LOOKS_OF_LINE: Final = 3
 """Looks at a line until it is left alone for LOOK_AGAIN_NS."""
 LOOK_AGAIN_NS: Final = 20_000_000_000
 SPUN_SHARE: Final = 0.5
-"""Share of a line's samples of spinning for objects that has to be for those of several threads."""
+"""Share of a line's samples of spinning for known locks that has to be for one of the interpreter, or for
+objects of several threads."""
 MAX_OWN_LOOKS: Final = 8
 """Objects of a line that are looked at in a window to see whether only one thread has them."""
 _NEVER_CONTENDED: Final = frozenset((Counting.IMMORTAL, Counting.DEFERRED, Counting.PER_THREAD))
@@ -368,7 +369,8 @@ class AtomicLines:
 
 
 class SpunLocks:
-    """Which lines spin for locks of objects, and whose: several threads', or only the spinning thread's own.
+    """Which lines spin for locks of the interpreter or of objects, and whose these are: several threads', or
+    only the spinning thread's own.
 
     Nobody else can hold the lock of an object that only one thread has: C code locked the object and locks
     it again, and CPython 3.13 waits for it as for another thread's (Python/critical_section.c; 3.14 looks).
@@ -382,13 +384,18 @@ class SpunLocks:
         self._leaves = leaves
 
     def window(
-        self, spun: Mapping[tuple[int, int], tuple[int, int]], idents: Mapping[int, int]
+        self,
+        spun: Mapping[tuple[int, int], tuple[int, int]],
+        idents: Mapping[int, int],
+        interpreters: Mapping[int, str],
     ) -> tuple[tuple[int, SharedObject], ...]:
         """Takes in which thread (its index; negative for several) spun at a stack for a mutex and in how many
-        samples, the latest last, and what `threading.get_ident()` is in each thread.
+        samples, the latest last, what `threading.get_ident()` is in each thread, and which mutexes are the
+        interpreter's, with their names.
 
         Returns (frame id, object) with `OWN_LOCK` or `SPUN_FOR` as the name, as far as objects were still
-        there to be looked at. Raises TargetGone, PermissionRefused.
+        there to be looked at; a lock of the interpreter is called by its name in place of a type. Raises
+        TargetGone, PermissionRefused.
         """
         if not self._reader.able:
             return ()
@@ -404,7 +411,16 @@ class SpunLocks:
         for leaf in sorted(counted, key=lambda leaf: -counted[leaf])[:MAX_HOT_LINES]:
             if counted[leaf] < MIN_PLACE_SAMPLES:
                 break
-            rows.extend((leaf, one) for one in self._objects(at_line[leaf], counted[leaf], idents))
+            here = at_line[leaf]
+            named: dict[str, int] = {}
+            for mutex in [mutex for mutex in here if mutex in interpreters]:
+                label = interpreters[mutex]
+                named[label] = named.get(label, 0) + here.pop(mutex)[1]
+            most = max(named, key=lambda label: named[label], default=None)
+            if most is not None and named[most] >= SPUN_SHARE * counted[leaf]:
+                rows.append((leaf, SharedObject(SPUN_FOR, most, Confidence.KNOWN)))
+            elif here:
+                rows.extend((leaf, one) for one in self._objects(here, counted[leaf], idents))
         return tuple(rows)
 
     def _objects(

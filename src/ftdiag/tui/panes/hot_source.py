@@ -20,6 +20,7 @@ from ftdiag.model import (
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import Look
 from ftdiag.tui.sourcetext import SourceLines
+from ftdiag.wording.locks import spun_for_words
 from ftdiag.wording.objects import object_words
 from ftdiag.wording.units import percent, plural, seconds
 
@@ -87,7 +88,7 @@ def line_lines(hot: HotLine, pauses: Sequence[Pauses], width: int, look: Look) -
         "shared by threads here",
         [object_words(each) for each in hot.shared],
     )
-    block("threads spin here for the lock of", list(hot.spun_for))
+    block("threads spin here for", list(map(spun_for_words, hot.spun_for)))
     block("threads spin here for locks that they hold themselves", list(hot.own_locks))
     block(
         "pauses asked for here",
