@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "samples" / "recordings" / "3.14t" / "counter_lock.ftdiag"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftdiag" / "consumers"
 SPEEDSCOPE = "speedscope@1.25.0"
+PROFCHECK = "github.com/open-telemetry/sig-profiling/profcheck/cmd/profcheck@latest"
 LIMIT_S = 120
 
 
@@ -71,10 +72,26 @@ def speedscope(name: str) -> Callable[[Path, int], str]:
     return run
 
 
+def profcheck(files: Path, alive_ns: int) -> str:
+    """What OpenTelemetry's own check of the signal says; it adds up no times."""
+    del alive_ns
+    program = shutil.which("profcheck")
+    if program is None:
+        raise NotHere(f"profcheck is not on PATH (go install {PROFCHECK})")
+    said(program, "-check-dupes", "-check-orphans", os.fspath(files / "a.otlp"))
+    return "conformance checks passed"
+
+
 def _equal(found: float, wanted: float, tolerance: float) -> str:
     if abs(found - wanted) > tolerance:
         raise ValueError(f"{found / 1e9:.6f} s of thread-time instead of {wanted / 1e9:.6f} s")
     return f"{found / 1e9:.6f} s of thread-time, as in the report"
+
+
+def told_by(error: Exception) -> str:
+    """What a consumer printed that refused a file, else what went wrong."""
+    printed = getattr(error, "stderr", "") or getattr(error, "output", "")
+    return str(printed or error)
 
 
 CONSUMERS: dict[str, tuple[str, str, Callable[[Path, int], str]]] = {
@@ -82,6 +99,7 @@ CONSUMERS: dict[str, tuple[str, str, Callable[[Path, int], str]]] = {
     "speedscope": ("speedscope", "a.speedscope.json", speedscope("a.speedscope.json")),
     "speedscope, trace events": ("chrome", "a.trace.json", speedscope("a.trace.json")),
     "speedscope, collapsed": ("collapsed", "a.collapsed.txt", speedscope("a.collapsed.txt")),
+    "profcheck": ("otlp", "a.otlp", profcheck),
 }
 """Consumer -> format, the file's name, what to do."""
 
@@ -102,7 +120,7 @@ def main() -> int:
             except NotHere as error:
                 words = f"not run: {error}"
             except (ValueError, StopIteration, subprocess.SubprocessError) as error:
-                words = f"REFUSED: {getattr(error, 'stderr', '') or error}"
+                words = f"REFUSED: {told_by(error)}"
                 status = 1
             print(f"{consumer:28} {words}")
     return status
