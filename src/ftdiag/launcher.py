@@ -24,7 +24,7 @@ from ftdiag import errors, spawning
 from ftdiag.datatypes import asdict, dataclass
 from ftdiag.errors import FtdiagError
 from ftdiag.model import EndReason
-from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.options import PREPARE, SamplerOptions
 from ftdiag.sources.kernel.scheduling import hurry_child
 
 START_TIMEOUT_S: Final = 60.0
@@ -110,6 +110,13 @@ class SamplerProcess:
                 " where it can be read and executed, or run it as the user that installed it",
             ) from error
         hurry_child(self._process.pid)  # it asks for more itself, but not before it was on a core
+
+    def prepare(self) -> None:
+        """Start the process and have it import what it may need later, too. Raises like `spawn`."""
+        self.spawn()
+        assert self._process is not None
+        with suppress(BrokenPipeError):
+            self._process.tell(PREPARE.encode())
 
     def start(self, request: SamplerOptions) -> None:
         """Say what to do, without waiting for it."""

@@ -87,7 +87,7 @@ def run_once(job: Job, passed: Callable[[float], None]) -> Run:
         output = directory / "output"
         samplers = [stack.enter_context(SamplerProcess()) for _ in job.recordings]
         for sampler in samplers:
-            sampler.spawn()
+            sampler.prepare()
         _until_imported(samplers)
         watch = stack.enter_context(_started(job, output))
         recorded = _record(job, watch, samplers)

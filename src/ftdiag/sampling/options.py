@@ -22,6 +22,8 @@ BURST_CORES: Final = 0.5
 MIN_BUDGET_CORES: Final = 0.005
 MAX_BUDGET_CORES: Final = 1.0
 """The sampler looks from one thread."""
+PREPARE: Final = "prepare\n"
+"""What the sampler may be told ahead of its request."""
 LONGEST_DURATION_S: Final = 31_536_000.0
 
 

@@ -1,8 +1,9 @@
 """The sampler's process: told what to do on standard input, says how it goes on standard output.
 
 In: `SamplerOptions` as one line of JSON on standard input, which stays open: when it closes (the parent is
-gone), sampling ends. Out: a recording that grows by one window a second, and lines of JSON on standard
-output: `started`, `note`, `silent` (the target does not answer for now), `answers`, `error`, `ended`. Run as
+gone), sampling ends. A line `prepare` before it: import at once what else is imported when it is needed. Out:
+a recording that grows by one window a second, and lines of JSON on standard output: `started`, `note`,
+`silent` (the target does not answer for now), `answers`, `error`, `ended`. Run as
 `python -m ftdiag.sampling.process`.
 """
 
@@ -38,7 +39,7 @@ from ftdiag.model import End, EndReason, RecordingSettings
 from ftdiag.ownthreads import take_name
 from ftdiag.sampling.clock import Clock, Observer
 from ftdiag.sampling.lifeline import Lifeline
-from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.options import PREPARE, SamplerOptions
 from ftdiag.sampling.readers import READERS
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.watchdog import OWN_THREAD, Watchdog
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 # While the request is awaited: most targets are read by the first reader.
 importlib.import_module(f"ftdiag.sampling.observers.{next(iter(READERS.values()))}")
 
+NEEDED_LATER: Final = ("ftdiag.recording.writer", "capstone")
+"""Imported when they are needed, or ahead of the request: 0.1 s of a core."""
 THREADS_SHARE: Final = 2 / 3
 """Part of the descriptors that may be kept open which are for the files of threads, the rest is for native
 samples."""
@@ -274,6 +277,11 @@ def _serve() -> int:
     except MemoryError:
         lifeline = None
     request = sys.stdin.readline()
+    if request == PREPARE:
+        for name in NEEDED_LATER:
+            with suppress(ImportError):  # told where it is needed
+                importlib.import_module(name)
+        request = sys.stdin.readline()
     if not request:
         return 0  # started ahead, and not wanted
     options = SamplerOptions(**json.loads(request))

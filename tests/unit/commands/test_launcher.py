@@ -185,6 +185,21 @@ print(json.dumps({"event": "ended", "reason": "stopped", "detail": words}))
     assert end.detail == "asked for 77"
 
 
+def test_a_prepared_sampler_has_imported_what_it_may_need(tmp_path: Path) -> None:
+    # GIVEN a sampler that is told to prepare itself
+    with SamplerProcess() as sampler:
+        sampler.prepare()
+
+        # THEN it has the disassembler before it knows what to look at
+        maps = Path(f"/proc/{sampler.pid}/maps")
+        assert eventually(lambda: "libcapstone" in maps.read_text())
+
+        # WHEN it is told then THEN it does as any other
+        sampler.start(request(tmp_path / "a.ftdiag"))
+        with pytest.raises(NoSuchProcess):
+            sampler.wait_until_started()
+
+
 def test_what_was_started_ahead_in_vain_ends_with_us(tmp_path: Path) -> None:
     # GIVEN a command whose arguments turn out to be wrong when its sampler is there already
     done = ftdiag("attach", str(NOBODY), "--rate", "fast", env={"TMPDIR": str(tmp_path)})
