@@ -1,4 +1,4 @@
-"""A minute of the campaign, and that it finds what it looks for."""
+"""Some seconds of the campaign, and that it finds what it looks for."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from fuzz.campaign import FAMILIES, campaign, judged_alone
 from fuzz.offsets import DebugOffsets
 
 SEED = 20
-MINUTE_S = 50.0
+SHORT_S = 20.0
 MUTANTS = 12_000
-"""More than a minute has time for on two cores that do nothing else: the time ends it, not the number."""
+"""More than there is time for: the time ends it, not the number."""
 
 
-def test_a_minute_of_mutants_finds_nothing() -> None:
-    # GIVEN every kind of input WHEN it is changed in as many ways as a minute allows
-    result = campaign(SEED, MUTANTS, MINUTE_S)
+def test_some_thousand_mutants_find_nothing() -> None:
+    # GIVEN every kind of input WHEN it is changed in as many ways as the time allows
+    result = campaign(SEED, MUTANTS, SHORT_S, processes=1)
 
     # THEN nothing but FtdiagError is raised, nothing takes too much, and no report says what cannot be
     assert not result.faults, "\n".join(result.lines())
