@@ -13,18 +13,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final
 
 BIN: Final = Path(sys.executable).parent
-STATIC: Final[tuple[tuple[str, ...], ...]] = (
+QUICK: Final[tuple[tuple[str, ...], ...]] = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("lint-imports", "--no-logo"),
-    ("mypy", "--strict"),
 )
-"""Checks that read the source; the quick ones first."""
+"""Checks that read the source in seconds, beside each other."""
+SLOW: Final[tuple[tuple[str, ...], ...]] = (("mypy", "--strict"),)
+"""Those that take a minute of one core, beside the tests."""
 ALONE: Final = ("--last-failed", "--last-failed-no-failures", "none", "-ra")
 """A test on a live process looks at it for a second or two, one of a screen waits for it to be drawn, and
 both share the machine with another test: one that fails is run once more, alone, and has to pass then."""
@@ -38,13 +38,15 @@ def main(paths: Sequence[str]) -> int:
     with tempfile.TemporaryFile() as said:
         provisioning = start_provisioning(said)
         try:
-            failed = run_at_once(STATIC)
+            failed = Begun(QUICK).finish()
+            slow = Begun(SLOW)
             cores = len(os.sched_getaffinity(0))
             tests = [sys.executable, "-m", "pytest"]
             parallel = [*tests, "--numprocesses", str(cores), "--dist", "worksteal"]
             needs_none = "-m", "not integration"
             if not paths and run([*parallel, *needs_none]) and run([*tests, *ALONE, *needs_none]):
                 failed.append("the tests that need no interpreter")
+            failed += slow.finish()
             if provisioning.poll() is None:
                 print("waiting for the interpreters", flush=True)
             got = provisioning.wait() == 0
@@ -79,24 +81,29 @@ def start_provisioning(said: BinaryIO) -> subprocess.Popen[bytes]:
     )
 
 
-def run_at_once(checks: Sequence[tuple[str, ...]]) -> list[str]:
-    """Runs programs of this environment beside each other, shows what each says; which of them failed."""
-    failed = []
-    with ExitStack() as stack:
-        running = []
+class Begun:
+    """Programs of this environment that run beside each other; what each says is held back until the end."""
+
+    def __init__(self, checks: Sequence[tuple[str, ...]]) -> None:
+        self._running: list[tuple[str, subprocess.Popen[bytes], BinaryIO]] = []
         for check in checks:
-            said = stack.enter_context(tempfile.TemporaryFile())
+            said = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `finish`
             command = [os.fspath(BIN / check[0]), *check[1:]]
             started = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT
             )
-            running.append((" ".join(check), started, said))
-        for name, started, said in running:
+            self._running.append((" ".join(check), started, said))
+
+    def finish(self) -> list[str]:
+        """Waits for all, shows what each said, in order; which of them failed."""
+        failed = []
+        for name, started, said in self._running:
             if started.wait():
                 failed.append(name)
-            said.seek(0)
-            print(f"$ {name}\n{said.read().decode(errors='replace')}", end="", flush=True)
-    return failed
+            with said:
+                said.seek(0)
+                print(f"$ {name}\n{said.read().decode(errors='replace')}", end="", flush=True)
+        return failed
 
 
 def run(command: Sequence[str]) -> int:

@@ -15,6 +15,14 @@ import pytest
 from tools import checks
 
 
+class Failed(list[str]):
+    """Checks that were run, of which these failed."""
+
+    def finish(self) -> list[str]:
+        """Which."""
+        return list(self)
+
+
 class Machine:
     """Which commands ran, which of them fail, and whether interpreters can be had."""
 
@@ -23,7 +31,7 @@ class Machine:
         self.failing: tuple[str, ...] = ()
         self.provisioning = "print('got')"
         monkeypatch.setattr(checks, "run", self.run)
-        monkeypatch.setattr(checks, "run_at_once", self.run_at_once)
+        monkeypatch.setattr(checks, "Begun", self.begin)
         monkeypatch.setattr(checks, "start_provisioning", self.start)
 
     def run(self, command: Sequence[str]) -> int:
@@ -32,9 +40,9 @@ class Machine:
         self.ran.append(said)
         return int(any(word in said for word in self.failing))
 
-    def run_at_once(self, commands: Sequence[tuple[str, ...]]) -> list[str]:
+    def begin(self, commands: Sequence[tuple[str, ...]]) -> Failed:
         """Stands in for checks beside each other."""
-        return [" ".join(command) for command in commands if self.run(command)]
+        return Failed([" ".join(command) for command in commands if self.run(command)])
 
     def start(self, said: BinaryIO) -> subprocess.Popen[bytes]:
         """Stands in for provisioning."""
@@ -104,7 +112,7 @@ def test_checks_beside_each_other_say_their_own(
     monkeypatch.setattr(checks, "BIN", tmp_path)
 
     # WHEN they are run THEN each says its own after its name, in order, and the one that failed is named
-    assert checks.run_at_once([("slow", "."), ("bad", "--strict")]) == ["bad --strict"]
+    assert checks.Begun([("slow", "."), ("bad", "--strict")]).finish() == ["bad --strict"]
     assert capfd.readouterr().out == "$ slow .\nslow said\n$ bad --strict\nbad said\n"
 
 
