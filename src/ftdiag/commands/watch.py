@@ -74,6 +74,7 @@ LOW_NATIVE_HZ: Final = 29.0
 @click.option("--prometheus", metavar="[HOST:]PORT", help="Answer Prometheus here; on loopback without HOST.")
 @click.option("--otlp", metavar="URL", help="Export metrics to an OpenTelemetry collector (.../v1/metrics).")
 @click.option("--push", metavar="URL", help="Push profiles as pprof to Pyroscope or what takes them like it.")
+@click.option("--store", metavar="URL", help="Copy what was kept to a store of objects (s3://..., gs://...).")
 @click.option("--source", type=click.Choice(SOURCES), default="auto", show_default=True,
               help="Who reads the stacks; see `ftdiag attach --help`.")  # fmt: skip
 def command(**asked: Any) -> int:
@@ -108,10 +109,14 @@ class _Command:
         with ExitStack() as stack:
             stack.enter_context(store.locked())
             signal.signal(signal.SIGUSR1, lambda *_: triggered.append(1))
-            pusher = self._pusher(stack)
+
+            def say(words: str) -> None:
+                note(f"{time.strftime('%H:%M:%S')} {words}")
+
+            pusher, uploader = self._pusher(stack), self._uploader(stack, say)
             recorder = Recorder(
-                wanted, plan, store, lambda words: note(f"{time.strftime('%H:%M:%S')} {words}"),
-                most=asked["most"], looking=looking, pusher=pusher,
+                wanted, plan, store, say, most=asked["most"], looking=looking, pusher=pusher,
+                **({} if uploader is None else {"complete": uploader.upload}),
             )  # fmt: skip
             stack.callback(recorder.close)
             self._publish(stack, recorder)
@@ -187,6 +192,15 @@ class _Command:
         pusher = Pusher(self._asked["push"])
         stack.callback(pusher.close)
         return pusher
+
+    def _uploader(self, stack: ExitStack, say: Any) -> Any:
+        if self._asked["store"] is None:
+            return None
+        from ftdiag.watching.uploading import Uploader
+
+        uploader = Uploader(self._asked["store"], say)
+        stack.callback(uploader.close)
+        return uploader
 
     def _publish(self, stack: ExitStack, recorder: Any) -> None:
         from ftdiag.commands.terminal import note

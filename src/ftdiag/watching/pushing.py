@@ -69,6 +69,7 @@ class Pusher:
             self._queue.put_nowait(profile)
         except queue.Full:
             self.dropped += 1
+            self.last_error = self.last_error or f"{QUEUE} others wait"
             return False
         return True
 

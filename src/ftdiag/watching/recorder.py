@@ -10,6 +10,7 @@ import io
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ftdiag.errors import FtdiagError, PermissionRefused
@@ -50,6 +51,7 @@ class Recorder:
         look_share: float | None = None,
         with_ready: bool = True,
         pusher: Pusher | None = None,
+        complete: Callable[[Path], object] = lambda path: None,
         clock: Callable[[], float] = time.monotonic,
         make: Callable[..., Watched] = Watched,
     ) -> None:
@@ -64,10 +66,13 @@ class Recorder:
         self._looked_s: dict[int, float] = {}
         self._with_ready = with_ready
         self._pusher = pusher
+        self._complete = complete
+        """Told of each recording that was kept, once it is complete."""
         self._clock = clock
         self._make = make
         self._due: dict[str, float] = {}
         self._left_out = 0
+        self._told_drops = 0
         self._foreign: dict[int, float] = {}
         """Processes that are no Python, and until when they are left alone."""
         self._lock = threading.Lock()
@@ -148,6 +153,7 @@ class Recorder:
                 self._clock,
                 with_ready=self._with_ready,
                 of_many=not self._wanted.is_one,
+                complete=self._complete,
             )
         left_out = max(0, len(new) - max(0, places))
         if left_out > 2 * self._left_out:  # not for each that comes
@@ -190,6 +196,9 @@ class Recorder:
         from ftdiag.formats.exporters.material import Material
         from ftdiag.watching.pushing import Pushed
 
+        if pusher.dropped > self._told_drops:
+            self._say(f"{pusher.dropped - self._told_drops} profiles were not pushed: {pusher.last_error}")
+            self._told_drops = pusher.dropped
         for pid, each in self.watched.items():
             session = each.session
             span = None if session is None else session.recording.span_ns()

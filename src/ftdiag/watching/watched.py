@@ -66,6 +66,7 @@ class Watched:
         *,
         with_ready: bool = True,
         of_many: bool = False,
+        complete: Callable[[Path], object] = lambda path: None,
     ) -> None:
         self.pid = pid
         self._plan = plan
@@ -74,6 +75,7 @@ class Watched:
         self._clock = clock
         self._with_ready = with_ready
         self._of_many = of_many
+        self._complete = complete
         self._ring: Path | None = None
         self._sampler: SamplerProcess | None = None
         self._ready: SamplerProcess | None = None
@@ -251,6 +253,7 @@ class Watched:
                 try:
                     copy_recording(self._ring, before)
                     kept.append(before)
+                    self._complete(before)
                     break
                 except DiskFull as error:
                     # What is oldest makes room for what was waited for; once.
@@ -290,10 +293,15 @@ class Watched:
             if end is None:
                 return
             self._say(f"process {self.pid}: {path.name} is complete ({why}): {end.detail}")
+        self._end_after(sampler, path)
+        self._make_ready()
+
+    def _end_after(self, sampler: SamplerProcess, path: Path) -> None:
         sampler.close()
         self._store.writing.discard(path)
         self._after = None
-        self._make_ready()
+        if path.exists():
+            self._complete(path)
 
     @property
     def recording_fully(self) -> bool:
@@ -305,9 +313,7 @@ class Watched:
         if self._after is not None:
             with suppress(FtdiagError):
                 self._after[0].stop()
-            self._after[0].close()
-            self._store.writing.discard(self._after[1])
-            self._after = None
+            self._end_after(*self._after[:2])
         if self._ready is not None:
             self._ready.close()
             self._ready = None

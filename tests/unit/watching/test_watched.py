@@ -174,12 +174,20 @@ def test_a_process_that_is_gone_is_not_tried_again(sampler: type[FakeSampler], t
 
 def test_a_trigger_keeps_both_sides(sampler: type[FakeSampler], tmp_path: Path) -> None:
     # GIVEN a process whose threads are two WHEN a condition about that comes true
+    complete: list[Path] = []
     watched = Watched(
-        7, plan("threads >= 2"), Store(tmp_path, Limits(10**9, 1e6)), lambda words: None, Clock()
+        7,
+        plan("threads >= 2"),
+        Store(tmp_path, Limits(10**9, 1e6)),
+        lambda words: None,
+        Clock(),
+        complete=complete.append,
     )
     watched.step()
     (fired,) = watched.look()
     files = watched.keep(fired.name)
+    # (what was before is complete, what comes after is not yet)
+    assert [path.name.rsplit("-", 1)[1] for path in complete] == ["before.ftdiag"]
 
     # THEN the ring is copied, and a sampler that waited records at full rate for its time
     assert {path.name.rsplit("-", 1)[1] for path in files} == {"before.ftdiag", "after.ftdiag"}
@@ -195,6 +203,7 @@ def test_a_trigger_keeps_both_sides(sampler: type[FakeSampler], tmp_path: Path) 
     watched.step()
     assert watched.gone
     watched.close()
+    assert set(complete) == set(files)
 
 
 def test_a_full_disk_costs_what_is_oldest(
