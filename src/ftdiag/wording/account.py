@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import CorePart, Metrics, ThreadState
+from ftdiag.model import CorePart, Metrics, OtherProcess, ThreadState
 from ftdiag.wording import Shown, units
 from ftdiag.wording.states import PART_NAMES
 
 SAID_CORES: Final = 0.005
 """Parts of the account below this are left out of sentences."""
+SAID_SHARE: Final = 0.1
+"""Others that used less than this share of what the busiest of them did are left out."""
 SAID_WHOLE: Final = 0.9
 """From this share of spinning on a core on it is not said how much of it was."""
 UNCLEAR_SHARE: Final = 0.05
@@ -73,10 +75,17 @@ def other_processes_words(metrics: Metrics, most: int, shown: Shown = str) -> st
     """The busiest other processes with the cores that they used: "python3 (4711) 0.8, cc1 (4712) 0.2"."""
     if metrics.duration_ns <= 0:
         return ""
-    cores = [(each, each.cpu_ns / metrics.duration_ns) for each in metrics.other_processes[:most]]
     return ", ".join(
-        f"{shown(each.name)} ({each.pid}) {units.cores(used)}" for each, used in cores if used >= SAID_CORES
+        f"{shown(each.name)} ({each.pid}) {units.cores(each.cpu_ns / metrics.duration_ns)}"
+        for each in busiest_others(metrics, most)
     )
+
+
+def busiest_others(metrics: Metrics, most: int) -> tuple[OtherProcess, ...]:
+    """The other processes worth a word, the busiest first: those that used a tenth of what that one did."""
+    first = metrics.other_processes[0].cpu_ns if metrics.other_processes else 0
+    least = max(SAID_SHARE * first, SAID_CORES * metrics.duration_ns)
+    return tuple([each for each in metrics.other_processes[:most] if each.cpu_ns >= least])
 
 
 def part_name(part: CorePart, metrics: Metrics) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builders import Spent, a_lock, spent
-from ftdiag.model import Library, LockKind
+from ftdiag.model import Confidence, Finding, Library, LockKind, SharedObject, Snapshot
 from ftdiag.rules.figures import measured
 from unit.rules.scenes import LIB, WORK, look, named, target, waiting_for, wasting, workers
 
@@ -17,6 +17,11 @@ FASTAPI = "/venv/lib/python3.14/site-packages/fastapi/routing.py:381 run_endpoin
 IDLE_WORKER = spent(
     60, "idle", at=f"{LIB}/concurrent/futures/thread.py:86 _worker", detail="work for the thread pool"
 )
+
+
+def one_of(snapshot: Snapshot, rule: str) -> Finding:
+    """The finding of a rule."""
+    return next(each for each in snapshot.findings if each.rule_id == rule)
 
 
 def loop_threads() -> dict[str, Sequence[Spent]]:
@@ -129,3 +134,27 @@ def test_copys_own_tables_are_told_as_such(tmp_path: Path) -> None:
     assert "request (app.py:30)" in finding.summary
     assert not any("deepcopy(" in str(remedy.code) for remedy in finding.remedy)
     assert not any("make the function" in remedy.text for remedy in finding.remedy)
+
+
+def test_nothing_is_sketched_with_what_the_line_does_not_name(tmp_path: Path) -> None:
+    # GIVEN contended references of a function of NumPy, and of another object of an extension
+    wasted = look(tmp_path, wasting("atomic", WORK))
+    ufunc = (SharedObject("numpy.ufunc", "numpy.ufunc", Confidence.KNOWN),)
+    missing = (SharedObject("columns.Missing", "columns.Missing", Confidence.KNOWN),)
+
+    # WHEN told THEN the first is to be called for many items, the other asked for once; neither is sketched
+    first, other = (
+        one_of(named(wasted, 10, (("value_at", 0.2),), shared), "extension-singleton").remedy[0]
+        for shared in (ufunc, missing)
+    )
+    assert "many items at once" in first.text
+    assert "once in each thread" in other.text
+    assert first.code is other.code is None
+
+    # GIVEN arrays of NumPy, whose machine code has functions that are called like those of array.array
+    arrays = (("_PyObject_GC_New", 0.2), ("array_dealloc", 0.05), ("PyArray_NewFromDescr_int", 0.1))
+    churn = one_of(named(wasted, 10, arrays), "heap-type-churn")
+    # WHEN told THEN they are not taken for these
+    assert "making NumPy arrays" in churn.summary
+    assert "out=" in churn.remedy[0].text
+    assert not any("array.array" in (each.code or "") for each in churn.remedy)

@@ -21,6 +21,7 @@ from ftdiag.model import (
     HookKind,
     Library,
     LockKind,
+    OtherProcess,
     Pauses,
     ProcessCounters,
     SamplerCost,
@@ -31,7 +32,7 @@ from ftdiag.model import (
     ThreadState,
     TracingHook,
 )
-from ftdiag.rules import diagnose, facts_of
+from ftdiag.rules import changes_of, diagnose, facts_of
 from ftdiag.session import Session
 from ftdiag.sources.kernel import procfs
 from ftdiag.wording.account import efficiency_words, useful_words
@@ -47,6 +48,7 @@ from unit.rules.scenes import (
     serial,
     target,
     tiny_tasks,
+    two_of_one,
     waiting_for,
     wasting,
     workers,
@@ -306,6 +308,29 @@ def test_tasks_that_take_milliseconds_are_not_too_small(tmp_path: Path) -> None:
     snapshot = tiny_tasks(tmp_path)
     assert ids(snapshot)[0] == "executor-tiny-tasks"
     assert "executor-tiny-tasks" not in ids(judged(snapshot, work_per_wakeup_ns=4_600_000.0))
+
+
+def test_what_one_loop_would_gain_in_threads_is_not_guessed(tmp_path: Path) -> None:
+    # GIVEN a program of which one event loop is all that works
+    snapshot = loop_busy(tmp_path)
+    finding = one(snapshot, "event-loop-bound")
+    # WHEN asked what is different without it, THEN nothing is replayed with the one thread there is
+    assert isinstance(changes_of(finding, snapshot), str)
+    several = replace(snapshot, metrics=replace(snapshot.metrics, threads_with_work=3))
+    assert isinstance(changes_of(finding, several), tuple)
+
+
+def test_processes_that_used_next_to_nothing_are_not_to_stand_back(tmp_path: Path) -> None:
+    # GIVEN a machine on which a compiler has a core, and others a hundredth of that
+    snapshot = two_of_one(tmp_path)
+    others = tuple(OtherProcess(pid, "init", 9_000_000) for pid in (1, 77))
+    found = one(
+        judged(snapshot, other_processes=(*snapshot.metrics.other_processes, *others)), "starved-by-others"
+    )
+    # WHEN told, THEN only the compiler is named, and only it is to stand back
+    assert "cc1 (4711)" in found.summary
+    assert "init" not in found.summary
+    assert found.remedy[0].code == "renice -n 10 -p 4711   # let them stand back"
 
 
 def test_a_busy_event_loop_needs_no_idle_workers_to_be_found(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ NO_FIGURES: Final = {
 }
 WITHOUT_A_ROW: Final = {
     # Beginning of a remedy that is offered on every version: why there is no figure to gate it by.
+    "call it for many items at once": "what is counted once for many items is not counted for each",
+    "fill one array again": "arrays that are not made count no reference of their type",
     "let the library use one thread": "the waits and the spinning of the finding are the measurement",
     "or limit it for a part": "the same",
     "raise the quota": "the control group's own count is the measurement",

@@ -165,8 +165,7 @@ def _lines(
         number = at_line.get(line.frame)
         rule, claim = ("", None) if number is not None else claims.line(Wasted(line, spin, atomic), facts)
         if claim is not None and claim.near_lock is not None and claim.near_lock(line):
-            known = _spun_for(line, locks)
-            number = _near(line, waiting, callers) if known is None else known
+            number = _spun_for(line, locks) if line.spun_for else _near(line, waiting, callers)
         if number is not None:
             charge = locks[number]
             locks[number] = replace(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Final
 
-from ftdiag.model import ChangeKind, HotLine, SharedObject
+from ftdiag.model import ChangeKind, HotLine, Remedy, SharedObject
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.base import (
     WORTH_SAYING,
@@ -19,7 +19,10 @@ from ftdiag.rules.base import (
     Rule,
 )
 from ftdiag.rules.prose.library import together
-from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.places import place_in, short
+
+CALLED_ON_ARRAYS: Final = frozenset({"numpy.ufunc", "numpy._ArrayMethod"})
+"""Types of functions that are called with whole arrays: one call is for as many items as these have."""
 
 
 def from_extension(line: HotLine) -> SharedObject | None:
@@ -42,7 +45,18 @@ def _judge(facts: Facts) -> Judgement:
         return Clear()
     one = next(filter(None, (from_extension(charge.line) for charge in found.lines)), None)
     kind = short(one.type_name) if one is not None else "object of an extension"
-    at = place(found.frame)
+    if one is not None and one.type_name in CALLED_ON_ARRAYS:
+        remedy: tuple[Remedy, ...] = (
+            Remedy(
+                f"call it for many items at once: each call counts a reference of the {kind}, however large"
+                " the arrays are that it is given"
+            ),
+        )
+    else:
+        # Nothing is sketched with an object that the line does not name.
+        remedy = facts.remedy(
+            *("extension-singleton", "asked-once"), "ask for the object once in each thread, before the loop"
+        )
     return found.finding(
         RULE,
         facts,
@@ -59,11 +73,7 @@ def _judge(facts: Facts) -> Judgement:
             f" what one does, with an immortal object {facts.scaling('extension-singleton', 'immortal')}."
         ),
         remedy=(
-            *facts.remedy(
-                *("extension-singleton", "asked-once"),
-                "ask for the object once in each thread, before the loop",
-                f"# {at}\nmissing = column.value_at(0)   # before the loop\nfor item in items: ...",
-            ),
+            *remedy,
             *facts.remedy(
                 *("extension-singleton", "immortal"),
                 "in the extension: make the object immortal, static from the start or, from 3.15 on, by"

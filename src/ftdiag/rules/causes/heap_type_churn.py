@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from ftdiag.datatypes import dataclass
+from ftdiag.model import Remedy
 from ftdiag.rules.attribution.changes import OTHER_CODE
 from ftdiag.rules.attribution.machine_code import symbol_share
 from ftdiag.rules.base import (
@@ -43,14 +44,15 @@ class _Kind:
     case: str
     variant: str
     text: str
-    code: str
+    code: str | None
 
 
 _REUSE: Final = "make the object once per thread and use it again"
 _ANY: Final = _Kind(
     *("objects of a C type", re.compile(r"(?!)"), "array", "reuse", _REUSE),
-    "thing = make()                   # before the loop\nfor item in items:\n    thing.reset(item)",
+    None,  # nothing is sketched with what has no name
 )
+_NUMPY: Final = _Kind("NumPy arrays", re.compile(r"PyArray_\w+|npy_\w+"), "", "", "", None)
 MADE: Final = (
     _Kind(
         *("array objects", re.compile(r"newarrayobject|array_\w+"), "array", "reuse", _REUSE),
@@ -89,7 +91,8 @@ def _made(lines: tuple[LineCharge, ...]) -> _Kind:
     """What is made there, as far as the machine code tells."""
     for charge in lines:
         part, kind = max(
-            ((symbol_share(charge.line, kind.symbols), kind) for kind in MADE), key=lambda row: row[0]
+            ((symbol_share(charge.line, kind.symbols), kind) for kind in (_NUMPY, *MADE)),
+            key=lambda row: row[0],
         )
         if part > 0:
             return kind
@@ -118,7 +121,14 @@ def _judge(facts: Facts) -> Judgement:
         ),
         could_also_be=("refcount-contention: arguments of the call that threads share",),
         remedy=(
-            *facts.remedy(made.case, made.variant, made.text, f"# {at}\n{made.code}"),
+            *(
+                facts.remedy(
+                    *(made.case, made.variant, made.text),
+                    None if made.code is None else f"# {at}\n{made.code}",
+                )
+                if made.case
+                else (Remedy("fill one array again, of this thread: give calls out=, assign to slices"),)
+            ),
             *facts.remedy(
                 *("partial", "python-class"),
                 "or use a list or a class of your own instead",

@@ -17,7 +17,7 @@ from ftdiag.rules.base import (
     evidence,
     finite,
 )
-from ftdiag.wording.account import other_processes_words
+from ftdiag.wording.account import busiest_others, other_processes_words
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
 
@@ -85,9 +85,10 @@ def _who(facts: Facts, found: Demand) -> str:
 
 def _commands(metrics: Metrics) -> str:
     """What to type about them; who they are where that is not known."""
-    if not metrics.other_processes:
+    others = busiest_others(metrics, NAMED)
+    if not others:
         return "top -o %CPU                      # who it is\nrenice -n 10 -p PID_OF_THE_OTHER"
-    pids = " ".join(str(each.pid) for each in metrics.other_processes[:NAMED])
+    pids = " ".join(str(each.pid) for each in others)
     return f"renice -n 10 -p {pids}   # let them stand back"
 
 

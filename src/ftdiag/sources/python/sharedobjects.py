@@ -66,6 +66,10 @@ LOOK_AGAIN_NS: Final = 20_000_000_000
 SPUN_SHARE: Final = 0.5
 """Share of a line's samples of spinning for known locks that has to be for one of the interpreter, or for
 objects of several threads."""
+MAX_SPUN_LINES: Final = 128
+"""Lines of one window of which it is told what they spin for, those with most samples."""
+MAX_ALIKE: Final = 16
+"""Mutexes of one window that are taken together by what they are of, those with most samples."""
 MAX_OWN_LOOKS: Final = 8
 """Objects of a line that are looked at in a window to see whether only one thread has them."""
 _NEVER_CONTENDED: Final = frozenset((Counting.IMMORTAL, Counting.DEFERRED, Counting.PER_THREAD))
@@ -382,6 +386,7 @@ class SpunLocks:
         """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
         self._reader = reader
         self._leaves = leaves
+        self._looked_at: dict[int, SharedObject | None] = {}
 
     def window(
         self,
@@ -400,18 +405,23 @@ class SpunLocks:
         if not self._reader.able:
             return ()
         at_line: dict[int, dict[int, tuple[int, int]]] = {}
+        everywhere: dict[int, tuple[int, int]] = {}
         for (stack, mutex), (index, times) in reversed(list(spun.items())):
             leaf = self._leaves[stack] if stack < len(self._leaves) else 0
-            here = at_line.setdefault(leaf, {})
-            before, more = here.get(mutex, (index, 0))
-            here[mutex] = (index if before == index else -1), times + more
+            # Machine code is sampled a little before or after the line: who spins is asked of all lines.
+            for here in (everywhere, at_line.setdefault(leaf, {})):
+                before, more = here.get(mutex, (index, 0))
+                here[mutex] = (index if before == index else -1), times + more
         at_line.pop(0, None)
         counted = {leaf: sum(times for _, times in places.values()) for leaf, places in at_line.items()}
         rows: list[tuple[int, SharedObject]] = []
-        for leaf in sorted(counted, key=lambda leaf: -counted[leaf])[:MAX_HOT_LINES]:
+        self._looked_at.clear()
+        often = self._often(everywhere, interpreters)
+        for leaf in sorted(counted, key=lambda leaf: -counted[leaf])[:MAX_SPUN_LINES]:
+            here = {mutex: (everywhere[mutex][0], times) for mutex, (_, times) in at_line[leaf].items()}
             if counted[leaf] < MIN_PLACE_SAMPLES:
-                break
-            here = at_line[leaf]
+                # A line of few samples tells what is spun for only where others spin for it, too.
+                here = {mutex: known for mutex, known in here.items() if mutex in often}
             named: dict[str, int] = {}
             for mutex in [mutex for mutex in here if mutex in interpreters]:
                 label = interpreters[mutex]
@@ -423,14 +433,38 @@ class SpunLocks:
                 rows.extend((leaf, one) for one in self._objects(here, counted[leaf], idents))
         return tuple(rows)
 
+    def _often(self, everywhere: Mapping[int, tuple[int, int]], interpreters: Mapping[int, str]) -> set[int]:
+        """The mutexes that several threads spin for in samples enough to look at them: the interpreter's, and
+        those of objects of one type."""
+        found: set[int] = set()
+        alike: dict[str, list[int]] = {}
+        for mutex in sorted(everywhere, key=lambda mutex: -everywhere[mutex][1])[:MAX_ALIKE]:
+            if everywhere[mutex][0] >= 0:
+                continue
+            one = None if mutex in interpreters else self._at(mutex)
+            name = interpreters.get(mutex) if one is None else one.type_name
+            if name is not None:
+                alike.setdefault(name, []).append(mutex)
+        for same in alike.values():
+            if sum(everywhere[mutex][1] for mutex in same) >= MIN_PLACE_SAMPLES:
+                found.update(same)
+        return found
+
+    def _at(self, mutex: int) -> SharedObject | None:
+        """The object of a mutex; it is looked at once in a window."""
+        if mutex not in self._looked_at:
+            found = self._reader.at_place(mutex)
+            self._looked_at[mutex] = None if found is None else replace(found, name=SPUN_FOR)
+        return self._looked_at[mutex]
+
     def _objects(
         self, places: Mapping[int, tuple[int, int]], whole: int, idents: Mapping[int, int]
     ) -> list[SharedObject]:
         """The objects of a line, by mutex with the thread and the samples, the latest first."""
         shared = {mutex: times for mutex, (index, times) in places.items() if index < 0}
         if sum(shared.values()) >= SPUN_SHARE * whole:
-            found = self._reader.at_place(max(shared, key=lambda mutex: shared[mutex]))
-            return [] if found is None else [replace(found, name=SPUN_FOR)]
+            found = self._at(max(shared, key=lambda mutex: shared[mutex]))
+            return [] if found is None else [found]
         own: str | None = None
         alone = [(mutex, index) for mutex, (index, _) in places.items() if index >= 0]
         for mutex, index in alone[:MAX_OWN_LOOKS]:
