@@ -89,6 +89,8 @@ $(MADE):
 $(INSTALLED): pyproject.toml src/ftdiag/__init__.py hatch_build.py src/ftdiag/sources/_tick.c | $(MADE)
 	@echo "installing ftdiag and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# Where PYTHONDONTWRITEBYTECODE is set each start would compile what it imports: half a second of a core.
+	@$(BIN)/python -m compileall -q src
 	@touch $@
 
 # --- for who joins, and for releases

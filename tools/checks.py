@@ -35,6 +35,8 @@ NICE: Final = 10
 def main(paths: Sequence[str]) -> int:
     """Runs everything; returns the exit status."""
     began = time.monotonic()
+    # Where it is set each of a thousand processes compiles all of ftdiag anew: half a second of a core.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryFile() as said:
         provisioning = start_provisioning(said)
         try:

@@ -30,6 +30,7 @@ class Machine:
         self.ran: list[str] = []
         self.failing: tuple[str, ...] = ()
         self.provisioning = "print('got')"
+        monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
         monkeypatch.setattr(checks, "run", self.run)
         monkeypatch.setattr(checks, "Begun", self.begin)
         monkeypatch.setattr(checks, "start_provisioning", self.start)
@@ -53,6 +54,13 @@ class Machine:
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """A machine on which everything passes."""
     return Machine(monkeypatch)
+
+
+def test_what_is_compiled_once_is_kept(machine: Machine) -> None:
+    # GIVEN a shell that keeps Python from writing bytecode WHEN all is checked THEN the tests may
+    assert checks.main([]) == 0
+    assert machine.ran
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
 
 
 def test_everything_runs_once(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
