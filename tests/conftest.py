@@ -36,19 +36,25 @@ NO_INTERPRETER = (
 
 NEWEST_ONLY = frozenset(
     {
+        "test_attach_errors",
         "test_cockpit",
         "test_commands",
         "test_field",
         "test_hosts",
         "test_isolation",
+        "test_leftovers",
         "test_memray",
+        "test_odd_programs",
+        "test_odd_states",
         "test_pyspy",
+        "test_sampler",
         "test_scale",
+        "test_watch",
         "test_workloads",
     }
 )
-"""Modules whose tests are about ftdiag around its reader (commands, terminals, other tools, permissions), to
-which all versions are alike, or about programs that the benches look at on each: they run on the newest
+"""Modules whose tests are about ftdiag around its reader (commands, terminals, other tools, permissions, what
+a process does or the kernel does to it), to which all versions are alike, or about programs that the benches look at on each: they run on the newest
 interpreter. What reads a process runs on all."""
 
 
