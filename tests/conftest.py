@@ -54,8 +54,8 @@ NEWEST_ONLY = frozenset(
     }
 )
 """Modules whose tests are about ftdiag around its reader (commands, terminals, other tools, permissions, what
-a process does or the kernel does to it), to which all versions are alike, or about programs that the benches look at on each: they run on the newest
-interpreter. What reads a process runs on all."""
+a process does or the kernel does to it), to which all versions are alike, or about programs that the benches
+look at on each: they run on the newest interpreter. What reads a process runs on all."""
 
 
 @functools.cache
