@@ -1,8 +1,9 @@
 """Measures how right objects are named: those that threads contend for, of planted programs.
 
-In: the programs below under every free-threaded interpreter at hand. Out: for each what the recording says of
-the object: its type and path, who made it and how it is counted, beside what is right; how many are right.
-Exits with 1 where under 90 % are.
+In: the programs below under every free-threaded interpreter at hand: objects whose references threads count,
+and objects whose own locks they wait for. Out: for each what the recording says of the object: its type and
+path, who made it and how it is counted, beside what is right; how many are right. Exits with 1 where under
+90 % are.
 
 Usage: python bench/paths.py [NAME ...] [--series 3.14] [--seconds 6]
 """
@@ -37,6 +38,11 @@ FRAME: Final = """
     class Pool:
         _shared = None
     Pool._shared = Thing()
+    def neg(value): return -value
+    class Key:
+        def __init__(self, value): self.value = value
+        def __hash__(self): return self.value
+        def __eq__(self, other): return self.value == other.value
     {setup}
     def body():
         {before}
@@ -78,12 +84,36 @@ PROGRAMS: Final = {
                      "__main__.APP.call"),
 }  # fmt: skip
 
+LOCKED: Final = {
+    # The same, of objects whose own lock the line waits for: it works long under it.
+    "lock of global": ("ITEMS = list(range(40_000, 0, -1))", "pass", "ITEMS.sort(key=neg)", "list",
+                       "__main__.ITEMS"),
+    "lock of attribute": ("APP = Thing(rows=list(range(40_000)))", "app = APP", "app.rows.sort(key=neg)",
+                          "list", "__main__.APP.rows"),
+    "lock of dict item": ('CONFIG = Thing(tables={"x": list(range(40_000))})', 'rows = CONFIG.tables["x"]',
+                          "rows.sort(key=neg)", "list", "__main__.CONFIG.tables['x']"),
+    "lock of class attribute": ("Pool.rows = list(range(40_000))", "rows = Pool.rows", "rows.sort(key=neg)",
+                                "list", "__main__.Pool.rows"),
+    "lock of closure": (
+        "def make():\n    rows = list(range(40_000))\n    def handler(): rows.sort(key=neg)\n"
+        "    return handler\nHANDLER = make()",
+        "handler = HANDLER",
+        "handler()",
+        "list",
+        "rows of __main__.HANDLER",
+    ),
+    "lock of dict": ("SEEN = {Key(n): Key(n) for n in range(20_000)}", "seen, like = SEEN, dict(SEEN)",
+                     "seen == like", "dict", "__main__.SEEN"),
+}  # fmt: skip
+
 DEFERRED: Final = {"global": ("3.15",), "list": ("3.15",)}
 """Not contended on a version: it loads globals without counting them."""
 
 
-def named(python: Path, program: tuple[str, str, str, str | None, str], seconds: float) -> list[SharedObject]:
-    """What a recording of the program says of its shared objects."""
+def named(
+    python: Path, program: tuple[str, str, str, str | None, str], seconds: float, *, locked: bool
+) -> list[SharedObject]:
+    """What a recording of the program says of its shared objects, or of those whose locks are waited for."""
     setup, before, line, _, _ = program
     with tempfile.TemporaryDirectory() as folder, SamplerProcess() as sampler:
         source = Path(folder) / "program.py"
@@ -101,8 +131,10 @@ def named(python: Path, program: tuple[str, str, str, str | None, str], seconds:
             time.sleep(seconds)
             sampler.stop()
             with Recording.open(path) as recording:
-                hot = Session(recording).snapshot().hot
-            return [one for line in hot for one in line.shared]
+                snapshot = Session(recording).snapshot()
+            if locked:
+                return [lock.of_object for lock in snapshot.locks if lock.of_object is not None]
+            return [one for line in snapshot.hot for one in line.shared]
         finally:
             running.kill()
             running.communicate()
@@ -119,12 +151,12 @@ def main() -> int:
     for interpreter in find_interpreters().chosen:
         if options.series and interpreter.series not in options.series:
             continue
-        for name, program in PROGRAMS.items():
+        for name, program in (PROGRAMS | LOCKED).items():
             deferred = name in DEFERRED and interpreter.series in DEFERRED[name]
             if deferred or (options.names and name not in options.names):
                 continue
             *_, kind, path = program
-            found = named(interpreter.path, program, options.seconds)
+            found = named(interpreter.path, program, options.seconds, locked=name in LOCKED)
             fits = [
                 one
                 for one in found
@@ -133,7 +165,7 @@ def main() -> int:
             whole += 1
             right += bool(fits)
             told = "; ".join(map(object_words, (fits or found)[:3]))
-            print(f"{interpreter.series} {name:16} {'right' if fits else 'WRONG'}  {told}", flush=True)
+            print(f"{interpreter.series} {name:24} {'right' if fits else 'WRONG'}  {told}", flush=True)
     print(f"{right} of {whole} right")
     return 0 if right >= NEEDED * whole else 1
 

@@ -127,7 +127,13 @@ def test_locks_of_containers_have_their_names(
         # AND they wait for the container's own lock, which has its type and name
         if locks and (locks[0].lock.type_name, locks[0].lock.label) == (type_name, label):
             assert locks[0].waiters_max >= 1
-            break
+            if label != "prices":
+                break
+            # AND there is its path, which is looked for in the seconds after it was waited for first
+            of = locks[0].of_object
+            if of is not None and of.facts is not None and of.facts.path is not None:
+                assert (of.type_name, of.facts.path) == (type_name, "__main__.prices")
+                break
     else:
         pytest.fail(f"most waited for: {locks[:1]}")
 

@@ -107,7 +107,9 @@ def assembled(
             allocations.joined(hotspots.hot_lines(recording, time, details=details).lines, capture),
             bottlenecks.wall_lines(recording, graph),
         ),
-        locks=locks.merge_locks(recording, ranges.numbers, shares, duration),
+        locks=locks.with_objects(
+            locks.merge_locks(recording, ranges.numbers, shares, duration), details.lock_objects
+        ),
         findings=(),
         not_applicable=(),
         quality=replace(

@@ -23,7 +23,7 @@ from ftdiag.analysis.accounting import Accounts
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, working_threads
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.ticks import TickRuns
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
     NO_HOLDER,
     NO_STACK,
@@ -33,6 +33,7 @@ from ftdiag.model import (
     LockMetrics,
     LockRef,
     LockWaiter,
+    SharedObject,
     ThreadInfo,
 )
 from ftdiag.recording.reader import Recording
@@ -357,6 +358,17 @@ def merge_locks(
             )
         )
     return tuple(result)
+
+
+def with_objects(found: Sequence[LockMetrics], objects: Sequence[SharedObject]) -> tuple[LockMetrics, ...]:
+    """The locks, each with the object that it is of, where one is called by its address and has its type."""
+    by_name = {(one.name, one.type_name): one for one in objects}
+    return tuple(
+        replace(lock, of_object=by_name.get((f"{lock.lock.address:#x}", lock.lock.type_name or "")))
+        if lock.lock.kind is LockKind.OBJECT
+        else lock
+        for lock in found
+    )
 
 
 class WaitingStacks(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 
 from ftdiag.analysis.grouping import Ints, group_by, largest_first
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model import OWN_LOCK, SPUN_FOR, UNNAMED_INTERPRETER, SharedObject
+from ftdiag.model import NO_LINE, OWN_LOCK, SPUN_FOR, UNNAMED_INTERPRETER, SharedObject
 from ftdiag.recording.reader import Recording
 
 MAX_ROWS: Final = 20_000
@@ -60,6 +60,9 @@ class OnCpuDetails:
     """Share of the samples in functions of a stripped interpreter without a name; `None` without samples."""
     error_ratio: float | None = None
     """How far the share of a state may be off: two standard errors of a half, the widest that there are."""
+
+    lock_objects: tuple[SharedObject, ...] = ()
+    """Objects whose own locks are waited for, called by the address of the lock."""
 
     def native_of(self, recording: Recording, leaf: int) -> tuple[tuple[str, float], ...]:
         """(symbol, share) of a line."""
@@ -128,11 +131,12 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
     samples_seen = sum(part.all_samples for part in parts)
     return OnCpuDetails(
         symbols,
-        {line: _surest(objects) for line, objects in shared.items()},
+        {line: _surest(objects) for line, objects in shared.items() if line != NO_LINE},
         sum(part.lost for part in parts) if measured else None,
         sum(part.sampled for part in parts) / measured if measured else None,
         sum(part.unnamed_samples for part in parts) / samples_seen if samples_seen else None,
         samples_seen**-0.5 if samples_seen else None,
+        tuple(shared.get(NO_LINE, {}).values()),
     )
 
 

@@ -96,6 +96,8 @@ OWN_LOCK: Final = "its own lock"
 SPUN_FOR: Final = "spun for"
 """`SharedObject.name` of an object whose lock several threads spin for; its `type_name` is the label of the
 lock where that is the interpreter's."""
+NO_LINE: Final = 0
+"""In place of a line's frame id: objects whose own locks are waited for, called by the locks' addresses."""
 
 
 class Counting(enum.Enum):

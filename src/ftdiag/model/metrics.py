@@ -115,6 +115,8 @@ class LockMetrics:
     longest_wait_ns: float
     waiters: tuple[LockWaiter, ...]
     holders: tuple[LockHolder, ...]
+    of_object: SharedObject | None = None
+    """The object whose own lock it is, where that was looked at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import numpy as np
 
 from ftdiag.datatypes import replace
 from ftdiag.model import (
+    NO_LINE,
     Collections,
     Frame,
     Gap,
@@ -237,14 +238,15 @@ class Recording(Contents):
     def shared(self, first: int, last: int) -> dict[int, tuple[SharedObject, ...]]:
         """Frame id of a line -> the shared objects named on it in the windows at positions [first, last).
 
-        Where one is named several times, the highest confidence counts. Lines nobody looked at, or with
-        nothing that could be named, are missing.
+        NO_LINE has the objects whose own locks are waited for, called by the address of the lock. Where one
+        is named several times, the highest confidence counts. Lines nobody looked at, or with nothing that
+        could be named, are missing.
         """
         first, last = self._clipped(first, last)
         found: dict[int, dict[tuple[str, str], SharedObject]] = {}
         for _, rows in self._groups_between(schema.GROUP_SHARED, first, last, decode_shared):
             for frame, one in rows:
-                if not schema.FIRST_FRAME_ID <= frame < self.frame_count:
+                if frame >= self.frame_count and frame != NO_LINE:
                     continue
                 known = found.setdefault(frame, {})
                 if one.better_than(known.get((one.name, one.type_name))):

@@ -65,7 +65,7 @@ from ftdiag.wording.account import efficiency_words, state_note, useful_words
 from ftdiag.wording.bottlenecks import place_words, title_words, worth_saying
 from ftdiag.wording.findings import evidence_words, price_words, sure_words
 from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
-from ftdiag.wording.objects import object_words
+from ftdiag.wording.objects import locked_words, object_words
 from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
 from ftdiag.wording.states import (
     CONFIDENCE_NAMES,
@@ -345,6 +345,8 @@ def _locks(snapshot: Snapshot) -> Iterator[str]:
             f" cores were free; on average {lock.mean_queue:.1f} waiters, at most"
             f" {lock.waiters_max:,}; longest wait {units.seconds(lock.longest_wait_ns)}</p>"
         )
+        if lock.of_object is not None:
+            yield f"<p>of {safe(locked_words(lock.of_object))}</p>"
         if lock.holders:
             rows = [_holder(holder) for holder in lock.holders[:SHOWN_PEOPLE]]
             yield table_of(("held by", "blame", "known how", "at"), rows, numbers=(1,))

@@ -263,6 +263,7 @@ def _lock(lock: LockMetrics, target: Target) -> Json:
         "label": None if lock.lock.label is None else _text(lock.lock.label),
         "address": f"{lock.lock.address:#x}" if real else None,
         "whose": None if where is None else _text(target.whose(where)),
+        "object": None if lock.of_object is None else _object(lock.of_object),
         "wait_s": _seconds(lock.wait_ns),
         "critical_wait_s": _seconds(lock.critical_wait_ns),
         "mean_queue": _number(lock.mean_queue),

@@ -48,7 +48,7 @@ from ftdiag.wording.locks import (
     metrics_words,
     spun_for_words,
 )
-from ftdiag.wording.objects import object_words
+from ftdiag.wording.objects import locked_words, object_words
 from ftdiag.wording.places import at_words, frame_words
 from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name
 from ftdiag.wording.states import CONFIDENCE_NAMES, STATE_NAMES, longest, split_words
@@ -380,6 +380,8 @@ class _Report:
                 f"were free; at most {units.plural(lock.waiters_max, 'waiter')}, longest wait "
                 f"{units.seconds(lock.longest_wait_ns)}"
             )
+            if lock.of_object is not None:
+                yield _detail(f"of {locked_words(lock.of_object, self._safe)}")
             for place, blame in holding(lock, self._safe)[:SHOWN_WAITERS]:
                 yield _detail(f"held {place}: {units.seconds(blame)}")
             free = sum(holder.blame_ns for holder in lock.holders if holder.free)

@@ -70,6 +70,14 @@ def lock_in_sentence(lock: LockRef) -> str:
     return f"a {short(lock.type_name)}" if lock.type_name else "a lock"
 
 
+def metrics_in_sentence(lock: LockMetrics) -> str:
+    """A lock of a range in a sentence: its name, else the path of its object, else its type."""
+    facts = None if lock.of_object is None else lock.of_object.facts
+    if lock.lock.label is None and facts is not None and facts.path is not None:
+        return short(facts.path)
+    return lock_in_sentence(lock.lock)
+
+
 def lock_key(lock: LockRef) -> str:
     """A lock in a finding, told from all others: its name in a sentence, and its address."""
     return f"{lock_in_sentence(lock)} {lock.address:#x}"

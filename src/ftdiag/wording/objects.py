@@ -25,7 +25,13 @@ COUNTED: Final[Mapping[Counting, str]] = {
 def object_words(one: SharedObject, shown: Shown = str) -> str:
     """ "CONFIG (dict; app.CONFIG; made by MainThread; counted by the others with atomic operations)"."""
     possibly = "" if one.confidence is Confidence.KNOWN else ", possibly"
-    parts = [f"{shown(one.type_name)}{possibly}"]
+    parts = [f"{shown(one.type_name)}{possibly}", *fact_words(one, shown)]
+    return f"{shown(one.name)} ({'; '.join(parts)})"
+
+
+def fact_words(one: SharedObject, shown: Shown = str) -> list[str]:
+    """Where it is, who made it and how it is counted, as far as that is known."""
+    parts = []
     facts = one.facts
     if facts is not None:
         if facts.path is not None:
@@ -33,4 +39,9 @@ def object_words(one: SharedObject, shown: Shown = str) -> str:
         if facts.made_by is not None:
             parts.append(f"made by {shown(facts.made_by)}")
         parts.append(COUNTED[facts.counting])
-    return f"{shown(one.name)} ({'; '.join(parts)})"
+    return parts
+
+
+def locked_words(one: SharedObject, shown: Shown = str) -> str:
+    """The object that a lock is of: "the dict at app.COUNTS; made by MainThread; ..."."""
+    return f"the {' '.join(filter(None, (shown(one.type_name), '; '.join(fact_words(one, shown)))))}"

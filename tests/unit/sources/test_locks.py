@@ -108,6 +108,20 @@ def named(wait: LockWait | None) -> tuple[LockKind, str | None, str | None] | No
 # --- what it is ---
 
 
+def test_objects_whose_locks_are_waited_for(target: Target) -> None:
+    # GIVEN a list and a lock
+    orders, lock = target.object("list"), target.object("_thread.lock", 40)
+    # WHEN threads are seen to wait for them THEN the list counts, by looks, until it is taken
+    for _ in range(3):
+        found = target.wait_for(orders + MUTEX)
+    target.wait_for(lock + 32)
+    assert found is not None
+    assert target.locks.take_objects() == {orders: 3}
+    assert target.locks.take_objects() == {}
+    # WHEN a thread still waits, as it did THEN it counts, too
+    assert target.locks.take_objects([found.key, 0x1234]) == {orders: 1}
+
+
 def test_kinds_of_locks(target: Target) -> None:
     # GIVEN a lock, a list, a lock of the runtime and one of the interpreter
     lock, orders = target.object("_thread.lock", 40), target.object("list")

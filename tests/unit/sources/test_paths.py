@@ -1,4 +1,4 @@
-"""When paths are searched for: at once what is new, after a while again what was not found."""
+"""When paths are searched for: what is new, after a rest; after a while again what was not found."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.paths import PAUSE_STEPS, PathSearch
+from ftdiag.sources.python.paths import PAUSE_STEPS, REST_STEPS, PathSearch
 
 
-def test_new_objects_are_searched_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     # GIVEN a search that finds nothing in two steps
     fake = FakeProcess("3.14.9t")
     search = PathSearch(InterpreterReader(fake.memory, fake.runtime, Sink()))
@@ -30,8 +30,10 @@ def test_new_objects_are_searched_for_at_once(monkeypatch: pytest.MonkeyPatch) -
     search.want([1, 2])
     for _ in range(10):
         search.step()
-    search.want([1, 2, 3])
-    for _ in range(10):
+    search.want([3], "others")
+    assert asked == [{1, 2}]
+    # after a rest that is as long as the search was, times so much
+    for _ in range(3 * REST_STEPS + 3):
         search.step()
     assert asked == [{1, 2}, {3}]
     # WHEN time has passed THEN all of them again

@@ -29,6 +29,7 @@ from ftdiag.rules.base import (
 from ftdiag.rules.prose.library import sees_nothing
 from ftdiag.rules.prose.locks import Told, blame_of, cost_of, free_share, lock_findings, waiting
 from ftdiag.wording.locks import lock_expression
+from ftdiag.wording.objects import locked_words
 from ftdiag.wording.places import place, short
 from ftdiag.wording.threads import verb
 from ftdiag.wording.units import of_cores
@@ -232,11 +233,16 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         explanation=(
             f"Without the GIL every object has a lock of its own, which each change of a {kind} takes,"
             f" whatever locks the program has. {free_share(charge)} of the parked time was while cores were"
-            f" free. Two threads that do nothing else: {measured}."
+            f" free. Two threads that do nothing else: {measured}.{_object_of(lock)}"
         ),
         remedy=_remedies(facts, charge),
         could_also_be=("refcount-contention: reading the shared object costs too, without any lock",),
     )
+
+
+def _object_of(lock: LockMetrics) -> str:
+    """Where the object is, who made it and how it is counted; "" where that was not looked at."""
+    return "" if lock.of_object is None else f" It is {locked_words(lock.of_object, short)}."
 
 
 def _judge(facts: Facts) -> Verdict:

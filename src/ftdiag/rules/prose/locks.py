@@ -30,7 +30,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.wording.findings import report_again
-from ftdiag.wording.locks import lock_in_sentence, lock_key
+from ftdiag.wording.locks import lock_in_sentence, lock_key, metrics_in_sentence
 from ftdiag.wording.places import place, place_in
 from ftdiag.wording.threads import thread_names, verb
 from ftdiag.wording.units import of_cores, plural, seconds, share
@@ -50,7 +50,7 @@ def waiting(charge: LockCharge) -> str:
 def cost_of(facts: Facts, charge: LockCharge) -> str:
     """ "self._lock (cache.py:88) costs 2.1 of 4 cores: worker-0 to worker-7 (8 threads) wait for it"."""
     threads = waiting(charge)
-    name = lock_in_sentence(charge.locks[0].lock)
+    name = metrics_in_sentence(charge.locks[0])
     if len(charge.locks) > 1:
         name = f"{len(charge.locks)} locks like {name}"
     line = where(charge)

@@ -50,6 +50,7 @@ from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
 from ftdiag.sources.python.collector import CollectorReader
 from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
+from ftdiag.sources.python.lockobjects import LockObjects
 from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
@@ -127,7 +128,9 @@ class InterpreterObserver:
         turns = Turns(self._process.target.capacity_cores or 1.0)
         self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
         reader = SharedObjectReader(self._interpreter)
-        self._atomic_lines = AtomicLines(reader, stacks.leaves, PathSearch(self._interpreter))
+        paths = PathSearch(self._interpreter)
+        self._atomic_lines = AtomicLines(reader, stacks.leaves, paths)
+        self._lock_objects = LockObjects(self._interpreter, paths)
         self._spun_locks = SpunLocks(reader, stacks.leaves)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
@@ -590,13 +593,16 @@ class InterpreterObserver:
         window = replace(
             window, cost=cost, gaps=gaps, collections=self._collector.take(), updates=self._updates.take()
         )
+        shared: tuple[tuple[int, SharedObject], ...] = ()
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
             shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
             shared += self._spun_locks.window(
                 self._on_core.spun, self._threads.idents(), self._locks.named_places
             )
-            window = replace(window, gaps=gaps + lost, native=native, shared=self._with_makers(shared))
+            window = replace(window, gaps=gaps + lost, native=native)
+        shared += self._lock_objects.window(self._locks.take_objects(self._holders.waited_for))
+        window = replace(window, shared=self._with_makers(shared))
         self._sink.write_window(window)
         self._windows += 1
         interpreter.walked = interpreter.torn = interpreter.cut = interpreter.given_up = 0

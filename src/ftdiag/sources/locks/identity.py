@@ -31,12 +31,13 @@ from ftdiag.sources.locks.parkinglot import (
     LOWEST_ADDRESS,
     SEMAPHORE_OFFSET,
 )
+from ftdiag.sources.python.counting import OBJECT_MUTEX_OFFSET
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.walking import PythonThread
 
-OBJECT_MUTEX_OFFSET: Final = 10
-"""`PyObject.ob_mutex` of free-threaded builds (Include/object.h)."""
+MAX_OBJECTS_ASKED: Final = 1000
+"""Objects of a window whose locks are counted by how often they were waited for."""
 MAX_STACK_DISTANCE: Final = 1 << 16
 """A wait entry lies this near above the stack pointer of a parked thread (sem_wait's frames between)."""
 MAX_NAMED_RANGES: Final = 100
@@ -70,6 +71,8 @@ class LockReader(HeldLocks):
         self._names = LockNames(interpreter)
         self._waits: dict[int, LockWait] = {}
         self._asked: set[int] = set()
+        self._objects_asked: dict[int, int] = {}
+        """Objects whose own lock was waited for, and at how many looks, until somebody takes them."""
         self._runtime_ranges: list[tuple[int, int, str]] = []
         self.named_places: Mapping[int, str] = {}
         """Every address of the interpreter's locks that are known by name, with the name."""
@@ -130,6 +133,23 @@ class LockReader(HeldLocks):
         self._asked.clear()
         self._names.begin_second()
 
+    def take_objects(self, waited_for: Collection[int] = ()) -> dict[int, int]:
+        """Objects whose own lock was waited for since this was asked last, with the number of looks.
+
+        `waited_for` are keys of locks that are waited for now.
+        """
+        taken, self._objects_asked = self._objects_asked, {}
+        for key in waited_for:
+            self._note_object(self._waits.get(key), taken)
+        return taken
+
+    @staticmethod
+    def _note_object(wait: LockWait | None, where: dict[int, int]) -> None:
+        if wait is None or wait.lock is None or wait.lock.kind is not LockKind.OBJECT:
+            return
+        if wait.owner in where or len(where) < MAX_OBJECTS_ASKED:
+            where[wait.owner] = where.get(wait.owner, 0) + 1
+
     def _forget(self, key: int) -> None:
         wait = self._waits.pop(key)
         self._names.forget(wait.owner, None if wait.lock is None else wait.lock.type_name)
@@ -143,6 +163,7 @@ class LockReader(HeldLocks):
             self._forget(key)
             return None
         self._asked.add(key)
+        self._note_object(wait, self._objects_asked)
         lock = wait.lock
         if lock is not None and lock.label is None and lock.type_name is not None and thread is not None:
             label = self._names.label(wait.owner, lock.type_name, thread)
@@ -239,6 +260,7 @@ class LockReader(HeldLocks):
                 return
         self._waits[wait.key] = wait
         self._asked.add(wait.key)
+        self._note_object(wait, self._objects_asked)
 
     def _object_lock(self, address: int, thread: PythonThread | None) -> LockWait | None:
         if not self._layout.free_threaded or address % 8 != OBJECT_MUTEX_OFFSET % 8:

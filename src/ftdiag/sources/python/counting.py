@@ -20,6 +20,8 @@ from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.python.objects import NotAnObject, ObjectReader
 
 HEADER: Final = struct.Struct("<QHBBIqQ")
+OBJECT_MUTEX_OFFSET: Final = 10
+"""`PyObject.ob_mutex` of free-threaded builds (Include/object.h)."""
 IMMORTAL: Final = 0xFFFF_FFFF
 _DEFERRED: Final = 1 << 6
 _SHARED_FLAGS: Final = 3

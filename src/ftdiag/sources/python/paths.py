@@ -33,6 +33,8 @@ STEP: Final = 24
 MAX_STEPS: Final = MAX_VISITED // STEP
 PAUSE_STEPS: Final = 2000
 """Steps (ticks) after which what was searched for in vain is searched for again."""
+REST_STEPS: Final = 4
+"""Steps (ticks) without a search after one, for each step that it took: new objects do not come to an end."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
 _TPFLAGS_TUPLE_SUBCLASS: Final = 1 << 26
 _TPFLAGS_DICT_SUBCLASS: Final = 1 << 29
@@ -60,17 +62,20 @@ class PathSearch:
         self._memory = interpreter.memory
         self._objects = interpreter.objects
         self._layout = interpreter.layout
-        self._wanted: set[int] = set()
+        self._wanted: dict[str, frozenset[int]] = {}
         self._steps: Iterator[None] | None = None
         self._pause = 0
+        self._rest = 0
         self._tried: set[int] = set()
         """What was searched for lately."""
         self.found: dict[int, str] = {}
-        """Address -> path, of what was found so far; whoever takes one removes it."""
+        """Address -> path, of what was found of the objects that somebody wants."""
 
-    def want(self, addresses: Collection[int]) -> None:
-        """Objects to look for; what is no longer wanted is left out of the next search."""
-        self._wanted = set(addresses)
+    def want(self, addresses: Collection[int], whose: str = "") -> None:
+        """The objects that `whose` is about: to look for, and to keep the paths of."""
+        self._wanted[whose] = frozenset(addresses)
+        for address in self.found.keys() - frozenset().union(*self._wanted.values()):
+            del self.found[address]
 
     @property
     def searching(self) -> bool:
@@ -84,13 +89,17 @@ class PathSearch:
                 self._pause -= 1
             elif self._tried:
                 self._tried.clear()
-            wanted = self._wanted - self._tried
+            if self._rest:
+                self._rest -= 1
+                return
+            wanted = set().union(*self._wanted.values()) - self._tried - self.found.keys()
             if not wanted:
                 return
             if not self._tried:
                 self._pause = PAUSE_STEPS
             self._tried |= wanted
             self._steps = self._search(wanted)
+        self._rest += REST_STEPS
         try:
             next(self._steps)
         except (StopIteration, MemoryReadError, NotAnObject, struct.error):

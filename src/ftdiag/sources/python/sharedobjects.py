@@ -24,7 +24,7 @@ from typing import Final
 from ftdiag.datatypes import replace
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import OWN_LOCK, SPUN_FOR, Confidence, Counting, SharedObject, ThreadState
-from ftdiag.sources.python.counting import counted
+from ftdiag.sources.python.counting import OBJECT_MUTEX_OFFSET, counted
 from ftdiag.sources.python.frameview import AttributeReader, FrameView, Loaded
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
@@ -53,8 +53,7 @@ MIN_PLACE_SAMPLES: Final = 3
 """Samples of one place in a window below which it is not looked at."""
 MAX_PLACES: Final = 2
 """Places of a line that are looked at in a window, those with most samples."""
-_MUTEX: Final = 10
-"""ob_mutex."""
+_MUTEX: Final = OBJECT_MUTEX_OFFSET
 PLACES_IN_OBJECT: Final = (16, _MUTEX, 32, 40)
 """Where atomic instructions work in an object: ob_ref_shared, ob_mutex (Include/object.h), and the words
 behind the head: where itertools.count has its number (countobject.cnt in Modules/itertoolsmodule.c)."""
@@ -325,9 +324,8 @@ class AtomicLines:
             self._name_places(line, at_line.get(leaf, {}))
             rows.extend((leaf, one) for one in line.objects.values())
         if self._paths is not None:
-            self._paths.found.clear()
             facts = [one.facts for _, one in rows]
-            self._paths.want([each.address for each in facts if each is not None and not each.path])
+            self._paths.want([each.address for each in facts if each is not None and not each.path], "lines")
         return tuple(rows)
 
     def _name_places(self, line: _Line, places: Mapping[int, int]) -> None:

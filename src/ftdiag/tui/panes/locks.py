@@ -40,6 +40,7 @@ from ftdiag.wording.locks import (
     names_of,
     sure_words,
 )
+from ftdiag.wording.objects import locked_words
 from ftdiag.wording.places import place_and_function
 from ftdiag.wording.states import CONFIDENCE_NAMES
 from ftdiag.wording.threads import thread_name
@@ -156,6 +157,8 @@ class LocksTable(Table[LockMetrics]):
     def searched_text(self, row: LockMetrics) -> str:
         """The lock, its holders and waiters, and their functions and files."""
         words = [self._called(row), KIND_NAMES[row.lock.kind], f"{row.lock.address:#x}"]
+        if row.of_object is not None:
+            words.append(locked_words(row.of_object))
         for stack, thread in [(h.stack, h.thread) for h in row.holders[:MAX_PARTIES]] + [
             (w.stack, w.thread) for w in row.waiters[:MAX_PARTIES]
         ]:
@@ -166,7 +169,10 @@ class LocksTable(Table[LockMetrics]):
 
 def party_lines(row: LockMetrics, width: int, look: Look) -> Lines:
     """Holders with the wait they are to blame for, then waiters, each with its stack."""
-    lines: Lines = [[Segment(look.cut(" Held by", width), look.strong)]]
+    lines: Lines = []
+    if row.of_object is not None:
+        lines.append([Segment(look.cut(f" Of {locked_words(row.of_object)}", width), look.text)])
+    lines.append([Segment(look.cut(" Held by", width), look.strong)])
     for holder in row.holders[:MAX_PARTIES]:
         share = percent(holder.blame_ns / row.wait_ns) if row.wait_ns > 0 else ""
         name = look.cut(holder_words(holder), max(8, width - 22))
