@@ -1,11 +1,14 @@
 """Measures how right predictions are: what a replay said a change would bring, and what it brought.
 
 In: samples and field cases whose program takes --fixed, under every free-threaded interpreter at hand. Out: a
-table for each version: what removing the cause gained (the throughput of the fixed twin over that of the
-program, measured in turns), what was said before, with its 80 % interval, or why nothing was. Exits with 1
-where fewer than 80 % of the measured gains lie in their interval, or the median error is above 20 %.
+table for each version: what removing the cause gained (the throughput of the fixed twin, run some times, over
+that of the very run that was recorded: contended programs are fast in one run and slow in the next), what was
+said before, with its 80 % interval, or why nothing was. Throughputs are by the cores that others left, as all
+these programs want all of them. Exits with 1 where fewer than 80 % of the measured gains lie in their
+interval, or the median error is above 20 %.
 
-Usage: python bench/whatif.py [NAME ...] [--series 3.14] [--seconds 3] [--turns 3] [--field]
+Usage: python bench/whatif.py [NAME ...] [--series 3.14] [--seconds 3] [--turns 3] [--turn 1.5]
+                              [--limit S] [--field]
                               [--keep DIR | --judge DIR | --documented | --speed]
 
 --keep leaves recordings and measured gains in a directory, --judge DIR predicts anew from such a directory.
@@ -18,18 +21,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
-from diagnosis import throughput  # noqa: E402
+from field import busy_s, cpu_ns  # noqa: E402
 from generate_recording import generate  # noqa: E402
 
 from ftdiag.errors import FtdiagError  # noqa: E402
@@ -38,16 +43,23 @@ from ftdiag.model import Change, ChangeKind, Prediction  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.sampling.options import SamplerOptions  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
-from tools.field import CASES, NotInstalled, environment_of, running_case  # noqa: E402
+from tools.field import (  # noqa: E402
+    CASES,
+    Case,
+    NotInstalled,
+    RunningCase,
+    environment_of,
+    running_case,
+)
 from tools.provision.search import find_interpreters  # noqa: E402
-from tools.record_samples import record  # noqa: E402
+from tools.provision.verification import Interpreter  # noqa: E402
 from tools.samples import ABOUT_THE_MACHINE, SAMPLES, Sample  # noqa: E402
-from tools.workloads import WORKLOADS, WorkloadFailure  # noqa: E402
+from tools.workloads import WorkloadFailure, running_workload  # noqa: E402
 
 MAX_SECONDS: Final = 2.0
 COVERED: Final = 0.8
 MEDIAN_ERROR: Final = 0.2
-FIELD_S: Final = 3.0
+WARM_UP_S: Final = 0.7
 GAINS: Final = Path(__file__).resolve().parent / "gains.tsv"
 RECORDINGS: Final = Path(__file__).resolve().parent.parent / "samples" / "recordings"
 
@@ -85,7 +97,9 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="programs (all)")
     parser.add_argument("--series", action="append", help="only these versions of Python: 3.14")
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=3, help="runs of the twin")
+    parser.add_argument("--turn", type=float, default=1.5, help="seconds of each run of the twin")
+    parser.add_argument("--limit", type=float, default=math.inf, help="begin no pair after so many seconds")
     parser.add_argument("--field", action="store_true", help="the cases of samples/field as well")
     parser.add_argument("--keep", type=Path, help="leave recordings and gains in this directory")
     parser.add_argument("--judge", type=Path, help="predict anew from such a directory")
@@ -198,73 +212,109 @@ def shown(rows: list[Row]) -> int:
 # --- measuring ---------------------------------------------------------------------------------------------
 
 
-def measure(folder: Path, options: argparse.Namespace) -> None:
-    """Records programs and measures what their twins gain, in turns; skips what the folder has already."""
+@dataclass(frozen=True)
+class Pair:
+    """A program and its twin on one interpreter."""
+
+    name: str
+    rules: list[str]
+    interpreter: Interpreter
+    of: Sample | Case
+
+    @contextmanager
+    def running(self, *, fixed: bool) -> Iterator[RunningCase]:
+        """One of the two, ready. Raises `NotInstalled` and `WorkloadFailure`."""
+        if isinstance(self.of, Case):
+            python = environment_of(self.interpreter, self.of.needs)
+            with running_case(self.of, python, threads=2, fixed=fixed) as case:
+                yield case
+            return
+        given = (*self.of.arguments, *(["--fixed"] * fixed))
+        with running_workload(
+            self.interpreter.path,
+            self.of.workload,
+            *given,
+            options=self.of.options,
+            environ=dict(self.of.environ),
+        ) as workload:
+            yield RunningCase(workload, None)
+
+    def record(self, path: Path, seconds: float) -> float:
+        """A recording of the program; returns what that run did, as `rate` does."""
+        path.unlink(missing_ok=True)
+        with SamplerProcess() as sampler, self.running(fixed=False) as running:
+            there = Available(running.pid)
+            sampler.spawn()
+            time.sleep(WARM_UP_S)
+            sampler.start(SamplerOptions(pid=running.pid, path=str(path), duration_s=seconds))
+            sampler.wait(seconds + 60.0)
+            sampler.stop()
+            cores = there.cores()
+            return (running.rate() or 0.0) / cores
+
+    def rate(self, seconds: float, *, fixed: bool) -> float:
+        """What one of the two does in a second and a core that other programs leave."""
+        with self.running(fixed=fixed) as running:
+            there = Available(running.pid)
+            time.sleep(seconds)
+            cores = there.cores()
+            return (running.rate() or 0.0) / cores
+
+
+class Available:
+    """The cores that other programs left to one since this was made; twins are compared by it."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._began, self._others = time.monotonic(), self._of_others()
+
+    def _of_others(self) -> float:
+        return busy_s() - cpu_ns(self._pid) / 1e9
+
+    def cores(self) -> float:
+        """A tenth of a core at least."""
+        took = (self._of_others() - self._others) / (time.monotonic() - self._began)
+        return max(0.1, len(os.sched_getaffinity(0)) - max(0.0, took))
+
+
+def pairs_of(options: argparse.Namespace) -> Iterator[Pair]:
+    """What there is to measure."""
     with_twin = {sample.name.removesuffix("-fixed") for sample in SAMPLES if sample.name.endswith("-fixed")}
     for interpreter in find_interpreters().chosen:
-        if options.series and interpreter.series not in options.series:
+        series = interpreter.series
+        if options.series and series not in options.series:
             continue
+        for case in CASES if options.field else ():
+            rules = [rule for rule in case.right_on(series) if rule not in ABOUT_THE_MACHINE]
+            if case.fixed and rules and (not options.names or case.name in options.names):
+                yield Pair(f"field-{case.name}", rules, interpreter, case)
         for sample in SAMPLES:
-            wanted = sample.name in with_twin and sample.rule and sample.expected_on(interpreter.series)
-            if not wanted or sample.memory_s or (options.names and sample.name not in options.names):
-                continue
-            path = folder / f"{interpreter.series}-{sample.name}.json"
-            if path.exists():
-                continue
-            try:
-                of_sample(sample, interpreter.path, interpreter.series, path, options)
-            except (FtdiagError, WorkloadFailure) as error:
-                print(
-                    f"# {sample.name} {interpreter.series}: {' '.join(str(error).split())[:200]}", flush=True
-                )
-        if options.field:
-            of_field(interpreter, folder, options)
+            wanted = sample.name in with_twin and sample.rule and sample.expected_on(series)
+            if wanted and not sample.memory_s and (not options.names or sample.name in options.names):
+                yield Pair(sample.name, [sample.rule or ""], interpreter, sample)
 
 
-def of_sample(sample: Sample, python: Path, series: str, path: Path, options: argparse.Namespace) -> None:
-    """One sample: a recording, and turns of the program and its twin."""
-    path.with_suffix(".ftdiag").unlink(missing_ok=True)
-    record(replace(sample, seconds=options.seconds), python, WORKLOADS, path.with_suffix(".ftdiag"))
-    twin = replace(sample, arguments=(*sample.arguments, "--fixed"))
-    turns = [(throughput(python, sample), throughput(python, twin)) for _ in range(options.turns)]
-    path.write_text(
-        json.dumps({"name": sample.name, "series": series, "rules": [sample.rule], "turns": turns})
-    )
-    print(f"# {sample.name} {series}: {[round(b / a, 2) for a, b in turns if a]}", flush=True)
-
-
-def of_field(interpreter: object, folder: Path, options: argparse.Namespace) -> None:
-    """The cases of the field that have a twin."""
-    series = interpreter.series  # type: ignore[attr-defined]
-    for case in CASES:
-        rules = [rule for rule in case.right_on(series) if rule not in ABOUT_THE_MACHINE]
-        path = folder / f"{series}-field-{case.name}.json"
-        if not case.fixed or not rules or path.exists() or (options.names and case.name not in options.names):
+def measure(folder: Path, options: argparse.Namespace) -> None:
+    """Records programs and measures what their twins gain; skips what the folder has already."""
+    until = time.monotonic() + options.limit
+    for pair in pairs_of(options):
+        series = pair.interpreter.series
+        path = folder / f"{series}-{pair.name}.json"
+        if path.exists():
             continue
+        if time.monotonic() > until:
+            print("# no more time: the next run goes on from here", flush=True)
+            return
         try:
-            python = environment_of(interpreter, case.needs)  # type: ignore[arg-type]
-            recorded = path.with_suffix(".ftdiag")
-            recorded.unlink(missing_ok=True)
-            with running_case(case, python, threads=2) as running, SamplerProcess() as sampler:
-                sampler.spawn()
-                time.sleep(1.0)
-                asked = SamplerOptions(pid=running.pid, path=str(recorded), duration_s=options.seconds)
-                sampler.start(asked)
-                sampler.wait(options.seconds + 60.0)
-                sampler.stop()
-            turns = []
-            for _ in range(options.turns):
-                rates = []
-                for fixed in (False, True):
-                    with running_case(case, python, threads=2, fixed=fixed) as running:
-                        time.sleep(FIELD_S)
-                        rates.append(running.rate() or 0.0)
-                turns.append(tuple(rates))
+            before = pair.record(path.with_suffix(".ftdiag"), options.seconds)
+            turns = [(before, pair.rate(options.turn, fixed=True)) for _ in range(options.turns)]
         except (NotInstalled, FtdiagError, WorkloadFailure) as error:
-            print(f"# {case.name} {series}: {' '.join(str(error).split())[:200]}", flush=True)
+            print(f"# {pair.name} {series}: {' '.join(str(error).split())[:200]}", flush=True)
             continue
-        path.write_text(json.dumps({"name": case.name, "series": series, "rules": rules, "turns": turns}))
-        print(f"# {case.name} {series}: {[round(b / a, 2) for a, b in turns if a]}", flush=True)
+        path.write_text(
+            json.dumps({"name": pair.name, "series": series, "rules": pair.rules, "turns": turns})
+        )
+        print(f"# {pair.name} {series}: {[round(b / a, 2) for a, b in turns if a]}", flush=True)
 
 
 if __name__ == "__main__":

@@ -43,14 +43,16 @@ class Replayed:
     """What is replayed, for the ids of one recording.
 
     By stack id: `keep` is what is left of the time on a core, `worth` the part of it that was useful as
-    recorded, `gone` whether nothing of it is done, waits included. By lock number: `holds`, what is left of
-    its holds and of waits for it (0: nobody waits for it). By wait id: `waits`. By state: `states`. `threads`
-    and `cores` are other numbers of them; `balance` shares all work among the threads that had some.
+    recorded, `gone` whether nothing of it is done, waits included, `waitless` whether there is no waiting. By
+    lock number: `holds`, what is left of its holds and of waits for it (0: nobody waits for it). By wait id:
+    `waits`. By state: `states`. `threads` and `cores` are other numbers of them; `balance` shares all work
+    among the threads that had some.
     """
 
     keep: Floats
     worth: Floats
     gone: Bools
+    waitless: Bools
     holds: Floats
     waits: Floats
     states: Floats
@@ -114,6 +116,7 @@ def blocks_of(
     known = np.minimum(runs.wait, len(lock_of_wait) - 1)
     lock = np.where(locked & (runs.wait < len(lock_of_wait)), lock_of_wait[known], 0)
     gone = what.of(runs.stack, what.gone.astype(np.float64), 0.0) > 0
+    gone |= ~ticks_on & (what.of(runs.stack, what.waitless.astype(np.float64), 0.0) > 0)
     of_state = what.of(runs.state, what.states, 1.0)
     left_of_lock = what.of(lock, what.holds, 1.0)
     left_of_wait = what.of(runs.wait, what.waits, 1.0)

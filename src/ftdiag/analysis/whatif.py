@@ -24,7 +24,7 @@ import numpy as np
 
 from ftdiag.analysis import accounting, replay
 from ftdiag.analysis.accounting import ON_CPU_STATES, ThreadTime
-from ftdiag.analysis.efficiency import is_in, what_source_lacks
+from ftdiag.analysis.efficiency import LOCK_STATES, is_in, what_source_lacks
 from ftdiag.analysis.grouping import Bools, Floats, Ints, summed
 from ftdiag.analysis.locks import LockNumbers
 from ftdiag.analysis.ticks import STATES, tick_runs
@@ -59,12 +59,16 @@ RESAMPLES: Final = 1000
 OUTSIDE: Final = 0.1
 """The interval leaves a tenth out at each side."""
 LEAST_LEFT: Final = 0.08
-"""Where less than this share of what threads do on a core is left, single samples decide."""
+"""Where less than this share of what threads do on a core is left, single samples decide: then only what it
+gains at least is told, as if so much of each thing were left."""
+LEAST_MORE: Final = 1.5
+"""A bound below this is not worth telling."""
 FAITHFUL: Final = (0.5, 2.0)
 """A replay that without the change does less or more of what was recorded does not know this program."""
 MODEL_ERROR: Final[dict[ChangeKind, float]] = {
     ChangeKind.LOCK: 0.30,
     ChangeKind.LINE: 0.30,
+    ChangeKind.REMEDY: 0.40,
     ChangeKind.IO: 0.15,
     ChangeKind.CONTENTION: 0.37,
     ChangeKind.ALLOCATION: 0.30,
@@ -82,6 +86,10 @@ SLOWED_BESIDE: Final = {"3.13": 1.1, "3.14": 1.5}
 of docs/prediction.md. On 3.14 the counts lie among what the next instructions read."""
 SLOWED_ELSEWHERE: Final = 1.3
 MOSTLY_WASTED: Final = 0.4
+LEFT_ERROR: Final = 0.03
+"""Over the part that is left: how much less sure a prediction is for that."""
+FAR_ERROR: Final = 0.1
+"""Times the logarithm of the gain: how much less sure one that goes far is."""
 FAR: Final = 4.0
 """A gain from which on what was never waited for may decide."""
 SEED: Final = 20_250_101
@@ -131,14 +139,19 @@ def _predicted(of: Range, changes: tuple[Change, ...]) -> Prediction:
     shares = _Shares.of(of)
     notes: list[str] = []
     before = shares.as_recorded(of)
-    after = before
+    after = sampled = before
     for change in changes:
         after = _changed(of, shares, after, change, notes)
-    left = _left(shares, after)
-    if left < LEAST_LEFT:
-        raise CannotTell(
-            f"under {math.floor(100 * left) + 1} % of what threads do on a core would be left: many times as"
-            " much work a second is all that can be said"
+        # What is left of a line that is done otherwise was measured, and is not a matter of samples.
+        sampled = sampled if change.kind is ChangeKind.REMEDY else _changed(of, shares, sampled, change, [])
+    left = _left(shares, sampled)
+    too_little = left < LEAST_LEFT
+    if too_little:
+        after = replace(
+            after,
+            keep=np.where(after.gone, LEAST_LEFT, np.maximum(after.keep, LEAST_LEFT)),
+            gone=np.zeros_like(after.gone),
+            waitless=after.waitless | after.gone,
         )
     blocks = list(_blocks(of, before))
     again = list(_blocks(of, after))
@@ -175,6 +188,19 @@ def _predicted(of: Range, changes: tuple[Change, ...]) -> Prediction:
             "so far from what was recorded, another lock or peer may be in the way that is not seen now"
         )
     low, high = _interval(np.array(now), np.array(then), changes, left, faithful, _on_core(of))
+    if too_little:
+        why = f"under {math.floor(100 * left) + 1} % of what threads do on a core would be left"
+        if low < LEAST_MORE:
+            raise CannotTell(why)
+        return Prediction(
+            changes,
+            low=low,
+            useful_cores=metrics.useful_cores,
+            blocks=len(pairs),
+            faithful_ratio=faithful,
+            not_told=f"cannot tell how much more: {why}",
+            notes=tuple(dict.fromkeys(notes)),
+        )
     return Prediction(
         changes,
         gain=gain,
@@ -206,9 +232,9 @@ def _interval(
     spread = math.hypot(
         spread,
         0.5 * abs(math.log(max(faithful, 1e-3))),
-        0.03 / max(left, LEAST_LEFT),
+        LEFT_ERROR / max(left, LEAST_LEFT),
         0.6 * (1.0 - on_core),
-        0.1 * abs(math.log(max(float(then.sum() / now.sum()), 1e-3))),
+        FAR_ERROR * abs(math.log(max(float(then.sum() / now.sum()), 1e-3))),
     )
     noisy = gains * np.exp(chance.normal(0.0, spread, RESAMPLES))
     low, high = np.quantile(noisy, (OUTSIDE, 1.0 - OUTSIDE))
@@ -256,6 +282,7 @@ class _Shares:
             keep=np.ones(stacks),
             worth=np.where(self.total_ns > 0, worth, 1.0),
             gone=np.zeros(stacks, dtype=np.bool_),
+            waitless=np.zeros(stacks, dtype=np.bool_),
             holds=np.ones(of.numbers.count),
             waits=np.ones(max(1, of.recording.wait_count)),
             states=np.ones(STATES),
@@ -298,10 +325,19 @@ def _changed(
             return replace(now, balance=True)
         case ChangeKind.LOCK:
             return _without_lock(of, shares, now, change, notes)
-        case ChangeKind.LINE:
+        case ChangeKind.LINE | ChangeKind.REMEDY:
             inside = _stacks_with(of, change.what)
             if not inside.any():
                 raise ValueError(f"no sample is at {change.what}")
+            if change.kind is ChangeKind.REMEDY:
+                notes.append(
+                    "the other way to do that was measured alone, where it did"
+                    f" {1.0 / change.factor:.2g} times as much"
+                )
+                # What it gained alone is of its waits, too: they go, and their part of the rest is work.
+                factor = min(1.0, change.factor * _waits_too(of, inside))
+                keep = np.where(inside, now.keep * factor, now.keep)
+                return replace(now, keep=keep, waitless=now.waitless | inside)
             if change.factor <= 0:
                 return replace(now, gone=now.gone | inside)
             return replace(now, keep=np.where(inside, now.keep * change.factor, now.keep))
@@ -404,6 +440,15 @@ def _without_lock(
     if known > 0 and blamed < 0.5 * known:
         notes.append("who holds the lock is not known for most of the waiting: shorter holds are a guess")
     return replace(now, holds=holds, keep=np.maximum(keep, 0.0))
+
+
+def _waits_too(of: Range, inside: Bools) -> float:
+    """Time on a core and in waits for locks over that on a core alone, of these stacks."""
+    time = of.time
+    there = inside[np.minimum(time.stack, len(inside) - 1)] & (time.stack < len(inside))
+    working = float(time.time_ns[there & is_in(time.state, ON_CPU_STATES)].sum())
+    waiting = float(time.time_ns[there & is_in(time.state, LOCK_STATES)].sum())
+    return 1.0 + waiting / working if working > 0 else 1.0
 
 
 def _series(of: Range) -> str:

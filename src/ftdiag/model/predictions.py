@@ -15,6 +15,8 @@ class ChangeKind(enum.Enum):
 
     LOCK = "lock"
     LINE = "line"
+    REMEDY = "remedy"
+    """A line done in another way: `factor` is what the other way took where it was measured alone."""
     IO = "io"
     CONTENTION = "contention"
     """Contended memory, spinning and waits for the lock of an object, at a line or everywhere."""
@@ -45,8 +47,9 @@ class Change:
 class Prediction:
     """What changes would bring: work a second over what it is now, with the bounds of an 80 % interval.
 
-    `not_told` says why nothing can be told; the figures are then `None`. `useful_cores` is the useful work a
-    second as it is, in cores. `faithful_ratio` is what a replay without the change does over what was
+    Where next to nothing would be left only `low` is known: it gains at least so much, 90 % sure. `not_told`
+    says why nothing, or no more, can be told; the other figures are then `None`. `useful_cores` is the useful
+    work a second as it is, in cores. `faithful_ratio` is what a replay without the change does over what was
     recorded. `notes` are what the reader has to know beside.
     """
 

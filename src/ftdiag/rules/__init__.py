@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Change, Finding, Severity, Snapshot
+from ftdiag.rules.attribution.changes import as_remedied
 from ftdiag.rules.attribution.charges import charges_of
 from ftdiag.rules.base import NO_LOSS, Facts, Found, NotApplicable, Now, key_of
 from ftdiag.rules.prose.whose import attributed
@@ -80,5 +81,7 @@ def diagnose(facts: Facts) -> Diagnosis:
 
 def changes_of(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...] | str:
     """What is different when the finding's cause is gone; or why that cannot be told."""
+    if finding.remedy and finding.remedy[0].instead:
+        return as_remedied(finding)
     without = next((rule.without for rule in RULES if rule.id == finding.rule_id), NO_LOSS)
     return without if isinstance(without, str) else without(finding, snapshot)

@@ -17,7 +17,7 @@ def price_words(finding: Finding) -> str:
     if finding.lost_cores < SAID_CORES:
         return "no loss of cores measured"
     lost = f"{units.cores(finding.lost_cores)} cores lost"
-    if finding.prediction is None or finding.prediction.gain is None:
+    if finding.prediction is None or finding.prediction.low is None:
         return f"{lost} (upper bound)"
     return f"{lost}; without it {gain_words(finding.prediction)}"
 

@@ -32,6 +32,8 @@ def change_words(change: Change, shown: Shown = str) -> str:
             )
         case ChangeKind.LINE:
             return f"{what} {_left(change.factor, 'taking')}"
+        case ChangeKind.REMEDY:
+            return f"{what} done in the other way"
         case ChangeKind.IO:
             return f"I/O with {what} {_left(change.factor, 'taking')}"
         case ChangeKind.OVERHEAD:
@@ -59,6 +61,8 @@ def _left(factor: float, doing: str) -> str:
 
 def gain_words(prediction: Prediction) -> str:
     """For example "1.9 times as much work a second (80 % sure: 1.5 to 2.4)", or why nothing is told."""
+    if prediction.gain is None and prediction.low is not None:
+        return f"at least {_times(prediction.low)} times as much work a second (90 % sure)"
     if prediction.gain is None or prediction.low is None or prediction.high is None:
         return prediction.not_told or "cannot tell"
     interval = f"{_times(prediction.low)} to {_times(prediction.high)}"
@@ -76,6 +80,8 @@ def prediction_sentences(prediction: Prediction, shown: Shown = str) -> Iterator
     changes = "; ".join(change_words(change, shown) for change in prediction.changes)
     yield f"With {changes}: {shown(gain_words(prediction))}" if changes else shown(gain_words(prediction))
     if prediction.gain is None:
+        if prediction.low is not None and prediction.not_told is not None:
+            yield shown(prediction.not_told)
         return
     if prediction.useful_cores is not None:
         now = prediction.useful_cores

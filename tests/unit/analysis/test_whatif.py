@@ -11,6 +11,7 @@ from builders import RecordingBuilder, a_target, absent, spent
 from ftdiag.model import Change, ChangeKind, Prediction
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
+from ftdiag.wording.predictions import gain_words
 from tools.simulation import Scenario, Step, simulate, write
 
 LENGTH_US = 4_200_000.0
@@ -162,6 +163,42 @@ def test_a_gil_that_is_gone(tmp_path: Path) -> None:
     said = builder.session().predict([Change(ChangeKind.GIL)])
     assert said.gain == pytest.approx(2.0, rel=0.1)
     assert said.faithful_ratio == pytest.approx(1.0, rel=0.1)
+
+
+def test_a_line_done_as_a_remedy_was_measured(tmp_path: Path) -> None:
+    # GIVEN a thread that waits at a line for a quarter of the time, works there for as long, then elsewhere
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    waits = [spent(5, "lock", at="a.py:1 f", lock="L"), spent(5, "on_cpu", at="a.py:1 f")]
+    for _ in range(4):
+        builder.window({"a": [*waits, spent(10, "on_cpu", at="a.py:2 g")] * 5})
+    # WHEN the line is done in a way that gained 10 alone, where it worked and waited as this one does
+    said = builder.session().predict([Change(ChangeKind.REMEDY, "a.py:1", 0.1)])
+    # THEN a tenth of both is left of it
+    assert said.gain == pytest.approx(20 / (10 + 1), rel=0.1)
+    assert any("10 times as much" in note for note in said.notes)
+
+
+def test_where_next_to_nothing_is_left_it_gains_at_least_so_much(tmp_path: Path) -> None:
+    # GIVEN a thread that is at one line nearly always
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    for _ in range(4):
+        builder.window({"a": [spent(98, "on_cpu", at="a.py:1 f"), spent(2, "on_cpu", at="a.py:2 g")]})
+    # WHEN the line is gone THEN a bound is told, and that it may be far more
+    said = builder.session().predict([Change(ChangeKind.LINE, "a.py:1")])
+    assert said.gain is None
+    assert said.high is None
+    assert said.low is not None
+    assert 4 < said.low < 12.5
+    assert said.not_told == "cannot tell how much more: under 3 % of what threads do on a core would be left"
+    assert gain_words(said) == f"at least {said.low:.1f} times as much work a second (90 % sure)"
+    # AND none where waiting for others is all that there would be
+    waiting = RecordingBuilder(tmp_path / "b", target=a_target(capacity_cores=2.0))
+    for _ in range(4):
+        waiting.window({"a": [spent(5, "on_cpu", at="a.py:1 f"), spent(95, "io", at="a.py:3 h")]})
+    nothing = waiting.session().predict([Change(ChangeKind.LINE, "a.py:1")])
+    assert (nothing.gain, nothing.low) == (None, None)
+    assert nothing.not_told is not None
+    assert nothing.not_told.startswith("cannot tell: ")
 
 
 def test_a_line_that_is_all_there_is_is_not_told(tmp_path: Path) -> None:

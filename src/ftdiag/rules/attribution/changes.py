@@ -1,7 +1,8 @@
 """What is different when a cause is gone: what a replay leaves out to say what fixing it would bring.
 
-In: a finding and its snapshot. Out: `Change`s, or in words why a replay cannot know. Only the cause is taken
-away, not the remedy put in its place: what that costs itself is not in the figure.
+In: a finding and its snapshot. Out: `Change`s, or in words why a replay cannot know. Mostly only the cause is
+taken away, not the remedy put in its place: what that costs itself is not in the figure. Where the remedy is
+other code, its line takes what is left of it where cause and remedy were measured alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,14 @@ def without_line(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...] | s
     """The line that the finding names left out."""
     place = place_of(finding)
     return (Change(ChangeKind.LINE, place),) if place else "the finding names no line"
+
+
+def as_remedied(finding: Finding) -> tuple[Change, ...] | str:
+    """The line that the finding names done in the way of its first remedy."""
+    place, gain = place_of(finding), finding.remedy[0].gain
+    if not place or gain is None:
+        return OTHER_CODE
+    return (Change(ChangeKind.REMEDY, place, factor=1.0 / gain),)
 
 
 def without_lock(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...] | str:

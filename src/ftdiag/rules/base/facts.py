@@ -144,9 +144,14 @@ class Facts:
         """What was measured of a pattern on the target's version: "0.92x on 3.14.9t"."""
         return measured.scaling(case, self.version, variant)
 
-    def remedy(self, case: str, variant: str, text: str, code: str | None = None) -> tuple[Remedy, ...]:
-        """A remedy with its measured gain; none where it was not measured to gain on the target's version."""
-        return measured.remedy(case, variant, self.version, text, code)
+    def remedy(
+        self, case: str, variant: str, text: str, code: str | None = None, *, instead: bool = False
+    ) -> tuple[Remedy, ...]:
+        """A remedy with its measured gain; none where it was not measured to gain on the target's version.
+
+        `instead`: the line is done in another way with it.
+        """
+        return measured.remedy(case, variant, self.version, text, code, instead=instead)
 
     def scales(self, case: str, variant: str = "shared") -> bool:
         """Whether threads were measured not to contend in a pattern on the target's version."""

@@ -58,6 +58,7 @@ def _made_once(facts: Facts, at: str) -> tuple[Remedy, ...]:
             "make the class once, and give its objects what differs",
             f"# {at}\nclass Handler(Base):          # at module level\n    def __init__(self, value): ...\n"
             "handler = Handler(value)         # for each request: an object, not a class",
+            instead=True,
         ),
     )
 
@@ -104,6 +105,7 @@ def _judge(facts: Facts) -> Judgement:
                 *("class-setattr", "instance-per-thread"),
                 "keep state that changes in an object of the thread, not in the class",
                 f"# {at}\nself.count += 1          # or a per-thread object, instead of Type.count += 1",
+                instead=True,
             ),
             *facts.remedy(
                 *("getattr-dynamic", "literal"),

@@ -86,6 +86,7 @@ def _judge(facts: Facts) -> Judgement:
                 *("regex", "compiled"),
                 "compile once, outside",
                 f"# {place(frame)}\nPATTERN = re.compile(r'...')     # at module level\nPATTERN.match(text)",
+                instead=True,
             ),
             *facts.remedy(
                 *("regex", "own"),

@@ -94,7 +94,13 @@ def gain(case: str, variant: str, version: tuple[int, int]) -> float:
 
 
 def remedy(
-    case: str, variant: str, version: tuple[int, int], text: str, code: str | None = None
+    case: str,
+    variant: str,
+    version: tuple[int, int],
+    text: str,
+    code: str | None = None,
+    *,
+    instead: bool = False,
 ) -> tuple[Remedy, ...]:
     """The remedy with what it gained on this version; none where it was not measured to gain."""
     found = measurement(case, variant, version)
@@ -102,7 +108,10 @@ def remedy(
         return ()
     return (
         Remedy(
-            f"{text}: 2 threads did {times(found.gain)} times as much (measured on {found.version}t)", code
+            f"{text}: 2 threads did {times(found.gain)} times as much (measured on {found.version}t)",
+            code,
+            found.gain,
+            instead,
         ),
     )
 

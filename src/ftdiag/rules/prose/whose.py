@@ -121,7 +121,9 @@ def _of_the_process(finding: Finding, facts: Facts, filename: str) -> Finding:
     what = f"It is for {PROCESS_WIDE[file]}, which the whole process shares."
     summary = f"{finding.summary.removesuffix('.')}. {what}"
     case, text, code = _INSTEAD[file]
-    return replace(finding, summary=summary, remedy=facts.remedy(*case, text, code) or finding.remedy)
+    return replace(
+        finding, summary=summary, remedy=facts.remedy(*case, text, code, instead=True) or finding.remedy
+    )
 
 
 def _requested(finding: Finding, facts: Facts, filename: str) -> Finding:
@@ -141,7 +143,7 @@ def _requested(finding: Finding, facts: Facts, filename: str) -> Finding:
     if most is None or asked[most] < REQUESTED_SHARE * whole:
         return finding
     request = _REQUESTS[most]
-    remedy = facts.remedy(*request.measured, request.text, request.code)
+    remedy = facts.remedy(*request.measured, request.text, request.code, instead=True)
     if not remedy:
         return finding
     summary = f"{finding.summary.removesuffix('.')}. {request.said}"
