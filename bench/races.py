@@ -1,11 +1,13 @@
 """Measures how right races are: planted ones that are found, and programs without any of which none is said.
 
 In: bench/targets/updates.py under every free-threaded interpreter at hand; with --workloads also the samples
-that are healthy. Out: a table; of racy programs after how many seconds at 100 Hz the first finding came, how
-often two threads were seen together, and what share of the updates was lost by the program's own count beside
-the share that was said. Exits with 1 where a race was not found within 30 s, or one was said that is none.
+that are healthy; with --services only programs of tools/field.py with libraries, services under load. Out: a
+table; of racy programs after how many seconds at 100 Hz the first finding came, how often two threads were
+seen together, and what share of the updates was lost by the program's own count beside the share that was
+said. Exits with 1 where a race was not found within 30 s, or one was said that is none.
 
 Usage: python bench/races.py [NAME ...] [--series 3.14] [--seconds 30] [--safe-seconds 12] [--workloads]
+                             [--services]
 """
 
 from __future__ import annotations
@@ -30,9 +32,11 @@ from ftdiag.model import SharedUpdate  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.sampling.options import SamplerOptions  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
+from tools.field import CASES, Case, NotInstalled, environment_of, running_case  # noqa: E402
 from tools.provision.search import find_interpreters  # noqa: E402
+from tools.provision.verification import Interpreter  # noqa: E402
 from tools.samples import SAMPLES  # noqa: E402
-from tools.workloads import WORKLOADS  # noqa: E402
+from tools.workloads import WORKLOADS, WorkloadFailure  # noqa: E402
 
 TARGET: Final = ROOT / "bench" / "targets" / "updates.py"
 RULE: Final = "racy-update"
@@ -92,6 +96,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--safe-seconds", type=float, default=12.0)
     parser.add_argument("--workloads", action="store_true")
+    parser.add_argument("--services", action="store_true")
     parser.add_argument("--only", choices=("racy", "safe"))
     options = parser.parse_args()
     wrong = 0
@@ -99,7 +104,7 @@ def main() -> int:
     for interpreter in find_interpreters().chosen:
         if options.series and interpreter.series not in options.series:
             continue
-        for name in PROGRAMS:
+        for name in () if options.services else PROGRAMS:
             if (options.names and name not in options.names) or (
                 options.only is not None and (options.only == "racy") is not (name in racy)
             ):
@@ -124,8 +129,36 @@ def main() -> int:
                 row(interpreter.series, sample.name, result, racy=False, bad=bool(result["found"])),
                 flush=True,
             )
+        for case in CASES if options.services else ():
+            if case.needs and (case.name in options.names or not options.names):
+                wrong += of_service(case, interpreter, options.seconds)
     print(f"{wrong} wrong")
     return 1 if wrong else 0
+
+
+def of_service(case: Case, interpreter: Interpreter, seconds: float) -> bool:
+    """Records a program of the field, under load where it is a service; whether a race was said."""
+    try:
+        python = environment_of(interpreter, case.needs)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            running_case(case, python, threads=4) as running,
+            SamplerProcess() as sampler,
+        ):
+            sampler.spawn()
+            time.sleep(LOOK_S)
+            path = Path(folder) / "a.ftdiag"
+            sampler.start(SamplerOptions(pid=running.pid, path=str(path), duration_s=seconds))
+            sampler.wait(seconds + 60.0)
+            sampler.stop()
+            found, updates = races(path)
+    except (NotInstalled, FtdiagError, WorkloadFailure) as error:
+        print(f"# {case.name} {interpreter.series}: {' '.join(str(error).split())[:200]}", flush=True)
+        return False
+    result: dict[str, Any] = {"found": found, "after_s": None, "updates": updates, "told": {}}
+    print(row(interpreter.series, case.name, result, racy=False, bad=bool(found)), flush=True)
+    print(f"    {len(updates)} places updated by several threads", flush=True)
+    return bool(found)
 
 
 def row(series: str, name: str, result: dict[str, Any], *, racy: bool, bad: bool) -> str:
