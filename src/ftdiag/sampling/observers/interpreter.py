@@ -53,7 +53,12 @@ from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.lockobjects import LockObjects
 from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.runtime import find_runtime
-from ftdiag.sources.python.sharedobjects import AtomicLines, SharedObjectReader, SpunLocks
+from ftdiag.sources.python.sharedobjects import (
+    AtomicLines,
+    SharedObjectReader,
+    SpunLocks,
+    with_makers,
+)
 from ftdiag.sources.python.stackwalk import Left
 from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
@@ -560,20 +565,6 @@ class InterpreterObserver:
         self._facts.read_gil()
         self._facts.read_tracing()
 
-    def _with_makers(
-        self, shared: tuple[tuple[int, SharedObject], ...]
-    ) -> tuple[tuple[int, SharedObject], ...]:
-        """The shared objects with the threads that made them, as far as these live."""
-        if not shared:
-            return shared
-        makers = {ident: index for index, ident in self._threads.idents().items()}
-        return tuple(
-            (frame, one)
-            if one.facts is None
-            else (frame, replace(one, facts=replace(one.facts, maker=makers.get(one.facts.owner, -1))))
-            for frame, one in shared
-        )
-
     def complete(self, window: Window) -> None:
         """Write a window with what was seen of cores, shared objects, and of stacks that were not read."""
         interpreter = self._interpreter
@@ -602,7 +593,7 @@ class InterpreterObserver:
             )
             window = replace(window, gaps=gaps + lost, native=native)
         shared += self._lock_objects.window(self._locks.take_objects(self._holders.waited_for))
-        window = replace(window, shared=self._with_makers(shared))
+        window = replace(window, shared=with_makers(shared, self._threads.idents()))
         self._sink.write_window(window)
         self._windows += 1
         interpreter.walked = interpreter.torn = interpreter.cut = interpreter.given_up = 0

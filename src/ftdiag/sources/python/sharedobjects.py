@@ -476,6 +476,22 @@ class SpunLocks:
         return [] if own is None else [SharedObject(OWN_LOCK, own, Confidence.KNOWN)]
 
 
+def with_makers(
+    shared: tuple[tuple[int, SharedObject], ...], idents: Mapping[int, int]
+) -> tuple[tuple[int, SharedObject], ...]:
+    """The shared objects with the threads that made them, as far as these live.
+
+    `idents` is what `threading.get_ident()` is in each thread, by its index.
+    """
+    makers = {ident: index for index, ident in idents.items()} if shared else {}
+    return tuple(
+        (frame, one)
+        if one.facts is None
+        else (frame, replace(one, facts=replace(one.facts, maker=makers.get(one.facts.owner, -1))))
+        for frame, one in shared
+    )
+
+
 class _Line:
     """What is known of one line."""
 
