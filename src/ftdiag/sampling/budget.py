@@ -48,7 +48,8 @@ class CpuBudget:
         self._asked_hz = rate_hz
         self.rate_hz = min(rate_hz, BURST_START_HZ) if burst else rate_hz
         self._burst = burst
-        self._interval_ns = BURST_INTERVAL_NS if burst else INTERVAL_NS
+        self.interval_ns = BURST_INTERVAL_NS if burst else INTERVAL_NS
+        """After so long the CPU time is looked at."""
         self._settling = 0 if burst else SETTLING_INTERVALS
         self._since_ns: int | None = None
         self._cpu_ns = 0
@@ -70,11 +71,11 @@ class CpuBudget:
     @property
     def due_ns(self) -> int:
         """When `used` is to be told next."""
-        return 0 if self._since_ns is None else self._since_ns + self._interval_ns
+        return 0 if self._since_ns is None else self._since_ns + self.interval_ns
 
     def due(self, now_ns: int) -> bool:
         """Whether it is time to say how much CPU time was used."""
-        return self._since_ns is None or now_ns - self._since_ns >= self._interval_ns
+        return self._since_ns is None or now_ns - self._since_ns >= self.interval_ns
 
     def used(self, now_ns: int, cpu_ns: int) -> bool:
         """The CPU time that the sampler used from its start to now; whether that changes the rate."""

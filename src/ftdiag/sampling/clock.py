@@ -228,9 +228,11 @@ class Clock:
         stop_at = None if self._options.duration_s is None else start + int(self._options.duration_s * 1e9)
         files = (self._process.pidfd, *(() if wake_fd is None else (wake_fd,)))
         while self._end is None:
-            until = min(window_end, stop_at or window_end, budget.due_ns)
-            due, concluded = self._go_steadily(threads, due, period_ns, until, files)
-            if concluded:
+            until = min(window_end, stop_at or window_end)
+            due, goes_on = self._go_steadily(threads, due, period_ns, until, files)
+            if goes_on:
+                if due >= budget.due_ns:
+                    due, period_ns = self._keep_budget(clock(), due, period_ns)
                 continue
             now = clock()
             if now < due:
@@ -254,9 +256,8 @@ class Clock:
                 self._end = self._process.changed_at_last(now) or End(
                     EndReason.DURATION, "the requested duration was reached", now
                 )
-            if budget.due(now) and budget.used(now, time.process_time_ns()):
-                period_ns = self._follow_budget()
-                due = max(due, now + period_ns) if budget.slowed else min(due, now + period_ns)
+            if budget.due(now):
+                due, period_ns = self._keep_budget(now, due, period_ns)
             if now >= window_end or self._end is not None:
                 self._end_window(threads, now)
                 early_turns.keep()
@@ -294,12 +295,13 @@ class Clock:
     ) -> tuple[int, bool]:
         """Take ticks before `until` for as long as nothing is to be done at them.
 
-        When the next one is due, and whether it can be one of these again.
+        When the next one is due, and whether it can be one of these again. At least one was taken then.
         """
         windows, halted = self._windows, self._halted
-        if not (windows.count or windows.ticks_ns) or halted is None:
+        if not (windows.count or windows.ticks_ns) or halted is None or not halted.due_ns:
             return due, False
-        until = min(until, due + LONGEST_NS, self._memory_watch.due_ns, halted.due_ns)
+        longest = min(LONGEST_NS, self._cpu_budget.interval_ns)
+        until = min(until, due + max(longest, period_ns))
         if until <= due:
             return due, False
         steady = Steady(
@@ -321,11 +323,13 @@ class Clock:
                 windows.ticks_ns.extend(steady.times)
                 windows.late_ticks += steady.late
                 windows.missed_ticks += steady.missed
-            if steady.ran:
+            if steady.times:
                 tick = Tick(len(windows.ticks_ns) - 1, steady.times[-1], steady.before_ns)
-                halted.mark(threads.alive, steady.ran, tick)
+                if steady.ran or tick.now_ns >= halted.due_ns:
+                    halted.mark(threads.alive, steady.ran, tick)
+                self._read_memory(threads, tick.now_ns)
         rest = self._rest_after(time.thread_time_ns() - began_ns, period_ns)
-        return steady.due_ns + rest, steady.concluded
+        return steady.due_ns + rest, steady.goes_on and self._end is None
 
     @contextmanager
     def _told(self, now: int) -> Iterator[None]:
@@ -340,16 +344,27 @@ class Clock:
             self._gaps["stacks", "the interpreter's memory could not be read"] += 1
             self._check_identity(now)
 
-    def _follow_budget(self) -> int:
-        """The time between ticks from now on; says the first time that it is longer than was asked for."""
+    def _read_memory(self, threads: Threads, now: int) -> None:
+        """Begin a reading of the memory, if it is time."""
+        if now >= self._memory_watch.due_ns:
+            self._memory_watch.begin(owners(threads), now)
+
+    def _keep_budget(self, now: int, due: int, period_ns: int) -> tuple[int, int]:
+        """When the next tick is due, and the time between ticks, by the CPU time that was used.
+
+        Says the first time that it is longer than was asked for.
+        """
         budget = self._cpu_budget
+        if not budget.used(now, time.process_time_ns()):
+            return due, period_ns
         if budget.slowed and not self._told_slow:
             self._told_slow = True
             self._tell(
                 f"{self._options.rate_hz:g} samples a second would take more than {budget.cores:g} core:"
                 f" it goes on with {budget.rate_hz:.0f}\n  --budget CORES   lets it take more"
             )
-        return budget.period_ns
+        period_ns = budget.period_ns
+        return max(due, now + period_ns) if budget.slowed else min(due, now + period_ns), period_ns
 
     def _tick(self, threads: Threads, now: int, *, last: bool) -> None:
         windows = self._windows
@@ -365,8 +380,7 @@ class Clock:
             self._observer.observe(changed, tick)
             if self._halted is not None:
                 self._halted.mark(threads.alive, changed, tick)
-            if now >= self._memory_watch.due_ns:
-                self._memory_watch.begin(owners(threads), now)
+            self._read_memory(threads, now)
 
     def _end_window(self, threads: Threads, now: int) -> None:
         """Complete the window that ends now and begin the next."""

@@ -39,10 +39,11 @@ class Halted:
         self, alive: Mapping[int, SampledThread], changed: Collection[SampledThread], tick: Tick
     ) -> None:
         """Observe those that are halted as of this tick; `changed` are those that the observer looked at."""
-        if changed and self._watch.all_run(tick.now_ns):
+        ran = [thread.info.tid for thread in changed]
+        if changed and self._watch.all_run(ran, tick.now_ns):
             self._told = None
             return
-        new = self._watch.look(alive, [thread.info.tid for thread in changed], tick.now_ns)
+        new = self._watch.look(alive, ran, tick.now_ns)
         if not self._watch.halted:
             self._told = None
             return

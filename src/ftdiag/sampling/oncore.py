@@ -19,10 +19,12 @@ from ftdiag.sampling.turns import Turns
 from ftdiag.sources.native.classifier import NativeSample, NativeSampler
 from ftdiag.sources.python.runtime import Runtime
 
-DRAIN_EVERY_NS: Final = 100_000_000
+DRAIN_EVERY_NS: Final = 250_000_000
 """How often buffers are emptied (BUFFERED_SECONDS in sources.native.classifier: they hold more than twice as
 much). What is in them is decoded once a window: on a busy service that, done at every tick, took a tenth of a
 core."""
+CRAMPED_NS: Final = 100_000_000
+"""How often they are emptied where some had to be smaller, for want of memory that may be locked."""
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 
@@ -118,7 +120,7 @@ class OnCore:
         self._native.wake([tid for tid in tids if tid not in new] if new else tids)
         self._ran.update(dict.fromkeys(tids))
         if now_ns >= self._drain_ns:
-            self._drain_ns = now_ns + DRAIN_EVERY_NS
+            self._drain_ns = now_ns + (CRAMPED_NS if self._native.cramped else DRAIN_EVERY_NS)
             self._native.drain(self._ran)
             self._ran.clear()
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from ftdiag.sampling.threads import SampledThread
 
-LONGEST_NS: Final = 100_000_000
-"""So long nobody needs to look at budgets and at what is due."""
+LONGEST_NS: Final = 250_000_000
+"""So long nobody needs to look at budgets, at halts, and at what else is due."""
 
 
 class Steady:
@@ -20,10 +20,10 @@ class Steady:
 
     __slots__ = (
         "before_ns",
-        "concluded",
         "due_ns",
         "files",
         "first",
+        "goes_on",
         "late",
         "missed",
         "period_ns",
@@ -64,5 +64,5 @@ class Steady:
         self.ran: Mapping[SampledThread, None] = {}
         """The threads that were looked at."""
         self.late = self.missed = 0
-        self.concluded = False
-        """Whether something was concluded at the last tick: the next one can be as steady as those before."""
+        self.goes_on = False
+        """Whether the next tick can be as steady as those before; else it is to be taken by somebody else."""

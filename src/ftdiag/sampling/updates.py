@@ -36,6 +36,8 @@ MAX_UPDATES: Final = 4
 """Updates of one thread that are looked at, the innermost ones."""
 MAX_CHAINS: Final = 20_000
 """Chains of instructions whose updates are remembered."""
+MAX_PAIRS: Final = 100_000
+"""Instructions of frames of which it is remembered what they are inside of."""
 MAX_STACKS: Final = 1 << 19
 MAX_READS: Final = 40
 """Frames that are read in a second, some 200 us each; then nobody is looked at until the window ends."""
@@ -63,6 +65,16 @@ class _Inside(NamedTuple):
     skipped: int
 
 
+class _FrameFacts(NamedTuple):
+    """Of a (code, instruction) pair: the updates that it is inside of, whether the function may take locks
+    without a `with` block, whether the line has an update, and how many `with` blocks it is in."""
+
+    updates: tuple[Update, ...]
+    acquires: bool
+    touched: bool
+    blocks: int
+
+
 class _Sight(NamedTuple):
     place: SharedPlace
     stack: int
@@ -85,6 +97,7 @@ class UpdateWatch:
         self._stacks = bytearray()
         """By stack id: whether an update is on one of its lines."""
         self._chains: dict[tuple[int, ...], tuple[_Inside, ...]] = {}
+        self._pairs: dict[tuple[int, int], _FrameFacts] = {}
         self._inside: dict[SampledThread, tuple[_Sight, ...]] = {}
         """Threads that were inside an update when they were last looked at."""
         self._still: dict[SampledThread, tuple[bytes, tuple[int, ...]]] = {}
@@ -106,6 +119,7 @@ class UpdateWatch:
         """Code objects were freed: what their addresses mean has to be found out anew."""
         self._places.forget()
         self._chains.clear()
+        self._pairs.clear()
         self._stacks = bytearray()
 
     def look(self, ran: Sequence[SampledThread]) -> None:
@@ -205,28 +219,23 @@ class UpdateWatch:
         chain = tuple(python.chain)
         found = self._chains.get(chain)
         if found is not None:
+            if not found:
+                self._interpreter.mark_quiet(python)
             return found
         inside: list[_Inside] = []
         acquires: list[bool] = []
         touched = False
         skipped = 0
-        for number in range(min(len(chain) // 2, MAX_FRAMES)):
-            pair = chain[2 * number], chain[2 * number + 1]
-            located = self._interpreter.code_at(pair)
-            if located is None:
-                return ()
-            code, unit = located
-            updates = self._places.known(code)
-            if updates is None:
-                if self._learnt > MAX_LEARNT_UNITS:
-                    return ()  # another time
-                self._learnt += code.units
-                updates = self._places.learn(code)
-            acquires.append(updates.acquires)
-            touched = touched or code.lines.line(unit) in updates.lines
-            if len(inside) < MAX_UPDATES:
-                inside += [_Inside(number, update, False, skipped) for update in updates.at(unit)]
-            skipped += self._interpreter.with_blocks(pair)
+        frames = chain[: 2 * MAX_FRAMES]
+        for number, pair in enumerate(zip(frames[::2], frames[1::2], strict=True)):
+            facts = self._pairs.get(pair) or self._of_pair(pair)
+            if facts is None:
+                return ()  # another time
+            acquires.append(facts.acquires)
+            touched = touched or facts.touched
+            if facts.updates and len(inside) < MAX_UPDATES:
+                inside += [_Inside(number, update, False, skipped) for update in facts.updates]
+            skipped += facts.blocks
         found = tuple(one._replace(acquires=any(acquires[one.number :])) for one in inside[:MAX_UPDATES])
         if stack < MAX_STACKS:
             if stack >= len(self._stacks):
@@ -236,7 +245,28 @@ class UpdateWatch:
         if len(self._chains) >= MAX_CHAINS:
             self._chains.clear()
         self._chains[chain] = found
+        if not found:
+            self._interpreter.mark_quiet(python)
         return found
+
+    def _of_pair(self, pair: tuple[int, int]) -> _FrameFacts | None:
+        """What is known of a frame's instruction; `None`: not now."""
+        located = self._interpreter.code_at(pair)
+        if located is None:
+            return None
+        code, unit = located
+        updates = self._places.known(code)
+        if updates is None:
+            if self._learnt > MAX_LEARNT_UNITS:
+                return None
+            self._learnt += code.units
+            updates = self._places.learn(code)
+        touched = bool(updates.lines) and code.lines.line(unit) in updates.lines
+        facts = _FrameFacts(updates.at(unit), updates.acquires, touched, self._interpreter.with_blocks(pair))
+        if len(self._pairs) >= MAX_PAIRS:
+            self._pairs.clear()
+        self._pairs[pair] = facts
+        return facts
 
     def _sight(self, python: PythonThread, stack: int, one: _Inside) -> _Sight | None:
         """Where a thread is, by its variables."""

@@ -36,7 +36,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 3, /* as in compiled.py: changes with what is below */
+    INTERFACE = 4, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -58,6 +58,7 @@ enum {
     MAX_STATE_BYTES = 1 << 16,
     MAX_KNOWN = 100000,
     MAX_KNOWN_WORDS = 1 << 23,
+    MAX_QUIET_WORDS = 1 << 21,
     MAX_BATCH_BYTES = 128 << 20,
     MAX_WORK = 200000000,
     READ_WORK = 2000,
@@ -136,6 +137,7 @@ typedef struct {
     unsigned long long near_unreadable;
     PyObject *known;      /* what the chain means: (stack, exits); NULL if that was not asked */
     unsigned generation;  /* of `known` */
+    int quiet_chain;      /* whether the chain was said not to matter (`mark_quiet`) */
 } Thread;
 
 typedef struct {
@@ -149,6 +151,8 @@ typedef struct {
     PyObject_HEAD
     int pid;
     PyObject *reader, *resolve, *known;
+    PyObject *quiet_chains; /* set of chains that do not matter */
+    unsigned long long quiet_words;
     Chains *chains; /* the same as `resolve`, if it is one of these */
     unsigned generation;
     /* where fields lie */
@@ -1027,6 +1031,7 @@ static PyObject *meaning(Walker *self, Thread *thread, int same) {
     if (key == NULL) return NULL;
     PyObject *found = PyDict_GetItemWithError(self->known, key);
     Py_XINCREF(found);
+    thread->quiet_chain = PySet_Contains(self->quiet_chains, key) == 1;
     if (found == NULL && !PyErr_Occurred()) {
         if (self->chains != NULL)
             found = chain_meaning(self->chains, thread->chain, thread->depth);
@@ -1982,12 +1987,17 @@ typedef struct {
     const char *quiet_stacks;
     Py_ssize_t quiet_size, first_stack;
     int sighted; /* one of these stands where it may matter */
+    int other;   /* the tick that is due is somebody else's to take */
     long long due, late, missed;
     int walked, torn;
 } Stretch;
 
-/* Whether a thread has a stack of which it is not known that it does not matter; -1 on error. */
-static int is_sighted(const Stretch *stretch, const Seen *seen) {
+/* Whether a thread has a stack, and a chain, of which it is not known that they do not matter; -1 on error. */
+static int is_sighted(const State *state, const Stretch *stretch, const Seen *seen) {
+    PyObject *noted = seen->noted;
+    if (noted != NULL && PyList_Size(seen->python) == 1 && PyList_GetItem(seen->python, 0) == noted &&
+        Py_TYPE(noted) == state->thread && ((const Thread *)noted)->depth > 0 && ((const Thread *)noted)->quiet_chain)
+        return 0;
     if (stretch->quiet_stacks == NULL || seen->observation == NULL || !PyTuple_Check(seen->observation) ||
         PyTuple_Size(seen->observation) < 2)
         return 0;
@@ -1998,14 +2008,14 @@ static int is_sighted(const Stretch *stretch, const Seen *seen) {
 }
 
 /* Note threads that were looked at; -1 on error. */
-static int add_all(Stretch *stretch, PyObject *threads) {
+static int add_all(const State *state, Stretch *stretch, PyObject *threads) {
     REPLACE(stretch->last, Py_NewRef(threads));
     stretch->sighted = 0;
     for (Py_ssize_t i = 0; i < PyList_Size(threads); i++) {
         PyObject *thread = PyList_GetItem(threads, i);
         ((Seen *)thread)->ran = 1;
         if (PyDict_SetItem(stretch->ran, thread, Py_None) < 0) return -1;
-        int sighted = is_sighted(stretch, (Seen *)thread);
+        int sighted = is_sighted(state, stretch, (Seen *)thread);
         if (sighted < 0) return -1;
         stretch->sighted |= sighted;
     }
@@ -2061,14 +2071,17 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     stretch.first_stack = first_stack;
     int failed = stretch.times == NULL || stretch.ran == NULL || stretch.moved == NULL || stretch.last == NULL;
     while (!failed && stretch.due < until && stretch.pending == NULL) {
-        if (rest_until(stretch.due, polled, (nfds_t)file_count)) break;
+        stretch.other = rest_until(stretch.due, polled, (nfds_t)file_count);
         long long now = now_ns(CLOCK_MONOTONIC);
         struct stat about;
-        if (now >= until || fstat(directory, &about) != 0 || (long long)about.st_nlink != links) break;
+        stretch.other = stretch.other || now >= until || fstat(directory, &about) != 0 ||
+                        (long long)about.st_nlink != links;
+        if (stretch.other) break;
         int gone = note_ran((Lines *)lines, unsettled);
         failed = gone < 0;
         /* Who ran is noted in `unsettled`: whoever looks next finds them there. */
-        if (failed || gone || quiet != (PyDict_Size(unsettled) == 0)) break;
+        stretch.other = gone || quiet != (PyDict_Size(unsettled) == 0);
+        if (failed || stretch.other) break;
         if (!quiet) {
             PyObject *threads = PyDict_Keys(unsettled);
             PyDict_Clear(found);
@@ -2080,13 +2093,14 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
                 /* Whoever looks next meets the same, and knows what it means. */
                 PyErr_Clear();
                 Py_XDECREF(threads);
+                stretch.other = 1;
                 break;
             }
             if (quiet_stacks != Py_None) { /* it may have been grown meanwhile */
                 stretch.quiet_stacks = PyByteArray_AsString(quiet_stacks);
                 stretch.quiet_size = PyByteArray_Size(quiet_stacks);
             }
-            failed = add_all(&stretch, threads) < 0 || take_look(&stretch, look) < 0;
+            failed = add_all(state, &stretch, threads) < 0 || take_look(&stretch, look) < 0;
             Py_XDECREF(look);
             Py_XDECREF(threads);
             if (failed) break;
@@ -2109,10 +2123,10 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         if (changed || self->absent_told || stretch.sighted) break;
     }
     if (!failed)
-        result = Py_BuildValue("(OOOOOLLLii)", stretch.times, stretch.ran, stretch.moved,
+        result = Py_BuildValue("(OOOOOiLLLii)", stretch.times, stretch.ran, stretch.moved,
                                stretch.pending == NULL ? Py_None : stretch.pending,
-                               stretch.sighted || stretch.pending != NULL ? stretch.last : Py_None, stretch.due, stretch.late,
-                               stretch.missed, stretch.walked, stretch.torn);
+                               stretch.sighted || stretch.pending != NULL ? stretch.last : Py_None, stretch.other,
+                               stretch.due, stretch.late, stretch.missed, stretch.walked, stretch.torn);
     Py_XDECREF(stretch.times);
     Py_XDECREF(stretch.ran);
     Py_XDECREF(stretch.moved);
@@ -2121,10 +2135,35 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     return result;
 }
 
+/* Ticks at which a thread has the chain that it has now need not be looked at by whoever looks for updates. */
+static PyObject *walker_mark_quiet(PyObject *object, PyObject *one) {
+    Walker *self = (Walker *)object;
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL) return NULL;
+    if (Py_TYPE(one) != state->thread) {
+        PyErr_SetString(PyExc_TypeError, "mark_quiet takes a thread of this module");
+        return NULL;
+    }
+    Thread *thread = (Thread *)one;
+    if (thread->depth == 0) Py_RETURN_NONE;
+    PyObject *key = PyBytes_FromStringAndSize((const char *)thread->chain, 16 * (Py_ssize_t)thread->depth);
+    if (key == NULL) return NULL;
+    if (self->quiet_words > MAX_QUIET_WORDS && PySet_Clear(self->quiet_chains) == 0) self->quiet_words = 0;
+    self->quiet_words += 2 * (unsigned long long)thread->depth;
+    int failed = PySet_Add(self->quiet_chains, key) < 0;
+    Py_DECREF(key);
+    if (failed) return NULL;
+    /* What it stands for has to be known to be that of this walker: else it is found out at the next walk. */
+    if (thread->known != NULL && thread->generation == self->generation) thread->quiet_chain = 1;
+    Py_RETURN_NONE;
+}
+
 static PyObject *walker_forget(PyObject *object, PyObject *unused) {
     Walker *self = (Walker *)object;
     (void)unused;
     PyDict_Clear(self->known);
+    PySet_Clear(self->quiet_chains);
+    self->quiet_words = 0;
     self->known_words = 0;
     self->generation++;
     Py_RETURN_NONE;
@@ -2161,6 +2200,7 @@ static PyObject *walker_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     if (state != NULL && PyObject_TypeCheck(resolve, state->chains)) self->chains = (Chains *)resolve;
     PyErr_Clear();
     self->known = PyDict_New();
+    self->quiet_chains = PySet_New(NULL);
     self->current_frame = t[0];
     self->thread_native_id = t[1];
     self->thread_section = t[2];
@@ -2176,7 +2216,7 @@ static PyObject *walker_new(PyTypeObject *type, PyObject *args, PyObject *keywor
     self->torn_stack = torn_stack;
     self->buffer_size = 1 << 16;
     self->buffer = malloc(self->buffer_size);
-    if (self->known == NULL || self->buffer == NULL) {
+    if (self->known == NULL || self->quiet_chains == NULL || self->buffer == NULL) {
         Py_DECREF(self);
         return PyErr_NoMemory();
     }
@@ -2189,6 +2229,7 @@ static int walker_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->reader);
     Py_VISIT(self->resolve);
     Py_VISIT(self->known);
+    Py_VISIT(self->quiet_chains);
     Py_VISIT(self->parse);
     Py_VISIT(self->places);
     return 0;
@@ -2200,6 +2241,7 @@ static int walker_clear(PyObject *object) {
     self->chains = NULL;
     Py_CLEAR(self->resolve);
     Py_CLEAR(self->known);
+    Py_CLEAR(self->quiet_chains);
     Py_CLEAR(self->parse);
     Py_CLEAR(self->places);
     return 0;
@@ -2240,6 +2282,7 @@ static PyMethodDef walker_methods[] = {
     {"prepare", walker_prepare, METH_VARARGS, NULL},
     {"look", walker_look, METH_VARARGS, NULL},
     {"stretch", walker_stretch, METH_VARARGS, NULL},
+    {"mark_quiet", walker_mark_quiet, METH_O, NULL},
     {"forget", walker_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -143,7 +143,9 @@ class Walker:
         int,
         int,
         int,
+        int,
     ]: ...
+    def mark_quiet(self, thread: Thread, /) -> None: ...
     def forget(self) -> None: ...
 
 @final

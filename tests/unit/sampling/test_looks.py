@@ -36,6 +36,8 @@ from ftdiag.sources.python.interpreter import InterpreterReader
 
 METATYPE_FLAG = 1 << 31
 LIBRARY = "/usr/lib/python3.14/threading.py"
+LONG_NS = 100_000_000
+"""For a stretch that has several ticks also beside others who want all cores."""
 WITH_UNITS = range(10, 30)
 """Code units of each function that lie in a `with` block."""
 
@@ -173,7 +175,9 @@ class Side:
             "_interpreter": interpreter,
             "_collector": NoCollector(),
             "_on_core": None,
-            "_atomic_lines": SimpleNamespace(due_ns=None, searching=False, search=lambda: None),
+            "_atomic_lines": SimpleNamespace(
+                due_ns=None, searching=False, search=lambda: None, due=lambda now_ns: False
+            ),
             "_locks": waits.use(interpreter),
         }
         for name, value in parts.items():
@@ -221,11 +225,11 @@ class Side:
         inside = {thread.info.tid: sights for thread, sights in self.updates._inside.items()}
         return [walked, inside, *(known(self.observer, thread) for thread in self.threads.values())]
 
-    def go_steadily(self, first: int) -> Steady:
+    def go_steadily(self, first: int, length_ns: int = 3_500_000) -> Steady:
         """Ticks a millisecond apart, for as long as it goes without anybody."""
         now = time.monotonic_ns()
         self.observer._match_wanted = False
-        steady = Steady(first, now, 1_000_000, now + 3_500_000, 250_000, now, (), quiet=False)
+        steady = Steady(first, now, 1_000_000, now + length_ns, 250_000, now, (), quiet=False)
         self.observer.go_steadily(steady)
         self.observer._stopped.clear()
         return steady
@@ -613,7 +617,7 @@ def test_a_stretch_ends_where_a_thread_may_be_inside_an_update(
         monkeypatch.setattr(side.updates, "_able", True)
         monkeypatch.setattr(side.updates, "look", lambda ran: looked.append(list(ran)))
         side.updates._stacks = bytearray(b"\x01") * 1000
-        assert len(side.go_steadily(2).times) > 1
+        assert len(side.go_steadily(2, LONG_NS).times) > 1
         assert looked == []
         # WHEN one may have some THEN each tick is looked at
         one.stand(0, 0)
@@ -622,5 +626,45 @@ def test_a_stretch_ends_where_a_thread_may_be_inside_an_update(
         assert looked == [list(side.threads.values())]
         # AND none once there was enough of them in that second
         monkeypatch.setattr(side.updates, "_reads", MAX_READS)
-        assert len(side.go_steadily(10).times) > 1
+        assert len(side.go_steadily(10, LONG_NS).times) > 1
         assert len(looked) == 1
+
+
+def test_a_stretch_goes_on_past_an_update_that_a_thread_is_not_inside_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, 8, threads=2) as one:
+        # GIVEN threads that run, on lines that have an update
+        side = Side(one, compiled=True)
+        side.tick(0, set(), refresh=False)
+        one.stand(0, 0)
+        one.stand(1, 0)
+        side.tick(1, set(), refresh=False)
+        monkeypatch.setattr(side.updates, "_able", True)
+        monkeypatch.setattr(side.updates, "look", lambda ran: None)
+        side.updates._stacks = bytearray(b"\x02") * 1000
+        interpreter = side.observer._interpreter
+        assert len(side.go_steadily(2).times) == 1
+        # WHEN it is found that one is not inside THEN the other still ends each tick
+        interpreter.mark_quiet(side.threads[1000].python[0])
+        assert len(side.go_steadily(3).times) == 1
+        # WHEN both are not THEN none does, also after they were elsewhere
+        interpreter.mark_quiet(side.threads[1001].python[0])
+        assert len(side.go_steadily(4, LONG_NS).times) > 1
+        one.move(0)
+        side.tick(20, set(), refresh=False)
+        one.stand(0, 0)
+        assert len(side.go_steadily(21, LONG_NS).times) > 1
+        # AND each does again once code objects were replaced
+        interpreter._forget_frames()
+        assert len(side.go_steadily(40).times) == 1
+
+
+def test_only_threads_of_the_walker_are_marked(tmp_path: Path) -> None:
+    with world(tmp_path, 9, threads=1) as one:
+        side = Side(one, compiled=True)
+        walker: Any = side.observer._interpreter._walker
+        with pytest.raises(TypeError, match="takes a thread"):
+            walker.mark_quiet(object())
+        # One that was never walked has no chain.
+        walker.mark_quiet(walker.thread(1, 2, 3, 4))

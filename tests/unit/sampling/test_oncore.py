@@ -38,6 +38,7 @@ class Native(NativeSampler):
         self.dense: list[float] = []
         self.woken: list[list[int]] = []
         self._lost = 0
+        self.cramped = False
         self.unnamed: dict[tuple[str, str], int] = {}
         self._events = {}
         self._waiting = type(self.added)()  # type: ignore[assignment]
@@ -150,13 +151,18 @@ def test_samples_of_threads_that_are_not_in_the_window() -> None:
 
 
 def test_buffers_are_emptied_now_and_then() -> None:
-    # GIVEN threads that run by turns, WHEN ticks pass, THEN their buffers are emptied ten times a second
+    # GIVEN threads that run by turns, WHEN ticks pass, THEN their buffers are emptied four times a second
     on_core = OnCore(native := Native(), Recording(), Turns(2.0))  # type: ignore[arg-type]
     one, two = thread(0, 40), thread(1, 41)
     for number in range(25):
         now_ns = number * DRAIN_EVERY_NS // 10
         on_core.gather([two if number % 2 else one], Tick(number, now_ns, 0))
     assert native.drained == [[40], [41, 40], [41, 40]]
+    # AND more often once some are smaller than they should be
+    native.cramped = True
+    for number in range(25, 50):
+        on_core.gather([one], Tick(number, number * DRAIN_EVERY_NS // 10, 0))
+    assert len(native.drained) == 3 + 5
 
 
 def test_a_program_that_switches_often_is_sampled_in_turns() -> None:

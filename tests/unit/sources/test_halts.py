@@ -96,6 +96,38 @@ def test_a_tracer_of_single_threads_is_seen_within_a_second(
     assert {tid: halt.words for tid, halt in found.items()} == {3: "traced by 4711 (gdb)"}
 
 
+def test_only_threads_that_ran_are_looked_at_once_a_second(
+    sleeper: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN threads that were all looked at, the last of which a tracer stops
+    looked: list[int] = []
+
+    def state(pid: int, tid: int) -> str:
+        looked.append(tid)
+        return "t" if tid == 3 and stopped else "S"
+
+    stopped = False
+    monkeypatch.setattr(halts, "state_letter", state)
+    monkeypatch.setattr(halts, "tracer_of", lambda pid, tid: "4711 (gdb)")
+    watch = HaltWatch(sleeper)
+    watch.look([1, 2, 3], (1,), CHECK_EVERY_NS)
+    assert looked == [1, 2, 3]
+    # WHEN one of the others runs THEN it is the only one that is looked at a second later
+    looked.clear()
+    assert watch.all_run((1,), CHECK_EVERY_NS + 5)
+    assert not watch.all_run((1,), 2 * CHECK_EVERY_NS)
+    watch.look([1, 2, 3], (1,), 2 * CHECK_EVERY_NS)
+    assert looked == [1]
+    # WHEN the last one runs, to stop, THEN it is found
+    stopped = True
+    assert watch.all_run((1, 3), 2 * CHECK_EVERY_NS + 5)
+    assert set(watch.look([1, 2, 3], (1,), 3 * CHECK_EVERY_NS)) == {3}
+    # AND for as long as one is halted all are looked at
+    looked.clear()
+    watch.look([1, 2, 3], (1,), 4 * CHECK_EVERY_NS)
+    assert looked == [1, 2, 3]
+
+
 def test_a_traced_process_names_its_tracer() -> None:
     # GIVEN a child that lets us trace it and stops
     code = (

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftdiag.sources.native import machinecode
 from ftdiag.sources.native.machinecode import (
     Before,
     Operand,
@@ -174,3 +175,21 @@ def test_system_calls() -> None:
 def test_any_bytes_are_borne(code: bytes, place: int, machine: str) -> None:
     # GIVEN anything WHEN it is judged THEN there is an answer
     assert what_precedes(machine, code, min(place, len(code))).kind in Before
+
+
+LOCKABLE = frozenset(
+    "add adc and btc btr bts cmpxchg cmpxchg8b cmpxchg16b dec inc neg not or sbb sub xor xadd xchg".split()
+)
+"""Instructions that may have the prefix, with memory as their first operand."""
+
+
+@given(st.binary(min_size=1, max_size=4), st.binary(min_size=11, max_size=11), st.booleans())
+def test_no_atomic_instruction_is_passed_over(begin: bytes, rest: bytes, locked: bool) -> None:
+    # GIVEN bytes WHEN they begin with an atomic instruction THEN it is taken for one at first sight, too
+    code = (b"\xf0" if locked else b"") + begin + rest
+    found = machinecode._x86_one(code)
+    if found is None or "[" not in found[2].partition(",")[0] or found[1].split()[-1] not in LOCKABLE:
+        return  # the disassembler knows some with a prefix that the processor refuses
+    if machinecode._is_x86_atomic(found[1], found[2]):
+        assert machinecode._MAYBE_ATOMIC.search(code[: found[0]])
+        assert not locked or machinecode._MAYBE_LOCKED.search(code[: found[0]])

@@ -68,3 +68,40 @@ def test_quotas_are_looked_for_now_and_then(monkeypatch: pytest.MonkeyPatch) -> 
     # THEN there is none, and they were looked for twice
     assert set(readings) == {None}
     assert asked == [4711, 4711]
+
+
+def test_switches_are_the_same_from_either_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a thread that sleeps
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, daemon=True)
+    thread.start()
+    assert thread.native_id is not None
+    files = ThreadFiles(os.getpid(), thread.native_id, 0)
+    read = files._read
+    try:
+        while b"S (sleeping)" not in Path(f"/proc/self/task/{thread.native_id}/status").read_bytes():
+            pass
+        first = files.switches_and_faults()
+        # WHEN there is no sched, or one that has no such numbers THEN status says the same
+        for text in (None, b"", b"nr_voluntary_switches : x\n"):
+
+            def other(descriptor: int, name: str, size: int, text: bytes | None = text) -> bytes:
+                if name != "sched":
+                    return read(descriptor, name, size)
+                if text is None:
+                    raise FileNotFoundError
+                return text
+
+            monkeypatch.setattr(ThreadFiles, "_read", lambda self, *arguments, other=other: other(*arguments))
+            second = files.switches_and_faults()
+            assert first is not None
+            assert second is not None
+            assert second.voluntary_switches == first.voluntary_switches > 0
+            assert second.involuntary_switches == first.involuntary_switches
+            assert second.migrations is None
+    finally:
+        ended.set()
+        thread.join()
+        files.close()
+    while files.switches_and_faults() is not None:
+        pass  # for a moment it is still there

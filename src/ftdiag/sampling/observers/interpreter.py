@@ -202,17 +202,19 @@ class InterpreterObserver:
         if parts is None or busy or not self._interpreter.compiled:
             return
         until_ns = steady.until_ns
-        if self._on_core is not None:
-            until_ns = min(until_ns, self._on_core.steady_until_ns(steady.before_ns))
-        if (line_ns := self._atomic_lines.due_ns) is not None:
-            until_ns = min(until_ns, line_ns)
-        if until_ns <= steady.due_ns:
-            return
+        if not steady.quiet:
+            # What is to be done at a time is done with the first tick from then on.
+            times = [self._atomic_lines.due_ns]
+            if self._on_core is not None:
+                times.append(self._on_core.steady_until_ns(steady.before_ns))
+            for due_ns in times:
+                if due_ns is not None:
+                    until_ns = min(until_ns, max(due_ns, steady.due_ns) + steady.period_ns)
         lines, unsettled, *directory = parts
         along = locks.look_anew()
         holders.want(())
         self._collector.want(along)
-        steady.times, steady.ran, moved, pending, last, steady.due_ns, steady.late, steady.missed = (
+        steady.times, steady.ran, moved, pending, last, other, steady.due_ns, steady.late, steady.missed = (
             self._interpreter.stretch(
                 lines,
                 unsettled,
@@ -230,6 +232,7 @@ class InterpreterObserver:
                 FIRST_STACK_ID,
             )
         )
+        steady.goes_on = not other
         if not steady.times or steady.quiet:
             return
         ticks = len(steady.times)
@@ -241,7 +244,6 @@ class InterpreterObserver:
         self._hold(moved, left)
         holders.pass_over(ticks - bool(pending))
         if pending:
-            steady.concluded = True
             self._conclude(left, tick.number)
             for thread in gone:
                 self._threads.end(thread, tick)
@@ -252,10 +254,11 @@ class InterpreterObserver:
         self._updates.pass_over(thread for thread in steady.ran if last is None or thread not in last)
         if last is not None:
             self._updates.look(last)
-            steady.concluded = True
         if self._on_core is not None:
             self._on_core.gather(steady.ran, tick)
         self._atomic_lines.search()
+        if self._atomic_lines.due(tick.now_ns):
+            self._name_shared(steady.ran, tick.now_ns)
 
     def _hold(self, moved: Iterable[SampledThread], left: Sequence[Left]) -> None:
         """Look up what threads hold that may hold others than before, if they are not looked at anyway."""

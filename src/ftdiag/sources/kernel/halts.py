@@ -111,13 +111,16 @@ class HaltWatch:
     """Says of the threads of one process which are kept from running, at the price of next to nothing.
 
     A thread must run to stop, and must run to go on. So halts are looked for once after a time in which
-    threads ran, when none did since the last look; and once a second, for a tracer that stops single threads.
+    threads ran, when none did since the last look; and once a second, for a tracer that stops single threads,
+    of those that ran in that second.
     """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._unchanged = False
         self._checked_ns = 0
+        self._ran: set[int] | None = None
+        """Those that ran since they were all looked at; `None` before that."""
         self.halted: dict[int, Halt] = {}
         """Thread id -> why it does not run, as of the last look."""
 
@@ -131,15 +134,21 @@ class HaltWatch:
         """Whether nobody ran when it last looked: until somebody does there is nothing new."""
         return self._unchanged
 
-    def all_run(self, now_ns: int) -> bool:
-        """Whether a look at threads of which some ran finds nothing new: none is due, none was halted."""
+    def all_run(self, ran: Collection[int], now_ns: int) -> bool:
+        """Whether a look at threads of which these ran finds nothing new: none is due, none was halted."""
         if self.halted or now_ns - self._checked_ns >= CHECK_EVERY_NS:
             return False
+        if self._ran is not None:
+            self._ran.update(ran)
         self._unchanged = False
         return True
 
     def look(self, tids: Collection[int], ran: Collection[int], now_ns: int) -> Mapping[int, Halt]:
         """The threads that are found halted now and were not before; `ran` did since the last look."""
+        if self._ran is not None:
+            self._ran.update(ran)
+        if self.halted:
+            self._ran = None
         for tid in ran:
             self.halted.pop(tid, None)
         quiet = not ran
@@ -150,6 +159,8 @@ class HaltWatch:
         self._unchanged = quiet
         self._checked_ns = now_ns
         found = self._found(tids, due)
+        if due:
+            self._ran = set()
         new = {tid: halt for tid, halt in found.items() if self.halted.get(tid) != halt}
         self.halted = found
         return new
@@ -157,7 +168,8 @@ class HaltWatch:
     def _found(self, tids: Collection[int], every: bool) -> dict[int, Halt]:
         """The halted ones; without `every` the first that just waits tells that nobody halts them all."""
         found: dict[int, Halt] = {}
-        for tid in list(tids)[:MAX_THREADS_LOOKED_AT]:
+        some = tids if not every or self._ran is None else [tid for tid in tids if tid in self._ran]
+        for tid in list(some)[:MAX_THREADS_LOOKED_AT]:
             letter = state_letter(self._pid, tid)
             if letter == STOPPED:
                 # A stop signal stops all of them, and each that has not stopped yet runs to do so.

@@ -32,7 +32,10 @@ SOCKET_CREDIT_S: Final = 0.1
 SOCKET_LOOK_SHARE: Final = 0.005
 """Part of a core that looks at sockets may take."""
 MAX_SCHED_BYTES: Final = 4096
-_MIGRATIONS: Final = b"se.nr_migrations"
+_SCHED_COUNTS: Final = tuple(
+    re.compile(rb"^" + name + rb" *:  *(\d+)$", re.MULTILINE)
+    for name in (rb"nr_voluntary_switches", rb"nr_involuntary_switches", rb"se\.nr_migrations")
+)
 MAX_COMMAND_BYTES: Final = 65_536
 EXEC_TAKES_S: Final = 2.0
 """How long a program's start is waited for; a moment, unless others want every core."""
@@ -280,33 +283,29 @@ class ThreadFiles:
         return namespace_tid(self._directory)
 
     def switches_and_faults(self) -> SwitchesAndFaults | None:
-        """Context switches (status), page faults (stat), migrations (sched); `None` if the thread is gone."""
-        switches = status_fields(
-            f"{self._directory}/status", (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
-        )
+        """Context switches and migrations (sched), page faults (stat); `None` if the thread is gone.
+
+        sched is there with CONFIG_SCHED_DEBUG (kernel/sched/debug.c); else switches are those of status,
+        which the kernel writes at twice the price.
+        """
         try:
-            with open(f"{self._directory}/stat", "rb") as stream:
-                data = stream.read(MAX_STAT_BYTES)
+            data = self._read(-1, "stat", MAX_STAT_BYTES)
             fields = data[data.rindex(b")") + 2 :].split()
-            return SwitchesAndFaults(
-                int(switches[b"voluntary_ctxt_switches"]),
-                int(switches[b"nonvoluntary_ctxt_switches"]),
-                int(fields[7]),
-                int(fields[9]),
-                self._migrations(),
-            )
+            voluntary, involuntary, migrations = self._switches()
+            return SwitchesAndFaults(voluntary, involuntary, int(fields[7]), int(fields[9]), migrations)
         except (OSError, KeyError, ValueError, IndexError):
             return None
 
-    def _migrations(self) -> int | None:
-        """se.nr_migrations of sched (kernel/sched/debug.c), which is there with CONFIG_SCHED_DEBUG."""
-        try:
-            with open(f"{self._directory}/sched", "rb") as stream:
-                data = stream.read(MAX_SCHED_BYTES)
-            start = data.index(_MIGRATIONS)
-            return int(data[start : data.index(b"\n", start)].rpartition(b":")[2])
-        except (OSError, ValueError):
-            return None
+    def _switches(self) -> tuple[int, int, int | None]:
+        """Voluntary and involuntary switches, migrations if they are counted. Raises OSError, KeyError."""
+        with suppress(OSError, ValueError):
+            data = self._read(-1, "sched", MAX_SCHED_BYTES)
+            found = [pattern.search(data) for pattern in _SCHED_COUNTS]
+            voluntary, involuntary, migrations = (int(one[1]) for one in found if one is not None)
+            return voluntary, involuntary, migrations
+        names = b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches"
+        switches = status_fields(f"{self._directory}/status", names)
+        return int(switches[names[0]]), int(switches[names[1]]), None
 
 
 def wait_channel(pid: int, tid: int) -> str | None:

@@ -65,8 +65,8 @@ MAX_JUDGED_ADDRESSES: Final = 65_536
 """Addresses whose verdict is remembered; when full, all are forgotten."""
 TURNS_EACH_REFRESH: Final = 64
 """Threads that make room for waiting ones at each refresh."""
-BUFFERED_SECONDS: Final = 0.25
-"""How long a buffer holds a busy thread's samples, at least; the reader comes every tenth of a second."""
+BUFFERED_SECONDS: Final = 0.6
+"""How long a buffer holds a busy thread's samples, at least; the reader comes four times a second."""
 RECORD_BYTES: Final = 192
 MAX_LINES: Final = 65_536
 """Cache lines whose last user is remembered."""
@@ -371,6 +371,8 @@ class NativeSampler:
         self.period_ns = self._turn_period_ns = int(1e9 / rate_hz)
         self._classifier = Classifier(pid, runtime.image, kernel=self.kernel_included)
         self._pages = buffer_pages(rate_hz)
+        self.cramped = False
+        """Whether a buffer had to be smaller than it should be."""
         self._events: dict[int, ThreadEvent] = {}
         self._waiting: deque[int] = deque()
         self._resting: dict[int, None] = {}
@@ -522,6 +524,7 @@ class NativeSampler:
                     return True
                 continue  # EPERM: the limit of locked memory; EMFILE, ENOMEM: other limits
             self._events[tid] = event
+            self.cramped = self.cramped or pages < self._pages
             return True
         self._limit = max(1, len(self._events))
         return False

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import re
 from typing import Any, Final, NamedTuple
 
 BYTES_BEFORE: Final = 64
@@ -45,6 +46,16 @@ _LOAD_EXCLUSIVE: Final = ("ldxr", "ldaxr", "ldxp", "ldaxp")
 _STORE_EXCLUSIVE: Final = ("stxr", "stlxr", "stxp", "stlxp")
 _LEAVES: Final = frozenset({"call", "jmp", "ret", "syscall", "ud2"})
 _ARM64_PAUSES: Final = ("yield", "wfe", "isb")
+_LOCKED: Final = (
+    rb"\xf0[\x26\x2e\x36\x3e\x40-\x4f\x64-\x67\xf2\xf3]*"
+    rb"(?:[\x00\x01\x08\x09\x10\x11\x18\x19\x20\x21\x28\x29\x30\x31\x80-\x83\x86\x87\xf6\xf7\xfe\xff]"
+    rb"|\x0f[\xab\xb0\xb1\xb3\xba\xbb\xc0\xc1\xc7])"
+)
+"""A `lock` prefix, other prefixes, and the opcode of an instruction that can have it (Intel's manual, volume
+2A, LOCK). Any byte may be 0xF0: three of four that are go no further."""
+_MAYBE_LOCKED: Final = re.compile(_LOCKED, re.DOTALL)
+_MAYBE_ATOMIC: Final = re.compile(_LOCKED + rb"|[\x86\x87][\x00-\xbf]", re.DOTALL)
+"""The same, or an `xchg` with memory."""
 
 
 class Before(enum.Enum):
@@ -95,7 +106,7 @@ def what_is_awaited(
 
     `None` otherwise, and on machines other than x86-64. Registers of the operand are those at `place`.
     """
-    if machine != "EM_X86_64" or 0xF0 not in code[place : place + BYTES_AFTER]:
+    if machine != "EM_X86_64" or _MAYBE_LOCKED.search(code, place, place + BYTES_AFTER) is None:
         return None
     target = _x86_atomic_ahead(code[place : place + BYTES_AFTER])
     if target is None:
@@ -131,8 +142,8 @@ def is_system_call(machine: str, code: bytes) -> bool:
 def _x86(code: bytes, function_start: int | None) -> Preceding:
     tail = code[-LONGEST_INSTRUCTION:]
     paused = tail.endswith(b"\xf3\x90")
-    # Almost all code ends here: no lock prefix and no opcode of xchg anywhere near.
-    if not (paused or 0xF0 in tail or 0x86 in tail or 0x87 in tail):
+    # Almost all code ends here: nothing like a locked instruction or an xchg anywhere near.
+    if not paused and _MAYBE_ATOMIC.search(tail) is None:
         return NOTHING
     end = len(code)
     if paused and _is_boundary(code, end - 2, function_start):

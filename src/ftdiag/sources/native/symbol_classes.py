@@ -347,9 +347,12 @@ _CLONE_SUFFIX: Final = re.compile(
 )
 
 
+MAX_REMEMBERED: Final = 4096
+"""Names and files of which it is remembered what they mean: most addresses are in few functions."""
 _WILD: Final = frozenset("*?[")
 
 
+@functools.lru_cache(MAX_REMEMBERED)
 def origin_of(path: str, python_image: str) -> Origin:
     """Whose code a mapped file is. `python_image` is the file that holds the CPython runtime."""
     if path == python_image or "/lib-dynload/" in path:
@@ -366,11 +369,13 @@ def origin_of(path: str, python_image: str) -> Origin:
     return Origin.OTHER
 
 
+@functools.lru_cache(MAX_REMEMBERED)
 def base_name(symbol: str) -> str:
     """The function a compiler's clone was made of: `gc_collect_main` for `gc_collect_main.constprop.0`."""
     return _CLONE_SUFFIX.sub("", symbol) or symbol
 
 
+@functools.lru_cache(MAX_REMEMBERED)
 def state_of(symbol: str, origin: Origin) -> ThreadState | None:
     """The state that a function's name means; `None` if the name alone decides nothing."""
     name = base_name(symbol)

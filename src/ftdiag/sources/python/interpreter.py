@@ -171,6 +171,11 @@ class InterpreterReader(InterpreterStates):
         assert isinstance(self._walker, CompiledWalker), "there is one"
         self._walker.prepare(parse, places, sizes, plain)
 
+    def mark_quiet(self, thread: PythonThread) -> None:
+        """See CompiledWalker; where there is none, each tick is looked at anyway."""
+        if isinstance(self._walker, CompiledWalker):
+            self._walker.mark_quiet(thread)
+
     def _resolve_frame(self, executable: int, instruction: int) -> FrameMeaning | None:
         """The sink's id of a frame, the offsets of its `with` slots and of what is marked in it.
 

@@ -176,12 +176,20 @@ class CompiledWalker:
         it, whether nobody runs, the first tick's number, (due, period, until, slack), and by number, from the
         given one on, which stacks do not matter (1), or `None`. Out: the times of the ticks, the threads that
         were looked at, those that may hold other locks, (gone, left) of the last tick or `None`, those that
-        were looked at then, if something is left or one of their stacks may matter, when the next one is due,
-        how many were late and missed, stacks that were walked and torn.
+        were looked at then, if something is left or one of their stacks may matter, whether the one that is
+        due is somebody else's, when it is due, how many were late and missed, stacks that were walked and
+        torn.
 
         It stops without a trace before a tick that somebody else has to take. Raises nothing of the target.
         """
         return self._walker.stretch(*arguments)
+
+    def mark_quiet(self, thread: PythonThread) -> None:
+        """A thread with the chain that this one has now does not matter to a stretch, whatever its stack is.
+
+        Until `forget`, or until there are too many of them.
+        """
+        self._walker.mark_quiet(thread)  # type: ignore[arg-type]
 
     def forget(self) -> None:
         """See StackWalker."""
