@@ -12,9 +12,10 @@ import numpy as np
 
 from ftdiag.analysis import halts
 from ftdiag.analysis.assembly import assembled
+from ftdiag.analysis.digests import Digest
 from ftdiag.analysis.grouping import Bools
 from ftdiag.analysis.quality import attached
-from ftdiag.analysis.ranges import Digest, Ranges
+from ftdiag.analysis.ranges import Ranges
 from ftdiag.analysis.standing import StandingLook
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Bottleneck, BottleneckKind, Bottlenecks, Gap, Severity, Snapshot

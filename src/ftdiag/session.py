@@ -7,7 +7,8 @@ kept by `analysis.ranges`, snapshots are put together by `analysis.assembly`, an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from ftdiag.analysis import (
 )
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.assembly import assembled
+from ftdiag.analysis.digests import Digest
 from ftdiag.analysis.flame import Box
 from ftdiag.analysis.ranges import CHUNK_WINDOWS, Ranges
 from ftdiag.analysis.scaling import Between, NoCurve, ScalingCurve
@@ -80,6 +82,26 @@ class Session:
         digests = self._ranges.usable(first, last)
         snapshot = assembled(self._ranges, first, last, digests, self.allocations)
         return self._judge.diagnosed(snapshot, first, last, digests)
+
+    def reading(
+        self, t0_ns: int | None = None, t1_ns: int | None = None
+    ) -> Iterator[tuple[float, Callable[[], Snapshot]]]:
+        """Reads a range piece by piece: the share that is read, and what makes a picture of that much.
+
+        Whatever is asked of the range afterwards is answered from it. A long recording without summaries
+        takes its time; pictures of a part of it do not change what will be said of all of it.
+        """
+        first, last = self._ranges.positions(t0_ns, t1_ns)
+        digests: list[Digest] = []
+        for begin, end in self._ranges.quiet(first, last) or [(first, last)]:
+            for reached, digest in self._ranges.pieces(begin, end):
+                digests.append(digest)
+                yield (reached - first) / (last - first), partial(self._glimpse, first, reached, digests)
+
+    def _glimpse(self, first: int, last: int, digests: Sequence[Digest]) -> Snapshot:
+        snapshot = assembled(self._ranges, first, last, digests, self.allocations)
+        # What stands from look to look is not for what is seen in passing.
+        return Judge(self._ranges).diagnosed(snapshot, first, last, digests)
 
     def last(self, length_ns: int) -> Snapshot:
         """The last `length_ns` of the recording."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -466,6 +466,10 @@ class FakeQueries:
             " range has 1",
             (6,),
         )
+
+    def reading(self, t0_ns: int | None, t1_ns: int | None) -> Iterator[tuple[float, Callable[[], Snapshot]]]:
+        """All of it at once."""
+        yield 1.0, lambda: self.picture
 
     def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline:
         """A wave."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
+import pytest
+
+import ftdiag.analysis.ranges
+import ftdiag.tui.base
 from builders import RecordingBuilder, spent
+from ftdiag.analysis.digests import Digest
+from ftdiag.analysis.ranges import Ranges
 from ftdiag.commands.viewing import RecordingSource
 from ftdiag.model import EndReason, ThreadState
 from ftdiag.recording.reader import Recording
@@ -51,6 +58,40 @@ async def test_a_finished_recording_is_shown(tmp_path: Path) -> None:
         for key in (*"www2vj", "enter", "3", "enter", *"45674mm", "space"):
             await press(pilot, key)
         assert app.view.error is None
+
+
+async def test_a_long_recording_is_shown_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a recording of several pieces, of which the second takes its time
+    monkeypatch.setattr(ftdiag.tui.base, "FIRST_GLIMPSE_S", 0.0)
+    monkeypatch.setattr(ftdiag.analysis.ranges, "CHUNK_WINDOWS", 2)
+    builder = RecordingBuilder(tmp_path / "one.ftdiag")
+    for _ in range(8):
+        a_second(builder)
+    builder.end()
+    go_on, real = threading.Event(), Ranges._digested
+
+    def slowly(self: Ranges, first: int, last: int, capacity: float | None) -> Digest:
+        if first > 0:
+            go_on.wait(60)
+        return real(self, first, last, capacity)
+
+    monkeypatch.setattr(Ranges, "_digested", slowly)
+    # WHEN the cockpit opens it
+    app = cockpit_on(builder.path)
+    async with app.run_test(size=(120, 40)) as pilot:
+        # THEN it shows what is read, says how much that is, and is not done
+        await until(pilot, lambda: "of it read" in screen_lines(app)[1])
+        assert "12 % of it read" in screen_lines(app)[1]
+        assert app.view.snapshot is not None
+        assert app.view.snapshot.metrics.duration_ns == 1_000_000_000
+        assert not app.settled
+        # AND WHEN the rest is read THEN it is what it would have been
+        go_on.set()
+        await idle(pilot)
+        assert "of it read" not in screen_text(app)
+        assert app.view.snapshot == Session(Recording.open(builder.path)).snapshot()
 
 
 async def test_a_recording_is_followed_until_it_ends(tmp_path: Path) -> None:

@@ -94,6 +94,27 @@ def test_a_growing_recording_is_followed(tmp_path: Path) -> None:
     assert len(redone) == 1
 
 
+def test_a_range_is_read_piece_by_piece(tmp_path: Path) -> None:
+    # GIVEN a finished recording of several pieces
+    path = tmp_path / "a"
+    working(RecordingBuilder(path, rate_hz=10), 300).end()
+    with Recording.open(path) as recording:
+        whole = Session(recording).snapshot()
+        # WHEN it is read piece by piece THEN pictures are of what is read so far, and the last is of all
+        session = Session(recording)
+        read = [(share, picture()) for share, picture in session.reading()]
+        assert [picture.metrics.duration_ns // S for _, picture in read][:2] == [127, 255]
+        assert [share for share, _ in read] == sorted({share for share, _ in read})
+        assert read[-1] == (1.0, whole)
+        # AND nothing is read again for what is asked of it
+        kept = dict(session._ranges._digests)
+        assert session.snapshot() == whole
+        assert session._ranges._digests == kept
+        # AND a part of it is read like all of it
+        part = list(session.reading(START_NS + 100 * S, START_NS + 200 * S))
+        assert part[-1][1]() == session.snapshot(START_NS + 100 * S, START_NS + 200 * S)
+
+
 def test_a_ring_forgets_its_oldest_windows(tmp_path: Path) -> None:
     # GIVEN a ring of ten seconds
     builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10, keep_ns=10 * S), 5)

@@ -20,6 +20,7 @@ from ftdiag.analysis import (
     pauses,
     updates,
 )
+from ftdiag.analysis.digests import Digest, Total
 from ftdiag.analysis.quality import (
     OF_EFFICIENCY,
     OF_TIME,
@@ -28,7 +29,7 @@ from ftdiag.analysis.quality import (
     quality_of,
     without_efficiency,
 )
-from ftdiag.analysis.ranges import Digest, Ranges, Total
+from ftdiag.analysis.ranges import Ranges
 from ftdiag.analysis.threads import merged_threads, thread_metrics
 from ftdiag.datatypes import replace
 from ftdiag.model import Allocations, Gap, Perturbation, Snapshot

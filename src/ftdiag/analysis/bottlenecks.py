@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ftdiag.analysis.accounting import ThreadTime
-from ftdiag.analysis.chains import ENDS, OF_CHAINS, BottleneckShares, Family, Rows
+from ftdiag.analysis.chains import ENDS, OF_CHAINS, BottleneckShares, Family, joined_bottlenecks
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, what_source_lacks
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.locks import LockNumbers, WaitingStacks, thread_of
@@ -71,31 +71,18 @@ def merge_bottlenecks(
         return Bottlenecks(not_told=f"cannot tell: {_lacks(recording)}")
     if not parts or duration <= 0:
         return Bottlenecks(not_told="cannot tell: nothing was recorded in this range")
-    common, knots = _with_common_knots(parts)
-    rows = Rows([], [])
-    wholes = Rows([], [])
-    edges = Rows([], [])
-    for part in common:
-        rows.add(
-            (part.family, part.what, part.end, part.thread, part.stack),
-            (part.wait_ns, part.lost_ns),
-            len(part.family),
-        )
-        wholes.add(
-            (part.of_family, part.of_what),
-            (part.of_wall_ns, part.of_waiters.astype(np.float64), part.of_direct_ns, part.of_known_ns),
-            len(part.of_family),
-        )
-        edges.add(
-            (part.edge_waiter, part.edge_lock, part.edge_holder), (part.edge_ns,), len(part.edge_waiter)
-        )
-    (family, what, end, thread, stack), (wait_ns, lost_ns) = rows.grouped(5, 2)
-    ends = _EndRows(end, thread, stack)
-    of_keys, of_values = wholes.grouped(2, 4, largest=(1,))
+    shares = joined_bottlenecks(parts)
+    family, what = shares.family, shares.what
+    wait_ns, lost_ns, knots = shares.wait_ns, shares.lost_ns, shares.knots
+    ends = _EndRows(shares.end, shares.thread, shares.stack)
+    of_whole = (
+        *(shares.of_family, shares.of_what),
+        *(shares.of_wall_ns, shares.of_waiters, shares.of_direct_ns, shares.of_known_ns),
+    )
     whole = {
-        (family, what): (wall, int(waiters), direct, known)
+        (family, what): (wall, waiters, direct, known)
         for family, what, wall, waiters, direct, known in zip(
-            *(column.tolist() for column in (*of_keys, *of_values)), strict=True
+            *(column.tolist() for column in of_whole), strict=True
         )
     }
     wasted_by_lock, wasted_by_line = _wasted(recording, time, waiting, metrics)
@@ -136,13 +123,13 @@ def merge_bottlenecks(
         at = BottleneckPlace(EndOfWait.RUNS, recording.stack(stack_id), threads, wasted)
         found.append(replace(_on_core(BottleneckKind.LINE, wasted / duration), places=(at,)))
     found += _cores(metrics)
-    # Equal losses: by waiting, so that the order does not hang on that of the columns.
+    # Equal losses: by waiting, so that the order does not hang on that of the columns, nor on roundings.
     found = [one for one in found if one.gain_cores * duration > NOT_WORTH_SAYING_NS or one.wait_ns > 0]
-    found.sort(key=lambda one: (one.context, -one.gain_cores, -one.wait_ns))
+    found.sort(key=lambda one: (one.context, -round(one.gain_cores, 6), -one.wait_ns))
     chains = np.isin(family, OF_CHAINS)
     return Bottlenecks(
         ranked=tuple(found[:RANKED]),
-        edges=_edges(recording, numbers, edges),
+        edges=_edges(recording, numbers, shares),
         waited_ns=float(wait_ns[chains].sum()),
         left_out=max(0, len(found) - RANKED),
     )
@@ -204,30 +191,6 @@ def with_wall_time(hot: Sequence[HotLine], lines: Mapping[Frame, float]) -> tupl
 def _lacks(recording: Recording) -> str:
     said = what_source_lacks(recording.settings)
     return said.get("locks", "the recording does not say who waited")
-
-
-def _with_common_knots(
-    parts: Sequence[BottleneckShares],
-) -> tuple[list[BottleneckShares], list[tuple[int, ...]]]:
-    """The parts with one numbering of knots."""
-    knots: dict[tuple[int, ...], int] = {}
-    common: list[BottleneckShares] = []
-    for part in parts:
-        if not part.knots:
-            common.append(part)
-            continue
-        number = np.array([knots.setdefault(members, len(knots)) for members in part.knots], dtype=np.int64)
-        last = len(number) - 1
-        common.append(
-            replace(
-                part,
-                what=np.where(part.family == Family.KNOT, number[np.minimum(part.what, last)], part.what),
-                of_what=np.where(
-                    part.of_family == Family.KNOT, number[np.minimum(part.of_what, last)], part.of_what
-                ),
-            )
-        )
-    return common, list(knots)
 
 
 def _named(
@@ -352,8 +315,8 @@ def _cores(metrics: Metrics) -> list[Bottleneck]:
     return found
 
 
-def _edges(recording: Recording, numbers: LockNumbers, rows: Rows) -> tuple[WaitsFor, ...]:
-    (waiter, lock, holder), (spent,) = rows.grouped(3, 1)
+def _edges(recording: Recording, numbers: LockNumbers, shares: BottleneckShares) -> tuple[WaitsFor, ...]:
+    waiter, lock, holder = shares.edge_waiter, shares.edge_lock, shares.edge_holder
     nameless = LockRef(0, LockKind.RUNTIME, None, None)
     return tuple(
         WaitsFor(
@@ -361,10 +324,10 @@ def _edges(recording: Recording, numbers: LockNumbers, rows: Rows) -> tuple[Wait
             lock=numbers.lock(int(lock[row])) if lock[row] > 0 else nameless,
             number=int(lock[row]),
             holder=thread_of(recording, int(holder[row]) - 1) if holder[row] != NO_HOLDER else None,
-            wait_ns=float(spent[row]),
+            wait_ns=float(shares.edge_ns[row]),
         )
-        for row in largest_first(spent, EDGES).tolist()
-        if spent[row] > 0
+        for row in largest_first(shares.edge_ns, EDGES).tolist()
+        if shares.edge_ns[row] > 0
     )
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts
 from ftdiag.analysis.cores import LATER_STATES
 from ftdiag.analysis.efficiency import LOCK_STATES, had_work, is_in
-from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
+from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed, whole
 from ftdiag.analysis.ticks import TickRuns
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
@@ -202,6 +202,65 @@ def bottleneck_shares(
     )
 
 
+def joined_bottlenecks(parts: Sequence[BottleneckShares]) -> BottleneckShares:
+    """What consecutive ranges add together, in whole nanoseconds, with one numbering of knots."""
+    knots: dict[tuple[int, ...], int] = {}
+    ends, wholes, edges, walls = Rows([], []), Rows([], []), Rows([], []), Rows([], [])
+    for part in parts:
+        number = np.array([knots.setdefault(members, len(knots)) for members in part.knots], dtype=np.int64)
+        what, of_what = (
+            _renumbered(part.family, part.what, number),
+            _renumbered(part.of_family, part.of_what, number),
+        )
+        ends.add(
+            (part.family, what, part.end, part.thread, part.stack),
+            (part.wait_ns, part.lost_ns),
+            len(part.family),
+        )
+        wholes.add(
+            (part.of_family, of_what),
+            (part.of_wall_ns, part.of_waiters.astype(np.float64), part.of_direct_ns, part.of_known_ns),
+            len(part.of_family),
+        )
+        edges.add(
+            (part.edge_waiter, part.edge_lock, part.edge_holder), (part.edge_ns,), len(part.edge_waiter)
+        )
+        walls.add((part.wall_stack,), (part.wall_ns,), len(part.wall_stack))
+    (family, what, end, thread, stack), (wait_ns, lost_ns) = ends.grouped(5, 2)
+    (of_family, of_what), (wall_ns, waiters, direct_ns, known_ns) = wholes.grouped(2, 4, largest=(1,))
+    (edge_waiter, edge_lock, edge_holder), (edge_ns,) = edges.grouped(3, 1)
+    (wall_stack,), (of_stack_ns,) = walls.grouped(1, 1)
+    return BottleneckShares(
+        family=family,
+        what=what,
+        end=end,
+        thread=thread,
+        stack=stack,
+        wait_ns=whole(wait_ns),
+        lost_ns=whole(lost_ns),
+        of_family=of_family,
+        of_what=of_what,
+        of_wall_ns=whole(wall_ns),
+        of_waiters=waiters.astype(np.int64),
+        of_direct_ns=whole(direct_ns),
+        of_known_ns=whole(known_ns),
+        edge_waiter=edge_waiter,
+        edge_lock=edge_lock,
+        edge_holder=edge_holder,
+        edge_ns=whole(edge_ns),
+        wall_stack=wall_stack,
+        wall_ns=whole(of_stack_ns),
+        knots=tuple(knots),
+    )
+
+
+def _renumbered(family: Ints, what: Ints, number: Ints) -> Ints:
+    """What waiting ends at with other numbers of knots; `number` has the new one of each."""
+    if not len(number):
+        return what
+    return np.where(family == Family.KNOT, number[np.minimum(what, len(number) - 1)], what)
+
+
 # --- moments ---------------------------------------------------------------------------------------------
 
 
@@ -303,7 +362,10 @@ def _chains(
     size = int(max(runs.thread.max(), involved[-1])) + 1
     column = np.full(size, -1, dtype=np.int64)
     column[involved] = np.arange(len(involved))
-    mine = column[runs.thread] >= 0
+    # Who neither waits nor has what others wait for is on no chain.
+    holders = np.zeros(size, dtype=np.bool_)
+    holders[runs.holder[held] - 1] = True
+    mine = locked | holders[runs.thread]
     step = max(1, BLOCK_CELLS // len(involved))
     for begin in range(0, runs.ticks, step):
         end = min(begin + step, runs.ticks)
@@ -328,24 +390,24 @@ def _block(
     wholes: Rows,
     knots: list[tuple[int, ...]],
 ) -> None:
-    """The chains of the ticks [begin, end): a table of ticks by threads, in which each cell is a run."""
+    """The chains of the ticks [begin, end): cells are ticks of threads, in each of which there is a run."""
     first, last = np.maximum(runs.first[row], begin) - begin, np.minimum(runs.end[row], end) - begin
     length = last - first
     which = np.repeat(np.arange(len(row)), length)
     tick = np.arange(len(which)) - np.repeat(np.cumsum(length) - length, length) + first[which]
     cell = tick * width + column[runs.thread[row]][which]
-    table = np.full((end - begin) * width, -1, dtype=np.int64)
-    table[cell] = row[which]
+    order = group_by(cell).order
+    cell, table = cell[order], row[which[order]]
 
-    waits = np.flatnonzero(locked[row][which])
-    here, tick_of = cell[waits], tick[waits]
-    at = row[which[waits]]
+    here = np.flatnonzero(locked[table])
+    tick_of, at = cell[here] // width, table[here]
     holder = runs.holder[at] - 1
     points = (holder >= 0) & (holder < len(column))
     target = np.where(points, column[np.where(points, holder, 0)], -1)
-    target = np.where(target >= 0, tick_of * width + target, here)
+    wanted = np.where(target >= 0, tick_of * width + target, cell[here])
+    target = np.minimum(np.searchsorted(cell, wanted), len(cell) - 1)
     # Who is not there at this tick, or is the waiter itself, holds nothing.
-    real = (table[target] >= 0) & (target != here)
+    real = (cell[target] == wanted) & (target != here)
     follows = np.arange(len(table))
     follows[here[real]] = target[real]
     edge = np.zeros(len(table), dtype=np.bool_)
@@ -371,7 +433,7 @@ def _block(
     thread = np.where(own, 0, runs.thread[final_run] + 1)
     stack = np.where(own, NO_STACK, runs.stack[final_run])
     if in_knot.any():
-        number = _knots_of(final[in_knot], follows, table, runs, width, knots)
+        number = _knots_of(final[in_knot], cell, table, runs, width, knots)
         family[in_knot], what[in_knot] = Family.KNOT, number
         ending[in_knot], thread[in_knot], stack[in_knot] = _END_NUMBER[EndOfWait.WAITS], 0, NO_STACK
 
@@ -414,10 +476,9 @@ def _ends(follows: Ints, edge: Bools, start: Ints, width: int) -> tuple[Ints, In
 
 
 def _knots_of(
-    final: Ints, follows: Ints, table: Ints, runs: TickRuns, width: int, knots: list[tuple[int, ...]]
+    final: Ints, cell: Ints, table: Ints, runs: TickRuns, width: int, knots: list[tuple[int, ...]]
 ) -> Ints:
     """The number of the knot of every cell; a knot is known by its threads."""
-    # `follows` was shortened, but each of a circle's cells still points into its circle.
     number = np.zeros(len(final), dtype=np.int64)
     known: dict[tuple[int, ...], int] = {members: place for place, members in enumerate(knots)}
     seen: dict[int, int] = {}
@@ -432,13 +493,12 @@ def _knots_of(
             continue
         if place >= MAX_KNOT_WALKS and knots:
             continue
-        cell = int(first_cell[place])
-        tick = cell // width
+        tick = int(cell[first_cell[place]]) // width
         members: dict[int, int] = {}
         at = run
         while at >= 0 and int(runs.thread[at]) not in members and len(members) <= width:
             members[int(runs.thread[at])] = at
-            at = _run_at(table, runs, tick, width, int(runs.holder[at]) - 1)
+            at = _run_at(cell, table, runs, tick, width, int(runs.holder[at]) - 1)
         key = tuple(sorted(members))
         if key not in known:
             known[key] = len(knots)
@@ -450,10 +510,11 @@ def _knots_of(
     return number
 
 
-def _run_at(table: Ints, runs: TickRuns, tick: int, width: int, thread: int) -> int:
+def _run_at(cell: Ints, table: Ints, runs: TickRuns, tick: int, width: int, thread: int) -> int:
     """The run of a thread at a tick, -1 where it has none."""
-    cells = table[tick * width : (tick + 1) * width]
-    found = np.flatnonzero((cells >= 0) & (runs.thread[cells] == thread))
+    begin, end = np.searchsorted(cell, [tick * width, (tick + 1) * width])
+    cells = table[begin:end]
+    found = np.flatnonzero(runs.thread[cells] == thread)
     return int(cells[found[0]]) if len(found) else -1
 
 

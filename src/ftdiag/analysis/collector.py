@@ -40,17 +40,27 @@ def collector_shares(recording: Recording, first: int, last: int) -> CollectorSh
     return CollectorShares(_summed(parts), covered, len(timed), max(timed, default=None))
 
 
+def joined_collector(parts: Sequence[CollectorShares]) -> CollectorShares:
+    """What consecutive ranges add together."""
+    longest = [part.longest_ns for part in parts if part.longest_ns is not None]
+    return CollectorShares(
+        _summed([each for part in parts for each in part.generations]),
+        sum(part.covered_ns for part in parts),
+        sum(part.timed for part in parts),
+        max(longest, default=None),
+    )
+
+
 def merge_collector(parts: Sequence[CollectorShares], duration_ns: float) -> CollectorMetrics | None:
     """The whole range; `None` where no window has statistics."""
-    covered = sum(part.covered_ns for part in parts)
-    if covered <= 0:
+    whole = joined_collector(parts)
+    if whole.covered_ns <= 0:
         return None
-    longest = [part.longest_ns for part in parts if part.longest_ns is not None]
     return CollectorMetrics(
-        generations=_summed([each for part in parts for each in part.generations]),
-        covered_ratio=min(1.0, covered / duration_ns) if duration_ns > 0 else 1.0,
-        timed=sum(part.timed for part in parts),
-        longest_ns=max(longest, default=None),
+        generations=whole.generations,
+        covered_ratio=min(1.0, whole.covered_ns / duration_ns) if duration_ns > 0 else 1.0,
+        timed=whole.timed,
+        longest_ns=whole.longest_ns,
     )
 
 

@@ -109,3 +109,8 @@ def largest_of_each(owner: Ints, values: Floats, limit: int) -> Ints:
 def summed(place: Ints, values: Ints | Floats, length: int) -> Floats:
     """The sums of values by place: element i is the sum of the values whose place is i."""
     return np.bincount(place, weights=values, minlength=length).astype(np.float64, copy=False)
+
+
+def whole(values: Floats) -> Floats:
+    """The values rounded to whole numbers: sums of them are exact, in whatever order they are added."""
+    return np.asarray(np.rint(values), dtype=np.float64)

@@ -21,7 +21,7 @@ import numpy as np
 
 from ftdiag.analysis.accounting import Accounts
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, working_threads
-from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, largest_first, summed, whole
 from ftdiag.analysis.ticks import TickRuns
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
@@ -368,6 +368,74 @@ def with_objects(found: Sequence[LockMetrics], objects: Sequence[SharedObject]) 
         if lock.lock.kind is LockKind.OBJECT
         else lock
         for lock in found
+    )
+
+
+def joined_locks(parts: Sequence[LockShares]) -> LockShares:
+    """What consecutive ranges, at least one, add to the locks' accounts together, in whole nanoseconds."""
+    lock = _joined([part.wait_lock for part in parts])
+    thread = _joined([part.wait_thread for part in parts])
+    stack = _joined([part.wait_stack for part in parts])
+    by_waiter = group_by(lock, thread, stack)
+    holders = _holders(parts)
+    longest = _longest(parts)
+    waiters_max = _largest(
+        [part.lock for part in parts], [part.waiters_max.astype(np.float64) for part in parts]
+    )
+    numbers = sorted(waiters_max)
+    return LockShares(
+        wait_lock=by_waiter.key(lock),
+        wait_thread=by_waiter.key(thread),
+        wait_stack=by_waiter.key(stack),
+        wait_ns=whole(by_waiter.total(_joined_floats([part.wait_ns for part in parts]))),
+        critical_ns=whole(by_waiter.total(_joined_floats([part.critical_ns for part in parts]))),
+        blame_lock=holders.lock,
+        blame_holder=holders.holder,
+        blame_stack=holders.stack,
+        blame_confidence=holders.confidence,
+        blame_ns=whole(holders.blame_ns),
+        lock=np.array(numbers, dtype=np.int64),
+        waiters_max=np.array([waiters_max[number] for number in numbers], dtype=np.int64),
+        longest_ns=whole(np.array([longest[number] for number in numbers], dtype=np.float64)),
+        head=_edge_waits(parts, forward=True),
+        tail=_edge_waits(parts, forward=False),
+        joined=parts[0].joined,
+    )
+
+
+def _edge_waits(parts: Sequence[LockShares], *, forward: bool) -> OpenWaits:
+    """The single waits that touch the beginning of consecutive ranges (`forward`), or their end."""
+    order = range(len(parts)) if forward else range(len(parts) - 1, -1, -1)
+    found: dict[tuple[int, int], tuple[float, bool]] = {}
+    going_on: set[tuple[int, int]] | None = None
+    for place in order:
+        part = parts[place]
+        edge = part.head if forward else part.tail
+        here = {
+            (thread, lock): (length, through)
+            for thread, lock, length, through in zip(
+                *(column.tolist() for column in (edge.thread, edge.lock, edge.length_ns, edge.through)),
+                strict=True,
+            )
+            if going_on is None or (thread, lock) in going_on
+        }
+        if going_on is not None:
+            for key in going_on - here.keys():
+                found[key] = found[key][0], False
+        for key, (length, through) in here.items():
+            found[key] = found.get(key, (0.0, True))[0] + length, through
+        going_on = {key for key, (_, through) in here.items() if through}
+        # The edge between this range and the next one that is looked at.
+        later = place + 1 if forward else place
+        if going_on and 0 < later < len(parts) and not parts[later].joined:
+            found.update({key: (found[key][0], False) for key in going_on})
+            break
+    keys = sorted(found)
+    return OpenWaits(
+        np.array([thread for thread, _ in keys], dtype=np.int64),
+        np.array([lock for _, lock in keys], dtype=np.int64),
+        whole(np.array([found[key][0] for key in keys], dtype=np.float64)),
+        np.array([found[key][1] for key in keys], dtype=np.bool_),
     )
 
 

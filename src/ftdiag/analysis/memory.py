@@ -88,6 +88,26 @@ def memory_shares(recording: Recording, first: int, last: int) -> MemoryShares:
     )
 
 
+def joined_memory(parts: Sequence[MemoryShares]) -> MemoryShares:
+    """What consecutive ranges add together."""
+    firsts = [part.first for part in parts if part.first is not None]
+    lasts = [part.last for part in parts if part.last is not None]
+    leaf = np.concatenate([part.leaf for part in parts]) + 1
+    number = np.concatenate([part.part for part in parts])
+    samples = np.concatenate([part.samples for part in parts])
+    groups = group_by(leaf, number)
+    return MemoryShares(
+        firsts[0] if firsts else None,
+        lasts[-1] if lasts else None,
+        tuple(each for part in parts for each in part.resident),
+        tuple(each for part in parts for each in part.kinds),
+        groups.key(leaf) - 1,
+        groups.key(number),
+        groups.total(samples.astype(np.float64)).astype(np.int64),
+        any(part.measured for part in parts),
+    )
+
+
 def _allocator_samples(recording: Recording, first: int, last: int) -> tuple[Ints, Ints, Ints]:
     native = recording.native(first, last)
     rows = native.state == int(ThreadState.ALLOC)

@@ -104,8 +104,8 @@ def _is_unnamed(recording: Recording, frame: int) -> bool:
     return 0 < frame < recording.frame_count and recording.frame(frame).function == UNNAMED_INTERPRETER
 
 
-def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
-    """Sums the shares of consecutive ranges."""
+def joined_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuShares:
+    """What consecutive ranges add together."""
     shared: dict[int, dict[tuple[str, str], SharedObject]] = {}
     for part in parts:
         for line, objects in part.shared.items():
@@ -113,35 +113,50 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
             for one in objects:
                 if one.better_than(known.get((one.name, one.type_name))):
                     known[one.name, one.type_name] = one
-    symbols: dict[int, tuple[tuple[int, float], ...]] = {}
-    leaf = np.concatenate([part.leaf for part in parts]) if parts else np.zeros(0, dtype=np.int64)
-    if len(leaf):
-        symbol = np.concatenate([part.symbol for part in parts])
-        samples = np.concatenate([part.samples for part in parts])
-        groups = group_by(leaf, symbol)
-        leaf, symbol, total = groups.key(leaf), groups.key(symbol), groups.total(samples.astype(np.float64))
-        edges = np.flatnonzero(np.diff(leaf, prepend=-1, append=-1))
-        for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            whole = float(total[begin:end].sum())
-            best = begin + largest_first(total[begin:end], SYMBOLS_OF_LINE)
-            symbols[int(leaf[begin])] = tuple(
-                (int(symbol[row]), float(total[row]) / whole) for row in best.tolist() if whole > 0
-            )
-    measured = sum(part.measured for part in parts)
-    samples_seen = sum(part.all_samples for part in parts)
-    return OnCpuDetails(
-        symbols,
-        {line: _surest(objects) for line, objects in shared.items() if line != NO_LINE},
-        sum(part.lost for part in parts) if measured else None,
-        sum(part.sampled for part in parts) / measured if measured else None,
-        sum(part.unnamed_samples for part in parts) / samples_seen if samples_seen else None,
-        samples_seen**-0.5 if samples_seen else None,
-        tuple(shared.get(NO_LINE, {}).values()),
+    none = [np.zeros(0, dtype=np.int64)]
+    leaf = np.concatenate([part.leaf for part in parts] or none)
+    symbol = np.concatenate([part.symbol for part in parts] or none)
+    samples = np.concatenate([part.samples for part in parts] or none)
+    groups = group_by(leaf, symbol)
+    return OnCpuShares(
+        groups.key(leaf),
+        groups.key(symbol),
+        groups.total(samples.astype(np.float64)).astype(np.int64),
+        {line: tuple(objects.values()) for line, objects in shared.items()},
+        sum(part.lost for part in parts),
+        sum(part.measured for part in parts),
+        round(sum(part.sampled for part in parts), 6),
+        sum(part.all_samples for part in parts),
+        sum(part.unnamed_samples for part in parts),
     )
 
 
-def _surest(objects: Mapping[tuple[str, str], SharedObject]) -> tuple[SharedObject, ...]:
+def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
+    """Sums the shares of consecutive ranges."""
+    whole = joined_on_cpu(parts)
+    symbols: dict[int, tuple[tuple[int, float], ...]] = {}
+    total = whole.samples.astype(np.float64)
+    edges = np.flatnonzero(np.diff(whole.leaf, prepend=-1, append=-1))
+    for begin, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        of_line = float(total[begin:end].sum())
+        best = begin + largest_first(total[begin:end], SYMBOLS_OF_LINE)
+        symbols[int(whole.leaf[begin])] = tuple(
+            (int(whole.symbol[row]), float(total[row]) / of_line) for row in best.tolist() if of_line > 0
+        )
+    samples_seen = whole.all_samples
+    return OnCpuDetails(
+        symbols,
+        {line: _surest(found) for line, found in whole.shared.items() if line != NO_LINE},
+        whole.lost if whole.measured else None,
+        whole.sampled / whole.measured if whole.measured else None,
+        whole.unnamed_samples / samples_seen if samples_seen else None,
+        samples_seen**-0.5 if samples_seen else None,
+        whole.shared.get(NO_LINE, ()),
+    )
+
+
+def _surest(objects: Sequence[SharedObject]) -> tuple[SharedObject, ...]:
     """The surest ones; none by its type alone where another window has the name of one of that type."""
-    named = {one.type_name for one in objects.values() if one.name not in (one.type_name, OWN_LOCK, SPUN_FOR)}
-    told = [one for one in objects.values() if one.name != one.type_name or one.type_name not in named]
+    named = {one.type_name for one in objects if one.name not in (one.type_name, OWN_LOCK, SPUN_FOR)}
+    told = [one for one in objects if one.name != one.type_name or one.type_name not in named]
     return tuple(sorted(told, key=lambda one: -one.confidence)[:SHARED_OF_LINE])

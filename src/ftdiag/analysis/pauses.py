@@ -223,21 +223,37 @@ def reason_of_symbol(symbol: str) -> str | None:
     return next((reason for reason, pattern in SYMBOL_REASONS if pattern.fullmatch(name)), None)
 
 
+def joined_pauses(parts: Sequence[PauseShares]) -> PauseShares:
+    """What consecutive ranges add together, in whole nanoseconds."""
+    rows: dict[_Key, tuple[int, float, float, int]] = {}
+    for part in parts:
+        for key, row in part.rows.items():
+            rows[key] = _added(rows.get(key), row)
+    return PauseShares(
+        {
+            key: (count, float(round(total)), float(round(longest)), threads)
+            for key, (count, total, longest, threads) in rows.items()
+        }
+    )
+
+
+def _added(
+    known: tuple[int, float, float, int] | None, row: tuple[int, float, float, int]
+) -> tuple[int, float, float, int]:
+    if known is None:
+        return row
+    return known[0] + row[0], known[1] + row[1], max(known[2], row[2]), max(known[3], row[3])
+
+
 def merge_pauses(recording: Recording, parts: Sequence[PauseShares]) -> tuple[Pauses, ...]:
     """The pauses of a range by who asked, where and why; most time first."""
     merged: dict[tuple[int, Stack, int, str | None], tuple[int, float, float, int]] = {}
     for part in parts:
-        for (requester, stack_id, confidence, does), (count, total, longest, threads) in part.rows.items():
+        for (requester, stack_id, confidence, does), row in part.rows.items():
             stack = recording.stack(stack_id)
             reason = does if does == GARBAGE_COLLECTION else _reason(stack) or does
             key = requester, stack, confidence, reason
-            before = merged.get(key, (0, 0.0, 0.0, 0))
-            merged[key] = (
-                before[0] + count,
-                before[1] + total,
-                max(before[2], longest),
-                max(before[3], threads),
-            )
+            merged[key] = _added(merged.get(key), row)
     best = sorted(merged.items(), key=lambda item: -item[1][1])[:MAX_ROWS]
     return tuple(
         Pauses(

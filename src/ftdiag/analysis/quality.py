@@ -10,8 +10,8 @@ from typing import Final
 
 from ftdiag.analysis import accounting, efficiency
 from ftdiag.analysis.accounting import ThreadTime
+from ftdiag.analysis.digests import Digest, Total
 from ftdiag.analysis.grouping import group_by
-from ftdiag.analysis.ranges import Digest, Total
 from ftdiag.analysis.threads import ThreadTotals
 from ftdiag.datatypes import replace
 from ftdiag.model import Gap, Metrics, Perturbation, Quality, ThreadState

@@ -10,10 +10,9 @@ can. Chunks are cut at window ids, which do not move when a ring drops windows.
 
 from __future__ import annotations
 
-import enum
 import operator
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -28,14 +27,15 @@ from ftdiag.analysis import (
     memory,
     oncpu,
     pauses,
+    stored,
+    storing,
     timeline,
     updates,
 )
 from ftdiag.analysis.accounting import ThreadTime
+from ftdiag.analysis.digests import Digest, joined
 from ftdiag.analysis.grouping import Floats, Ints
 from ftdiag.analysis.ticks import tick_runs
-from ftdiag.datatypes import dataclass
-from ftdiag.model import Gap, ProcessCounters, SamplerCost
 from ftdiag.recording.reader import Recording
 
 CHUNK_WINDOWS: Final = 32
@@ -47,6 +47,11 @@ MAX_DIGESTS: Final = 1024
 MAX_CACHED_ROWS: Final = 5_000_000
 """Rows of accounted thread-time in kept digests together (48 bytes each; a thread's totals count as four): an
 hour of 500 threads has 4 million, and what does not fit is made anew by each question about all of it."""
+BLOCK_WINDOWS: Final = 128
+"""Windows whose digests are joined in long ranges: two minutes. The ends of a range that cuts them
+are digested anew, which takes up to a second for 500 threads."""
+LEAST_OF_BLOCKS: Final = 8 * BLOCK_WINDOWS
+"""Of a recording that grows, shorter ranges are put together from chunks: their ends move every second."""
 LEAST_TO_KEEP: Final = 4
 """From so many digests of a range on, the merged times of all but the outermost two are kept."""
 LOOKS_KEPT: Final = 60
@@ -55,61 +60,6 @@ MAX_CHUNK_ROWS: Final = 1 << 19
 """Rows of runs and counters of the windows digested together (some 200 bytes each while it is done)."""
 GRAPH_NS: Final = 30_000_000_000
 """How far back the questions about now (deadlocks, stuck threads) look."""
-
-
-class Total(enum.IntEnum):
-    """The columns of `Digest.totals`."""
-
-    ALIVE_NS = 0
-    CPU_NS = 1
-    RUN_QUEUE_NS = 2
-    VOLUNTARY_SWITCHES = 3
-    INVOLUNTARY_SWITCHES = 4
-    MINOR_FAULTS = 5
-    MAJOR_FAULTS = 6
-    MIGRATIONS = 7
-    MIGRATIONS_COUNTED = 8
-    """Windows in which they were."""
-
-
-@dataclass(frozen=True, slots=True)
-class Digest:
-    """What one chunk of windows adds to a snapshot."""
-
-    thread: Ints
-    totals: Ints
-    """A row for each thread, with the columns of `Total`."""
-    states_ns: Ints
-    time: ThreadTime
-    shares: efficiency.TickShares
-    locks: locks.LockShares
-    costs: tuple[SamplerCost, ...]
-    process: tuple[ProcessCounters, ...]
-    gaps: tuple[Gap, ...]
-    length_ns: int
-    ticks: int
-    torn_ticks: int
-    estimated: int
-    series: timeline.Series
-    on_cpu: oncpu.OnCpuShares
-    pauses: pauses.PauseShares
-    collector: collector.CollectorShares
-    memory: memory.MemoryShares
-    bottlenecks: chains.BottleneckShares
-    updates: updates.UpdateShares
-
-    @property
-    def rows(self) -> int:
-        """What the digest takes of the memory for digests."""
-        return (
-            len(self.time)
-            + 4 * len(self.thread)
-            + len(self.series.thread) // 4
-            + len(self.on_cpu)
-            + len(self.memory)
-            + len(self.bottlenecks)
-            + len(self.updates)
-        )
 
 
 class Ranges:
@@ -197,14 +147,22 @@ class Ranges:
         return [digest for begin, end in quiet for digest in self.digests(begin, end)]
 
     def digests(self, first: int, last: int) -> list[Digest]:
-        """What the windows at [first, last) add, chunk by chunk."""
-        made: list[Digest] = []
+        """What the windows at [first, last) add, piece by piece."""
+        return [digest for _, digest in self.pieces(first, last)]
+
+    def pieces(self, first: int, last: int) -> Iterator[tuple[int, Digest]]:
+        """Blocks and chunks of the windows at [first, last), read one after the other: where each ends."""
         sizes = (CHUNK_WINDOWS, END_WINDOWS) if last - first > CHUNK_WINDOWS else (CHUNK_WINDOWS,)
+        # What has ended does not move.
+        in_blocks = self._recording.end is not None or last - first >= LEAST_OF_BLOCKS
         while first < last:
-            end = self._chunk_end(first, last, sizes)
-            made.append(self._digest(first, end))
+            end = self._block_end(first, last) if in_blocks else None
+            if end is not None:
+                yield end, self._kept(first, end, self._block)
+            else:
+                end = self._chunk_end(first, last, sizes)
+                yield end, self._kept(first, end, self._digested)
             first = end
-        return made
 
     def merged_time(self, digests: Sequence[Digest]) -> ThreadTime:
         """Thread-time of a range by thread, state, stack and wait.
@@ -219,6 +177,57 @@ class Ranges:
             merged = accounting.merge_time([digest.time for digest in between])
             self._between = between, merged
         return accounting.merge_time([digests[0].time, merged, digests[-1].time])
+
+    def _block_end(self, first: int, last: int) -> int | None:
+        """Where the block ends that begins at `first`; `None` where none does, or not all of it is there."""
+        ids = self._recording.window_ids
+        begin = int(ids[first])
+        edge = self._edge(first)
+        end = int(np.searchsorted(ids, edge, side="left"))
+        whole = end <= last and int(ids[end - 1]) == edge - 1
+        return end if whole and (begin == 1 or begin % BLOCK_WINDOWS == 0) else None
+
+    def _block(self, first: int, last: int, capacity: float | None) -> Digest:
+        """The digest of a block, as the recording has it or else made of its chunks."""
+        self.locks_known()
+        known = stored.stored(self._recording, first, last, capacity, self._numbers.count)
+        return self._made_block(first, last, capacity) if known is None else known
+
+    def blocks_to_store(self, first: int) -> Iterator[tuple[int, int, dict[str, bytes]]]:
+        """Blocks from position `first` on that are whole by now: its ends, and what is stored of it.
+
+        That is nothing where it has too much of something, or a part is damaged.
+        """
+        recording = self._recording
+        last = len(recording.window_ids)
+        capacity = efficiency.capacity_of(recording.target)
+        while first < last:
+            end = self._block_end(first, last)
+            if end is None:
+                first = min(last, int(np.searchsorted(recording.window_ids, self._edge(first))))
+                continue
+            digest = self._made_block(first, end, capacity)
+            damaged = bool(recording.left_out(first, end).any())
+            yield first, end, {} if damaged else storing.parts_of(recording, first, end, capacity, digest)
+            first = end
+
+    def _edge(self, first: int) -> int:
+        """The id of the window with which the next block begins."""
+        return (int(self._recording.window_ids[first]) // BLOCK_WINDOWS + 1) * BLOCK_WINDOWS
+
+    def _made_block(self, first: int, last: int, capacity: float | None) -> Digest:
+        """The digest of a block, made of its chunks."""
+        while True:
+            known_damage = self._recording.left_out_count
+            parts = []
+            begin = first
+            while begin < last:
+                end = self._chunk_end(begin, last, (CHUNK_WINDOWS,))
+                known = self._digests.get(self._key(begin, end, capacity))
+                parts.append(self._digested(begin, end, capacity) if known is None else known)
+                begin = end
+            if self._recording.left_out_count == known_damage:
+                return joined(parts)
 
     def _chunk_end(self, first: int, last: int, sizes: tuple[int, ...]) -> int:
         """Where the largest chunk ends that begins at `first` and is whole; the smallest may be cut.
@@ -238,15 +247,16 @@ class Ranges:
         rows = np.cumsum(self._recording.row_counts(first, end))
         return first + max(1, int(np.searchsorted(rows, MAX_CHUNK_ROWS, side="right")))
 
-    def _digest(self, first: int, last: int) -> Digest:
+    def _kept(self, first: int, last: int, make: Callable[[int, int, float | None], Digest]) -> Digest:
+        """The digest of the windows at positions [first, last), made if none is kept."""
         capacity = efficiency.capacity_of(self._recording.target)
-        key = (int(self._recording.window_ids[first]), int(self._recording.window_ids[last - 1]), capacity)
+        key = self._key(first, last, capacity)
         self._used[key] = self._looks
         known = self._digests.get(key)
         if known is not None:
             self._digests.move_to_end(key)
             return known
-        digest = self._digested(first, last, capacity)
+        digest = make(first, last, capacity)
         self._digests[key] = digest
         self._cached_rows += digest.rows
         while len(self._digests) > MAX_DIGESTS or (
@@ -254,6 +264,10 @@ class Ranges:
         ):
             self._forget_oldest()
         return digest
+
+    def _key(self, first: int, last: int, capacity: float | None) -> tuple[int, int, float | None]:
+        ids = self._recording.window_ids
+        return int(ids[first]), int(ids[last - 1]), capacity
 
     def _forget_unused(self) -> None:
         """Let go of digests that no look has used for a while: what a moving range has left behind."""

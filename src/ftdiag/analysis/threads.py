@@ -12,8 +12,8 @@ import numpy as np
 
 from ftdiag.analysis import efficiency, hotspots, locks, tasks
 from ftdiag.analysis.accounting import ThreadTime
-from ftdiag.analysis.grouping import Ints, group_by, largest_first
-from ftdiag.analysis.ranges import Digest, Total
+from ftdiag.analysis.digests import Digest, Total, threads_of
+from ftdiag.analysis.grouping import Ints, largest_first
 from ftdiag.analysis.ticks import STATES
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Gap, Stack, ThreadInfo, ThreadMetrics, ThreadState
@@ -45,17 +45,7 @@ def merged_threads(digests: Sequence[Digest]) -> ThreadTotals:
         return ThreadTotals(
             none, np.zeros((0, len(Total)), dtype=np.int64), np.zeros((0, STATES), dtype=np.int64)
         )
-    thread = np.concatenate([digest.thread for digest in digests])
-    groups = group_by(thread)
-    totals = np.concatenate([digest.totals for digest in digests])[groups.order]
-    states = np.concatenate([digest.states_ns for digest in digests])[groups.order]
-    if not len(groups):
-        return ThreadTotals(groups.key(thread), totals, states)
-    return ThreadTotals(
-        groups.key(thread),
-        np.asarray(np.add.reduceat(totals, groups.starts, axis=0), dtype=np.int64),
-        np.asarray(np.add.reduceat(states, groups.starts, axis=0), dtype=np.int64),
-    )
+    return ThreadTotals(*threads_of(digests))
 
 
 def thread_metrics(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.cores import LATER_STATES, Use, account_of
 from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed, whole
 from ftdiag.analysis.holes import fill_holes, longest_hole
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
@@ -158,13 +158,15 @@ def series_of(
     if len(cells.key):
         spun = summed(cells.window, cells.spun_ns, windows)
         cpu = summed(cells.window, cells.cpu_ns, windows).astype(np.int64)
-    whole = cpu
+    of_process = cpu
     if len(process) == windows:
         read = [reading.cpu_ns for reading in process]
-        whole = np.array([seen if ns is None else ns for ns, seen in zip(read, cpu.tolist(), strict=True)])
+        of_process = np.array(
+            [seen if ns is None else ns for ns, seen in zip(read, cpu.tolist(), strict=True)]
+        )
     return Series(
         cpu_ns=cpu,
-        process_cpu_ns=whole.astype(np.int64),
+        process_cpu_ns=of_process.astype(np.int64),
         states_ns=states.reshape(windows, STATES),
         lost_ns=lost_ns,
         spun_ns=spun,
@@ -248,8 +250,8 @@ def timeline(
     spread = _Spread(begin_ns, end_ns, slices)
     length = spread.over_slices(counted_ns)
     seen = spread.over_slices(np.concatenate([each.cpu_ns for each in series]))
-    whole = spread.over_slices(np.concatenate([each.process_cpu_ns for each in series]))
-    cpu = np.maximum(seen, whole)
+    of_process = spread.over_slices(np.concatenate([each.process_cpu_ns for each in series]))
+    cpu = np.maximum(seen, of_process)
     states_ns = np.concatenate([each.states_ns for each in series])
     by_slice = np.stack([spread.over_slices(states_ns[:, code]) for code in range(STATES)], axis=1)
 
@@ -379,7 +381,24 @@ def told_apart(state: Ints, thread: Ints, window: Ints, series: list[Series]) ->
     return settled
 
 
-def _joined_cells(series: list[Series]) -> tuple[Ints, Ints]:
+def joined_series(series: Sequence[Series]) -> Series:
+    """What consecutive ranges add to a timeline together, in whole nanoseconds."""
+    thread, window = _joined_cells(series)
+    lost = [each.lost_ns for each in series if each.lost_ns is not None]
+    return Series(
+        cpu_ns=np.concatenate([each.cpu_ns for each in series]),
+        process_cpu_ns=np.concatenate([each.process_cpu_ns for each in series]),
+        states_ns=whole(np.concatenate([each.states_ns for each in series])),
+        lost_ns=whole(np.concatenate(lost)) if len(lost) == len(series) else None,
+        spun_ns=whole(np.concatenate([each.spun_ns for each in series])),
+        thread=thread.astype(np.int32),
+        window=window.astype(np.int32),
+        state=np.concatenate([each.state for each in series]),
+        running=np.concatenate([each.running for each in series]),
+    )
+
+
+def _joined_cells(series: Sequence[Series]) -> tuple[Ints, Ints]:
     """Thread and window of all cells, windows counted from the first series's first."""
     offset = 0
     threads: list[Ints] = [np.zeros(0, dtype=np.int64)]

@@ -75,20 +75,26 @@ def _differ(by_guards: Mapping[frozenset[int], Counter[int]]) -> bool:
     )
 
 
-def merge_updates(recording: Recording, parts: Sequence[UpdateShares]) -> tuple[SharedUpdate, ...] | None:
-    """The places that several threads update, those with most evidence first; `None` if nobody looked."""
-    if not any(part.windows for part in parts):
-        return None
+def joined_updates(parts: Sequence[UpdateShares]) -> UpdateShares:
+    """What consecutive ranges add together."""
     rows: Counter[UpdateSight] = Counter()
     mixed: Counter[SharedPlace] = Counter()
     for part in parts:
         rows.update(part.rows)
         mixed.update(part.mixed)
+    return UpdateShares(dict(rows), dict(mixed), sum(part.windows for part in parts))
+
+
+def merge_updates(recording: Recording, parts: Sequence[UpdateShares]) -> tuple[SharedUpdate, ...] | None:
+    """The places that several threads update, those with most evidence first; `None` if nobody looked."""
+    whole = joined_updates(parts)
+    if not whole.windows:
+        return None
     by_place: dict[SharedPlace, list[tuple[UpdateSight, int]]] = {}
-    for one, count in rows.items():
+    for one, count in whole.rows.items():
         by_place.setdefault(one.place, []).append((one, count))
     found = [
-        _told(recording, place, seen, mixed[place])
+        _told(recording, place, seen, whole.mixed.get(place, 0))
         for place, seen in by_place.items()
         if len({thread for one, _ in seen for thread in (one.thread, one.other) if thread >= 0}) > 1
     ]

@@ -53,6 +53,7 @@ def show(path: Path, memory: Path | None = None, source_of: Callable[[], SourceT
                 texts = None if source_of is None else source_of()
                 status = viewing.show_cockpit(session, file=path, sight=sight, texts=texts)
             else:
+                viewing.read(session)
                 snapshot = session.with_predictions(session.snapshot())
                 status = viewing.print_report(session, snapshot, form)
             viewing.warn_of_damage(session.recording)

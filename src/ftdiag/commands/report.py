@@ -77,6 +77,7 @@ def command(
                 f"{file} has nothing in it yet", "ftdiag record PID -o FILE   records at least a second"
             )
         t0_ns, t1_ns = bounds_ns(span, from_s, to_s)
+        viewing.read(session, t0_ns, t1_ns)
         snapshot = session.with_predictions(session.snapshot(t0_ns, t1_ns))
         if sort == "allocations":
             snapshot = sorted_by_allocations(snapshot, file)

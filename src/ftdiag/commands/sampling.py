@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.commands.parameters import Effort
+from ftdiag.commands.summing import Summing
 from ftdiag.commands.terminal import Progress, Terminated, note
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import (
@@ -86,6 +87,7 @@ class Sampling:
         """
         line = Progress()
         begin = time.monotonic()
+        summing = Summing(self.path) if self.kept else None
         try:
             if early is not None:
                 raise early
@@ -104,6 +106,8 @@ class Sampling:
         except Terminated as termination:
             return self.sampler.stop(), termination.number
         finally:
+            if summing is not None:
+                summing.finish()
             line.clear()
             self.say_notes()
 

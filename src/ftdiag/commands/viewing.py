@@ -38,6 +38,7 @@ FINDINGS_STATUS: Final = 1
 BUG_STATUS: Final = 70
 FIRST_WINDOW_WAIT_S: Final = 1.0
 """How long the first look at a growing recording waits for its first window: the screen is then not empty."""
+LONG_READING_S: Final = 0.5
 STILL_WRITTEN_S: Final = 5.0
 """A recording without an end to which nothing was added for so long is not written any more."""
 EXIT_TRIES_S: Final = 5.0
@@ -327,6 +328,18 @@ def _exit_app(app: CockpitApp) -> None:
             return
         except RuntimeError:  # its loop does not run yet
             time.sleep(0.05)
+
+
+def read(session: Session, t0_ns: int | None = None, t1_ns: int | None = None) -> None:
+    """Read a range, and say how far that is where it takes long."""
+    line = terminal.Progress()
+    begun_s = time.monotonic()
+    try:
+        for share, _ in session.reading(t0_ns, t1_ns):
+            if time.monotonic() - begun_s > LONG_READING_S:
+                line.show(f"reading {session.recording.path}: {share:.0%}")
+    finally:
+        line.clear()
 
 
 # --- reports -----------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ growing recording's writer waits for, and its readers take it in with their next
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,17 @@ def next_perturbation(path: Path) -> int:
         f"{path} has {MAX_PERTURBATIONS} marked times already",
         "Begin a new recording: ftdiag record PID -o FILE",
     )
+
+
+def put_summaries(path: Path, parts: Iterable[tuple[int, str, bytes]]) -> None:
+    """Keep parts of summaries: id of the last window, name, blob. Raises RecordingError, DiskFull."""
+    with _opened(path) as database:
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany(
+            "INSERT OR REPLACE INTO column_data VALUES (?, ?, ?)",
+            ((window_id, f"{schema.SUMMARY_PREFIX}{name}", blob) for window_id, name, blob in parts),
+        )
+        database.execute("COMMIT")
 
 
 def _put(path: Path, key: str, text: str) -> None:

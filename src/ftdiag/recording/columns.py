@@ -90,10 +90,11 @@ def decode_columns(blob: object, key: int, name: str, required: Sequence[str]) -
     if missing:
         raise schema.DamagedBlob(f"the columns {', '.join(missing)} are missing")
     wanted = (*required, *_OPTIONAL_COLUMNS)
-    return {column: _decoded(content, where) for column, where in layout.items() if column in wanted}
+    return {column: decoded_column(content, where) for column, where in layout.items() if column in wanted}
 
 
-def _decoded(content: bytes, where: schema.EncodedColumn) -> Column:
+def decoded_column(content: bytes, where: schema.EncodedColumn) -> Column:
+    """The values of one column of a decompressed group."""
     size = schema.ITEM_BYTES[where.typecode]
     dtype = np.dtype(where.typecode).newbyteorder("<")
     values: Column
@@ -209,7 +210,12 @@ def decode_shared(blob: object, key: int, name: str) -> list[tuple[int, SharedOb
     """(frame id, object) of a window's shared objects. Raises DamagedBlob."""
     column = decode_columns(blob, key, name, ("objects",))["objects"]
     rows = schema.from_json(schema.decode_text(column.tobytes())) if column.dtype.itemsize == 1 else None
-    if not isinstance(rows, list) or len(rows) > schema.MAX_SHARED:
+    return shared_of(rows, schema.MAX_SHARED)
+
+
+def shared_of(rows: object, most: int) -> list[tuple[int, SharedObject]]:
+    """(frame id, object) of at most so many rows, as they are in JSON. Raises DamagedBlob."""
+    if not isinstance(rows, list) or len(rows) > most:
         raise schema.DamagedBlob("the shared objects of a window cannot be read")
     longest = schema.MAX_SHARED_CHARACTERS
     found = []
@@ -246,7 +252,12 @@ def decode_updates(blob: object, key: int, name: str) -> list[UpdateSight]:
     """Who was in the middle of updating which place in a window. Raises DamagedBlob."""
     column = decode_columns(blob, key, name, ("rows",))["rows"]
     rows = schema.from_json(schema.decode_text(column.tobytes())) if column.dtype.itemsize == 1 else None
-    if not isinstance(rows, list) or len(rows) > schema.MAX_UPDATES:
+    return updates_of(rows, schema.MAX_UPDATES)
+
+
+def updates_of(rows: object, most: int) -> list[UpdateSight]:
+    """Sights of updates of at most so many rows, as they are in JSON. Raises DamagedBlob."""
+    if not isinstance(rows, list) or len(rows) > most:
         raise schema.DamagedBlob("the updates of a window cannot be read")
     longest = schema.MAX_SHARED_CHARACTERS
     found = []
@@ -452,7 +463,11 @@ def _others(column: Column | None) -> tuple[OtherProcess, ...]:
         return ()
     if column.dtype.itemsize != 1:
         raise schema.DamagedBlob("the other processes of a window cannot be read")
-    rows = schema.from_json(schema.decode_text(column.tobytes()))
+    return others_of(schema.from_json(schema.decode_text(column.tobytes())))
+
+
+def others_of(rows: object) -> tuple[OtherProcess, ...]:
+    """Other processes, as they are in JSON. Raises DamagedBlob."""
     if not isinstance(rows, list) or len(rows) > MAX_OTHERS:
         raise schema.DamagedBlob("the other processes of a window cannot be read")
     others = []
@@ -472,7 +487,11 @@ def _gaps(column: Column | None) -> tuple[Gap, ...]:
         return ()
     if column.dtype.itemsize != 1:
         raise schema.DamagedBlob("the gaps of a window cannot be read")
-    rows = schema.from_json(schema.decode_text(column.tobytes()))
+    return gaps_of(schema.from_json(schema.decode_text(column.tobytes())))
+
+
+def gaps_of(rows: object) -> tuple[Gap, ...]:
+    """Gaps, as they are in JSON. Raises DamagedBlob."""
     if not isinstance(rows, list) or len(rows) > schema.MAX_GAPS + 1:
         raise schema.DamagedBlob("the gaps of a window cannot be read")
     gaps = []

@@ -16,6 +16,7 @@ from typing import Any, Final, Self, TypeVar
 
 import numpy as np
 
+from ftdiag.errors import RecordingError
 from ftdiag.model import (
     Allocations,
     End,
@@ -217,6 +218,17 @@ class Contents:
                 else:
                     yield position, decoded
             self._note_missing(database, name, wanted)
+
+    def summary_parts(self, window_id: int) -> dict[str, object]:
+        """The blobs of the summary that ends with this window by name of the part; empty if there is none."""
+        query = "SELECT name, data FROM column_data WHERE window = ? AND name BETWEEN ? AND ? LIMIT 64"
+        ends = schema.SUMMARY_PREFIX, f"{schema.SUMMARY_PREFIX}~"
+        try:
+            with self._file.reading() as database:
+                rows = _held(database.execute(query, (window_id, *ends)), self._file.size_bytes())
+                return {str(name).removeprefix(schema.SUMMARY_PREFIX): blob for name, blob in rows}
+        except RecordingError:
+            return {}
 
     def _note_damaged_group(self, name: str, window_id: int, why: str) -> None:
         self._damage[name, window_id] = (why, 1)

@@ -162,13 +162,17 @@ def encode_native(window_id: int, native: NativeSamples) -> bytes:
 
 def encode_shared(window_id: int, shared: Sequence[tuple[int, SharedObject]]) -> bytes:
     """Shared objects by the frame of the line that names them."""
-    longest = schema.MAX_SHARED_CHARACTERS
-    rows = [
-        (frame, one.name[:longest], one.type_name[:longest], int(one.confidence), *_facts(one.facts, longest))
-        for frame, one in shared[: schema.MAX_SHARED]
-    ]
-    text = schema.to_json(rows).encode("ascii")
+    text = schema.to_json(shared_rows(shared[: schema.MAX_SHARED])).encode("ascii")
     return schema.encode_group(window_id, schema.GROUP_SHARED, [("objects", array("B", text), False)])
+
+
+def shared_rows(shared: Sequence[tuple[int, SharedObject]]) -> list[tuple[int | str, ...]]:
+    """Shared objects for JSON."""
+    longest = schema.MAX_SHARED_CHARACTERS
+    return [
+        (frame, one.name[:longest], one.type_name[:longest], int(one.confidence), *_facts(one.facts, longest))
+        for frame, one in shared
+    ]
 
 
 def _facts(facts: ObjectFacts | None, longest: int) -> tuple[int | str, ...]:
@@ -180,8 +184,14 @@ def _facts(facts: ObjectFacts | None, longest: int) -> tuple[int | str, ...]:
 
 def encode_updates(window_id: int, updates: Sequence[UpdateSight]) -> bytes:
     """Who was in the middle of updating which place."""
+    text = schema.to_json(updates_rows(updates[: schema.MAX_UPDATES])).encode("ascii")
+    return schema.encode_group(window_id, schema.GROUP_UPDATES, [("rows", array("B", text), False)])
+
+
+def updates_rows(updates: Sequence[UpdateSight]) -> list[tuple[object, ...]]:
+    """Sights of updates for JSON."""
     longest = schema.MAX_SHARED_CHARACTERS
-    rows = [
+    return [
         (
             *(place.kind, place.name[:longest], place.type_name[:longest], place.owner),
             *(
@@ -193,12 +203,10 @@ def encode_updates(window_id: int, updates: Sequence[UpdateSight]) -> bytes:
             ),
             *(one.count, one.other, one.other_stack),
         )
-        for one in updates[: schema.MAX_UPDATES]
+        for one in updates
         for place in (one.place,)
         if one.thread < schema.MAX_THREADS and one.other < schema.MAX_THREADS
     ]
-    text = schema.to_json(rows).encode("ascii")
-    return schema.encode_group(window_id, schema.GROUP_UPDATES, [("rows", array("B", text), False)])
 
 
 def encode_memory(window_id: int, memory: MemoryReading) -> bytes:

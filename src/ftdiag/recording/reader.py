@@ -250,10 +250,11 @@ class Recording(Contents):
                     continue
                 known = found.setdefault(frame, {})
                 if one.better_than(known.get((one.name, one.type_name))):
-                    known[one.name, one.type_name] = self._with_maker(one)
+                    known[one.name, one.type_name] = self.with_maker(one)
         return {frame: tuple(objects.values()) for frame, objects in found.items()}
 
-    def _with_maker(self, one: SharedObject) -> SharedObject:
+    def with_maker(self, one: SharedObject) -> SharedObject:
+        """The object with the name of the thread that made it, where that is known."""
         facts = one.facts
         if facts is None or facts.maker < 0:
             return one

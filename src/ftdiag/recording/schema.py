@@ -34,7 +34,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 7
+SCHEMA_MINOR: Final = 8
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -132,6 +132,9 @@ GROUP_UPDATES: Final = "updates"
 GROUP_MEMORY: Final = "memory"
 GROUP_COLLECTIONS: Final = "collections"
 GROUP_DICTIONARY: Final = "dictionary"
+SUMMARY_PREFIX: Final = "summary."
+"""How the names of parts of summaries begin: rows of `column_data` that the index of windows does not name,
+added when the windows are there (since minor version 8)."""
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
 ROLLUP_COLUMNS: Final = ("thread", "state", "stack", "wait", "ticks")
@@ -332,9 +335,19 @@ def encode_group(key: int, name: str, columns: Iterable[tuple[str, Sequence[int]
     for column_name, values, as_delta in columns:
         column = _narrow(delta(values) if as_delta else values)
         flags = (FLAG_DELTA if as_delta else 0) | (FLAG_PLANES if column.itemsize > 1 else 0)
-        label = column_name.encode("ascii")
-        headers.append(_COLUMN_HEADER.pack(ord(column.typecode), flags, len(column), len(label)) + label)
+        headers.append(column_header(column_name, column.typecode, flags, len(column)))
         bodies.append(_column_bytes(column))
+    return compressed_group(key, name, headers, bodies)
+
+
+def column_header(name: str, typecode: str, flags: int, count: int) -> bytes:
+    """What a blob says of one of its columns."""
+    label = name.encode("ascii")
+    return _COLUMN_HEADER.pack(ord(typecode), flags, count, len(label)) + label
+
+
+def compressed_group(key: int, name: str, headers: Sequence[bytes], bodies: Sequence[bytes]) -> bytes:
+    """One blob of columns that are encoded already."""
     label = name.encode("ascii")
     header = _GROUP_HEADER.pack(key, len(headers), len(label)) + label
     return zstd.compress(b"".join((header, *headers, *bodies)), options=_COMPRESSION)

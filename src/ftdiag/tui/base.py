@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -35,6 +36,9 @@ FIRST_LENGTH_NS: Final = 60_000_000_000
 MAX_TRAIL: Final = 8
 """Pages that Esc goes back to."""
 NOTICE_S: Final = 4.0
+FIRST_GLIMPSE_S: Final = 0.3
+"""From when on there is a picture of what is read of a long range so far, and ..."""
+GLIMPSE_EVERY_S: Final = 1.0
 LONG_NOTICE_S: Final = 12.0
 """What takes longer to read."""
 
@@ -58,9 +62,11 @@ class Refreshed(Message):
         span_ns: tuple[int, int] | None,
         request: Request,
         failure: str | None = None,
+        read_ratio: float | None = None,
     ) -> None:
         super().__init__()
         self.failure = failure
+        self.read_ratio = read_ratio
         self.snapshot = snapshot
         self.answers = answers
         self.live = live
@@ -167,6 +173,8 @@ class CockpitBase(App[None]):
                 if changed or request != answered:
                     # Another pane or cursor asks for more of the same range: its snapshot is there already.
                     if changed or answered is None or request.selection != answered.selection:
+                        if not self._read(request):
+                            continue
                         snapshot = self._take(request.selection)
                     answers = self._answers(request, snapshot)
                     span = self._source.span_ns() if snapshot is not None else None
@@ -182,6 +190,26 @@ class CockpitBase(App[None]):
                 self._wake.wait(self._refresh_seconds if self._source.live or answered is None else None)
             self._wake.clear()
         self._source.close()
+
+    def _read(self, request: Request) -> bool:
+        """Read the range, with pictures of what is read so far where that takes long.
+
+        False if something else is asked for meanwhile.
+        """
+        session, span = self._source.session, self._source.span_ns()
+        if session is None or span is None or self._source.live:
+            return True
+        next_s = time.monotonic() + FIRST_GLIMPSE_S
+        for share, glimpse in session.reading(*request.selection.bounds_ns(span)):
+            if self._stopping or request.selection != self._request.selection:
+                return False
+            begun_s = time.monotonic()
+            if begun_s >= next_s and share < 1.0:
+                answers = Answers()
+                self.post_message(Refreshed(glimpse(), answers, False, span, request, None, share))
+                # A tenth of the time at most goes into pictures that do not last.
+                next_s = time.monotonic() + max(GLIMPSE_EVERY_S, 9 * (time.monotonic() - begun_s))
+        return True
 
     def _take(self, selection: Selection) -> Snapshot | None:
         span_ns = self._source.span_ns()
@@ -240,7 +268,7 @@ class CockpitBase(App[None]):
         if message.snapshot is not None and self._on_first_data is not None:
             self.call_after_refresh(self._on_first_data)
             self._on_first_data = None
-        self._painted = message.request
+        self._painted = message.request if message.read_ratio is None else None
         self._paint(
             replace(
                 self._view,
@@ -250,6 +278,7 @@ class CockpitBase(App[None]):
                 span_ns=message.span_ns,
                 selection=message.request.selection,
                 error=message.failure,
+                read_ratio=message.read_ratio,
             )
         )
 

@@ -19,7 +19,7 @@ from ftdiag.tui.source import View
 from ftdiag.wording.account import useful_words
 from ftdiag.wording.answer import Answer, answer
 from ftdiag.wording.target import END_WORDS, gil_words
-from ftdiag.wording.units import cores, small_percent, whole_or_cores
+from ftdiag.wording.units import cores, percent, small_percent, whole_or_cores
 
 WAITING = "waiting for the first samples of the target"
 NOTHING = "nothing was recorded; q leaves and says why"
@@ -128,6 +128,8 @@ def state_part(view: View, look: Look) -> Part:
 def target_line(view: View, width: int, look: Look) -> list[Segment]:
     """The second line: state of the recording, range, process, interpreter, command."""
     parts = [state_part(view, look), Part(view.selection.words(view.span_ns), look.muted)]
+    if view.read_ratio is not None:
+        parts.append(Part(f"{percent(view.read_ratio)} of it read", look.warning))
     snapshot = view.snapshot
     if snapshot is not None:
         target = snapshot.target

@@ -143,6 +143,7 @@ class View:
     """All that is on the screen: the latest snapshot, and how it is looked at.
 
     `snapshot` is `None` until the first window arrives. `error` is the last refresh that failed, one line.
+    `read_ratio`: how much of the range is read, where the snapshot is of that much so far; else `None`.
     `marked` is the range that others are compared with. `thread` is the index of the thread that was chosen,
     `finding` the finding whose evidence is shown; `answers` are to what the panes asked besides.
     """
@@ -155,6 +156,7 @@ class View:
     answers: Answers = Answers()
     marked: Snapshot | None = None
     error: str | None = None
+    read_ratio: float | None = None
     thread: int | None = None
     finding: Finding | None = None
 
