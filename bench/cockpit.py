@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests")]
 from generate_recording import generate  # noqa: E402
 from measuring import interpreters, process_cpu_s, table, target  # noqa: E402
 
+from ftdiag.commands.summing import sum_up  # noqa: E402
 from ftdiag.model import Snapshot  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
@@ -50,6 +52,7 @@ class Growing:
     """A finished recording as if it were written now: every refresh it is a second longer."""
 
     live = True
+    watches = False
 
     def __init__(self, session: Session, first_s: int) -> None:
         self._session = session
@@ -202,6 +205,9 @@ def main() -> int:
             terminal.ended_with(0)
         hour = Path(scratch) / "hour.ftdiag"
         generate(hour, seconds=3600, threads=500, busy=30, rate_hz=100)
+        ended = threading.Event()
+        ended.set()
+        sum_up(hour, ended)  # as `ftdiag record` does while it records
         flame_s, html_s, html_mb = whole_recording(hour)
         row("flame graph of an hour of 500 threads", flame_s, FLAME_GOAL_S, "s")
         row("HTML of an hour of 500 threads", html_s, HTML_GOAL_S, "s")

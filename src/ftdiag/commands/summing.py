@@ -12,14 +12,10 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ftdiag.errors import FtdiagError
 from ftdiag.ownthreads import start_thread
-
-if TYPE_CHECKING:
-    from ftdiag.analysis.ranges import Ranges
-    from ftdiag.recording.reader import Recording
 
 FIRST_S: Final = 135.0
 """Before this there is no whole block: no need to import what makes one."""
@@ -57,35 +53,37 @@ class Summing:
         # A full disk, a damaged file, too little memory: said by who writes or reads it for its own sake.
         with suppress(FtdiagError, OSError):
             prepare_analysis()
-            from ftdiag.analysis.ranges import Ranges
-            from ftdiag.recording.reader import Recording
-
-            with Recording.open(self._path) as recording:
-                _sum_up(recording, Ranges(recording), self._ended)
+            sum_up(self._path, self._ended)
 
 
-def _sum_up(recording: Recording, ranges: Ranges, ended: threading.Event) -> None:
-    """Make the summary of each block when it is whole; add them at the end if their windows are there."""
+def sum_up(path: Path, ended: threading.Event) -> None:
+    """Make the summary of each block when it is whole, until nothing more is written; then add them.
+
+    Those whose windows a ring has dropped meanwhile are left out. Raises RecordingError, DiskFull.
+    """
+    from ftdiag.analysis.ranges import Ranges
     from ftdiag.recording.additions import put_summaries
+    from ftdiag.recording.reader import Recording
 
     made: list[tuple[int, int, dict[str, bytes]]] = []
     size = next_id = 0
-    while True:
-        last_look = ended.is_set()
-        recording.refresh()
-        first = int(recording.window_ids.searchsorted(next_id))
-        for first_position, end, parts in ranges.blocks_to_store(first):
-            next_id = int(recording.window_ids[end - 1]) + 1
-            made.append((int(recording.window_ids[first_position]), next_id - 1, parts))
-            size += sum(map(len, parts.values()))
-            if size > MAX_BYTES:
-                return
-        if last_look:
-            break
-        ended.wait(EVERY_S)
-    oldest = int(recording.window_ids[0]) if len(recording) else 0
+    with Recording.open(path) as recording:
+        ranges = Ranges(recording)
+        while size <= MAX_BYTES:
+            last_look = ended.is_set()
+            recording.refresh()
+            start = int(recording.window_ids.searchsorted(next_id))
+            for first, end, parts in ranges.blocks_to_store(start):
+                next_id = int(recording.window_ids[end - 1]) + 1
+                made.append((int(recording.window_ids[first]), next_id - 1, parts))
+                size += sum(map(len, parts.values()))
+            if last_look:
+                break
+            ended.wait(EVERY_S)
+        oldest = int(recording.window_ids[0]) if len(recording) else 0
+    ended.wait()
     put_summaries(
-        recording.path,
+        path,
         (
             (last_id, name, blob)
             for first_id, last_id, parts in made
