@@ -215,7 +215,8 @@ def flame(boxes: Sequence[Box]) -> Iterator[str]:
         return
     tall = (1 + max(box.depth for box in boxes)) * FLAME_ROW_PX
     yield (
-        '<p class="soft">Thread-time by function; a box stands on its caller. Click (or Enter) looks closer.'
+        '<p class="soft">Thread-time by function; a box stands on its caller.'
+        ' <span class="act">Click (or Enter) looks closer.</span>'
         ' <button type="button" id="whole">all of it</button>'
         ' <label>find <input id="find" type="search"></label> <span id="found"></span></p>'
     )

@@ -283,3 +283,13 @@ def test_a_report_of_a_snapshot_alone_has_no_script(tmp_path: Path) -> None:
     builder = RecordingBuilder(tmp_path / "a").window({"a": [spent(100, "idle")]})
     assert "<script" not in render(builder.session().snapshot())
     builder.close()
+
+
+def test_paper_shows_whole_tables(tmp_path: Path) -> None:
+    # GIVEN a report WHEN its style is read THEN what scrolls on a narrow screen does not on paper, which
+    # is as narrow: what is beyond its edge could not be seen
+    page = render(RecordingBuilder(tmp_path / "a").session().snapshot(), None)
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    scrolling = [line for line in style.splitlines() if "overflow-x" in line and "@media" in line]
+    assert scrolling
+    assert all(line.startswith("@media screen and ") for line in scrolling)
