@@ -133,7 +133,7 @@ def _ranked_alike(found: Bottlenecks | None, diagnosis: Diagnosis) -> Bottleneck
     cost = max(costs, default=0.0)
 
     def place(one: Bottleneck) -> tuple[bool, float]:
-        return one.context, -(cost if one.kind is BottleneckKind.CORES else one.gain_cores)
+        return one.context, -round(cost if one.kind is BottleneckKind.CORES else one.gain_cores, 6)
 
     return replace(found, ranked=tuple(sorted(found.ranked, key=place)))
 
