@@ -267,7 +267,7 @@ def test_damaged_blocks_are_made_anew(tmp_path: Path) -> None:
 
 def test_a_changed_analysis_has_another_version(tmp_path: Path) -> None:
     # GIVEN the blocks of a recording that never changes WHEN they are made THEN they are what they were
-    # when VERSION was raised last. If not: raise it in analysis/stored.py (recordings have summaries of before)
+    # when VERSION was raised last. If not: raise it in analysis/stored.py (recordings have older summaries)
     # and write the file anew, as tests/golden/README.md says.
     made: dict[str, list[int]] = {}
     with Recording.open(a_program(tmp_path / "a", 1)) as recording:
