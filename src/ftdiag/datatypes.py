@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 else:
     _MISSING = object()
     _FIELDS = "__lazy_fields__"
+    _INIT_NAMES = "__lazy_init_names__"
 
     class _Field:
         """One field; the arguments are those of `dataclasses.field`."""
@@ -221,13 +222,19 @@ else:
             from dataclasses import replace as standard
 
             return standard(instance, **changes)
-        for name, one in getattr(instance, _FIELDS).items():
-            if not one.init:
-                if name in changes:
-                    raise ValueError(f"field {name} is declared with init=False")
-            elif name not in changes:
+        cls = instance.__class__
+        names = cls.__dict__.get(_INIT_NAMES)
+        if names is None:
+            names = tuple(name for name, one in getattr(cls, _FIELDS).items() if one.init)
+            setattr(cls, _INIT_NAMES, names)
+        for name in names:
+            if name not in changes:
                 changes[name] = getattr(instance, name)
-        return instance.__class__(**changes)
+        if len(changes) > len(names):
+            for name, one in getattr(cls, _FIELDS).items():
+                if not one.init and name in changes:
+                    raise ValueError(f"field {name} is declared with init=False")
+        return cls(**changes)
 
     def asdict(instance):
         """As `dataclasses.asdict`; of tuples, lists and dicts anew, all else as it is."""

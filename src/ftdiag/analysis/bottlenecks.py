@@ -354,7 +354,8 @@ def _wasted(
     waits = _waiting_functions(recording, waiting)
     by_lock: dict[int, float] = {}
     by_line: dict[Frame | None, tuple[float, int, int]] = {}
-    bounds = [*groups.starts.tolist(), len(rows)]
+    pairs = group_by(time.stack[rows], time.thread[rows])
+    threads_at = np.unique(pairs.key(time.stack[rows]), return_counts=True)[1]
     for place in largest_first(spent, MAX_NEAR_STACKS).tolist():
         stack_id, wasted = int(stacks[place]), float(spent[place])
         stack = recording.stack(stack_id)
@@ -364,7 +365,7 @@ def _wasted(
         if number:
             by_lock[number] = by_lock.get(number, 0.0) + wasted
             continue
-        threads = len(np.unique(time.thread[rows[groups.order[bounds[place] : bounds[place + 1]]]]))
+        threads = int(threads_at[place])
         frame = stack[0] if stack else None
         before, longest, most = by_line.get(frame, (0.0, stack_id, 0))
         by_line[frame] = before + wasted, longest, max(most, threads)

@@ -205,17 +205,22 @@ def _line(
     stacks: tuple[tuple[int, float], ...],
     details: OnCpuDetails | None,
 ) -> HotLine:
-    objects = () if details is None else details.shared.get(item, ())
+    frame = recording.frame(item) if frames is None else frames[item]
+    total = sum(states_ns.values())
+    at = tuple([(recording.stack(stack), spent) for stack, spent in stacks])
+    if details is None:
+        return HotLine(frame, total, states_ns, threads, at)
+    objects = details.shared.get(item, ())
     return HotLine(
-        frame=recording.frame(item) if frames is None else frames[item],
-        total_ns=sum(states_ns.values()),
-        states_ns=states_ns,
-        threads=threads,
-        stacks=tuple([(recording.stack(stack), spent) for stack, spent in stacks]),
+        frame,
+        total,
+        states_ns,
+        threads,
+        at,
         shared=tuple([one for one in objects if one.name not in (OWN_LOCK, SPUN_FOR)]),
         own_locks=tuple([one.type_name for one in objects if one.name == OWN_LOCK]),
         spun_for=tuple([one.type_name for one in objects if one.name == SPUN_FOR]),
-        native=() if details is None else details.native_of(recording, item),
+        native=details.native_of(recording, item),
     )
 
 

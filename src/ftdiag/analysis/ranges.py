@@ -47,10 +47,10 @@ MAX_DIGESTS: Final = 1024
 MAX_CACHED_ROWS: Final = 5_000_000
 """Rows of accounted thread-time in kept digests together (48 bytes each; a thread's totals count as four): an
 hour of 500 threads has 4 million, and what does not fit is made anew by each question about all of it."""
-BLOCK_WINDOWS: Final = 128
-"""Windows whose digests are joined in long ranges: two minutes. The ends of a range that cuts them
-are digested anew, which takes up to a second for 500 threads."""
-LEAST_OF_BLOCKS: Final = 8 * BLOCK_WINDOWS
+BLOCK_WINDOWS: Final = 256
+"""Windows whose digests are joined in long ranges: four minutes. The ends of a range that cuts them
+are digested anew, which takes up to two seconds for 500 threads."""
+LEAST_OF_BLOCKS: Final = 4 * BLOCK_WINDOWS
 """Of a recording that grows, shorter ranges are put together from chunks: their ends move every second."""
 LEAST_TO_KEEP: Final = 4
 """From so many digests of a range on, the merged times of all but the outermost two are kept."""

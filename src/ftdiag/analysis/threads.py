@@ -61,6 +61,7 @@ def thread_metrics(
     running = tasks.tasks_by_thread(recording, time)
     latest = _latest(recording, last)
     worked = efficiency.had_work(threads.totals[:, Total.ALIVE_NS], threads.states_ns)
+    apart = threads.states_ns[:, [int(state) for state in efficiency.APART_STATES]].sum(axis=1)
     listed: list[ThreadMetrics] = []
     counted = recording.settings.imported is None
     split = hotspots.states_by_row(threads.states_ns[kept])
@@ -69,15 +70,16 @@ def thread_metrics(
         threads.totals[kept].tolist(),
         split,
         worked[kept].tolist(),
+        apart[kept].tolist(),
         strict=True,
     )
-    for index, totals, states, has_worked in rows:
+    for index, totals, states, has_worked, apart_ns in rows:
         info = locks.thread_of(recording, index)
         state, stack = latest.get(index, (None, ()))
         listed.append(
             ThreadMetrics(
                 info=info,
-                role=_role(info, has_worked, totals[Total.ALIVE_NS], states)
+                role=_role(info, has_worked, totals[Total.ALIVE_NS], apart_ns)
                 if counted or info.main
                 else "python",
                 alive_ns=totals[Total.ALIVE_NS],
@@ -129,12 +131,11 @@ def _only_threads(time: ThreadTime, threads: Ints) -> ThreadTime:
     )
 
 
-def _role(info: ThreadInfo, worked: bool, alive_ns: int, states: dict[ThreadState, int]) -> str:
+def _role(info: ThreadInfo, worked: bool, alive_ns: int, apart_ns: int) -> str:
     if info.main:
         return "main"
     if not info.python:
         return "native"
     if worked:
         return "worker"
-    apart = sum(states.get(state, 0) for state in efficiency.APART_STATES)
-    return "idle" if apart > IDLE_SHARE * alive_ns else "waiting"
+    return "idle" if apart_ns > IDLE_SHARE * alive_ns else "waiting"

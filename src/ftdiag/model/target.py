@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import re
+from functools import lru_cache
 from typing import Final
 
 from ftdiag.datatypes import dataclass
@@ -30,6 +31,8 @@ class Library:
 
 STANDARD_LIBRARY: Final = "standard library"
 PROGRAM: Final = "program"
+CACHED_FILES: Final = 4096
+"""Files of which it is kept whether they are of the standard library: each frame of each look asks."""
 NO_METADATA: Final = "a library without metadata"
 _INSTALLED: Final = re.compile(r"/(?:site|dist)-packages/")
 _STANDARD: Final = re.compile(
@@ -37,6 +40,7 @@ _STANDARD: Final = re.compile(
 )
 
 
+@lru_cache(maxsize=CACHED_FILES)
 def is_standard_library(filename: str) -> bool:
     """Whether a file is of Python's standard library."""
     return filename.startswith("<frozen ") or _STANDARD.search(filename) is not None

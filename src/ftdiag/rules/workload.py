@@ -40,7 +40,7 @@ def workload_of(facts: Facts) -> Workload | None:
     for thread in facts.threads:
         if thread.info.python:
             for state, time in thread.states_ns.items():
-                spent[_kind(state)] += finite(time)
+                spent[_KIND[state]] += finite(time)
     spent["cpu"] += finite(facts.metrics.unseen_threads_cores or 0.0) * facts.metrics.duration_ns
     total = sum(spent.values())
     if total <= 0 or facts.metrics.duration_ns <= 0:
@@ -58,6 +58,9 @@ def _kind(state: ThreadState) -> str:
     if state is ThreadState.IO:
         return "io"
     return "idle" if state in (ThreadState.IDLE, ThreadState.SLEEP, ThreadState.HALTED) else "unknown"
+
+
+_KIND: Final = {state: _kind(state) for state in ThreadState}
 
 
 def _verdict(facts: Facts, spent: dict[str, float]) -> str:
