@@ -282,7 +282,7 @@ def _lock_shares(columns: Mapping[str, Ints], locks: int, *, joined: bool) -> Lo
 
 
 def _known(numbers: Ints, limit: int) -> None:
-    """Raise where a number of a lock is none of the recording's."""
+    """Raise where a number, of a lock or a frame, is none of the recording's."""
     if len(numbers) and int(numbers.max()) >= limit:
         raise _Unfit
 
@@ -319,8 +319,12 @@ def _on_cpu(recording: Recording, part: Part) -> OnCpuShares:
     if len(numbers) != len(ON_CPU):
         raise _Unfit
     lost, measured, sampled, all_samples, unnamed = numbers
+    for name in ("leaf", "symbol"):
+        _known(part.columns[name], recording.frame_count)
     shared: dict[int, list[SharedObject]] = {}
     for line, one in summaries.shared_of(part.texts["shared"], MAX_ROWS):
+        if line >= recording.frame_count:
+            raise _Unfit
         shared.setdefault(line, []).append(recording.with_maker(one))
     return OnCpuShares(
         part.columns["leaf"],
@@ -371,6 +375,7 @@ def _memory_shares(recording: Recording, first: int, last: int, columns: Mapping
     readings = [_reading(recording, first, last, place) for place in places]
     if len(readings) not in (0, 2) or (len(columns["part"]) and columns["part"].max() >= len(AllocatorPart)):
         raise _Unfit
+    _known(columns["leaf"], recording.frame_count)
     kinds = _rows(columns["kinds"], len(columns["kinds_at_ns"]), len(MemoryKind)).tolist()
     return MemoryShares(
         readings[0] if readings else None,
