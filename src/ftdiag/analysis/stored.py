@@ -29,6 +29,7 @@ from ftdiag.analysis.updates import UpdateShares
 from ftdiag.datatypes import replace
 from ftdiag.model import (
     AllocatorPart,
+    Confidence,
     GenerationCollections,
     MemoryKind,
     MemoryReading,
@@ -43,6 +44,7 @@ from ftdiag.recording.summaries import (
     CODE,
     FRAME,
     LOCK,
+    OPTIONAL,
     PERSON,
     POSITION,
     STACK,
@@ -76,7 +78,7 @@ ON_CPU: Final = ("lost", "measured", "sampled", "all_samples", "unnamed_samples"
 GENERATION: Final = tuple(GenerationCollections.__annotations__)
 
 TABLES: Final[Mapping[str, tuple[Table, ...]]] = {
-    "facts": ({"facts": VALUE},),
+    "facts": ({"facts": OPTIONAL},),
     "threads": ({"thread": THREAD}, {"totals": VALUE}, {"states_ns": VALUE}),
     "time": ({"thread": THREAD, "state": CODE, "stack": STACK, "wait": WAIT, "time_ns": VALUE},),
     "ticks": ({"concurrency": VALUE}, {"lost_ns": VALUE}),
@@ -119,11 +121,11 @@ TABLES: Final[Mapping[str, tuple[Table, ...]]] = {
             "threads": VALUE,
         },
     ),
-    "collector": (dict.fromkeys(GENERATION, VALUE), {"numbers": VALUE}),
+    "collector": (dict.fromkeys(GENERATION, VALUE), {"numbers": OPTIONAL}),
     "memory": (
         {"at_ns": VALUE, "resident": VALUE},
         {"kinds_at_ns": VALUE},
-        {"kinds": VALUE},
+        {"kinds": OPTIONAL},
         {"leaf": FRAME, "part": CODE, "samples": VALUE},
         {"numbers": VALUE},
     ),
@@ -208,12 +210,12 @@ def _digest(
     return Digest(
         thread=threads["thread"],
         totals=_rows(threads["totals"], rows, len(Total)),
-        states_ns=_rows(threads["states_ns"], rows, STATES),
+        states_ns=_by_state(threads["states_ns"], rows),
         time=_time(parts["time"].columns),
         shares=TickShares(
             ticks["concurrency"],
             facts["clock_ticks"],
-            _rows(ticks["lost_ns"], 1, STATES)[0].astype(np.float64) if len(ticks["lost_ns"]) else None,
+            _by_state(ticks["lost_ns"], 1)[0].astype(np.float64) if len(ticks["lost_ns"]) else None,
         ),
         locks=_lock_shares(parts["locks"].columns, locks, joined=bool(facts["joined"])),
         costs=tuple(
@@ -241,7 +243,21 @@ def _rows(values: Ints, rows: int, width: int) -> Ints:
     return values.reshape(rows, width)
 
 
+def _by_state(values: Ints, rows: int) -> Ints:
+    """A row with a value for each state; there is no state 0."""
+    found = _rows(values, rows, STATES)
+    if found[:, 0].any():
+        raise _Unfit
+    return found
+
+
+def _known_states(codes: Ints, least: int) -> None:
+    if len(codes) and not least <= int(codes.min()) <= int(codes.max()) < STATES:
+        raise _Unfit
+
+
 def _time(columns: Mapping[str, Ints]) -> ThreadTime:
+    _known_states(columns["state"], 1)
     return ThreadTime(
         window=np.zeros(len(columns["thread"]), dtype=np.int64),
         **{name: columns[name] for name in ("thread", "state", "stack", "wait")},
@@ -282,7 +298,7 @@ def _lock_shares(columns: Mapping[str, Ints], locks: int, *, joined: bool) -> Lo
 
 
 def _known(numbers: Ints, limit: int) -> None:
-    """Raise where a number, of a lock or a frame, is none of the recording's."""
+    """Raise where a number, of a lock or a frame say, is none of the recording's."""
     if len(numbers) and int(numbers.max()) >= limit:
         raise _Unfit
 
@@ -298,14 +314,14 @@ def _series(columns: Mapping[str, Ints], windows: int) -> Series:
     window = columns["window"]
     if len(columns["cpu_ns"]) != windows or (len(window) and int(window.max()) >= windows):
         raise _Unfit
-    if any(len(codes) and int(codes.max()) >= STATES for codes in (columns["state"], columns["running"])):
-        raise _Unfit
+    _known_states(columns["state"], 1)
+    _known_states(columns["running"], 0)
     lost = columns["lost_ns"]
     return Series(
         cpu_ns=columns["cpu_ns"],
         process_cpu_ns=columns["process_cpu_ns"],
-        states_ns=_rows(columns["states_ns"], windows, STATES).astype(np.float64),
-        lost_ns=_rows(lost, windows, STATES).astype(np.float64) if len(lost) else None,
+        states_ns=_by_state(columns["states_ns"], windows).astype(np.float64),
+        lost_ns=_by_state(lost, windows).astype(np.float64) if len(lost) else None,
         spun_ns=columns["spun_ns"].astype(np.float64),
         thread=columns["thread"].astype(np.int32),
         window=window.astype(np.int32),
@@ -344,8 +360,8 @@ def _pause_shares(part: Part) -> PauseShares:
     if not isinstance(reasons, list) or not all(isinstance(one, str) for one in reasons):
         raise _Unfit
     columns = part.columns
-    if len(columns["reason"]) and int(columns["reason"].max()) > len(reasons):
-        raise _Unfit
+    _known(columns["reason"], len(reasons) + 1)
+    _known(columns["confidence"], len(Confidence))
     return PauseShares(
         {
             (requester, stack, confidence, reasons[reason - 1] if reason else None): (

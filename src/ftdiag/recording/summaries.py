@@ -48,7 +48,10 @@ FRAME: Final[Bounds] = (-1, schema.MAX_FRAMES - 1)
 LOCK: Final[Bounds] = (0, schema.MAX_WAITS)
 CODE: Final[Bounds] = (0, 255)
 POSITION: Final[Bounds] = (0, schema.MAX_WINDOW_ROWS)
-VALUE: Final[Bounds] = (-(1 << 62), 1 << 62)
+VALUE: Final[Bounds] = (0, 1 << 53)
+"""A time, a size or a count: sums of a few thousand fit 64 bits."""
+OPTIONAL: Final[Bounds] = (-1, 1 << 53)
+"""The same, or -1: not known."""
 Table = Mapping[str, Bounds]
 """Columns of equal length, and what their values are within."""
 

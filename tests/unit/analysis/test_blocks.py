@@ -13,6 +13,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pytest
 
 import ftdiag.analysis.ranges
@@ -20,6 +21,7 @@ import ftdiag.analysis.stored
 from builders import RecordingBuilder, Spent, a_reading, absent, spent
 from ftdiag.analysis.ranges import Ranges
 from ftdiag.analysis.stored import TABLES, TEXTS
+from ftdiag.datatypes import replace
 from ftdiag.model import (
     Collections,
     Confidence,
@@ -263,6 +265,36 @@ def test_damaged_blocks_are_made_anew(tmp_path: Path) -> None:
         with closing(sqlite3.connect(path)) as database:
             database.execute("INSERT OR REPLACE INTO column_data VALUES (?, ?, ?)", (window, name, blob))
             database.commit()
+
+
+def test_hostile_blocks_do_no_harm(tmp_path: Path) -> None:
+    # GIVEN a recording whose stored blocks have anything that their bounds allow
+    path = a_program(tmp_path / "a", 2)
+    store(path)
+    chance = np.random.default_rng(4)
+    with Recording.open(path) as recording:
+        parts = {
+            name: summaries.decoded(recording.summary_parts(15)[name], 15, name, tables, TEXTS.get(name, ()))
+            for name, tables in TABLES.items()
+        }
+    for name, tables in TABLES.items():
+        if name == "facts":
+            continue
+        wild = {
+            column: chance.integers(
+                low, min(high, chance.choice([3, 40, high])), len(parts[name].columns[column]), endpoint=True
+            )
+            for table in tables
+            for column, (low, high) in table.items()
+        }
+        bad = replace(parts[name], columns=wild)
+        put_summaries(path, [(15, name, summaries.encoded(15, name, bad))])
+        # WHEN looked at THEN there are pictures, whatever they show
+        with Recording.open(path) as recording:
+            session = Session(recording)
+            assert session.snapshot().metrics.duration_ns > 0
+            assert session.lanes(None, None, 7) is not None
+        put_summaries(path, [(15, name, summaries.encoded(15, name, parts[name]))])
 
 
 def test_a_changed_analysis_has_another_version(tmp_path: Path) -> None:
