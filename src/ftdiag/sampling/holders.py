@@ -171,6 +171,10 @@ class Holders:
         elif self._woken_in_sections:
             self._woken_in_sections.discard(thread)
 
+    def was_given(self, thread: SampledThread, entry: WaitEntry | None) -> bool:
+        """Whether a thread that was seen just now may be about to leave its wait with what it waited for."""
+        return entry is not None and thread in self._given.get(entry.key, ())
+
     def is_calm(self, thread: SampledThread) -> bool:
         """Whether it waits for no lock, as far as was seen."""
         return thread.lock is None

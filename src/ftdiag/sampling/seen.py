@@ -20,7 +20,9 @@ class PlainSeen:
 
     __slots__ = (
         "calm",
+        "changed_ns",
         "entry",
+        "looked",
         "observation",
         "python",
         "ran",
@@ -46,6 +48,10 @@ class PlainSeen:
         """Its line, as it was last read."""
         self.ran = True
         """Whether it was looked at in this window."""
+        self.looked = False
+        """Whether it was seen to run, or to want to, since its line changed; nothing is left to find out."""
+        self.changed_ns = 0
+        """When its line was last seen to be another one."""
         self.unsettled: dict[Any, None] = {}
         """Where it puts itself while it is not known to be off its core."""
         self.calm = False

@@ -11,9 +11,11 @@ once).
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -28,6 +30,9 @@ from ftdiag.sources.python.walking import PythonThread
 MAX_THREADS: Final = 20_000
 """Threads that are looked at; further ones are counted as a gap."""
 
+NEVER_NS: Final = 1 << 62
+_CLOCK_MONOTONIC_COARSE: Final = 6
+"""Of include/uapi/linux/time.h: its resolution is a tick of the kernel's clock."""
 _MINUS: Final = ord("-")
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
@@ -106,6 +111,7 @@ class SampledThread(Seen):
         if settled:
             self.unsettled.pop(self, None)
         else:
+            self.looked = False
             self.unsettled[self] = None
 
     def syscall_line(self) -> bytes | None:
@@ -139,6 +145,33 @@ class Tick:
         self.ended: list[SampledThread] = []
 
 
+def let_wait(unsettled: dict[SampledThread, None], now_ns: int, after_ns: int) -> None:
+    """Take out those that were looked at and were on no core since, but for the last one of all.
+
+    A schedstat line changes when a thread gets a core, when it leaves it, and at each tick of the kernel's
+    clock at which it has one (sched_info_arrive, update_curr in kernel/sched). One that wants to run, with a
+    line that stays what it is for two of these ticks, waits for a core: what it does is known until it gets
+    one. A tick costs what runs, not what wants to. One is kept so that nobody takes the program for halted.
+    """
+    for thread in list(unsettled):
+        if len(unsettled) == 1:
+            return
+        if thread.looked and now_ns - thread.changed_ns >= after_ns:
+            del unsettled[thread]
+
+
+def waits_ns() -> int:
+    """Two ticks of the kernel's clock and a little; NEVER_NS where it need not tick while a program runs."""
+    with suppress(OSError):
+        if Path("/sys/devices/system/cpu/nohz_full").read_bytes().strip() not in (b"", b"(null)"):
+            return NEVER_NS
+    try:
+        tick_s = time.clock_getres(_CLOCK_MONOTONIC_COARSE)
+    except OSError:
+        return NEVER_NS
+    return int(2e9 * tick_s) + 1_000_000
+
+
 class Threads:
     """All threads of one target that are alive, and those that ended in this window.
 
@@ -165,6 +198,8 @@ class Threads:
         self._unsettled: dict[SampledThread, None] = {}
         self.seen_ns = 0
         """When those that are alive were last seen so."""
+        self.waits_ns = waits_ns()
+        """See `let_wait`."""
         self.alive: dict[int, SampledThread] = {}
         """By the kernel's id."""
         self.ended: list[SampledThread] = []
@@ -194,30 +229,34 @@ class Threads:
                 gone.append(thread)
             else:
                 thread.schedstat = line
-                ran[thread] = None
+                thread.changed_ns = tick.now_ns
+                thread.settled = False
         for thread in self._unkept.values():
             line = thread.schedstat_line()
             if line is None:
                 gone.append(thread)
             elif line != thread.schedstat:
                 thread.schedstat = line
-                ran[thread] = None
+                thread.changed_ns = tick.now_ns
+                thread.settled = False
         for thread in gone:
             self.end(thread, tick)
         self.seen_ns = tick.now_ns
+        let_wait(ran, tick.now_ns, self.waits_ns)
         for thread in ran:
             thread.ran = True
         return list(ran)
 
     @property
-    def steady(self) -> tuple[ThreadLines, dict[SampledThread, None], int, int] | None:
-        """What tells who ran: the reader of lines, where it notes them, the directory of threads, its links.
+    def steady(self) -> tuple[ThreadLines, dict[SampledThread, None], int, int, int] | None:
+        """What tells who ran: the reader of lines, where it notes them, the directory of threads, its links,
+        `waits_ns`.
 
         `None` while threads are to be found, or have files that do not stay open.
         """
         if self._unkept or self._links < 0:
             return None
-        return self._lines, self._unsettled, self._directory, self._links
+        return self._lines, self._unsettled, self._directory, self._links, self.waits_ns
 
     def syscall_lines(self, threads: Sequence[SampledThread]) -> list[bytes | None]:
         """What the kernel says of their system calls; "" if it does not say, `None` if a thread is gone."""

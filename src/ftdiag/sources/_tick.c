@@ -209,6 +209,8 @@ typedef struct Seen {
     unsigned long long entry;
     int syscall_fd;
     char calm, ran, inside;
+    char looked;          /* whether it was seen to run, or to want to, since `changed_ns` */
+    long long changed_ns; /* when its line was last seen to be another one */
     PyObject *unsettled; /* dict of those that are not known to be off their cores; or NULL */
     PyObject *schedstat; /* its line, as it was last read */
     /* as of the last look at it that was concluded in Python */
@@ -506,6 +508,8 @@ static PyMemberDef seen_members[] = {
     {"syscall_fd", T_INT, offsetof(Seen, syscall_fd), 0, NULL},
     {"calm", T_BOOL, offsetof(Seen, calm), 0, NULL},
     {"ran", T_BOOL, offsetof(Seen, ran), 0, NULL},
+    {"looked", T_BOOL, offsetof(Seen, looked), 0, NULL},
+    {"changed_ns", T_LONGLONG, offsetof(Seen, changed_ns), 0, NULL},
     {"unsettled", T_OBJECT_EX, offsetof(Seen, unsettled), 0, NULL},
     {"schedstat", T_OBJECT_EX, offsetof(Seen, schedstat), 0, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -1627,7 +1631,7 @@ static int read_slot(Lines *self, int place) {
 }
 
 /* Note in `unsettled` who ran; whether somebody is gone, or is not known here. -1 on error. */
-static int note_ran(Lines *self, PyObject *unsettled) {
+static int note_ran(Lines *self, PyObject *unsettled, long long now) {
     int other = 0;
     self->calls++;
     for (int i = 0; i < self->count; i++) {
@@ -1642,9 +1646,26 @@ static int note_ran(Lines *self, PyObject *unsettled) {
         PyObject *line = PyBytes_FromStringAndSize(slot->line, slot->length);
         if (line == NULL) return -1;
         REPLACE(slot->seen->schedstat, line);
+        slot->seen->changed_ns = now;
+        slot->seen->looked = 0;
         if (PyDict_SetItem(unsettled, (PyObject *)slot->seen, Py_None) < 0) return -1;
     }
     return other;
+}
+
+/* Take out of `unsettled` those that were looked at and were on no core since, but for the last one of all: see
+   Threads.let_wait. -1 on error. */
+static int let_wait(PyObject *unsettled, const State *state, long long now, long long after) {
+    PyObject *threads = PyDict_Keys(unsettled);
+    int failed = threads == NULL;
+    for (Py_ssize_t i = 0; !failed && i < PyList_Size(threads) && PyDict_Size(unsettled) > 1; i++) {
+        PyObject *one = PyList_GetItem(threads, i);
+        if (!PyObject_TypeCheck(one, state->seen)) continue;
+        const Seen *seen = (Seen *)one;
+        if (seen->looked && now - seen->changed_ns >= after) failed = PyDict_DelItem(unsettled, one) < 0;
+    }
+    Py_XDECREF(threads);
+    return failed ? -1 : 0;
 }
 
 /* --- one look at the threads that ran: see InterpreterObserver ------------------------------------------ */
@@ -1775,9 +1796,11 @@ static int observe_plain(const Walker *self, Seen *seen, long stack, Py_ssize_t 
 static int is_known_wait(const Looked *looked) {
     const Seen *seen = looked->seen;
     if (looked->line == NULL || seen->waited_line == NULL) return 0;
-    Py_ssize_t size = PyBytes_Size(looked->line);
-    return size == PyBytes_Size(seen->waited_line) &&
-           memcmp(PyBytes_AsString(looked->line), PyBytes_AsString(seen->waited_line), (size_t)size) == 0;
+    /* Of a call that its line alone tells only the number counts, and whether the first argument is 0. */
+    const char *line = PyBytes_AsString(looked->line), *waited = PyBytes_AsString(seen->waited_line);
+    size_t number = strcspn(line, " ");
+    return strncmp(line, waited, number + 1) == 0 && line[number] == ' ' &&
+           (strncmp(line + number, " 0x0 ", 5) == 0) == (strncmp(waited + number, " 0x0 ", 5) == 0);
 }
 
 /* Observe that it is; -1 on error. */
@@ -1820,6 +1843,7 @@ static PyObject *conclude(const Walker *self, const Looked *looked, Py_ssize_t c
             const Job *job = &jobs[one->first];
             failed = (job->running == 2 ? observe_wait(one->seen, tick)
                                         : observe_plain(self, one->seen, job->stack, tick)) < 0;
+            one->seen->looked = job->running == 1;
             if (!failed && job->plain == MOVED) {
                 PyObject *held = Py_BuildValue("(OOl)", (PyObject *)one->seen, (PyObject *)job->thread, job->stack);
                 failed = held == NULL || PyList_Append(moved, held) < 0;
@@ -2042,14 +2066,14 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet;
-    long long links, due, period, until, slack;
+    long long links, due, period, until, slack, waits;
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLL)On:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)On:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &until, &slack, &quiet_stacks, &first_stack))
+                          &period, &until, &slack, &waits, &quiet_stacks, &first_stack))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -2077,8 +2101,8 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         stretch.other = stretch.other || now >= until || fstat(directory, &about) != 0 ||
                         (long long)about.st_nlink != links;
         if (stretch.other) break;
-        int gone = note_ran((Lines *)lines, unsettled);
-        failed = gone < 0;
+        int gone = note_ran((Lines *)lines, unsettled, now);
+        failed = gone < 0 || let_wait(unsettled, state, now, waits) < 0;
         /* Who ran is noted in `unsettled`: whoever looks next finds them there. */
         stretch.other = gone || quiet != (PyDict_Size(unsettled) == 0);
         if (failed || stretch.other) break;

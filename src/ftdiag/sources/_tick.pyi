@@ -59,6 +59,8 @@ class Seen:
     syscall_fd: int
     calm: bool
     ran: bool
+    looked: bool
+    changed_ns: int
     schedstat: bytes
     def __init__(self) -> None: ...
     def observe(self, observation: Observation, tick: int, /) -> None: ...
@@ -128,7 +130,7 @@ class Walker:
         files: tuple[int, ...],
         quiet: bool,
         first_tick: int,
-        times: tuple[int, int, int, int],
+        times: tuple[int, int, int, int, int],
         quiet_stacks: bytearray | None,
         first_stack: int,
         /,

@@ -25,7 +25,7 @@ from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.steady import Steady
-from ftdiag.sampling.threads import SampledThread, Tick
+from ftdiag.sampling.threads import NEVER_NS, SampledThread, Tick, let_wait, waits_ns
 from ftdiag.sampling.updates import MAX_READS, UpdateWatch
 from ftdiag.sources import _tick
 from ftdiag.sources.kernel.memory import ReadAlong
@@ -115,13 +115,19 @@ class Lines:
         self._lines = _tick.Lines()
         self._directory = directory
         self.steady: Any = None
+        self.waits_ns = NEVER_NS
         self.ended: list[SampledThread] = []
 
     def follow(self, thread: SampledThread, descriptor: int) -> None:
         """It is to be found out whether the thread ran."""
         self._lines.follow(thread.info.tid, descriptor, thread)
+        self.let_wait(self.waits_ns)
+
+    def let_wait(self, after_ns: int) -> None:
+        """From now on threads that did not run for so long are not looked at."""
+        self.waits_ns = after_ns
         links = os.fstat(self._directory).st_nlink
-        self.steady = self._lines, self.unsettled, self._directory, links
+        self.steady = self._lines, self.unsettled, self._directory, links, after_ns
 
     def who_ran(self) -> None:
         """Note who did."""
@@ -200,8 +206,9 @@ class Side:
         observer = self.observer
         if refresh:
             self.refresh()
-        for tid in ran & self.threads.keys():
+        for tid in sorted(ran & self.threads.keys()):
             self.threads[tid].settled = False
+        let_wait(self.lines.unsettled, time.monotonic_ns(), self.lines.waits_ns)
         changed = list(self.lines.unsettled)
         self.seen["threads"] += len(changed)
         if changed:
@@ -443,11 +450,14 @@ def world(folder: Path, seed: int, threads: int = 5) -> Iterator[World]:
         os.close(one.directory)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_both_conclude_the_same(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("after_ns", [NEVER_NS, 0])
+@pytest.mark.parametrize("seed", range(6))
+def test_both_conclude_the_same(tmp_path: Path, seed: int, after_ns: int) -> None:
     with world(tmp_path, seed) as one:
-        # GIVEN both observers on one process
+        # GIVEN both observers on one process; who wants to run is looked at all the time, or not
         plain, compiled = Side(one, compiled=False), Side(one, compiled=True)
+        for side in (plain, compiled):
+            side.lines.let_wait(after_ns)
         for number in range(60):
             # WHEN threads do as chance has it THEN both know the same at each tick
             ran = one.step()
@@ -533,11 +543,16 @@ def test_who_was_handed_a_lock_is_its_holder_while_it_leaves_its_wait(tmp_path: 
         assert second.observation[3] == first.info.index + 1
 
 
-@pytest.mark.parametrize("seed", range(8))
-def test_ticks_that_go_by_themselves_are_as_those_that_do_not(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize("after_ns", [NEVER_NS, 0])
+@pytest.mark.parametrize("seed", range(5))
+def test_ticks_that_go_by_themselves_are_as_those_that_do_not(
+    tmp_path: Path, seed: int, after_ns: int
+) -> None:
     with world(tmp_path, seed) as one:
         # GIVEN both observers on one process, whose threads seldom wait
         plain, compiled = Side(one, compiled=False), Side(one, compiled=True)
+        for side in (plain, compiled):
+            side.lines.let_wait(after_ns)
         one.running = 0.93
         number, alone = 0, 0
         for step in range(60):
@@ -668,3 +683,56 @@ def test_only_threads_of_the_walker_are_marked(tmp_path: Path) -> None:
             walker.mark_quiet(object())
         # One that was never walked has no chain.
         walker.mark_quiet(walker.thread(1, 2, 3, 4))
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_who_waits_for_a_core_is_looked_at_until_that_is_certain(tmp_path: Path, compiled: bool) -> None:
+    with world(tmp_path, 10, threads=3) as one:
+        side = Side(one, compiled=compiled)
+        side.lines.let_wait(10)
+        # GIVEN three threads that run
+        for number in range(3):
+            one.stand(number, 0)
+        side.tick(0, {1000, 1001, 1002}, refresh=False)
+        # WHEN their lines do not change THEN they are looked at for as long as they may be on a core
+        first, second, third = side.threads.values()
+        unsettled = side.lines.unsettled
+        let_wait(unsettled, 9, 10)
+        assert list(unsettled) == [first, second, third]
+        # AND then no more, but for one
+        let_wait(unsettled, 10, 10)
+        assert list(unsettled) == [third]
+        # AND again, with something new to find out, when they ran or somebody wants to know
+        first.settled = False
+        let_wait(unsettled, 10**9, 10)
+        assert list(unsettled) == [first]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_who_was_handed_a_lock_is_looked_at_while_it_waits_for_a_core(tmp_path: Path, compiled: bool) -> None:
+    with world(tmp_path, 4, threads=2) as one:
+        side = Side(one, compiled=compiled)
+        side.lines.let_wait(0)
+        first, second = side.threads.values()
+        # GIVEN two threads that wait for one lock, of which the first is handed it, and stands where it stood
+        one.memory.write(one.locks[0] + one.layout.object_size, b"\x01")
+        for number in range(2):
+            one.stand(number, 0)
+        side.tick(0, {1000, 1001}, refresh=False)
+        for number in range(2):
+            one.park(number)
+        side.tick(1, {1000, 1001}, refresh=False)
+        entry = one.parked[0]
+        one.memory.write(entry + 48, bytes(16))
+        one.memory.write(entry + 88, struct.pack("<I", 1))
+        one.says(0, RUNNING_LINE)
+        for number in range(2, 5):
+            # WHEN ticks pass at which it gets no core THEN the second waits for it all the same
+            side.tick(number, {1000} if number == 2 else set(), refresh=False)
+            assert not first.looked
+            assert second.observation is not None
+            assert second.observation[3] == first.info.index + 1
+
+
+def test_two_ticks_of_the_kernels_clock_are_some_milliseconds() -> None:
+    assert 2_000_000 < waits_ns() <= 25_000_000 or waits_ns() == NEVER_NS

@@ -210,7 +210,7 @@ class InterpreterObserver:
             for due_ns in times:
                 if due_ns is not None:
                     until_ns = min(until_ns, max(due_ns, steady.due_ns) + steady.period_ns)
-        lines, unsettled, *directory = parts
+        lines, unsettled, directory, links, waits_ns = parts
         along = locks.look_anew()
         holders.want(())
         self._collector.want(along)
@@ -223,11 +223,12 @@ class InterpreterObserver:
                 *locks.unreadable_places,
                 self._generation,
                 self._collector.known,
-                *directory,
+                directory,
+                links,
                 steady.files,
                 steady.quiet,
                 steady.first,
-                (steady.due_ns, steady.period_ns, until_ns, steady.slack_ns),
+                (steady.due_ns, steady.period_ns, until_ns, steady.slack_ns, waits_ns),
                 self._updates.quiet_stacks,
                 FIRST_STACK_ID,
             )
@@ -390,13 +391,14 @@ class InterpreterObserver:
         """Conclude what a thread does; `stacks` has those of its states next."""
         stack = NO_STACK
         innermost: PythonThread | None = None
-        thread.calm = False
+        thread.calm = torn = False
         for python in pythons:
             one = next(stacks)
             # A thread can be in several interpreters; the newest that runs anything is the innermost.
             if stack == NO_STACK:
                 stack, innermost = one, python
             if one == TORN_STACK:
+                torn = True
                 self._check_python(thread, python)
         if not pythons and thread.attempts < MATCH_ATTEMPTS:
             # It may be just starting: look for it at the next tick, for all such threads at once.
@@ -415,6 +417,11 @@ class InterpreterObserver:
         # It is among the unsettled ones already.
         if now_blocked is not None and now_blocked is blocked:
             thread.settled = True
+        # Who was handed a lock is seen to be at each tick, while it is.
+        starting = not pythons and thread.attempts < MATCH_ATTEMPTS
+        thread.looked = now_blocked is None and not (
+            torn or starting or self._holders.was_given(thread, entry)
+        )
         thread.observe(observation, tick)
 
     def _as_of_stacks(

@@ -173,7 +173,8 @@ class CompiledWalker:
 
         In: the lines that tell who ran and where they are noted, what `look` takes, places of which each
         change is to be seen with what they had, the directory of the threads and its links, files that end
-        it, whether nobody runs, the first tick's number, (due, period, until, slack), and by number, from the
+        it, whether nobody runs, the first tick's number, (due, period, until, slack, how long
+        after its line changed a thread that wants a core is known to have none), and by number, from the
         given one on, which stacks do not matter (1), or `None`. Out: the times of the ticks, the threads that
         were looked at, those that may hold other locks, (gone, left) of the last tick or `None`, those that
         were looked at then, if something is left or one of their stacks may matter, whether the one that is
