@@ -220,6 +220,9 @@ def _line(
         shared=tuple([one for one in objects if one.name not in (OWN_LOCK, SPUN_FOR)]),
         own_locks=tuple([one.type_name for one in objects if one.name == OWN_LOCK]),
         spun_for=tuple([one.type_name for one in objects if one.name == SPUN_FOR]),
+        spun_paths=tuple(
+            [None if one.facts is None else one.facts.path for one in objects if one.name == SPUN_FOR]
+        ),
         native=details.native_of(recording, item),
     )
 

@@ -34,7 +34,10 @@ class HotLine:
     own_locks: tuple[str, ...] = ()
     """Types of objects of a thread's own for whose locks that same thread spins on this line."""
     spun_for: tuple[str, ...] = ()
-    """Types of objects for whose locks several threads spin on this line."""
+    """What several threads spin for on this line: types of objects with such locks, names of locks of the
+    interpreter."""
+    spun_paths: tuple[str | None, ...] = ()
+    """Where these objects are to be found, in the same order, as far as it is known."""
     native: tuple[tuple[str, float], ...] = ()
     """The machine code most often found there while on a core: (symbol, share of the samples), top first."""
     allocations: LineAllocations | None = None

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from itertools import zip_longest
 from typing import Final
 
 from ftdiag.model import (
     INTERPRETER_LOCKS,
     CollectorMetrics,
     Confidence,
+    HotLine,
     LockHolder,
     LockKind,
     LockMetrics,
@@ -45,9 +47,16 @@ def lock_name(lock: LockRef, shown: Shown = str) -> str:
     return shown(lock.label or lock.type_name or KIND_NAMES[lock.kind])
 
 
-def spun_for_words(name: str, shown: Shown = str) -> str:
-    """What threads spin for, from an element of `HotLine.spun_for`: "the lock of one list"."""
-    return name if name in INTERPRETER_LOCKS else f"the lock of one {shown(short(name))}"
+def spun_for_words(line: HotLine, shown: Shown = str) -> list[str]:
+    """What threads spin for at a line: "the lock of one dict (app.PRICES)", "the lock of all types"."""
+    words = []
+    for name, path in zip_longest(line.spun_for, line.spun_paths[: len(line.spun_for)]):
+        if name in INTERPRETER_LOCKS:
+            words.append(name)
+        else:
+            where = f" ({shown(short(path))})" if path else ""
+            words.append(f"the lock of one {shown(short(name))}{where}")
+    return words
 
 
 def names_of(locks: Iterable[LockMetrics]) -> dict[LockRef, str]:

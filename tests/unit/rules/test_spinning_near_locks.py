@@ -75,11 +75,18 @@ def test_counting_the_references_of_a_lock_is_the_lock(tmp_path: Path) -> None:
 
 
 def told_at(
-    snapshot: Snapshot, number: int, *, spun_for: tuple[str, ...] = (), own_locks: tuple[str, ...] = ()
+    snapshot: Snapshot,
+    number: int,
+    *,
+    spun_for: tuple[str, ...] = (),
+    spun_paths: tuple[str | None, ...] = (),
+    own_locks: tuple[str, ...] = (),
 ) -> Snapshot:
     """The snapshot judged again with that known of a line."""
     hot = tuple(
-        replace(line, spun_for=spun_for, own_locks=own_locks) if line.frame.line == number else line
+        replace(line, spun_for=spun_for, spun_paths=spun_paths, own_locks=own_locks)
+        if line.frame.line == number
+        else line
         for line in snapshot.hot
     )
     changed = replace(snapshot, hot=hot)
@@ -111,6 +118,19 @@ def test_spinning_for_the_lock_of_all_types_is_told_as_that(tmp_path: Path) -> N
     (finding,) = told_at(snapshot, 40, spun_for=(TYPES_LOCK,)).findings
     assert finding.rule_id == "class-mutation"
     assert TYPES_LOCK in finding.summary
+    assert finding.lost_cores > 0.7
+
+    # WHEN it is the lock of an object, THEN it is told as that, though nobody was seen parked on it
+    (finding,) = told_at(snapshot, 40, spun_for=("index.Engine",)).findings
+    assert finding.rule_id == "object-lock"
+    assert "a index.Engine" in finding.summary
+    assert "index.py:40" in finding.summary
+    assert "worker-0 and worker-1" in finding.summary
+    assert "Nobody was seen parked on it" in finding.explanation
+
+    # AND it is called as the program does, where that is known
+    named = told_at(snapshot, 40, spun_for=("index.Engine",), spun_paths=("app.ENGINE",)).findings[0]
+    assert named.summary.startswith("app.ENGINE (index.py:40) costs")
 
     # GIVEN another lock of the interpreter that is seldom parked on
     lock = a_lock(OTHERS_COUNTS, kind=LockKind.RUNTIME, type_name=None)

@@ -5,9 +5,9 @@ In: the bare facts, the claims of all rules. Out: `Charges`. Whose something is,
 - A lock belongs to the rule that knows it best: a handler's lock to logging, a queue's to queues, one in
   a cycle of holders to the deadlock, the rest to the locks of programs or of objects. It is charged with its
   share of the cores that its state lost, by critical wait.
-- A line's spinning and atomics belong to the lock that is waited for at that very line, or to the one near
-  it if it counts the references of a lock; else to the rule that its library, its machine code or its file
-  name point to; else to spinning or to reference counts.
+- A line's spinning and atomics belong to the lock that is waited for at that very line, to the one that
+  registers say is spun for there, or to the one near it if it counts the references of a lock; else to the
+  rule that its library, its machine code or its file name point to; else to spinning or to reference counts.
 - Stops of all threads belong to the collector as far as it asked for them, else to those who did.
 - What is left of the cores is the program's shape (`shape`).
 """
@@ -19,14 +19,32 @@ from typing import Final
 
 from ftdiag.analysis.locks import OTHER_LOCKS
 from ftdiag.datatypes import replace
-from ftdiag.model import Frame, HotLine, LockKind, LockMetrics, ThreadState
+from ftdiag.model import (
+    INTERPRETER_LOCKS,
+    Frame,
+    HotLine,
+    LockKind,
+    LockMetrics,
+    LockRef,
+    LockWaiter,
+    ThreadState,
+)
 from ftdiag.rules.attribution.claims import ClaimTable
 from ftdiag.rules.attribution.frames import is_library, leaves
 from ftdiag.rules.attribution.locks import NATIVE_MUTEX
 from ftdiag.rules.attribution.machine_code import NEIGHBOUR_SHARE, pattern_of, symbol_share
 from ftdiag.rules.attribution.shape import shape_of
 from ftdiag.rules.attribution.stops import stop_shares
-from ftdiag.rules.base import Charges, Facts, LineCharge, LineClaim, LockCharge, Wasted, finite
+from ftdiag.rules.base import (
+    SPIN_SHARE,
+    Charges,
+    Facts,
+    LineCharge,
+    LineClaim,
+    LockCharge,
+    Wasted,
+    finite,
+)
 
 NEAR_FRAMES: Final = 3
 """Innermost frames of a spinning line among which the function that waits for a lock is looked for: the line
@@ -133,7 +151,38 @@ def _locks(facts: Facts, claims: ClaimTable) -> tuple[list[LockCharge], dict[Fra
     return charges, at_line
 
 
-def _spun_for(line: HotLine, locks: list[LockCharge]) -> int | None:
+def _spun_for(wasted: Wasted, facts: Facts, claims: ClaimTable, locks: list[LockCharge]) -> int | None:
+    """The charge of the lock that is spun for at a line, where registers tell; made where nobody was seen
+    parked on that lock."""
+    line = wasted.line
+    if not line.spun_for or wasted.spin_share < SPIN_SHARE:
+        return None
+    number = _charge_of(line, locks)
+    if number is None:
+        lock = _never_parked(line, facts)
+        rule = claims.lock(lock, facts)
+        locks.append(LockCharge(rule, (lock,), _state_of(lock, rule, claims), 0.0, 0.0, 0.0))
+        number = len(locks) - 1
+    return number
+
+
+def _never_parked(line: HotLine, facts: Facts) -> LockMetrics:
+    """A lock that is known only by those who spin for it: no wait, at the line, of those who spin most."""
+    name = line.spun_for[0]
+    inside = name in INTERPRETER_LOCKS
+    reference = LockRef(
+        0,
+        LockKind.RUNTIME if inside else LockKind.OBJECT,
+        None if inside else name,
+        name if inside else next(iter(line.spun_paths), None),
+    )
+    spinning = sorted(facts.threads, key=lambda thread: -thread.states_ns.get(ThreadState.SPIN, 0.0))
+    stack = line.stacks[0][0] if line.stacks else (line.frame,)
+    waiters = tuple(LockWaiter(thread.info, 0.0, stack) for thread in spinning[: line.threads])
+    return LockMetrics(0, reference, 0.0, 0.0, 0.0, 0, 0.0, waiters, ())
+
+
+def _charge_of(line: HotLine, locks: list[LockCharge]) -> int | None:
     """The charge of the lock that is spun for at a line: that with the longest waits, where only the type of
     its object is known."""
     kinds = [
@@ -163,9 +212,12 @@ def _lines(
         if spin + atomic <= 0:
             continue
         number = at_line.get(line.frame)
-        rule, claim = ("", None) if number is not None else claims.line(Wasted(line, spin, atomic), facts)
+        wasted = Wasted(line, spin, atomic)
+        if number is None:
+            number = _spun_for(wasted, facts, claims, locks)
+        rule, claim = ("", None) if number is not None else claims.line(wasted, facts)
         if claim is not None and claim.near_lock is not None and claim.near_lock(line):
-            number = _spun_for(line, locks) if line.spun_for else _near(line, waiting, callers)
+            number = _near(line, waiting, callers)
         if number is not None:
             charge = locks[number]
             locks[number] = replace(

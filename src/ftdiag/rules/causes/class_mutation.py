@@ -10,7 +10,6 @@ from ftdiag.model import TYPES_LOCK, Change, ChangeKind, Finding, LockKind, Lock
 from ftdiag.rules.attribution.frames import is_file, leaves
 from ftdiag.rules.attribution.machine_code import pattern_of, symbol_share
 from ftdiag.rules.base import (
-    SPIN_SHARE,
     WORTH_SAYING,
     Advice,
     Claims,
@@ -23,7 +22,6 @@ from ftdiag.rules.base import (
     NotApplicable,
     Priority,
     Rule,
-    Wasted,
 )
 from ftdiag.rules.prose.library import Together, together
 from ftdiag.wording.locks import lock_in_sentence
@@ -149,11 +147,6 @@ def _may_be_types(lock: LockMetrics, facts: Facts) -> bool:
     return not sampled or any(symbol_share(line, pattern_of(CHANGES)) > 0 for line in sampled)
 
 
-def _spun_for_types(wasted: Wasted, _: Facts) -> bool:
-    """Whether registers say that threads spin there for the lock of all types."""
-    return TYPES_LOCK in wasted.line.spun_for and wasted.spin_share >= SPIN_SHARE
-
-
 def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...]:
     waited = any(lock.lock.label == TYPES_LOCK for lock in snapshot.locks)
     locks = (Change(ChangeKind.LOCK, TYPES_LOCK),) if waited else ()
@@ -180,10 +173,7 @@ RULE: Final = Rule(
             ),
             LockClaim(Priority.SIGNS + 2, kinds=(LockKind.RUNTIME,), when=_may_be_types),
         ),
-        lines=(
-            LineClaim(Priority.PROCESS + 1, when=_spun_for_types),
-            LineClaim(Priority.NAMED + 1, symbols=CHANGES),
-        ),
+        lines=(LineClaim(Priority.NAMED + 1, symbols=CHANGES),),
     ),
     advice=Advice.LINE,
     cases=("class-setattr", "getattr-dynamic", "super", "made-class", "runner"),

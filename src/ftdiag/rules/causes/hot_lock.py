@@ -25,7 +25,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.figures.measured import measurement, times
 from ftdiag.rules.prose.inside import INSIDE, UNNAMED_LOCKS, Inside
-from ftdiag.rules.prose.locks import Told, blame_of, cost_of, free_share, lock_findings
+from ftdiag.rules.prose.locks import Told, blame_of, cost_of, lock_findings, parked_words
 from ftdiag.wording.locks import lock_expression, lock_in_sentence
 from ftdiag.wording.places import place, short
 
@@ -100,9 +100,8 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",
         explanation=(
             f"Threads were seen parked on {name}, at most {max(lock.waiters_max for lock in charge.locks)}"
-            f" at once, or spinning at its line; {free_share(charge)} of the parked time was while cores"
-            f" were free. Two threads that only count under one lock: {facts.scaling('lock-counter')} of what"
-            f" one does{_sharding(facts)}."
+            f" at once, or spinning at its line; {parked_words(charge)}. Two threads that only count under"
+            f" one lock: {facts.scaling('lock-counter')} of what one does{_sharding(facts)}."
         ),
         remedy=_remedies(facts, charge),
         could_also_be=(

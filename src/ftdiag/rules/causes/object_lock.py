@@ -27,7 +27,7 @@ from ftdiag.rules.base import (
     Verdict,
 )
 from ftdiag.rules.prose.library import sees_nothing
-from ftdiag.rules.prose.locks import Told, blame_of, cost_of, free_share, lock_findings, waiting
+from ftdiag.rules.prose.locks import Told, blame_of, cost_of, lock_findings, parked_words, waiting
 from ftdiag.wording.locks import lock_expression
 from ftdiag.wording.objects import locked_words
 from ftdiag.wording.places import place, short
@@ -203,8 +203,8 @@ def _tell_read(facts: Facts, charge: LockCharge, kind: str, reader: str) -> Told
         ),
         explanation=(
             f"Without the GIL every {kind} has a lock of its own, which C code takes also to read one, so"
-            f" that it does not change meanwhile. {free_share(charge)} of the parked time was while cores"
-            f" were free. The line is in {short(reader)}, and whether it only reads cannot be seen."
+            f" that it does not change meanwhile. {parked_words(charge)}. The line is in {short(reader)}, and"
+            " whether it only reads cannot be seen."
         ),
         remedy=(
             Remedy(
@@ -232,8 +232,8 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         summary=f"{cost_of(facts, charge)}{shared}; {held}.",
         explanation=(
             f"Without the GIL every object has a lock of its own, which each change of a {kind} takes,"
-            f" whatever locks the program has. {free_share(charge)} of the parked time was while cores were"
-            f" free. Two threads that do nothing else: {measured}.{_object_of(lock)}"
+            f" whatever locks the program has. {parked_words(charge)}. Two threads that do nothing else:"
+            f" {measured}.{_object_of(lock)}"
         ),
         remedy=_remedies(facts, charge),
         could_also_be=("refcount-contention: reading the shared object costs too, without any lock",),

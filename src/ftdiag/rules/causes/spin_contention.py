@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ftdiag.model import INTERPRETER_LOCKS, ChangeKind, Finding, HotLine, Remedy, ThreadState
+from ftdiag.model import ChangeKind, Finding, Remedy, ThreadState
 from ftdiag.rules.attribution.changes import everywhere
 from ftdiag.rules.attribution.frames import is_wait_for_others
 from ftdiag.rules.attribution.lines import caller
@@ -24,7 +24,6 @@ from ftdiag.rules.base import (
     evidence,
 )
 from ftdiag.rules.prose.library import Together, together
-from ftdiag.wording.locks import spun_for_words
 from ftdiag.wording.places import place, place_in, places, short
 
 OWN_SHARE: Final = 0.5
@@ -68,14 +67,6 @@ def _of_itself(facts: Facts, found: Together) -> Finding:
     )
 
 
-def _what(line: HotLine) -> str:
-    """What is spun for, as far as it is known."""
-    if not line.spun_for:
-        return "a lock that was never seen parked on"
-    words = spun_for_words(line.spun_for[0])
-    return words if line.spun_for[0] in INTERPRETER_LOCKS else f"{words} that they share"
-
-
 def _judge(facts: Facts) -> Judgement:
     found = together(facts, RULE.id)
     if not found.lines or not facts.loses(found.lost_cores, RULE.id):
@@ -90,7 +81,10 @@ def _judge(facts: Facts) -> Judgement:
         facts,
         confidence="possible",
         frame=frame,
-        summary=(f"{found.losing(facts)} spinning for {_what(first)}, most at {place_in(frame)}."),
+        summary=(
+            f"{found.losing(facts)} spinning for a lock that was never seen parked on, most at"
+            f" {place_in(frame)}."
+        ),
         explanation=(
             "Before it parks, a thread yields its core some tens of times (sched_yield): a lock that is held"
             " for a moment shows as CPU time in the kernel. The lines are"

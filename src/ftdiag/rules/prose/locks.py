@@ -163,10 +163,13 @@ def lock_findings(rule: Rule, facts: Facts, tell: Callable[[Facts, LockCharge], 
     return tuple(findings)
 
 
-def free_share(charge: LockCharge) -> str:
-    """The share of the parked time in which cores were free."""
+def parked_words(charge: LockCharge) -> str:
+    """ "88 % of the parked time was while cores were free"; or that nobody was seen parked."""
     wait = sum(finite(lock.wait_ns) for lock in charge.locks)
-    return share(sum(finite(lock.critical_wait_ns) for lock in charge.locks), wait)
+    if wait <= 0:
+        return "Nobody was seen parked on it: it is held for a moment each time"
+    free = share(sum(finite(lock.critical_wait_ns) for lock in charge.locks), wait)
+    return f"{free} of the parked time was while cores were free"
 
 
 def worth_saying(facts: Facts, rule_id: str) -> tuple[LockCharge, ...]:

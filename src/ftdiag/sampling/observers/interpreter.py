@@ -597,10 +597,10 @@ class InterpreterObserver:
         shared: tuple[tuple[int, SharedObject], ...] = ()
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
-            shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
-            shared += self._spun_locks.window(
+            spun = self._spun_locks.window(
                 self._on_core.spun, self._threads.idents(), self._locks.named_places
             )
+            shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns, spun)
             window = replace(window, gaps=gaps + lost, native=native)
         shared += self._lock_objects.window(self._locks.take_objects(self._holders.waited_for))
         window = replace(window, shared=with_makers(shared, self._threads.idents()))

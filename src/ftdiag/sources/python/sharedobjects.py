@@ -264,6 +264,8 @@ class AtomicLines:
         self._lines: dict[int, _Line] = {}
         self._wanted: dict[int, _Line] = {}
         self._next_look_ns = 0
+        self._path_of: dict[int, str] = {}
+        """Paths of objects beside those of lines, by address."""
 
     @property
     def searching(self) -> bool:
@@ -280,15 +282,16 @@ class AtomicLines:
         samples: Mapping[tuple[int, int, int, int], int],
         places: Mapping[tuple[int, int], int],
         now_ns: int,
+        beside: Sequence[tuple[int, SharedObject]] = (),
     ) -> tuple[tuple[int, SharedObject], ...]:
-        """Takes in a window's samples by thread, stack, state and native frame, and those of atomics by stack
-        and the place that these worked on.
+        """Takes in a window's samples by thread, stack, state and native frame, those of atomics by stack and
+        the place that these worked on, and rows of objects that are looked for with the others' paths.
 
-        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far. Raises
-        TargetGone, PermissionRefused.
+        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far, and
+        the other rows. Raises TargetGone, PermissionRefused.
         """
         if not self._reader.able:
-            return ()
+            return tuple(beside)
         atomic: dict[int, int] = {}
         total: dict[int, int] = {}
         leaves = self._leaves
@@ -315,6 +318,9 @@ class AtomicLines:
         if self._paths is not None and self._paths.found:
             for line in self._lines.values():
                 line.found(self._paths.found)
+            if len(self._path_of) >= MAX_KNOWN_LINES:
+                self._path_of.clear()
+            self._path_of.update(self._paths.found)
         for leaf in hot:
             line = self._lines.setdefault(leaf, _Line())
             if now_ns >= line.look_again_ns:
@@ -323,10 +329,18 @@ class AtomicLines:
                 self._wanted[leaf] = line
             self._name_places(line, at_line.get(leaf, {}))
             rows.extend((leaf, one) for one in line.objects.values())
+        rows.extend((leaf, self._with_path(one)) for leaf, one in beside)
         if self._paths is not None:
             facts = [one.facts for _, one in rows]
             self._paths.want([each.address for each in facts if each is not None and not each.path], "lines")
         return tuple(rows)
+
+    def _with_path(self, one: SharedObject) -> SharedObject:
+        """An object with its path, where that was found."""
+        path = None if one.facts is None else self._path_of.get(one.facts.address)
+        if one.facts is None or path is None:
+            return one
+        return replace(one, facts=replace(one.facts, path=path))
 
     def _name_places(self, line: _Line, places: Mapping[int, int]) -> None:
         """What a line's contended atomics worked on, where it is none of the objects that it names."""

@@ -88,7 +88,7 @@ def line_lines(hot: HotLine, pauses: Sequence[Pauses], width: int, look: Look) -
         "shared by threads here",
         [object_words(each) for each in hot.shared],
     )
-    block("threads spin here for", list(map(spun_for_words, hot.spun_for)))
+    block("threads spin here for", spun_for_words(hot))
     block("threads spin here for locks that they hold themselves", list(hot.own_locks))
     block(
         "pauses asked for here",
