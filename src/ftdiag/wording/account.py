@@ -14,7 +14,7 @@ from ftdiag.wording.states import PART_NAMES
 SAID_CORES: Final = 0.005
 """Parts of the account below this are left out of sentences."""
 SAID_SHARE: Final = 0.1
-"""Others that used less than this share of what the busiest of them did are left out."""
+"""Others that used less than this share of what all of them did are left out."""
 SAID_WHOLE: Final = 0.9
 """From this share of spinning on a core on it is not said how much of it was."""
 UNCLEAR_SHARE: Final = 0.05
@@ -82,9 +82,10 @@ def other_processes_words(metrics: Metrics, most: int, shown: Shown = str) -> st
 
 
 def busiest_others(metrics: Metrics, most: int) -> tuple[OtherProcess, ...]:
-    """The other processes worth a word, the busiest first: those that used a tenth of what that one did."""
+    """The other processes worth a word, the busiest first: those that used a tenth of what all others did."""
+    whole_ns = (metrics.other_programs_cores or 0.0) * metrics.duration_ns
     first = metrics.other_processes[0].cpu_ns if metrics.other_processes else 0
-    least = max(SAID_SHARE * first, SAID_CORES * metrics.duration_ns)
+    least = max(SAID_SHARE * max(first, whole_ns), SAID_CORES * metrics.duration_ns)
     return tuple([each for each in metrics.other_processes[:most] if each.cpu_ns >= least])
 
 

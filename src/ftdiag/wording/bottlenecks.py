@@ -62,7 +62,8 @@ def title_words(one: Bottleneck, shown: Shown = str, place: Placed = frame_words
     where = place_words(one.places[0], shown, place) if one.places else ""
     match one.kind:
         case BottleneckKind.LOCK:
-            return f"lock {lock_words(one.lock, shown)}"
+            words = lock_words(one.lock, shown)
+            return words if words.startswith("the ") else f"lock {words}"
         case BottleneckKind.LINE:
             return f"contention at {where}" if where else "contention outside Python code"
         case BottleneckKind.SERIAL if one.thread is not None:
@@ -74,7 +75,9 @@ def title_words(one: Bottleneck, shown: Shown = str, place: Placed = frame_words
         case BottleneckKind.CORES:
             return f"too few cores: {shown(one.detail)}" if one.detail else "too few cores for these threads"
         case BottleneckKind.STOP:
-            return "stop-the-world pauses"
+            return "stop-the-world pauses" + (
+                f" ({shown(one.lock.label)})" if one.lock and one.lock.label else ""
+            )
         case BottleneckKind.GIL:
             return "the GIL"
         case BottleneckKind.KNOT:

@@ -331,6 +331,10 @@ def test_processes_that_used_next_to_nothing_are_not_to_stand_back(tmp_path: Pat
     assert "cc1 (4711)" in found.summary
     assert "init" not in found.summary
     assert found.remedy[0].code == "renice -n 10 -p 4711   # let them stand back"
+    # AND where none of those that are known used much of what others did, who it is is to be looked for
+    found = one(judged(snapshot, other_processes=others), "starved-by-others")
+    assert "init" not in found.summary
+    assert "renice -n 10 -p PID_OF_THE_OTHER" in (found.remedy[0].code or "")
 
 
 def test_a_busy_event_loop_needs_no_idle_workers_to_be_found(tmp_path: Path) -> None:
