@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ from ftdiag.model import (
 )
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.opcodes import OPCODES
+from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.plainwalk import PlainThread
 from ftdiag.sources.python.sharedobjects import (
     LOOK_AGAIN_NS,
@@ -380,6 +382,27 @@ def test_a_line_of_few_samples_spins_for_what_others_spin_for() -> None:
     spun = {(1, others[0]): (0, 1), (2, others[0]): (1, 1), (3, others[1]): (0, 1), (4, others[1]): (1, 1)}
     rows = locks.window(spun, {0: OWN}, {})
     assert sorted(rows, key=lambda row: row[0]) == [(5, one), (6, one), (7, one), (8, one)]
+
+
+class FoundPaths(PathSearch):
+    """A search that has found what it was asked for."""
+
+    def __init__(self) -> None:
+        self.found: dict[int, str] = {}
+
+    def want(self, addresses: Collection[int], whose: str = "") -> None:
+        self.found = dict.fromkeys(addresses, "app.ENGINE")
+
+
+def test_an_object_that_is_spun_for_is_called_by_its_path_once_that_is_found() -> None:
+    # GIVEN a line that spins for the lock of an object
+    program = Program(BUILDS[0], [("NOP", 0)], [], {})
+    mutex = program.object("index.Engine") + 10
+    locks = SpunLocks(program.reader, [0, 5], FoundPaths())
+
+    # WHEN windows are looked at, THEN its path is asked for once it has lasted, and is there in the next one
+    seen = [locks.window({(1, mutex): (-1, 6)}, {0: OWN}, {})[0][1].facts for _ in range(3)]
+    assert [facts and facts.path for facts in seen] == [None, None, "app.ENGINE"]
 
 
 # --- which lines ----------------------------------------------------------------------------------------

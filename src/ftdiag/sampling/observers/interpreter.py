@@ -136,7 +136,7 @@ class InterpreterObserver:
         paths = PathSearch(self._interpreter)
         self._atomic_lines = AtomicLines(reader, stacks.leaves, paths)
         self._lock_objects = LockObjects(self._interpreter, paths)
-        self._spun_locks = SpunLocks(reader, stacks.leaves)
+        self._spun_locks = SpunLocks(reader, stacks.leaves, paths)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
         self._facts = SlowFacts(self._interpreter, self._process, threads, sink)
@@ -597,10 +597,10 @@ class InterpreterObserver:
         shared: tuple[tuple[int, SharedObject], ...] = ()
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
-            spun = self._spun_locks.window(
+            shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
+            shared += self._spun_locks.window(
                 self._on_core.spun, self._threads.idents(), self._locks.named_places
             )
-            shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns, spun)
             window = replace(window, gaps=gaps + lost, native=native)
         shared += self._lock_objects.window(self._locks.take_objects(self._holders.waited_for))
         window = replace(window, shared=with_makers(shared, self._threads.idents()))

@@ -264,8 +264,6 @@ class AtomicLines:
         self._lines: dict[int, _Line] = {}
         self._wanted: dict[int, _Line] = {}
         self._next_look_ns = 0
-        self._path_of: dict[int, str] = {}
-        """Paths of objects beside those of lines, by address."""
 
     @property
     def searching(self) -> bool:
@@ -282,16 +280,15 @@ class AtomicLines:
         samples: Mapping[tuple[int, int, int, int], int],
         places: Mapping[tuple[int, int], int],
         now_ns: int,
-        beside: Sequence[tuple[int, SharedObject]] = (),
     ) -> tuple[tuple[int, SharedObject], ...]:
-        """Takes in a window's samples by thread, stack, state and native frame, those of atomics by stack and
-        the place that these worked on, and rows of objects that are looked for with the others' paths.
+        """Takes in a window's samples by thread, stack, state and native frame, and those of atomics by stack
+        and the place that these worked on.
 
-        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far, and
-        the other rows. Raises TargetGone, PermissionRefused.
+        Returns (frame id, object) for those of its lines with much ATOMIC time that were named so far. Raises
+        TargetGone, PermissionRefused.
         """
         if not self._reader.able:
-            return tuple(beside)
+            return ()
         atomic: dict[int, int] = {}
         total: dict[int, int] = {}
         leaves = self._leaves
@@ -318,9 +315,6 @@ class AtomicLines:
         if self._paths is not None and self._paths.found:
             for line in self._lines.values():
                 line.found(self._paths.found)
-            if len(self._path_of) >= MAX_KNOWN_LINES:
-                self._path_of.clear()
-            self._path_of.update(self._paths.found)
         for leaf in hot:
             line = self._lines.setdefault(leaf, _Line())
             if now_ns >= line.look_again_ns:
@@ -329,18 +323,10 @@ class AtomicLines:
                 self._wanted[leaf] = line
             self._name_places(line, at_line.get(leaf, {}))
             rows.extend((leaf, one) for one in line.objects.values())
-        rows.extend((leaf, self._with_path(one)) for leaf, one in beside)
         if self._paths is not None:
             facts = [one.facts for _, one in rows]
             self._paths.want([each.address for each in facts if each is not None and not each.path], "lines")
         return tuple(rows)
-
-    def _with_path(self, one: SharedObject) -> SharedObject:
-        """An object with its path, where that was found."""
-        path = None if one.facts is None else self._path_of.get(one.facts.address)
-        if one.facts is None or path is None:
-            return one
-        return replace(one, facts=replace(one.facts, path=path))
 
     def _name_places(self, line: _Line, places: Mapping[int, int]) -> None:
         """What a line's contended atomics worked on, where it is none of the objects that it names."""
@@ -394,10 +380,15 @@ class SpunLocks:
     window. Out: rows for it.
     """
 
-    def __init__(self, reader: SharedObjectReader, leaves: Sequence[int]) -> None:
+    def __init__(
+        self, reader: SharedObjectReader, leaves: Sequence[int], paths: PathSearch | None = None
+    ) -> None:
         """`leaves` has the innermost frame's id of every stack id, 0 where there is none; it may grow."""
         self._reader = reader
         self._leaves = leaves
+        self._paths = paths
+        self._before: set[int] = set()
+        """Objects of the window before."""
         self._looked_at: dict[int, SharedObject | None] = {}
 
     def window(
@@ -443,7 +434,27 @@ class SpunLocks:
                 rows.append((leaf, SharedObject(SPUN_FOR, most, Confidence.KNOWN)))
             elif here:
                 rows.extend((leaf, one) for one in self._objects(here, counted[leaf], idents))
-        return tuple(rows)
+        return self._with_paths(rows)
+
+    def _with_paths(self, rows: list[tuple[int, SharedObject]]) -> tuple[tuple[int, SharedObject], ...]:
+        """The rows with paths as far as they were found; those of objects that last are looked for."""
+        paths = self._paths
+        if paths is None:
+            return tuple(rows)
+        facts = [(leaf, one, one.facts) for leaf, one in rows]
+        found = tuple(
+            (
+                leaf,
+                one
+                if each is None
+                else replace(one, facts=replace(each, path=paths.found.get(each.address))),
+            )
+            for leaf, one, each in facts
+        )
+        here = {each.address for _, _, each in facts if each is not None}
+        paths.want(here & self._before, "spun for")
+        self._before = here
+        return found
 
     def _often(self, everywhere: Mapping[int, tuple[int, int]], interpreters: Mapping[int, str]) -> set[int]:
         """The mutexes that several threads spin for in samples enough to look at them: the interpreter's, and
