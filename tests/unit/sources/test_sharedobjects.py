@@ -367,7 +367,7 @@ def test_a_lock_of_the_interpreter_that_is_spun_for_is_called_by_its_name() -> N
 def test_a_line_of_few_samples_spins_for_what_others_spin_for() -> None:
     # GIVEN lines at which single samples spin for one object, each of another thread, and one for another
     program = Program(BUILDS[0], [("NOP", 0)], [], {})
-    shared, alone = (program.object("index.Engine") + 10 for _ in range(2))
+    shared, alone = (program.object(kind) + 10 for kind in ("index.Engine", "index.Other"))
     locks = SpunLocks(program.reader, [0, 5, 6, 7, 8])
     spun = {(1, shared): (0, 1), (2, shared): (1, 1), (3, alone): (0, 1)}
 
@@ -377,9 +377,9 @@ def test_a_line_of_few_samples_spins_for_what_others_spin_for() -> None:
     one = SharedObject(SPUN_FOR, "index.Engine", Confidence.KNOWN)
     assert sorted(rows, key=lambda row: row[0]) == [(5, one), (6, one), (8, one)]
 
-    # WHEN they are for several objects of one type, each spun for by several threads, THEN it is the type
-    others = [program.object("index.Engine") + 10 for _ in range(3)]
-    spun = {(1, others[0]): (0, 1), (2, others[0]): (1, 1), (3, others[1]): (0, 1), (4, others[1]): (1, 1)}
+    # WHEN they are for several objects of one type, each of which several threads count, THEN it is the type
+    others = [program.object("index.Engine") + 10 for _ in range(4)]
+    spun = {(1 + number, other): (number % 2, 1) for number, other in enumerate(others)}
     rows = locks.window(spun, {0: OWN}, {})
     assert sorted(rows, key=lambda row: row[0]) == [(5, one), (6, one), (7, one), (8, one)]
 

@@ -18,7 +18,7 @@ The target runs on meanwhile; whatever does not fit together is left out.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -67,7 +67,7 @@ SPUN_SHARE: Final = 0.5
 objects of several threads."""
 MAX_SPUN_LINES: Final = 128
 """Lines of one window of which it is told what they spin for, those with most samples."""
-MAX_ALIKE: Final = 16
+MAX_ALIKE: Final = 32
 """Mutexes of one window that are taken together by what they are of, those with most samples."""
 MAX_OWN_LOOKS: Final = 8
 """Objects of a line that are looked at in a window to see whether only one thread has them."""
@@ -433,7 +433,7 @@ class SpunLocks:
             if most is not None and named[most] >= SPUN_SHARE * counted[leaf]:
                 rows.append((leaf, SharedObject(SPUN_FOR, most, Confidence.KNOWN)))
             elif here:
-                rows.extend((leaf, one) for one in self._objects(here, counted[leaf], idents))
+                rows.extend((leaf, one) for one in self._objects(here, counted[leaf], idents, often))
         return self._with_paths(rows)
 
     def _with_paths(self, rows: list[tuple[int, SharedObject]]) -> tuple[tuple[int, SharedObject], ...]:
@@ -458,18 +458,19 @@ class SpunLocks:
 
     def _often(self, everywhere: Mapping[int, tuple[int, int]], interpreters: Mapping[int, str]) -> set[int]:
         """The mutexes that several threads spin for in samples enough to look at them: the interpreter's, and
-        those of objects of one type."""
+        those of objects of one type, which several threads spin for or at least count."""
         found: set[int] = set()
         alike: dict[str, list[int]] = {}
         for mutex in sorted(everywhere, key=lambda mutex: -everywhere[mutex][1])[:MAX_ALIKE]:
-            if everywhere[mutex][0] >= 0:
-                continue
+            several = everywhere[mutex][0] < 0
             one = None if mutex in interpreters else self._at(mutex)
             name = interpreters.get(mutex) if one is None else one.type_name
-            if name is not None:
+            if name is not None and (several or (one is not None and one.confidence is Confidence.KNOWN)):
                 alike.setdefault(name, []).append(mutex)
         for same in alike.values():
-            if sum(everywhere[mutex][1] for mutex in same) >= MIN_PLACE_SAMPLES:
+            threads = {everywhere[mutex][0] for mutex in same}
+            samples = sum(everywhere[mutex][1] for mutex in same)
+            if samples >= MIN_PLACE_SAMPLES and (len(threads) > 1 or threads == {-1}):
                 found.update(same)
         return found
 
@@ -481,15 +482,27 @@ class SpunLocks:
         return self._looked_at[mutex]
 
     def _objects(
-        self, places: Mapping[int, tuple[int, int]], whole: int, idents: Mapping[int, int]
+        self,
+        places: Mapping[int, tuple[int, int]],
+        whole: int,
+        idents: Mapping[int, int],
+        often: Collection[int],
     ) -> list[SharedObject]:
         """The objects of a line, by mutex with the thread and the samples, the latest first."""
-        shared = {mutex: times for mutex, (index, times) in places.items() if index < 0}
-        if sum(shared.values()) >= SPUN_SHARE * whole:
-            found = self._at(max(shared, key=lambda mutex: shared[mutex]))
-            return [] if found is None else [found]
+        shared: dict[str, tuple[int, SharedObject]] = {}
+        times_shared = 0
+        for mutex, (index, times) in places.items():
+            if index >= 0 and mutex not in often:
+                continue
+            times_shared += times
+            one = self._at(mutex)
+            if one is not None:
+                before, first = shared.get(one.type_name, (0, one))
+                shared[one.type_name] = before + times, first
+        if times_shared >= SPUN_SHARE * whole:
+            return [max(shared.values(), key=lambda each: each[0])[1]] if shared else []
         own: str | None = None
-        alone = [(mutex, index) for mutex, (index, _) in places.items() if index >= 0]
+        alone = [(mutex, index) for mutex, (index, _) in places.items() if index >= 0 and mutex not in often]
         for mutex, index in alone[:MAX_OWN_LOOKS]:
             try:
                 type_name = self._reader.own_at(mutex, idents.get(index, 0))
