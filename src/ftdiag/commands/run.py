@@ -198,9 +198,10 @@ def _with_report(arguments: tuple[str, ...], look: _Look, form: str) -> int:
 
                 failure: FtdiagError | None = None
                 try:
-                    while work.sampler.poll() is None:
-                        wait(WAIT_S)
-                    work.sampler.stop()
+                    with work.summed_up():
+                        while work.sampler.poll() is None:
+                            wait(WAIT_S)
+                        work.sampler.stop()
                     if look.memory is not None:
                         look.attach_memray(program, work, wait)
                 except FtdiagError as error:

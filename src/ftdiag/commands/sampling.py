@@ -87,29 +87,37 @@ class Sampling:
         """
         line = Progress()
         begin = time.monotonic()
+        with self.summed_up():
+            try:
+                if early is not None:
+                    raise early
+                while True:
+                    end = self.sampler.wait(POLL_S)
+                    if end is not None:
+                        self.sampler.stop()
+                        return end, 0
+                    if self.sampler.has_notes:
+                        line.clear()
+                        self.say_notes()
+                    line.show(progress(time.monotonic() - begin))
+            except KeyboardInterrupt:
+                line.clear()
+                return self.sampler.stop(), signal.SIGINT
+            except Terminated as termination:
+                return self.sampler.stop(), termination.number
+            finally:
+                line.clear()
+                self.say_notes()
+
+    @contextmanager
+    def summed_up(self) -> Iterator[None]:
+        """A recording that stays is summed up meanwhile; the sampler has ended when the context is left."""
         summing = Summing(self.path) if self.kept else None
         try:
-            if early is not None:
-                raise early
-            while True:
-                end = self.sampler.wait(POLL_S)
-                if end is not None:
-                    self.sampler.stop()
-                    return end, 0
-                if self.sampler.has_notes:
-                    line.clear()
-                    self.say_notes()
-                line.show(progress(time.monotonic() - begin))
-        except KeyboardInterrupt:
-            line.clear()
-            return self.sampler.stop(), signal.SIGINT
-        except Terminated as termination:
-            return self.sampler.stop(), termination.number
+            yield
         finally:
             if summing is not None:
                 summing.finish()
-            line.clear()
-            self.say_notes()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ END_S: Final = 20.0
 """How long the end of a recording waits for the block that is being made, and the last one."""
 MAX_BYTES: Final = 64 << 20
 """Of summaries that wait for the end of the recording."""
-LEAST_PRIORITY: Final = 19
+LOW_PRIORITY: Final = 10
 
 
 class Summing:
@@ -47,7 +47,7 @@ class Summing:
         if self._ended.wait(FIRST_S):
             return
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, LEAST_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, 0, LOW_PRIORITY)
         from ftdiag.commands.shortage import prepare_analysis
 
         # A full disk, a damaged file, too little memory: said by who writes or reads it for its own sake.
