@@ -100,6 +100,23 @@ def threads_of(parts: Sequence[Digest]) -> tuple[Ints, Ints, Ints]:
     )
 
 
+def joined_series(series: Sequence[timeline.Series]) -> timeline.Series:
+    """What consecutive ranges add to a timeline together, in whole nanoseconds."""
+    thread, window = timeline.joined_cells(series)
+    lost = [each.lost_ns for each in series if each.lost_ns is not None]
+    return timeline.Series(
+        cpu_ns=np.concatenate([each.cpu_ns for each in series]),
+        process_cpu_ns=np.concatenate([each.process_cpu_ns for each in series]),
+        states_ns=whole(np.concatenate([each.states_ns for each in series])),
+        lost_ns=whole(np.concatenate(lost)) if len(lost) == len(series) else None,
+        spun_ns=whole(np.concatenate([each.spun_ns for each in series])),
+        thread=thread.astype(np.int32),
+        window=window.astype(np.int32),
+        state=np.concatenate([each.state for each in series]),
+        running=np.concatenate([each.running for each in series]),
+    )
+
+
 def joined(parts: Sequence[Digest]) -> Digest:
     """One digest that stands for several in a row, at least one."""
     thread, totals, states = threads_of(parts)
@@ -123,7 +140,7 @@ def joined(parts: Sequence[Digest]) -> Digest:
         ticks=sum(part.ticks for part in parts),
         torn_ticks=sum(part.torn_ticks for part in parts),
         estimated=sum(part.estimated for part in parts),
-        series=timeline.joined_series([part.series for part in parts]),
+        series=joined_series([part.series for part in parts]),
         on_cpu=oncpu.joined_on_cpu([part.on_cpu for part in parts]),
         pauses=pauses.joined_pauses([part.pauses for part in parts]),
         collector=collector.joined_collector([part.collector for part in parts]),

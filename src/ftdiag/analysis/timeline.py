@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.cores import LATER_STATES, Use, account_of
 from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed, whole
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.analysis.holes import fill_holes, longest_hole
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
@@ -322,18 +322,25 @@ def lanes_by_window(
     t0, t1 = int(begin_ns[0]), int(end_ns[-1])
     slices = bounded_slices(wanted, len(begin_ns))
     place = _slices_of(begin_ns, end_ns, t0, t1, slices)
-    thread, window = _joined_cells(series)
-    state = np.concatenate([each.state for each in series]).astype(np.int64)
-    row = [np.arange(len(thread))]
-    cell = [place[window]]
-    for covering, empty in _in_empty_slices(begin_ns, end_ns, t0, t1, place, slices):
-        row.append(np.flatnonzero(window == covering))
-        cell.append(np.full(len(row[-1]), empty, dtype=np.int64))
-    rows = np.concatenate(row)
-    weight = np.ones(len(rows), dtype=np.float64)
-    return Lanes(
-        t0, t1, slices, _lanes(thread[rows], np.concatenate(cell), state[rows], weight, slices, spent)
-    )
+    covered = _in_empty_slices(begin_ns, end_ns, t0, t1, place, slices)
+    parts: list[tuple[Ints, ...]] = []
+    offset = 0
+    for each in series:
+        # Windows of a part fall into few slices: what is counted there is a tenth of them, or less.
+        window = each.window.astype(np.int64) + offset
+        rows, cells = [np.arange(len(window))], [place[window]]
+        for covering, empty in covered:
+            if offset <= covering < offset + len(each.cpu_ns):
+                rows.append(np.flatnonzero(window == covering))
+                cells.append(np.full(len(rows[-1]), empty, dtype=np.int64))
+        row, cell = np.concatenate(rows), np.concatenate(cells)
+        keys = each.thread[row].astype(np.int64), cell, each.state[row].astype(np.int64)
+        groups = group_by(*keys)
+        counts = np.diff(np.append(groups.starts, len(row)))
+        parts.append((*(groups.key(key) for key in keys), counts))
+        offset += len(each.cpu_ns)
+    thread, cell, state, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Lanes(t0, t1, slices, _lanes(thread, cell, state, weight.astype(np.float64), slices, spent))
 
 
 def lanes_by_tick(
@@ -366,7 +373,7 @@ def told_apart(state: Ints, thread: Ints, window: Ints, series: list[Series]) ->
     A tick alone cannot tell a thread on a core from one that wants a core; the window's counters can.
     `window` counts from the first window of the first series.
     """
-    thread_known, window_known = _joined_cells(series)
+    thread_known, window_known = joined_cells(series)
     windows = sum(len(each.cpu_ns) for each in series) + 1
     running = np.concatenate([each.running for each in series]) if series else np.zeros(0, np.uint8)
     key = thread_known * windows + window_known
@@ -381,24 +388,7 @@ def told_apart(state: Ints, thread: Ints, window: Ints, series: list[Series]) ->
     return settled
 
 
-def joined_series(series: Sequence[Series]) -> Series:
-    """What consecutive ranges add to a timeline together, in whole nanoseconds."""
-    thread, window = _joined_cells(series)
-    lost = [each.lost_ns for each in series if each.lost_ns is not None]
-    return Series(
-        cpu_ns=np.concatenate([each.cpu_ns for each in series]),
-        process_cpu_ns=np.concatenate([each.process_cpu_ns for each in series]),
-        states_ns=whole(np.concatenate([each.states_ns for each in series])),
-        lost_ns=whole(np.concatenate(lost)) if len(lost) == len(series) else None,
-        spun_ns=whole(np.concatenate([each.spun_ns for each in series])),
-        thread=thread.astype(np.int32),
-        window=window.astype(np.int32),
-        state=np.concatenate([each.state for each in series]),
-        running=np.concatenate([each.running for each in series]),
-    )
-
-
-def _joined_cells(series: Sequence[Series]) -> tuple[Ints, Ints]:
+def joined_cells(series: Sequence[Series]) -> tuple[Ints, Ints]:
     """Thread and window of all cells, windows counted from the first series's first."""
     offset = 0
     threads: list[Ints] = [np.zeros(0, dtype=np.int64)]
