@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from array import array
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +47,10 @@ from ftdiag.recording.tables import CountedWindows, ThreadTable
 FIGURE_GROUPS: Final = (schema.GROUP_RUNS, schema.GROUP_COUNTERS, schema.GROUP_NATIVE)
 """What figures are made of. A window lacks all of these where one is damaged: figures that are compared come
 from the same windows."""
+KEPT_TOGETHER: Final = 4
+"""Windows that are asked for together at most where what is decoded of them is kept."""
+KEPT_GROUPS: Final = 30
+"""Groups of windows that are kept decoded: those at both ends of a range (0.1 MB each for 500 threads)."""
 # One cheap look at everything that a writer changes.
 _FINGERPRINT: Final = (
     "SELECT (SELECT max(id) FROM window), (SELECT min(id) FROM window), (SELECT max(changed) FROM thread),"
@@ -107,6 +112,7 @@ class Contents:
         self._fingerprint: tuple[object, ...] | None = None
         self._damage: dict[tuple[str, object], tuple[str, int]] = {}
         self._counted_cache: CountedWindows | None = None
+        self._decoded: OrderedDict[tuple[str, int], Any] = OrderedDict()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -205,6 +211,13 @@ class Contents:
         }
         if not wanted:
             return
+        # A view that follows asks for the few windows at both ends of its range again and again.
+        again = name in FIGURE_GROUPS and len(ids) <= KEPT_TOGETHER
+        if again and all((name, window_id) in self._decoded for window_id in wanted):
+            for window_id, place in wanted.items():
+                self._decoded.move_to_end((name, window_id))
+                yield place, self._decoded[name, window_id]
+            return
         most_bytes = self._file.size_bytes()
         with self._file.reading() as database:
             for window_id, blob in _blobs(database, name, ids, most_bytes):
@@ -216,8 +229,15 @@ class Contents:
                 except schema.DamagedBlob as error:
                     self._note_damaged_group(name, window_id, str(error))
                 else:
+                    if again:
+                        self._keep(name, window_id, decoded)
                     yield position, decoded
             self._note_missing(database, name, wanted)
+
+    def _keep(self, name: str, window_id: int, decoded: object) -> None:
+        self._decoded[name, window_id] = decoded
+        if len(self._decoded) > KEPT_GROUPS:
+            self._decoded.popitem(last=False)
 
     def summary_parts(self, window_id: int) -> dict[str, object]:
         """The blobs of the summary that ends with this window by name of the part; empty if there is none."""

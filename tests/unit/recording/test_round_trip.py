@@ -37,6 +37,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.recording import schema
+from ftdiag.recording.contents import KEPT_GROUPS
 from ftdiag.recording.reader import Recording
 from unit.recording import windows
 from unit.recording.windows import END, SECOND_NS, SETTINGS, TARGET, create, rows, window, write
@@ -530,3 +531,23 @@ def test_long_reasons_are_counted_where_they_do_not_fit(tmp_path: Path) -> None:
         assert sum(counts) == 400
         assert len(recording.target.gil_culprits) == schema.MAX_CULPRITS
         assert recording.verify() == ()
+
+
+def test_windows_that_are_asked_for_again_are_kept_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a recording of which a few windows are read
+    write(tmp_path / "a", 40)
+    with Recording.open(tmp_path / "a") as recording:
+        first = [windows.resolved_runs(recording, position) for position in range(3, 6)]
+        # WHEN they are read again THEN the file is not, and they are the same
+        with monkeypatch.context() as patch:
+            patch.setattr(recording._file, "reading", lambda: pytest.fail("read again"))
+            assert [windows.resolved_runs(recording, position) for position in range(3, 6)] == first
+            assert len(recording.all_samples(3, 6)) == 3
+        # AND those of long ranges are not kept, nor more than a few
+        recording.all_samples(0, 40)
+        assert len(recording._decoded) == 3
+        for position in range(40):
+            recording.samples(position)
+        assert len(recording._decoded) == KEPT_GROUPS
