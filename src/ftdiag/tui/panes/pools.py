@@ -55,15 +55,23 @@ def pools_of(threads: Iterable[ThreadMetrics], apart: frozenset[int]) -> list[Th
 def _together(members: Sequence[ThreadMetrics]) -> ThreadMetrics:
     """One thread with the times of all; what differs by thread is that of most of the time."""
     states: dict[ThreadState, float] = {}
-    waits: dict[Wait, float] = {}
-    lines: dict[object, tuple[float, HotLine]] = {}
+    # Most members have the very same waits and frames: these are told apart before they are compared.
+    same_waits: dict[int, tuple[Wait, float]] = {}
+    same_lines: dict[int, tuple[HotLine, float]] = {}
     for thread in members:
         for state, spent in thread.states_ns.items():
             states[state] = states.get(state, 0.0) + spent
         for wait, spent in thread.waits:
-            waits[wait] = waits.get(wait, 0.0) + spent
+            same_waits[id(wait)] = wait, same_waits.get(id(wait), (wait, 0.0))[1] + spent
         for line in thread.hot[:1]:
-            lines[line.frame] = lines.get(line.frame, (0.0, line))[0] + line.total_ns, line
+            key = id(line.frame)
+            same_lines[key] = line, same_lines.get(key, (line, 0.0))[1] + line.total_ns
+    waits: dict[Wait, float] = {}
+    for wait, spent in same_waits.values():
+        waits[wait] = waits.get(wait, 0.0) + spent
+    lines: dict[object, tuple[float, HotLine]] = {}
+    for line, spent in same_lines.values():
+        lines[line.frame] = lines.get(line.frame, (0.0, line))[0] + spent, line
     longest = sorted(waits.items(), key=lambda item: -item[1])
     hottest = sorted(lines.values(), key=lambda item: -item[0])
     first = members[0]
