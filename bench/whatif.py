@@ -60,6 +60,8 @@ MAX_SECONDS: Final = 2.0
 COVERED: Final = 0.8
 MEDIAN_ERROR: Final = 0.2
 WARM_UP_S: Final = 0.7
+UNNAMED: Final = "spin-contention"
+"""Contention of which it is not known what it is for: the same is left out."""
 GAINS: Final = Path(__file__).resolve().parent / "gains.tsv"
 RECORDINGS: Final = Path(__file__).resolve().parent.parent / "samples" / "recordings"
 
@@ -81,9 +83,9 @@ class Row:
     @property
     def inside(self) -> bool | None:
         """Whether what was gained lies in the interval; `None` where nothing was told."""
-        if self.said.low is None or self.said.high is None:
+        if self.said.low is None:
             return None
-        return self.said.low <= self.gained <= self.said.high
+        return self.said.low <= self.gained <= (math.inf if self.said.high is None else self.said.high)
 
     @property
     def error(self) -> float | None:
@@ -167,7 +169,8 @@ def beside(kept: dict[str, Any], path: Path) -> Row | None:
     with Recording.open(path) as recording:
         session = Session(recording)
         snapshot = session.snapshot()
-        finding = next((each for each in snapshot.findings if each.rule_id in kept["rules"]), None)
+        right = (*kept["rules"], UNNAMED)
+        finding = next((each for each in snapshot.findings if each.rule_id in right), None)
         if finding is None:
             first = ", ".join(each.rule_id for each in snapshot.findings[:2]) or "nothing"
             said = Prediction((), not_told=f"cannot tell: found {first} instead of {kept['rules'][0]}")
@@ -186,23 +189,26 @@ def shown(rows: list[Row]) -> int:
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         turns = " ".join(f"{gain:.2f}" for gain in row.gains)
-        if row.said.gain is None:
-            print(f"| {row.name} | {row.rule} | x{row.gained:.2f} | {turns} | {row.said.not_told} | | |")
+        begin = f"| {row.name} | {row.rule} | x{row.gained:.2f} | {turns}"
+        within = "yes" if row.inside else "**no**"
+        if row.said.low is None:
+            print(f"{begin} | {row.said.not_told} | | |")
             continue
-        print(
-            f"| {row.name} | {row.rule} | x{row.gained:.2f} | {turns} | x{row.said.gain:.2f}"
-            f" | {row.said.low:.2f} to {row.said.high:.2f} | {'yes' if row.inside else 'no'} |"
-        )
-    told = [row for row in rows if row.said.gain is not None]
+        if row.said.gain is None:
+            print(f"{begin} | at least x{row.said.low:.1f} | | {within} |")
+            continue
+        print(f"{begin} | x{row.said.gain:.2f} | {row.said.low:.2f} to {row.said.high:.2f} | {within} |")
+    told = [row for row in rows if row.said.low is not None]
     if not told:
         return 1
     inside = sum(bool(row.inside) for row in told)
     errors = [row.error for row in told if row.error is not None]
-    residuals = [math.log(row.gained / row.said.gain) for row in told if row.said.gain]
+    pointed = [row for row in told if row.said.gain]
+    residuals = [math.log(row.gained / row.said.gain) for row in pointed if row.said.gain]
     print(f"\ntold: {len(told)} of {len(rows)}; in the interval: {inside} ({100 * inside / len(told):.0f} %)")
     print(f"median error: {100 * statistics.median(errors):.0f} %")
     by_rule: dict[str, list[float]] = {}
-    for row, residual in zip(told, residuals, strict=True):
+    for row, residual in zip(pointed, residuals, strict=True):
         by_rule.setdefault(row.rule, []).append(residual)
     for rule, found in sorted(by_rule.items()):
         print(f"  {rule}: gained over said, median x{math.exp(statistics.median(found)):.2f} ({len(found)})")

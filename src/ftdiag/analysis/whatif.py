@@ -66,22 +66,22 @@ LEAST_MORE: Final = 1.5
 FAITHFUL: Final = (0.5, 2.0)
 """A replay that without the change does less or more of what was recorded does not know this program."""
 MODEL_ERROR: Final[dict[ChangeKind, float]] = {
-    ChangeKind.LOCK: 0.30,
+    ChangeKind.LOCK: 0.40,
     ChangeKind.LINE: 0.30,
     ChangeKind.REMEDY: 0.40,
     ChangeKind.IO: 0.15,
     ChangeKind.CONTENTION: 0.37,
     ChangeKind.ALLOCATION: 0.30,
     ChangeKind.OVERHEAD: 0.40,
-    ChangeKind.COLLECTOR: 0.60,
+    ChangeKind.COLLECTOR: 0.55,
     ChangeKind.STOPS: 0.25,
-    ChangeKind.GIL: 0.20,
+    ChangeKind.GIL: 0.25,
     ChangeKind.THREADS: 0.15,
     ChangeKind.CORES: 0.15,
     ChangeKind.BALANCE: 0.30,
 }
 """How far predictions were off where the change was made: the standard deviation of the logarithm."""
-SLOWED_BESIDE: Final = {"3.13": 1.1, "3.14": 1.5}
+SLOWED_BESIDE: Final = {"3.13": 1.1, "3.14": 1.5, "3.15": 1.5}
 """How much slower than alone instructions are on lines that mostly wait for contended memory: of the samples
 of docs/prediction.md. On 3.14 the counts lie among what the next instructions read."""
 SLOWED_ELSEWHERE: Final = 1.3
@@ -162,6 +162,9 @@ def _predicted(of: Range, changes: tuple[Change, ...]) -> Prediction:
     foreign = sum(metrics.account.get(part, 0.0) for part in (CorePart.OTHER_PROGRAMS, CorePart.FTDIAG))
     room = min(capacity, max(metrics.on_cpu_cores, capacity - foreign, 0.1))
     cores, speed = _cores(room)
+    # Cores that others had while it did not want them may not be free for it either when it wants more.
+    others = (metrics.other_programs_cores or 0.0) - metrics.account.get(CorePart.OTHER_PROGRAMS, 0.0)
+    contested = room / max(metrics.on_cpu_cores, room - max(0.0, others), 0.1)
     new_cores, new_speed = (cores, speed) if after.cores is None else _cores(after.cores)
     now, then, seen = [], [], []
     for one, other in pairs:
@@ -187,7 +190,7 @@ def _predicted(of: Range, changes: tuple[Change, ...]) -> Prediction:
         notes.append(
             "so far from what was recorded, another lock or peer may be in the way that is not seen now"
         )
-    low, high = _interval(np.array(now), np.array(then), changes, left, faithful, _on_core(of))
+    low, high = _interval(np.array(now), np.array(then), changes, left, faithful, _on_core(of), contested)
     if too_little:
         why = f"under {math.floor(100 * left) + 1} % of what threads do on a core would be left"
         if low < LEAST_MORE:
@@ -220,7 +223,13 @@ def _cores(room: float) -> tuple[int, float]:
 
 
 def _interval(
-    now: Floats, then: Floats, changes: Sequence[Change], left: float, faithful: float, on_core: float
+    now: Floats,
+    then: Floats,
+    changes: Sequence[Change],
+    left: float,
+    faithful: float,
+    on_core: float,
+    contested: float,
 ) -> tuple[float, float]:
     """The bounds of the gain: blocks drawn anew, times how far such predictions were off."""
     chance = np.random.default_rng(SEED)
@@ -233,7 +242,8 @@ def _interval(
         spread,
         0.5 * abs(math.log(max(faithful, 1e-3))),
         LEFT_ERROR / max(left, LEAST_LEFT),
-        0.6 * (1.0 - on_core),
+        0.8 * (1.0 - on_core),
+        0.5 * math.log(contested),
         FAR_ERROR * abs(math.log(max(float(then.sum() / now.sum()), 1e-3))),
     )
     noisy = gains * np.exp(chance.normal(0.0, spread, RESAMPLES))
