@@ -130,7 +130,7 @@ def main() -> int:
                 flush=True,
             )
         for case in CASES if options.services else ():
-            if case.needs and (case.name in options.names or not options.names):
+            if (case.needs or case.service) and (case.name in options.names or not options.names):
                 wrong += of_service(case, interpreter, options.seconds)
     print(f"{wrong} wrong")
     return 1 if wrong else 0
@@ -152,12 +152,14 @@ def of_service(case: Case, interpreter: Interpreter, seconds: float) -> bool:
             sampler.wait(seconds + 60.0)
             sampler.stop()
             found, updates = races(path)
+            with Recording.open(path) as recording:
+                sights = sum(len(each) for _, each in recording.updates(0, len(recording)))
     except (NotInstalled, FtdiagError, WorkloadFailure) as error:
         print(f"# {case.name} {interpreter.series}: {' '.join(str(error).split())[:200]}", flush=True)
         return False
     result: dict[str, Any] = {"found": found, "after_s": None, "updates": updates, "told": {}}
     print(row(interpreter.series, case.name, result, racy=False, bad=bool(found)), flush=True)
-    print(f"    {len(updates)} places updated by several threads", flush=True)
+    print(f"    {sights} sights of updates, {len(updates)} places updated by several threads", flush=True)
     return bool(found)
 
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from builders import Spent, a_lock, spent
-from ftdiag.model import Confidence, Finding, Library, LockKind, SharedObject, Snapshot
+from ftdiag.model import (
+    Change,
+    ChangeKind,
+    Confidence,
+    Counting,
+    Finding,
+    Library,
+    LockKind,
+    ObjectFacts,
+    SharedObject,
+    Snapshot,
+)
+from ftdiag.rules import changes_of
 from ftdiag.rules.figures import measured
-from unit.rules.scenes import LIB, WORK, look, named, target, waiting_for, wasting, workers
+from unit.rules.scenes import LIB, WORK, judged, look, named, target, waiting_for, wasting, workers
 
 RUN_ONCE = f"{LIB}/asyncio/base_events.py:2034 BaseEventLoop._run_once"
 FASTAPI = "/venv/lib/python3.14/site-packages/fastapi/routing.py:381 run_endpoint_function"
@@ -54,12 +67,35 @@ def test_asyncio_run_for_each_call_gets_a_runner(tmp_path: Path) -> None:
     made = f"{LIB}/asyncio/events.py:700 new_event_loop < {LIB}/asyncio/runners.py:145 Runner._lazy_init"
     lock = a_lock("type", kind=LockKind.OBJECT, type_name="type")
     threads = waiting_for(lock, "object_lock", f"{made} < /srv/app.py:30 call < /srv/app.py:3 main")
-    finding = look(tmp_path, threads).findings[0]
+    snapshot = look(tmp_path, threads)
+    finding = snapshot.findings[0]
     # WHEN judged, THEN the advice is to keep the loop, as it was measured on this version
     assert "asyncio.run()" in finding.summary
     assert len(finding.remedy) == 1
     assert "asyncio.Runner()" in str(finding.remedy[0].code)
     assert "measured on 3.14" in finding.remedy[0].text
+    # AND what it would bring is replayed with what it gained then, at that line
+    gain = measured.gain("runner", "kept", (3, 14))
+    place = f"{finding.subject['file']}:{finding.subject['line']}"
+    assert changes_of(finding, snapshot) == (Change(ChangeKind.REMEDY, place, factor=1.0 / gain),)
+    # but nothing is where it was not measured
+    unmeasured = replace(finding, remedy=(replace(finding.remedy[0], gain=None),))
+    assert "not in the recording" in changes_of(unmeasured, snapshot)
+
+
+def test_an_object_whose_lock_is_waited_for_is_told_with_its_path(tmp_path: Path) -> None:
+    # GIVEN threads that wait for the lock of a list without a name, of which it is known where it is
+    lock = a_lock(None, kind=LockKind.OBJECT, type_name="list")
+    snapshot = look(tmp_path, waiting_for(lock, "object_lock", WORK))
+    facts = ObjectFacts(0x7000, Counting.SHARED, path="app.STATE.rows", made_by="MainThread")
+    of = SharedObject("0x700a", "list", Confidence.KNOWN, facts)
+    locks = tuple(replace(each, of_object=of) for each in snapshot.locks)
+    # WHEN judged, THEN it is called by its path, and it is told who made it and how it is counted
+    finding = one_of(judged(replace(snapshot, locks=locks)), "object-lock")
+    assert finding.summary.startswith("app.STATE.rows (")
+    assert (
+        "It is the list at app.STATE.rows; made by MainThread; counted by the others" in finding.explanation
+    )
 
 
 def test_a_cache_is_told_as_one(tmp_path: Path) -> None:
