@@ -5,7 +5,7 @@ In: findings. Out: plain text.
 
 from __future__ import annotations
 
-from ftdiag.model import Evidence, Finding
+from ftdiag.model import ChangeKind, Evidence, Finding
 from ftdiag.wording import units
 from ftdiag.wording.account import SAID_CORES
 from ftdiag.wording.predictions import gain_words
@@ -19,7 +19,8 @@ def price_words(finding: Finding) -> str:
     lost = f"{units.cores(finding.lost_cores)} cores lost"
     if finding.prediction is None or finding.prediction.low is None:
         return f"{lost} (upper bound)"
-    return f"{lost}; without it {gain_words(finding.prediction)}"
+    other = any(change.kind is ChangeKind.REMEDY for change in finding.prediction.changes)
+    return f"{lost}; {'done as below' if other else 'without it'} {gain_words(finding.prediction)}"
 
 
 def sure_words(finding: Finding) -> str:

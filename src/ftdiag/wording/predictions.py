@@ -33,7 +33,7 @@ def change_words(change: Change, shown: Shown = str) -> str:
         case ChangeKind.LINE:
             return f"{what} {_left(change.factor, 'taking')}"
         case ChangeKind.REMEDY:
-            return f"{what} done in the other way"
+            return f"{what} done as the first remedy says"
         case ChangeKind.IO:
             return f"I/O with {what} {_left(change.factor, 'taking')}"
         case ChangeKind.OVERHEAD:
