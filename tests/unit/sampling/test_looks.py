@@ -181,8 +181,10 @@ class Side:
             "_interpreter": interpreter,
             "_collector": NoCollector(),
             "_on_core": None,
-            "_atomic_lines": SimpleNamespace(
-                due_ns=None, searching=False, search=lambda: None, due=lambda now_ns: False
+            "_sharing": SimpleNamespace(
+                lines=SimpleNamespace(
+                    due_ns=None, searching=False, search=lambda: None, due=lambda now_ns: False
+                )
             ),
             "_locks": waits.use(interpreter),
         }

@@ -23,7 +23,6 @@ from ftdiag.model import (
     TORN_STACK,
     Confidence,
     Gap,
-    SharedObject,
     ThreadState,
     Window,
 )
@@ -32,6 +31,7 @@ from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.seen import Observation
+from ftdiag.sampling.sharing import Sharing
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.slowfacts import SlowFacts
 from ftdiag.sampling.stacks import Stacks
@@ -50,15 +50,7 @@ from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
 from ftdiag.sources.python.collector import CollectorReader
 from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.lockobjects import LockObjects
-from ftdiag.sources.python.paths import PathSearch
 from ftdiag.sources.python.runtime import find_runtime
-from ftdiag.sources.python.sharedobjects import (
-    AtomicLines,
-    SharedObjectReader,
-    SpunLocks,
-    with_makers,
-)
 from ftdiag.sources.python.stackwalk import Left
 from ftdiag.sources.python.threadmatch import UNMATCHED, match_threads
 from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
@@ -132,16 +124,12 @@ class InterpreterObserver:
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
         turns = Turns(self._process.target.capacity_cores or 1.0)
         self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
-        reader = SharedObjectReader(self._interpreter)
-        paths = PathSearch(self._interpreter)
-        self._atomic_lines = AtomicLines(reader, stacks.leaves, paths)
-        self._lock_objects = LockObjects(self._interpreter, paths)
-        self._spun_locks = SpunLocks(reader, stacks.leaves, paths)
         self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
         self._facts = SlowFacts(self._interpreter, self._process, threads, sink)
         self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
+        self._sharing = Sharing(self._interpreter, self._locks, stacks.leaves)
         self._refresh_locks()
         self._updates = UpdateWatch(self._interpreter, self._locks)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
@@ -187,8 +175,8 @@ class InterpreterObserver:
             self._find_requester(tick.number)
         if changed and self._on_core is not None:
             self._on_core.gather(changed, tick)
-        self._atomic_lines.search()
-        if self._atomic_lines.due(tick.now_ns):
+        self._sharing.lines.search()
+        if self._sharing.lines.due(tick.now_ns):
             self._name_shared(changed, tick.now_ns)
 
     def go_steadily(self, steady: Steady) -> None:
@@ -198,13 +186,13 @@ class InterpreterObserver:
         """
         parts = self._threads.steady
         holders, locks = self._holders, self._locks
-        busy = self._match_wanted or self._atomic_lines.searching or holders.waited_for
+        busy = self._match_wanted or self._sharing.lines.searching or holders.waited_for
         if parts is None or busy or not self._interpreter.compiled:
             return
         until_ns = steady.until_ns
         if not steady.quiet:
             # What is to be done at a time is done with the first tick from then on.
-            times = [self._atomic_lines.due_ns]
+            times = [self._sharing.lines.due_ns]
             if self._on_core is not None:
                 times.append(self._on_core.steady_until_ns(steady.before_ns))
             for due_ns in times:
@@ -257,8 +245,8 @@ class InterpreterObserver:
             self._updates.look(last)
         if self._on_core is not None:
             self._on_core.gather(steady.ran, tick)
-        self._atomic_lines.search()
-        if self._atomic_lines.due(tick.now_ns):
+        self._sharing.lines.search()
+        if self._sharing.lines.due(tick.now_ns):
             self._name_shared(steady.ran, tick.now_ns)
 
     def _hold(self, moved: Iterable[SampledThread], left: Sequence[Left]) -> None:
@@ -490,7 +478,7 @@ class InterpreterObserver:
     def _name_shared(self, ran: Iterable[SampledThread], now: int) -> None:
         """Name what threads contend for on the line that one of these is in."""
         on_cpu = int(ThreadState.ON_CPU)
-        self._atomic_lines.look(
+        self._sharing.lines.look(
             (
                 (thread.observation[1], thread.innermost)
                 for thread in ran
@@ -594,16 +582,13 @@ class InterpreterObserver:
         window = replace(
             window, cost=cost, gaps=gaps, collections=self._collector.take(), updates=self._updates.take()
         )
-        shared: tuple[tuple[int, SharedObject], ...] = ()
+        counts = None
         if self._on_core is not None:
             counts, native, lost = self._on_core.take(window)
-            shared = self._atomic_lines.window(counts, self._on_core.places, window.t1_ns)
-            shared += self._spun_locks.window(
-                self._on_core.spun, self._threads.idents(), self._locks.named_places
-            )
             window = replace(window, gaps=gaps + lost, native=native)
-        shared += self._lock_objects.window(self._locks.take_objects(self._holders.waited_for))
-        window = replace(window, shared=with_makers(shared, self._threads.idents()))
+        idents, waited_for = self._threads.idents(), self._holders.waited_for
+        shared = self._sharing.window(counts, self._on_core, waited_for, idents, window.t1_ns)
+        window = replace(window, shared=shared)
         self._sink.write_window(window)
         self._windows += 1
         interpreter.walked = interpreter.torn = interpreter.cut = interpreter.given_up = 0
