@@ -115,6 +115,28 @@ def test_a_range_is_read_piece_by_piece(tmp_path: Path) -> None:
         assert part[-1][1]() == session.snapshot(START_NS + 100 * S, START_NS + 200 * S)
 
 
+def test_a_long_recording_that_was_cut_off_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a long recording without an end
+    monkeypatch.setattr(ftdiag.analysis.ranges, "BLOCK_WINDOWS", 16)
+    monkeypatch.setattr(ftdiag.analysis.ranges, "CHUNK_WINDOWS", 4)
+    monkeypatch.setattr(ftdiag.analysis.ranges, "LEAST_OF_BLOCKS", 64)
+    session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 80).session()
+    read: list[int] = []
+    real = Ranges._digested
+
+    def counting(self: Ranges, first: int, last: int, capacity: float | None) -> object:
+        read.extend(range(first, last))
+        return real(self, first, last, capacity)
+
+    monkeypatch.setattr(Ranges, "_digested", counting)
+    # WHEN it is read with a picture of each piece THEN no window is read twice
+    for _, picture in session.reading():
+        picture()
+    assert sorted(read) == list(range(80))
+
+
 def test_a_ring_forgets_its_oldest_windows(tmp_path: Path) -> None:
     # GIVEN a ring of ten seconds
     builder = working(RecordingBuilder(tmp_path / "a", rate_hz=10, keep_ns=10 * S), 5)

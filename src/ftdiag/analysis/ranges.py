@@ -153,8 +153,9 @@ class Ranges:
     def pieces(self, first: int, last: int) -> Iterator[tuple[int, Digest]]:
         """Blocks and chunks of the windows at [first, last), read one after the other: where each ends."""
         sizes = (CHUNK_WINDOWS, END_WINDOWS) if last - first > CHUNK_WINDOWS else (CHUNK_WINDOWS,)
-        # What has ended does not move.
-        in_blocks = self._recording.end is not None or last - first >= LEAST_OF_BLOCKS
+        # What has ended does not move, nor does the beginning of what is long.
+        longest = len(self._recording) if first == 0 else last - first
+        in_blocks = self._recording.end is not None or longest >= LEAST_OF_BLOCKS
         while first < last:
             end = self._block_end(first, last) if in_blocks else None
             if end is not None:
