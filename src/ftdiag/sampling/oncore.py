@@ -25,6 +25,8 @@ much). What is in them is decoded once a window: on a busy service that, done at
 core."""
 CRAMPED_NS: Final = 100_000_000
 """How often they are emptied where some had to be smaller, for want of memory that may be locked."""
+RESTING_NS: Final = 50_000_000
+"""How long after it began to run a thread that rested may not be sampled."""
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 
@@ -126,12 +128,13 @@ class OnCore:
 
     def steady_until_ns(self, now_ns: int) -> int:
         """Until when `gather` may be told at once who ran at all the ticks since."""
-        if self._on and (self._native.resting or self._dense != self._turns.dense):
+        if self._on and self._dense != self._turns.dense:
             return now_ns
         ends = self._turns.steady_until_ns(now_ns)
         if not self._on:
             return now_ns if ends is None else ends
-        return self._drain_ns if ends is None else min(ends, self._drain_ns)
+        due_ns = min(self._drain_ns, now_ns + RESTING_NS) if self._native.resting else self._drain_ns
+        return due_ns if ends is None else min(ends, due_ns)
 
     def _switch(self, now_ns: int) -> None:
         """A turn begins or ends."""

@@ -176,6 +176,7 @@ class Side:
             "_stopped": [],
             "_lock_wait_ids": {},
             "_generation": 0,
+            "_moved": {},
             "_sink": world.tables,
             "_threads": lines,
             "_interpreter": interpreter,
@@ -230,6 +231,7 @@ class Side:
     def known(self) -> list[Any]:
         """What it knows of its threads, and how many stacks it walked."""
         interpreter = self.observer._interpreter
+        self.observer.hold_moved()
         walked = interpreter.walked, interpreter.torn, self.observer._holders._ticks
         inside = {thread.info.tid: sights for thread, sights in self.updates._inside.items()}
         return [walked, inside, *(known(self.observer, thread) for thread in self.threads.values())]

@@ -113,6 +113,8 @@ class InterpreterObserver:
         self._windows = 0
         self._stopped: list[SampledThread] = []
         self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
+        self._moved: dict[SampledThread, None] = {}
+        """Those that may hold other locks than when that was last looked up."""
         self._generation = 0
         """Begins anew when it is no longer remembered which locks objects have."""
 
@@ -230,13 +232,15 @@ class InterpreterObserver:
         self._threads.seen_ns = tick.now_ns
         self._collector.saw(along)
         gone, left = pending or ((), ())
-        self._hold(moved, left)
+        self._moved.update(moved)
         holders.pass_over(ticks - bool(pending))
         if pending:
             self._conclude(left, tick.number)
             for thread in gone:
                 self._threads.end(thread, tick)
                 self._forget(thread)
+            if holders.waited_for:
+                self.hold_moved()
             holders.tell(tick.number)
             if self._stopped:
                 self._find_requester(tick.number)
@@ -249,13 +253,16 @@ class InterpreterObserver:
         if self._sharing.lines.due(tick.now_ns):
             self._name_shared(steady.ran, tick.now_ns)
 
-    def _hold(self, moved: Iterable[SampledThread], left: Sequence[Left]) -> None:
-        """Look up what threads hold that may hold others than before, if they are not looked at anyway."""
-        looked_at = {thread for thread, _, _, _ in left}
-        for thread in moved:
-            if thread not in looked_at and thread.observation is not None:
+    def hold_moved(self) -> None:
+        """Look up what threads hold that may hold others than before: somebody waits for a lock.
+
+        It is as of their last walk, whenever it is asked.
+        """
+        for thread in self._moved:
+            if thread.calm and thread.observation is not None:
                 self._holders.hold(thread, thread.observation[1])
                 thread.note(thread.python[0], self._generation, self._holders.is_inside(thread))
+        self._moved.clear()
 
     def _conclude(self, left: Sequence[Left], tick: int) -> None:
         """Conclude what is left of a look."""
@@ -264,6 +271,7 @@ class InterpreterObserver:
             for thread, pythons, blocked, stacks in left:
                 self._see(thread, pythons, blocked, iter(stacks), tick)
                 unseen.popleft()
+                self._moved.pop(thread, None)
                 if len(pythons) == 1 and stacks[0] != TORN_STACK and self._holders.is_calm(thread):
                     thread.note(pythons[0], self._generation, self._holders.is_inside(thread))
         except BudgetSpent:
@@ -282,6 +290,7 @@ class InterpreterObserver:
             self._forget(thread)
 
     def _forget(self, thread: SampledThread) -> None:
+        self._moved.pop(thread, None)
         self._holders.forget(thread)
         self._updates.forget_thread(thread)
         if self._on_core is not None:
@@ -318,8 +327,10 @@ class InterpreterObserver:
                 thread.settled = False
                 thread.observe(UNREAD, tick)
             raise
-        self._hold([thread for thread, _, _ in moved], left)
+        self._moved.update((thread, None) for thread, _, _ in moved)
         self._conclude(left, tick)
+        if self._holders.waited_for:
+            self.hold_moved()
         return gone
 
     def _look_plain(self, changed: Sequence[SampledThread], tick: int) -> list[SampledThread]:
@@ -509,6 +520,7 @@ class InterpreterObserver:
             known = {(python.address, python.native_id) for python in thread.python}
             if {(python.address, python.native_id) for python in found} != known:
                 thread.python = found
+                self._moved.pop(thread, None)
                 thread.beside = NOTHING_BESIDE
                 thread.settled = False
                 interpreter = found[-1].interpreter if found else 0
@@ -532,6 +544,7 @@ class InterpreterObserver:
             data = 0
         if data != python.native_id:
             thread.python = [other for other in thread.python if other is not python]
+            self._moved.pop(thread, None)
             thread.beside = NOTHING_BESIDE
             thread.attempts = 0
 
