@@ -33,6 +33,8 @@ MAX_THREADS: Final = 20_000
 NEVER_NS: Final = 1 << 62
 _CLOCK_MONOTONIC_COARSE: Final = 6
 """Of include/uapi/linux/time.h: its resolution is a tick of the kernel's clock."""
+_SHORTEST_TICK_S: Final = 0.0005
+"""Linux ticks 1,000 times a second at most; what stands in for it may have no ticks."""
 _MINUS: Final = ord("-")
 WITHOUT_STACK: Final = b"-1 0x0 0x0"
 """The syscall line of a thread that has ended: its kernel stack is gone (collect_syscall, lib/syscall.c)."""
@@ -161,7 +163,9 @@ def let_wait(unsettled: dict[SampledThread, None], now_ns: int, after_ns: int) -
 
 
 def waits_ns() -> int:
-    """Two ticks of the kernel's clock and a little; NEVER_NS where it need not tick while a program runs."""
+    """Two ticks of the kernel's clock and a little; NEVER_NS where it need not tick while a program runs, or
+    where it is not known how long a tick is.
+    """
     with suppress(OSError):
         if Path("/sys/devices/system/cpu/nohz_full").read_bytes().strip() not in (b"", b"(null)"):
             return NEVER_NS
@@ -169,7 +173,7 @@ def waits_ns() -> int:
         tick_s = time.clock_getres(_CLOCK_MONOTONIC_COARSE)
     except OSError:
         return NEVER_NS
-    return int(2e9 * tick_s) + 1_000_000
+    return int(2e9 * tick_s) + 1_000_000 if tick_s >= _SHORTEST_TICK_S else NEVER_NS
 
 
 class Threads:

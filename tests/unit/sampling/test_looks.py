@@ -738,5 +738,8 @@ def test_who_was_handed_a_lock_is_looked_at_while_it_waits_for_a_core(tmp_path: 
             assert second.observation[3] == first.info.index + 1
 
 
-def test_two_ticks_of_the_kernels_clock_are_some_milliseconds() -> None:
+def test_two_ticks_of_the_kernels_clock_are_some_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 2_000_000 < waits_ns() <= 25_000_000 or waits_ns() == NEVER_NS
+    # GIVEN a clock that does not tick as Linux's does THEN nobody is known to wait for a core
+    monkeypatch.setattr(time, "clock_getres", lambda clock: 1e-9)
+    assert waits_ns() == NEVER_NS
