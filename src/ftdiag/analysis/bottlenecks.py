@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ftdiag.analysis.accounting import ThreadTime
-from ftdiag.analysis.chains import ENDS, OF_CHAINS, BottleneckShares, Family, joined_bottlenecks
+from ftdiag.analysis.chains import ENDS, OF_CHAINS, BottleneckShares, Family, added_bottlenecks
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, what_source_lacks
 from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
 from ftdiag.analysis.locks import LockNumbers, WaitingStacks, thread_of
@@ -71,7 +71,7 @@ def merge_bottlenecks(
         return Bottlenecks(not_told=f"cannot tell: {_lacks(recording)}")
     if not parts or duration <= 0:
         return Bottlenecks(not_told="cannot tell: nothing was recorded in this range")
-    shares = joined_bottlenecks(parts)
+    shares = added_bottlenecks(parts)
     family, what = shares.family, shares.what
     wait_ns, lost_ns, knots = shares.wait_ns, shares.lost_ns, shares.knots
     ends = _EndRows(shares.end, shares.thread, shares.stack)

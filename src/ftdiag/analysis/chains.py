@@ -34,7 +34,7 @@ from ftdiag.analysis.cores import LATER_STATES
 from ftdiag.analysis.efficiency import LOCK_STATES, had_work, is_in
 from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed, whole
 from ftdiag.analysis.ticks import TickRuns
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
     NO_HOLDER,
     NO_STACK,
@@ -203,7 +203,22 @@ def bottleneck_shares(
 
 
 def joined_bottlenecks(parts: Sequence[BottleneckShares]) -> BottleneckShares:
-    """What consecutive ranges add together, in whole nanoseconds, with one numbering of knots."""
+    """What consecutive ranges add together, in whole nanoseconds."""
+    found = added_bottlenecks(parts)
+    return replace(
+        found,
+        wait_ns=whole(found.wait_ns),
+        lost_ns=whole(found.lost_ns),
+        of_wall_ns=whole(found.of_wall_ns),
+        of_direct_ns=whole(found.of_direct_ns),
+        of_known_ns=whole(found.of_known_ns),
+        edge_ns=whole(found.edge_ns),
+        wall_ns=whole(found.wall_ns),
+    )
+
+
+def added_bottlenecks(parts: Sequence[BottleneckShares]) -> BottleneckShares:
+    """What consecutive ranges add together, with one numbering of knots."""
     knots: dict[tuple[int, ...], int] = {}
     ends, wholes, edges, walls = Rows([], []), Rows([], []), Rows([], []), Rows([], [])
     for part in parts:
@@ -236,20 +251,20 @@ def joined_bottlenecks(parts: Sequence[BottleneckShares]) -> BottleneckShares:
         end=end,
         thread=thread,
         stack=stack,
-        wait_ns=whole(wait_ns),
-        lost_ns=whole(lost_ns),
+        wait_ns=wait_ns,
+        lost_ns=lost_ns,
         of_family=of_family,
         of_what=of_what,
-        of_wall_ns=whole(wall_ns),
+        of_wall_ns=wall_ns,
         of_waiters=waiters.astype(np.int64),
-        of_direct_ns=whole(direct_ns),
-        of_known_ns=whole(known_ns),
+        of_direct_ns=direct_ns,
+        of_known_ns=known_ns,
         edge_waiter=edge_waiter,
         edge_lock=edge_lock,
         edge_holder=edge_holder,
-        edge_ns=whole(edge_ns),
+        edge_ns=edge_ns,
         wall_stack=wall_stack,
-        wall_ns=whole(of_stack_ns),
+        wall_ns=of_stack_ns,
         knots=tuple(knots),
     )
 
