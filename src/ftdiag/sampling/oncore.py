@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ftdiag.errors import PermissionRefused
@@ -162,8 +162,12 @@ class OnCore:
         self._sampled_ns = 0
         return share * self._threads_share
 
-    def refresh(self) -> None:
-        """Once a window, before it is put together: say what each sample is."""
+    def refresh(self, known_locks: Mapping[int, str]) -> None:
+        """Once a window, before it is put together: say what each sample is.
+
+        `known_locks` are the addresses of the interpreter's own locks, with their names.
+        """
+        self._native.know_locks(known_locks)
         self._read()
         self._native.refresh()
 

@@ -10,7 +10,7 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -132,7 +132,7 @@ class InterpreterObserver:
         self._collector.refresh()
         self._locks = self._waits.use(self._interpreter)
         self._sharing = Sharing(self._interpreter, self._locks, stacks.leaves)
-        self._refresh_locks()
+        self._locks.refresh()
         self._updates = UpdateWatch(self._interpreter, self._locks)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
         self.prepare()
@@ -550,19 +550,13 @@ class InterpreterObserver:
 
     # --- windows ---
 
-    def _refresh_locks(self, waited_for: Collection[int] = ()) -> None:
-        """Forget what is old of locks; say where the interpreter's own ones lie by now."""
-        self._locks.refresh(waited_for)
-        if self._native is not None:
-            self._native.know_locks(self._locks.named_places)
-
     def refresh(self, now_ns: int) -> None:
         """Read what changes slowly."""
-        self._refresh_locks(self._holders.waited_for)
+        self._locks.refresh(self._holders.waited_for)
         self._generation += 1
         self._collector.refresh()
         if self._on_core is not None:
-            self._on_core.refresh()
+            self._on_core.refresh(self._locks.named_places)
         stale = self._interpreter.recheck_codes()
         if stale:
             self._updates.forget()
@@ -586,10 +580,8 @@ class InterpreterObserver:
             self._gaps["threads", TOO_MANY_STATES] += 1
         if interpreter.given_up:
             self._gaps["stacks", TOO_COSTLY] += interpreter.given_up
-        if self._collector.broken:
-            self._gaps["collections", "the collector's statistics said what cannot be"] += (
-                self._collector.broken
-            )
+        if broken := self._collector.broken:
+            self._gaps["collections", "the collector's statistics said what cannot be"] += broken
         gaps = (*window.gaps, *(Gap(what, why, count) for (what, why), count in self._gaps.items()))
         cost = replace(window.cost, walked_stacks=interpreter.walked, torn_stacks=interpreter.torn)
         window = replace(
@@ -601,8 +593,7 @@ class InterpreterObserver:
             window = replace(window, gaps=gaps + lost, native=native)
         idents, waited_for = self._threads.idents(), self._holders.waited_for
         shared = self._sharing.window(counts, self._on_core, waited_for, idents, window.t1_ns)
-        window = replace(window, shared=shared)
-        self._sink.write_window(window)
+        self._sink.write_window(replace(window, shared=shared))
         self._windows += 1
         interpreter.walked = interpreter.torn = interpreter.cut = interpreter.given_up = 0
         self._gaps.clear()
