@@ -743,3 +743,21 @@ def test_two_ticks_of_the_kernels_clock_are_some_milliseconds(monkeypatch: pytes
     # GIVEN a clock that does not tick as Linux's does THEN nobody is known to wait for a core
     monkeypatch.setattr(time, "clock_getres", lambda clock: 1e-9)
     assert waits_ns() == NEVER_NS
+
+
+def test_threads_are_seen_alive_at_ticks_at_which_nobody_runs(tmp_path: Path) -> None:
+    with world(tmp_path, 11, threads=1) as one:
+        # GIVEN a thread that sleeps
+        side = Side(one, compiled=True)
+        one.stand(0, 0)
+        one.says(0, b"230 0x0 0x0 0x0 0x0 0x0 0x0 0x7f00 0x7f0000001234\n")
+        side.lines.who_ran()
+        side.tick(0, {1000}, refresh=False)
+        assert side.threads[1000].settled
+        # WHEN ticks go by themselves THEN it lived at the last of them
+        now = time.monotonic_ns()
+        steady = Steady(1, now, 1_000_000, now + LONG_NS, 250_000, now, (), quiet=True)
+        side.observer.go_steadily(steady)
+        assert steady.times
+        assert steady.goes_on
+        assert side.lines.seen_ns == steady.times[-1]

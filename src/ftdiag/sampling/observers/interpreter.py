@@ -224,12 +224,13 @@ class InterpreterObserver:
             )
         )
         steady.goes_on = not other
+        if steady.times:
+            self._threads.seen_ns = steady.times[-1]
         if not steady.times or steady.quiet:
             return
         ticks = len(steady.times)
         before_ns = steady.times[-2] if ticks > 1 else steady.before_ns
         tick = Tick(steady.first + ticks - 1, steady.times[-1], before_ns)
-        self._threads.seen_ns = tick.now_ns
         self._collector.saw(along)
         gone, left = pending or ((), ())
         self._moved.update(moved)
