@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from builders import RecordingBuilder, a_target, absent, spent
-from ftdiag.model import Change, ChangeKind, Prediction
+from ftdiag.model import Change, ChangeKind, Prediction, ProcessCounters
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
 from ftdiag.wording.predictions import gain_words
@@ -163,6 +163,30 @@ def test_a_gil_that_is_gone(tmp_path: Path) -> None:
     said = builder.session().predict([Change(ChangeKind.GIL)])
     assert said.gain == pytest.approx(2.0, rel=0.1)
     assert said.faithful_ratio == pytest.approx(1.0, rel=0.1)
+
+
+def test_cores_that_others_use_meanwhile_make_it_less_sure(tmp_path: Path) -> None:
+    # GIVEN two threads that compute in turn under the GIL, alone, and beside a program on the core they leave
+    on, off = spent(5, "on_cpu", at="a.py:1 f"), spent(5, "gil", at="a.py:1 f")
+    said = []
+    for busy_ns in (1_000_000_000, 1_800_000_000):
+        builder = RecordingBuilder(
+            tmp_path / str(busy_ns),
+            target=a_target(free_threaded=False, gil_enabled=True, capacity_cores=2.0),
+        )
+        for _ in range(3):
+            builder.window(
+                {"a": [on, off] * 10, "b": [off, on] * 10},
+                process=ProcessCounters(cpu_ns=1_000_000_000, machine_busy_ns=busy_ns),
+            )
+        said.append(builder.session().predict([Change(ChangeKind.GIL)]))
+    alone, beside = said
+    # WHEN the GIL is gone THEN it may have that core, or not
+    assert alone.gain == pytest.approx(2.0, rel=0.1)
+    assert beside.gain == pytest.approx(alone.gain)
+    assert alone.low is not None
+    assert beside.low is not None
+    assert beside.low < 0.9 * alone.low
 
 
 def test_a_line_done_as_a_remedy_was_measured(tmp_path: Path) -> None:
