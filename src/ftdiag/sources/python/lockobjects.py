@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from ftdiag.datatypes import replace
-from ftdiag.errors import MemoryReadError
+from ftdiag.errors import MemoryReadError, TargetGone
 from ftdiag.model import NO_LINE, Confidence, SharedObject
 from ftdiag.sources.python.counting import OBJECT_MUTEX_OFFSET, counted
 from ftdiag.sources.python.interpreter import InterpreterReader
@@ -47,8 +47,8 @@ class LockObjects:
                 break
             try:
                 one = counted(self._memory, self._objects, owner)
-            except (MemoryReadError, NotAnObject):
-                continue  # gone by now
+            except (MemoryReadError, NotAnObject, TargetGone):
+                continue  # gone by now, or all of it: its last window is written all the same
             facts = replace(one.facts, path=self._paths.found.get(owner))
             name = f"{owner + OBJECT_MUTEX_OFFSET:#x}"
             rows.append((NO_LINE, SharedObject(name, one.type_name, Confidence.KNOWN, facts)))
