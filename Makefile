@@ -95,7 +95,7 @@ $(INSTALLED): pyproject.toml src/ftdiag/__init__.py hatch_build.py src/ftdiag/so
 
 # --- for who joins, and for releases
 
-.PHONY: docs man lowest lock
+.PHONY: docs man lowest lock changelog
 
 docs: install ## the documentation as a site, in build/site; a link that leads nowhere is an error
 	@$(BIN)/mkdocs build --quiet --strict
@@ -110,6 +110,10 @@ lowest: ## unit tests with the lowest versions of all dependencies, in build/low
 	@build/lowest/bin/python -m pip install --quiet --disable-pip-version-check uv
 	@build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct --editable '.[dev]'
 	build/lowest/bin/python -m pytest -n auto -m "not integration" --ignore tests/tui/test_pictures.py $(TESTS)
+
+changelog: install ## what changed since the last release, of changelog.d
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check towncrier
+	@$(BIN)/towncrier build --draft 2> /dev/null
 
 lock: install ## the versions and hashes of all development dependencies, in requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

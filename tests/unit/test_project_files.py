@@ -65,3 +65,16 @@ def test_image_and_site_are_of_this_project() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert extras <= set(project["optional-dependencies"])
     assert yaml.safe_load((ROOT / "mkdocs.yml").read_text())["strict"] is True
+
+
+def test_each_change_is_a_file_of_a_known_kind() -> None:
+    # GIVEN what changed since the last release WHEN a release is made of it THEN it finds each
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["towncrier"]
+    kinds = {kind["directory"] for kind in settings["type"]}
+    for path in (ROOT / "changelog.d").iterdir():
+        if path.name == "README.md":
+            continue
+        assert re.fullmatch(rf"(\+[a-z0-9-]+|\d+)\.({'|'.join(kinds)})\.md", path.name), path.name
+        text = path.read_text()
+        assert text.endswith(".\n"), f"{path.name} is no sentence"
+        assert not text.startswith(("-", "#", "*")), path.name
