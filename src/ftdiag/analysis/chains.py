@@ -24,7 +24,7 @@ wanted, and what runs alone stands out.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -173,33 +173,11 @@ def bottleneck_shares(
     _chains(runs, lock, locked, off_tick, moments, ends, wholes, knots)
     _outside(runs, off_tick, moments, ends, wholes)
     _alone(runs, moments, ends, wholes)
-    (family, what, end, thread, stack), (wait_ns, lost_ns) = ends.grouped(5, 2)
-    (of_family, of_what), (wall_ns, waiters, direct_ns, known_ns) = wholes.grouped(2, 4, largest=(1,))
-    edges = group_by(runs.thread[locked], lock[locked], runs.holder[locked])
+    edges, walls = Rows([], []), Rows([], [])
     spent = (off_tick * (runs.end - runs.first))[locked]
-    wall = group_by(runs.stack)
-    return BottleneckShares(
-        family=family,
-        what=what,
-        end=end,
-        thread=thread,
-        stack=stack,
-        wait_ns=wait_ns,
-        lost_ns=lost_ns,
-        of_family=of_family,
-        of_what=of_what,
-        of_wall_ns=wall_ns,
-        of_waiters=waiters.astype(np.int64),
-        of_direct_ns=direct_ns,
-        of_known_ns=known_ns,
-        edge_waiter=edges.key(runs.thread[locked]),
-        edge_lock=edges.key(lock[locked]),
-        edge_holder=edges.key(runs.holder[locked]),
-        edge_ns=edges.total(spent),
-        wall_stack=wall.key(runs.stack),
-        wall_ns=wall.total(moments.wall_of(runs)),
-        knots=tuple(knots),
-    )
+    edges.add((runs.thread[locked], lock[locked], runs.holder[locked]), (spent,), len(spent))
+    walls.add((runs.stack,), (moments.wall_of(runs),), len(runs.stack))
+    return _shares(ends, wholes, edges, walls, knots)
 
 
 def joined_bottlenecks(parts: Sequence[BottleneckShares]) -> BottleneckShares:
@@ -241,6 +219,13 @@ def added_bottlenecks(parts: Sequence[BottleneckShares]) -> BottleneckShares:
             (part.edge_waiter, part.edge_lock, part.edge_holder), (part.edge_ns,), len(part.edge_waiter)
         )
         walls.add((part.wall_stack,), (part.wall_ns,), len(part.wall_stack))
+    return _shares(ends, wholes, edges, walls, knots)
+
+
+def _shares(
+    ends: Rows, wholes: Rows, edges: Rows, walls: Rows, knots: Iterable[tuple[int, ...]]
+) -> BottleneckShares:
+    """Rows of the same keys added up."""
     (family, what, end, thread, stack), (wait_ns, lost_ns) = ends.grouped(5, 2)
     (of_family, of_what), (wall_ns, waiters, direct_ns, known_ns) = wholes.grouped(2, 4, largest=(1,))
     (edge_waiter, edge_lock, edge_holder), (edge_ns,) = edges.grouped(3, 1)

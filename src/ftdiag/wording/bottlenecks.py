@@ -139,7 +139,7 @@ def bottleneck_sentences(snapshot: Snapshot, shown: Shown) -> Iterator[tuple[int
 
 
 _NOT_OF_LOCKS: Final = frozenset({BottleneckKind.CORES, BottleneckKind.IO, BottleneckKind.GIL})
-"""A finding about one of these is not about a lock or a line, unless it says so."""
+"""A finding about one of these is not about a lock, unless it says so."""
 
 
 def same_cause(finding: Finding, first: Bottleneck) -> bool:
@@ -150,8 +150,10 @@ def same_cause(finding: Finding, first: Bottleneck) -> bool:
             return address == f"{first.lock.address:#x}"
     if first.kind in finding.about:
         return True
-    if first.kind in (BottleneckKind.LOCK, BottleneckKind.LINE):
-        # One cause has many lines, and locks that have no name.
+    # One cause has many lines, and locks that have no name.
+    if first.kind is BottleneckKind.LINE:
+        return BottleneckKind.LOCK in finding.about or not finding.about
+    if first.kind is BottleneckKind.LOCK:
         return BottleneckKind.LOCK in finding.about or not finding.about & _NOT_OF_LOCKS
     return False
 
