@@ -36,11 +36,12 @@ FIRST_LENGTH_NS: Final = 60_000_000_000
 MAX_TRAIL: Final = 8
 """Pages that Esc goes back to."""
 NOTICE_S: Final = 4.0
-FIRST_GLIMPSE_S: Final = 0.3
-"""From when on there is a picture of what is read of a long range so far, and ..."""
-GLIMPSE_EVERY_S: Final = 1.0
 LONG_NOTICE_S: Final = 12.0
 """What takes longer to read."""
+FIRST_GLIMPSE_S: Final = 0.3
+"""So long after a long range is begun to be read there is a picture of what is read of it so far."""
+GLIMPSE_EVERY_S: Final = 1.0
+"""At most so often there is another."""
 
 
 @dataclass(frozen=True, slots=True)
