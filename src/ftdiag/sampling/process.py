@@ -1,8 +1,8 @@
 """The sampler's process: told what to do on standard input, says how it goes on standard output.
 
 In: `SamplerOptions` as one line of JSON on standard input, which stays open: when it closes (the parent is
-gone), sampling ends. A line `prepare` before it: import at once what else is imported when it is needed. Out:
-a recording that grows by one window a second, and lines of JSON on standard output: `started`, `note`,
+gone), sampling ends. A line `prepare` before it: import and read at once what is needed whatever is
+looked at. Out: a recording that grows by one window a second, and lines of JSON on standard output: `started`, `note`,
 `silent` (the target does not answer for now), `answers`, `error`, `ended`. Run as
 `python -m ftdiag.sampling.process`.
 """
@@ -271,6 +271,17 @@ def main() -> int:
         return error.exit_status
 
 
+def prepare() -> None:
+    """Import what is needed later, and read what is the machine's: 0.15 s of a core, ahead of the request."""
+    for name in NEEDED_LATER:
+        with suppress(ImportError):  # told where it is needed
+            importlib.import_module(name)
+    from ftdiag.sources.native.kernelsymbols import kernel_symbols_shown, read_kernel_symbols
+
+    if kernel_symbols_shown():
+        read_kernel_symbols()
+
+
 def _serve() -> int:
     try:
         lifeline = Lifeline(sys.stdin.fileno())
@@ -278,9 +289,7 @@ def _serve() -> int:
         lifeline = None
     request = sys.stdin.readline()
     if request == PREPARE:
-        for name in NEEDED_LATER:
-            with suppress(ImportError):  # told where it is needed
-                importlib.import_module(name)
+        prepare()
         request = sys.stdin.readline()
     if not request:
         return 0  # started ahead, and not wanted

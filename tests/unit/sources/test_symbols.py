@@ -25,7 +25,7 @@ from ftdiag.sources.kernel.memory import Mapping, read_mappings
 from ftdiag.sources.native import symbols, symboltable
 from ftdiag.sources.native.debugfiles import MAX_DEBUG_DATA_BYTES
 from ftdiag.sources.native.images import read_image
-from ftdiag.sources.native.kernelsymbols import KernelSymbols
+from ftdiag.sources.native.kernelsymbols import KernelSymbols, read_kernel_symbols
 from ftdiag.sources.native.perfmap import PerfMap
 from ftdiag.sources.native.readingcredit import READING_CREDIT_S, READING_SHARE, ReadingCredit
 from ftdiag.sources.native.symbols import TOO_MANY_MAPPINGS, CodeMap
@@ -229,6 +229,19 @@ def test_kernel_symbols() -> None:
     assert name(0xFFFFFFFFC0201008) == "alpha"
     assert name(0xFFFFFFFFC0202008) == "beta"
     assert name(0x1000) is None
+
+
+def test_kernel_symbols_are_read_once(tmp_path: Path) -> None:
+    # GIVEN a kallsyms that was read ahead, and cannot be read any more
+    path = tmp_path / "kallsyms"
+    path.write_bytes(KALLSYMS)
+    ahead = read_kernel_symbols(str(path))
+    path.unlink()
+
+    # WHEN it is wanted THEN it is there
+    again = read_kernel_symbols(str(path))
+    assert again is ahead is not None
+    assert again.find(0xFFFFFFFF81000010) is not None
 
 
 def test_hidden_kernel_addresses() -> None:

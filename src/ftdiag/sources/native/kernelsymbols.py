@@ -5,6 +5,7 @@ In: /proc/kallsyms. Out: functions by address.
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Final
 
@@ -81,8 +82,12 @@ def kernel_symbols_shown(path: str = "/proc/kallsyms") -> bool:
         return False
 
 
+@functools.cache
 def read_kernel_symbols(path: str = "/proc/kallsyms") -> KernelSymbols | None:
-    """The kernel's functions; `None` where their addresses are hidden (kptr_restrict) or not there."""
+    """The kernel's functions; `None` where their addresses are hidden (kptr_restrict) or not there.
+
+    Read once in a process: they are the machine's, whatever is looked at, and take the kernel 55 ms to write.
+    """
     try:
         with open(path, "rb") as stream:
             symbols = KernelSymbols(stream.read(MAX_KALLSYMS_BYTES))
