@@ -40,7 +40,7 @@ from ftdiag.sources.budget import (
     Budget,
 )
 from ftdiag.sources.kernel.memorymap import Owner
-from ftdiag.sources.kernel.memorywatch import MemoryWatch
+from ftdiag.sources.kernel.memorywatch import MOST_CORES, MemoryWatch
 
 WINDOW_NS: Final = 950_000_000
 """A killed sampler loses a window at most, a tick, and the hundredths that writing takes: a second."""
@@ -51,6 +51,10 @@ LATE_RATIO: Final = 0.25
 LAST_READING_S: Final = 0.2
 """How long the end of a recording waits for a reading of the memory that is under way."""
 COLLECT_EVERY_WINDOWS: Final = 30
+MEMORY_SHARE: Final = 1 / 20
+"""Part of the budget that readings of the memory may take."""
+OTHERS_SHARE: Final = 1 / 50
+"""Part of the budget that reading the CPU clocks of all other processes may take."""
 COSTLY_TICK_NS: Final = 400_000_000
 """CPU time of a tick after which the clock rests for twice as long: a target does not get a core of ours."""
 REST: Final = 2
@@ -151,7 +155,11 @@ class Clock:
         self._process = process
         self._observer = observer
         self._descriptors = descriptors
-        self._windows = Windows(process.pid)
+        cores = options.budget_cores or default_budget_cores(
+            process.target.capacity_cores or 1.0, options.rate_hz
+        )
+        self._cpu_budget = CpuBudget(options.rate_hz, cores, burst=options.burst)
+        self._windows = Windows(process.pid, OTHERS_SHARE * cores)
         self._end: End | None = None
         self._refresh_again_ns = 0
         self._credit_s = FIRST_CREDIT_S
@@ -165,11 +173,7 @@ class Clock:
         )
         self._watchdog = watchdog
         runtime = process.runtime if process.target.free_threaded else None
-        self._memory_watch = MemoryWatch(process.pid, runtime)
-        cores = options.budget_cores or default_budget_cores(
-            process.target.capacity_cores or 1.0, options.rate_hz
-        )
-        self._cpu_budget = CpuBudget(options.rate_hz, cores, burst=options.burst)
+        self._memory_watch = MemoryWatch(process.pid, runtime, min(MOST_CORES, MEMORY_SHARE * cores))
         self._tell: Tell = lambda text: None
         self._told_slow = False
         self._threads: Threads | None = None

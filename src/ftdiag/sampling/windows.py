@@ -19,10 +19,11 @@ from ftdiag.sources.kernel.others import Others
 class Windows:
     """Puts the windows of one target together, one after the other."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, others_cores: float) -> None:
+        """`others_cores` is what reading the clocks of all other processes may take."""
         self._pid = pid
         self._throttle = procfs.Throttle(pid)
-        self._others = Others(pid)
+        self._others = Others(pid, others_cores)
         self.count = 0
         """Windows that were put together so far."""
         self.ticks_ns = array("q")
@@ -41,7 +42,7 @@ class Windows:
         self.start_ns = now_ns
         self._cpu_ns = time.process_time_ns()
         self._totals = {"machine": procfs.machine_busy_ns(), "throttled": self._throttle.read_ns()}
-        self._others.read()
+        self._others.read(now_ns)
 
     def read_clock(self, *, first: bool) -> None:
         """Read the process's CPU clock beside those of its threads: at the first tick, and a window's last.
@@ -78,7 +79,7 @@ class Windows:
             walked_stacks=0,
             torn_stacks=0,
         )
-        others, ftdiag_ns = self._others.read()
+        others, ftdiag_ns = self._others.read(end_ns)
         process = ProcessCounters(
             rss_bytes=procfs.rss_bytes(self._pid),
             threads=len(threads.alive),

@@ -90,6 +90,7 @@ def test_a_costly_reading_is_followed_by_a_long_pause() -> None:
     # GIVEN readings that cost much or little, WHEN the next is due, THEN their share of a core is bounded
     assert pause_ns(1_000_000) == PERIOD_NS
     assert pause_ns(100_000_000) == 100_000_000 / MOST_CORES
+    assert pause_ns(8_000_000, 0.0005) == 16_000_000_000
 
 
 BASE = 0x7F00_0000_0000

@@ -240,7 +240,8 @@ def test_kernel_symbols_are_read_once(tmp_path: Path) -> None:
 
     # WHEN it is wanted THEN it is there
     again = read_kernel_symbols(str(path))
-    assert again is ahead is not None
+    assert again is not None
+    assert again is ahead
     assert again.find(0xFFFFFFFF81000010) is not None
 
 

@@ -17,7 +17,7 @@ from ftdiag.sources.python.runtime import Runtime
 PERIOD_NS: Final = 5_000_000_000
 """The memory is read at most this often."""
 MOST_CORES: Final = 0.005
-"""Share of a core that readings may take: a costly one is followed by a longer pause."""
+"""Part of a core that readings may take, unless told otherwise: a costly one is followed by a longer pause."""
 
 
 class MemoryWatch:
@@ -27,7 +27,8 @@ class MemoryWatch:
     meanwhile.
     """
 
-    def __init__(self, pid: int, runtime: Runtime | None) -> None:
+    def __init__(self, pid: int, runtime: Runtime | None, most_cores: float = MOST_CORES) -> None:
+        self._most_cores = most_cores
         self._process = ProcessMemory(pid, runtime)
         self._wanted = threading.Event()
         self._closed = False
@@ -63,7 +64,7 @@ class MemoryWatch:
             self._done.wait(wait_s)
         reading, self._reading = self._reading, None
         if reading is not None:
-            self.due_ns = max(self.due_ns, reading.at_ns + pause_ns(reading.cost_ns))
+            self.due_ns = max(self.due_ns, reading.at_ns + pause_ns(reading.cost_ns, self._most_cores))
         return reading
 
     def close(self) -> None:
@@ -86,6 +87,6 @@ class MemoryWatch:
                 self._done.set()
 
 
-def pause_ns(cost_ns: int) -> int:
+def pause_ns(cost_ns: int, most_cores: float = MOST_CORES) -> int:
     """From the beginning of a reading that took so much CPU time to the next."""
-    return max(PERIOD_NS, int(cost_ns / MOST_CORES))
+    return max(PERIOD_NS, int(cost_ns / most_cores))

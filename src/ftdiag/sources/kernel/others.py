@@ -2,8 +2,9 @@
 
 In: /proc. Out: by how much the CPU clocks of processes grew since the last reading (`Others.read`).
 
-The CPU clock of a process needs no permission and costs a microsecond (`procfs.process_cpu_ns`), so all are
-read once a window; names are read of the few that are told. Only the kernel's name of a process is read,
+The CPU clock of a process needs no permission and costs some microseconds (`procfs.process_cpu_ns`), so all are
+read once a window, on a machine with many of them less often (`most_cores`); those of ftdiag are read every time,
+so that what a window is told to have cost is what it cost. Names are read of the few that are told. Only the kernel's name of a process is read,
 never its command line: that is in the memory of somebody who may let us wait for it. Processes that began and
 ended between two readings, and those of other PID namespaces, have no name here; their time is in the
 machine's busy time.
@@ -12,6 +13,7 @@ machine's busy time.
 from __future__ import annotations
 
 import os
+import time
 from typing import Final
 
 from ftdiag.model import MAX_OTHER_NAME, MAX_OTHERS, OtherProcess
@@ -24,23 +26,48 @@ LOOKED_AT: Final = 32
 """Of the busiest so many it is asked whether they are ftdiag's."""
 LEAST_NS: Final = 5_000_000
 """Who used less in a window is nobody's reason to wait."""
+MOST_CORES: Final = 0.002
+"""Part of a core that reading all clocks may take, unless told otherwise: 5 s apart for a thousand processes."""
 
 
 class Others:
     """Reads the clocks of all processes but a target and this one."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, most_cores: float = MOST_CORES) -> None:
         self._skip = {pid, os.getpid()}
+        self._most_cores = most_cores
         self._before: dict[int, int] = {}
+        self._own: dict[int, int] = {}
+        """Clocks of ftdiag's processes that are known."""
+        self._due_ns = 0
 
-    def read(self) -> tuple[tuple[OtherProcess, ...], int]:
-        """The busiest since the last reading, most first, and the CPU time of ftdiag's other processes.
+    def read(self, now_ns: int) -> tuple[tuple[OtherProcess, ...], int]:
+        """The busiest since they were last read, most first, and the CPU time of ftdiag's other processes since
+        the last call.
 
-        The first reading finds nobody.
+        The first reading finds nobody; nobody is told where it is not yet time to read them all again. `now_ns`
+        is the monotonic clock's.
         """
+        own_ns = 0
+        for pid, before in list(self._own.items()):
+            clock = procfs.process_cpu_ns(pid)
+            if clock is None:
+                del self._own[pid]
+            else:
+                own_ns += max(0, clock - before)
+                self._own[pid] = clock
+        if now_ns < self._due_ns:
+            return (), own_ns
+        began_ns = time.thread_time_ns()
+        others, found_ns = self._read_all()
+        self._due_ns = now_ns + int((time.thread_time_ns() - began_ns) / self._most_cores)
+        return others, own_ns + found_ns
+
+    def _read_all(self) -> tuple[tuple[OtherProcess, ...], int]:
+        """The busiest since the last time, and the CPU time of those that turn out to be ftdiag's."""
         now: dict[int, int] = {}
         for name in os.listdir("/proc"):
-            if not name.isdecimal() or int(name) in self._skip:
+            if not name.isdecimal() or int(name) in self._skip or int(name) in self._own:
                 continue
             clock = procfs.process_cpu_ns(int(name))
             if clock is not None:
@@ -56,6 +83,7 @@ class Others:
             name, parent = _name_and_parent(pid)
             if name.startswith(OWN_NAME) or parent == os.getpid():
                 own_ns += used_ns
+                self._own[pid] = now[pid]
             elif len(others) < MAX_OTHERS:
                 others.append(OtherProcess(pid, name, used_ns))
         return tuple(others), own_ns
