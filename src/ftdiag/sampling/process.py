@@ -2,8 +2,8 @@
 
 In: `SamplerOptions` as one line of JSON on standard input, which stays open: when it closes (the parent is
 gone), sampling ends. A line `prepare` before it: import and read at once what is needed whatever is
-looked at. Out: a recording that grows by one window a second, and lines of JSON on standard output: `started`, `note`,
-`silent` (the target does not answer for now), `answers`, `error`, `ended`. Run as
+looked at. Out: a recording that grows by one window a second, and lines of JSON on standard output:
+`started`, `note`, `silent` (the target does not answer for now), `answers`, `error`, `ended`. Run as
 `python -m ftdiag.sampling.process`.
 """
 

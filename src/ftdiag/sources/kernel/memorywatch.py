@@ -17,7 +17,7 @@ from ftdiag.sources.python.runtime import Runtime
 PERIOD_NS: Final = 5_000_000_000
 """The memory is read at most this often."""
 MOST_CORES: Final = 0.005
-"""Part of a core that readings may take, unless told otherwise: a costly one is followed by a longer pause."""
+"""Part of a core that readings may take, unless told otherwise: after a costly one the pause is longer."""
 
 
 class MemoryWatch:

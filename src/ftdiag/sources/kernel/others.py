@@ -2,12 +2,12 @@
 
 In: /proc. Out: by how much the CPU clocks of processes grew since the last reading (`Others.read`).
 
-The CPU clock of a process needs no permission and costs some microseconds (`procfs.process_cpu_ns`), so all are
-read once a window, on a machine with many of them less often (`most_cores`); those of ftdiag are read every time,
-so that what a window is told to have cost is what it cost. Names are read of the few that are told. Only the kernel's name of a process is read,
-never its command line: that is in the memory of somebody who may let us wait for it. Processes that began and
-ended between two readings, and those of other PID namespaces, have no name here; their time is in the
-machine's busy time.
+The CPU clock of a process needs no permission and costs some microseconds (`procfs.process_cpu_ns`), so all
+are read once a window, on a machine with many of them less often (`most_cores`); those of ftdiag are read
+every time, so that what a window is told to have cost is what it cost. Names are read of the few that are told.
+Only the kernel's name of a process is read, never its command line: that is in the memory of somebody who may
+let us wait for it. Processes that began and ended between two readings, and those of other PID namespaces, have
+no name here; their time is in the machine's busy time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOKED_AT: Final = 32
 LEAST_NS: Final = 5_000_000
 """Who used less in a window is nobody's reason to wait."""
 MOST_CORES: Final = 0.002
-"""Part of a core that reading all clocks may take, unless told otherwise: 5 s apart for a thousand processes."""
+"""Part of a core that reading all clocks may take, unless told otherwise: of 1,000 processes every 5 s."""
 
 
 class Others:
@@ -42,11 +42,10 @@ class Others:
         self._due_ns = 0
 
     def read(self, now_ns: int) -> tuple[tuple[OtherProcess, ...], int]:
-        """The busiest since they were last read, most first, and the CPU time of ftdiag's other processes since
-        the last call.
+        """The busiest since they were last read, most first, and the CPU time of ftdiag's other processes
+        since the last call. `now_ns` is the monotonic clock's.
 
-        The first reading finds nobody; nobody is told where it is not yet time to read them all again. `now_ns`
-        is the monotonic clock's.
+        The first reading finds nobody. Nobody is told where it is not yet time to read them all again.
         """
         own_ns = 0
         for pid, before in list(self._own.items()):
