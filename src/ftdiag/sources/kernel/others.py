@@ -4,10 +4,10 @@ In: /proc. Out: by how much the CPU clocks of processes grew since the last read
 
 The CPU clock of a process needs no permission and costs some microseconds (`procfs.process_cpu_ns`), so all
 are read once a window, on a machine with many of them less often (`most_cores`); those of ftdiag are read
-every time, so that what a window is told to have cost is what it cost. Names are read of the few that are told.
-Only the kernel's name of a process is read, never its command line: that is in the memory of somebody who may
-let us wait for it. Processes that began and ended between two readings, and those of other PID namespaces, have
-no name here; their time is in the machine's busy time.
+every time, so that what a window is told to have cost is what it cost. Names are read of the few that are
+told. Only the kernel's name of a process is read, never its command line: that is in the memory of somebody
+who may let us wait for it. Processes that began and ended between two readings, and those of other PID
+namespaces, have no name here; their time is in the machine's busy time.
 """
 
 from __future__ import annotations
