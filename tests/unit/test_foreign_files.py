@@ -96,7 +96,7 @@ FILES: Final[dict[str, str]] = {
     "watching.targets._pids": "/proc",
     "confined_start.close_files": "/proc/self/fd",
     "formats.importers.memray_child.Begun.is_read_on": "/proc/self/fd",
-    "sources.kernel.others.Others.read": "/proc: numbers",
+    "sources.kernel.others.Others._read_all": "/proc: numbers",
     "sources.kernel.procfs.free_descriptors": "/proc/self/fd",
     "sources.tools.traces.open_files": "/proc/PID/fd: numbers",
     "leftovers._of_ours": "the directory for temporary files: names, which are looked at without following",
