@@ -18,8 +18,8 @@ USUAL_RATE_HZ: Final = 100.0
 OFTEN_CORES: Final = 0.25
 """Who asks for looks more often than usual asks for at least so much."""
 BURST_START_HZ: Final = 500.0
-INTERVAL_NS: Final = 1_000_000_000
-"""After so long the CPU time is looked at."""
+INTERVAL_NS: Final = 900_000_000
+"""After so long the CPU time is looked at: a little less than a window, so that it is with each."""
 BURST_INTERVAL_NS: Final = 40_000_000
 SETTLING_INTERVALS: Final = 2
 """In these the sampler still reads for the first time what it then knows: they are not counted."""

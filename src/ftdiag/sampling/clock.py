@@ -25,7 +25,7 @@ from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.libraries import LibrarySink
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
-from ftdiag.sampling.steady import LONGEST_NS, Steady
+from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.watchdog import Watchdog
@@ -233,28 +233,31 @@ class Clock:
         files = (self._process.pidfd, *(() if wake_fd is None else (wake_fd,)))
         while self._end is None:
             until = min(window_end, stop_at or window_end)
-            due, goes_on = self._go_steadily(threads, due, period_ns, until, files)
-            if goes_on:
+            due, last_ns, goes_on = self._go_steadily(threads, due, period_ns, until, files)
+            if goes_on and last_ns < until:
                 if due >= budget.due_ns:
                     due, period_ns = self._keep_budget(clock(), due, period_ns)
                 continue
-            now = clock()
-            if now < due:
-                time.sleep((due - now) / 1e9)
+            now = last_ns
+            steadily = now >= until
+            if not steadily:
                 now = clock()
-            if now - due > LATE_RATIO * period_ns:
-                windows.late_ticks += 1
-                if now - due > period_ns:
-                    missed = (now - due) // period_ns
-                    windows.missed_ticks += missed
-                    due += missed * period_ns
-            due += period_ns
+                if now < due:
+                    time.sleep((due - now) / 1e9)
+                    now = clock()
+                if now - due > LATE_RATIO * period_ns:
+                    windows.late_ticks += 1
+                    if now - due > period_ns:
+                        missed = (now - due) // period_ns
+                        windows.missed_ticks += missed
+                        due += missed * period_ns
+                due += period_ns
             for descriptor, _ in poll.poll(0):
                 self._on_event(descriptor, now)
-            if self._end is None:
+            if not steadily and self._end is None:
                 began_ns = time.thread_time_ns()
                 with self._reading():
-                    self._tick(threads, now, last=now >= min(window_end, stop_at or window_end))
+                    self._tick(threads, now, last=now >= until)
                 due += self._rest_after(time.thread_time_ns() - began_ns, period_ns)
             if stop_at is not None and now >= stop_at and self._end is None:
                 self._end = self._process.changed_at_last(now) or End(
@@ -296,23 +299,22 @@ class Clock:
 
     def _go_steadily(
         self, threads: Threads, due: int, period_ns: int, until: int, files: tuple[int, ...]
-    ) -> tuple[int, bool]:
-        """Take ticks before `until` for as long as nothing is to be done at them.
+    ) -> tuple[int, int, bool]:
+        """Take ticks for as long as nothing is to be done at them, up to the first one at `until` or later.
 
-        When the next one is due, and whether it can be one of these again. At least one was taken then.
+        When the next one is due, when the last one was (0: none was taken), and whether the next can be one
+        of these again.
         """
         windows, halted = self._windows, self._halted
         if not (windows.count or windows.ticks_ns) or halted is None or not halted.due_ns:
-            return due, False
-        longest = min(LONGEST_NS, self._cpu_budget.interval_ns)
-        until = min(until, due + max(longest, period_ns))
-        if until <= due:
-            return due, False
+            return due, 0, False
+        # A burst is held to its budget in between.
+        last_ns = min(until, max(due, self._cpu_budget.due_ns)) if self._options.burst else until
         steady = Steady(
             len(windows.ticks_ns),
             due,
             period_ns,
-            until,
+            last_ns,
             int(LATE_RATIO * period_ns),
             windows.last_tick_ns,
             files,
@@ -327,13 +329,17 @@ class Clock:
                 windows.ticks_ns.extend(steady.times)
                 windows.late_ticks += steady.late
                 windows.missed_ticks += steady.missed
+                if steady.times and steady.times[-1] >= until:
+                    windows.clock_ns = steady.clock_ns
             if steady.times:
                 tick = Tick(len(windows.ticks_ns) - 1, steady.times[-1], steady.before_ns)
                 if steady.ran or tick.now_ns >= halted.due_ns:
                     halted.mark(threads.alive, steady.ran, tick)
                 self._read_memory(threads, tick.now_ns)
-        rest = self._rest_after(time.thread_time_ns() - began_ns, period_ns)
-        return steady.due_ns + rest, steady.goes_on and self._end is None
+        ticks = len(steady.times)
+        rest = self._rest_after((time.thread_time_ns() - began_ns) // max(1, ticks), period_ns)
+        last_tick_ns = steady.times[-1] if ticks else 0
+        return steady.due_ns + rest, last_tick_ns, steady.goes_on and self._end is None
 
     @contextmanager
     def _told(self, now: int) -> Iterator[None]:

@@ -8,11 +8,14 @@ halted.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 from ftdiag.model import NO_HOLDER, NO_STACK, Confidence, ThreadState, Wait
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sources.kernel.halts import Halt, HaltWatch
+
+_ON_CPU: Final = int(ThreadState.ON_CPU)
 
 
 class Halted:
@@ -43,7 +46,10 @@ class Halted:
         if changed and self._watch.all_run(ran, tick.now_ns):
             self._told = None
             return
-        new = self._watch.look(alive, ran, tick.now_ns)
+        running = {
+            thread.info.tid for thread in changed if thread.observation and thread.observation[0] == _ON_CPU
+        }
+        new = self._watch.look(alive, ran, tick.now_ns, running)
         if not self._watch.halted:
             self._told = None
             return

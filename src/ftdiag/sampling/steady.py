@@ -7,12 +7,8 @@ of what a tick costs is Python that has to come into the caches again, a hundred
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from ftdiag.sampling.threads import SampledThread
-
-LONGEST_NS: Final = 250_000_000
-"""So long nobody needs to look at budgets, at halts, and at what else is due."""
 
 
 class Steady:
@@ -20,10 +16,12 @@ class Steady:
 
     __slots__ = (
         "before_ns",
+        "clock_ns",
         "due_ns",
         "files",
         "first",
         "goes_on",
+        "last_ns",
         "late",
         "missed",
         "period_ns",
@@ -31,7 +29,6 @@ class Steady:
         "ran",
         "slack_ns",
         "times",
-        "until_ns",
     )
 
     def __init__(
@@ -39,7 +36,7 @@ class Steady:
         first: int,
         due_ns: int,
         period_ns: int,
-        until_ns: int,
+        last_ns: int,
         slack_ns: int,
         before_ns: int,
         files: tuple[int, ...],
@@ -48,13 +45,14 @@ class Steady:
     ) -> None:
         """`first` is the number of the first tick in its window, `before_ns` the time of the one before it.
 
-        The stretch ends before a tick at `until_ns` or later, when one of `files` can be read, and before one
-        at which nobody ran, or, if it is `quiet`, somebody did. A tick is late by more than `slack_ns`.
+        The stretch ends with the first tick at `last_ns` or later, when one of `files` can be read, and
+        before one at which nobody ran, or, if it is `quiet`, somebody did. A tick is late by more than
+        `slack_ns`.
         """
         self.first = first
         self.due_ns = due_ns
         self.period_ns = period_ns
-        self.until_ns = until_ns
+        self.last_ns = last_ns
         self.slack_ns = slack_ns
         self.before_ns = before_ns
         self.files = files
@@ -64,5 +62,7 @@ class Steady:
         self.ran: Mapping[SampledThread, None] = {}
         """The threads that were looked at."""
         self.late = self.missed = 0
+        self.clock_ns: int | None = None
+        """The process's CPU clock at the tick at `last_ns`, beside those of its threads."""
         self.goes_on = False
         """Whether the next tick can be as steady as those before; else it is to be taken by somebody else."""

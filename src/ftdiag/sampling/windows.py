@@ -33,7 +33,7 @@ class Windows:
         self.start_ns = 0
         """When the window that is under way began."""
         self._cpu_ns = 0
-        self._clock_ns: int | None = None
+        self.clock_ns: int | None = None
         """The process's own CPU clock at the tick that is under way, where it was read at that tick."""
         self._totals: dict[str, int | None] = {}
 
@@ -49,9 +49,9 @@ class Windows:
 
         Read at another moment it would have time that no thread can have had.
         """
-        self._clock_ns = procfs.process_cpu_ns(self._pid)
+        self.clock_ns = procfs.process_cpu_ns(self._pid)
         if first:
-            self._totals["cpu"] = self._clock_ns
+            self._totals["cpu"] = self.clock_ns
 
     @property
     def last_tick_ns(self) -> int:
@@ -89,7 +89,7 @@ class Windows:
                 (os.cpu_count() or 1) * (end_ns - start_ns),
             ),
             throttled_ns=self._difference("throttled", self._throttle.read_ns()),
-            cpu_ns=self._difference("cpu", self._clock_ns or procfs.process_cpu_ns(self._pid)),
+            cpu_ns=self._difference("cpu", self.clock_ns or procfs.process_cpu_ns(self._pid)),
             ftdiag_ns=ftdiag_ns,
             others=others,
         )
@@ -101,7 +101,7 @@ class Windows:
         self.start_ns, self._cpu_ns = end_ns, cpu_ns
         self.ticks_ns = array("q")
         self.late_ticks = self.missed_ticks = 0
-        self._clock_ns = None
+        self.clock_ns = None
         self.gaps.clear()
         threads.ended.clear()
         return window

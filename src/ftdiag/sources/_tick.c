@@ -36,7 +36,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 4, /* as in compiled.py: changes with what is below */
+    INTERFACE = 5, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -1976,6 +1976,13 @@ static long long now_ns(clockid_t clock) {
     return (long long)at.tv_sec * 1000000000 + at.tv_nsec;
 }
 
+/* The CPU time of all threads that a process ever had (procfs.process_cpu_ns), or -1. */
+static long long process_clock(int pid) {
+    struct timespec at;
+    if (pid <= 0 || clock_gettime((clockid_t)(~(unsigned)pid << 3 | 2), &at) != 0) return -1;
+    return (long long)at.tv_sec * 1000000000 + at.tv_nsec;
+}
+
 /* Sleep until a time; 1 if a descriptor is ready before, or a signal came, 0 if not. */
 static int rest_until(long long due, struct pollfd *files, nfds_t count) {
     int ready;
@@ -2013,6 +2020,7 @@ typedef struct {
     int sighted; /* one of these stands where it may matter */
     int other;   /* the tick that is due is somebody else's to take */
     long long due, late, missed;
+    long long clock; /* of the process, at the tick that ends it; -1: not read */
     int walked, torn;
 } Stretch;
 
@@ -2065,15 +2073,15 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
-    int directory, quiet;
-    long long links, due, period, until, slack, waits;
+    int directory, quiet, process;
+    long long links, due, period, last, slack, waits;
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)On:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)Oni:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &until, &slack, &waits, &quiet_stacks, &first_stack))
+                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -2090,22 +2098,25 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_TypeError, "what stacks do not matter is told by a bytearray");
         return NULL;
     }
-    Stretch stretch = {.times = PyList_New(0), .ran = PyDict_New(), .moved = PyDict_New(), .due = due};
+    Stretch stretch = {.times = PyList_New(0), .ran = PyDict_New(), .moved = PyDict_New(), .due = due,
+                       .clock = -1};
     stretch.last = PyList_New(0);
     stretch.first_stack = first_stack;
     int failed = stretch.times == NULL || stretch.ran == NULL || stretch.moved == NULL || stretch.last == NULL;
-    while (!failed && stretch.due < until && stretch.pending == NULL) {
+    int enough = 0;
+    while (!failed && !enough && stretch.pending == NULL) {
         stretch.other = rest_until(stretch.due, polled, (nfds_t)file_count);
         long long now = now_ns(CLOCK_MONOTONIC);
         struct stat about;
-        stretch.other = stretch.other || now >= until || fstat(directory, &about) != 0 ||
-                        (long long)about.st_nlink != links;
+        stretch.other = stretch.other || fstat(directory, &about) != 0 || (long long)about.st_nlink != links;
         if (stretch.other) break;
         int gone = note_ran((Lines *)lines, unsettled, now);
         failed = gone < 0 || let_wait(unsettled, state, now, waits) < 0;
         /* Who ran is noted in `unsettled`: whoever looks next finds them there. */
         stretch.other = gone || quiet != (PyDict_Size(unsettled) == 0);
         if (failed || stretch.other) break;
+        enough = now >= last;
+        if (enough) stretch.clock = process_clock(process);
         if (!quiet) {
             PyObject *threads = PyDict_Keys(unsettled);
             PyDict_Clear(found);
@@ -2147,10 +2158,11 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         if (changed || self->absent_told || stretch.sighted) break;
     }
     if (!failed)
-        result = Py_BuildValue("(OOOOOiLLLii)", stretch.times, stretch.ran, stretch.moved,
+        result = Py_BuildValue("(OOOOOiLLLLii)", stretch.times, stretch.ran, stretch.moved,
                                stretch.pending == NULL ? Py_None : stretch.pending,
                                stretch.sighted || stretch.pending != NULL ? stretch.last : Py_None, stretch.other,
-                               stretch.due, stretch.late, stretch.missed, stretch.walked, stretch.torn);
+                               stretch.due, stretch.late, stretch.missed, stretch.clock, stretch.walked,
+                               stretch.torn);
     Py_XDECREF(stretch.times);
     Py_XDECREF(stretch.ran);
     Py_XDECREF(stretch.moved);

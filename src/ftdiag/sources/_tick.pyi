@@ -133,6 +133,7 @@ class Walker:
         times: tuple[int, int, int, int, int],
         quiet_stacks: bytearray | None,
         first_stack: int,
+        process: int,
         /,
     ) -> tuple[
         list[int],
@@ -140,6 +141,7 @@ class Walker:
         dict[Any, None],
         tuple[list[Any], list[tuple[Any, tuple[Any, ...], Any, tuple[int, ...]]]] | None,
         list[Any] | None,
+        int,
         int,
         int,
         int,

@@ -28,6 +28,7 @@ from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.threads import NEVER_NS, SampledThread, Tick, let_wait, waits_ns
 from ftdiag.sampling.updates import MAX_READS, UpdateWatch
 from ftdiag.sources import _tick
+from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.memory import ReadAlong
 from ftdiag.sources.kernel.procfs import ThreadFiles
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE, PythonThreadLines
@@ -167,7 +168,7 @@ class Side:
             self.threads[info.tid] = thread
             lines.follow(thread, world.files[number].schedstat_fd)
         parts: dict[str, Any] = {
-            "_process": None,
+            "_process": SimpleNamespace(pid=os.getpid()),
             "_memory": memory,
             "_runtime": runtime,
             "_waits": waits,
@@ -588,15 +589,11 @@ def test_a_stretch_ends_where_somebody_else_has_to_look(tmp_path: Path) -> None:
         side = Side(one, compiled=True)
         side.tick(0, set(), refresh=False)
         now = time.monotonic_ns()
-        # GIVEN a file that can be read, a thread that began, a time that is over THEN not one tick is taken
+        # GIVEN a file that can be read, a thread that began, one that runs THEN not one tick is taken
         reading, writing = os.pipe()
         os.write(writing, b"x")
-        for files, until_ns, quiet in (
-            ((reading,), now + 10**9, False),
-            ((), now + 1, False),
-            ((), now + 10**9, True),
-        ):
-            steady = Steady(1, now, 1_000_000, until_ns, 10**9, now, files, quiet=quiet)
+        for files, quiet in (((reading,), False), ((), True)):
+            steady = Steady(1, now, 1_000_000, now + 10**9, 10**9, now, files, quiet=quiet)
             side.observer.go_steadily(steady)
             assert steady.times == []
             assert steady.due_ns == now
@@ -604,6 +601,29 @@ def test_a_stretch_ends_where_somebody_else_has_to_look(tmp_path: Path) -> None:
         assert side.go_steadily(1).times == []
         os.close(reading)
         os.close(writing)
+
+
+def test_a_stretch_ends_with_the_first_tick_at_a_time_and_reads_the_clock_there(tmp_path: Path) -> None:
+    with world(tmp_path, 5) as one:
+        side = Side(one, compiled=True)
+        side.tick(0, set(), refresh=False)
+        # GIVEN a time that is over WHEN ticks go by themselves THEN one is taken
+        now = time.monotonic_ns()
+        steady = Steady(1, now, 1_000_000, now - 1, 10**9, now, (), quiet=False)
+        side.observer.go_steadily(steady)
+        assert len(steady.times) == 1
+        # GIVEN one that is to come THEN only the last tick is not before it
+        last_ns = time.monotonic_ns() + 5_000_000
+        steady = Steady(2, now, 1_000_000, last_ns, 10**9, now, (), quiet=False)
+        before_ns = procfs.process_cpu_ns(os.getpid())
+        side.observer.go_steadily(steady)
+        after_ns = procfs.process_cpu_ns(os.getpid())
+        assert [time_ns >= last_ns for time_ns in steady.times[-2:]] == [False, True]
+        # AND the process's clock is as of then
+        assert before_ns is not None
+        assert after_ns is not None
+        assert steady.clock_ns is not None
+        assert before_ns < steady.clock_ns < after_ns
 
 
 def test_a_wait_that_its_line_tells_is_concluded_once(tmp_path: Path) -> None:

@@ -126,6 +126,12 @@ def test_only_threads_that_ran_are_looked_at_once_a_second(
     looked.clear()
     watch.look([1, 2, 3], (1,), 4 * CHECK_EVERY_NS)
     assert looked == [1, 2, 3]
+    # WHEN it goes on THEN those of which the kernel just said that they run need not be asked
+    stopped = False
+    watch.look([1, 2, 3], (3,), 5 * CHECK_EVERY_NS)
+    looked.clear()
+    watch.look([1, 2, 3], (1, 2, 3), 6 * CHECK_EVERY_NS, running={1, 2})
+    assert looked == [3]
 
 
 def test_a_traced_process_names_its_tracer() -> None:

@@ -191,20 +191,18 @@ class InterpreterObserver:
         busy = self._match_wanted or self._sharing.lines.searching or holders.waited_for
         if parts is None or busy or not self._interpreter.compiled:
             return
-        until_ns = steady.until_ns
+        last_ns = steady.last_ns
         if not steady.quiet:
             # What is to be done at a time is done with the first tick from then on.
             times = [self._sharing.lines.due_ns]
             if self._on_core is not None:
                 times.append(self._on_core.steady_until_ns(steady.before_ns))
-            for due_ns in times:
-                if due_ns is not None:
-                    until_ns = min(until_ns, max(due_ns, steady.due_ns) + steady.period_ns)
+            last_ns = min([last_ns, *(due_ns for due_ns in times if due_ns is not None)])
         lines, unsettled, directory, links, waits_ns = parts
         along = locks.look_anew()
         holders.want(())
         self._collector.want(along)
-        steady.times, steady.ran, moved, pending, last, other, steady.due_ns, steady.late, steady.missed = (
+        (steady.times, steady.ran, moved, pending, last, other, steady.due_ns, *counts) = (
             self._interpreter.stretch(
                 lines,
                 unsettled,
@@ -218,11 +216,14 @@ class InterpreterObserver:
                 steady.files,
                 steady.quiet,
                 steady.first,
-                (steady.due_ns, steady.period_ns, until_ns, steady.slack_ns, waits_ns),
+                (steady.due_ns, steady.period_ns, last_ns, steady.slack_ns, waits_ns),
                 self._updates.quiet_stacks,
                 FIRST_STACK_ID,
+                self._process.pid,
             )
         )
+        steady.late, steady.missed, clock_ns = counts
+        steady.clock_ns = None if clock_ns < 0 else clock_ns
         steady.goes_on = not other
         if steady.times:
             self._threads.seen_ns = steady.times[-1]

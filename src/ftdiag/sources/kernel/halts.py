@@ -143,8 +143,13 @@ class HaltWatch:
         self._unchanged = False
         return True
 
-    def look(self, tids: Collection[int], ran: Collection[int], now_ns: int) -> Mapping[int, Halt]:
-        """The threads that are found halted now and were not before; `ran` did since the last look."""
+    def look(
+        self, tids: Collection[int], ran: Collection[int], now_ns: int, running: Collection[int] = ()
+    ) -> Mapping[int, Halt]:
+        """The threads that are found halted now and were not before; `ran` did since the last look.
+
+        `running` of them the kernel just said that they have a core or want one: they need not be asked.
+        """
         if self._ran is not None:
             self._ran.update(ran)
         if self.halted:
@@ -158,17 +163,19 @@ class HaltWatch:
             return {}
         self._unchanged = quiet
         self._checked_ns = now_ns
-        found = self._found(tids, due)
+        found = self._found(tids, due, running)
         if due:
             self._ran = set()
         new = {tid: halt for tid, halt in found.items() if self.halted.get(tid) != halt}
         self.halted = found
         return new
 
-    def _found(self, tids: Collection[int], every: bool) -> dict[int, Halt]:
+    def _found(self, tids: Collection[int], every: bool, running: Collection[int]) -> dict[int, Halt]:
         """The halted ones; without `every` the first that just waits tells that nobody halts them all."""
         found: dict[int, Halt] = {}
         some = tids if not every or self._ran is None else [tid for tid in tids if tid in self._ran]
+        if running:
+            some = [tid for tid in some if tid not in running]
         for tid in list(some)[:MAX_THREADS_LOOKED_AT]:
             letter = state_letter(self._pid, tid)
             if letter == STOPPED:
@@ -179,7 +186,7 @@ class HaltWatch:
                 found[tid] = _by_letter(self._pid, tid, letter)
             elif not every and not found and letter is not None and letter not in ENDED:
                 break
-        if not found:
+        if not found and not running:
             frozen = frozen_cgroup(self._pid)
             if frozen is not None:
                 return dict.fromkeys(tids, frozen)

@@ -173,13 +173,14 @@ class CompiledWalker:
 
         In: the lines that tell who ran and where they are noted, what `look` takes, places of which each
         change is to be seen with what they had, the directory of the threads and its links, files that end
-        it, whether nobody runs, the first tick's number, (due, period, until, slack, how long
-        after its line changed a thread that wants a core is known to have none), and by number, from the
-        given one on, which stacks do not matter (1), or `None`. Out: the times of the ticks, the threads that
-        were looked at, those that may hold other locks, (gone, left) of the last tick or `None`, those that
-        were looked at then, if something is left or one of their stacks may matter, whether the one that is
-        due is somebody else's, when it is due, how many were late and missed, stacks that were walked and
-        torn.
+        it, whether nobody runs, the first tick's number, (due, period, last, slack, how long after its line
+        changed a thread that wants a core is known to have none), and by number, from the given one on,
+        which stacks do not matter (1), or `None`, and the process's id. The first tick at `last` or later
+        is the last one. Out: the times of the ticks, the threads that were looked at, those that may hold
+        other locks, (gone, left) of the last tick or `None`, those that were looked at then, if something
+        is left or one of their stacks may matter, whether the one that is due is somebody else's, when it
+        is due, how many were late and missed, the process's CPU clock at the last tick, beside those of its
+        threads, if it came to that one (else -1), stacks that were walked and torn.
 
         It stops without a trace before a tick that somebody else has to take. Raises nothing of the target.
         """
