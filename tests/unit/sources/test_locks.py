@@ -186,6 +186,19 @@ def test_the_gil_is_one_lock(target: Target) -> None:
     }
 
 
+def test_no_lock_where_other_frames_lie_by_now(target: Target) -> None:
+    # GIVEN a thread that the kernel says to be parked, but went on since: where its wait entry was there are
+    # frames of its wait for the GIL, with the address of a variable of the interpreter and pointers (as seen)
+    call = target.parked(target.process.allocate(32))
+    inside = target.interpreter.runtime.address + 50_000
+    heap, canary = 0x27A_3014_0180, 0x80F2_818C_9AAC_CC00
+    frames = struct.pack("<9Q", heap, inside, 1, canary, 0, heap, heap, heap, 0)
+    target.memory.write(call.arguments[0] - 16, frames)
+    target.locks.look_anew()
+    # WHEN looked at, THEN no lock of the interpreter is told, which all waits for the GIL there would be then
+    assert target.locks.identify(call, target.thread()) is None
+
+
 def test_queues_are_events(target: Target) -> None:
     # GIVEN a SimpleQueue, which has an event within
     jobs = target.object("_queue.SimpleQueue", 96)

@@ -27,10 +27,7 @@ from ftdiag.sources.locks.holders import BOUND_METHODS, LOCK_TYPES, MUTEX_TYPE, 
 from ftdiag.sources.locks.moment import MAX_OWNER_DISTANCE, LockWait
 from ftdiag.sources.locks.mutexes import is_mutex, variable_at
 from ftdiag.sources.locks.names import MAX_LOCKS, LockNames, type_name_of, words_of_frame
-from ftdiag.sources.locks.parkinglot import (
-    LOWEST_ADDRESS,
-    SEMAPHORE_OFFSET,
-)
+from ftdiag.sources.locks.parkinglot import ENTRY_BYTES, SEMAPHORE_OFFSET, parse_wait_entry
 from ftdiag.sources.python.counting import OBJECT_MUTEX_OFFSET
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
@@ -223,12 +220,10 @@ class LockReader(HeldLocks):
 
     def _parked_on(self, call: BlockedCall) -> int | None:
         """The address that a parked thread waits on, from the wait entry on its stack."""
-        entry = entry_address(call)
-        data = self._bytes_at(entry, SEMAPHORE_OFFSET) if entry else None
-        if data is None:
-            return None
-        key: int = WORD.unpack_from(data, 8)[0]
-        return key if key > LOWEST_ADDRESS else None
+        address = entry_address(call)
+        data = self._bytes_at(address, ENTRY_BYTES) if address else None
+        entry = None if data is None else parse_wait_entry(address, data)
+        return None if entry is None else entry.key
 
     def _lock_at(self, address: int, thread: PythonThread | None) -> LockWait | None:
         known = self._known(address, thread)

@@ -8,6 +8,12 @@ bool is_unparking}` on its stack, linked into a bucket while it waits; who wakes
 makes both pointers null. The word of the semaphore is what its futex(2) call waits on. For a mutex `park_arg`
 is the address of `struct mutex_entry {PyTime_t time_to_be_fair; int handed_off}` in the frame of the caller:
 after a millisecond of waiting a mutex is not unlocked but handed to the next in line.
+
+Once the thread went on, its stack there is used again, for frames that stay as long as a wait does: seen were
+frames of a thread that waited for the GIL, with the address of a variable of the interpreter for a key and
+pointers for links. So what is no semaphore of one waiter is no entry (`sem_t` of glibc: the value, how many
+wait, 0 or 128 for whether processes share it; musl's has the same in the same places, and the sign bit of the
+value set while somebody waits).
 """
 
 from __future__ import annotations
@@ -25,7 +31,10 @@ UNLINKED: Final = bytes(16)
 REACH_BYTES: Final = 384
 """So much of the stack is read from the entry on: the mutex entry lies a frame above it."""
 LOWEST_ADDRESS: Final = 4096
-_ENTRY: Final = struct.Struct("<QQ32xQQB")
+_ENTRY: Final = struct.Struct("<QQIII20xQQB")
+_SIGN: Final = 1 << 31
+_SHARED_BY: Final = (0, 128)
+"""FUTEX_PRIVATE and FUTEX_SHARED of glibc (sysdeps/nptl/futex-internal.h)."""
 _HANDED_OFF_OFFSET: Final = 8
 _HANDED_OFF: Final = b"\x01\0\0\0"
 
@@ -47,11 +56,15 @@ def parse_wait_entry(address: int, data: bytes) -> WaitEntry | None:
     """The wait entry that `data`, read from `address` on, begins with; `None` where there is none."""
     if len(data) < ENTRY_BYTES:
         return None
-    argument, key, following, previous, unparking = _ENTRY.unpack_from(data)
+    argument, key, value, waiters, shared, following, previous, unparking = _ENTRY.unpack_from(data)
     if key <= LOWEST_ADDRESS or unparking > 1:
         return None
+    posted = value & ~_SIGN
+    if posted > 1 or waiters > 1 or shared not in _SHARED_BY:
+        return None
     queued = following > LOWEST_ADDRESS and previous > LOWEST_ADDRESS
-    if not queued and (following or previous):
+    # It is posted once it was unlinked.
+    if (posted if queued else following or previous):
         return None
     start = argument - address + _HANDED_OFF_OFFSET
     given = start >= ENTRY_BYTES and data[start : start + len(_HANDED_OFF)] == _HANDED_OFF
