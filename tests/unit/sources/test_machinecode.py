@@ -11,7 +11,7 @@ from ftdiag.sources.native.machinecode import (
     Before,
     Operand,
     is_system_call,
-    what_is_awaited,
+    what_is_loaded,
     what_precedes,
 )
 
@@ -51,47 +51,52 @@ def test_atomic_instructions_of_x86(code: str, operand: Operand) -> None:
     assert known == guessed == (Before.ATOMIC, operand)
 
 
-COUNTING = """
-    8b470c  4989fc  83c001  0f84b0000000  64488b0c2500000000  48390f  0f84d0020000
-    488b4710  488d4f10  4885c0  743e  4883f803  7438  488d7004  f0480fb131
-"""
-"""mov eax, [rdi+12]; mov r12, rdi; add eax, 1; je; mov rcx, fs:[0]; cmp [rdi], rcx; je; mov rax, [rdi+16];
-lea rcx, [rdi+16]; test rax, rax; je; cmp rax, 3; je; lea rsi, [rax+4]; lock cmpxchg [rcx], rsi"""
-CONDITION, SHARED = 3, 9 + 6 + 9 + 3 + 6 + 4
-
-
-def awaited_behind(code: str, instruction: int) -> Operand | None:
-    """What is awaited behind the first so many bytes of code that follows a function's beginning."""
+def loaded_behind(code: str) -> Operand | None:
+    """What the last instruction of code that follows a function's beginning loads from."""
     whole = PROLOGUE * 3 + bytes.fromhex(code)
-    place = len(PROLOGUE * 3) + instruction
-    known = what_is_awaited(X86, whole, place, 0)
-    assert what_is_awaited(X86, whole[6:], place - 6) == known
+    known = what_is_loaded(X86, whole, len(whole), 0)
+    assert what_is_loaded(X86, whole[6:], len(whole) - 6) == known
     return known
 
 
-def test_a_load_waits_for_the_line_of_the_atomic_instruction_that_follows() -> None:
-    # GIVEN how a reference is counted: the owner's count, the owner, the shared count are looked at before
-    # WHEN a thread stands behind one of these loads THEN it waits for the line of the shared count
-    for place in (CONDITION, SHARED):
-        assert awaited_behind(COUNTING, place) == Operand("rdi", None, 1, 16)
+@pytest.mark.parametrize(
+    ("code", "operand"),
+    [
+        ("8b470c", Operand("rdi", None, 1, 12)),  # mov eax, [rdi+12]: the owner's count
+        ("48390f", Operand("rdi", None, 1, 0)),  # cmp [rdi], rcx: the owner
+        ("488b4710", Operand("rdi", None, 1, 16)),  # mov rax, [rdi+16]: the shared count
+        ("498b4018", Operand("r8", None, 1, 24)),  # mov rax, [r8+24]: the type
+        ("0fb6470b", Operand("rdi", None, 1, 11)),  # movzx eax, byte [rdi+11]: the collector's bits
+        ("410fb6440803", Operand("r8", "rcx", 1, 3)),  # movzx eax, byte [r8+rcx+3]
+        ("48ff4110", Operand("rcx", None, 1, 16)),  # inc [rcx+16]: it loads what it changes
+    ],
+)
+def test_what_an_instruction_loads_from(code: str, operand: Operand) -> None:
+    # GIVEN an instruction that loads WHEN a thread stands behind it THEN it is known from where
+    assert loaded_behind(code) == operand
 
 
 @pytest.mark.parametrize(
-    ("code", "place"),
+    "code",
     [
-        (COUNTING, 6),  # behind mov r12, rdi: no load
-        (COUNTING, 9),  # behind add eax, 1
-        (COUNTING.replace("8b470c", "8b460c"), 3),  # a load of another object
-        (COUNTING.replace("8b470c", "8b474c"), 3),  # a load of another line of the object
-        (COUNTING.replace("8b470c", "8b7f0c"), 3),  # mov edi, [rdi+12]: whose address is lost
-        (COUNTING.replace("4989fc", "4989fc 4889f7"), 3),  # mov rdi, rsi: the count is of another object
-        (COUNTING.replace("4885c0", "e800000000"), 3),  # a call comes before
-        (COUNTING.replace("f0480fb131", "480fb131"), 3),  # not atomic
+        "4989fc",  # mov r12, rdi: no memory
+        "488d4f10",  # lea rcx, [rdi+16]: names it, and loads nothing
+        "48894710",  # mov [rdi+16], rax: stores
+        "8b7f0c",  # mov edi, [rdi+12]: whose address is lost
+        "488b0408",  # mov rax, [rax+rcx]: lost as well
+        "64488b0c2500000000",  # mov rcx, fs:[0]: the thread's own
+        "0f1f4700",  # nop [rdi]
+        "c3",
     ],
 )
-def test_other_loads_wait_for_nothing_of_that(code: str, place: int) -> None:
-    # GIVEN other code WHEN a thread stands in it THEN it is not said to wait for an atomic instruction
-    assert awaited_behind(code, place) is None
+def test_what_loads_from_nowhere_that_can_be_told(code: str) -> None:
+    # GIVEN another instruction WHEN a thread stands behind it THEN it is not said to wait for memory
+    assert loaded_behind(code) is None
+
+
+def test_loads_of_other_machines_are_not_looked_at() -> None:
+    # GIVEN a load of arm64 WHEN asked THEN nothing is said
+    assert what_is_loaded(ARM64, words(NOP, 0xF9400001), 8) is None
 
 
 @pytest.mark.parametrize(
@@ -192,4 +197,3 @@ def test_no_atomic_instruction_is_passed_over(begin: bytes, rest: bytes, locked:
         return  # the disassembler knows some with a prefix that the processor refuses
     if machinecode._is_x86_atomic(found[1], found[2]):
         assert machinecode._MAYBE_ATOMIC.search(code[: found[0]])
-        assert not locked or machinecode._MAYBE_LOCKED.search(code[: found[0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
 import threading
@@ -14,15 +15,15 @@ from ftdiag.model import ThreadState
 from ftdiag.sources.kernel.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
 from ftdiag.sources.native import classifier as native
 from ftdiag.sources.native.classifier import (
-    MAX_LINES,
     Classifier,
-    SharedLines,
     buffer_pages,
     effective_address,
     spun_for,
 )
 from ftdiag.sources.native.kernelsymbols import KernelSymbols
 from ftdiag.sources.native.machinecode import Operand
+from ftdiag.sources.native.sharedlines import MAX_LINES, SharedLines
+from ftdiag.sources.native.symbols import CodeMap, Place
 
 
 def registers(**values: int) -> bytes:
@@ -68,19 +69,35 @@ def test_sharing_is_remembered_for_a_while_only() -> None:
     assert not lines.hit(0x1000, 1)
 
 
-def test_asking_whether_a_line_is_shared_makes_it_nobodys() -> None:
+def test_what_is_changed_on_a_line() -> None:
     # GIVEN a line that one thread changes
     lines = SharedLines()
     lines.hit(0x1000, 1)
 
-    # WHEN it is asked for again and again THEN it is shared only once another thread has changed it
-    assert not any(lines.shared(0x1010) for _ in range(3))
-    lines.hit(0x1000, 2)
-    assert lines.shared(0x1010)
+    # WHEN it is asked for again and again THEN nothing is shared there until another thread has changed it
+    assert [lines.changed(0x1010) for _ in range(3)] == [None] * 3
+    lines.hit(0x1008, 2)
+    assert lines.changed(0x1010) == 0x1008
+    assert lines.changed(0x1040) is None
     lines.age()
-    assert lines.shared(0x1010)
+    assert lines.changed(0x1010) == 0x1008
     lines.age()
-    assert not lines.shared(0x1010)
+    assert lines.changed(0x1010) is None
+
+
+@pytest.mark.parametrize(("value", "near"), [(0x1008, True), (0xFF0, True), (0xFE8, False), (0x1040, False)])
+def test_registers_near_a_shared_line(value: int, near: bool) -> None:
+    # GIVEN a line that is shared, and one that one thread changes
+    lines = SharedLines()
+    name = {"x86_64": "r14"}.get(os.uname().machine, "x9")
+    assert not lines.near(registers(**{name: value}))
+    for tid in (1, 2):
+        lines.hit(0x1000, tid)
+    lines.hit(0x1040, 1)
+
+    # WHEN a register points to it, or to an object whose count is on it, THEN that is known
+    assert lines.near(registers(**{name: value})) is near
+    assert not lines.near(b"")
 
 
 def test_two_threads_in_two_ages_share_a_line() -> None:
@@ -161,6 +178,38 @@ def test_any_sample_is_borne(ip: int, values: bytes) -> None:
 
 
 _CLASSIFIER = Classifier(os.getpid(), "/no/such/python", kernel=True)
+
+LOADS = bytes.fromhex("f0480fc14710 0fb6470b a840 4889c1 c3")
+"""lock xadd [rdi+16], rax; movzx eax, byte [rdi+11]; test al, 64; mov rcx, rax; ret"""
+BEHIND_ATOMIC, BEHIND_LOAD, BEHIND_TEST = 6, 10, 12
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="loads are looked at on x86-64")
+def test_a_load_from_a_line_that_others_change_is_contended(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN code of this process that counts references of an object, then looks at another byte of its head
+    code = ctypes.create_string_buffer(LOADS, len(LOADS))
+    begin, shared, own = ctypes.addressof(code), 0x7F00_0000_1000, 0x7F00_0000_2000
+    place = Place("/no/such/python", "EM_X86_64", "f", begin, begin + len(LOADS))
+    monkeypatch.setattr(CodeMap, "place", lambda self, ip: place)
+    classifier = Classifier(os.getpid(), "/no/such/python", kernel=False)
+
+    def judged(tid: int, behind: int, **values: int) -> tuple[ThreadState, int | None]:
+        sample = classifier.judge(RawSample(tid, 0, begin + behind, registers(**values)))
+        return sample.state, sample.address
+
+    # WHEN one thread stands behind the load THEN it works
+    judged(1, BEHIND_ATOMIC, rdi=shared)
+    judged(1, BEHIND_ATOMIC, rdi=own)
+    assert judged(1, BEHIND_LOAD, rdi=shared) == (ThreadState.WORK, None)
+
+    # WHEN another thread counts it, too THEN whoever stands behind the load waits for that count
+    assert judged(2, BEHIND_ATOMIC, rdi=shared) == (ThreadState.ATOMIC, shared + 16)
+    assert judged(1, BEHIND_LOAD, rdi=shared) == (ThreadState.ATOMIC, shared + 16)
+    assert judged(2, BEHIND_LOAD, rdi=shared) == (ThreadState.ATOMIC, shared + 16)
+    # AND not who loads from an object of its own, or stands behind something else
+    assert judged(1, BEHIND_LOAD, rdi=own, rbx=shared) == (ThreadState.WORK, None)
+    assert judged(1, BEHIND_TEST, rdi=shared) == (ThreadState.WORK, None)
+    assert judged(1, BEHIND_LOAD) == (ThreadState.WORK, None)
 
 
 def test_buffers_grow_with_the_rate() -> None:

@@ -24,7 +24,8 @@ ARGUMENT_DISTANCE = 160
 
 def entry(
     *, key: int = LOCK, links: tuple[int, int] = (0x7F00_0000_5000, 0x7F00_0000_6000), unparking: int = 0,
-    handed_off: int = 0, argument: int = PLACE + ARGUMENT_DISTANCE, semaphore: tuple[int, int, int] = (0, 1, 0),
+    handed_off: int = 0, argument: int = PLACE + ARGUMENT_DISTANCE,
+    semaphore: tuple[int, int, int] = (0, 1, 0),
 ) -> bytes:  # fmt: skip
     """A thread's stack from its wait entry on; of the semaphore the value, who waits, who shares it."""
     data = struct.pack("<QQIIIIQQQQB", argument, key, *semaphore, 0xDEAD, 0xDEAD, 0xDEAD, *links, unparking)
@@ -39,7 +40,8 @@ GIL_FRAMES = struct.pack(
     0x27A_301D_1910, 0,
 ).ljust(REACH_BYTES, b"\0")  # fmt: skip
 OTHER_FRAMES = struct.pack(
-    "<9Q", 0x42335_4B0800, 0x4F_ED75, 0xAD_2338, 0x1_354B_0800, 0, 0xAA_C400, 0x1_0740, 0x9477_94DA_79B9_A900, 1,
+    "<9Q", 0x423_354B_0800, 0x4F_ED75, 0xAD_2338, 0x1_354B_0800, 0, 0xAA_C400, 0x1_0740,
+    0x9477_94DA_79B9_A900, 1,
 ).ljust(REACH_BYTES, b"\0")  # fmt: skip
 
 

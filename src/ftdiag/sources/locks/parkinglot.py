@@ -64,7 +64,7 @@ def parse_wait_entry(address: int, data: bytes) -> WaitEntry | None:
         return None
     queued = following > LOWEST_ADDRESS and previous > LOWEST_ADDRESS
     # It is posted once it was unlinked.
-    if (posted if queued else following or previous):
+    if posted if queued else following or previous:
         return None
     start = argument - address + _HANDED_OFF_OFFSET
     given = start >= ENTRY_BYTES and data[start : start + len(_HANDED_OFF)] == _HANDED_OFF

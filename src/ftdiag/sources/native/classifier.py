@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from operator import itemgetter
 from threading import Thread
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 from ftdiag.errors import FtdiagError
 from ftdiag.model import UNNAMED_INTERPRETER, ThreadState
@@ -40,12 +40,14 @@ from ftdiag.sources.native.kernelsymbols import (
 from ftdiag.sources.native.machinecode import (
     BYTES_AFTER,
     BYTES_BEFORE,
+    NOTHING,
     Before,
     Operand,
     is_system_call,
-    what_is_awaited,
+    what_is_loaded,
     what_precedes,
 )
+from ftdiag.sources.native.sharedlines import SharedLines
 from ftdiag.sources.native.symbol_classes import (
     Origin,
     base_name,
@@ -68,14 +70,11 @@ TURNS_EACH_REFRESH: Final = 64
 BUFFERED_SECONDS: Final = 0.6
 """How long a buffer holds a busy thread's samples, at least; the reader comes four times a second."""
 RECORD_BYTES: Final = 192
-MAX_LINES: Final = 65_536
-"""Cache lines whose last user is remembered."""
-LINE_BITS: Final = 6
 RELOAD_EVERY: Final = 10
 """Refreshes after which the mappings are read again, even if nothing unknown was hit."""
 
+T = TypeVar("T")
 _KERNEL_HALF: Final = 1 << 63
-_SHARED: Final = -1
 _REGISTER_PLACES: Final = {
     **{name: place for place, name in enumerate(REGISTERS.get(os.uname().machine, ()))},
     **({"fp": 29, "lr": 30} if os.uname().machine == "aarch64" else {}),
@@ -105,54 +104,13 @@ class NativeSample(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What an address means. `operand` is set where it stands behind an atomic instruction that was found, or
-    (`awaited`) behind a load from the line of one that follows."""
+    """What an address means. `operand` is set where it stands behind an atomic instruction that was found."""
 
     state: ThreadState
     symbol: str | None
     operand: Operand | None = None
-    awaited: bool = False
     hidden: bool = False
     """Whether it is not known what function it is in: where nothing is contended, nothing is known."""
-
-
-class SharedLines:
-    """Which cache lines more than one thread changes with atomic instructions.
-
-    An atomic instruction on a line that only one thread uses costs little and is part of its work: the lock
-    of a thread's own list, the reference count of its own dictionary keys. It is time lost to others only if
-    others change the line too. `age` forgets what was not seen since the call before.
-    """
-
-    def __init__(self) -> None:
-        self._young: dict[int, int] = {}
-        self._old: dict[int, int] = {}
-
-    def hit(self, address: int, tid: int) -> bool:
-        """Note that a thread changes a place; whether others were seen to do so too."""
-        line = address >> LINE_BITS
-        user = self._young.get(line)
-        if user is None:
-            if len(self._young) >= MAX_LINES:
-                self.age()
-            self._young[line] = tid
-            user = self._old.get(line, tid)
-            if user not in (tid, _SHARED):
-                self._young[line] = _SHARED
-            return user != tid
-        if user != tid:
-            self._young[line] = _SHARED
-            return True
-        return self._old.get(line) == _SHARED
-
-    def shared(self, address: int) -> bool:
-        """Whether more than one thread was seen to change a place."""
-        line = address >> LINE_BITS
-        return self._young.get(line) == _SHARED or self._old.get(line) == _SHARED
-
-    def age(self) -> None:
-        """Forget what was last seen before the previous call."""
-        self._old, self._young = self._young, {}
 
 
 class Classifier:
@@ -171,6 +129,8 @@ class Classifier:
         """Addresses of the interpreter's own locks, with what they are called."""
         self._user: dict[int, Verdict] = {}
         self._entries: dict[int, tuple[bool, ThreadState]] = {}
+        self._loads: dict[int, Operand | None] = {}
+        """What the instruction before an address loads from, of those where that mattered."""
         self._kernel: dict[int, tuple[ThreadState | None, bool, str]] = {}
         self._reloaded = False
         self._search: Thread | None = None
@@ -224,21 +184,30 @@ class Classifier:
             state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
             spun = spun_for(registers, self.known_locks) if state is ThreadState.SPIN else None
             return NativeSample(tid, time_ns, state, symbol, spun)
-        state, symbol, operand, awaited, hidden = self._user.get(ip) or self._judge_user(ip)
+        state, symbol, operand, hidden = self._user.get(ip) or self._judge_user(ip)
         if state is ThreadState.SPIN:
             return NativeSample(tid, time_ns, state, symbol, spun_for(registers, self.known_locks))
+        if state is ThreadState.WORK and operand is None and self.lines.near(registers):
+            changed = self._waited_for(ip, registers)
+            if changed is not None:
+                return NativeSample(tid, time_ns, ThreadState.ATOMIC, symbol, changed)
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
-        if awaited:
-            # It may not come to the atomic instruction: what nobody was seen to change is not waited for.
-            if not self.lines.shared(address):
-                return NativeSample(tid, time_ns, state, symbol, None)
-            return NativeSample(tid, time_ns, ThreadState.ATOMIC, symbol, address)
         if not self.lines.hit(address, tid):
             # Nobody else's: an instruction as any other.
             state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
         return NativeSample(tid, time_ns, state, symbol, address)
+
+    def _waited_for(self, ip: int, registers: bytes) -> int | None:
+        """What threads change on the line that the instruction before loads from; `None` without one."""
+        if ip not in self._loads:
+            place = self._code.place(ip)
+            if len(self._loads) >= MAX_JUDGED_ADDRESSES:
+                self._loads.clear()
+            self._loads[ip] = None if place is None else self._around(ip, place, what_is_loaded)
+        loaded = self._loads[ip]
+        return None if loaded is None else self.lines.changed(effective_address(loaded, registers))
 
     def _in_kernel(self, ip: int, entry_ip: int) -> tuple[ThreadState, str | None]:
         known = self._kernel.get(ip) or self._judge_kernel(ip)
@@ -262,6 +231,7 @@ class Classifier:
         if self._code.reload():
             self._user.clear()
             self._entries.clear()
+            self._loads.clear()
 
     def _judge_user(self, ip: int) -> Verdict:
         place = self._code.place(ip)
@@ -293,7 +263,7 @@ class Classifier:
             name = base_name(name)
         if state in (ThreadState.ALLOC, ThreadState.GC) or is_handover(name):
             return Verdict(state or ThreadState.ATOMIC, name)
-        before, operand, awaited = self._around(ip, place)
+        before, operand = self._around(ip, place, what_precedes) or NOTHING
         if state is not None:
             return Verdict(state, name, operand)
         if before is Before.PAUSE:
@@ -303,7 +273,7 @@ class Classifier:
             return Verdict(ThreadState.ATOMIC, name, operand, hidden=hidden)
         if hidden:
             return Verdict(ThreadState.UNKNOWN, name)  # it may be the allocator as well
-        return Verdict(ThreadState.WORK, name, awaited, awaited is not None)
+        return Verdict(ThreadState.WORK, name)
 
     def _is_unpacked(self, place: Place) -> bool:
         """Whether it is code in no file, of a program none of whose code is in its file: a packed one."""
@@ -311,20 +281,16 @@ class Classifier:
             not place.path.startswith("/") and not place.name and self._python_image not in self._code.paths
         )
 
-    def _around(self, ip: int, place: Place) -> tuple[Before, Operand | None, Operand | None]:
-        """What the instruction before is, what it changes, and what is awaited of one that follows."""
+    def _around(self, ip: int, place: Place, judge: Callable[[str, bytes, int, int | None], T]) -> T | None:
+        """What a judge of machine code says of the code around an address; `None` where that is gone."""
         start = max(ip - BYTES_BEFORE, place.start)
         try:
             code = self._memory.read_up_to(start, ip - start + BYTES_AFTER)
         except FtdiagError:
-            return Before.OTHER, None, None
+            return None
         if len(code) < ip - start:
-            return Before.OTHER, None, None
-        begin = 0 if start == place.start else None
-        kind, operand = what_precedes(place.machine, code, ip - start, begin)
-        if kind is not Before.OTHER:
-            return kind, operand, None
-        return kind, None, what_is_awaited(place.machine, code, ip - start, begin)
+            return None
+        return judge(place.machine, code, ip - start, 0 if start == place.start else None)
 
     def _judge_entry(self, entry_ip: int) -> tuple[bool, ThreadState]:
         """(whether it is a system call, the state of the code that entered the kernel)."""

@@ -12,8 +12,8 @@ x86-64 instructions have no fixed length, so code cannot be read backwards for c
 decoding from the function's start, or from most places a little before, arrives at it: decoding from a wrong
 place falls into step within a few instructions.
 
-Where a count is loaded and compared before the atomic instruction (`mov`, `cmp`, `lock cmpxchg`), the load
-has to wait for the line, and the thread stands behind that.
+Whatever loads from a line that others change has to wait for it, too: a count that is compared before it is
+changed, the type of an object whose references are counted. The thread stands behind that load then.
 """
 
 from __future__ import annotations
@@ -25,14 +25,8 @@ from typing import Any, Final, NamedTuple
 
 BYTES_BEFORE: Final = 64
 """Code before the address that is looked at."""
-BYTES_AFTER: Final = 80
-"""Code after the address that is looked at: for the end of an arm64 loop, and for an atomic instruction whose
-line was loaded before."""
-INSTRUCTIONS_AFTER: Final = 20
-"""Between such a load and its atomic instruction: CPython's counting of references has 13."""
-NEAR_BYTES: Final = 16
-"""Between what was loaded and what the atomic instruction changes: the owner of an object is 16 bytes before
-its shared count. Objects lie at multiples of 16 bytes, so that is nearly always one line."""
+BYTES_AFTER: Final = 32
+"""Code after the address that is looked at: for the end of an arm64 loop."""
 LONGEST_INSTRUCTION: Final = 15
 ENOUGH_AGREE: Final = 0.35
 """Part of the starting places that has to lead to a candidate, if the function's start is not known."""
@@ -44,18 +38,16 @@ _STORE_ATOMICS: Final = tuple("st" + name[2:] for name in _SINGLE_ATOMICS)
 _ARM64_ATOMICS: Final = (*_SINGLE_ATOMICS, *_STORE_ATOMICS, "swp", "cas")
 _LOAD_EXCLUSIVE: Final = ("ldxr", "ldaxr", "ldxp", "ldaxp")
 _STORE_EXCLUSIVE: Final = ("stxr", "stlxr", "stxp", "stlxp")
-_LEAVES: Final = frozenset({"call", "jmp", "ret", "syscall", "ud2"})
 _ARM64_PAUSES: Final = ("yield", "wfe", "isb")
-_LOCKED: Final = (
+_MAYBE_ATOMIC: Final = re.compile(
     rb"\xf0[\x26\x2e\x36\x3e\x40-\x4f\x64-\x67\xf2\xf3]*"
     rb"(?:[\x00\x01\x08\x09\x10\x11\x18\x19\x20\x21\x28\x29\x30\x31\x80-\x83\x86\x87\xf6\xf7\xfe\xff]"
     rb"|\x0f[\xab\xb0\xb1\xb3\xba\xbb\xc0\xc1\xc7])"
+    rb"|[\x86\x87][\x00-\xbf]",
+    re.DOTALL,
 )
 """A `lock` prefix, other prefixes, and the opcode of an instruction that can have it (Intel's manual, volume
-2A, LOCK). Any byte may be 0xF0: three of four that are go no further."""
-_MAYBE_LOCKED: Final = re.compile(_LOCKED, re.DOTALL)
-_MAYBE_ATOMIC: Final = re.compile(_LOCKED + rb"|[\x86\x87][\x00-\xbf]", re.DOTALL)
-"""The same, or an `xchg` with memory."""
+2A, LOCK), or an `xchg` with memory. Any byte may be 0xF0: three of four that are go no further."""
 
 
 class Before(enum.Enum):
@@ -99,33 +91,21 @@ def what_precedes(machine: str, code: bytes, place: int, function_start: int | N
     return NOTHING
 
 
-def what_is_awaited(
+def what_is_loaded(
     machine: str, code: bytes, place: int, function_start: int | None = None
 ) -> Operand | None:
-    """The memory of an atomic instruction soon behind `code[place]`, if the one before loaded from its line.
+    """What the instruction that ends at `code[place]` loads from, in terms of the registers behind it.
 
-    `None` otherwise, and on machines other than x86-64. Registers of the operand are those at `place`.
+    `None` where it loads nothing, or into a register of its address, and on machines other than x86-64.
     """
-    if machine != "EM_X86_64" or _MAYBE_LOCKED.search(code, place, place + BYTES_AFTER) is None:
+    if machine != "EM_X86_64":
         return None
-    target = _x86_atomic_ahead(code[place : place + BYTES_AFTER])
-    if target is None:
-        return None
-    base, displacement = target
     for length in range(2, min(LONGEST_INSTRUCTION, place) + 1):
         start = place - length
         for instruction in _disassembler("x86", detail=True).disasm(code[start:place], 0, 1):
-            if (
-                instruction.size == length
-                and base not in _written(instruction)
-                and any(
-                    found[0] == base and abs(found[1] - displacement) <= NEAR_BYTES
-                    for found in _plain_memory(instruction)
-                )
-                and instruction.mnemonic != "lea"
-                and _is_boundary(code[:place], start, function_start)
-            ):
-                return Operand(base, None, 1, displacement)
+            loaded = _loaded(instruction) if instruction.size == length else None
+            if loaded is not None and _is_boundary(code[:place], start, function_start):
+                return loaded
     return None
 
 
@@ -161,52 +141,20 @@ def _x86(code: bytes, function_start: int | None) -> Preceding:
     return NOTHING
 
 
-def _x86_atomic_ahead(code: bytes) -> tuple[str, int] | None:
-    """(register at the begin, displacement) of the first atomic instruction that straight code comes to."""
-    if not _comes_to_atomic(code):
-        return None
-    # Registers that were changed on the way: to register + displacement, or to what is not known.
-    changed: dict[str, tuple[str, int] | None] = {}
-    for instruction in _disassembler("x86", detail=True).disasm(code, 0, INSTRUCTIONS_AFTER):
-        memory = _plain_memory(instruction)
-        if _is_x86_atomic(instruction.mnemonic, instruction.op_str):
-            if len(memory) != 1:
-                return None
-            base, displacement = memory[0]
-            origin = changed.get(base, (base, 0))
-            return None if origin is None else (origin[0], origin[1] + displacement)
-        if instruction.mnemonic in _LEAVES:
-            return None
-        value: tuple[str, int] | None = None
-        if instruction.mnemonic == "lea" and len(memory) == 1:
-            origin = changed.get(memory[0][0], (memory[0][0], 0))
-            value = None if origin is None else (origin[0], origin[1] + memory[0][1])
-        changed.update(dict.fromkeys(_written(instruction), value))
-    return None
-
-
-def _comes_to_atomic(code: bytes) -> bool:
-    """Whether there is one, found at a tenth of the cost: nearly always there is none."""
-    for _, _, mnemonic, operands in _disassembler("x86").disasm_lite(code, 0, INSTRUCTIONS_AFTER):
-        if _is_x86_atomic(mnemonic, operands):
-            return True
-        if mnemonic in _LEAVES:
-            return False
-    return False
-
-
-def _plain_memory(instruction: Any) -> list[tuple[str, int]]:
-    """(register, displacement) of the memory operands that have just these."""
+def _loaded(instruction: Any) -> Operand | None:
+    """What an instruction loads from, if that can be told from the registers behind it."""
     import capstone
 
-    return [
-        (_wide(instruction.reg_name(operand.mem.base)), operand.mem.disp)
-        for operand in instruction.operands
-        if operand.type == capstone.CS_OP_MEM
-        and operand.mem.base
-        and not operand.mem.index
-        and not operand.mem.segment
-    ]
+    if instruction.mnemonic in ("lea", "nop"):
+        return None  # they name memory, and leave it alone
+    for operand in instruction.operands:
+        if operand.type == capstone.CS_OP_MEM and operand.access & capstone.CS_AC_READ:
+            memory = operand.mem
+            named = [instruction.reg_name(each) for each in (memory.base, memory.index) if each]
+            if not named or memory.segment or not _written(instruction).isdisjoint(map(_wide, named)):
+                return None
+            return _operand_of("x86", instruction, memory)
+    return None
 
 
 def _written(instruction: Any) -> set[str]:
@@ -317,14 +265,17 @@ def _operand(machine: str, code: bytes) -> Operand | None:
     for instruction in _disassembler(machine, detail=True).disasm(code, 0, 1):
         for operand in instruction.operands:
             if operand.type == capstone.CS_OP_MEM and not (machine == "x86" and operand.mem.segment):
-                memory = operand.mem
-                return Operand(
-                    instruction.reg_name(memory.base) or None,
-                    instruction.reg_name(memory.index) or None,
-                    memory.scale if machine == "x86" else 1,
-                    memory.disp,
-                )
+                return _operand_of(machine, instruction, operand.mem)
     return None
+
+
+def _operand_of(machine: str, instruction: Any, memory: Any) -> Operand:
+    return Operand(
+        instruction.reg_name(memory.base) or None,
+        instruction.reg_name(memory.index) or None,
+        memory.scale if machine == "x86" else 1,
+        memory.disp,
+    )
 
 
 @functools.cache
