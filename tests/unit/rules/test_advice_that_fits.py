@@ -54,6 +54,28 @@ def test_a_loop_beside_spinning_workers_is_the_program(tmp_path: Path) -> None:
     assert finding.subject["line"] == 120
 
 
+@pytest.mark.parametrize(
+    ("busy", "others", "told"),
+    [
+        pytest.param(97, IDLE_WORKER, True, id="a full loop"),
+        pytest.param(80, IDLE_WORKER, False, id="a loop that waits, too"),
+        pytest.param(97, spent(60, "work", at=f"/srv/app.py:44 more < {RUN_ONCE}"), False, id="full loops"),
+    ],
+)
+def test_a_loop_that_is_never_idle_limits_workers_that_do_much(
+    tmp_path: Path, busy: int, others: Spent, told: bool
+) -> None:
+    # GIVEN an event loop that is busy all the time, or most of it, and two workers that do nearly as much
+    at = f"/srv/app.py:120 handle < {FASTAPI} < {RUN_ONCE} < /srv/app.py:7 main"
+    loop = [spent(busy, "work", at=at), spent(100 - busy, "idle", at=RUN_ONCE)]
+    worker = [spent(40, "work", at="/srv/app.py:40 compute"), others]
+    snapshot = look(tmp_path, {"main": loop, **workers(2, *worker)}, of=target(capacity_cores=4.0))
+    # WHEN judged, THEN the full loop is what is told, and that its workers do what it gives them
+    found = [each for each in snapshot.findings if each.rule_id == "event-loop-bound"]
+    assert bool(found) is told
+    assert not found or "the other threads have what it gives them" in found[0].summary
+
+
 def test_a_loop_without_an_executor_hands_out_no_tasks(tmp_path: Path) -> None:
     # GIVEN an event loop whose own code is hot, and no executor anywhere
     at = f"{LIB}/asyncio/base_events.py:820 BaseEventLoop._call_soon < {RUN_ONCE} < /srv/app.py:7 main"
@@ -194,3 +216,10 @@ def test_nothing_is_sketched_with_what_the_line_does_not_name(tmp_path: Path) ->
     assert "making NumPy arrays" in churn.summary
     assert "out=" in churn.remedy[0].text
     assert not any("array.array" in (each.code or "") for each in churn.remedy)
+
+    # GIVEN that it is known what the atomics there worked on
+    known = named(wasted, 10, arrays, ufunc)
+    types = named(wasted, 10, arrays, (*ufunc, SharedObject("type", "type", Confidence.KNOWN)))
+    # WHEN told THEN making arrays is the cause only where it was a type, which each array counts
+    assert [finding.rule_id for finding in known.findings] == ["extension-singleton"]
+    assert [finding.rule_id for finding in types.findings] == ["heap-type-churn"]

@@ -26,6 +26,7 @@ NO_FIGURES: Final = {
 WITHOUT_A_ROW: Final = {
     # Beginning of a remedy that is offered on every version: why there is no figure to gate it by.
     "call it for many items at once": "what is counted once for many items is not counted for each",
+    "call what uses it less often": "a lock that is not taken is not waited for",
     "fill one array again": "arrays that are not made count no reference of their type",
     "let the library use one thread": "the waits and the spinning of the finding are the measurement",
     "or limit it for a part": "the same",

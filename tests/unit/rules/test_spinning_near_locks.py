@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from builders import RecordingBuilder, Spent, a_lock, a_target, spent
 from ftdiag.model import OTHERS_COUNTS, TYPES_LOCK, Confidence, LockKind, SharedObject, Snapshot
 from ftdiag.rules import diagnose, facts_of
 from ftdiag.session import Session
-from unit.rules.scenes import named
+from unit.rules.scenes import LIB, named
 
 ENTER = "/srv/cache.py:88 Cache.get < /srv/app.py:10 serve"
 NEXT_LINE = "/srv/cache.py:89 Cache.get < /srv/app.py:10 serve"
@@ -145,6 +147,62 @@ def test_spinning_for_the_lock_of_all_types_is_told_as_that(tmp_path: Path) -> N
     assert finding.rule_id == "hot-lock"
     assert OTHERS_COUNTS in finding.summary
     assert finding.lost_cores > 0.7
+
+
+PARSE = "/srv/logs.py:9 parse"
+CACHE = f"{LIB}/_strptime.py:546 _strptime < {PARSE}"
+TABLE = f"{LIB}/locale.py:406 normalize < {LIB}/_strptime.py:529 _strptime < {PARSE}"
+
+
+def test_what_is_kept_for_the_process_is_one_cause_with_all_its_locks(tmp_path: Path) -> None:
+    # GIVEN threads that wait for strptime's lock, and spin for dicts below it that nobody was seen parked on
+    cache = a_lock("_cache_lock")
+    snapshot = look(
+        tmp_path / "strptime.ftdiag",
+        spent(5, "lock", at=CACHE, lock=cache),
+        spent(30, "spin", at=TABLE),
+        spent(65, "work", at=CACHE),
+    )
+    # WHEN registers tell of the dict, or of nothing, THEN it is one finding with all of the loss
+    for spun_for in (("dict",), ()):
+        (finding,) = told_at(snapshot, 406, spun_for=spun_for).findings
+        assert finding.rule_id == "hot-lock"
+        assert finding.lost_cores > 0.6
+        assert finding.summary.count("strptime's cache of formats") == 1
+        assert (finding.subject["file"], finding.subject["line"]) == ("/srv/logs.py", 9)
+
+    # WHEN nobody was seen parked at all THEN the dict is the process's all the same, and nobody is said to be
+    spinning = look(tmp_path / "spun.ftdiag", spent(35, "spin", at=TABLE), spent(65, "work", at=CACHE))
+    (finding,) = told_at(spinning, 406, spun_for=("dict",)).findings
+    assert finding.rule_id == "hot-lock"
+    assert "Nobody was seen parked on it" in finding.explanation
+    assert "Threads were seen parked" not in finding.explanation
+    assert "fromisoformat" in finding.remedy[0].text
+
+
+@pytest.mark.parametrize(
+    ("label", "elsewhere", "rules"),
+    [
+        pytest.param(None, CACHE, ["hot-lock"], id="what C code takes on its way there"),
+        pytest.param("app.SEEN", CACHE, ["hot-lock", "object-lock"], id="the program's own dict"),
+        pytest.param(None, NEXT_LINE, ["hot-lock", "object-lock"], id="a line that does other things"),
+    ],
+)
+def test_a_dict_at_the_line_that_calls_strptime(
+    tmp_path: Path, label: str | None, elsewhere: str, rules: list[str]
+) -> None:
+    # GIVEN threads that wait for a dict at the line that calls strptime, which most of its time is in, or not
+    snapshot = look(
+        tmp_path / "line.ftdiag",
+        spent(5, "lock", at=CACHE, lock=a_lock("_cache_lock")),
+        spent(20, "object_lock", at=PARSE, lock=a_lock(label, kind=LockKind.OBJECT, type_name="dict")),
+        spent(75, "work", at=elsewhere),
+    )
+    # THEN it is strptime's cause where it has no name and leads nowhere else
+    assert sorted(finding.rule_id for finding in snapshot.findings) == rules
+    if rules == ["hot-lock"]:
+        assert "_cache_lock" in snapshot.findings[0].summary
+        assert "a dict" in snapshot.findings[0].summary
 
 
 def test_a_thread_that_waits_for_itself(tmp_path: Path) -> None:

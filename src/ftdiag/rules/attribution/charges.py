@@ -8,6 +8,7 @@ In: the bare facts, the claims of all rules. Out: `Charges`. Whose something is,
 - A line's spinning and atomics belong to the lock that is waited for at that very line, to the one that
   registers say is spun for there, or to the one near it if it counts the references of a lock; else to the
   rule that its library, its machine code or its file name point to; else to spinning or to reference counts.
+- Locks and lines inside of what the standard library keeps for the whole process are one charge.
 - Stops of all threads belong to the collector as far as it asked for them, else to those who did.
 - What is left of the cores is the program's shape (`shape`).
 """
@@ -31,6 +32,7 @@ from ftdiag.model import (
 )
 from ftdiag.rules.attribution.claims import ClaimTable
 from ftdiag.rules.attribution.frames import is_library, leaves
+from ftdiag.rules.attribution.libraries import process_wide, process_wide_lock
 from ftdiag.rules.attribution.locks import NATIVE_MUTEX
 from ftdiag.rules.attribution.machine_code import NEIGHBOUR_SHARE, pattern_of, symbol_share
 from ftdiag.rules.attribution.shape import shape_of
@@ -56,6 +58,7 @@ def charges_of(facts: Facts, claims: ClaimTable) -> Charges:
     """Everything charged: locks, then lines, then stops, then the shape with what is left."""
     locks, charge_of_line = _locks(facts, claims)
     locks, lines = _lines(facts, claims, locks, charge_of_line)
+    locks = _together_in_process(locks, facts)
     charges = Charges(
         locks=tuple(sorted(locks, key=lambda each: (-each.lost_cores, each.locks[0].number))),
         lines=tuple(sorted(lines, key=lambda each: -each.lost_cores)),
@@ -194,6 +197,45 @@ def _charge_of(line: HotLine, locks: list[LockCharge]) -> int | None:
     return max(kinds, key=lambda each: each[1].parked_cores, default=(None, None))[0]
 
 
+def _of_process(line: HotLine, facts: Facts, locks: list[LockCharge]) -> int | None:
+    """The charge of a lock in the same file that guards something of the whole process as a line is in."""
+    file = process_wide(line.stacks[0][0]) if line.stacks else None
+    if file is None:
+        return None
+    inside = (number for number, charge in enumerate(locks) if _in_process(charge, facts) == file)
+    return next(inside, None)
+
+
+def _in_process(charge: LockCharge, facts: Facts) -> str | None:
+    """The file of what is the whole process's that a charge is inside of; the GIL is of everything."""
+    return None if charge.state is ThreadState.GIL else process_wide_lock(charge.locks[0], facts)
+
+
+def _together_in_process(locks: list[LockCharge], facts: Facts) -> list[LockCharge]:
+    """One charge for each file with something of the whole process: what it guards is one cause."""
+    together: dict[tuple[str, str], list[LockCharge]] = {}
+    apart: list[LockCharge] = []
+    for charge in locks:
+        file = _in_process(charge, facts)
+        if file is None:
+            apart.append(charge)
+        else:
+            together.setdefault((charge.rule_id, file), []).append(charge)
+    for charges in together.values():
+        first, *others = sorted(charges, key=lambda each: -each.lost_cores)
+        apart.append(
+            replace(
+                first,
+                parked_cores=sum(each.parked_cores for each in charges),
+                spin_cores=sum(each.spin_cores for each in charges),
+                atomic_cores=sum(each.atomic_cores for each in charges),
+                threads=max(each.threads for each in charges),
+                beside=tuple(lock for each in others for lock in each.locks),
+            )
+        )
+    return apart
+
+
 # --- lines -----------------------------------------------------------------------------------------------
 
 
@@ -213,6 +255,8 @@ def _lines(
             continue
         number = at_line.get(line.frame)
         wasted = Wasted(line, spin, atomic)
+        if number is None:
+            number = _of_process(line, facts, locks)
         if number is None:
             number = _spun_for(wasted, facts, claims, locks)
         rule, claim = ("", None) if number is not None else claims.line(wasted, facts)

@@ -112,11 +112,11 @@ class ClaimTable:
         if library is not None and self._holds(library, facts):
             return library, None
         for rule, claim in self._lines:
-            if claim.symbols:
-                fits = symbol_share(line, pattern_of(claim.symbols), claim.among_first) >= SYMBOL_SHARE
-            else:
-                fits = claim.when is None or claim.when(wasted, facts)
-            if fits:
+            if claim.symbols and (
+                symbol_share(line, pattern_of(claim.symbols), claim.among_first) < SYMBOL_SHARE
+            ):
+                continue
+            if claim.when is None or claim.when(wasted, facts):
                 return rule, claim
         raise ValueError("no rule claims the lines that nobody else does")
 

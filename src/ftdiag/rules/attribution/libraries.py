@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from ftdiag.model import Frame, HotLine, LockMetrics, Stack, StateGroup, ThreadState
+from ftdiag.model import Frame, HotLine, LockMetrics, SharedObject, Stack, StateGroup, ThreadState
 from ftdiag.rules.attribution.frames import LIBRARY_FRAMES, is_file, is_library
+from ftdiag.rules.attribution.own import stacks_of
 from ftdiag.rules.base import Facts, finite
 
 PROCESS_WIDE: Final[Mapping[str, str]] = {
@@ -35,10 +36,47 @@ def process_wide(stack: Stack) -> str | None:
     return None
 
 
+def process_wide_lock(lock: LockMetrics, facts: Facts) -> str | None:
+    """The file of `PROCESS_WIDE` that most of the wait for a lock is in; of one that is only spun for, that
+    most of these threads are in.
+
+    C code that calls into such a file takes locks on its way, at the line of the program that called it: a
+    lock without a name there counts if most of that line's time is in the file.
+    """
+    waited = sum(finite(waiter.wait_ns) for waiter in lock.waiters)
+    named = lock.lock.label is not None or (lock.of_object is not None and _path(lock.of_object) is not None)
+    within: dict[str | None, float] = {}
+    for waiter in lock.waiters:
+        file = process_wide(waiter.stack)
+        if file is None and not named and waiter.stack and not is_library(waiter.stack[0]):
+            file = process_wide_below(waiter.stack[0], facts)
+        within[file] = within.get(file, 0.0) + (finite(waiter.wait_ns) if waited > 0 else 1.0)
+    return _most(within)
+
+
+def process_wide_below(frame: Frame, facts: Facts) -> str | None:
+    """The file of `PROCESS_WIDE` that most of the time at a line of the program is in, with what it calls."""
+    within: dict[str | None, float] = {}
+    for stack, time in stacks_of(facts):
+        if frame in stack:
+            file = process_wide(stack)
+            within[file] = within.get(file, 0.0) + time
+    return _most(within)
+
+
+def _most(within: Mapping[str | None, float]) -> str | None:
+    """What has more than half of all."""
+    most = max(within, key=lambda file: within[file], default=None)
+    return most if most is not None and within[most] > 0.5 * sum(within.values()) else None
+
+
+def _path(one: SharedObject) -> str | None:
+    return None if one.facts is None else one.facts.path
+
+
 def is_process_wide(lock: LockMetrics, facts: Facts) -> bool:
     """Whether most of the wait is in a file of the standard library that has one lock for the process."""
-    waits = [(finite(waiter.wait_ns), process_wide(waiter.stack)) for waiter in lock.waiters]
-    return sum(wait for wait, file in waits if file is not None) > 0.5 * sum(wait for wait, _ in waits)
+    return process_wide_lock(lock, facts) is not None
 
 
 def is_tracer(frame: Frame) -> bool:

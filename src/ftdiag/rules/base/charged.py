@@ -30,6 +30,9 @@ class LockCharge:
     atomic_cores: float
     threads: int = 0
     """Most threads at one of these lines."""
+    beside: tuple[LockMetrics, ...] = ()
+    """Other locks that are the same cause: what the standard library keeps for the process has a lock of its
+    own, and objects inside have theirs."""
 
     @property
     def wasted_cores(self) -> float:

@@ -86,7 +86,7 @@ class Wasted:
 
 @dataclass(frozen=True, slots=True)
 class LineClaim:
-    """Wasted time of lines that belongs to a rule: by functions of machine code, or `when`.
+    """Wasted time of lines that belongs to a rule: by functions of machine code, and `when`.
 
     `symbols` are names, in which `?` stands for one letter and `*` for any number of them; where there is
     `among_first`, they count only among so many functions of a line. `near_lock` says of which lines the time

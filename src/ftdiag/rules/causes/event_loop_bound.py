@@ -37,11 +37,19 @@ OTHERS_BUSY: Final = Threshold(
     "ratio",
     "if the other threads together do half as much as the loop, the loop is not all there is",
 )
+LOOP_FULL: Final = Threshold(
+    "full_event_loop_cpu_share",
+    0.9,
+    "ratio",
+    "a loop that is hardly ever idle limits the program, however much others do that have time to wait: they"
+    " do what it gives them, and cores stay empty all the same",
+)
 
 
 def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
     frame = own_busiest_line(facts, thread)
     others = sum(_at_work_ns(each) for each in facts.threads if each is not thread) / max(1, thread.cpu_ns)
+    rest = "do little" if others <= OTHERS_BUSY.value else "have what it gives them"
     return RULE.finding(
         facts,
         lost_cores=shape.lost_cores,
@@ -50,7 +58,7 @@ def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
         summary=(
             f"The event loop in {short(thread.info.name)} is on a core, or wants one, for"
             f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other"
-            f" threads do little, and up to {of_cores(shape.lost_cores, facts.capacity)} stay"
+            f" threads {rest}, and up to {of_cores(shape.lost_cores, facts.capacity)} stay"
             " empty."
         ),
         explanation=(
@@ -88,6 +96,11 @@ def _at_work_ns(thread: ThreadMetrics) -> float:
     return max(0.0, thread.cpu_ns - sum(finite(thread.states_ns.get(state, 0.0)) for state in wasted))
 
 
+def _busy_part(thread: ThreadMetrics) -> float:
+    """The part of its life in which a thread was on a core, or wanted one."""
+    return (thread.cpu_ns + thread.run_queue_ns) / max(1, thread.alive_ns)
+
+
 def _runs_event_loop(thread: ThreadMetrics) -> bool:
     """Whether an event loop is on the stacks of a thread."""
     stacks = [stack for line in thread.hot for stack, _ in line.stacks]
@@ -100,8 +113,12 @@ def _shape(facts: Facts, room: Room) -> Shape | None:
     # A loop that wants a core all the time is as busy as one that has it.
     part = min(1.0, (busy.cpu_ns + busy.run_queue_ns) / duration)
     others = sum(_at_work_ns(thread) for thread in facts.threads if thread is not busy)
-    if not facts.over(LOOP_BUSY, part, RULE.id) or others > OTHERS_BUSY.value * busy.cpu_ns:
+    if not facts.over(LOOP_BUSY, part, RULE.id):
         return None
+    if others > OTHERS_BUSY.value * busy.cpu_ns:
+        fullest = max(_busy_part(thread) for thread in facts.threads if thread is not busy)
+        if not facts.over(LOOP_FULL, part, RULE.id) or fullest >= LOOP_BUSY.value:
+            return None
     # Work that is moved off the loop can use every core that is left, whoever is there to do it now.
     left = max(0.0, facts.capacity - facts.metrics.on_cpu_cores - room.own_cores)
     if room.own_cores > max(left, 1e-9) or not _runs_event_loop(busy):
@@ -120,7 +137,7 @@ RULE: Final = Rule(
     id="event-loop-bound",
     title="One event loop does all the work",
     needs=(Need.TICKS, Need.CAPACITY),
-    thresholds=(LOOP_BUSY, OTHERS_BUSY),
+    thresholds=(LOOP_BUSY, OTHERS_BUSY, LOOP_FULL),
     judge=judge_of_shape("event-loop-bound", _tell),
     without=_without,
     claims=Claims(shape=ShapeClaim(30, _shape)),

@@ -22,6 +22,7 @@ from ftdiag.rules.base import (
     NotApplicable,
     Priority,
     Rule,
+    Wasted,
 )
 from ftdiag.rules.prose.library import together
 from ftdiag.wording.places import place, place_in
@@ -139,6 +140,12 @@ def _judge(facts: Facts) -> Judgement:
     )
 
 
+def _counts_types(wasted: Wasted, facts: Facts) -> bool:
+    """Whether the atomics at a line may be those of types: where it is known what they worked on, one is."""
+    by_place = [one.type_name for one in wasted.line.shared if one.name == one.type_name]
+    return not by_place or "type" in by_place
+
+
 RULE: Final = Rule(
     id="heap-type-churn",
     title="Objects of C types made in the loop",
@@ -146,7 +153,7 @@ RULE: Final = Rule(
     thresholds=(WORTH_SAYING,),
     judge=_judge,
     without=OTHER_CODE,
-    claims=Claims(lines=(LineClaim(Priority.NAMED, symbols=MAKING),)),
+    claims=Claims(lines=(LineClaim(Priority.NAMED, symbols=MAKING, when=_counts_types),)),
     advice=Advice.LINE,
     cases=("array", "deque", "partial", "bytesio", "lock-made", "match"),
 )

@@ -31,6 +31,9 @@ from ftdiag.wording.places import place, short
 
 
 def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
+    if charge.locks[0].lock.kind is LockKind.OBJECT:
+        # Of an object inside the standard library: nobody takes its lock in a `with` block.
+        return (Remedy("call what uses it less often: once for many items, or before the threads start"),)
     name = lock_expression(charge.locks[0])
     line = where(charge)
     held = holding(charge)
@@ -95,12 +98,10 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
     inside = INSIDE.get(charge.locks[0].lock.label or "")
     if inside is not None and charge.locks[0].lock.kind is LockKind.RUNTIME:
         return _tell_inside(facts, charge, inside)
-    name = lock_in_sentence(charge.locks[0].lock)
     return Told(
         summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",
         explanation=(
-            f"Threads were seen parked on {name}, at most {max(lock.waiters_max for lock in charge.locks)}"
-            f" at once, or spinning at its line; {parked_words(charge)}. Two threads that only count under"
+            f"{_seen(charge)}. Two threads that only count under"
             f" one lock: {facts.scaling('lock-counter')} of what one does{_sharding(facts)}."
         ),
         remedy=_remedies(facts, charge),
@@ -112,12 +113,23 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
     )
 
 
+def _seen(charge: LockCharge) -> str:
+    """How threads were seen to wait."""
+    name = lock_in_sentence(charge.locks[0].lock)
+    most = max(lock.waiters_max for lock in charge.locks)
+    if not most:
+        return f"Threads were seen spinning for {name}. {parked_words(charge)}"
+    return (
+        f"Threads were seen parked on {name}, at most {most} at once, or spinning at its line;"
+        f" {parked_words(charge)}"
+    )
+
+
 def _judge(facts: Facts) -> Verdict:
     findings = lock_findings(RULE, facts, _tell)
     return Found(findings) if findings else Clear()
 
 
-_NOT_OF_OBJECTS: Final = tuple(kind for kind in LockKind if kind is not LockKind.OBJECT)
 _NAMED_INSIDE: Final = tuple(label for label in INSIDE if label not in UNNAMED_LOCKS)
 """Locks of the interpreter that are known by name and have no rule of their own."""
 
@@ -131,7 +143,7 @@ RULE: Final = Rule(
     without=without_lock_and_its_memory,
     claims=Claims(
         locks=(
-            LockClaim(Priority.PROCESS, kinds=_NOT_OF_OBJECTS, when=is_process_wide),
+            LockClaim(Priority.PROCESS, when=is_process_wide),
             LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=_NAMED_INSIDE),
             LockClaim(Priority.REST),
         )

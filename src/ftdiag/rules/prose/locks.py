@@ -35,6 +35,8 @@ from ftdiag.wording.places import place, place_in
 from ftdiag.wording.threads import thread_names, verb
 from ftdiag.wording.units import of_cores, plural, seconds, share
 
+MAX_BESIDE: Final = 2
+"""Locks of the same cause that are told beside the first."""
 MAX_FINDINGS: Final = 5
 """Locks told one by one; the next ones cost less than the first by far."""
 
@@ -53,9 +55,11 @@ def cost_of(facts: Facts, charge: LockCharge) -> str:
     name = metrics_in_sentence(charge.locks[0])
     if len(charge.locks) > 1:
         name = f"{len(charge.locks)} locks like {name}"
+    others = sorted({metrics_in_sentence(lock) for lock in charge.beside} - {name})
+    name = " and ".join((name, *others[:MAX_BESIDE]))
     line = where(charge)
     at = f" ({place(line)})" if line is not None else ""
-    many = len(charge.locks) > 1
+    many = len(charge.locks) > 1 or bool(others)
     return (
         f"{name}{at} {'cost' if many else 'costs'} {of_cores(charge.lost_cores, facts.capacity)}:"
         f" {threads} {verb(threads, 'waits', 'wait')} for {'them' if many else 'it'}"
@@ -88,15 +92,16 @@ def blame_of(charge: LockCharge) -> str:
 
 def lock_evidence(facts: Facts, charge: LockCharge) -> tuple[Evidence, ...]:
     """The figures that every finding about a lock rests on."""
-    wait = sum(finite(lock.wait_ns) for lock in charge.locks)
-    critical = sum(finite(lock.critical_wait_ns) for lock in charge.locks)
+    locks = (*charge.locks, *charge.beside)
+    wait = sum(finite(lock.wait_ns) for lock in locks)
+    critical = sum(finite(lock.critical_wait_ns) for lock in locks)
     found = [
         evidence("lost_share_of_capacity", charge.lost_cores / facts.capacity, "ratio", WORTH_SAYING),
         evidence("wait", wait / 1e9, "s"),
         evidence("critical_wait", critical / 1e9, "s"),
-        evidence("mean_queue", sum(finite(lock.mean_queue) for lock in charge.locks), "threads"),
-        evidence("waiters_max", max(lock.waiters_max for lock in charge.locks), "threads"),
-        evidence("longest_wait", max(finite(lock.longest_wait_ns) for lock in charge.locks) / 1e6, "ms"),
+        evidence("mean_queue", sum(finite(lock.mean_queue) for lock in locks), "threads"),
+        evidence("waiters_max", max(lock.waiters_max for lock in locks), "threads"),
+        evidence("longest_wait", max(finite(lock.longest_wait_ns) for lock in locks) / 1e6, "ms"),
     ]
     if facts.native:
         found.append(evidence("spin", charge.wasted_cores, "cores"))

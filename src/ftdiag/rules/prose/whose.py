@@ -118,7 +118,7 @@ def _of_the_process(finding: Finding, facts: Facts, filename: str) -> Finding:
     file = max(within, key=lambda each: within[each], default=None)
     if file is None:
         return finding
-    what = f"It is for {PROCESS_WIDE[file]}, which the whole process shares."
+    what = f"Behind it is {PROCESS_WIDE[file]}, which the whole process shares."
     summary = f"{finding.summary.removesuffix('.')}. {what}"
     case, text, code = _INSTEAD[file]
     return replace(
