@@ -149,6 +149,31 @@ def test_spinning_for_the_lock_of_all_types_is_told_as_that(tmp_path: Path) -> N
     assert finding.lost_cores > 0.7
 
 
+def test_who_parks_at_a_line_may_spin_there_for_something_else(tmp_path: Path) -> None:
+    # GIVEN threads that seldom park for the lock of all types at a line, and spin there most of the time
+    types = a_lock(TYPES_LOCK, kind=LockKind.RUNTIME, type_name=None)
+    parts = (
+        spent(2, "runtime_lock", at=ELSEWHERE, lock=types),
+        spent(40, "spin", at=ELSEWHERE),
+        spent(58, "work", at=NEXT_LINE),
+    )
+    snapshot = look(tmp_path / "types.ftdiag", *parts)
+    # WHEN registers say that it is for a dict, and machine code that no class changes, THEN it is the dict's
+    looks_up = (("_Py_dict_lookup_threadsafe", 0.4), ("_PyType_LookupRef", 0.1))
+    first = told_at(named(snapshot, 40, looks_up), 40, spun_for=("dict",)).findings[0]
+    assert (first.rule_id, first.lost_cores > 0.7) == ("object-lock", True)
+    # AND where a class is, the dict is the class's; where registers say nothing, it is the lock of all types
+    sets = (("type_setattro", 0.2), ("_PyType_LookupRef", 0.1))
+    for known in (told_at(named(snapshot, 40, sets), 40, spun_for=("dict",)), snapshot):
+        assert known.findings[0].rule_id == "class-mutation"
+
+    # GIVEN a lock of the program there, which registers cannot tell WHEN few samples say otherwise
+    lock = (spent(2, "lock", at=ELSEWHERE, lock=a_lock()), *parts[1:])
+    snapshot = look(tmp_path / "program.ftdiag", *lock)
+    # THEN it is the program's lock
+    assert told_at(snapshot, 40, spun_for=("dict",)).findings[0].rule_id == "hot-lock"
+
+
 PARSE = "/srv/logs.py:9 parse"
 CACHE = f"{LIB}/_strptime.py:546 _strptime < {PARSE}"
 TABLE = f"{LIB}/locale.py:406 normalize < {LIB}/_strptime.py:529 _strptime < {PARSE}"

@@ -339,9 +339,14 @@ def test_locks_of_a_threads_own_objects_are_held_by_nobody_else(build: str) -> N
         (5, SharedObject(OWN_LOCK, "index.Engine", Confidence.KNOWN)),
     )
 
-    # WHEN another thread counts references to one of them, or owns it, THEN that is not said
+    # WHEN another thread counts references to the one it spins for most, or owns it, THEN it is that's lock
     for other in (program.object("index.Engine", owner=OWN, shared=4), program.object("index.Engine")):
-        assert locks.window(spun | {(1, other + 10): (0, 1)}, {0: OWN}, {}) == ()
+        assert locks.window(spun | {(1, other + 10): (0, 4)}, {0: OWN}, {}) == (
+            (5, SharedObject(SPUN_FOR, "index.Engine", Confidence.KNOWN)),
+        )
+    # WHEN most of the time it is none that can be told, THEN nothing is said
+    constant = program.object("index.Engine", local=0xFFFF_FFFF) + 10
+    assert locks.window(spun | {(1, constant): (0, 9)}, {0: OWN}, {}) == ()
     # WHEN there are too few samples, or no line, THEN nothing is said
     assert locks.window({(1, own[0]): (0, 1)}, {0: OWN}, {}) == ()
     assert locks.window({(0, own[0]): (0, 9)}, {0: OWN}, {}) == ()

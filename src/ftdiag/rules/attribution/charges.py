@@ -5,9 +5,10 @@ In: the bare facts, the claims of all rules. Out: `Charges`. Whose something is,
 - A lock belongs to the rule that knows it best: a handler's lock to logging, a queue's to queues, one in
   a cycle of holders to the deadlock, the rest to the locks of programs or of objects. It is charged with its
   share of the cores that its state lost, by critical wait.
-- A line's spinning and atomics belong to the lock that is waited for at that very line, to the one that
-  registers say is spun for there, or to the one near it if it counts the references of a lock; else to the
-  rule that its library, its machine code or its file name point to; else to spinning or to reference counts.
+- A line's spinning and atomics belong to the program's lock that is waited for there; to the lock of an
+  object or of the interpreter that registers say is spun for, or that is waited for there; or to the one
+  near it if it counts the references of a lock; else to the rule that its library, its machine code or its
+  file name point to; else to spinning or to reference counts.
 - Locks and lines inside of what the standard library keeps for the whole process are one charge.
 - Stops of all threads belong to the collector as far as it asked for them, else to those who did.
 - What is left of the cores is the program's shape (`shape`).
@@ -52,6 +53,9 @@ NEAR_FRAMES: Final = 3
 """Innermost frames of a spinning line among which the function that waits for a lock is looked for: the line
 before or after a `with`, or a function called there. The machine code is sampled at other moments than the
 Python stack, which is then the one of a few instructions before or after."""
+
+_TOLD: Final = (ThreadState.OBJECT_LOCK, ThreadState.RUNTIME_LOCK)
+"""States of locks that registers of threads that spin can tell."""
 
 
 def charges_of(facts: Facts, claims: ClaimTable) -> Charges:
@@ -257,8 +261,10 @@ def _lines(
         wasted = Wasted(line, spin, atomic)
         if number is None:
             number = _of_process(line, facts, locks)
-        if number is None:
-            number = _spun_for(wasted, facts, claims, locks)
+        if number is None or (locks[number].state in _TOLD and _in_process(locks[number], facts) is None):
+            # Registers are of the very samples; who parks at a line may spin there for something else.
+            spun = _spun_for(wasted, facts, claims, locks)
+            number = number if spun is None else spun
         rule, claim = ("", None) if number is not None else claims.line(wasted, facts)
         if claim is not None and claim.near_lock is not None and claim.near_lock(line):
             number = _near(line, waiting, callers)

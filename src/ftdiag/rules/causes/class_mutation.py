@@ -6,7 +6,18 @@ import re
 from typing import Final
 
 from ftdiag.analysis.locks import OTHER_LOCKS
-from ftdiag.model import TYPES_LOCK, Change, ChangeKind, Finding, LockKind, LockMetrics, Remedy, Snapshot
+from ftdiag.model import (
+    TYPES_LOCK,
+    UNNAMED_INTERPRETER,
+    Change,
+    ChangeKind,
+    Finding,
+    Frame,
+    LockKind,
+    LockMetrics,
+    Remedy,
+    Snapshot,
+)
 from ftdiag.rules.attribution.frames import is_file, leaves
 from ftdiag.rules.attribution.machine_code import pattern_of, symbol_share
 from ftdiag.rules.base import (
@@ -27,14 +38,18 @@ from ftdiag.rules.prose.library import Together, together
 from ftdiag.wording.locks import lock_in_sentence
 from ftdiag.wording.places import place
 
+SETS: Final = ("type_setattro", "type_update_dict", "PyType_Modified", "type_modified*")
+"""Functions of machine code that change classes."""
 CHANGES: Final = (
-    *("type_setattro", "type_update_dict", "PyType_Modified", "type_modified*", "PySuper_Lookup"),
+    *(*SETS, "PySuper_Lookup"),
     *("_PySuper_Lookup", "super_getattro", "super_init*", "super_descr_get", "supercheck"),
 )
 """Functions of machine code that change classes, or look them up under the lock of all types."""
 _MAKES: Final = re.compile(r"builtin___build_class__|type_new\w*|type_ready\w*|PyType_Ready|type_dealloc")
 """Functions of machine code that make and end classes."""
 MAKES_SHARE: Final = 0.02
+_NAMELESS: Final = ("[python", "[libpython")
+"""Files of an interpreter whose functions were not even told apart."""
 
 
 def _makes_classes(found: Together) -> bool:
@@ -120,6 +135,8 @@ def _is_beside_types(lock: LockMetrics, facts: Facts) -> bool:
     """Whether the lock of all types is waited for at the same lines: who sets an attribute of a class takes
     that and the lock of the class's dict (3.15)."""
     places = set(leaves(lock))
+    if not _may_be(SETS, places, facts, (*_NAMELESS, UNNAMED_INTERPRETER)):
+        return False  # another dict: at a line that does many things both are waited for
     return any(
         other.lock.kind is LockKind.RUNTIME
         and other.lock.type_name is None
@@ -131,20 +148,25 @@ def _is_beside_types(lock: LockMetrics, facts: Facts) -> bool:
 
 
 def _may_be_types(lock: LockMetrics, facts: Facts) -> bool:
-    """Whether a lock of the interpreter without a name may be that of all types.
+    """Whether a lock of the interpreter without a name may be that of all types."""
+    return _may_be(CHANGES, set(leaves(lock)), facts)
 
-    Where machine code was sampled at the lines that wait for it, and its functions have names, some of it is
-    of changes to classes.
+
+def _may_be(
+    functions: tuple[str, ...], places: set[Frame], facts: Facts, nameless: tuple[str, ...] = _NAMELESS
+) -> bool:
+    """Whether lines may be in functions of machine code.
+
+    Where machine code was sampled at these lines, and all of it has names, some of it is of these.
     """
-    places = set(leaves(lock))
     sampled = [
         line
         for line in facts.hot
         if line.frame in places
         and line.native
-        and not any(symbol.startswith(("[python", "[libpython")) for symbol, _ in line.native)
+        and not any(symbol.startswith(nameless) for symbol, _ in line.native)
     ]
-    return not sampled or any(symbol_share(line, pattern_of(CHANGES)) > 0 for line in sampled)
+    return not sampled or any(symbol_share(line, pattern_of(functions)) > 0 for line in sampled)
 
 
 def _without(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...]:

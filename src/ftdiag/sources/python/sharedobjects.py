@@ -488,30 +488,36 @@ class SpunLocks:
         idents: Mapping[int, int],
         often: Collection[int],
     ) -> list[SharedObject]:
-        """The objects of a line, by mutex with the thread and the samples, the latest first."""
+        """What most samples of a line are for: an object that other threads have, too, or the thread's own.
+
+        `places` are the mutexes with the thread and the samples, the latest first.
+        """
         shared: dict[str, tuple[int, SharedObject]] = {}
-        times_shared = 0
+        own: dict[str, int] = {}
+        looks = 0
         for mutex, (index, times) in places.items():
             if index >= 0 and mutex not in often:
-                continue
-            times_shared += times
+                # One thread was seen there, which may be the only one that has the object.
+                if looks >= MAX_OWN_LOOKS:
+                    continue
+                looks += 1
+                try:
+                    type_name = self._reader.own_at(mutex, idents.get(index, 0))
+                except (MemoryReadError, NotAnObject):
+                    whole -= times  # gone by now
+                    continue
+                if type_name is not None:
+                    own[type_name] = own.get(type_name, 0) + times
+                    continue
             one = self._at(mutex)
             if one is not None:
                 before, first = shared.get(one.type_name, (0, one))
                 shared[one.type_name] = before + times, first
-        if times_shared >= SPUN_SHARE * whole:
-            return [max(shared.values(), key=lambda each: each[0])[1]] if shared else []
-        own: str | None = None
-        alone = [(mutex, index) for mutex, (index, _) in places.items() if index >= 0 and mutex not in often]
-        for mutex, index in alone[:MAX_OWN_LOOKS]:
-            try:
-                type_name = self._reader.own_at(mutex, idents.get(index, 0))
-            except (MemoryReadError, NotAnObject):
-                continue  # gone by now
-            if type_name is None:
-                return []
-            own = own or type_name
-        return [] if own is None else [SharedObject(OWN_LOCK, own, Confidence.KNOWN)]
+        if shared and sum(times for times, _ in shared.values()) >= SPUN_SHARE * whole:
+            return [max(shared.values(), key=lambda each: each[0])[1]]
+        if own and sum(own.values()) >= SPUN_SHARE * whole:
+            return [SharedObject(OWN_LOCK, max(own, key=lambda kind: own[kind]), Confidence.KNOWN)]
+        return []
 
 
 def with_makers(
