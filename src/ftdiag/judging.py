@@ -99,7 +99,7 @@ class Judge:
             findings=diagnosis.findings,
             not_applicable=diagnosis.not_applicable,
             workload=None if snapshot.imported is not None else workload_of(facts),
-            bottlenecks=_ranked_alike(snapshot.bottlenecks, diagnosis),
+            bottlenecks=ranked_alike(snapshot.bottlenecks, diagnosis),
         )
 
     def _has_quiet(self, snapshot: Snapshot) -> bool:
@@ -121,7 +121,7 @@ class Judge:
         return Now(stands.edges, stands.deadlocks, stands.stuck)
 
 
-def _ranked_alike(found: Bottlenecks | None, diagnosis: Diagnosis) -> Bottlenecks | None:
+def ranked_alike(found: Bottlenecks | None, diagnosis: Diagnosis) -> Bottlenecks | None:
     """The ranked list with too few cores at the place that findings give it.
 
     A shortage of cores costs none, so it is ranked by what more cores would bring: mostly more than anything
@@ -129,8 +129,10 @@ def _ranked_alike(found: Bottlenecks | None, diagnosis: Diagnosis) -> Bottleneck
     """
     if found is None or len(found.ranked) < 2:
         return found
-    costs = [one.lost_cores for one in diagnosis.findings if one.rule_id in SHORTAGES and not one.context]
-    cost = max(costs, default=0.0)
+    # Of the machine beside the program only where nothing of its own is found: then it is the answer.
+    beside = all(one.context for one in diagnosis.findings if one.lost_cores > 0)
+    shortages = [one for one in diagnosis.findings if one.rule_id in SHORTAGES]
+    cost = max((one.lost_cores for one in shortages if beside or not one.context), default=0.0)
 
     def place(one: Bottleneck) -> tuple[bool, float]:
         return one.context, -round(cost if one.kind is BottleneckKind.CORES else one.gain_cores, 6)
