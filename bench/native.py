@@ -245,11 +245,9 @@ def cost(pythons: list[str], seconds: float) -> None:
             end = time.monotonic() + seconds
             while time.monotonic() < end:
                 time.sleep(TICK_S)
-                for event in sampler._events.values():
-                    event.drain(taken)
+                taken += sampler.rings.take()[0]
             judging, parsing = judge_s(sampler, taken), parse_s()
-            for event in sampler._events.values():
-                event.drain([])
+            sampler.rings.take()
             reading = min(cpu_of(sampler.read) for _ in range(200))
             sampler.close()
         cores = reading / TICK_S + (parsing + judging) * 16 * RATE_HZ

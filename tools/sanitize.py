@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TESTS = (
     *(
         f"tests/unit/sources/test_{what}.py"
-        for what in ("stackwalk", "interpreter", "threadlines", "locations", "chains")
+        for what in ("stackwalk", "interpreter", "threadlines", "locations", "chains", "rings")
     ),
     *(f"tests/unit/sampling/test_{what}.py" for what in ("looks", "seen")),
 )

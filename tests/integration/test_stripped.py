@@ -156,7 +156,7 @@ def test_what_an_obfuscated_interpreter_does_is_not_guessed(
             return  # how that is said is tested in test_native
         for tid in thread_ids(pid):
             sampler.add_thread(tid)
-        sampler.drain()
+        sampler.drain(0)
         assert sampler._classifier.end_search(PATIENCE_S)
 
         # WHEN it is sampled

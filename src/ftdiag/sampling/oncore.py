@@ -16,15 +16,10 @@ from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
+from ftdiag.sources.kernel.rings import Rings
 from ftdiag.sources.native.classifier import NativeSample, NativeSampler
 from ftdiag.sources.python.runtime import Runtime
 
-DRAIN_EVERY_NS: Final = 250_000_000
-"""How often buffers are emptied (BUFFERED_SECONDS in sources.native.classifier: they hold more than twice as
-much). What is in them is decoded once a window: on a busy service that, done at every tick, took a tenth of a
-core."""
-CRAMPED_NS: Final = 100_000_000
-"""How often they are emptied where some had to be smaller, for want of memory that may be locked."""
 RESTING_NS: Final = 50_000_000
 """How long after it began to run a thread that rested may not be sampled."""
 MAX_NATIVE_FRAMES: Final = 50_000
@@ -81,9 +76,6 @@ class OnCore:
         self._indexes: dict[int, int] = {}
         self._left: list[tuple[int, int]] = []
         """(id, index) of threads that ended in the window."""
-        self._ran: dict[int, None] = {}
-        """Those that ran since their buffers were last emptied."""
-        self._drain_ns = 0
         self._samples: list[NativeSample] = []
         self.places: Places = Counter()
         self.spun: Spun = {}
@@ -120,21 +112,24 @@ class OnCore:
             return
         new = {thread.info.tid for thread in tick.started}
         self._native.wake([tid for tid in tids if tid not in new] if new else tids)
-        self._ran.update(dict.fromkeys(tids))
-        if now_ns >= self._drain_ns:
-            self._drain_ns = now_ns + (CRAMPED_NS if self._native.cramped else DRAIN_EVERY_NS)
-            self._native.drain(self._ran)
-            self._ran.clear()
+        if now_ns >= self._native.rings.due_ns:
+            self._native.drain(now_ns)
 
-    def steady_until_ns(self, now_ns: int) -> int:
-        """Until when `gather` may be told at once who ran at all the ticks since."""
+    @property
+    def rings(self) -> Rings:
+        """What is to be emptied in time, by whoever takes ticks without `gather`."""
+        return self._native.rings
+
+    def steady_until_ns(self, now_ns: int) -> int | None:
+        """Until when `gather` may be told at once who ran at all the ticks since; `None`: there is no end."""
         if self._on and self._dense != self._turns.dense:
             return now_ns
         ends = self._turns.steady_until_ns(now_ns)
         if not self._on:
             return now_ns if ends is None else ends
-        due_ns = min(self._drain_ns, now_ns + RESTING_NS) if self._native.resting else self._drain_ns
-        return due_ns if ends is None else min(ends, due_ns)
+        if not self._native.resting:
+            return ends
+        return now_ns + RESTING_NS if ends is None else min(ends, now_ns + RESTING_NS)
 
     def _switch(self, now_ns: int) -> None:
         """A turn begins or ends."""
@@ -149,7 +144,6 @@ class OnCore:
             self._sampled_ns += now_ns - self._turn_ns
             self._threads_share = self._native.sampled_share
             self._native.pause()
-            self._ran.clear()
 
     def _share_of(self, window: Window) -> float:
         """Part of the window's thread-time in which samples could be taken."""
@@ -172,8 +166,7 @@ class OnCore:
         self._native.refresh()
 
     def _read(self) -> None:
-        self._samples += self._native.read(self._ran)
-        self._ran.clear()
+        self._samples += self._native.read()
 
     def _join(self, window: Window) -> Counts:
         """Charge each sample to the Python stack that its thread was in at the tick nearest in time."""

@@ -36,7 +36,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 5, /* as in compiled.py: changes with what is below */
+    INTERFACE = 6, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -47,6 +47,7 @@ enum {
     CHUNK_SLACK_BYTES = 768,
     FIRST_CHUNK_BYTES = 4096,
     PIECE_BYTES = 4096,
+    PAGE_SHIFT = 12,
     MAX_PIECES = 4,
     MAX_CHUNKS_AHEAD = 16,
     MAX_CHUNKS = 512,
@@ -80,6 +81,14 @@ enum {
     ENTRY_BYTES = 65, /* as in parkinglot.py, where a wait entry is explained */
     HANDED_OFF_OFFSET = 8,
     LOWEST_ADDRESS = 4096,
+    RING_BYTES = 1 << 24, /* as in rings.py */
+    DRAIN_EVERY_NS = 250000000,
+    MAX_RECORD_BYTES = 4096, /* as in perfevents.py, where records are explained */
+    MAX_PENDING_BYTES = 64 << 20,
+    SAMPLE_BYTES = 40,
+    RECORD_LOST = 2,
+    RECORD_SAMPLE = 9,
+    RECORD_LOST_SAMPLES = 13,
 };
 #define CODE_WORDS (2 * MAX_DEPTH)
 #define TOP ((u64)1 << 63)
@@ -226,8 +235,27 @@ typedef struct Seen {
     long plain_stack;
 } Seen;
 
+/* The ring buffer of one perf event, as the kernel maps it. */
 typedef struct {
-    PyTypeObject *thread, *walker, *lines, *seen, *chains;
+    int tid, active;
+    u64 *head, *tail;
+    const byte *data;
+    u64 size; /* a power of two */
+} Ring;
+
+typedef struct {
+    PyObject_HEAD
+    Ring *rings;
+    int count, room;
+    byte *records; /* those of samples, one after the other */
+    size_t used, size;
+    Py_ssize_t samples;
+    unsigned long long lost;
+    long long due, every;
+} Rings;
+
+typedef struct {
+    PyTypeObject *thread, *walker, *lines, *seen, *chains, *rings;
 } State;
 
 /* --- a thread ------------------------------------------------------------------------------------ */
@@ -944,7 +972,7 @@ static void predict_elsewhere(Thread *thread, const u64 *used, int count) {
 enum { TORN = -1, FAILED = -2 };
 
 /* Follow the frames from `frame` on into chain and frames: how many there are, TORN, or FAILED (an exception). */
-static int follow(Walker *self, Thread *thread, u64 frame, u64 top_chunk, const byte *ahead) {
+static int follow(Walker *self, Thread *thread, u64 frame, u64 top_chunk, const size_t *ahead) {
     u64 used[MAX_ELSEWHERE];
     int used_count = 0, depth = 0, popped = 0, steps = 0, region = -1;
     byte alone[256];
@@ -954,7 +982,7 @@ static int follow(Walker *self, Thread *thread, u64 frame, u64 top_chunk, const 
             at = self->regions[region].data + (frame - self->regions[region].low);
         else {
             for (int i = 0; i < thread->ahead_count && at == NULL; i++)
-                if (thread->ahead[i] == frame) at = ahead + (size_t)i * self->frame_bytes;
+                if (thread->ahead[i] == frame) at = self->buffer + ahead[i];
             if (at == NULL) {
                 int found = region_with(self, frame, top_chunk);
                 if (found == -2) return FAILED;
@@ -1123,9 +1151,9 @@ static int collect_slots(Walker *self, Thread *thread, PyObject *exits, PyObject
     return came < 0 ? -1 : 0;
 }
 
-/* The stack of a thread whose ranges were read: `state` its thread state, `chunks` and `ahead` what lies behind.
-   The number of the stack goes to `stack`; -1 on error. */
-static int stack_of(Walker *self, Thread *thread, const byte *state, const byte *chunks, const byte *ahead,
+/* The stack of a thread whose ranges were read: `state` its thread state, `chunks` what lies behind, `ahead` where
+   frames that lie elsewhere are in the buffer. The number of the stack goes to `stack`; -1 on error. */
+static int stack_of(Walker *self, Thread *thread, const byte *state, const byte *chunks, const size_t *ahead,
                     long *stack) {
     *stack = self->torn_stack;
     thread->late = 0;
@@ -1185,7 +1213,7 @@ enum { STATE, BESIDE, CHUNK, AHEAD, WANTED };
 
 typedef struct {
     Thread *thread;
-    size_t state, chunks, ahead; /* where they lie in the buffer */
+    size_t state, chunks, ahead[MAX_ELSEWHERE]; /* where they lie in the buffer */
     size_t beside[MAX_BESIDE];
     u64 beside_address[MAX_BESIDE], beside_size[MAX_BESIDE];
     int beside_count;
@@ -1315,11 +1343,62 @@ static int tell(PyObject *found, u64 address, const byte *data, u64 size) {
     return failed ? -1 : 0;
 }
 
+/* What is read as one range: what `kind` and `index` say, and frames of which all lies on its page, so that they
+   can be read where it can. Each range of a call costs a look-up of its page. */
+typedef struct {
+    u64 low, high;
+    int kind, index;
+} Span;
+
+static int same_page(u64 low, u64 high) {
+    return low >> PAGE_SHIFT == (high - 1) >> PAGE_SHIFT;
+}
+
+/* Lay out the state of a job, what lies beside and its frames ahead in as few ranges as that takes; how many. The
+   frame with a number is read with the span whose place is in `of_frame`. */
+static int lay_out(const Walker *self, const Job *job, Span *spans, int *of_frame) {
+    const Thread *thread = job->thread;
+    int count = 0;
+    if (!job->gone)
+        spans[count++] = (Span){thread->address, thread->address + self->state_bytes, STATE, 0};
+    for (int i = 0; i < job->beside_count; i++)
+        if (!(job->beside_absent >> i & 1))
+            spans[count++] =
+                (Span){job->beside_address[i], job->beside_address[i] + job->beside_size[i], BESIDE, i};
+    for (int i = 0; !job->gone && i < thread->ahead_count; i++) {
+        u64 low = thread->ahead[i], high = low + self->frame_bytes;
+        int place = 0;
+        for (; place < count; place++) {
+            u64 least = low < spans[place].low ? low : spans[place].low;
+            u64 most = high > spans[place].high ? high : spans[place].high;
+            if (!same_page(least, most)) continue;
+            spans[place].low = least;
+            spans[place].high = most;
+            break;
+        }
+        if (place == count) spans[count++] = (Span){low, high, AHEAD, i};
+        of_frame[i] = place;
+    }
+    return count;
+}
+
 static void add_vector(Walker *self, Origin *origins, Origin origin, size_t at, u64 address, u64 size) {
     /* The place in the buffer first: it may still move. */
     self->local[self->vectors] = (struct iovec){(void *)(uintptr_t)at, size};
     self->remote[self->vectors] = (struct iovec){(void *)(uintptr_t)address, size};
     origins[self->vectors++] = origin;
+}
+
+/* Read a span to that place of the buffer: the place behind it. */
+static size_t add_span(Walker *self, Origin *origins, int number, const Span *span, size_t total, size_t *at,
+                       Job *job) {
+    add_vector(self, origins, (Origin){number, span->kind, span->index}, total, span->low, span->high - span->low);
+    *at = total;
+    if (span->kind == STATE)
+        job->state = total + (job->thread->address - span->low);
+    else if (span->kind == BESIDE)
+        job->beside[span->index] = total + (job->beside_address[span->index] - span->low);
+    return total + (size_t)(span->high - span->low);
 }
 
 /* Read what is known to be needed of all jobs, and of what is wanted beside, in one call. What cannot be read
@@ -1332,17 +1411,11 @@ static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wan
         for (int j = 0; j < count; j++) {
             Job *job = &jobs[j];
             Thread *thread = job->thread;
-            if (!job->gone) {
-                job->state = total;
-                add_vector(self, origins, (Origin){j, STATE, 0}, total, thread->address, self->state_bytes);
-                total += self->state_bytes;
-            }
-            for (int i = 0; i < job->beside_count; i++) {
-                if (job->beside_absent >> i & 1) continue;
-                job->beside[i] = total;
-                add_vector(self, origins, (Origin){j, BESIDE, i}, total, job->beside_address[i], job->beside_size[i]);
-                total += job->beside_size[i];
-            }
+            Span spans[1 + MAX_BESIDE + MAX_ELSEWHERE];
+            size_t at[1 + MAX_BESIDE + MAX_ELSEWHERE];
+            int of_frame[MAX_ELSEWHERE], span_count = lay_out(self, job, spans, of_frame), next = 0;
+            for (; next < span_count && spans[next].kind != AHEAD; next++)
+                total = add_span(self, origins, j, &spans[next], total, &at[next], job);
             if (job->gone) continue;
             job->chunks = total;
             for (int i = 0; i < thread->chunk_count; i++) {
@@ -1364,11 +1437,10 @@ static int read_jobs(Walker *self, Job *jobs, int count, Wanted *wanted, int wan
                 }
                 total += chunk.size;
             }
-            job->ahead = total;
-            for (int i = 0; i < thread->ahead_count; i++) {
-                add_vector(self, origins, (Origin){j, AHEAD, i}, total, thread->ahead[i], self->frame_bytes);
-                total += self->frame_bytes;
-            }
+            for (; next < span_count; next++)
+                total = add_span(self, origins, j, &spans[next], total, &at[next], job);
+            for (int i = 0; i < thread->ahead_count; i++)
+                job->ahead[i] = at[of_frame[i]] + (thread->ahead[i] - spans[of_frame[i]].low);
         }
         for (int i = 0; i < wanted_count; i++) {
             if (wanted[i].absent) continue;
@@ -1446,8 +1518,8 @@ static int follow_jobs(Walker *self, Job *jobs, int count, PyObject *found) {
             if (tell_beside(self, job, found) < 0) return -1;
             continue;
         }
-        if (stack_of(self, thread, self->buffer + job->state, self->buffer + job->chunks,
-                     self->buffer + job->ahead, &job->stack) < 0)
+        if (stack_of(self, thread, self->buffer + job->state, self->buffer + job->chunks, job->ahead,
+                     &job->stack) < 0)
             return -1;
         job->plain = is_plain(self, job);
         if (job->plain < 0) return -1;
@@ -1968,6 +2040,229 @@ static PyObject *walker_look(PyObject *object, PyObject *args) {
     return look_at((Walker *)object, state, threads, wanted, found, unreadable, unreadable_count, generation, tick);
 }
 
+/* --- what the kernel wrote into the buffers of perf events: the protocol is Rings of rings.py ------------------ */
+
+static PyObject *rings_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
+    static char *names[] = {NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "", names)) return NULL;
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Rings *self = (Rings *)allocate(type, 0);
+    if (self != NULL) self->every = DRAIN_EVERY_NS;
+    return (PyObject *)self;
+}
+
+static void rings_dealloc(PyObject *object) {
+    PyTypeObject *type = Py_TYPE(object);
+    free(((Rings *)object)->rings);
+    free(((Rings *)object)->records);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+/* Keep the samples among the records that were put behind those that are kept: `length` bytes. */
+static void keep_samples(Rings *self, size_t length) {
+    byte *from = self->records + self->used, *end = from + length, *into = from;
+    while (from < end) {
+        size_t left = (size_t)(end - from), size = 0;
+        uint32_t kind = 0;
+        if (left >= 8) {
+            uint16_t told;
+            memcpy(&kind, from, 4);
+            memcpy(&told, from + 6, 2);
+            size = told;
+        }
+        int damaged = size < 8 || size > MAX_RECORD_BYTES || size > left || (kind == RECORD_SAMPLE && size < SAMPLE_BYTES);
+        if (damaged) {
+            self->lost++; /* what follows has no known beginning: one sample at least */
+            break;
+        }
+        if (kind == RECORD_LOST && size >= 24)
+            self->lost += word(from + 16);
+        else if (kind == RECORD_LOST_SAMPLES && size >= 16)
+            self->lost += word(from + 8);
+        else if (kind == RECORD_SAMPLE) {
+            memmove(into, from, size);
+            into += size;
+            self->samples++;
+        }
+        from += size;
+    }
+    self->used = (size_t)(into - self->records);
+}
+
+/* Empty a buffer; -1 on error. */
+static int drain_ring(Rings *self, Ring *ring) {
+    u64 head = __atomic_load_n(ring->head, __ATOMIC_ACQUIRE), tail = *ring->tail;
+    if (head == tail) return 0;
+    ring->active = 1;
+    u64 length = head - tail;
+    if (length > ring->size || self->used + length > MAX_PENDING_BYTES) {
+        self->lost++;
+        __atomic_store_n(ring->tail, head, __ATOMIC_RELEASE);
+        return 0;
+    }
+    if (self->used + length > self->size) {
+        size_t size = 2 * self->size > self->used + length ? 2 * self->size : self->used + (size_t)length;
+        byte *records = realloc(self->records, size);
+        if (records == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->records = records;
+        self->size = size;
+    }
+    u64 start = tail & (ring->size - 1), first = ring->size - start;
+    if (first > length) first = length;
+    memcpy(self->records + self->used, ring->data + start, (size_t)first);
+    memcpy(self->records + self->used + first, ring->data, (size_t)(length - first));
+    __atomic_store_n(ring->tail, head, __ATOMIC_RELEASE);
+    keep_samples(self, (size_t)length);
+    return 0;
+}
+
+static int drain_rings(Rings *self) {
+    for (int i = 0; i < self->count; i++)
+        if (drain_ring(self, &self->rings[i]) < 0) return -1;
+    return 0;
+}
+
+static PyObject *rings_follow(PyObject *object, PyObject *args) {
+    Rings *self = (Rings *)object;
+    int tid;
+    unsigned long long head, tail, data, size;
+    if (!PyArg_ParseTuple(args, "iKKKK:follow", &tid, &head, &tail, &data, &size)) return NULL;
+    if (size == 0 || size > RING_BYTES || (size & (size - 1)) != 0) {
+        PyErr_SetString(PyExc_ValueError, "a ring has a size that is a power of two");
+        return NULL;
+    }
+    if (self->count == self->room) {
+        int room = self->room == 0 ? 64 : 2 * self->room;
+        Ring *rings = realloc(self->rings, (size_t)room * sizeof(Ring));
+        if (rings == NULL) return PyErr_NoMemory();
+        self->rings = rings;
+        self->room = room;
+    }
+    self->rings[self->count++] = (Ring){.tid = tid,
+                                        .active = 1,
+                                        .head = (u64 *)(uintptr_t)head,
+                                        .tail = (u64 *)(uintptr_t)tail,
+                                        .data = (const byte *)(uintptr_t)data,
+                                        .size = size};
+    Py_RETURN_NONE;
+}
+
+static PyObject *rings_forget(PyObject *object, PyObject *number) {
+    Rings *self = (Rings *)object;
+    long tid = PyLong_AsLong(number);
+    if (tid == -1 && PyErr_Occurred()) return NULL;
+    for (int i = 0; i < self->count; i++)
+        if (self->rings[i].tid == (int)tid) {
+            int failed = drain_ring(self, &self->rings[i]) < 0;
+            memmove(&self->rings[i], &self->rings[i + 1], (size_t)(self->count - i - 1) * sizeof(Ring));
+            self->count--;
+            if (failed) return NULL;
+            break;
+        }
+    Py_RETURN_NONE;
+}
+
+static PyObject *rings_drain(PyObject *object, PyObject *time) {
+    Rings *self = (Rings *)object;
+    long long now = PyLong_AsLongLong(time);
+    if (now == -1 && PyErr_Occurred()) return NULL;
+    self->due = now + self->every;
+    if (drain_rings(self) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+typedef struct {
+    u64 time;
+    size_t place;
+} Order;
+
+static int earlier(const void *one, const void *other) {
+    const Order *a = one, *b = other;
+    if (a->time != b->time) return a->time < b->time ? -1 : 1;
+    return a->place < b->place ? -1 : a->place > b->place;
+}
+
+static PyObject *rings_take(PyObject *object, PyObject *unused) {
+    Rings *self = (Rings *)object;
+    (void)unused;
+    if (drain_rings(self) < 0) return NULL;
+    Order *order = malloc((size_t)(self->samples + 1) * sizeof(Order));
+    if (order == NULL) return PyErr_NoMemory();
+    size_t count = 0;
+    for (size_t at = 0; at < self->used && count < (size_t)self->samples; count++) {
+        uint16_t size;
+        memcpy(&size, self->records + at + 6, 2);
+        order[count] = (Order){word(self->records + at + 24), at};
+        at += size;
+    }
+    qsort(order, count, sizeof(Order), earlier);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        const byte *record = self->records + order[i].place;
+        uint16_t size;
+        uint32_t tid;
+        memcpy(&size, record + 6, 2);
+        memcpy(&tid, record + 20, 4);
+        Py_ssize_t registers = word(record + 32) != 0 ? size - SAMPLE_BYTES : 0;
+        PyObject *one = Py_BuildValue("(IKKy#)", (unsigned)tid, (unsigned long long)order[i].time,
+                                      (unsigned long long)word(record + 8), (const char *)record + SAMPLE_BYTES,
+                                      registers);
+        if (one == NULL || PyList_SetItem(list, (Py_ssize_t)i, one) < 0) Py_CLEAR(list);
+    }
+    free(order);
+    if (list == NULL) return NULL;
+    PyObject *result = Py_BuildValue("(NK)", list, self->lost);
+    if (result == NULL) return NULL;
+    self->used = 0;
+    self->samples = 0;
+    self->lost = 0;
+    return result;
+}
+
+static PyObject *rings_active(PyObject *object, PyObject *unused) {
+    Rings *self = (Rings *)object;
+    (void)unused;
+    PyObject *result = PySet_New(NULL);
+    for (int i = 0; result != NULL && i < self->count; i++) {
+        Ring *ring = &self->rings[i];
+        if (!ring->active) continue;
+        PyObject *tid = PyLong_FromLong(ring->tid);
+        if (tid == NULL || PySet_Add(result, tid) < 0) Py_CLEAR(result);
+        Py_XDECREF(tid);
+    }
+    for (int i = 0; result != NULL && i < self->count; i++) self->rings[i].active = 0;
+    return result;
+}
+
+static PyMemberDef rings_members[] = {
+    {"due_ns", T_LONGLONG, offsetof(Rings, due), READONLY, NULL},
+    {"every_ns", T_LONGLONG, offsetof(Rings, every), 0, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyMethodDef rings_methods[] = {
+    {"follow", rings_follow, METH_VARARGS, NULL}, {"forget", rings_forget, METH_O, NULL},
+    {"drain", rings_drain, METH_O, NULL},         {"take", rings_take, METH_NOARGS, NULL},
+    {"active", rings_active, METH_NOARGS, NULL},  {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot rings_slots[] = {
+    {Py_tp_new, rings_new},         {Py_tp_dealloc, rings_dealloc}, {Py_tp_members, rings_members},
+    {Py_tp_methods, rings_methods}, {0, NULL},
+};
+
+static PyType_Spec rings_spec = {
+    .name = "ftdiag.sources._tick.Rings",
+    .basicsize = sizeof(Rings),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = rings_slots,
+};
+
 /* --- ticks of which nothing is left to conclude: see steady.py ------------------------------------------------ */
 
 static long long now_ns(clockid_t clock) {
@@ -2070,7 +2365,7 @@ static int take_look(Stretch *stretch, PyObject *look) {
 
 static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
-    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *result = NULL;
+    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet, process;
@@ -2078,10 +2373,10 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)Oni:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process))
+                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -2093,6 +2388,10 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         long fd = PyLong_AsLong(PyTuple_GetItem(files, i));
         if (fd == -1 && PyErr_Occurred()) return NULL;
         polled[i] = (struct pollfd){(int)fd, POLLIN, 0};
+    }
+    if (rings != Py_None && Py_TYPE(rings) != state->rings) {
+        PyErr_SetString(PyExc_TypeError, "rings are those of this module, or None");
+        return NULL;
     }
     if (quiet_stacks != Py_None && !PyByteArray_Check(quiet_stacks)) {
         PyErr_SetString(PyExc_TypeError, "what stacks do not matter is told by a bytearray");
@@ -2153,6 +2452,10 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         PyObject *time = PyLong_FromLongLong(now);
         failed = time == NULL || PyList_Append(stretch.times, time) < 0;
         Py_XDECREF(time);
+        if (!failed && rings != Py_None && now >= ((Rings *)rings)->due) {
+            ((Rings *)rings)->due = now + ((Rings *)rings)->every;
+            failed = drain_rings((Rings *)rings) < 0;
+        }
         int changed = failed || quiet ? 0 : has_changed(watched, found);
         failed = failed || changed < 0;
         if (changed || self->absent_told || stretch.sighted) break;
@@ -2552,12 +2855,13 @@ static int module_exec(PyObject *module) {
     state->lines = (PyTypeObject *)PyType_FromModuleAndSpec(module, &lines_spec, NULL);
     state->chains = (PyTypeObject *)PyType_FromModuleAndSpec(module, &chains_spec, NULL);
     state->seen = (PyTypeObject *)PyType_FromModuleAndSpec(module, &seen_spec, NULL);
+    state->rings = (PyTypeObject *)PyType_FromModuleAndSpec(module, &rings_spec, NULL);
     if (state->thread == NULL || state->walker == NULL || state->lines == NULL || state->seen == NULL ||
-        state->chains == NULL)
+        state->chains == NULL || state->rings == NULL)
         return -1;
     if (PyModule_AddType(module, state->thread) < 0 || PyModule_AddType(module, state->walker) < 0 ||
         PyModule_AddType(module, state->lines) < 0 || PyModule_AddType(module, state->seen) < 0 ||
-        PyModule_AddType(module, state->chains) < 0)
+        PyModule_AddType(module, state->chains) < 0 || PyModule_AddType(module, state->rings) < 0)
         return -1;
     if (PyModule_AddIntConstant(module, "INTERFACE", INTERFACE) < 0) return -1;
     return PyModule_AddIntConstant(module, "MAX_DEPTH", MAX_DEPTH);
@@ -2570,6 +2874,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg) {
     Py_VISIT(state->lines);
     Py_VISIT(state->seen);
     Py_VISIT(state->chains);
+    Py_VISIT(state->rings);
     return 0;
 }
 
@@ -2580,6 +2885,7 @@ static int module_clear(PyObject *module) {
     Py_CLEAR(state->lines);
     Py_CLEAR(state->seen);
     Py_CLEAR(state->chains);
+    Py_CLEAR(state->rings);
     return 0;
 }
 

@@ -18,11 +18,12 @@ from ftdiag.model import (
     ThreadState,
     Window,
 )
-from ftdiag.sampling.oncore import DRAIN_EVERY_NS, OnCore
+from ftdiag.sampling.oncore import OnCore
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
 from ftdiag.sources.kernel.procfs import ThreadFiles
-from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.kernel.rings import DRAIN_EVERY_NS, PythonRings
+from ftdiag.sources.native.classifier import CRAMPED_NS, NativeSample, NativeSampler
 
 WORK = ThreadState.WORK
 
@@ -32,13 +33,13 @@ class Native(NativeSampler):
 
     def __init__(self, *samples: NativeSample) -> None:
         self.samples = list(samples)
-        self.drained: list[list[int]] = []
+        self.drained: list[int] = []
         self.added: list[int] = []
         self.paused: list[bool] = []
         self.dense: list[float] = []
         self.woken: list[list[int]] = []
         self._lost = 0
-        self.cramped = False
+        self.rings = PythonRings()
         self.unnamed: dict[tuple[str, str], int] = {}
         self._events = {}
         self._waiting = type(self.added)()  # type: ignore[assignment]
@@ -62,11 +63,11 @@ class Native(NativeSampler):
     def wake(self, tids: Iterable[int]) -> None:
         self.woken.append(sorted(tids))
 
-    def drain(self, tids: Iterable[int] | None = None) -> None:
-        self.drained.append(list(tids or ()))
+    def drain(self, now_ns: int) -> None:
+        self.drained.append(now_ns)
+        self.rings.drain(now_ns)
 
-    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
-        self.drain(tids)
+    def read(self) -> list[NativeSample]:
         samples, self.samples = self.samples, []
         return samples
 
@@ -157,9 +158,9 @@ def test_buffers_are_emptied_now_and_then() -> None:
     for number in range(25):
         now_ns = number * DRAIN_EVERY_NS // 10
         on_core.gather([two if number % 2 else one], Tick(number, now_ns, 0))
-    assert native.drained == [[40], [41, 40], [41, 40]]
+    assert native.drained == [0, DRAIN_EVERY_NS, 2 * DRAIN_EVERY_NS]
     # AND more often once some are smaller than they should be
-    native.cramped = True
+    native.rings.every_ns = CRAMPED_NS
     for number in range(25, 50):
         on_core.gather([one], Tick(number, number * DRAIN_EVERY_NS // 10, 0))
     assert len(native.drained) == 3 + 5

@@ -191,13 +191,11 @@ class InterpreterObserver:
         busy = self._match_wanted or self._sharing.lines.searching or holders.waited_for
         if parts is None or busy or not self._interpreter.compiled:
             return
-        last_ns = steady.last_ns
+        last_ns, on_core = steady.last_ns, self._on_core
         if not steady.quiet:
             # What is to be done at a time is done with the first tick from then on.
-            times = [self._sharing.lines.due_ns]
-            if self._on_core is not None:
-                times.append(self._on_core.steady_until_ns(steady.before_ns))
-            last_ns = min([last_ns, *(due_ns for due_ns in times if due_ns is not None)])
+            native_ns = None if on_core is None else on_core.steady_until_ns(steady.before_ns)
+            last_ns = min(t for t in (last_ns, native_ns, self._sharing.lines.due_ns) if t is not None)
         lines, unsettled, directory, links, waits_ns = parts
         along = locks.look_anew()
         holders.want(())
@@ -220,6 +218,7 @@ class InterpreterObserver:
                 self._updates.quiet_stacks,
                 FIRST_STACK_ID,
                 self._process.pid,
+                None if on_core is None else on_core.rings,
             )
         )
         steady.late, steady.missed, clock_ns = counts
@@ -249,8 +248,8 @@ class InterpreterObserver:
         self._updates.pass_over(thread for thread in steady.ran if last is None or thread not in last)
         if last is not None:
             self._updates.look(last)
-        if self._on_core is not None:
-            self._on_core.gather(steady.ran, tick)
+        if on_core is not None:
+            on_core.gather(steady.ran, tick)
         self._sharing.lines.search()
         if self._sharing.lines.due(tick.now_ns):
             self._name_shared(steady.ran, tick.now_ns)

@@ -97,23 +97,16 @@ class Refused(Exception):
 
 
 class ThreadEvent:
-    """The event of one thread and its ring buffer. Raises Refused on construction; close it."""
+    """The event of one thread and its ring buffer (`rings`). Raises Refused on construction; close it.
 
-    __slots__ = (
-        "_address",
-        "_bytes",
-        "_data",
-        "_length",
-        "_words",
-        "active",
-        "damaged",
-        "tid",
-    )
+    `head` and `tail` are the addresses of the kernel's position and the reader's, `data` and `size` say where
+    the ring itself lies.
+    """
+
+    __slots__ = ("_address", "_length", "data", "head", "size", "tail", "tid")
 
     def __init__(self, tid: int, period_ns: int, *, kernel: bool, pages: int) -> None:
         self.tid = tid
-        self.damaged = 0
-        self.active = True  # whether it had samples since this was last set to False
         descriptor = open_event(tid, period_ns, kernel=kernel)
         try:
             self._length = (1 + pages) * PAGE_BYTES
@@ -125,42 +118,19 @@ class ThreadEvent:
         finally:
             os.close(descriptor)
         self._address = int(address)
-        mapped = memoryview((ctypes.c_ubyte * self._length).from_address(self._address)).cast("B")
-        self._words = mapped[: 1024 + 64].cast("Q")
-        offset = self._words[_OFFSET_WORD] or PAGE_BYTES
-        size = self._words[_SIZE_WORD] or pages * PAGE_BYTES
-        if offset + size > self._length or size & (size - 1):
+        words = (ctypes.c_uint64 * (_SIZE_WORD + 1)).from_address(self._address)
+        offset = words[_OFFSET_WORD] or PAGE_BYTES
+        self.size = words[_SIZE_WORD] or pages * PAGE_BYTES
+        self.head, self.tail = self._address + 8 * _HEAD_WORD, self._address + 8 * _TAIL_WORD
+        self.data = self._address + offset
+        if offset + self.size > self._length or self.size & (self.size - 1):
             self.close()
             raise Refused(errno.EPROTO)
-        self._data = mapped[offset : offset + size]
-
-    def drain(self, into: list[RawSample]) -> int:
-        """Append what was sampled since the last call; return how many samples were lost."""
-        words = self._words
-        # The head is one aligned 8-byte load. What lies before it was written before it: x86-64 keeps that
-        # order by itself, on arm64 the loads below come thousands of instructions later.
-        head, tail = words[_HEAD_WORD], words[_TAIL_WORD]
-        if head == tail:
-            return 0
-        self.active = True
-        chunk = unwrap(self._data, head, tail)
-        words[_TAIL_WORD] = head
-        if chunk is None:
-            self.damaged += 1
-            return 0
-        lost, damaged = parse_records(chunk, into)
-        self.damaged += damaged
-        return lost
 
     def close(self) -> None:
-        """End sampling of the thread and give the memory back. What was not drained is gone."""
+        """End sampling of the thread and give the memory back, which nobody may read any more."""
         if self._address:
             address, self._address = self._address, 0
-            # No view may outlive the mapping.
-            for view in ("_data", "_words"):
-                part = getattr(self, view, None)
-                if part is not None:
-                    part.release()
             _munmap(address, self._length)
 
 

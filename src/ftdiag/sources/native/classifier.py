@@ -12,7 +12,6 @@ import errno
 import os
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping
-from operator import itemgetter
 from threading import Thread
 from typing import Final, NamedTuple, TypeVar
 
@@ -31,6 +30,7 @@ from ftdiag.sources.kernel.perfevents import (
     read_number,
     register,
 )
+from ftdiag.sources.kernel.rings import rings
 from ftdiag.sources.native.images import Image
 from ftdiag.sources.native.kernelsymbols import (
     KernelSymbols,
@@ -69,6 +69,8 @@ TURNS_EACH_REFRESH: Final = 64
 """Threads that make room for waiting ones at each refresh."""
 BUFFERED_SECONDS: Final = 0.6
 """How long a buffer holds a busy thread's samples, at least; the reader comes four times a second."""
+CRAMPED_NS: Final = 100_000_000
+"""How often they are emptied once some had to be smaller, for want of memory that may be locked."""
 RECORD_BYTES: Final = 192
 RELOAD_EVERY: Final = 10
 """Refreshes after which the mappings are read again, even if nothing unknown was hit."""
@@ -337,17 +339,15 @@ class NativeSampler:
         self.period_ns = self._turn_period_ns = int(1e9 / rate_hz)
         self._classifier = Classifier(pid, runtime.image, kernel=self.kernel_included)
         self._pages = buffer_pages(rate_hz)
-        self.cramped = False
-        """Whether a buffer had to be smaller than it should be."""
         self._events: dict[int, ThreadEvent] = {}
+        self.rings = rings()
+        """What empties their buffers."""
         self._waiting: deque[int] = deque()
         self._resting: dict[int, None] = {}
         """Threads that are not sampled until they are woken; all while it pauses."""
         self._paused = False
         self._limit = self._most
-        self._pending: list[RawSample] = []
         self._lost = 0
-        self._damaged = 0
         self._refreshes = 0
         self._searched = False
         self.description = self._describe(rate_hz)
@@ -427,26 +427,22 @@ class NativeSampler:
                 del self._resting[tid]
                 self.add_thread(tid)
 
-    def drain(self, tids: Iterable[int] | None = None) -> None:
-        """Make room in the buffers of these threads (of all, if `None`); what was in them comes with `read`.
+    def drain(self, now_ns: int) -> None:
+        """Make room in the buffers; what was in them comes with `read`."""
+        self._begin_search()
+        self.rings.drain(now_ns)
 
-        Threads that were not on a core have no samples and need not be named.
-        """
+    def _begin_search(self) -> None:
         if not self._searched:  # not before: the first ticks do not wait for it
             self._searched = True
             self._classifier.begin_search()
-        events = self._events
-        for tid in events if tids is None else tids:
-            if tid in events:
-                self._lost += events[tid].drain(self._pending)
 
-    def read(self, tids: Iterable[int] | None = None) -> list[NativeSample]:
-        """What was sampled since the last call, in the order of time; empties their buffers first."""
-        self.drain(tids)
+    def read(self) -> list[NativeSample]:
+        """What was sampled since the last call, in the order of time."""
+        self._begin_search()
+        raw, lost = self.rings.take()
+        self._lost += lost
         self._classifier.end_search()
-        raw, self._pending = self._pending, []
-        if len(raw) > 1:
-            raw.sort(key=itemgetter(1))
         return list(map(self._classifier.judge, raw))
 
     def refresh(self) -> None:
@@ -463,9 +459,8 @@ class NativeSampler:
 
     def _take_turns(self) -> None:
         """Threads that were not on a core make room first; if all were, those that had the longest turn."""
-        idle = [tid for tid, event in self._events.items() if not event.active]
-        for event in self._events.values():
-            event.active = False
+        active = self.rings.active()
+        idle = [tid for tid in self._events if tid not in active]
         turns = min(TURNS_EACH_REFRESH, len(self._waiting), len(self._events))
         for tid in (idle or list(self._events))[:turns]:
             self._close(self._events.pop(tid))
@@ -475,10 +470,9 @@ class NativeSampler:
     def close(self) -> None:
         """End sampling."""
         for event in self._events.values():
-            event.close()
+            self._close(event)
         self._events.clear()
         self._waiting.clear()
-        self._pending.clear()
 
     def _open(self, tid: int) -> bool:
         """Whether nothing is left to do for the thread: it is sampled now, or gone."""
@@ -490,13 +484,15 @@ class NativeSampler:
                     return True
                 continue  # EPERM: the limit of locked memory; EMFILE, ENOMEM: other limits
             self._events[tid] = event
-            self.cramped = self.cramped or pages < self._pages
+            self.rings.follow(tid, event.head, event.tail, event.data, event.size)
+            if pages < self._pages:
+                self.rings.every_ns = CRAMPED_NS
             return True
         self._limit = max(1, len(self._events))
         return False
 
     def _close(self, event: ThreadEvent) -> None:
-        self._lost += event.drain(self._pending)
+        self.rings.forget(event.tid)
         event.close()
 
     def _promote(self) -> None:
