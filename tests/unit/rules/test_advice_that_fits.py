@@ -31,6 +31,8 @@ IDLE_WORKER = spent(
     60, "idle", at=f"{LIB}/concurrent/futures/thread.py:86 _worker", detail="work for the thread pool"
 )
 
+TYPE = SharedObject("type", "type", Confidence.KNOWN)
+
 
 def one_of(snapshot: Snapshot, rule: str) -> Finding:
     """The finding of a rule."""
@@ -217,9 +219,20 @@ def test_nothing_is_sketched_with_what_the_line_does_not_name(tmp_path: Path) ->
     assert "out=" in churn.remedy[0].text
     assert not any("array.array" in (each.code or "") for each in churn.remedy)
 
+    # GIVEN what ctypes makes of arguments, on versions where a function of the thread's own gains or does not
+    call = (("_PyObject_GC_New", 0.13), ("PyCArg_dealloc", 0.05), ("_ctypes_callproc", 0.04))
+    for version, text in (("3.14.9", "function object of its own"), ("3.13.5", "nothing that is usually")):
+        of = target(python_version=version)
+        made = named(look(tmp_path, wasting("atomic", WORK), of=of), 10, call, (TYPE,))
+        churn = one_of(made, "heap-type-churn")
+        # WHEN told THEN nobody is told to make the arguments once
+        assert "making arguments of foreign functions" in churn.summary
+        assert text in churn.remedy[0].text
+        assert not any("class of your own" in each.text for each in churn.remedy)
+
     # GIVEN that it is known what the atomics there worked on
     known = named(wasted, 10, arrays, ufunc)
-    types = named(wasted, 10, arrays, (*ufunc, SharedObject("type", "type", Confidence.KNOWN)))
+    types = named(wasted, 10, arrays, (*ufunc, TYPE))
     # WHEN told THEN making arrays is the cause only where it was a type, which each array counts
     assert [finding.rule_id for finding in known.findings] == ["extension-singleton"]
     assert [finding.rule_id for finding in types.findings] == ["heap-type-churn"]

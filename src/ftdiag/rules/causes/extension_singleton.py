@@ -66,8 +66,8 @@ def _judge(facts: Facts) -> Judgement:
             f" at {place_in(found.frame)}."
         ),
         explanation=(
-            "Native samples stood at atomic instructions that worked on an object of this type, which the"
-            " line does not name: it is made by the extension and returned by its functions. Objects that"
+            "Native samples stood at instructions that count an object of this type, or wait for that, which"
+            " the line does not name: it is made by the extension and returned by its functions. Objects that"
             " the interpreter shares are immortal, and nobody counts them; those of extensions are only if"
             f" they are made so. Two threads that do only this: {facts.scaling('extension-singleton')} of"
             f" what one does, with an immortal object {facts.scaling('extension-singleton', 'immortal')}."

@@ -54,6 +54,14 @@ _ANY: Final = _Kind(
     None,  # nothing is sketched with what has no name
 )
 _NUMPY: Final = _Kind("NumPy arrays", re.compile(r"PyArray_\w+|npy_\w+"), "", "", "", None)
+_ARGUMENTS: Final = _Kind(
+    "arguments of foreign functions",
+    re.compile(r"PyCArg\w*|PyCFuncPtr_\w+|_ctypes_\w+"),
+    *("foreign-function", "own"),
+    "give each thread a function object of its own: indexing the library makes a new one",
+    "own = library['function']   # of this thread, with its argtypes\nfor item in items:\n    own(item)",
+)
+"""What ctypes makes for each call, not the program."""
 MADE: Final = (
     _Kind(
         *("array objects", re.compile(r"newarrayobject|array_\w+"), "array", "reuse", _REUSE),
@@ -92,7 +100,7 @@ def _made(lines: tuple[LineCharge, ...]) -> _Kind:
     """What is made there, as far as the machine code tells."""
     for charge in lines:
         part, kind = max(
-            ((symbol_share(charge.line, kind.symbols), kind) for kind in (_NUMPY, *MADE)),
+            ((symbol_share(charge.line, kind.symbols), kind) for kind in (_NUMPY, _ARGUMENTS, *MADE)),
             key=lambda row: row[0],
         )
         if part > 0:
@@ -115,8 +123,9 @@ def _judge(facts: Facts) -> Judgement:
         summary=(f"{found.losing(facts)} making {made.name} at {place_in(found.frame)}."),
         explanation=(
             "The atomics are in functions that make objects of C heap types (array, deque, BytesIO,"
-            " partial, Lock, Match ...): each object counts a reference of its type, and the type is shared"
-            f" by all threads. Two threads that only make them: array {facts.scaling('array', 'new')}, deque"
+            " partial, Lock, Match, what ctypes is given ...): each object counts a reference of its type,"
+            " and the type is shared by all threads."
+            f" Two threads that only make them: array {facts.scaling('array', 'new')}, deque"
             f" {facts.scaling('deque', 'new')}, partial {facts.scaling('partial', 'new')}; of a Python class"
             f" {facts.scaling('partial', 'python-class')}."
         ),
@@ -130,10 +139,14 @@ def _judge(facts: Facts) -> Judgement:
                 if made.case
                 else (Remedy("fill one array again, of this thread: give calls out=, assign to slices"),)
             ),
-            *facts.remedy(
-                *("partial", "python-class"),
-                "or use a list or a class of your own instead",
-                "class Pair:\n    __slots__ = ('a', 'b')",
+            *(
+                ()
+                if made is _ARGUMENTS
+                else facts.remedy(
+                    *("partial", "python-class"),
+                    "or use a list or a class of your own instead",
+                    "class Pair:\n    __slots__ = ('a', 'b')",
+                )
             ),
         ),
         verify=f"the 'contended atomics' at {at} fall",
@@ -155,5 +168,5 @@ RULE: Final = Rule(
     without=OTHER_CODE,
     claims=Claims(lines=(LineClaim(Priority.NAMED, symbols=MAKING, when=_counts_types),)),
     advice=Advice.LINE,
-    cases=("array", "deque", "partial", "bytesio", "lock-made", "match"),
+    cases=("array", "deque", "partial", "bytesio", "lock-made", "match", "foreign-function"),
 )

@@ -284,10 +284,10 @@ def _judge(facts: Facts) -> Judgement:
             f" {place_in(frame)}{touched}."
         ),
         explanation=(
-            f"Native samples stood right behind atomic instructions in these lines: {places(lines)}. Code"
-            " that touches only objects of its own thread shows none. The CPU looks fully used, because a"
-            " core that waits for a cache line counts as busy. Small integers, interned strings, plain"
-            f" functions of a module and C functions are free of it.{told}"
+            "Native samples stood at atomic instructions, or at loads of what these change, in these lines:"
+            f" {places(lines)}. Code that touches only objects of its own thread shows none. The CPU looks"
+            " fully used, because a core that waits for a cache line counts as busy. Small integers, interned"
+            f" strings, plain functions of a module and C functions are free of it.{told}"
         ),
         could_also_be=(
             "object-lock: the same object is changed as well",
