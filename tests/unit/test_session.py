@@ -165,6 +165,30 @@ def test_kept_digests_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(fresh._ranges._digests) == 1
 
 
+def test_a_range_that_moves_by_a_window_digests_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a view that has followed a recording for more than a minute
+    session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 300).session()
+    for end in range(60, 200):
+        session.snapshot(START_NS + (end - 60) * S, START_NS + end * S)
+    read: list[int] = []
+    real = Ranges._digested
+
+    def counting(self: Ranges, first: int, last: int, capacity: float | None) -> object:
+        read.append(last - first)
+        return real(self, first, last, capacity)
+
+    monkeypatch.setattr(Ranges, "_digested", counting)
+    # WHEN it follows it for as long as the largest chunk is
+    for end in range(200, 232):
+        session.snapshot(START_NS + (end - 60) * S, START_NS + end * S)
+    # THEN each window was digested by itself, and once with others of a small and a large chunk, and
+    # a few at the beginning, where the last of a small chunk was never the newest
+    assert read.count(32) == 1
+    assert sum(size for size in read if size < 32) <= 3 * 32
+
+
 def test_what_a_moving_range_left_behind_is_let_go(tmp_path: Path) -> None:
     # GIVEN a view that has followed a recording for longer than digests are kept without use
     session = working(RecordingBuilder(tmp_path / "a", rate_hz=10), 300).session()

@@ -119,9 +119,12 @@ def merge_bottlenecks(
     for number, wasted in wasted_by_lock.items():
         one = _on_core(BottleneckKind.LOCK, wasted / duration)
         found.append(_named(recording, numbers, one, Family.LOCK, number, knots))
-    for wasted, stack_id, threads in wasted_by_line.values():
+    # Of many lines no more than are listed, the rest is counted.
+    lines = [one for one in wasted_by_line.values() if one[0] / duration * duration > NOT_WORTH_SAYING_NS]
+    lines.sort(key=lambda one: -round(one[0] / duration, 6))
+    for wasted, stack_id, threads in lines[:RANKED]:
         at = BottleneckPlace(EndOfWait.RUNS, recording.stack(stack_id), threads, wasted)
-        found.append(replace(_on_core(BottleneckKind.LINE, wasted / duration), places=(at,)))
+        found.append(_on_core(BottleneckKind.LINE, wasted / duration, (at,)))
     found += _cores(metrics)
     # Equal losses: by waiting, so that the order does not hang on that of the columns, nor on roundings.
     found = [one for one in found if one.gain_cores * duration > NOT_WORTH_SAYING_NS or one.wait_ns > 0]
@@ -131,13 +134,13 @@ def merge_bottlenecks(
         ranked=tuple(found[:RANKED]),
         edges=_edges(recording, numbers, shares),
         waited_ns=float(wait_ns[chains].sum()),
-        left_out=max(0, len(found) - RANKED),
+        left_out=max(0, len(found) - RANKED) + len(lines[RANKED:]),
     )
 
 
-def _on_core(kind: BottleneckKind, cores: float) -> Bottleneck:
+def _on_core(kind: BottleneckKind, cores: float, places: tuple[BottleneckPlace, ...] = ()) -> Bottleneck:
     """What nobody waits for off a core."""
-    return Bottleneck(kind, 0.0, cores, cores, wasted_cores=cores)
+    return Bottleneck(kind, 0.0, cores, cores, wasted_cores=cores, places=places)
 
 
 _PARTS_OF_FAMILY: Final[tuple[tuple[tuple[int, ...], tuple[CorePart, ...]], ...]] = (

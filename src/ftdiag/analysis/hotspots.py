@@ -38,7 +38,8 @@ WAITS_OF_THREAD: Final = 8
 ACTIVE_STATES: Final = tuple(state for state in ThreadState if state not in APART_STATES)
 """States by which lines and threads are ranked. Unknown waits are among them: they may be locks."""
 
-_STATE_OF: Final = {int(state): state for state in ThreadState}
+STATE_OF: Final = {int(state): state for state in ThreadState}
+"""States by their number in columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ def states_by_row(times: Ints | Floats) -> list[dict[ThreadState, Any]]:
     split: list[dict[ThreadState, Any]] = [{} for _ in range(len(times))]
     rows, codes = np.nonzero(times)
     for row, code, time in zip(rows.tolist(), codes.tolist(), times[rows, codes].tolist(), strict=True):
-        split[row][_STATE_OF[code]] = time
+        split[row][STATE_OF[code]] = time
     return split
 
 

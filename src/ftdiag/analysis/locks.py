@@ -44,6 +44,7 @@ WAITERS_OF_LOCK: Final = 20
 """Waiters (thread and stack) reported for one lock."""
 HOLDERS_OF_LOCK: Final = 100
 """Holders (thread and stack) reported for one lock; the rest are summed by thread, without a stack."""
+_CONFIDENCE_OF: Final = {int(one): one for one in Confidence}
 OTHER_LOCKS: Final = 0
 """Number of the row that sums the locks beyond MAX_LOCKS; real locks count from 1."""
 
@@ -568,7 +569,7 @@ def _by_lock(lock: Ints, spent: Floats, limit: int, chosen: set[int]) -> dict[in
 
 def confidence_of(code: int) -> Confidence:
     """A recorded confidence; unknown where the code is none."""
-    return Confidence(code) if code in Confidence._value2member_map_ else Confidence.UNKNOWN
+    return _CONFIDENCE_OF.get(code, Confidence.UNKNOWN)
 
 
 def thread_of(recording: Recording, index: int) -> ThreadInfo:

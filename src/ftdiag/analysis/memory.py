@@ -13,7 +13,7 @@ import numpy as np
 
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.allocators import part_of
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     AllocatorLine,
@@ -239,44 +239,35 @@ def _allocator(
         return {}, ()
     leaf = leaves_of(recording, time.stack[rows]) + 1
     groups = group_by(leaf)
-    spent = dict(zip(groups.key(leaf).tolist(), groups.total(time.time_ns[rows]).tolist(), strict=True))
-    shares = _shares_by_leaf(parts)
-    everywhere = _normalised(sum(shares.values(), start=np.zeros(len(_PARTS))))
-    total: Floats = np.zeros(len(_PARTS))
-    split: dict[int, Floats] = {}
-    for number, spent_ns in spent.items():
-        # A line whose time was accounted, but not its samples: as all lines together.
-        split[number] = spent_ns * _normalised(shares.get(number, everywhere), everywhere)
-        total += split[number]
-    known = [number for number in split if number > 1]  # 0: no Python code, 1: a frame that was not kept
-    weights = np.array([spent[number] for number in known], dtype=np.float64)
+    number, spent = groups.key(leaf), groups.total(time.time_ns[rows])
+    split = spent[:, None] * _shares_of(number, parts)
+    known = np.flatnonzero(number > 1)  # 0: no Python code, 1: a frame that was not kept
+    longest = known[largest_first(spent[known], MAX_LINES)].tolist()
     lines = tuple(
-        AllocatorLine(recording.frame(known[row] - 1), spent[known[row]], _named(split[known[row]]))
-        for row in largest_first(weights, MAX_LINES).tolist()
+        AllocatorLine(recording.frame(int(number[row]) - 1), float(spent[row]), _named(split[row]))
+        for row in longest
     )
-    return _named(total), lines
+    return _named(split.sum(axis=0)), lines
 
 
-def _shares_by_leaf(parts: Sequence[MemoryShares]) -> dict[int, Floats]:
-    """Samples by part, by leaf frame id + 1."""
-    shares: dict[int, Floats] = {}
-    for each in parts:
-        for leaf, part, samples in zip(
-            each.leaf.tolist(), each.part.tolist(), each.samples.tolist(), strict=True
-        ):
-            shares.setdefault(leaf + 1, np.zeros(len(_PARTS)))[part] += samples
+def _shares_of(number: Ints, parts: Sequence[MemoryShares]) -> Floats:
+    """For each of these leaf frame ids + 1, ascending, the shares of its samples by part.
+
+    A line whose time was accounted, but not its samples: as all lines together.
+    """
+    leaf = np.concatenate([each.leaf for each in parts]) + 1
+    part = np.concatenate([each.part for each in parts])
+    samples = np.concatenate([each.samples for each in parts])
+    everywhere = summed(part, samples, len(_PARTS))
+    if not everywhere.any():
+        everywhere[_PARTS.index(AllocatorPart.UNKNOWN)] = 1.0
+    row = np.minimum(np.searchsorted(number, leaf), len(number) - 1)
+    known = number[row] == leaf
+    flat = summed(row[known] * len(_PARTS) + part[known], samples[known], len(number) * len(_PARTS))
+    seen = flat.reshape(-1, len(_PARTS))
+    seen[seen.sum(axis=1) <= 0] = everywhere
+    shares: Floats = seen / seen.sum(axis=1, keepdims=True)
     return shares
-
-
-def _normalised(values: Floats, otherwise: Floats | None = None) -> Floats:
-    whole = float(values.sum())
-    if whole > 0:
-        return values / whole
-    if otherwise is not None:
-        return otherwise
-    unknown: Floats = np.zeros(len(_PARTS))
-    unknown[_PARTS.index(AllocatorPart.UNKNOWN)] = 1.0
-    return unknown
 
 
 def _named(values: Floats) -> dict[AllocatorPart, float]:

@@ -10,7 +10,6 @@ can. Chunks are cut at window ids, which do not move when a ring drops windows.
 
 from __future__ import annotations
 
-import operator
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -34,6 +33,7 @@ from ftdiag.analysis import (
 )
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.digests import Digest, joined
+from ftdiag.analysis.folding import Folded
 from ftdiag.analysis.grouping import Floats, Ints
 from ftdiag.analysis.ticks import tick_runs
 from ftdiag.recording.reader import Recording
@@ -41,7 +41,8 @@ from ftdiag.recording.reader import Recording
 CHUNK_WINDOWS: Final = 32
 """Windows digested together: enough for numpy to be busy."""
 END_WINDOWS: Final = 4
-"""Windows digested together at the ends of a longer range: few enough to be redone every second."""
+"""Windows digested together towards the ends of a longer range. At the very ends each has its own: a range
+that moves by a window then needs one of that window alone."""
 MAX_DIGESTS: Final = 1024
 """Digests kept: nine hours of one-second windows."""
 MAX_CACHED_ROWS: Final = 5_000_000
@@ -52,10 +53,11 @@ BLOCK_WINDOWS: Final = 256
 are digested anew, which takes up to two seconds for 500 threads."""
 LEAST_OF_BLOCKS: Final = 4 * BLOCK_WINDOWS
 """Of a recording that grows, shorter ranges are put together from chunks: their ends move every second."""
-LEAST_TO_KEEP: Final = 4
-"""From so many digests of a range on, the merged times of all but the outermost two are kept."""
-LOOKS_KEPT: Final = 60
-"""Looks after which a digest that none of them used is let go: a view that follows takes one a second."""
+MAX_REMEMBERED_ROWS: Final = MAX_CACHED_ROWS // 8
+"""Rows of the digests of a range up to which these are remembered for the next question about it."""
+LOOKS_KEPT: Final = 90
+"""Looks after which a digest that none of them used is let go. A view that follows takes one a second: what
+is at the end of its minute is at the beginning of it a minute later."""
 MAX_CHUNK_ROWS: Final = 1 << 19
 """Rows of runs and counters of the windows digested together (some 200 bytes each while it is done)."""
 GRAPH_NS: Final = 30_000_000_000
@@ -73,7 +75,8 @@ class Ranges:
         self._cached_rows = 0
         self._looks = 0
         self._used: dict[tuple[int, int, float | None], int] = {}
-        self._between: tuple[tuple[Digest, ...], ThreadTime] = ((), accounting.merge_time([]))
+        self._last_asked: tuple[tuple[int, ...], list[Digest]] = (), []
+        self._folded = Folded(END_WINDOWS)
 
     @property
     def recording(self) -> Recording:
@@ -148,11 +151,22 @@ class Ranges:
 
     def digests(self, first: int, last: int) -> list[Digest]:
         """What the windows at [first, last) add, piece by piece."""
-        return [digest for _, digest in self.pieces(first, last)]
+        if first >= last:
+            return []
+        recording = self._recording
+        ids = recording.window_ids[first], recording.window_ids[last - 1], len(recording)
+        asked = (self._looks, first, last, *map(int, ids), recording.left_out_count)
+        if self._last_asked[0] != asked:
+            found = [digest for _, digest in self.pieces(first, last)]
+            # Several figures of one picture are made of them; what is large is kept once.
+            if sum(digest.rows for digest in found) > MAX_REMEMBERED_ROWS:
+                return found
+            self._last_asked = asked, found
+        return list(self._last_asked[1])
 
     def pieces(self, first: int, last: int) -> Iterator[tuple[int, Digest]]:
         """Blocks and chunks of the windows at [first, last), read one after the other: where each ends."""
-        sizes = (CHUNK_WINDOWS, END_WINDOWS) if last - first > CHUNK_WINDOWS else (CHUNK_WINDOWS,)
+        sizes = (CHUNK_WINDOWS, END_WINDOWS, 1) if last - first > CHUNK_WINDOWS else (CHUNK_WINDOWS,)
         # What has ended does not move, nor does the beginning of what is long.
         longest = len(self._recording) if first == 0 else last - first
         in_blocks = self._recording.end is not None or longest >= LEAST_OF_BLOCKS
@@ -166,18 +180,8 @@ class Ranges:
             first = end
 
     def merged_time(self, digests: Sequence[Digest]) -> ThreadTime:
-        """Thread-time of a range by thread, state, stack and wait.
-
-        A range that moves with the recording changes at its ends only: what lies between is merged once.
-        """
-        if len(digests) < LEAST_TO_KEEP:
-            return accounting.merge_time([digest.time for digest in digests])
-        between = tuple(digests[1:-1])
-        known, merged = self._between
-        if len(known) != len(between) or any(map(operator.is_not, known, between)):
-            merged = accounting.merge_time([digest.time for digest in between])
-            self._between = between, merged
-        return accounting.merge_time([digests[0].time, merged, digests[-1].time])
+        """Thread-time of a range by thread, state, stack and wait."""
+        return self._folded.time_of(digests)
 
     def _block_end(self, first: int, last: int) -> int | None:
         """Where the block ends that begins at `first`; `None` where none does, or not all of it is there."""

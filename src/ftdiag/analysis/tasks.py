@@ -37,7 +37,7 @@ def tasks_by_thread(recording: Recording, time: ThreadTime) -> dict[int, tuple[t
     """Thread index -> (coroutine's name, ns on its steps), longest first, for threads with an event loop."""
     running = {
         stack: frame.function
-        for stack in np.unique(time.stack).tolist()
+        for stack in np.flatnonzero(np.bincount(time.stack)).tolist()
         if (frame := running_task(recording.stack(stack))) is not None
     }
     if not running:

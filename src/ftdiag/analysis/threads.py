@@ -114,7 +114,7 @@ def _latest(recording: Recording, last: int) -> dict[int, tuple[ThreadState, Sta
     rows = np.flatnonzero(columns.first_tick.astype(np.int64) + columns.ticks == ticks)
     seen = (getattr(columns, name)[rows].tolist() for name in ("thread", "state", "stack"))
     return {
-        thread: (ThreadState(state), recording.stack(stack))
+        thread: (hotspots.STATE_OF[state], recording.stack(stack))
         for thread, state, stack in zip(*seen, strict=True)
     }
 

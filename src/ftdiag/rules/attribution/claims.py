@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from ftdiag.model import LockMetrics, Stack
+from ftdiag.model import Frame, LockMetrics, Stack
 from ftdiag.rules.attribution.frames import LIBRARY_FRAMES, is_file, is_library
 from ftdiag.rules.attribution.machine_code import SYMBOL_SHARE, may_be_same, pattern_of, symbol_share
 from ftdiag.rules.base import (
@@ -23,6 +24,9 @@ from ftdiag.rules.base import (
     StopCause,
     Wasted,
 )
+
+KNOWN_FRAMES: Final = 8192
+"""Frames whose rule is kept; beyond, all are looked up anew."""
 
 
 class ClaimTable:
@@ -39,6 +43,7 @@ class ClaimTable:
         libraries = [(rule.id, claim) for rule in rules for claim in rule.claims.libraries]
         self._frames = [(rule, claim.frames) for rule, claim in libraries if claim.frames is not None]
         self._files = [(end, rule, claim.functions) for rule, claim in libraries for end in claim.files]
+        self._known_frames: dict[tuple[str, str, int | None], tuple[str | None, bool]] = {}
         self._conditions = {rule: claim.when for rule, claim in libraries if claim.when is not None}
         self._locks_of_interpreter = {rule for rule, claim in libraries if claim.locks_of_interpreter}
         self._symbols = {rule: claim.symbols for rule, claim in reversed(self._lines) if claim.symbols}
@@ -57,19 +62,32 @@ class ClaimTable:
         """The rule of the library call that a stack is inside of, seen from the program: the outermost."""
         found = None
         for frame in stack[:LIBRARY_FRAMES]:
-            by_frame = next((rule for rule, fits in self._frames if fits(frame)), None)
-            if by_frame is not None:
-                found = by_frame
-            elif not is_library(frame):
+            rule, goes_on = self._of_frame(frame)
+            found = rule or found
+            if not goes_on:
                 break
-            else:
-                by_file = (
-                    rule
-                    for end, rule, functions in self._files
-                    if is_file(frame, end) and (not functions or frame.function in functions)
-                )
-                found = next(by_file, found)
         return found
+
+    def _of_frame(self, frame: Frame) -> tuple[str | None, bool]:
+        """The rule of a frame, and whether a library's frame may call it; kept, since frames come again."""
+        key = frame.filename, frame.function, frame.line
+        known = self._known_frames.get(key)
+        if known is None:
+            if len(self._known_frames) >= KNOWN_FRAMES:
+                self._known_frames.clear()
+            known = self._known_frames[key] = self._looked_up(frame)
+        return known
+
+    def _looked_up(self, frame: Frame) -> tuple[str | None, bool]:
+        by_frame = next((rule for rule, fits in self._frames if fits(frame)), None)
+        if by_frame is not None or not is_library(frame):
+            return by_frame, by_frame is not None
+        by_file = (
+            rule
+            for end, rule, functions in self._files
+            if is_file(frame, end) and (not functions or frame.function in functions)
+        )
+        return next(by_file, None), True
 
     def _holds(self, rule: str, facts: Facts) -> bool:
         condition = self._conditions.get(rule)
