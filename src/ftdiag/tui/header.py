@@ -8,12 +8,12 @@ from __future__ import annotations
 from rich.segment import Segment
 from rich.style import Style
 from textual.events import Resize
-from textual.strip import Strip
 from textual.widget import Widget
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Snapshot
 from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.painting import PaintedLines
 from ftdiag.tui.safetext import width_of
 from ftdiag.tui.source import View
 from ftdiag.wording.account import useful_words
@@ -203,7 +203,7 @@ def _unknown_part(ratio: float | None) -> str:
     return "" if ratio is None else f"unknown {small_percent(ratio)}"
 
 
-class Header(Widget):
+class Header(PaintedLines, Widget):
     """The header. Its height follows from whether there is an error to show."""
 
     ALLOW_SELECT = False
@@ -222,12 +222,11 @@ class Header(Widget):
         if (view.error is None) != (self._view.error is None):
             self.styles.height = 3 if view.error is None else 4
         self._view = view
-        self.refresh()
+        self.repaint()
 
-    def render_line(self, y: int) -> Strip:
+    def painted_line(self, y: int, width: int) -> tuple[list[Segment], Style | None]:
         """One of the lines."""
         look = look_of(self)
-        width = self.size.width
         room = max(0, width - 2)
         makers = (target_line, figures_line)
         if y == 0:
@@ -238,6 +237,4 @@ class Header(Widget):
             segments = [Segment(look.cut(self._view.error, room), look.error)]
         else:
             segments = []
-        base = self.rich_style
-        strip = Strip([Segment(" "), *segments]).apply_style(base)
-        return strip.adjust_cell_length(width, base).crop(0, width)
+        return [Segment(" "), *segments], None

@@ -13,10 +13,11 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
 from textual.geometry import Size
+from textual.scroll_view import ScrollView
 from textual.scrollbar import ScrollDown, ScrollTo, ScrollUp
-from textual.strip import Strip
 
-from ftdiag.tui.look import Look, StyledOnce, look_of
+from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.painting import PaintedLines
 from ftdiag.tui.safetext import width_of
 
 Lines = list[list[Segment]]
@@ -84,7 +85,7 @@ def figure(
     return lines
 
 
-class LinesPanel(StyledOnce, can_focus=True, inherit_bindings=False):
+class LinesPanel(PaintedLines, ScrollView, can_focus=True, inherit_bindings=False):
     """The panel; its title takes the first line and does not scroll."""
 
     ALLOW_SELECT = False
@@ -113,7 +114,7 @@ class LinesPanel(StyledOnce, can_focus=True, inherit_bindings=False):
         self._made_for = None
         self._prepare()
         self._keep_centred()
-        self.refresh()
+        self.repaint()
 
     def to_top(self) -> None:
         """Something else is shown: from its beginning."""
@@ -166,7 +167,7 @@ class LinesPanel(StyledOnce, can_focus=True, inherit_bindings=False):
         self._scrolled_by_hand()
 
     def _prepare(self) -> None:
-        width = self.scrollable_content_region.width
+        width = self.painted_width
         look = look_of(self)
         if not width or self._made_for == (width, look):
             return
@@ -190,17 +191,12 @@ class LinesPanel(StyledOnce, can_focus=True, inherit_bindings=False):
         self._scrolled_by_hand()
         self.scroll_to(y=0 if direction < 0 else len(self._lines), animate=False)
 
-    def render_line(self, y: int) -> Strip:
-        """Line `y` of what is on the screen."""
+    def painted_line(self, y: int, width: int) -> tuple[list[Segment], Style | None]:
+        """The title or a line."""
         look = look_of(self)
-        width = self.scrollable_content_region.width
         self._prepare()
-        base = self.base_style
         if y == 0:
-            style = base + (look.title_focused if self.has_focus else look.title)
-            return Strip([look.cell(f" {self._title}", width, style)])
+            style = look.title_focused if self.has_focus else look.title
+            return [look.cell(f" {self._title}", width)], style
         position = self.scroll_offset.y + y - 1
-        if position >= len(self._lines):
-            return Strip.blank(width, base)
-        strip = Strip(self._lines[position]).apply_style(base)
-        return strip.adjust_cell_length(width, base).crop(0, width)
+        return self._lines[position] if position < len(self._lines) else [], None

@@ -14,9 +14,6 @@ from typing import Final, Protocol, cast
 from rich.color import Color, ColorType
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
-from textual.scroll_view import ScrollView
-from textual.strip import Strip
 from textual.theme import BUILTIN_THEMES, Theme
 from textual.widget import Widget
 
@@ -192,28 +189,6 @@ class Look:
     def cut_start(self, text: str, width: int) -> str:
         """Any text made safe and cut at its start."""
         return cut_start(self.safe(text), width, self.ellipsis)
-
-
-class StyledOnce(ScrollView):
-    """A scrolling widget that paints its lines one by one, all in one style.
-
-    Textual climbs through all parents to find it; that is done once for a paint, not for each line.
-    """
-
-    _painted_in: Style | None = None
-
-    @property
-    def base_style(self) -> Style:
-        """The widget's own colours."""
-        return self.rich_style if self._painted_in is None else self._painted_in
-
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Paint part of it."""
-        self._painted_in = self.rich_style
-        try:
-            return super().render_lines(crop)
-        finally:
-            self._painted_in = None
 
 
 class HasLook(Protocol):

@@ -16,7 +16,7 @@ from ftdiag.wording.states import BAR_ORDER, STATE_NAMES
 
 def shares(states_ns: Mapping[ThreadState, float], width: int) -> list[tuple[ThreadState, int]]:
     """Cells by state: they add up to `width`, by largest remainder. Empty when there is no time at all."""
-    times = [(state, max(0.0, states_ns.get(state, 0.0))) for state in BAR_ORDER]
+    times = [(state, time) for state in BAR_ORDER if (time := states_ns.get(state, 0.0)) > 0]
     total = sum(time for _, time in times)
     if total <= 0 or width <= 0:
         return []

@@ -16,10 +16,11 @@ from textual.binding import Binding, BindingType
 from textual.events import Click, Resize
 from textual.geometry import Size
 from textual.message import Message
-from textual.strip import Strip
+from textual.scroll_view import ScrollView
 
 from ftdiag.datatypes import dataclass
-from ftdiag.tui.look import Look, StyledOnce, look_of
+from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.painting import PaintedLines
 
 RowT = TypeVar("RowT")
 
@@ -125,7 +126,7 @@ def _figure(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
+class Table(PaintedLines, ScrollView, Generic[RowT], can_focus=True, inherit_bindings=False):
     """The table. Subclasses say what a row's key and searchable text are.
 
     Longer than 300 lines, because a widget of Textual has its keys, messages and painting in one class.
@@ -255,7 +256,7 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         self._cursor = max(0, min(self._cursor, len(rows) - 1))
         self._fit_height()
         self._keep_cursor_visible()
-        self.refresh()
+        self.repaint()
         self.post_message(self.Moved(self))
 
     def arranged(self, rows: list[RowT]) -> list[RowT]:
@@ -295,7 +296,7 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         # At the top nothing is held: the first row is followed, whichever it is.
         self._held_key = self.key_of(self._rows[self._cursor]) if self._cursor else None
         self._keep_cursor_visible()
-        self.refresh()
+        self.repaint()
         self.post_message(self.Moved(self))
 
     def action_move(self, step: int) -> None:
@@ -345,7 +346,7 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
 
     def column_cells(self, key: str) -> tuple[int, int] | None:
         """Where a column is on the screen: its left edge and width; `None` where it has no room."""
-        self._fit_width(self._paint_width)
+        self._fit_width(self.painted_width)
         left = POINTER_WIDTH
         for column, width in self._fitted:
             if column.key == key:
@@ -387,14 +388,9 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
 
     def on_resize(self, _: Resize) -> None:
         """Fit the columns anew."""
-        self._fit_width(self._paint_width)
+        self._fit_width(self.painted_width)
         self._fit_height()
         self._keep_cursor_visible()
-
-    @property
-    def _paint_width(self) -> int:
-        """Cells of a line, without the scroll bar."""
-        return self.scrollable_content_region.width
 
     def _fit_width(self, width: int) -> None:
         # Also asked while painting: a scroll bar that comes or goes changes the width without a resize.
@@ -427,28 +423,27 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
 
     # --- painting --------------------------------------------------------------------------------------
 
-    def render_line(self, y: int) -> Strip:
-        """Line `y` of what is on the screen."""
+    def painted_line(self, y: int, width: int) -> tuple[list[Segment], Style | None]:
+        """Title, names of the columns, or a row."""
         look = look_of(self)
-        width = self._paint_width
         self._fit_width(width)
         if y == 0:
-            return self._title_line(width, look)
+            return self._title_line(width, look), look.title
         if y < HEAD_LINES:
-            return self._head_line(width, look)
+            return self._head_line(look), None
         position = self.scroll_offset.y + y - HEAD_LINES
         if position < len(self._rows):
-            return self._row_line(position, width, look)
+            return self._row_line(position, look)
         if not self._rows and y == HEAD_LINES:
-            return self._strip([look.cell(f" {self._why_empty()}", width, look.muted)], width)
-        return Strip.blank(width, self.base_style)
+            return [look.cell(f" {self._why_empty()}", width, look.muted)], None
+        return [], None
 
     def _why_empty(self) -> str:
         if self._all and self.filter_text:
             return f"nothing matches '{self.filter_label}' (Esc shows all)"
         return self.empty_text
 
-    def _title_line(self, width: int, look: Look) -> Strip:
+    def _title_line(self, width: int, look: Look) -> list[Segment]:
         style = look.title_focused if self.has_focus else look.title
         count = str(len(self._all))
         if self.shown_count != len(self._all):
@@ -463,9 +458,9 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         rest = width - head.cell_length
         tail = [Segment(" ", look.title), *self.caption(max(0, rest - 1), look)]
         tail = [Segment(text, look.title if style is None else look.title + style) for text, style, _ in tail]
-        return self._strip([head, *tail], width, look.title)
+        return [head, *tail]
 
-    def _head_line(self, width: int, look: Look) -> Strip:
+    def _head_line(self, look: Look) -> list[Segment]:
         segments = [Segment(" " * POINTER_WIDTH)]
         for column, cells in self._fitted:
             chosen = column is self._sort
@@ -475,9 +470,9 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
                 self.head_of(column.key, cells, look) or look.cell(title, cells, style, right=column.right)
             )
             segments.append(Segment(" " * GAP))
-        return self._strip(segments, width)
+        return segments
 
-    def _row_line(self, position: int, width: int, look: Look) -> Strip:
+    def _row_line(self, position: int, look: Look) -> tuple[list[Segment], Style | None]:
         row = self._rows[position]
         under_cursor = position == self._cursor
         base = (look.cursor if self.has_focus else look.cursor_blurred) if under_cursor else None
@@ -485,8 +480,4 @@ class Table(StyledOnce, Generic[RowT], can_focus=True, inherit_bindings=False):
         for column, cells in self._fitted:
             segments += column.paint(row, cells, look)
             segments.append(Segment(" " * GAP))
-        return self._strip(segments, width, base)
-
-    def _strip(self, segments: list[Segment], width: int, base: Style | None = None) -> Strip:
-        style = self.base_style if base is None else self.base_style + base
-        return Strip(segments).apply_style(style).adjust_cell_length(width, style).crop(0, width)
+        return segments, base

@@ -14,13 +14,13 @@ from rich.style import Style
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.events import Resize
-from textual.strip import Strip
 from textual.widget import Widget
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import Finding, Severity, Snapshot
 from ftdiag.tui.lines import Lines, wrapped
 from ftdiag.tui.look import Look, look_of
+from ftdiag.tui.painting import PaintedLines
 from ftdiag.tui.pane import Pane, PaneBody
 from ftdiag.tui.panes.account import Began, account_lines, over_time_lines
 from ftdiag.tui.panes.standing import Standing
@@ -165,7 +165,7 @@ def figures_lines(view: View, width: int, height: int, look: Look, began: Sequen
     return lines[:height]
 
 
-class Figures(Widget):
+class Figures(PaintedLines, Widget):
     """The panel above the findings."""
 
     ALLOW_SELECT = False
@@ -182,25 +182,22 @@ class Figures(Widget):
         self._view = view
         self._began = began
         self._made_for = None
-        self.refresh()
+        self.repaint()
 
-    def render_line(self, y: int) -> Strip:
+    def painted_line(self, y: int, width: int) -> tuple[list[Segment], Style | None]:
         """One of the lines; the first is the title."""
         look = look_of(self)
-        width, height = self.size
-        base = self.rich_style
+        height = self.size.height
         if y == 0:
             snapshot = self._view.snapshot
             what = " 1 Overview "
             if snapshot is not None and snapshot.metrics.capacity_reason and width >= 100:
                 what += f"  capacity: {snapshot.metrics.capacity_reason}"
-            return Strip([look.cell(what, width, base + look.title)])
+            return [look.cell(what, width)], look.title
         if self._made_for != (width, height, look):
             self._made_for = (width, height, look)
             self._lines = figures_lines(self._view, width, height - 1, look, self._began)
-        if y - 1 >= len(self._lines):
-            return Strip.blank(width, base)
-        return Strip(self._lines[y - 1]).apply_style(base).adjust_cell_length(width, base).crop(0, width)
+        return self._lines[y - 1] if y - 1 < len(self._lines) else [], None
 
 
 @dataclass(frozen=True, slots=True)
