@@ -30,12 +30,14 @@ def measure(path: Path) -> dict[str, float]:
     imported = time.perf_counter()
     with Recording.open(path) as recording:
         opened = time.perf_counter()
-        profile = recording.profile(0, len(recording))
+        windows = recording.all_samples(0, len(recording))
         loaded = time.perf_counter()
         # Group by thread, state and stack, as the first view does.
-        key = (profile.thread.astype(np.int64) << 32 | profile.stack) << 8 | profile.state
+        key = np.concatenate(
+            [(each.thread.astype(np.int64) << 32 | each.stack) << 8 | each.state for each in windows]
+        )
         groups, inverse = np.unique(key, return_inverse=True)
-        ticks = np.bincount(inverse, profile.ticks)
+        ticks = np.bincount(inverse, np.concatenate([each.ticks for each in windows]))
         grouped = time.perf_counter()
         counters = recording.counters(0, len(recording))
         cpu_ns = np.bincount(counters.thread, counters.cpu_ns)
@@ -43,14 +45,14 @@ def measure(path: Path) -> dict[str, float]:
         return {
             "import": imported - start,
             "open": opened - imported,
-            "profile": loaded - opened,
+            "runs": loaded - opened,
             "group": grouped - loaded,
             "counters": counted - grouped,
             "total": counted - start,
             "rss": float(peak_rss_bytes()),
             "samples": float(ticks.sum()),
             "bytes": float(path.stat().st_size),
-            "rows": float(len(profile)),
+            "rows": float(len(key)),
             "groups": float(len(groups)),
             "threads": float(len(cpu_ns)),
         }
@@ -70,7 +72,7 @@ def main() -> int:
         print(json.dumps(measure(Path(sys.argv[2]))))
         return 0
     print(
-        f"{'file':<20} {'import':>7} {'open':>7} {'profile':>8} {'group':>7} {'counters':>8} {'total':>7}"
+        f"{'file':<20} {'import':>7} {'open':>7} {'runs':>8} {'group':>7} {'counters':>8} {'total':>7}"
         f" {'peak RSS':>9} {'size':>9} {'B/sample':>8}"
     )
     within = True
@@ -82,7 +84,7 @@ def main() -> int:
         per_sample = figures["bytes"] / figures["samples"]
         print(
             f"{Path(name).name:<20} {figures['import']:>6.2f}s {figures['open']:>6.2f}s"
-            f" {figures['profile']:>7.2f}s {figures['group']:>6.2f}s {figures['counters']:>7.2f}s"
+            f" {figures['runs']:>7.2f}s {figures['group']:>6.2f}s {figures['counters']:>7.2f}s"
             f" {figures['total']:>6.2f}s {figures['rss'] / 1e6:>6.0f} MB {figures['bytes'] / 1e6:>6.1f} MB"
             f" {per_sample:>8.3f}"
         )

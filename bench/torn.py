@@ -8,6 +8,7 @@ Usage: python bench/torn.py [SECONDS]
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 import time
@@ -26,8 +27,9 @@ def impossible(path: Path) -> tuple[int, int]:
     """(ticks in stacks that cannot be, ticks in all stacks) of the workers."""
     wrong = total = 0
     with Recording.open(path) as recording:
-        profile = recording.profile(0, len(recording))
-        for thread, stack, ticks in zip(profile.thread, profile.stack, profile.ticks, strict=True):
+        windows = recording.all_samples(0, len(recording))
+        rows = (zip(each.thread, each.stack, each.ticks, strict=True) for each in windows)
+        for thread, stack, ticks in itertools.chain.from_iterable(rows):
             frames = recording.stack(int(stack))[::-1]
             if not frames or recording.thread(int(thread)).main:
                 continue

@@ -26,6 +26,7 @@ from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import find_runtime
 from ftdiag.sources.python.walking import PythonThread
+from profiles import profile_of
 
 PATIENCE_S: Final = 90.0
 """How long something may take that takes a moment on a machine with nothing else to do."""
@@ -189,7 +190,7 @@ class ThreadTotals:
 
 def totals(recording: Recording) -> dict[int, ThreadTotals]:
     """By thread index."""
-    counters, profile = recording.counters(0, len(recording)), recording.profile(0, len(recording))
+    counters, profile = recording.counters(0, len(recording)), profile_of(recording)
     result = {}
     for index in sorted({*counters.thread.tolist(), *profile.thread.tolist()}):
         mine, seen = counters.thread == index, profile.thread == index

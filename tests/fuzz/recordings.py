@@ -295,7 +295,7 @@ def _change_row(database: sqlite3.Connection, chance: Random) -> None:
                 "runs",
                 "counters",
                 "runs,runs",
-                "runs,counters,rollup,native,shared,memory",
+                "runs,counters,native,shared,memory",
                 "other",
                 "," * 1000,
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ftdiag.model import EndReason, ThreadState
+from profiles import profile_of
 from reading import end_of, recordings
 from tools.workloads import RunningWorkload
 
@@ -43,7 +44,7 @@ def test_a_reentered_lock_is_followed(program: Callable[..., RunningWorkload], t
     target = program(HANDLERS)
     # WHEN they are recorded
     for recording in recordings(target.pid, tmp_path, 1.5):
-        profile = recording.profile(0, len(recording))
+        profile = profile_of(recording)
         # THEN the sampler lived to its end, and the waits for the lock are there
         assert end_of(recording).reason is EndReason.DURATION
         if int(profile.ticks[profile.state == int(ThreadState.LOCK)].sum()) > 10:

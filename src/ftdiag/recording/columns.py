@@ -43,13 +43,6 @@ Column = npt.NDArray[Any]
 MAX_INT32: Final = 2**31 - 1
 MAX_INT64: Final = 2**63 - 1
 
-PROFILE_TYPES: Final[dict[str, type[np.generic]]] = {
-    "thread": np.int32,
-    "state": np.uint8,
-    "stack": np.int32,
-    "wait": np.int32,
-    "ticks": np.int64,
-}
 RUN_TYPES: Final[dict[str, type[np.generic]]] = {
     "thread": np.int32,
     "first_tick": np.int32,
@@ -119,38 +112,6 @@ def _equal_lengths(columns: dict[str, Column], names: Sequence[str], limit: int)
     lengths = {len(columns[name]) for name in names}
     if len(lengths) > 1 or max(lengths) > limit:
         raise schema.DamagedBlob("columns differ in length, or are too long")
-
-
-def decode_rollup(blob: object, key: int, name: str) -> dict[str, Column]:
-    """Columns of a rollup; values in range, narrow integer types. Raises DamagedBlob."""
-    columns = decode_columns(blob, key, name, schema.ROLLUP_COLUMNS)
-    _equal_lengths(columns, schema.ROLLUP_COLUMNS, schema.MAX_ROLLUP_ROWS)
-    _check_ids(columns)
-    bounded(columns["ticks"], 0, schema.MAX_WINDOW_ROWS * schema.ROLLUP_WINDOWS, "a number of ticks")
-    columns["state"] = _STATES[columns["state"]]
-    return {column: columns[column] for column in schema.ROLLUP_COLUMNS}
-
-
-# Enough bits for each, 63 in all.
-_KEY_BITS: Final = {"thread": 20, "state": 8, "stack": 19, "wait": 16}
-
-
-def aggregate_runs(runs: dict[str, Column]) -> dict[str, Column]:
-    """The columns of a rollup of one window: ticks by thread, state, stack and wait, in that order.
-
-    Ids must be those of the dictionary (they are packed into one key to be sorted).
-    """
-    key = np.zeros(len(runs["thread"]), np.int64)
-    for name, bits in _KEY_BITS.items():
-        key = key << bits | runs[name]
-    groups, group = np.unique(key, return_inverse=True)
-    # Sums of integers below 2**53: exact in the doubles that bincount adds up in.
-    ticks = np.bincount(group, runs["ticks"], len(groups)).astype(np.int64)
-    columns: dict[str, Column] = {"ticks": ticks}
-    for name, bits in reversed(_KEY_BITS.items()):
-        columns[name] = groups & ((1 << bits) - 1)
-        groups = groups >> bits
-    return columns
 
 
 def decode_runs(blob: object, key: int, name: str, t0_ns: int, t1_ns: int) -> dict[str, Column]:

@@ -6,7 +6,7 @@ In: a window of the model, bounded. Out: bytes, as `columns` reads them. No nump
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ftdiag.datatypes import asdict, replace
@@ -28,8 +28,6 @@ from ftdiag.model import (
 )
 from ftdiag.recording import schema
 
-ProfileKey = tuple[int, int, int, int]
-"""Thread index, state, stack id, wait id."""
 Columns = TypeVar("Columns", Runs, ThreadCounters)
 
 
@@ -95,21 +93,6 @@ def encode_runs(window_id: int, window: Window) -> bytes:
         ("tick_ns", [tick - t0_ns for tick in window.tick_ns], True),
     ]
     return schema.encode_group(window_id, schema.GROUP_RUNS, columns)
-
-
-def encode_rollup(window_id: int, rollup: Mapping[ProfileKey, int]) -> bytes:
-    """A minute's ticks by thread, state, stack and wait."""
-    keys = sorted(rollup)
-    thread, state, stack, wait = transposed(keys, 4)
-    ticks = [rollup[key] for key in keys]
-    columns: list[tuple[str, Sequence[int], bool]] = [
-        ("thread", thread, True),
-        ("state", state, False),
-        ("stack", stack, True),
-        ("wait", wait, False),
-        ("ticks", ticks, False),
-    ]
-    return schema.encode_group(window_id, schema.GROUP_ROLLUP, columns)
 
 
 def encode_counters(window_id: int, window: Window) -> bytes:

@@ -7,7 +7,7 @@ damaged is left out and reported by `Recording.damaged`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -26,18 +26,15 @@ from ftdiag.model import (
 )
 from ftdiag.recording import schema
 from ftdiag.recording.columns import (
-    PROFILE_TYPES,
     RUN_TYPES,
     Column,
     Int32Array,
     Int64Array,
     WindowFacts,
-    aggregate_runs,
     decode_collections,
     decode_counters,
     decode_memory,
     decode_native,
-    decode_rollup,
     decode_runs,
     decode_shared,
     decode_updates,
@@ -52,7 +49,6 @@ from ftdiag.recording.tables import (
     CountedWindows,
     Counters,
     NativeColumns,
-    Profile,
     RunColumns,
     joined_counters,
 )
@@ -75,8 +71,6 @@ class Recording(Contents):
     def verify(self) -> tuple[Gap, ...]:
         """Read and check every window. Returns `damaged`."""
         for _ in self._runs(0, len(self)):
-            pass
-        for _ in self._rollups(0, len(self)):
             pass
         self._counted(0, len(self))
         self.native(0, len(self))
@@ -119,35 +113,6 @@ class Recording(Contents):
     def wait_count(self) -> int:
         """Wait ids are in schema.FIRST_WAIT_ID .. wait_count - 1."""
         return self._interned.wait_count
-
-    def profile(self, first: int, last: int, *, per_window: bool = False) -> Profile:
-        """Ticks by thread, state, stack and wait of the windows at positions [first, last).
-
-        Whole minutes come summed up (see Profile.windows) unless `per_window`; asking for the windows of
-        a long busy range costs time and memory: some 25 bytes a row, up to a row for each thread and tick.
-        """
-        first, last = self._clipped(first, last)
-        blocks: list[tuple[int, int, dict[str, Column]]] = []
-        covered = np.zeros(last - first, bool)
-        if not per_window:
-            for position, columns in self._whole_minutes(first, last):
-                start = position - schema.ROLLUP_WINDOWS + 1
-                blocks.append((start, schema.ROLLUP_WINDOWS, columns))
-                covered[start - first : position + 1 - first] = True
-        for start, stop in _uncovered(covered):
-            for position, columns in self._runs(first + start, first + stop):
-                blocks.append((position, 1, aggregate_runs(columns)))
-        blocks.sort(key=lambda block: block[0])
-        lengths = [len(columns["thread"]) for _, _, columns in blocks]
-        arrays = {
-            name: joined([columns[name] for _, _, columns in blocks], dtype)
-            for name, dtype in PROFILE_TYPES.items()
-        }
-        return Profile(
-            **arrays,
-            window=np.repeat(np.array([start for start, _, _ in blocks], np.int32), lengths),
-            windows=np.repeat(np.array([count for _, count, _ in blocks], np.uint8), lengths),
-        )
 
     def counters(self, first: int, last: int) -> Counters:
         """Exact counters of every thread in the windows at positions [first, last)."""
@@ -283,22 +248,6 @@ class Recording(Contents):
     def _positions(self, window_ids: Int64Array) -> Int32Array:
         return np.searchsorted(self.window_ids, window_ids).astype(np.int32)
 
-    def _whole_minutes(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
-        """Rollups whose windows are all in the range, with the position of their last window."""
-        if last - first < schema.ROLLUP_WINDOWS:
-            return
-        for position, columns in self._rollups(first, last):
-            start = position - schema.ROLLUP_WINDOWS + 1
-            whole = start >= first and (
-                self.window_ids[start] == self.window_ids[position] - schema.ROLLUP_WINDOWS + 1
-            )
-            if whole:
-                yield position, columns
-
-    def _rollups(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
-        for position, columns in self._groups_between(schema.GROUP_ROLLUP, first, last, decode_rollup):
-            yield position, self._with_known_ids(columns)
-
     def _runs(self, first: int, last: int) -> Iterator[tuple[int, dict[str, Column]]]:
         def decode(blob: object, window_id: int, name: str) -> dict[str, Column]:
             position = int(np.searchsorted(self.window_ids, window_id))
@@ -351,9 +300,3 @@ class Recording(Contents):
         decoded = self._groups_between(schema.GROUP_COUNTERS, first, last, decode)
         first_id, last_id = int(self.window_ids[first]), int(self.window_ids[last - 1])
         return joined_counters(first_id, last_id, [each for _, each in decoded])
-
-
-def _uncovered(covered: np.ndarray[Any, np.dtype[np.bool_]]) -> list[tuple[int, int]]:
-    """The ranges [start, stop) in which the mask is false."""
-    edges = np.flatnonzero(np.diff(np.concatenate(([True], covered, [True])).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))

@@ -34,8 +34,9 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 8
-"""Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
+SCHEMA_MINOR: Final = 9
+"""Raised when groups, columns, meta keys or state codes are added, or no longer written; readers ignore what
+they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
 
@@ -52,8 +53,6 @@ MAX_THREADS: Final = 1 << 20
 MAX_STACK_DEPTH: Final = 4096
 MAX_WINDOW_ROWS: Final = 1 << 20
 """Most rows of one column of a window."""
-MAX_ROLLUP_ROWS: Final = 1 << 18
-"""A minute with more distinct profile rows gets no rollup; readers add its windows up instead."""
 MAX_WINDOWS: Final = 1 << 22
 """Most windows of a recording: 48 days of one-second windows."""
 MAX_WINDOW_ID: Final = 1 << 32
@@ -120,12 +119,9 @@ UNKEPT_FRAME: Final = 0
 """Frame id: the table of frames is full. A stack with this frame is UNKEPT_STACK."""
 FIRST_FRAME_ID: Final = 1
 FIRST_WAIT_ID: Final = 1
-ROLLUP_WINDOWS: Final = 60
-"""Every window whose id is a multiple of this also carries the summed profile of the last so many windows."""
 
 GROUP_RUNS: Final = "runs"
 GROUP_COUNTERS: Final = "counters"
-GROUP_ROLLUP: Final = "rollup"
 GROUP_NATIVE: Final = "native"
 GROUP_SHARED: Final = "shared"
 GROUP_UPDATES: Final = "updates"
@@ -137,7 +133,6 @@ SUMMARY_PREFIX: Final = "summary."
 added when the windows are there (since minor version 8)."""
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
-ROLLUP_COLUMNS: Final = ("thread", "state", "stack", "wait", "ticks")
 NATIVE_COLUMNS: Final = ("thread", "stack", "state", "frame", "samples")
 COUNTER_COLUMNS: Final = (
     "thread",

@@ -28,26 +28,6 @@ from ftdiag.recording.columns import (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Profile:
-    """Ticks by thread, state, stack and wait: columns of equal length.
-
-    `window` is the position of a window. Rows of a rolled-up minute have `windows` =
-    schema.ROLLUP_WINDOWS and cover the windows `window` .. `window` + `windows` - 1; others have 1.
-    """
-
-    thread: Int32Array
-    state: UInt8Array
-    stack: Int32Array
-    wait: Int32Array
-    ticks: Int64Array
-    window: Int32Array
-    windows: UInt8Array
-
-    def __len__(self) -> int:
-        return len(self.thread)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Counters:
     """Exact counters by thread and window: the columns of ThreadCounters, -1 where not readable.
 

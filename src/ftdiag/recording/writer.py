@@ -21,7 +21,6 @@ from ftdiag.model import (
     End,
     Frame,
     RecordingSettings,
-    Runs,
     Target,
     ThreadInfo,
     Wait,
@@ -30,14 +29,12 @@ from ftdiag.model import (
 from ftdiag.recording import schema
 from ftdiag.recording.dictionary import Dictionary
 from ftdiag.recording.encoding import (
-    ProfileKey,
     bounded,
     check_lengths,
     encode_collections,
     encode_counters,
     encode_memory,
     encode_native,
-    encode_rollup,
     encode_runs,
     encode_shared,
     encode_updates,
@@ -92,7 +89,6 @@ class RecordingWriter:
         self._target: Target | None = None
         self._window_id = 0
         self._oldest_id = 1
-        self._rollup: dict[ProfileKey, int] | None = {}
         create_file(path)
         try:
             self._database = _open_database(path)
@@ -162,7 +158,6 @@ class RecordingWriter:
         check_lengths(window)
         window = bounded(window)
         window_id = self._window_id + 1
-        rollup = self._extended_rollup(window.runs)
         groups = {
             schema.GROUP_RUNS: encode_runs(window_id, window),
             schema.GROUP_COUNTERS: encode_counters(window_id, window),
@@ -177,8 +172,6 @@ class RecordingWriter:
             groups[schema.GROUP_MEMORY] = encode_memory(window_id, window.memory)
         if window.collections is not None:
             groups[schema.GROUP_COLLECTIONS] = encode_collections(window_id, window)
-        if window_id % schema.ROLLUP_WINDOWS == 0 and rollup is not None:
-            groups[schema.GROUP_ROLLUP] = encode_rollup(window_id, rollup)
         delta = self._dictionary.encode_delta(self._dictionary_seq + 1)
         with self._errors(), _transaction(self._database):
             oldest_id = self._make_room(window, sum(map(len, groups.values())) + len(delta or b""))
@@ -187,7 +180,6 @@ class RecordingWriter:
         self._oldest_id = oldest_id
         self._commit_descriptions(delta)
         self._window_id = window_id
-        self._rollup = {} if window_id % schema.ROLLUP_WINDOWS == 0 else rollup
         self._note_threads(window_id, window)
 
     def finish(self, end: End) -> None:
@@ -292,19 +284,6 @@ class RecordingWriter:
             "INSERT INTO column_data VALUES (?, ?, ?)",
             [(window_id, name, blob) for name, blob in groups.items()],
         )
-
-    def _extended_rollup(self, runs: Runs) -> dict[ProfileKey, int] | None:
-        """The summed ticks of this minute with these runs, `None` where it has too many rows."""
-        # A copy would be safer against a failing transaction, but costs more than all the rest of a
-        # window; so a failed window spoils the minute's rollup instead.
-        rollup, self._rollup = self._rollup, None
-        if rollup is None:
-            return None
-        known = rollup.get
-        keys = zip(runs.thread, runs.state, runs.stack, runs.wait, strict=True)
-        for key, ticks in zip(keys, runs.ticks, strict=True):
-            rollup[key] = known(key, 0) + ticks
-        return rollup if len(rollup) <= schema.MAX_ROLLUP_ROWS else None
 
     def _leave_one_file(self) -> None:
         # SQLite waits for readers in some of these steps and gives up at once in others: wait here, in all.

@@ -18,6 +18,7 @@ from ftdiag.errors import DiskFull, RecordingError
 from ftdiag.model import End, EndReason
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.writer import RecordingWriter
+from profiles import profile_of
 from small_disk import small_disk
 from unit.recording import windows
 from unit.recording.windows import END, SECOND_NS, create, window, write
@@ -50,7 +51,7 @@ def test_a_killed_writer_loses_the_open_window_only(tmp_path: Path, lines: int) 
         assert recording.t0_ns.tolist() == [number * SECOND_NS for number in range(len(recording))]
         assert recording.verify() == ()
         assert recording.end is None
-        assert int(recording.profile(0, len(recording)).ticks.sum()) == 800 * len(recording)
+        assert int(profile_of(recording).ticks.sum()) == 800 * len(recording)
 
 
 def test_reading_while_another_process_writes(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_reading_while_another_process_writes(tmp_path: Path) -> None:
                 # THEN what is seen only grows and is whole
                 assert len(recording) >= seen
                 seen = len(recording)
-                assert int(recording.profile(0, seen).ticks.sum()) == 800 * seen
+                assert int(profile_of(recording, 0, seen).ticks.sum()) == 800 * seen
                 assert len(recording.counters(0, seen)) == 8 * seen
                 assert recording.stack(int(recording.samples(seen - 1).stack[-1]))[1].function == "main"
             recording.refresh()
@@ -113,7 +114,7 @@ def assert_whole(path: Path, written: int) -> None:
         assert len(recording) == written
         assert recording.verify() == ()
         assert recording.end in (DISK_FULL, None)
-        assert int(recording.profile(0, written).ticks.sum()) == 800 * written
+        assert int(profile_of(recording, 0, written).ticks.sum()) == 800 * written
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from ftdiag.recording.file import RecordingFile
 from ftdiag.recording.interned import InternedTables
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
+from profiles import profile_of
 from unit.recording.windows import SECOND_NS, Content, content, create, window, write
 
 if sys.version_info >= (3, 14):
@@ -211,7 +212,7 @@ def test_a_newer_minor_version_is_read(tmp_path: Path) -> None:
         # THEN what we do not know is unknown, and nothing is damaged
         assert runs.state[0] == ThreadState.UNKNOWN
         assert runs.confidence[0] == Confidence.UNKNOWN
-        assert recording.profile(0, 1).state.max() <= ThreadState.UNKNOWN
+        assert profile_of(recording, 0, 1).state.max() <= ThreadState.UNKNOWN
         assert recording.verify() == ()
 
 
@@ -649,7 +650,7 @@ def test_a_dictionary_out_of_bounds_is_damage(tmp_path: Path, changes: dict[str,
         # THEN its stacks are unkept, that is told, and everything else is there
         assert "dictionary" in {gap.what for gap in recording.damaged}
         assert set(recording.samples(0).stack.tolist()) == {2}
-        assert int(recording.profile(0, 2).ticks.sum()) == 120
+        assert int(profile_of(recording, 0, 2).ticks.sum()) == 120
         assert len(recording.counters(0, 2)) == 6
         for stack in range(recording.parents().size):
             recording.stack(stack)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
 from array import array
+from contextlib import closing
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -39,8 +40,9 @@ from ftdiag.model import (
 from ftdiag.recording import schema
 from ftdiag.recording.contents import KEPT_GROUPS
 from ftdiag.recording.reader import Recording
+from profiles import profile_of
 from unit.recording import windows
-from unit.recording.windows import END, SECOND_NS, SETTINGS, TARGET, create, rows, window, write
+from unit.recording.windows import END, SECOND_NS, SETTINGS, TARGET, content, create, rows, window, write
 
 LENGTH_NS = 2**41
 COUNTS = st.integers(-1, 2 * LENGTH_NS)
@@ -301,60 +303,24 @@ def test_columns_of_different_length_are_refused(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_minutes_are_summed_up(tmp_path: Path) -> None:
-    # GIVEN a recording of two minutes and a half
+def test_sums_of_minutes_of_older_versions_are_passed_over(tmp_path: Path) -> None:
+    # GIVEN a recording whose sixtieth window has a sum of its minute, as versions before minor 9 wrote it
     path = tmp_path / "a.ftdiag"
-    write(path, 150)
+    write(path, 70)
     with Recording.open(path) as recording:
-        for first, last, minutes in (
-            (0, 150, 2),
-            (1, 150, 1),
-            (0, 59, 0),
-            (60, 120, 1),
-            (30, 95, 0),
-            (5, 5, 0),
-        ):
-            # WHEN a range is read with and without its whole minutes
-            summed = recording.profile(first, last)
-            single = recording.profile(first, last, per_window=True)
-
-            # THEN both add up to the same ticks
-            assert len(set(summed.window[summed.windows == 60].tolist())) == minutes
-            assert set(single.windows.tolist()) <= {1}
-            assert grouped(summed) == grouped(single)
-            assert sum(grouped(single).values()) == 3 * 20 * (last - first)
-            assert np.all(np.diff(summed.window) >= 0)
-            # AND the profile of a window is what its runs say
-            for position in range(first, min(last, first + 2)):
-                runs = recording.samples(position)
-                assert int(single.ticks[single.window == position].sum()) == int(runs.ticks.sum())
-
-
-def grouped(profile: object) -> dict[tuple[int, ...], int]:
-    """Ticks by thread, state, stack and wait."""
-    totals: dict[tuple[int, ...], int] = {}
-    for *key, ticks, _, _ in rows(profile):
-        totals[tuple(key)] = totals.get(tuple(key), 0) + ticks
-    return totals
-
-
-def test_a_minute_with_too_many_rows_has_no_rollup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a limit that one minute of three exceeds
-    path = tmp_path / "a.ftdiag"
-    writer = create(path)
-    for number in range(180):
-        monkeypatch.setattr(schema, "MAX_ROLLUP_ROWS", 5 if number == 70 else 10**6)
-        writer.write_window(window(writer, number))
-    writer.close()
-
-    # WHEN the profile is read
+        expected = content(recording)
+    with closing(sqlite3.connect(path)) as database, database:
+        *row, _ = database.execute("SELECT * FROM window WHERE id = 60").fetchone()
+        row[-1] += ",rollup"
+        database.execute(
+            "UPDATE window SET groups = ?, checksum = ? WHERE id = 60", (row[-1], schema.row_checksum(*row))
+        )
+        blob = schema.encode_group(60, "rollup", [("thread", [0], True), ("ticks", [6000], False)])
+        database.execute("INSERT INTO column_data VALUES (60, 'rollup', ?)", (blob,))
+    # WHEN it is read THEN nothing is missing, and nothing is damaged
     with Recording.open(path) as recording:
-        profile = recording.profile(0, 180)
-
-    # THEN that minute comes window by window, and nothing is lost
-    assert set(profile.window[profile.windows == 60].tolist()) == {0, 120}
-    assert int(profile.ticks.sum()) == 180 * 60
-    assert recording.damaged == ()
+        assert content(recording) == expected
+        assert recording.verify() == ()
 
 
 def test_counters_of_a_growing_range(tmp_path: Path) -> None:
@@ -469,7 +435,7 @@ def test_a_ring_of_bytes_stays_bounded(tmp_path: Path) -> None:
         assert recording.t0_ns[-1] == 2999 * SECOND_NS
         assert 50 < len(recording) < 3000
         assert recording.verify() == ()
-        assert int(recording.profile(0, len(recording)).ticks.sum()) == 20 * 100 * len(recording)
+        assert int(profile_of(recording).ticks.sum()) == 20 * 100 * len(recording)
 
 
 def test_a_ring_of_time_keeps_its_time(tmp_path: Path) -> None:
@@ -483,7 +449,7 @@ def test_a_ring_of_time_keeps_its_time(tmp_path: Path) -> None:
         for number in range(1, 200):
             writer.write_window(window(writer, number))
             # WHEN the ring drops windows behind the reader's back
-            stale = recording.profile(0, len(recording))
+            stale = profile_of(recording)
             assert int(stale.ticks.sum()) % 60 == 0
             recording.refresh()
         writer.close()

@@ -32,6 +32,7 @@ from ftdiag.model import (
 )
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.writer import RecordingWriter
+from profiles import profile_of
 
 SECOND_NS = 1_000_000_000
 TARGET = Target(
@@ -125,18 +126,17 @@ def content(recording: Recording) -> Content:
         }
         for position in range(count)
     }
-    profile = recording.profile(0, count, per_window=True)
-    for thread, state, stack, wait, ticks, position, _ in rows(profile):
+    profile = profile_of(recording)
+    totals: dict[tuple[int, ...], int] = {}
+    for thread, state, stack, wait, ticks, position in rows(profile):
         row = (thread, state, ticks, recording.stack(stack), recording.wait(wait))
         windows[int(recording.t0_ns[position])]["profile"].append(row)
+        key = (thread, state, stack, wait)
+        totals[key] = totals.get(key, 0) + ticks
     for position in {0, count - 1} if count else ():
         found = windows[int(recording.t0_ns[position])]
         found["runs"] = resolved_runs(recording, position)
         found["tick_ns"] = recording.samples(position).tick_ns.tolist()
-    totals: dict[tuple[int, ...], int] = {}
-    for thread, state, stack, wait, ticks, _, _ in rows(recording.profile(0, count)):
-        key = (thread, state, stack, wait)
-        totals[key] = totals.get(key, 0) + ticks
     return Content(
         recording.target, recording.settings, recording.end, list(recording.threads), windows, totals
     )
