@@ -262,10 +262,8 @@ class CockpitBase(App[None]):
         """Paint the snapshot, unless something else was asked for meanwhile."""
         if message.request.selection != self._request.selection:
             return
-        if self._view.snapshot is None and not self.is_headless:
-            # All that was imported and mounted stays to the end. Left to the collector, its full passes
-            # over it take longer (60 to 90 ms, every half minute or so) than anything else here.
-            gc.freeze()
+        if self._view.snapshot is None:
+            self._has_begun()
         if message.snapshot is not None and self._on_first_data is not None:
             self.call_after_refresh(self._on_first_data)
             self._on_first_data = None
@@ -283,8 +281,20 @@ class CockpitBase(App[None]):
             )
         )
 
+    def _has_begun(self) -> None:
+        """All that was imported and mounted stays to the end, and is not looked through for garbage.
+
+        Left to the collector, its full passes over it take longer (60 to 90 ms, every half minute or so) than
+        anything else here. Whoever started the application may have stopped it so far.
+        """
+        if not self.is_headless:
+            gc.freeze()
+            gc.enable()
+
     def on_refresh_failed(self, message: RefreshFailed) -> None:
         """Say it in one line and go on."""
+        if self._view.snapshot is None:
+            self._has_begun()
         what = "cannot be read" if self._view.snapshot is None else "refresh failed, the data below stays"
         view = replace(self._view, error=f"{what}: {message.words}")
         self._view = view
