@@ -25,7 +25,7 @@ def text(segments: list[Segment]) -> str:
 def test_without_findings_the_answer_says_what_time_is_lost_to() -> None:
     line = text(answer_line(View(snapshot=contended()), 200, LOOK)[1])
 
-    assert line.startswith("1.9 of 2 cores on CPU; ")
+    assert line.endswith(" 1.9 of 2 cores on CPU.")
     assert line == answer(contended()).sentence
 
 
@@ -34,7 +34,7 @@ def test_the_costliest_finding_is_the_answer_and_has_its_mark() -> None:
 
     line = text(answer_line(View(snapshot=picture), 78, LOOK)[1])
 
-    assert line == "CRITICAL 1.9 of 2 cores on CPU; one lock costs it all"
+    assert line == "CRITICAL one lock costs it all. 1.9 of 2 cores on CPU."
 
 
 def test_where_there_is_no_room_for_all_the_cause_stays() -> None:
@@ -44,14 +44,14 @@ def test_where_there_is_no_room_for_all_the_cause_stays() -> None:
 
 
 def test_no_threads_is_said() -> None:
-    assert answer(snapshot([])).sentence == "0.0 of 2 cores on CPU; no thread was seen."
+    assert answer(snapshot([])).sentence == "No thread was seen. 0.0 of 2 cores on CPU."
 
 
 def test_unknown_capacity_is_left_out() -> None:
     picture = snapshot([thread(0, "MainThread", {ThreadState.WORK: 60.0})])
     picture = replace(picture, metrics=replace(picture.metrics, capacity_cores=None))
 
-    assert answer(picture).sentence == "1.0 cores on CPU; no thread waits for a lock or a core."
+    assert answer(picture).sentence == "No thread waits for a lock or a core. 1.0 cores on CPU."
 
 
 @pytest.mark.parametrize("reason", list(EndReason))

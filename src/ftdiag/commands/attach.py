@@ -56,15 +56,15 @@ DEFAULT_EFFORT: Final = Effort()
     ),
 )
 @pid_argument
-@click.option("--children", is_flag=True, help="Look at all processes below it, too: a row a process.")
+@click.option("--children", is_flag=True, help="Include all of its child processes: one row each.")
 @effort_options
 @click.option(
     "--burst",
     is_flag=True,
-    help=f"One second, as many samples as fit into {BURST_CORES:g} core: for what is held for microseconds.",
+    help=f"One second, with as many samples as {BURST_CORES:g} core allows: for locks held for microseconds.",
 )
 @duration_option(
-    f"End after so long. Without it a report looks for {REPORT_DURATION_S:g} s, the cockpit until it is left."
+    f"How long to sample. Default: {REPORT_DURATION_S:g} s for a report, until you quit for the cockpit."
 )
 @click.option(
     "--record",
@@ -81,7 +81,7 @@ DEFAULT_EFFORT: Final = Effort()
     "--baseline",
     type=FILE,
     metavar="FILE",
-    help="Show what is not as in this recording, made when all was well.",
+    help="Show what differs from this recording, made when all was well.",
 )
 def command(
     pid: int,

@@ -33,8 +33,10 @@ def _formats() -> str:
     "-o", "--output", "path", type=FILE, metavar="FILE",
     help="The file to make; it must not exist. `-`: standard output. Default: FILE with the format's ending.",
 )  # fmt: skip
-@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
-@click.option("--to-second", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
+@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here, counted from its start.")
+@click.option(
+    "--to-second", "to_s", type=SECONDS, metavar="SECONDS", help="End here, counted from its start."
+)
 @click.option("--experimental", is_flag=True, help="Allow formats that are still being defined (otlp).")
 def command(
     file: Path, name: str, path: Path | None, from_s: float | None, to_s: float | None, experimental: bool

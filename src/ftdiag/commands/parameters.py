@@ -159,9 +159,9 @@ def effort_options(command: Command) -> Command:
         "budget_cores",
         type=BUDGET,
         metavar="CORES",
-        help="What looking may use of a core; it looks less often rather than use more, and says so."
-        " Default: 0.1 (0.25 for more than 100 samples a second), or 3 % of what the process may use if that"
-        " is more.",
+        help="Cores that sampling may use; it samples less often rather than use more, and says so."
+        " Default: 0.1 (0.25 for more than 100 samples per second), or 3 % of what the process may use if"
+        " that is more.",
     )(with_effort)
     decorated = click.option(
         "--native-rate",
@@ -170,7 +170,7 @@ def effort_options(command: Command) -> Command:
         default=DEFAULT_NATIVE_RATE_HZ,
         metavar="HZ",
         show_default=True,
-        help="Samples of machine code in a second of a thread on a core; 0 takes none.",
+        help="Machine-code samples per second that a thread is on a core; 0: none.",
     )(decorated)
     return click.option(  # type: ignore[no-any-return]
         "--rate",
@@ -179,7 +179,7 @@ def effort_options(command: Command) -> Command:
         default=DEFAULT_RATE_HZ,
         metavar="HZ",
         show_default=True,
-        help=f"Samples a second, {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}.",
+        help=f"Samples per second, {MIN_RATE_HZ:g} to {MAX_RATE_HZ:g}.",
     )(decorated)
 
 

@@ -35,7 +35,7 @@ from ftdiag.wording import units
 )
 @pid_argument
 @output_option
-@duration_option("End after so long. Without it: at Ctrl-C, or when the process ends.")
+@duration_option("How long to record. Default: until Ctrl-C, or until the process ends.")
 @effort_options
 @source_options
 @click.option(
@@ -56,7 +56,7 @@ def command(
 ) -> int:
     """Record the running process PID to a file.
 
-    The file can be opened while it grows, also by others, and after anything that may happen to this command.
+    The file can be opened while it grows, by others too, and even if this command crashes.
     """
     from ftdiag.commands.sampling import check_is_process, sampling
 

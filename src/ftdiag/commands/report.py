@@ -38,8 +38,8 @@ SECONDS: Final = Number("seconds", 0.0, MAX_SECONDS)
     default="text",
     show_default=True,
 )
-@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
-@click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
+@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here, counted from its start.")
+@click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here, counted from its start.")
 @click.option(
     "--sort",
     type=click.Choice(["time", "allocations"]),

@@ -58,7 +58,7 @@ LONGEST_S: Final = 1e6
     type=click.IntRange(0, 1000),
     default=1,
     show_default=True,
-    help="Runs before that do not count.",
+    help="Warm-up runs, which do not count.",
 )
 @click.option("--pattern", metavar="REGEX", help="The throughput is the group of this in the output.")
 @click.option(
@@ -110,7 +110,7 @@ LONGEST_S: Final = 1e6
     default=DEFAULT_RATE_HZ,
     show_default=True,
     metavar="HZ",
-    help="Samples a second of each run.",
+    help="Samples per second of each run.",
 )
 @click.option("-o", "--output", "path", type=FILE, metavar="FILE", help="The results file; a new one.")
 @click.option("--resume", type=FILE, metavar="FILE", help="Make the runs that this results file lacks.")

@@ -60,8 +60,8 @@ def memory_options(command: Command) -> Command:
     return click.option(
         "--memory",
         is_flag=True,
-        help="After the look, attach memray to the process for a while: what each line allocates. Says what"
-        " that costs, and asks.",
+        help="Afterwards, attach memray to the process for a while: what each line allocates. Shows the"
+        " overhead, then asks.",
     )(command)
 
 

@@ -45,7 +45,10 @@ LOW_NATIVE_HZ: Final = 29.0
 )
 @click.argument("pid", type=PID, required=False)
 @click.option(
-    "--match", "pattern", metavar="PATTERN", help="Processes with this expression in their command line."
+    "--match",
+    "pattern",
+    metavar="PATTERN",
+    help="Processes whose command line matches this regular expression.",
 )
 @click.option("--children", "parent", type=PID, metavar="PID", help="This process and all below it.")
 @click.option(
@@ -56,21 +59,21 @@ LOW_NATIVE_HZ: Final = 29.0
 @click.option("--size", "size_mb", type=MEGABYTES, default=1000.0, show_default=True, metavar="MB",
               help="All recordings together take at most this.")  # fmt: skip
 @click.option("--age", "age_days", type=DAYS, default=14.0, show_default=True, metavar="DAYS",
-              help="What was kept is removed after so long.")  # fmt: skip
+              help="Remove what was kept after so many days.")  # fmt: skip
 @click.option("--before", "before_s", type=SECONDS, default=300.0, show_default=True, metavar="SECONDS",
-              help="What is kept of the time before a trigger.")  # fmt: skip
+              help="How much of the time before a trigger is kept.")  # fmt: skip
 @click.option("--after", "after_s", type=SECONDS, default=60.0, show_default=True, metavar="SECONDS",
-              help="How long to record at full rate after it.")  # fmt: skip
+              help="How long to record at the full rate after it.")  # fmt: skip
 @click.option("--quiet", "quiet_s", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS",
-              help="A condition fires again after so long at the earliest.")  # fmt: skip
+              help="The least time before a condition fires again.")  # fmt: skip
 @click.option("--rate", "rate_hz", type=RATE, default=LOW_RATE_HZ, show_default=True, metavar="HZ",
-              help="Samples a second while nothing happens.")  # fmt: skip
+              help="Samples per second while nothing happens.")  # fmt: skip
 @click.option("--full-rate", "full_rate_hz", type=RATE, default=DEFAULT_RATE_HZ, show_default=True,
-              metavar="HZ", help="Samples a second after a trigger.")  # fmt: skip
+              metavar="HZ", help="Samples per second after a trigger.")  # fmt: skip
 @click.option("--budget", "budget_cores", type=CORES, default=0.03, show_default=True, metavar="CORES",
               help="What the sampler of a process may use; above that it samples less often.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1, 1000), default=64, show_default=True, metavar="N",
-              help="Processes watched at a time.")  # fmt: skip
+              help="Most processes that are watched at once.")  # fmt: skip
 @click.option("--prometheus", metavar="[HOST:]PORT", help="Answer Prometheus here; on loopback without HOST.")
 @click.option("--otlp", metavar="URL", help="Export metrics to an OpenTelemetry collector (.../v1/metrics).")
 @click.option("--push", metavar="URL", help="Push profiles as pprof to Pyroscope or what takes them like it.")

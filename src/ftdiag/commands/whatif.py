@@ -130,8 +130,8 @@ def _or_place(kind: ChangeKind) -> str:
 @click.option("--balance", is_flag=True, help="All work shared evenly.")
 @click.option("--threads", type=THREADS, metavar="N", help="Another number of working threads.")
 @click.option("--cores", type=CORES, metavar="K", help="Another number of cores.")
-@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here (since its beginning).")
-@click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here (since its beginning).")
+@click.option("--from", "from_s", type=SECONDS, metavar="SECONDS", help="Begin here, counted from its start.")
+@click.option("--to", "to_s", type=SECONDS, metavar="SECONDS", help="End here, counted from its start.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def command(
     file: Path,
@@ -150,9 +150,9 @@ def command(
     to_s: float | None,
     form: str,
 ) -> int:
-    """Replay the recording FILE with changes, and say how much more work a second that gives.
+    """Replay the recording FILE with changes, and say how much more work per second that gives.
 
-    All changes are made at once; without any, each finding's cause is taken away in turn.
+    All changes are made at once; without any, each finding's cause is removed in turn.
     """
     from ftdiag.commands import terminal, viewing
     from ftdiag.reports.escaping import visible

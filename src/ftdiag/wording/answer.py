@@ -1,7 +1,7 @@
 """The answer in words: one sentence about a snapshot, the same in the cockpit and in every report.
 
-In: a `Snapshot`, and what makes a text of the target fit to be shown. Out: an `Answer`: the cores in use, and
-why there are no more of them.
+In: a `Snapshot`, and what makes a text of the target fit to be shown. Out: an `Answer`: why there are no more
+cores in use, and how many are.
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ class Answer:
 
     @property
     def sentence(self) -> str:
-        """The answer in full."""
+        """The answer in full, the cause first."""
         if not self.scope:
             return self.cause
-        return f"{self.scope}{'.' if self.cause[:1].isupper() else ';'} {self.cause}"
+        return f"{self.cause}{'' if self.cause.endswith(('.', '?')) else '.'} {self.scope}."
 
 
 def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
@@ -72,11 +72,16 @@ def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
         scope += context_words(metrics)
     halted = _halted_now(snapshot, shown)
     if halted is not None:
-        return Answer(scope, halted)
+        return Answer(scope, _begun(halted))
     # A finding that matters is the answer: it knows more than the sums of states do.
     if finding is not None:
         return Answer(scope, shown(finding.summary), finding.severity)
-    return Answer(scope, _cause(snapshot, shown))
+    return Answer(scope, _begun(_cause(snapshot, shown)))
+
+
+def _begun(sentence: str) -> str:
+    """Words of ours as the beginning of a text."""
+    return sentence[:1].upper() + sentence[1:]
 
 
 def costliest(snapshot: Snapshot) -> Finding | None:
@@ -144,7 +149,7 @@ def _imported(snapshot: Snapshot, shown: Shown) -> Answer:
     line = "" if frame.line is None else f":{frame.line}"
     return Answer(
         told,
-        f"most samples are in {shown(frame.function)}: {share} of them at {shown(frame.filename)}{line}.",
+        f"Most samples are in {shown(frame.function)}: {share} of them at {shown(frame.filename)}{line}.",
     )
 
 

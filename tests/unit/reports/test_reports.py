@@ -116,48 +116,56 @@ def test_json_is_the_golden_one(scene: str, tmp_path: Path) -> None:
 def test_the_first_line_says_who_waits_for_what(tmp_path: Path) -> None:
     # GIVEN a contended lock WHEN asked THEN the answer names waiters, lock, holder and line
     answer = headline(contended(tmp_path))
-    assert answer.startswith("1.3 of 4 cores on CPU; self._lock (cache.py:39) costs 2.69 of 4 cores")
+    assert answer.startswith("self._lock (cache.py:39) costs 2.69 of 4 cores")
+    assert answer.endswith(" 1.3 of 4 cores on CPU.")
     assert "worker-0 to worker-7 (8 threads) wait for it" in answer
     assert "in Cache.put (cache.py:41)" in answer
 
 
 @pytest.mark.parametrize(
-    ("threads", "counters", "expected"),
+    ("threads", "counters", "expected", "scope"),
     [
         (
             {"a": [spent(10, "on_cpu")], "b": [spent(10, "on_cpu")]},
             {},
-            "2.0 of 2 cores on CPU; all cores are busy",
+            "All cores are busy",
+            "2.0 of 2 cores on CPU",
         ),
-        ({"a": [spent(10, "idle")]}, {}, "0.0 of 2 cores on CPU; threads are idle 100 %"),
-        ({"a": [spent(10, "io")]}, {}, "0.0 of 2 cores on CPU; threads are in I/O 100 %"),
-        ({"a": [spent(10, "on_cpu")]}, {}, "1.0 of 2 cores on CPU; no thread waits for a lock or a core."),
+        ({"a": [spent(10, "idle")]}, {}, "Threads are idle 100 %", "0.0 of 2 cores on CPU"),
+        ({"a": [spent(10, "io")]}, {}, "Threads are in I/O 100 %", "0.0 of 2 cores on CPU"),
+        ({"a": [spent(10, "on_cpu")]}, {}, "No thread waits for a lock or a core.", "1.0 of 2 cores on CPU"),
         (
             {name: [spent(10, "on_cpu")] for name in "abcd"},
             {name: counted(cpu_ns=500_000_000, run_queue_ns=500_000_000) for name in "abcd"},
-            "2.0 of 2 cores on CPU; threads wait 50 % of their time for a free core: there are more busy",
+            "Threads wait 50 % of their time for a free core: there are more busy",
+            "2.0 of 2 cores on CPU",
         ),
         (
             {"a": [spent(10, "gil")]},
             {},
-            "0.0 of 2 cores on CPU; 1 thread waits 100 % of all thread-time for locks.",
+            "1 thread waits 100 % of all thread-time for locks.",
+            "0.0 of 2 cores on CPU",
         ),
         (
             {"a": [spent(10, "lock", lock="l")]},
             {},
-            "0.0 of 2 cores on CPU; 1 thread waits 100 % of all thread-time for l (_thread.lock, lock 1);",
+            "1 thread waits 100 % of all thread-time for l (_thread.lock, lock 1);",
+            "0.0 of 2 cores on CPU",
         ),
         (
             {"a": [spent(10, "unknown", syscall="futex")]},
             {},
-            "0.0 of 2 cores on CPU; 1 thread waits: 100 % of all thread-time in futex (a lock or",
+            "1 thread waits: 100 % of all thread-time in futex (a lock or",
+            "0.0 of 2 cores on CPU",
         ),
     ],
 )
-def test_answers(tmp_path: Path, threads: Any, counters: Any, expected: str) -> None:
+def test_answers(tmp_path: Path, threads: Any, counters: Any, expected: str, scope: str) -> None:
     # GIVEN a program of one kind WHEN asked THEN the first line is its answer
     builder = RecordingBuilder(tmp_path / "a", rate_hz=10, target=a_target(capacity_cores=2.0))
-    assert headline(builder.window(threads, counters=counters).session().snapshot()).startswith(expected)
+    told = headline(builder.window(threads, counters=counters).session().snapshot())
+    assert told.startswith(expected)
+    assert told.endswith(f" {scope}.")
 
 
 def test_reports_tell_a_free_lock_from_an_unknown_holder(tmp_path: Path) -> None:
