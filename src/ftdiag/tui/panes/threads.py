@@ -447,7 +447,7 @@ class ThreadsPane(Table[ThreadRow], PaneBody):
         if when is None or row is None or not row.lane or self.cursor_in_time is None:
             return legend(self._states, look, width)
         state = _STATE_OF.get(row.lane[min(len(row.lane) - 1, int(self.cursor_in_time * len(row.lane)))])
-        word = "not there" if state is None else STATE_NAMES[state]
+        word = "no samples" if state is None else STATE_NAMES[state]
         start = self._view.span_ns[0] if self._view.span_ns is not None else when
         return [Segment(look.cut(f"at {clock(when - start)}: {word}; + looks closer", width), look.accent)]
 
