@@ -74,7 +74,7 @@ def test_figures_are_of_the_time_that_was_seen(
     session = jump(tmp_path / "a.ftdiag").end().session()
     snapshot = session.snapshot()
     # THEN every second that can be placed is in it, once
-    length = {slept: 20 * S, stopped: HOUR + 19 * S, went_back: 15 * S}[jump]
+    length = {"slept": 20 * S, "stopped": HOUR + 19 * S, "went_back": 15 * S}[jump.__name__]
     assert snapshot.metrics.duration_ns == length
     for thread in snapshot.threads:
         assert thread.alive_ns == sum(thread.states_ns.values()) == length
@@ -139,7 +139,7 @@ async def test_a_view_that_follows_goes_on_after_a_jump(
         # THEN it shows the last minute, of what there is
         assert "LIVE" in screen_lines(app)[1]
         assert app.view.error is None
-        length = {slept: 8 * S, stopped: HOUR + 8 * S, went_back: 10 * S}[jump]
+        length = {"slept": 8 * S, "stopped": HOUR + 8 * S, "went_back": 10 * S}[jump.__name__]
         assert taken(app).metrics.duration_ns == length
         await press(pilot, "2")
         assert "worker" in screen_text(app)

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 
 from ftdiag.model import Snapshot
 from ftdiag.tui.app import CockpitApp
-from ftdiag.tui.look import DARK, LIGHT, PLAIN, SIXTEEN
+from ftdiag.tui.look import DARK, LIGHT
 from tui.driving import cockpit, driving, go, idle, until
 from tui.pictures import FakeSource, RangedSource, contended, ended, measured
 
@@ -99,17 +99,6 @@ async def test_every_pane(snapshot: SnapshotAssertion, size: tuple[int, int], th
 def test_the_usual_sight_in_light(snap_compare: SnapCompare, size: tuple[int, int]) -> None:
     app = cockpit(FakeSource(crowd()), theme=LIGHT)
     assert snap_compare(app, terminal_size=size, run_before=keys())
-
-
-@pytest.mark.parametrize("theme", [SIXTEEN, PLAIN])
-def test_few_colours(snap_compare: SnapCompare, theme: str) -> None:
-    app = cockpit(FakeSource(crowd()), theme=theme)
-    assert snap_compare(app, terminal_size=SMALL, run_before=keys())
-
-
-def test_ascii(snap_compare: SnapCompare) -> None:
-    app = cockpit(FakeSource(crowd()), ascii_only=True, theme=SIXTEEN)
-    assert snap_compare(app, terminal_size=SMALL, run_before=keys())
 
 
 def test_a_filter_being_typed(snap_compare: SnapCompare) -> None:

@@ -110,13 +110,17 @@ def added(one: ThreadTime, other: ThreadTime) -> ThreadTime:
     count = int(new.sum())
     mine = np.ones(len(key) + count, dtype=np.bool_)
     mine[place[new] + np.arange(count)] = False
-    columns = []
-    for ours, theirs in zip((*_keys(one), time), (*_keys(other), other.time_ns), strict=True):
-        column = np.empty(len(mine), dtype=ours.dtype)
+    keys = []
+    for ours, theirs in zip(_keys(one), _keys(other), strict=True):
+        column = np.empty(len(mine), dtype=np.int64)
         column[mine] = ours
         column[~mine] = theirs[new]
-        columns.append(column)
-    return ThreadTime(np.zeros(len(mine), dtype=np.int64), *columns)
+        keys.append(column)
+    both = np.empty(len(mine), dtype=np.float64)
+    both[mine] = time
+    both[~mine] = other.time_ns[new]
+    thread, state, stack, wait = keys
+    return ThreadTime(np.zeros(len(mine), dtype=np.int64), thread, state, stack, wait, both)
 
 
 def _whole(one: Digest) -> ThreadTime:

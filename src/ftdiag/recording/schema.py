@@ -34,9 +34,8 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 9
-"""Raised when groups, columns, meta keys or state codes are added, or no longer written; readers ignore what
-they do not know."""
+SCHEMA_MINOR: Final = 8
+"""Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
 

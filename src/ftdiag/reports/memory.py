@@ -37,7 +37,7 @@ def memory_sentences(
         yield (
             ITEM,
             f"page faults of its threads: {memory.minor_faults:,} minor, {memory.major_faults:,} major"
-            f" ({rate:,.0f} a second)",
+            f" ({rate:,.0f} per second)",
         )
     yield from _allocator(memory, frame)
 

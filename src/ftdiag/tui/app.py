@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Final
 from rich.segment import Segment
 from textual.app import ComposeResult, SystemCommand
 from textual.binding import BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -123,6 +124,13 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictA
         yield Header()
         yield self._pages
         yield KeysLine()
+
+    def action_command_palette(self) -> None:
+        """The command palette, without the one sign in it that is not ASCII where there is nothing else."""
+        if not self._ascii_only:
+            super().action_command_palette()
+        elif not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(placeholder="Search for commands", id="--command-palette"))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """The command palette: what the keys do, and pictures; no themes that are not ours."""

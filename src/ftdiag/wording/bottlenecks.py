@@ -111,7 +111,7 @@ def cost_words(one: Bottleneck) -> str:
         if one.direct_ns > 0 and one.wait_ns > 1.05 * one.direct_ns:
             parts.append(f"{units.seconds(one.wait_ns - one.direct_ns)} of it through other locks")
     if one.wall_ratio is not None:
-        parts.append(f"at {units.percent(one.wall_ratio)} of the time")
+        parts.append(f"during {units.percent(one.wall_ratio)} of the time")
     return "; ".join(parts)
 
 

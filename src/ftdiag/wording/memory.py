@@ -48,7 +48,7 @@ def growth_words(memory: MemoryMetrics) -> str:
         return "how it grows is not known: the range is too short"
     grown = f"{units.size(abs(memory.growth_bytes))} in {units.seconds(memory.growth_ns)}"
     if memory.growth_bytes == 0:
-        return f"the same for {units.seconds(memory.growth_ns)}"
+        return f"unchanged for {units.seconds(memory.growth_ns)}"
     word = "gained" if memory.growth_bytes > 0 else "gave back"
     return f"{word} {grown}" + ("" if rate is None else f" ({units.size(abs(rate))} a minute)")
 

@@ -70,6 +70,8 @@ def test_two_sums_are_added_as_if_they_were_one() -> None:
 
 def some_rows(chance: random.Random, count: int, largest: int) -> ThreadTime:
     """Merged rows of whole nanoseconds."""
-    made = [np.array([chance.randrange(largest) for _ in range(count)], dtype=np.int64) for _ in range(4)]
+    thread, state, stack, wait = [
+        np.array([chance.randrange(largest) for _ in range(count)], dtype=np.int64) for _ in range(4)
+    ]
     spent_ns = np.array([float(chance.randrange(1, 10**9)) for _ in range(count)])
-    return merge_time([ThreadTime(np.zeros(count, dtype=np.int64), *made, spent_ns)])
+    return merge_time([ThreadTime(np.zeros(count, dtype=np.int64), thread, state, stack, wait, spent_ns)])

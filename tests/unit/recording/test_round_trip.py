@@ -304,7 +304,7 @@ def test_columns_of_different_length_are_refused(tmp_path: Path) -> None:
 
 
 def test_sums_of_minutes_of_older_versions_are_passed_over(tmp_path: Path) -> None:
-    # GIVEN a recording whose sixtieth window has a sum of its minute, as versions before minor 9 wrote it
+    # GIVEN a recording whose sixtieth window has a sum of its minute, as earlier versions wrote it
     path = tmp_path / "a.ftdiag"
     write(path, 70)
     with Recording.open(path) as recording:

@@ -32,7 +32,6 @@ from ftdiag.model import (
 )
 from ftdiag.recording.reader import Recording
 from ftdiag.recording.writer import RecordingWriter
-from profiles import profile_of
 
 SECOND_NS = 1_000_000_000
 TARGET = Target(
@@ -126,6 +125,9 @@ def content(recording: Recording) -> Content:
         }
         for position in range(count)
     }
+    # Not where it is a program: that writes alone.
+    from profiles import profile_of
+
     profile = profile_of(recording)
     totals: dict[tuple[int, ...], int] = {}
     for thread, state, stack, wait, ticks, position in rows(profile):
