@@ -150,11 +150,16 @@ class SamplerProcess:
         """The end if it has come, else `None`. Raises what the sampler reports."""
         return self.wait(0.0)
 
-    def wait(self, timeout_s: float | None = None) -> SamplingEnd | None:
-        """Wait for the end; `None` if it has not come in time. Raises what the sampler reports."""
+    def wait(self, timeout_s: float | None = None, *, or_notes: bool = False) -> SamplingEnd | None:
+        """Wait for the end; `None` if it has not come in time, or, with `or_notes`, something was said.
+
+        Raises what the sampler reports.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._over:
             if not self._read(None if deadline is None else deadline - time.monotonic()):
+                return None
+            if or_notes and self._notes and not self._over:
                 return None
         if self._end is None:
             self._raise_error()

@@ -91,15 +91,17 @@ class Sampling:
             try:
                 if early is not None:
                     raise early
+                pause_s = POLL_S if line.active else None  # nobody sees how it goes: nothing to do meanwhile
                 while True:
-                    end = self.sampler.wait(POLL_S)
+                    end = self.sampler.wait(pause_s, or_notes=True)
                     if end is not None:
                         self.sampler.stop()
                         return end, 0
                     if self.sampler.has_notes:
                         line.clear()
                         self.say_notes()
-                    line.show(progress(time.monotonic() - begin))
+                    if line.active:
+                        line.show(progress(time.monotonic() - begin))
             except KeyboardInterrupt:
                 line.clear()
                 return self.sampler.stop(), signal.SIGINT

@@ -178,12 +178,13 @@ class Progress:
         self._shown = False
         self._plain_every_s = plain_every_s
         self._next = 0.0 if plain_every_s is None else time.monotonic() + plain_every_s
-        self._active = _is_terminal(sys.stderr) and os.environ.get("TERM", "") not in ("dumb", "")
+        self.active = _is_terminal(sys.stderr) and os.environ.get("TERM", "") not in ("dumb", "")
+        """Whether there is such a terminal."""
 
     def show(self, text: str) -> None:
         """Show `text`, not more often than every PROGRESS_EVERY_S."""
         now = time.monotonic()
-        if self._active:
+        if self.active:
             self._show_over(text, now)
         elif self._plain_every_s is not None and now >= self._next:
             self._next = now + self._plain_every_s

@@ -149,6 +149,33 @@ def test_a_flood_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(sampler._unread) <= 100_000
 
 
+def test_who_waits_for_the_end_is_woken_by_what_is_said_to_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a sampler that says something, and something more at its end
+    stand_in(
+        monkeypatch,
+        """
+say = lambda **message: print(json.dumps(message), flush=True)
+say(event="started", target={})
+say(event="answers")
+say(event="note", text="it is slow")
+sys.stdin.read()
+say(event="note", text="it was slow")
+say(event="ended", reason="stopped", detail="stopped on request")
+""",
+    )
+    with SamplerProcess() as sampler:
+        sampler.start(request())
+        sampler.wait_until_started()
+        # WHEN its end is waited for without a limit THEN what it says comes before
+        assert sampler.wait(or_notes=True) is None
+        assert sampler.take_notes() == ["it is slow"]
+        # AND who waits for the end alone is not woken by it
+        end = sampler.stop()
+        assert end is not None
+        assert end.reason is EndReason.STOPPED
+        assert sampler.take_notes() == ["it was slow"]
+
+
 def test_a_sampler_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     # GIVEN a Python that this user may not run
     unusable = tmp_path / "python"
