@@ -22,6 +22,7 @@ from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import Runtime
 from ftdiag.sources.python.sharedobjects import SharedObjectReader
 from ftdiag.sources.python.walking import MAX_STACK_DEPTH, PythonThread
+from fuzz.ticks import take_ticks
 
 FUTEX: Final = 202
 MOST_BYTES: Final = 256 << 20
@@ -182,6 +183,8 @@ def look_at_everything(scene: SceneOfObjects, runtime: Runtime, *, compiled: boo
         wrong.append("asked for memory without an end")
     if any(len(stack) > MAX_STACK_DEPTH + 1 for stack in sink.stacks.values()):
         wrong.append("a stack deeper than any can be")
+    if interpreter.compiled:
+        wrong += take_ticks(scene.process, runtime, scene.entries, threads, interpreter, sink)
     return wrong
 
 
