@@ -15,7 +15,6 @@ Usage: python bench/start.py [--rounds N] [--busy 0,8,24] [--rights root,user] [
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import re
 import resource
@@ -39,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from generate_recording import generate  # noqa: E402
-from measuring import TARGET, interpreters, table  # noqa: E402
+from measuring import TARGET, interpreters, table, without_capabilities  # noqa: E402
 
 from ftdiag.recording.reader import Recording  # noqa: E402
 
@@ -47,18 +46,9 @@ PATIENCE_S = 60.0
 WATCHED_S = 6.0
 """How long a cockpit is left alone: until it shows a finding, at most so long."""
 GIVEN_UP_S = 3.0
-_PR_CAPBSET_DROP = 24
-_LAST_CAPABILITY = 63
-_libc = ctypes.CDLL(None, use_errno=True)
 _UNKNOWN_TO_PYTE = re.compile(rb"\x1b\[[<>=][0-9;]*[A-Za-z]")
 
 Figures = dict[str, list[float]]
-
-
-def without_capabilities() -> None:
-    """For a child before exec: what it runs has the rights of its user's files, and no others."""
-    for number in range(_LAST_CAPABILITY + 1):
-        _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0)
 
 
 def rights(name: str) -> Callable[[], None] | None:
