@@ -126,11 +126,13 @@ class Cost:
         return self.missed / max(1, self.ticks + self.missed)
 
 
-def cost_of(path: Path) -> Cost:
-    """Sum over all windows but the first."""
+def cost_of(path: Path, after_s: float = 0.0) -> Cost:
+    """Sum over all windows but the first, and those of the first seconds."""
     with Recording.open(path) as recording:
-        costs = recording.costs(1, len(recording)).sampler
-        seconds = float(recording.t1_ns[-1] - recording.t0_ns[1]) / 1e9
+        begun = recording.t0_ns[0] + int(after_s * 1e9)
+        first = min(max(1, int(recording.t0_ns.searchsorted(begun))), len(recording) - 1)
+        costs = recording.costs(first, len(recording)).sampler
+        seconds = float(recording.t1_ns[-1] - recording.t0_ns[first]) / 1e9
         return Cost(
             seconds,
             sum(cost.cpu_ns for cost in costs) / 1e9,
