@@ -7,10 +7,15 @@ said before, with its 80 % interval, or why nothing was. Throughputs are by the 
 these programs want all of them. Exits with 1 where fewer than 80 % of the measured gains lie in their
 interval, or the median error is above 20 %.
 
+The programs are in two halves by their names: with one the parameters of the model were set, the other
+verifies them. Runs of the twin differ among themselves: how far a measured gain is off by that alone is
+printed, too.
+
 Usage: python bench/whatif.py [NAME ...] [--series 3.14] [--seconds 3] [--turns 3] [--turn 1.5]
-                              [--limit S] [--field]
+                              [--limit S] [--field] [--half set | verify] [--worth]
                               [--keep DIR | --judge DIR | --documented | --speed]
 
+--worth leaves out programs of which nothing is told whatever is recorded (see the rules' reasons).
 --keep leaves recordings and measured gains in a directory, --judge DIR predicts anew from such a directory.
 --speed times predictions from ten minutes of 64 threads.
 --documented predicts from samples/recordings, against the gains of docs/diagnosis.md (gains.tsv beside this).
@@ -26,6 +31,7 @@ import statistics
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +47,7 @@ from ftdiag.errors import FtdiagError  # noqa: E402
 from ftdiag.launcher import SamplerProcess  # noqa: E402
 from ftdiag.model import Change, ChangeKind, Prediction  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
+from ftdiag.rules import RULES  # noqa: E402
 from ftdiag.sampling.options import SamplerOptions  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
 from tools.field import (  # noqa: E402
@@ -60,10 +67,17 @@ MAX_SECONDS: Final = 2.0
 COVERED: Final = 0.8
 MEDIAN_ERROR: Final = 0.2
 WARM_UP_S: Final = 0.7
+BY_REMEDY: Final = frozenset({"regex-recompile"})
+"""Rules that tell nothing but by what their first remedy gained alone."""
 UNNAMED: Final = "spin-contention"
 """Contention of which it is not known what it is for: the same is left out."""
 GAINS: Final = Path(__file__).resolve().parent / "gains.tsv"
 RECORDINGS: Final = Path(__file__).resolve().parent.parent / "samples" / "recordings"
+
+
+def half_of(name: str) -> str:
+    """The half in which a program is, on all versions: by its name, so that nobody chose."""
+    return "verify" if zlib.crc32(name.removeprefix("field-").encode()) & 1 else "set"
 
 
 @dataclass(frozen=True)
@@ -79,6 +93,19 @@ class Row:
     def gained(self) -> float:
         """The median of the turns."""
         return statistics.median(self.gains)
+
+    @property
+    def half(self) -> str:
+        """The half its program is in."""
+        return half_of(self.name.split(" ")[0])
+
+    @property
+    def noise(self) -> float | None:
+        """How far the median of the turns is off by chance: a standard error, as a part of it."""
+        if len(self.gains) < 2:
+            return None
+        logs = [math.log(gain) for gain in self.gains]
+        return 1.25 * statistics.stdev(logs) / math.sqrt(len(logs))
 
     @property
     def inside(self) -> bool | None:
@@ -103,6 +130,8 @@ def main() -> int:
     parser.add_argument("--turn", type=float, default=1.5, help="seconds of each run of the twin")
     parser.add_argument("--limit", type=float, default=math.inf, help="begin no pair after so many seconds")
     parser.add_argument("--field", action="store_true", help="the cases of samples/field as well")
+    parser.add_argument("--half", choices=("set", "verify"), help="only programs of this half")
+    parser.add_argument("--worth", action="store_true", help="only programs of which something is told")
     parser.add_argument("--keep", type=Path, help="leave recordings and gains in this directory")
     parser.add_argument("--judge", type=Path, help="predict anew from such a directory")
     parser.add_argument("--documented", action="store_true", help="recordings and gains that are kept")
@@ -120,9 +149,15 @@ def main() -> int:
             measure(folder, options)
         for path in sorted(folder.glob("*.json")):
             row = judged(path)
-            if row is not None and (not options.names or row.name.split(" ")[0] in options.names):
+            if row is not None and is_wanted(row.name.split(" ")[0], options):
                 rows.append(row)
     return shown(rows)
+
+
+def is_wanted(name: str, options: argparse.Namespace) -> bool:
+    """Whether a program was asked for."""
+    named = not options.names or name in options.names or name.removeprefix("field-") in options.names
+    return named and options.half in (None, half_of(name))
 
 
 def speed() -> int:
@@ -199,20 +234,32 @@ def shown(rows: list[Row]) -> int:
             continue
         print(f"{begin} | x{row.said.gain:.2f} | {row.said.low:.2f} to {row.said.high:.2f} | {within} |")
     told = [row for row in rows if row.said.low is not None]
-    if not told:
-        return 1
-    inside = sum(bool(row.inside) for row in told)
-    errors = [row.error for row in told if row.error is not None]
-    pointed = [row for row in told if row.said.gain]
-    residuals = [math.log(row.gained / row.said.gain) for row in pointed if row.said.gain]
-    print(f"\ntold: {len(told)} of {len(rows)}; in the interval: {inside} ({100 * inside / len(told):.0f} %)")
-    print(f"median error: {100 * statistics.median(errors):.0f} %")
+    print()
+    for half in ("set", "verify"):
+        summed_up(half, [row for row in rows if row.half == half])
     by_rule: dict[str, list[float]] = {}
-    for row, residual in zip(pointed, residuals, strict=True):
-        by_rule.setdefault(row.rule, []).append(residual)
+    for row in told:
+        if row.said.gain:
+            by_rule.setdefault(row.rule, []).append(math.log(row.gained / row.said.gain))
     for rule, found in sorted(by_rule.items()):
         print(f"  {rule}: gained over said, median x{math.exp(statistics.median(found)):.2f} ({len(found)})")
-    return 0 if inside >= COVERED * len(told) and statistics.median(errors) <= MEDIAN_ERROR else 1
+    return 0 if summed_up("all", rows) else 1
+
+
+def summed_up(what: str, rows: list[Row]) -> bool:
+    """Prints what rows come to; returns whether that is what is wanted."""
+    told = [row for row in rows if row.said.low is not None]
+    errors = [row.error for row in told if row.error is not None]
+    if not errors:
+        return False
+    inside, error = sum(bool(row.inside) for row in told), statistics.median(errors)
+    noises = [row.noise for row in told if row.noise is not None and row.error is not None]
+    noise = f"; noise of the measured gain {100 * statistics.median(noises):.0f} %" if noises else ""
+    print(
+        f"{what}: told {len(told)} of {len(rows)}; in the interval {inside} ({100 * inside / len(told):.0f} %);"
+        f" median error {100 * error:.0f} %{noise}"
+    )
+    return inside >= COVERED * len(told) and error <= MEDIAN_ERROR
 
 
 # --- measuring ---------------------------------------------------------------------------------------------
@@ -292,12 +339,19 @@ def pairs_of(options: argparse.Namespace) -> Iterator[Pair]:
             continue
         for case in CASES if options.field else ():
             rules = [rule for rule in case.right_on(series) if rule not in ABOUT_THE_MACHINE]
-            if case.fixed and rules and (not options.names or case.name in options.names):
+            if case.fixed and rules and is_wanted(case.name, options) and is_worth(rules, options):
                 yield Pair(f"field-{case.name}", rules, interpreter, case)
         for sample in SAMPLES:
             wanted = sample.name in with_twin and sample.rule and sample.expected_on(series)
-            if wanted and not sample.memory_s and (not options.names or sample.name in options.names):
-                yield Pair(sample.name, [sample.rule or ""], interpreter, sample)
+            rules = [sample.rule or ""]
+            if wanted and not sample.memory_s and is_wanted(sample.name, options) and is_worth(rules, options):
+                yield Pair(sample.name, rules, interpreter, sample)
+
+
+def is_worth(rules: list[str], options: argparse.Namespace) -> bool:
+    """Whether something may be told of what these rules find; all of it where nothing is left out."""
+    never = {rule.id for rule in RULES if isinstance(rule.without, str)} - BY_REMEDY
+    return not options.worth or not set(rules) <= never
 
 
 def measure(folder: Path, options: argparse.Namespace) -> None:
