@@ -256,8 +256,8 @@ def summed_up(what: str, rows: list[Row]) -> bool:
     noises = [row.noise for row in told if row.noise is not None and row.error is not None]
     noise = f"; noise of the measured gain {100 * statistics.median(noises):.0f} %" if noises else ""
     print(
-        f"{what}: told {len(told)} of {len(rows)}; in the interval {inside} ({100 * inside / len(told):.0f} %);"
-        f" median error {100 * error:.0f} %{noise}"
+        f"{what}: told {len(told)} of {len(rows)}; in the interval {inside}"
+        f" ({100 * inside / len(told):.0f} %); median error {100 * error:.0f} %{noise}"
     )
     return inside >= COVERED * len(told) and error <= MEDIAN_ERROR
 
@@ -344,7 +344,12 @@ def pairs_of(options: argparse.Namespace) -> Iterator[Pair]:
         for sample in SAMPLES:
             wanted = sample.name in with_twin and sample.rule and sample.expected_on(series)
             rules = [sample.rule or ""]
-            if wanted and not sample.memory_s and is_wanted(sample.name, options) and is_worth(rules, options):
+            if (
+                wanted
+                and not sample.memory_s
+                and is_wanted(sample.name, options)
+                and is_worth(rules, options)
+            ):
                 yield Pair(sample.name, rules, interpreter, sample)
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.analysis import whatif
+from ftdiag.analysis.changed import Range
 from ftdiag.analysis.ranges import Ranges
 from ftdiag.datatypes import replace
 from ftdiag.model import Change, Finding, Prediction, Snapshot
-from ftdiag.rules import changes_of
+from ftdiag.rules import changes_of, remedy_of
 
 MAX_PREDICTED: Final = 5
 """Findings of a snapshot, the first ones, for which a replay is made."""
@@ -25,12 +26,13 @@ class Predictor:
         self._ranges = ranges
         self._snapshot = snapshot
 
-    def predict(self, changes: Sequence[Change]) -> Prediction:
-        """What changes would bring. Raises ValueError for a name that fits nothing."""
+    def predict(self, changes: Sequence[Change], remedy: Change | None = None) -> Prediction:
+        """What changes would bring, judged by a measured remedy, too. Raises ValueError for a name that fits
+        nothing."""
         ranges, snapshot = self._ranges, self._snapshot
         first, last = ranges.positions(snapshot.t0_ns, snapshot.t1_ns)
         return whatif.predict(
-            whatif.Range(
+            Range(
                 recording=ranges.recording,
                 windows=tuple(
                     position for begin, end in ranges.quiet(first, last) for position in range(begin, end)
@@ -42,6 +44,7 @@ class Predictor:
                 lock_of_wait=ranges.locks_known(),
             ),
             changes,
+            remedy,
         )
 
     def predicted(self, finding: Finding) -> Prediction:
@@ -50,7 +53,7 @@ class Predictor:
         if isinstance(changes, str):
             return Prediction((), not_told=f"cannot tell: {changes}")
         try:
-            return self.predict(changes)
+            return self.predict(changes, remedy_of(finding, changes))
         except ValueError as error:
             return Prediction(changes, not_told=f"cannot tell: {error}")
 

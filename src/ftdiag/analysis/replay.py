@@ -43,7 +43,8 @@ class Replayed:
     """What is replayed, for the ids of one recording.
 
     By stack id: `keep` is what is left of the time on a core, `worth` the part of it that was useful as
-    recorded, `gone` whether nothing of it is done, waits included, `waitless` whether there is no waiting. By
+    recorded, `gone` whether nothing of it is done, waits included, `waitless` whether there is no waiting but
+    for work. By
     lock number: `holds`, what is left of its holds and of waits for it (0: nobody waits for it). By wait id:
     `waits`. By state: `states`. `threads` and `cores` are other numbers of them; `balance` shares all work
     among the threads that had some.
@@ -116,7 +117,8 @@ def blocks_of(
     known = np.minimum(runs.wait, len(lock_of_wait) - 1)
     lock = np.where(locked & (runs.wait < len(lock_of_wait)), lock_of_wait[known], 0)
     gone = what.of(runs.stack, what.gone.astype(np.float64), 0.0) > 0
-    gone |= ~ticks_on & (what.of(runs.stack, what.waitless.astype(np.float64), 0.0) > 0)
+    waits = ~ticks_on & ~is_in(runs.state, (ThreadState.IDLE,))
+    gone |= waits & (what.of(runs.stack, what.waitless.astype(np.float64), 0.0) > 0)
     of_state = what.of(runs.state, what.states, 1.0)
     left_of_lock = what.of(lock, what.holds, 1.0)
     left_of_wait = what.of(runs.wait, what.waits, 1.0)
@@ -312,6 +314,16 @@ def balanced(block: Block) -> Block:
             )
         )
     return replace(block, threads=tuple(one for one in threads if one.kind))
+
+
+def on_core_ns(block: Block) -> float:
+    """Time on a core that all operations of a block take together."""
+    return sum(
+        max(spent, SHORTEST_NS)
+        for one in block.threads
+        for kind, spent in zip(one.kind, one.spent, strict=True)
+        if kind == _CORE
+    )
 
 
 def replayed(block: Block, cores: int, speed: float = 1.0) -> float:

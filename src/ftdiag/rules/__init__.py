@@ -11,13 +11,13 @@ from collections.abc import Mapping
 
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import Change, Finding, Severity, Snapshot
-from ftdiag.rules.attribution.changes import as_remedied
+from ftdiag.rules.attribution.changes import as_remedied, remedy_of
 from ftdiag.rules.attribution.charges import charges_of
 from ftdiag.rules.base import NO_LOSS, Facts, Found, NotApplicable, Now, key_of
 from ftdiag.rules.prose.whose import attributed
 from ftdiag.rules.registry import CLAIMS, RULES
 
-__all__ = ["RULES", "Diagnosis", "changes_of", "diagnose", "facts_of"]
+__all__ = ["RULES", "Diagnosis", "changes_of", "diagnose", "facts_of", "remedy_of"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ def _left(factor: float, doing: str) -> str:
         return "gone"
     if factor == 0.5:
         return f"{doing} half as long"
-    return f"{doing} {factor:g} times as long"
+    return f"{doing} {factor:.2g} times as long"
 
 
 def gain_words(prediction: Prediction) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from builders import RecordingBuilder, a_target, absent, spent
+from builders import RecordingBuilder, Spent, a_target, absent, spent
 from ftdiag.model import Change, ChangeKind, Prediction, ProcessCounters
 from ftdiag.recording.reader import Recording
 from ftdiag.session import Session
@@ -290,3 +290,70 @@ def test_a_name_that_fits_nothing_is_an_error_that_says_what_there_is(tmp_path: 
         session.predict([Change(ChangeKind.LINE, "b.py:7")])
     with pytest.raises(ValueError, match="nobody waits for postgres"):
         session.predict([Change(ChangeKind.IO, "postgres")])
+
+
+def test_nobody_is_handed_tasks_faster_than_they_come(tmp_path: Path) -> None:
+    # GIVEN a worker that waits for tasks for eight tenths of the time, and takes and does them in one each
+    worker = "/usr/lib/python3.14/concurrent/futures/thread.py"
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    once = [
+        spent(8, "idle", at=f"{worker}:90 _worker"),
+        spent(1, "on_cpu", at=f"{worker}:91 _worker"),
+        spent(1, "on_cpu", at="app.py:1 task < app.py:9 main"),
+    ]
+    for _ in range(4):
+        builder.window({"worker": once * 10})
+    # WHEN the executor's own code is gone
+    said = builder.session().predict([Change(ChangeKind.OVERHEAD, "concurrent/futures/")])
+    # THEN tasks come as seldom as before: a tenth of the time is saved, and not nine
+    assert said.gain == pytest.approx(10 / 9, rel=0.05)
+
+
+def test_no_more_is_done_than_cores_can_of_what_is_left(tmp_path: Path) -> None:
+    # GIVEN two threads of which one at a time is at one line only, the other for half of the time
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    whole = [spent(100, "on_cpu", at="a.py:1 f")]
+    half = [spent(50, "on_cpu", at="a.py:1 f"), spent(50, "on_cpu", at="a.py:2 g")]
+    for number in range(6):
+        builder.window({"a": whole if number % 2 else half, "b": half if number % 2 else whole})
+    # WHEN that line takes next to no time, three quarters of all time
+    said = builder.session().predict([Change(ChangeKind.LINE, "a.py:1", 1e-6)])
+    # THEN four times as much is done, and not as often as a thread with nothing left comes through
+    assert said.gain == pytest.approx(4.0, rel=0.05)
+
+
+def test_waits_that_a_replay_does_too_fast_are_gone_with_their_cause(tmp_path: Path) -> None:
+    # GIVEN a thread that waits for a lock for four tenths of the time, of one that does no work
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    works, waits = spent(6, "on_cpu", at="a.py:1 f"), spent(4, "lock", at="a.py:2 g", lock="L", holder="b")
+    for _ in range(4):
+        builder.window({"a": [works, waits] * 10, "b": [spent(100, "sleep", at="a.py:9 h")]})
+    # WHEN the lock is gone, which the replay does not wait for as it was waited for
+    said = builder.session().predict([Change(ChangeKind.LOCK, "L")])
+    # THEN the gain is over what was recorded
+    assert said.faithful_ratio == pytest.approx(10 / 6, rel=0.07)
+    assert said.gain == pytest.approx(said.faithful_ratio, rel=0.01)
+
+
+def test_a_measured_remedy_that_takes_more_than_the_waiting_away_counts_as_well(tmp_path: Path) -> None:
+    # GIVEN two threads that hold a lock in turn, and do nothing else
+    builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
+    works = spent(5, "on_cpu", at="app.py:20 count < app.py:9 add")
+
+    def waits(holder: str) -> Spent:
+        return spent(5, "lock", at="app.py:9 add", lock="self._lock", holder=holder)
+
+    for _ in range(3):
+        builder.window({"a": [works, waits("b")] * 10, "b": [waits("a"), works] * 10})
+    session = builder.session()
+    finding = next(each for each in session.snapshot().findings if each.rule_id == "hot-lock")
+    measured = next(remedy.gain for remedy in finding.remedy if remedy.gain is not None)
+    # WHEN its cause is taken away THEN both threads run
+    alone = session.predict([Change(ChangeKind.LOCK, "self._lock")])
+    assert alone.gain == pytest.approx(2.0, rel=0.05)
+    # AND the first remedy, which was measured alone, spares what is done under the lock besides
+    said = session.predicted(finding)
+    assert said.gain is not None
+    assert alone.gain is not None
+    assert said.gain == pytest.approx((alone.gain * measured) ** 0.5, rel=0.1)
+    assert any(f"gained alone: {measured:.2g} times" in note for note in said.notes)

@@ -7,6 +7,7 @@ other code, its line takes what is left of it where cause and remedy were measur
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from ftdiag.model import Change, ChangeKind, Finding, Snapshot
@@ -14,6 +15,8 @@ from ftdiag.rules.base import Without
 
 MAX_FUNCTIONS: Final = 3
 """Functions in which a lock is waited for, the ones with the longest waits."""
+WAITED_FOR: Final = frozenset({ChangeKind.LOCK, ChangeKind.CONTENTION})
+"""Causes whose remedy mostly takes more away than the waiting: the lock's or the object's own use."""
 OTHER_CODE: Final = "what the other code would take instead is not in the recording"
 
 
@@ -40,6 +43,15 @@ def as_remedied(finding: Finding) -> tuple[Change, ...] | str:
     if not place or gain is None:
         return OTHER_CODE
     return (Change(ChangeKind.REMEDY, place, factor=1.0 / gain),)
+
+
+def remedy_of(finding: Finding, changes: Sequence[Change]) -> Change | None:
+    """The first measured remedy of what threads wait for, at the finding's line; `None` for other causes."""
+    place = place_of(finding)
+    gain = next((remedy.gain for remedy in finding.remedy if remedy.gain is not None), None)
+    if not place or gain is None or not {change.kind for change in changes} <= WAITED_FOR:
+        return None
+    return Change(ChangeKind.REMEDY, place, factor=1.0 / gain)
 
 
 def without_lock(finding: Finding, snapshot: Snapshot) -> tuple[Change, ...] | str:
