@@ -39,6 +39,9 @@ MOSTLY_GONE: Final = 0.5
 """What is left of a library's own code at most for nobody to wait for its locks any more."""
 CONTENDED: Final = 0.1
 """The part of a line's time on a core that is lost to others from which on it is contended."""
+FULLY_CONTENDED: Final = 0.25
+"""The part of a line's time that is lost to others, as samples show it, where threads do nothing but contend:
+0.15 to 0.7 in programs that do (the half of docs/prediction.md that parameters are set with)."""
 
 _WASTED: Final = (ThreadState.ATOMIC, ThreadState.SPIN)
 
@@ -377,14 +380,27 @@ def _by_stack(of: Range, at: Callable[[Frame], bool], *, inclusive: bool) -> Boo
     return found
 
 
-def with_remedy(of: Range, shares: Shares, now: replay.Replayed, remedy: Change) -> replay.Replayed | None:
-    """With the remedy at its line and where it is contended likewise; `None` where it gains nothing there."""
-    there = _stacks_with(of, remedy.what)
-    if not there.any() or remedy.factor >= 1.0:
+def with_remedy(of: Range, now: replay.Replayed, remedy: Change) -> replay.Replayed | None:
+    """With the remedy at its line, as far as that is contended; `None` where it gains nothing there.
+
+    What it gained alone, it gained where threads did nothing else than contend.
+    """
+    inside = _stacks_with(of, remedy.what)
+    lost = _lost_at(of, inside)
+    if not lost or remedy.factor >= 1.0:
         return None
-    inside = there
-    keep = np.where(inside, now.keep * min(1.0, remedy.factor * _waits_too(of, inside)), now.keep)
+    factor = 1.0 - (1.0 - remedy.factor) * min(1.0, lost / FULLY_CONTENDED)
+    keep = np.where(inside, now.keep * min(1.0, factor * _waits_too(of, inside)), now.keep)
     return replace(now, keep=keep, waitless=now.waitless | inside)
+
+
+def _lost_at(of: Range, inside: Bools) -> float:
+    """The part of what threads do at these stacks, on a core and in waits for locks, that others cost."""
+    time = of.time
+    there = inside[np.minimum(time.stack, len(inside) - 1)] & (time.stack < len(inside))
+    lost = there & is_in(time.state, (*_WASTED, *LOCK_STATES))
+    whole = float(time.time_ns[there & is_in(time.state, (*ON_CPU_STATES, *LOCK_STATES))].sum())
+    return float(time.time_ns[lost].sum()) / whole if whole > 0 else 0.0
 
 
 def _contended_like(shares: Shares, there: Bools) -> Bools:

@@ -129,7 +129,7 @@ def _predicted(of: Range, changes: tuple[Change, ...], remedy: Change | None) ->
     again = list(_blocks(of, after))
     pairs = [(one, other) for one, other in zip(blocks, again, strict=True) if one is not None]
     # Where next to nothing is left, what the remedy takes itself is all that there is: not in the recording.
-    remedied = None if remedy is None or too_little else with_remedy(of, shares, before, remedy)
+    remedied = None if remedy is None or too_little else with_remedy(of, before, remedy)
     if len(pairs) < LEAST_BLOCKS:
         raise CannotTell("the range is too short: at least a second of ticks in which threads work is needed")
     # Cores that the program wanted and others had are not there for it.
