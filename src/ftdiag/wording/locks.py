@@ -25,7 +25,7 @@ from ftdiag.model import (
     Wait,
 )
 from ftdiag.wording import Shown, units
-from ftdiag.wording.places import at_words, short
+from ftdiag.wording.places import an, at_words, short
 from ftdiag.wording.states import CONFIDENCE_NAMES, STATE_NAMES
 from ftdiag.wording.threads import thread_name
 
@@ -76,7 +76,7 @@ def lock_in_sentence(lock: LockRef) -> str:
     """What a lock is called in a sentence: "cache (PriceCache._lock)", "a list", "a lock"."""
     if lock.label:
         return short(lock.label)
-    return f"a {short(lock.type_name)}" if lock.type_name else "a lock"
+    return an(short(lock.type_name)) if lock.type_name else "a lock"
 
 
 def metrics_in_sentence(lock: LockMetrics) -> str:

@@ -15,12 +15,19 @@ from ftdiag.wording import Shown
 
 MAX_NAME: Final = 120
 """Longest name put into a sentence; longer ones are cut."""
+_VOWELS: Final = tuple("aeioAEIO")
+"""Letters at which names of types mostly begin with a vowel's sound: not u, as in ufunc and UUID."""
 _LIBRARY: Final = re.compile(r"^.*/(?:site-packages|dist-packages|lib/python3\.[0-9]+t?)/(?=.)")
 
 
 def short(text: str) -> str:
     """`text`, cut where it is too long for a sentence."""
     return text if len(text) <= MAX_NAME else text[: MAX_NAME - 3] + "..."
+
+
+def an(kind: str) -> str:
+    """A kind of thing with its article: "an Event", "a list", "a ufunc"."""
+    return f"{'an' if kind[:1] in _VOWELS else 'a'} {kind}"
 
 
 def short_file(filename: str) -> str:

@@ -90,7 +90,7 @@ WITHOUT_A_ROW: Final = {
     "processes instead (multiprocessing": "what they spare and take is said from the program's own figures",
     "make the object anew": "text for a gated remedy",
     "call malloc_trim(0) when": "the row of libc-kept is told with it",
-    "call what locks a ": "once is less than again and again",
+    "call what locks ": "once is less than again and again",
 }
 MEASURED: Final = RULES / "figures"
 """Where remedies are made from rows."""

@@ -61,8 +61,9 @@ _TOLD: Final = (ThreadState.OBJECT_LOCK, ThreadState.RUNTIME_LOCK)
 def charges_of(facts: Facts, claims: ClaimTable) -> Charges:
     """Everything charged: locks, then lines, then stops, then the shape with what is left."""
     locks, charge_of_line = _locks(facts, claims)
-    locks, lines = _lines(facts, claims, locks, charge_of_line)
-    locks = _together_in_process(locks, facts)
+    inside = _InProcess(facts)
+    locks, lines = _lines(facts, claims, locks, charge_of_line, inside)
+    locks = _together_in_process(locks, inside)
     charges = Charges(
         locks=tuple(sorted(locks, key=lambda each: (-each.lost_cores, each.locks[0].number))),
         lines=tuple(sorted(lines, key=lambda each: -each.lost_cores)),
@@ -201,26 +202,36 @@ def _charge_of(line: HotLine, locks: list[LockCharge]) -> int | None:
     return max(kinds, key=lambda each: each[1].parked_cores, default=(None, None))[0]
 
 
-def _of_process(line: HotLine, facts: Facts, locks: list[LockCharge]) -> int | None:
-    """The charge of a lock in the same file that guards something of the whole process as a line is in."""
-    file = process_wide(line.stacks[0][0]) if line.stacks else None
-    if file is None:
-        return None
-    inside = (number for number, charge in enumerate(locks) if _in_process(charge, facts) == file)
-    return next(inside, None)
+class _InProcess:
+    """Which charges are inside of what the standard library keeps for the process; found out once each."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+        self._files: dict[int, str | None] = {}
+
+    def file(self, charge: LockCharge) -> str | None:
+        """The file that it is in; the GIL is of everything."""
+        if charge.state is ThreadState.GIL:
+            return None
+        first = charge.locks[0]
+        if id(first) not in self._files:
+            self._files[id(first)] = process_wide_lock(first, self._facts)
+        return self._files[id(first)]
+
+    def charge_of(self, line: HotLine, locks: list[LockCharge]) -> int | None:
+        """The charge of a lock in the same file as a line is in."""
+        file = process_wide(line.stacks[0][0]) if line.stacks else None
+        if file is None:
+            return None
+        return next((number for number, charge in enumerate(locks) if self.file(charge) == file), None)
 
 
-def _in_process(charge: LockCharge, facts: Facts) -> str | None:
-    """The file of what is the whole process's that a charge is inside of; the GIL is of everything."""
-    return None if charge.state is ThreadState.GIL else process_wide_lock(charge.locks[0], facts)
-
-
-def _together_in_process(locks: list[LockCharge], facts: Facts) -> list[LockCharge]:
+def _together_in_process(locks: list[LockCharge], inside: _InProcess) -> list[LockCharge]:
     """One charge for each file with something of the whole process: what it guards is one cause."""
     together: dict[tuple[str, str], list[LockCharge]] = {}
     apart: list[LockCharge] = []
     for charge in locks:
-        file = _in_process(charge, facts)
+        file = inside.file(charge)
         if file is None:
             apart.append(charge)
         else:
@@ -244,7 +255,11 @@ def _together_in_process(locks: list[LockCharge], facts: Facts) -> list[LockChar
 
 
 def _lines(
-    facts: Facts, claims: ClaimTable, locks: list[LockCharge], at_line: Mapping[Frame, int]
+    facts: Facts,
+    claims: ClaimTable,
+    locks: list[LockCharge],
+    at_line: Mapping[Frame, int],
+    inside: _InProcess,
 ) -> tuple[list[LockCharge], list[LineCharge]]:
     duration = facts.metrics.duration_ns
     if duration <= 0 or not facts.native:
@@ -260,8 +275,8 @@ def _lines(
         number = at_line.get(line.frame)
         wasted = Wasted(line, spin, atomic)
         if number is None:
-            number = _of_process(line, facts, locks)
-        if number is None or (locks[number].state in _TOLD and _in_process(locks[number], facts) is None):
+            number = inside.charge_of(line, locks)
+        if number is None or (locks[number].state in _TOLD and inside.file(locks[number]) is None):
             # Registers are of the very samples; who parks at a line may spin there for something else.
             spun = _spun_for(wasted, facts, claims, locks)
             number = number if spun is None else spun

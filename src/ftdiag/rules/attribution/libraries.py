@@ -6,7 +6,7 @@ In: stacks, hot lines. Out: which it is, shares of CPU time.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from ftdiag.model import Frame, HotLine, LockMetrics, SharedObject, Stack, StateGroup, ThreadState
@@ -44,24 +44,35 @@ def process_wide_lock(lock: LockMetrics, facts: Facts) -> str | None:
     lock without a name there counts if most of that line's time is in the file.
     """
     waited = sum(finite(waiter.wait_ns) for waiter in lock.waiters)
-    named = lock.lock.label is not None or (lock.of_object is not None and _path(lock.of_object) is not None)
     within: dict[str | None, float] = {}
+    at_lines: dict[Frame, float] = {}
     for waiter in lock.waiters:
         file = process_wide(waiter.stack)
-        if file is None and not named and waiter.stack and not is_library(waiter.stack[0]):
-            file = process_wide_below(waiter.stack[0], facts)
-        within[file] = within.get(file, 0.0) + (finite(waiter.wait_ns) if waited > 0 else 1.0)
-    return _most(within)
-
-
-def process_wide_below(frame: Frame, facts: Facts) -> str | None:
-    """The file of `PROCESS_WIDE` that most of the time at a line of the program is in, with what it calls."""
-    within: dict[str | None, float] = {}
-    for stack, time in stacks_of(facts):
-        if frame in stack:
-            file = process_wide(stack)
+        time = finite(waiter.wait_ns) if waited > 0 else 1.0
+        if file is None and waiter.stack and not is_library(waiter.stack[0]):
+            at_lines[waiter.stack[0]] = at_lines.get(waiter.stack[0], 0.0) + time
+        else:
             within[file] = within.get(file, 0.0) + time
+    named = lock.lock.label is not None or (lock.of_object is not None and _path(lock.of_object) is not None)
+    below = {} if named or not at_lines else process_wide_below(at_lines, facts)
+    for frame, time in at_lines.items():
+        within[below.get(frame)] = within.get(below.get(frame), 0.0) + time
     return _most(within)
+
+
+def process_wide_below(frames: Collection[Frame], facts: Facts) -> dict[Frame, str]:
+    """The file of `PROCESS_WIDE` that most of the time at lines of the program is in, with what they call."""
+    stacks = [(stack, time, process_wide(stack)) for stack, time in stacks_of(facts)]
+    if all(file is None for _, _, file in stacks):
+        return {}  # nearly always
+    wanted = frozenset(frames)
+    within: dict[Frame, dict[str | None, float]] = {}
+    for stack, time, file in stacks:
+        for frame in wanted.intersection(stack):
+            spent = within.setdefault(frame, {})
+            spent[file] = spent.get(file, 0.0) + time
+    files = {frame: _most(spent) for frame, spent in within.items()}
+    return {frame: file for frame, file in files.items() if file is not None}
 
 
 def _most(within: Mapping[str | None, float]) -> str | None:

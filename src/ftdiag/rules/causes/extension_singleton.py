@@ -19,7 +19,7 @@ from ftdiag.rules.base import (
     Rule,
 )
 from ftdiag.rules.prose.library import together
-from ftdiag.wording.places import place_in, short
+from ftdiag.wording.places import an, place_in, short
 
 CALLED_ON_ARRAYS: Final = frozenset({"numpy.ufunc", "numpy._ArrayMethod"})
 """Types of functions that are called with whole arrays: one call is for as many items as these have."""
@@ -62,7 +62,7 @@ def _judge(facts: Facts) -> Judgement:
         facts,
         confidence="likely",
         summary=(
-            f"{found.losing(facts)} counting references of a {kind} that an extension gives to all of them,"
+            f"{found.losing(facts)} counting references of {an(kind)} that an extension gives to all of them,"
             f" at {place_in(found.frame)}."
         ),
         explanation=(

@@ -30,7 +30,7 @@ from ftdiag.rules.prose.library import sees_nothing
 from ftdiag.rules.prose.locks import Told, blame_of, cost_of, lock_findings, parked_words, waiting
 from ftdiag.wording.locks import lock_expression
 from ftdiag.wording.objects import locked_words
-from ftdiag.wording.places import place, short
+from ftdiag.wording.places import an, place, short
 from ftdiag.wording.threads import verb
 from ftdiag.wording.units import of_cores
 
@@ -199,7 +199,7 @@ def _reader(facts: Facts, charge: LockCharge) -> str | None:
 def _tell_read(facts: Facts, charge: LockCharge, kind: str, reader: str) -> Told:
     return Told(
         summary=(
-            f"{cost_of(facts, charge)}, a {kind} that threads give to {short(reader)} at the same time."
+            f"{cost_of(facts, charge)}, {an(kind)} that threads give to {short(reader)} at the same time."
         ),
         explanation=(
             f"Without the GIL every {kind} has a lock of its own, which C code takes also to read one, so"
@@ -212,7 +212,7 @@ def _tell_read(facts: Facts, charge: LockCharge, kind: str, reader: str) -> Told
                 f"{', or a tuple, which has no lock' if kind == 'list' else ''}"
             ),
         ),
-        could_also_be=(f"a {kind} that threads change, too",),
+        could_also_be=(f"{an(kind)} that threads change, too",),
     )
 
 
@@ -227,11 +227,11 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
     case, done = MEASURED.get(kind, ANY)
     measured = f"{done} {facts.scaling(case)}, with one for each thread {facts.scaling(case, 'own')}"
     held = blame_of(charge) if holding(charge) is not None else "each holds it for a moment only"
-    shared = f", a {kind} that they share" if lock.lock.label else " that they share"
+    shared = f", {an(kind)} that they share" if lock.lock.label else " that they share"
     return Told(
         summary=f"{cost_of(facts, charge)}{shared}; {held}.",
         explanation=(
-            f"Without the GIL every object has a lock of its own, which each change of a {kind} takes,"
+            f"Without the GIL every object has a lock of its own, which each change of {an(kind)} takes,"
             f" whatever locks the program has. {parked_words(charge)}. Two threads that do nothing else:"
             f" {measured}.{_object_of(lock)}"
         ),

@@ -26,7 +26,7 @@ from ftdiag.rules.base import (
 )
 from ftdiag.rules.figures.measured import SCALES, measurement
 from ftdiag.rules.prose.library import Together, together
-from ftdiag.wording.places import place, place_in, places, short
+from ftdiag.wording.places import an, place, place_in, places, short
 
 NAMED: Final = 2
 """Shared objects told in a summary."""
@@ -129,7 +129,7 @@ def _named(line: HotLine) -> tuple[SharedObject, ...]:
 def _called(one: SharedObject) -> str:
     """ "CRC_TABLE (a list)"; "a list" for what the line does not name."""
     kind = short(one.type_name)
-    return f"a {kind}" if one.name == one.type_name else f"{short(one.name)} (a {kind})"
+    return an(kind) if one.name == one.type_name else f"{short(one.name)} ({an(kind)})"
 
 
 def _whose(shared: Sequence[SharedObject]) -> str:

@@ -20,7 +20,7 @@ from ftdiag.rules.base import (
     Rule,
 )
 from ftdiag.rules.prose.library import Together, sees_nothing, together
-from ftdiag.wording.places import place, place_in, short
+from ftdiag.wording.places import an, place, place_in, short
 
 ITERATORS: Final = (
     *("itertools.count", "itertools.cycle", "itertools.islice", "itertools.chain", "itertools.accumulate"),
@@ -71,7 +71,7 @@ def _remedies(facts: Facts, kind: str, at: str) -> tuple[Remedy, ...]:
         ),
         *facts.remedy(
             *(case, "own"),
-            f"or a {short(kind)} for each thread, over a part of its own",
+            f"or {an(short(kind))} for each thread, over a part of its own",
             f"# {at}\nfor item in items[number::threads]: ...   # of this thread",
         ),
     )
@@ -86,7 +86,7 @@ def _judge(facts: Facts) -> Judgement:
     kind = full.rpartition(".")[2]
     case = CASES.get(kind, "count-next")
     variant = "shared-behind-a-lock" if case == "generator" else "shared"
-    called = f"{short(name)}, a {short(kind)}" if name else f"a {short(kind)}"
+    called = f"{short(name)}, {an(short(kind))}" if name else an(short(kind))
     return found.finding(
         RULE,
         facts,

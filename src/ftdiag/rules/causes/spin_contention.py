@@ -24,7 +24,7 @@ from ftdiag.rules.base import (
     evidence,
 )
 from ftdiag.rules.prose.library import Together, together
-from ftdiag.wording.places import place, place_in, places, short
+from ftdiag.wording.places import an, place, place_in, places, short
 
 OWN_SHARE: Final = 0.5
 """Share of the loss at lines that wait for locks of a thread's own from which on these are the cause."""
@@ -60,7 +60,7 @@ def _of_itself(facts: Facts, found: Together) -> Finding:
                 if facts.version < (3, 14)
                 else ()
             ),
-            Remedy(f"call what locks a {kind} less often: once for many items"),
+            Remedy(f"call what locks {an(kind)} less often: once for many items"),
         ),
         verify="'spinning' falls",
         after=(evidence("spin_of_all", facts.cores_in(ThreadState.SPIN) * facts.spinning_on_core, "cores"),),
