@@ -6,7 +6,9 @@ In: what native samples of a window say, and who waited for which object's lock.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 
+from ftdiag.errors import TargetGone
 from ftdiag.model import SharedObject
 from ftdiag.sampling.oncore import OnCore
 from ftdiag.sources.locks.identity import LockReader
@@ -38,11 +40,13 @@ class Sharing:
         """The shared objects of the window that ends, by the frame of their line, with who made them.
 
         `counts` are its native samples, `waited_for` the keys of locks that threads wait for now, `idents`
-        what `threading.get_ident()` is in each thread. Raises TargetGone, PermissionRefused.
+        what `threading.get_ident()` is in each thread. Of a target that is gone it has what was looked at
+        before: its last window is written all the same. Raises PermissionRefused.
         """
         shared: tuple[tuple[int, SharedObject], ...] = ()
-        if counts is not None and on_core is not None:
-            shared = self.lines.window(counts, on_core.places, now_ns)
-            shared += self._spun.window(on_core.spun, idents, self._locks.named_places)
-        shared += self._waited.window(self._locks.take_objects(waited_for))
+        with suppress(TargetGone):
+            if counts is not None and on_core is not None:
+                shared = self.lines.window(counts, on_core.places, now_ns)
+                shared += self._spun.window(on_core.spun, idents, self._locks.named_places)
+            shared += self._waited.window(self._locks.take_objects(waited_for))
         return with_makers(shared, idents)

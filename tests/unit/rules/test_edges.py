@@ -403,7 +403,7 @@ def test_threads_that_sleep_in_a_library(tmp_path: Path) -> None:
     snapshot = look(tmp_path, workers(4, *parts))
     # WHEN asked, THEN the first line names the line, and they are not taken for a program that wants cores
     assert answer(snapshot).cause == (
-        "threads are asleep 90 % of their time, mostly at /srv/store.py:13 in Store.insert, and wait for no"
+        "Threads are asleep 90 % of their time, mostly at /srv/store.py:13 in Store.insert, and wait for no"
         " lock or core."
     )
     assert snapshot.workload is not None
