@@ -389,6 +389,16 @@ def test_thread_local_bytecode() -> None:
         # THEN its line is right
         assert sink.stacks[stack] == (Frame("/app/work.py", "work", 10 + unit),)
 
+    # AND what a place means is found out once, whoever's copy it is in
+    before = len(sink.frames)
+    chunk = process.chunk()
+    leaf = process.frame(chunk + 64, code)
+    for start in (code + layout.code_bytecode, *copies):
+        process.memory.write_word(leaf + layout.frame_instr_ptr, start + 2 * 20)
+        (stack,) = interpreter.walk([python_thread(process, process.thread(leaf, chunk))])
+        assert sink.stacks[stack] == (Frame("/app/work.py", "work", 30),)
+    assert len(sink.frames) == before + 1
+
 
 @pytest.mark.parametrize("size", [0, 1 << 40, (1 << 64) - 1])
 def test_thread_local_bytecode_of_impossible_size_is_torn(size: int) -> None:

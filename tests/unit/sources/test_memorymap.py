@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.sources.kernel import heaps
-from ftdiag.sources.kernel.mappings import Region, multiples, parse_regions, region_at, resident_pages
+from ftdiag.sources.kernel.mappings import (
+    PAGE_BYTES,
+    Pages,
+    Region,
+    multiples,
+    parse_regions,
+    region_at,
+    resident_pages,
+)
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.memorywatch import MOST_CORES, PERIOD_NS, pause_ns
 
@@ -84,6 +93,19 @@ def test_pages_are_resident_by_their_top_bit(entry: int, present: int) -> None:
     # GIVEN an entry of a pagemap between two others, WHEN it is counted, THEN bit 63 says so
     entries = struct.pack("<3Q", 0, entry, 1 << 63)
     assert resident_pages(entries) == present + 1
+
+
+def test_pages_of_one_range_are_counted_once_in_a_reading(tmp_path: Path) -> None:
+    # GIVEN a map of four pages, two of them resident
+    pagemap = tmp_path / "pagemap"
+    pagemap.write_bytes(struct.pack("<4Q", 1 << 63, 0, 1 << 63, 0))
+    with pagemap.open("rb") as stream:
+        pages = Pages(stream.fileno(), lambda: True)
+        # WHEN a range is asked for twice, and a part of it THEN it is looked at once, and the part by itself
+        assert pages.bytes_in(0, 4 * PAGE_BYTES) == pages.bytes_in(0, 4 * PAGE_BYTES) == 2 * PAGE_BYTES
+        assert pages.looked == 4
+        assert pages.bytes_in(0, PAGE_BYTES) == PAGE_BYTES
+        assert pages.looked == 5
 
 
 def test_a_costly_reading_is_followed_by_a_long_pause() -> None:

@@ -65,9 +65,13 @@ class Pages:
         self.looked = 0
         """Pages of address space looked at so far."""
         self.cost_ns = 0
+        self._counted: dict[tuple[int, int], int] = {}
 
     def bytes_in(self, start: int, end: int) -> int:
-        """Resident bytes of [start, end). Raises OSError."""
+        """Resident bytes of [start, end), as of the first time that this is asked. Raises OSError."""
+        known = self._counted.get((start, end))
+        if known is not None:
+            return known
         began_ns = time.thread_time_ns()
         resident = 0
         for place in range(start, end, _CHUNK_BYTES):
@@ -77,6 +81,7 @@ class Pages:
             resident += resident_pages(os.pread(self._descriptor, 8 * count, place // PAGE_BYTES * 8))
             self.looked += count
         self.cost_ns += time.thread_time_ns() - began_ns
+        self._counted[start, end] = resident * PAGE_BYTES
         return resident * PAGE_BYTES
 
 

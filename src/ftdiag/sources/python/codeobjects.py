@@ -38,6 +38,7 @@ class CodeObject:
         "fingerprint",
         "function",
         "handlers",
+        "header",
         "lines",
         "local_count",
         "local_names",
@@ -61,6 +62,8 @@ class CodeObject:
         self.lines = lines
         self.units = units
         self.bytecode = 0
+        self.header = b""
+        """All before its bytecode, as it was last read."""
         self.copies: tuple[int, ...] = ()
         self.handlers: list[HandlerRange] = []
         self.local_count = 0
@@ -168,15 +171,17 @@ class CodeObjects:
         """
         if not self._codes:
             return 0
-        addresses = list(self._codes)
+        codes = list(self._codes.values())
         size = self.layout.code_bytecode
-        stale = [
-            address
-            for address, data in zip(
-                addresses, self.memory.read_many([(address, size) for address in addresses]), strict=True
-            )
-            if data is None or self._fingerprint(data) != self._codes[address].fingerprint
-        ]
+        stale = []
+        headers = self.memory.read_many([(code.address, size) for code in codes])
+        for code, data in zip(codes, headers, strict=True):
+            if data == code.header:
+                continue  # most are as they were in every byte, which is soon told
+            if data is None or self._fingerprint(data) != code.fingerprint:
+                stale.append(code.address)
+            else:
+                code.header = data
         for address in stale:
             del self._codes[address]
         if stale:
@@ -208,6 +213,7 @@ class CodeObjects:
             units,
         )
         code.bytecode = address + layout.code_bytecode
+        code.header = data
         code.local_count = _int_in(data, layout.code_local_count)
         code.stack_size = _int_in(data, layout.code_stack_size)
         if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:

@@ -80,6 +80,8 @@ class InterpreterReader(InterpreterStates):
         self._codes = CodeObjects(memory, runtime.layout, self.objects, self._forget_frames)
         self._frames: dict[tuple[int, int], int] = {}
         """(code object, instruction) words -> the sink's id of the frame."""
+        self._meanings: dict[tuple[int, int], FrameMeaning] = {}
+        """(code object, code unit) -> what a frame there means; each thread has its own copy of the code."""
         self.marked: Callable[[Frame], str | None] = lambda frame: None
         """Says which local variable of a frame, if any, walks are to take along (`PythonThread.marked`)."""
         self._chains = chains(self._resolve_frame, sink.intern_stack, compiled=compiled)
@@ -186,12 +188,18 @@ class InterpreterReader(InterpreterStates):
         unit = None if code is None else self._codes.unit(code, instruction)
         if code is None or unit is None:
             return None
-        frame = Frame(code.filename, code.function, code.lines.line(unit))
-        frame_id = self._sink.intern_frame(frame)
+        meaning = self._meanings.get((code.address, unit))
+        if meaning is None:
+            frame = Frame(code.filename, code.function, code.lines.line(unit))
+            frame_id = self._sink.intern_frame(frame)
+            meaning = frame_id, self._codes.exit_offsets(code, unit), self._marked_offsets(code, frame)
+            if len(self._meanings) >= MAX_FRAMES:
+                self._meanings.clear()
+            self._meanings[code.address, unit] = meaning
         if len(self._frames) >= MAX_FRAMES:
             self._frames.clear()
-        self._frames[pair] = frame_id
-        return frame_id, self._codes.exit_offsets(code, unit), self._marked_offsets(code, frame)
+        self._frames[pair] = meaning[0]
+        return meaning
 
     def _marked_offsets(self, code: CodeObject, frame: Frame) -> tuple[int, ...]:
         """Offset from a frame's address of the local variable that is marked; () if none is."""
@@ -292,6 +300,7 @@ class InterpreterReader(InterpreterStates):
 
     def _forget_frames(self) -> None:
         self._frames.clear()
+        self._meanings.clear()
         self._chains.forget()
         self._walker.forget()
 
