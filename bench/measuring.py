@@ -13,7 +13,6 @@ import mmap
 import os
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -53,7 +52,7 @@ class Target:
 
     def work(self) -> int:
         """Rounds done so far by all busy threads."""
-        return sum(struct.unpack_from(f"<{self.busy}q", self.counts))
+        return sum(memoryview(self.counts)[: 8 * self.busy].cast("q"))
 
     def cpu_ns(self) -> int:
         """CPU time of all its threads so far."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import mmap
 import os
 import queue
-import struct
 import sys
 import threading
 import time
@@ -32,14 +31,14 @@ def outer(turns: int) -> int:
     return inner(turns) + 1
 
 
-def work(counts: mmap.mmap, place: int, begin: threading.Event) -> None:
+def work(counts: memoryview, place: int, begin: threading.Event) -> None:
     """The body of a busy thread: each writes to words of its own."""
     begin.wait()
     done = 0
     while True:
         outer(500)
         done += 1
-        struct.pack_into("<q", counts, place, done)
+        counts[place] = done
 
 
 def idle(jobs: queue.Queue[int]) -> None:
@@ -51,13 +50,13 @@ def main() -> None:
     """Start all threads."""
     name, busy, resting = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     with open(name, "r+b") as shared:
-        counts = mmap.mmap(shared.fileno(), 4096)
+        counts = memoryview(mmap.mmap(shared.fileno(), 4096)).cast("q")
     jobs: queue.Queue[int] = queue.Queue()
     begin = threading.Event()  # on a busy machine it takes long to start threads beside busy ones
     for _ in range(resting):
         threading.Thread(target=idle, args=(jobs,), daemon=True).start()
     for number in range(busy):
-        threading.Thread(target=work, args=(counts, 8 * number, begin), daemon=True).start()
+        threading.Thread(target=work, args=(counts, number, begin), daemon=True).start()
     begin.set()
     print(f"ready {os.getpid()}", flush=True)
     time.sleep(3600)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import mmap
 import os
 import random
-import struct
 import sys
 import threading
 import time
@@ -28,7 +27,8 @@ class Counter:
 
     def __init__(self, name: str) -> None:
         with open(name, "r+b") as shared:
-            self._words = mmap.mmap(shared.fileno(), 8 * SLOTS)
+            # One store a word: `struct.pack_into` makes it 0 first, which whoever reads may see.
+            self._words = memoryview(mmap.mmap(shared.fileno(), 8 * SLOTS)).cast("q")
         self._own = threading.local()
         self._lock = threading.Lock()
         self._used = 0
@@ -40,9 +40,9 @@ class Counter:
             own.count += 1
         except AttributeError:
             with self._lock:
-                own.place, own.count = 8 * (self._used % SLOTS), 1
+                own.place, own.count = self._used % SLOTS, 1
                 self._used += 1
-        struct.pack_into("<q", self._words, own.place, own.count)
+        self._words[own.place] = own.count
 
 
 def compute(turns: int) -> int:
