@@ -172,7 +172,7 @@ def with_change(
                 and change.what.lower() in (wait.detail or wait.syscall or "").lower()
             ]
             if not found:
-                raise ValueError(f"nobody waits for {change.what}")
+                raise ValueError(f"nobody waits for {change.what}; there are: {_peers(of)[:300] or 'none'}")
             waits[found] *= change.factor
             return replace(now, waits=waits)
         case ChangeKind.CONTENTION:
@@ -209,6 +209,15 @@ def with_change(
             states[ThreadState.GIL] *= change.factor
             holds = _holds(of, now.holds, change.factor, lambda lock: lock.kind is LockKind.GIL)
             return replace(now, states=states, holds=holds, gil=now.gil and change.factor > 0)
+
+
+def _peers(of: Range) -> str:
+    """What is waited for that is no lock, the longest waits first."""
+    time = of.time
+    spent = summed(time.wait, time.time_ns, max(1, of.recording.wait_count))
+    waits = (of.recording.wait(int(wait_id)) for wait_id in np.argsort(-spent) if spent[wait_id] > 0)
+    names = [wait.detail or wait.syscall for wait in waits if wait is not None and wait.lock is None]
+    return ", ".join(dict.fromkeys(name for name in names if name))
 
 
 def _stopped(of: Range, now: replay.Replayed, factor: float) -> replay.Replayed:

@@ -296,8 +296,15 @@ def test_a_name_that_fits_nothing_is_an_error_that_says_what_there_is(tmp_path: 
         session.predict([Change(ChangeKind.LOCK, "other")])
     with pytest.raises(ValueError, match=r"no sample is at b\.py:7"):
         session.predict([Change(ChangeKind.LINE, "b.py:7")])
-    with pytest.raises(ValueError, match="nobody waits for postgres"):
-        session.predict([Change(ChangeKind.IO, "postgres")])
+    builder = RecordingBuilder(tmp_path / "b").window(
+        {
+            "a": [spent(50, "on_cpu", at="a.py:1 f"), spent(50, "sleep", syscall="nanosleep")],
+            "b": [spent(100, "io", at="a.py:2 g", detail="socket 10.0.0.5:6379")],
+        }
+    )
+    peers = "nobody waits for postgres; there are: socket 10.0.0.5:6379, nanosleep"
+    with pytest.raises(ValueError, match=peers):
+        builder.session().predict([Change(ChangeKind.IO, "postgres")])
 
 
 def test_nobody_is_handed_tasks_faster_than_they_come(tmp_path: Path) -> None:
