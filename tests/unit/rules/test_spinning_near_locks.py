@@ -126,6 +126,7 @@ def test_spinning_for_the_lock_of_all_types_is_told_as_that(tmp_path: Path) -> N
     (finding,) = told_at(snapshot, 40, spun_for=("index.Engine",)).findings
     assert finding.rule_id == "object-lock"
     assert "an index.Engine" in finding.summary
+    assert "wait for it, which they share;" in finding.summary
     assert "index.py:40" in finding.summary
     assert "worker-0 and worker-1" in finding.summary
     assert "Nobody was seen parked on it" in finding.explanation

@@ -227,7 +227,7 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
     case, done = MEASURED.get(kind, ANY)
     measured = f"{done} {facts.scaling(case)}, with one for each thread {facts.scaling(case, 'own')}"
     held = blame_of(charge) if holding(charge) is not None else "each holds it for a moment only"
-    shared = f", {an(kind)} that they share" if lock.lock.label else " that they share"
+    shared = f", {an(kind)} that they share" if lock.lock.label else ", which they share"
     return Told(
         summary=f"{cost_of(facts, charge)}{shared}; {held}.",
         explanation=(
