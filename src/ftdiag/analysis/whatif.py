@@ -139,7 +139,8 @@ def _predicted(of: Range, changes: tuple[Change, ...], remedy: Change | None) ->
     # Cores that others had while it did not want them may not be free for it either when it wants more.
     others = (metrics.other_programs_cores or 0.0) - metrics.account.get(CorePart.OTHER_PROGRAMS, 0.0)
     contested = room / max(metrics.on_cpu_cores, room - max(0.0, others), 0.1)
-    new_cores, new_speed = (cores, speed) if after.cores is None else _cores(after.cores)
+    # If it wants them they are shared: it may have any part between what they leave and all.
+    new_cores, new_speed = _cores(room / math.sqrt(contested) if after.cores is None else after.cores)
     now, then, seen = [], [], []
     for one, other in pairs:
         assert other is not None
@@ -166,8 +167,8 @@ def _predicted(of: Range, changes: tuple[Change, ...], remedy: Change | None) ->
     if remedied is not None:
         weight = _weight(changes)
         others_of = [block for block in _blocks(of, remedied) if block is not None]
-        alone = [replay.replayed(other, cores, speed) for other in others_of]
-        alone = _possible(alone, others_of, cores * speed)
+        alone = [replay.replayed(other, new_cores, new_speed) for other in others_of]
+        alone = _possible(alone, others_of, new_cores * new_speed)
         # Where it comes to less than no waiting alone, its line is only a part of where threads wait.
         if sum(alone) > sum(then):
             then = [each ** (1.0 - weight) * other**weight for each, other in zip(then, alone, strict=True)]

@@ -189,9 +189,9 @@ def test_cores_that_others_use_meanwhile_make_it_less_sure(tmp_path: Path) -> No
             )
         said.append(builder.session().predict([Change(ChangeKind.GIL)]))
     alone, beside = said
-    # WHEN the GIL is gone THEN it may have that core, or not
+    # WHEN the GIL is gone THEN it may have that core, or not: the figure lies between 1.2 cores and 2
     assert alone.gain == pytest.approx(2.0, rel=0.1)
-    assert beside.gain == pytest.approx(alone.gain)
+    assert beside.gain == pytest.approx((1.2 * 2.0) ** 0.5, rel=0.05)
     assert alone.low is not None
     assert beside.low is not None
     assert beside.low < 0.9 * alone.low
