@@ -13,7 +13,6 @@ Usage: python bench/cockpit.py [REFRESHES]
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import select
 import statistics
@@ -35,6 +34,7 @@ from ftdiag.model import Snapshot  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
 from ftdiag.tui.app import CockpitApp  # noqa: E402
+from ftdiag.tui.base import collect_seldom  # noqa: E402
 from ftdiag.tui.look import DARK  # noqa: E402
 from real_terminal import RealTerminal, real_terminal  # noqa: E402
 
@@ -98,7 +98,7 @@ async def refreshing(path: Path, count: int) -> float:
             while source.refreshes < 10:
                 await pilot.pause(0.01)
             # As the cockpit does on a real terminal.
-            gc.freeze()
+            collect_seldom()
             begin, cpu = source.refreshes, time.process_time()
             while source.refreshes < begin + count:
                 # Painted between two of them, as it is when they are a second apart.

@@ -33,6 +33,8 @@ from ftdiag.wording.predictions import prediction_sentences
 
 FIRST_LENGTH_NS: Final = 60_000_000_000
 """The range that a live session shows first."""
+YOUNG_OBJECTS: Final = 20_000
+"""New objects after which the collector looks through them: some megabytes."""
 MAX_TRAIL: Final = 8
 """Pages that Esc goes back to."""
 NOTICE_S: Final = 4.0
@@ -282,14 +284,9 @@ class CockpitBase(App[None]):
         )
 
     def _has_begun(self) -> None:
-        """All that was imported and mounted stays to the end, and is not looked through for garbage.
-
-        Left to the collector, its full passes over it take longer (60 to 90 ms, every half minute or so) than
-        anything else here. Whoever started the application may have stopped it so far.
-        """
+        """Whoever started the application may have stopped the collector of garbage so far."""
         if not self.is_headless:
-            gc.freeze()
-            gc.enable()
+            collect_seldom()
 
     def on_refresh_failed(self, message: RefreshFailed) -> None:
         """Say it in one line and go on."""
@@ -310,6 +307,18 @@ class CockpitBase(App[None]):
         self._pages.show_view(view)
         self.screen_stack[0].query_one(KeysLine).show_page(self._pages.page)
         self.ask_for_what_is_shown()
+
+
+def collect_seldom() -> None:
+    """Have the collector look through what comes from now on, about once a refresh.
+
+    All that was imported and mounted stays to the end: full passes over it take longer (60 to 90 ms, every
+    half minute or so) than anything else here. A refresh makes some ten thousand objects, hardly any of them
+    in circles; 20 passes over those that are young were a twentieth of it.
+    """
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    gc.enable()
 
 
 def one_line(error: Exception) -> str:
