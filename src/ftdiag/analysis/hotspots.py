@@ -156,10 +156,12 @@ def _hottest(
     if not len(rows.item):
         return {}
     time = rows.time
-    active = np.where(is_in(time.state, states), time.time_ns, 0.0)
+    every = len(states) == len(ThreadState)
+    active = time.time_ns if every else np.where(is_in(time.state, states), time.time_ns, 0.0)
     by_item = group_by(rows.owner, rows.item)
     owner, item = by_item.key(rows.owner), by_item.key(rows.item)
-    total, active_total = by_item.total(time.time_ns), by_item.total(active)
+    total = by_item.total(time.time_ns)
+    active_total = total if every else by_item.total(active)
     # Active time decides; the total only breaks ties among lines without any (it cannot exceed the scale).
     rank = active_total + total / (1.0 + float(total.sum()))
     group_of_row = np.empty(len(rows.item), dtype=np.int64)
@@ -175,8 +177,11 @@ def _hottest(
     split = summed(slot_of_row * STATES + time.state[row], time.time_ns[row], slots * STATES).reshape(
         slots, STATES
     )
-    pairs = group_by(slot_of_row, time.thread[row])
-    threads = np.bincount(pairs.key(slot_of_row), minlength=slots).tolist()
+    if rows.owner is time.thread:
+        threads = [1] * slots
+    else:
+        pairs = group_by(slot_of_row, time.thread[row])
+        threads = np.bincount(pairs.key(slot_of_row), minlength=slots).tolist()
     top = _stacks(slot_of_row, time.stack[row], time.time_ns[row], stacks)
     splits = states_by_row(split)
     lines: dict[int, list[HotLine]] = {}
