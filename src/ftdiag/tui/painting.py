@@ -63,11 +63,6 @@ class PaintedLines(_Painted):
         raise NotImplementedError
 
     @property
-    def base_style(self) -> Style:
-        """The widget's own colours, as of the last paint."""
-        return self._ground
-
-    @property
     def painted_width(self) -> int:
         """Cells of a line, without a scroll bar."""
         return self.scrollable_content_region.width
