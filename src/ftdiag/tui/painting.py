@@ -32,7 +32,7 @@ def filled(segments: Iterable[Segment], width: int, ground: Style) -> list[Segme
     for text, own, _ in segments:
         style = ground if own is None else ground + own
         length += width_of(text)
-        if style is before:
+        if style is before or style == before:
             done[-1] = Segment(done[-1].text + text, style)
         else:
             done.append(Segment(text, style))
