@@ -287,7 +287,11 @@ class ObjectReader:
 
     def attributes(self, instance: int) -> dict[str, int]:
         """Name -> address of value for all instance attributes. Raises NotAnObject, MemoryReadError."""
-        return self._named(self._attribute_items(*self._attribute_tables(instance)))
+        return self._named(self.attribute_items(instance))
+
+    def attribute_items(self, instance: int) -> list[tuple[int, int]]:
+        """(address of name, address of value) of all instance attributes. Raises like `attributes`."""
+        return self._attribute_items(*self._attribute_tables(instance))
 
     def _attribute_items(self, dictionary: int, keys: int, values: int) -> list[tuple[int, int]]:
         """(address of name, address of value) of all attributes in these tables of an instance."""
