@@ -184,9 +184,7 @@ class Side:
             "_collector": NoCollector(),
             "_on_core": None,
             "_sharing": SimpleNamespace(
-                lines=SimpleNamespace(
-                    due_ns=None, searching=False, search=lambda: None, due=lambda now_ns: False
-                )
+                lines=SimpleNamespace(due_ns=None, search=lambda now_ns: None, due=lambda now_ns: False)
             ),
             "_locks": waits.use(interpreter),
         }

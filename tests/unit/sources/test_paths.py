@@ -8,7 +8,7 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.paths import PAUSE_STEPS, REST_STEPS, PathSearch
+from ftdiag.sources.python.paths import PAUSE_NS, STEP_EVERY_NS, PathSearch
 
 
 def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,22 +23,30 @@ def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> N
         yield
 
     monkeypatch.setattr(search, "_search", in_vain)
+    now_ns = 10**9
+
+    def go_on(steps: int) -> None:
+        nonlocal now_ns
+        for _ in range(4 * steps):  # ticks come more often than steps are due
+            search.step(now_ns)
+            now_ns += STEP_EVERY_NS // 4
+
     # WHEN nothing is wanted THEN nothing is done
-    search.step()
+    go_on(1)
     assert not asked
-    # WHEN two are wanted, and another one later THEN each is searched for once
+    # WHEN two are wanted, and another one later THEN each is searched for once, after a rest
     search.want([1, 2])
-    for _ in range(10):
-        search.step()
-    search.want([3], "others")
+    go_on(1)
     assert asked == [{1, 2}]
-    # after a rest that is as long as the search was, times so much
-    for _ in range(3 * REST_STEPS + 3):
-        search.step()
+    assert search.due_ns == now_ns
+    search.want([3], "others")
+    go_on(4)
+    assert asked == [{1, 2}]
+    go_on(2)
     assert asked == [{1, 2}, {3}]
     # WHEN time has passed THEN all of them again
-    for _ in range(PAUSE_STEPS):
-        search.step()
+    now_ns += PAUSE_NS
+    go_on(5)
     assert asked[2:] == [{1, 2, 3}]
 
 

@@ -177,7 +177,7 @@ class InterpreterObserver:
             self._find_requester(tick.number)
         if changed and self._on_core is not None:
             self._on_core.gather(changed, tick)
-        self._sharing.lines.search()
+        self._sharing.lines.search(tick.now_ns)
         if self._sharing.lines.due(tick.now_ns):
             self._name_shared(changed, tick.now_ns)
 
@@ -188,7 +188,7 @@ class InterpreterObserver:
         """
         parts = self._threads.steady
         holders, locks = self._holders, self._locks
-        busy = self._match_wanted or self._sharing.lines.searching or holders.waited_for
+        busy = self._match_wanted or holders.waited_for
         if parts is None or busy or not self._interpreter.compiled:
             return
         last_ns, on_core = steady.last_ns, self._on_core
@@ -250,7 +250,7 @@ class InterpreterObserver:
             self._updates.look(last)
         if on_core is not None:
             on_core.gather(steady.ran, tick)
-        self._sharing.lines.search()
+        self._sharing.lines.search(tick.now_ns)
         if self._sharing.lines.due(tick.now_ns):
             self._name_shared(steady.ran, tick.now_ns)
 

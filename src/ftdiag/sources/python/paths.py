@@ -31,13 +31,15 @@ MAX_ENTRIES: Final = 500
 MAX_DEPTH: Final = 4
 """Names, keys and indexes of a path behind the module."""
 MAX_CHARACTERS: Final = 120
-STEP: Final = 24
-"""Objects that are looked at in one step: some 0.6 ms."""
+STEP: Final = 48
+"""Objects that are looked at in one step: some 2 ms."""
+STEP_EVERY_NS: Final = 40_000_000
+"""From step to step, so that a search takes a twentieth of a core. Ticks between them are cheap."""
 MAX_STEPS: Final = MAX_VISITED // STEP
-PAUSE_STEPS: Final = 2000
-"""Steps (ticks) after which what was searched for in vain is searched for again."""
-REST_STEPS: Final = 4
-"""Steps (ticks) without a search after one, for each step that it took: new objects do not come to an end."""
+PAUSE_NS: Final = 20_000_000_000
+"""After so long what was searched for in vain is searched for again."""
+REST_NS: Final = STEP_EVERY_NS
+"""Without a search after one, for each step that it took: new objects do not come to an end."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
 _TPFLAGS_TUPLE_SUBCLASS: Final = 1 << 26
 _TPFLAGS_DICT_SUBCLASS: Final = 1 << 29
@@ -83,8 +85,11 @@ class PathSearch:
         self._layout = interpreter.layout
         self._wanted: dict[str, frozenset[int]] = {}
         self._steps: Iterator[None] | None = None
-        self._pause = 0
-        self._rest = 0
+        self._again_ns = 0
+        """When what was tried may be tried again."""
+        self._next_ns = 0
+        """When the next step may be made."""
+        self._rest_ns = 0
         self._names: list[str] = []
         """Of the modules, in the order in which they are gone through."""
         self._tried: set[int] = set()
@@ -99,32 +104,35 @@ class PathSearch:
             del self.found[address]
 
     @property
-    def searching(self) -> bool:
-        """Whether a search is under way."""
-        return self._steps is not None
+    def due_ns(self) -> int | None:
+        """When the next step of a search that is under way is to be made; `None` where none is."""
+        return self._next_ns if self._steps is not None else None
 
-    def step(self) -> None:
-        """Go on with a search, or begin one if something is wanted. Raises TargetGone, PermissionRefused."""
+    def step(self, now_ns: int) -> None:
+        """Go on with a search, or begin one if something is wanted and it is time.
+
+        Raises TargetGone, PermissionRefused.
+        """
+        if now_ns < self._next_ns:
+            return
         if self._steps is None:
-            if self._pause:
-                self._pause -= 1
-            elif self._tried:
+            if now_ns >= self._again_ns:
                 self._tried.clear()
-            if self._rest:
-                self._rest -= 1
-                return
             wanted = set().union(*self._wanted.values()) - self._tried - self.found.keys()
             if not wanted:
                 return
             if not self._tried:
-                self._pause = PAUSE_STEPS
+                self._again_ns = now_ns + PAUSE_NS
             self._tried |= wanted
             self._steps = self._search(wanted)
-        self._rest += REST_STEPS
+            self._rest_ns = 0
+        self._next_ns = now_ns + STEP_EVERY_NS
+        self._rest_ns += REST_NS
         try:
             next(self._steps)
         except (StopIteration, MemoryReadError, NotAnObject, struct.error):
             self._steps = None
+            self._next_ns = now_ns + self._rest_ns
 
     def search(self, addresses: Collection[int]) -> dict[int, str]:
         """The paths of objects, all at once: for tools and tests."""

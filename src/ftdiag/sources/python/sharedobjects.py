@@ -265,15 +265,10 @@ class AtomicLines:
         self._wanted: dict[int, _Line] = {}
         self._next_look_ns = 0
 
-    @property
-    def searching(self) -> bool:
-        """Whether `search` is to be called at each tick."""
-        return self._paths is not None and self._paths.searching
-
-    def search(self) -> None:
+    def search(self, now_ns: int) -> None:
         """Go on looking for the paths of what was named. Raises TargetGone, PermissionRefused."""
         if self._paths is not None:
-            self._paths.step()
+            self._paths.step(now_ns)
 
     def window(
         self,
@@ -343,8 +338,10 @@ class AtomicLines:
 
     @property
     def due_ns(self) -> int | None:
-        """When a line is to be looked at next; `None` where none is wanted."""
-        return self._next_look_ns if self._wanted else None
+        """When a line is to be looked at next, or the search goes on; `None` where nothing is wanted."""
+        look_ns = self._next_look_ns if self._wanted else None
+        search_ns = None if self._paths is None else self._paths.due_ns
+        return min((at_ns for at_ns in (look_ns, search_ns) if at_ns is not None), default=None)
 
     def due(self, now_ns: int) -> bool:
         """Whether a line is to be looked at now."""
