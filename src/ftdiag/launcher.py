@@ -157,9 +157,9 @@ class SamplerProcess:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._over:
-            if not self._read(None if deadline is None else deadline - time.monotonic()):
+            if or_notes and self._notes:
                 return None
-            if or_notes and self._notes and not self._over:
+            if not self._read(None if deadline is None else deadline - time.monotonic()):
                 return None
         if self._end is None:
             self._raise_error()

@@ -149,15 +149,19 @@ def test_a_flood_of_words_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(sampler._unread) <= 100_000
 
 
-def test_who_waits_for_the_end_is_woken_by_what_is_said_to_people(monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a sampler that says something, and something more at its end
+@pytest.mark.parametrize("at_once", [True, False])
+def test_who_waits_for_the_end_is_woken_by_what_is_said_to_people(
+    at_once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a sampler that says something, be it with its first words, and something more at its end
     stand_in(
         monkeypatch,
-        """
-say = lambda **message: print(json.dumps(message), flush=True)
-say(event="started", target={})
+        f"""
+say = lambda **message: print(json.dumps(message), flush=not {at_once})
+say(event="started", target={{}})
 say(event="answers")
 say(event="note", text="it is slow")
+sys.stdout.flush()
 sys.stdin.read()
 say(event="note", text="it was slow")
 say(event="ended", reason="stopped", detail="stopped on request")
