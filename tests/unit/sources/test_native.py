@@ -22,7 +22,7 @@ from ftdiag.sources.native.classifier import (
 )
 from ftdiag.sources.native.kernelsymbols import KernelSymbols
 from ftdiag.sources.native.machinecode import Operand
-from ftdiag.sources.native.sharedlines import MAX_LINES, SharedLines
+from ftdiag.sources.native.sharedlines import ANYHOW_SHARE, MAX_LINES, MOST_ANYHOW, SharedLines
 from ftdiag.sources.native.symbols import CodeMap, Place
 
 
@@ -98,6 +98,21 @@ def test_registers_near_a_shared_line(value: int, near: bool) -> None:
     # WHEN a register points to it, or to an object whose count is on it, THEN that is known
     assert lines.near(registers(**{name: value})) is near
     assert not lines.near(b"")
+
+
+def test_what_a_thread_has_at_such_instructions_anyhow_is_not_lost() -> None:
+    # GIVEN threads that are at a line of others in one of ten samples, in one of fifty, and late
+    lines = SharedLines()
+    lost = dict.fromkeys((1, 2, 3), 0)
+    for number in range(10_000):
+        for tid, there in ((1, number % 10 == 0), (2, number % 50 == 0), (3, number >= 9_990)):
+            lines.sampled(tid)
+            lost[tid] += there and lines.lost(tid)
+
+    # THEN what it would have without them is taken off, and what was not used is not kept for long
+    assert lost[1] == pytest.approx(1000 - 10_000 * ANYHOW_SHARE, abs=2)
+    assert lost[2] == 1  # the first
+    assert lost[3] == 10 - MOST_ANYHOW
 
 
 def test_two_threads_in_two_ages_share_a_line() -> None:

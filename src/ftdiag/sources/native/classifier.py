@@ -187,18 +187,23 @@ class Classifier:
             spun = spun_for(registers, self.known_locks) if state is ThreadState.SPIN else None
             return NativeSample(tid, time_ns, state, symbol, spun)
         state, symbol, operand, hidden = self._user.get(ip) or self._judge_user(ip)
+        self.lines.sampled(tid)
         if state is ThreadState.SPIN:
             return NativeSample(tid, time_ns, state, symbol, spun_for(registers, self.known_locks))
         if state is ThreadState.WORK and operand is None and self.lines.near(registers):
             changed = self._waited_for(ip, registers)
             if changed is not None:
-                return NativeSample(tid, time_ns, ThreadState.ATOMIC, symbol, changed)
+                if self.lines.lost(tid):
+                    state = ThreadState.ATOMIC
+                return NativeSample(tid, time_ns, state, symbol, changed)
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
         if not self.lines.hit(address, tid):
             # Nobody else's: an instruction as any other.
             state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
+        elif state is ThreadState.ATOMIC and not self.lines.lost(tid):
+            state = ThreadState.WORK
         return NativeSample(tid, time_ns, state, symbol, address)
 
     def _waited_for(self, ip: int, registers: bytes) -> int | None:
