@@ -291,10 +291,7 @@ class ObjectReader:
 
     def attribute_items(self, instance: int) -> list[tuple[int, int]]:
         """(address of name, address of value) of all instance attributes. Raises like `attributes`."""
-        return self._attribute_items(*self._attribute_tables(instance))
-
-    def _attribute_items(self, dictionary: int, keys: int, values: int) -> list[tuple[int, int]]:
-        """(address of name, address of value) of all attributes in these tables of an instance."""
+        dictionary, keys, values = self._attribute_tables(instance)
         if dictionary:
             return self.dict_items(dictionary)
         if not values:
@@ -308,11 +305,10 @@ class ObjectReader:
 
         Raises NotAnObject, MemoryReadError.
         """
-        tables = self._attribute_tables(instance)
-        _, _, values = tables
+        _, _, values = self._attribute_tables(instance)
         if values and not any(value in targets for value in self._values(values, _MAX_INLINE_VALUES)):
             return None  # nearly always, and known without reading the names
-        for key, value in self._attribute_items(*tables):
+        for key, value in self.attribute_items(instance):
             if value in targets:
                 for name in self._named([(key, value)]):
                     return name
