@@ -209,11 +209,11 @@ def test_a_look_that_takes_all_memory_is_given_up(free_threaded_python: Interpre
     path = tmp_path / "a.ftdiag"
     script = (
         "import sys; from ftdiag.sampling import clock, process\n"
-        "tick = clock.Clock._tick\n"
-        "def greedy(self, threads, now, *, last):\n"
-        "    tick(self, threads, now, last=last)\n"
+        "end_window = clock.Clock._end_window\n"
+        "def greedy(self, threads, now):\n"
+        "    end_window(self, threads, now)\n"
         "    if self._windows.count > 1: bytearray(process.MEMORY_BYTES)\n"
-        "clock.Clock._tick = greedy\n"
+        "clock.Clock._end_window = greedy\n"
         "sys.exit(process.main())\n"
     )
     with hostile(free_threaded_python, "fleet", tmp_path / "h", 0) as pid:
