@@ -206,6 +206,8 @@ def main() -> int:
             more = f" (worst of {len(echoes)}: {echoes[-1]:.0f} ms)"
             row("echo of a letter of a filter, live", statistics.median(echoes), KEY_GOAL_MS, "ms", more)
             terminal.type("q")
+            terminal.shows("Keep the recording")
+            terminal.type("d")
             terminal.ended_with(0)
         hour = Path(scratch) / "hour.ftdiag"
         generate(hour, seconds=3600, threads=500, busy=30, rate_hz=100)
