@@ -8,13 +8,12 @@ import pytest
 from rich.color import Color, ColorType
 from rich.segment import Segment
 from syrupy.assertion import SnapshotAssertion
-from textual.command import CommandList
 
 from ftdiag.tui.app import CockpitApp
 from ftdiag.tui.look import PLAIN, SIXTEEN, look_for
-from tui.driving import driving, go, idle, until
+from tui.driving import driving
 from tui.pictures import RangedSource
-from tui.test_pictures import LARGE, MIDDLE, SMALL, WALK, crowd
+from tui.test_pictures import LARGE, MIDDLE, SMALL, all_panes, crowd
 
 SIZES = pytest.mark.parametrize("size", [SMALL, MIDDLE, LARGE], ids=["80x24", "120x40", "200x60"])
 NATIVE = (ColorType.DEFAULT, ColorType.STANDARD)
@@ -50,17 +49,7 @@ async def every_pane(
     Terminal.seen_as = theme, ascii_only
     async with driving(source, size, theme=theme, ascii_only=ascii_only) as (app, pilot):
         assert isinstance(app, Terminal)
-        app.animation_level = "none"
-        commands = len(list(app.get_system_commands(app.screen)))
-        for name, pressed in WALK:
-            await go(pilot, *pressed)
-            if name == "palette":
-                await until(
-                    pilot,
-                    lambda: any(each.option_count == commands for each in app.screen.query(CommandList)),
-                )
-            app.clear_notifications()
-            await idle(pilot)
+        async for name in all_panes(app, pilot):
             look_at(name, app)
 
 

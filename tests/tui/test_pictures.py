@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -66,6 +66,24 @@ WALK: tuple[tuple[str, tuple[str, ...]], ...] = (
 """Every pane, and the keys that lead there from the one before."""
 
 
+async def all_panes(app: CockpitApp, pilot: Pilot[None]) -> AsyncIterator[str]:
+    """Go from pane to pane; the name of each that is on the screen."""
+    # The cursor of a field blinks.
+    app.animation_level = "none"
+    commands = len(list(app.get_system_commands(app.screen)))
+    for name, pressed in WALK:
+        await go(pilot, *pressed)
+        if name == "palette":
+            # Its commands come one by one.
+            await until(
+                pilot, lambda: any(each.option_count == commands for each in app.screen.query(CommandList))
+            )
+        # Notices go away by the clock.
+        app.clear_notifications()
+        await idle(pilot)
+        yield name
+
+
 # What stands where does not depend on the theme: light is looked at in one size.
 @pytest.mark.parametrize(
     ("size", "theme"),
@@ -74,24 +92,10 @@ WALK: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 async def test_every_pane(snapshot: SnapshotAssertion, size: tuple[int, int], theme: str) -> None:
     pictures = snapshot.use_extension(SVGImageExtension)
-    different: list[str] = []
     async with driving(RangedSource(crowd()), size, theme=theme) as (app, pilot):
-        # The cursor of a field blinks.
-        app.animation_level = "none"
-        commands = len(list(app.get_system_commands(app.screen)))
-        for name, pressed in WALK:
-            await go(pilot, *pressed)
-            if name == "palette":
-                # Its commands come one by one.
-                await until(
-                    pilot,
-                    lambda: any(each.option_count == commands for each in app.screen.query(CommandList)),
-                )
-            # Notices go away by the clock.
-            app.clear_notifications()
-            await idle(pilot)
-            if app.export_screenshot() != pictures(name=name):
-                different.append(name)
+        different = [
+            name async for name in all_panes(app, pilot) if app.export_screenshot() != pictures(name=name)
+        ]
     assert different == []
 
 

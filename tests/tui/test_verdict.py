@@ -43,6 +43,16 @@ def test_where_there_is_no_room_for_all_the_cause_stays() -> None:
     assert text(answer_line(View(snapshot=picture), 40, LOOK)[1]) == "CRITICAL one lock costs it all"
 
 
+def test_where_there_is_no_room_for_the_cause_its_line_comes_first() -> None:
+    words = "9 threads lose 0.30 of 2 cores waiting for the lock of the queue Pipeline.items at pool.py:155."
+    cause = replace(finding(words), subject={"file": "/srv/app/pool.py", "line": 155})
+    picture = replace(contended(), findings=(cause,))
+
+    line = text(answer_line(View(snapshot=picture), 80, LOOK)[1])
+    assert line == "CRITICAL pool.py:155: 9 threads lose 0.30 of 2 cores waiting for the lock of…"
+    assert "155: " not in text(answer_line(View(snapshot=picture), 120, LOOK)[1])
+
+
 def test_no_threads_is_said() -> None:
     assert answer(snapshot([])).sentence == "No thread was seen. 0.0 of 2 cores on CPU."
 

@@ -79,9 +79,9 @@ def answer_words(answered: Answer, room: int, look: Look, before: int | None = N
     """The longest wording that has room, and its number; 0 is the sentence in full.
 
     The others leave out the cores, which the third line has too, then all but the first clause, then what
-    stands behind its colon. Figures change their width from second to second: what was too long a moment
-    ago (its number is below `before`)
-    comes back only when it has cells to spare.
+    stands behind its colon. Where even that is cut, the line to look at comes first. Figures change their
+    width from second to second: what was too long a moment ago (its number is below `before`) comes back
+    only when it has cells to spare.
     """
     clause = answered.cause.partition("; ")[0]
     wordings = (answered.sentence, answered.cause, clause, clause.partition(": ")[0])
@@ -89,7 +89,10 @@ def answer_words(answered: Answer, room: int, look: Look, before: int | None = N
         spare = SPARE_CELLS if before is not None and number < before else 0
         if width_of(look.safe(words)) + spare <= room:
             return number, words
-    whole = look.cut(wordings[-1], room)
+    words = wordings[-1]
+    if answered.place and answered.place not in look.cut(words, room):
+        words = f"{answered.place}: {words}"
+    whole = look.cut(words, room)
     to_word = whole.removesuffix(look.ellipsis).rpartition(" ")[0]
     return len(wordings), to_word + look.ellipsis if len(to_word) > room // 2 else whole
 

@@ -39,12 +39,13 @@ class Answer:
 
     `scope` says how much is used, for example "1.9 of 2 cores on CPU", and is empty where nothing was
     measured; `cause` says why, and can stand alone; `severity` is that of the finding that is the cause, if
-    one is.
+    one is, and `place` its line, "app.py:42", if it names one.
     """
 
     scope: str
     cause: str
     severity: Severity | None = None
+    place: str = ""
 
     @property
     def sentence(self) -> str:
@@ -75,8 +76,14 @@ def answer(snapshot: Snapshot, shown: Shown = str) -> Answer:
         return Answer(scope, _begun(halted))
     # A finding that matters is the answer: it knows more than the sums of states do.
     if finding is not None:
-        return Answer(scope, shown(finding.summary), finding.severity)
+        return Answer(scope, shown(finding.summary), finding.severity, shown(_place(finding)))
     return Answer(scope, _begun(_cause(snapshot, shown)))
+
+
+def _place(finding: Finding) -> str:
+    """The line that a finding is about; empty where it is about none."""
+    file, line = finding.subject.get("file"), finding.subject.get("line")
+    return f"{str(file).rpartition('/')[2]}:{line}" if file and line else ""
 
 
 def _begun(sentence: str) -> str:
