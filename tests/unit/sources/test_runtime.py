@@ -6,8 +6,16 @@ import pytest
 
 from fake_process import FakeProcess
 from ftdiag.errors import MemoryReadError, NotPython
+from ftdiag.sources.budget import Budget
+from ftdiag.sources.kernel.memory import Mapping
 from ftdiag.sources.python import runtime
-from ftdiag.sources.python.runtime import RuntimeHeader, find_runtime
+from ftdiag.sources.python.runtime import (
+    MIN_RUNTIME_BYTES,
+    KnownImages,
+    RuntimeHeader,
+    find_runtime,
+    has_runtime_section,
+)
 
 PID = 4711
 
@@ -70,3 +78,32 @@ def test_memory_that_stays_unreadable_is_told(monkeypatch: pytest.MonkeyPatch) -
     found_in_turn(monkeypatch, header, header)
     with pytest.raises(MemoryReadError):
         find_runtime(PID, process.memory)
+
+
+def library(name: str, start: int, writable_bytes: int) -> list[Mapping]:
+    """A mapped library with so much memory of its own."""
+    path = f"/app/{name}.so"
+    return [
+        Mapping(start, start + 4096, "r-xp", 0, start, path),
+        Mapping(start + 4096, start + 4096 + writable_bytes, "rw-p", 4096, start, path),
+    ]
+
+
+def test_files_that_are_too_small_for_a_runtime_are_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GIVEN a program with many libraries, one of which may have a runtime in it WHEN that is looked for THEN
+    the executable and that one are opened, and none of the others."""
+    mappings = [
+        *library("program", 0x10_0000, 4096),
+        *(one for number in range(50) for one in library(f"small{number}", 0x100_0000 * (number + 2), 8192)),
+        *library("embedding", 0x1000_0000_0000, MIN_RUNTIME_BYTES),
+    ]
+    opened: list[str] = []
+
+    def open_none(pid: int, mapping: Mapping) -> None:
+        opened.append(mapping.path)
+
+    monkeypatch.setattr(runtime, "read_mappings", lambda *_, **__: mappings)
+    monkeypatch.setattr(runtime, "_link", lambda _: "/app/program.so")
+    monkeypatch.setattr(runtime, "_opened", open_none)
+    assert not has_runtime_section(PID, Budget(PID), KnownImages())
+    assert sorted(opened) == ["/app/embedding.so", "/app/program.so"]

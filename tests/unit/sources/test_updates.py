@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.sources.python.opcodes import OPCODES
-from ftdiag.sources.python.updates import MAX_UNITS, Update, find_updates
+from ftdiag.sources.python.updates import MAX_UNITS, Update, _Search, _until_last, find_updates
 
 VERSIONS = sorted(OPCODES)
 Body = list[tuple[str, int]]
@@ -198,3 +198,52 @@ def test_whatever_bytes(version: tuple[int, int], data: bytes) -> None:
     # GIVEN bytes that are no code WHEN looked through THEN what is found lies inside
     for update in find_updates(data, OPCODES[version], ()):
         assert 0 <= update.start < update.end <= len(data) // 2
+
+
+LOOKS: Body = [
+    *(
+        ("LOAD_FAST", 0),
+        ("LOAD_FAST", 1),
+        ("LOAD_ATTR", 2 << 1),
+        ("LOAD_ATTR", 3 << 1 | 1),
+        ("LOAD_GLOBAL", 2 << 1),
+    ),
+    *(
+        ("LOAD_DEREF", 2),
+        ("CONTAINS_OP", 0),
+        ("[]", 0),
+        ("CALL", 1),
+        ("COPY", 1),
+        ("SWAP", 2),
+        ("BINARY_OP", ADD),
+    ),
+    *(("POP_JUMP_IF_FALSE", 4), ("POP_TOP", 0), ("STORE_FAST", 1), ("STORE_ATTR", 2), ("STORE_ATTR", 3)),
+    *(("STORE_GLOBAL", 2), ("STORE_DEREF", 2), ("STORE_SUBSCR", 0)),
+]
+
+
+PIECES = [ATTRIBUTE, ATTRIBUTE[:4], ATTRIBUTE[4:], *([one] for one in LOOKS)]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=30), version=st.sampled_from(VERSIONS))
+def test_what_is_left_out_has_no_updates(pieces: list[Body], version: tuple[int, int]) -> None:
+    """GIVEN code of loads and stores WHEN what stores nothing that was looked at is left out THEN it had
+    no updates."""
+    units, _ = assembled(version, [*[("LOAD_FAST", 0)] * 8, *(one for piece in pieces for one in piece)])
+    table = OPCODES[version]
+    instructions = list(table.located(units))
+    shorter = _until_last(instructions, {3})
+    try:
+        whole = _Search(instructions, table, {3}).updates()
+    except IndexError:  # the code takes more from the stack than it puts there
+        return
+    assert _Search(shorter, table, {3}).updates() == whole
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_constructor_is_not_gone_through(version: tuple[int, int]) -> None:
+    """GIVEN code that stores attributes and reads others WHEN looked at THEN none of it is gone through."""
+    units, _ = assembled(
+        version, [("LOAD_FAST", 0), ("LOAD_ATTR", 5 << 1), ("LOAD_FAST", 0), ("STORE_ATTR", 2)]
+    )
+    assert not _until_last(list(OPCODES[version].located(units)), ())

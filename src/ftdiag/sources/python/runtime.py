@@ -64,6 +64,10 @@ ENDING_LOOKS: Final = 4
 """Looks at a process without memory, until it is no ending one."""
 MAX_INTERPRETERS: Final = 256
 """Interpreters that are asked whether they have a thread."""
+MIN_RUNTIME_BYTES: Final = 64 << 10
+"""Least writable memory of a file that may have a runtime in it, where its name says nothing. In it are the first
+interpreter and all static objects: 328,320 bytes in 3.13.5t, 362,368 in 3.14.9t, 406,016 in 3.15.1t. A program
+with NumPy, SciPy and scikit-learn maps some 250 libraries, most of them with less."""
 _PYTHON_FILE: Final = re.compile(r"(?:lib)?python(\d)\.(\d+)([a-z]*)(?:\.so[.\d]*|-[\w.-]+)?$")
 _LIBPYTHON: Final = re.compile(r"libpython3[\w.]*\.so[.\d]*$")
 _HEADER: Final = re.compile(re.escape(COOKIE) + rb".{4}\0{4}[\0\1]\0{7}", re.DOTALL)
@@ -252,8 +256,8 @@ def _find_header(
             )
         raise NotPython(f"process {pid} has no memory of its own: a kernel thread")
     images = _images(mappings, executable)
-    found = _by_section(pid, memory, images, budget, known)
     likely = [image for image in images if _is_likely(image, executable)]
+    found = _by_section(pid, memory, _large_enough(images, executable), budget, known)
     if not found:
         found = list(_by_cookie(memory, likely))
     best = found[0] if len(found) == 1 else _liveliest(memory, found)
@@ -278,8 +282,11 @@ def has_runtime_section(pid: int, budget: Budget, known: KnownImages) -> bool:
 
     Raises NoSuchProcess, PermissionRefused, BudgetSpent.
     """
-    images = _images(read_mappings(pid, budget, files_only=True), _link(f"{proc_folder(pid)}/exe"))
-    return any(_section_offset(pid, image, budget, known) is not None for image in images)
+    executable = _link(f"{proc_folder(pid)}/exe")
+    images = _images(read_mappings(pid, budget, files_only=True), executable)
+    return any(
+        _section_offset(pid, image, budget, known) is not None for image in _large_enough(images, executable)
+    )
 
 
 @contextmanager
@@ -353,6 +360,16 @@ def _images(mappings: list[Mapping], executable: str | None) -> list[_Image]:
 def _is_likely(image: _Image, executable: str | None) -> bool:
     """Whether this is where a runtime usually is: the executable, a libpython."""
     return image.first.path == executable or _LIBPYTHON.search(image.name) is not None
+
+
+def _large_enough(images: list[_Image], executable: str | None) -> list[_Image]:
+    """Those whose files may have a runtime: opening hundreds takes longer than all else at the start."""
+    return [
+        image
+        for image in images
+        if _is_likely(image, executable)
+        or sum(mapping.end - mapping.start for mapping in image.writable) >= MIN_RUNTIME_BYTES
+    ]
 
 
 def _opened(pid: int, mapping: Mapping) -> int | None:
