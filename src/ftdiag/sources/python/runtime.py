@@ -65,9 +65,9 @@ ENDING_LOOKS: Final = 4
 MAX_INTERPRETERS: Final = 256
 """Interpreters that are asked whether they have a thread."""
 MIN_RUNTIME_BYTES: Final = 64 << 10
-"""Least writable memory of a file that may have a runtime in it, where its name says nothing. In it are the first
-interpreter and all static objects: 328,320 bytes in 3.13.5t, 362,368 in 3.14.9t, 406,016 in 3.15.1t. A program
-with NumPy, SciPy and scikit-learn maps some 250 libraries, most of them with less."""
+"""Least writable memory of a file that may have a runtime in it, where its name says nothing. It has the
+first interpreter and all static objects: 328,320 bytes in 3.13.5t, 362,368 in 3.14.9t, 406,016 in 3.15.1t.
+A program with NumPy, SciPy and scikit-learn maps some 250 libraries, most of them with less."""
 _PYTHON_FILE: Final = re.compile(r"(?:lib)?python(\d)\.(\d+)([a-z]*)(?:\.so[.\d]*|-[\w.-]+)?$")
 _LIBPYTHON: Final = re.compile(r"libpython3[\w.]*\.so[.\d]*$")
 _HEADER: Final = re.compile(re.escape(COOKIE) + rb".{4}\0{4}[\0\1]\0{7}", re.DOTALL)
