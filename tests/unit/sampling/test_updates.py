@@ -134,12 +134,25 @@ def test_windows_are_left_out_while_nothing_is_suspected(watch: UpdateWatch) -> 
     later = [a_window() for _ in range(40)]
     assert sum(later) == 40 // REST
 
-    # WHEN another thread updates what is the first one's THEN all are looked at for a minute
-    while watch.resting:
-        watch.take()
-    another = Thread(5)
-    look(watch, another)
-    watch.forget_thread(another)  # type: ignore[arg-type]
-    watch.take()
-    assert all(a_window() for _ in range(SUSPECT_WINDOWS))
+    def another_thread(place: SharedPlace) -> None:
+        for index in (5, 6):
+            for _ in range(REST):
+                if watch.resting:
+                    watch.take()
+            thread = Thread(index, place)
+            look(watch, thread)
+            watch.forget_thread(thread)  # type: ignore[arg-type]
+            watch.take()
+
+    # WHEN another thread updates what is the first one's THEN all are looked at for some time
+    another_thread(COUNT)
+    assert sum(a_window() for _ in range(2 * SUSPECT_WINDOWS)) >= SUSPECT_WINDOWS
     assert not all(a_window() for _ in range(REST))
+    # WHEN that happens again, or at a place of that name in another object THEN it is known by then
+    another_thread(COUNT)
+    assert not all(a_window() for _ in range(REST))
+    another_thread(OTHER)
+    assert not all(a_window() for _ in range(REST))
+    # WHEN it is a place of another name THEN all are looked at again
+    another_thread(SharedPlace("global", "app.TOTAL", "module", 16384))
+    assert all(a_window() for _ in range(SUSPECT_WINDOWS // 2))

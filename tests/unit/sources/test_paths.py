@@ -8,7 +8,7 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.paths import PAUSE_NS, STEP_EVERY_NS, PathSearch
+from ftdiag.sources.python.paths import EARLY_STEPS, LATER_EVERY_NS, PAUSE_NS, STEP_EVERY_NS, PathSearch
 
 
 def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +48,23 @@ def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> N
     now_ns += PAUSE_NS
     go_on(5)
     assert asked[2:] == [{1, 2, 3}]
+
+
+def test_searches_slow_down_after_the_first_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a search without an end
+    fake = FakeProcess("3.14.9t")
+    search = PathSearch(InterpreterReader(fake.memory, fake.runtime, Sink()))
+    monkeypatch.setattr(search, "_search", lambda wanted: iter(lambda: None, 1))
+    search.want([1])
+    now_ns, waits = 10**9, []
+    # WHEN it goes on for longer than one search takes
+    for _ in range(EARLY_STEPS + 3):
+        search.step(now_ns)
+        assert search.due_ns is not None
+        waits.append(search.due_ns - now_ns)
+        now_ns = search.due_ns
+    # THEN its later steps come seldom
+    assert waits == [STEP_EVERY_NS] * EARLY_STEPS + [LATER_EVERY_NS] * 3
 
 
 def test_names_are_read_of_what_is_found_only(monkeypatch: pytest.MonkeyPatch) -> None:

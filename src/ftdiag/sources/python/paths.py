@@ -34,12 +34,14 @@ MAX_CHARACTERS: Final = 120
 STEP: Final = 48
 """Objects that are looked at in one step: some 2 ms."""
 STEP_EVERY_NS: Final = 40_000_000
-"""From step to step, so that a search takes a twentieth of a core. Ticks between them are cheap."""
+"""From step to step, so that a search takes a twentieth of a core: who attached waits for it. Ticks between
+them are cheap."""
 MAX_STEPS: Final = MAX_VISITED // STEP
+EARLY_STEPS: Final = MAX_STEPS
+LATER_EVERY_NS: Final = 5 * STEP_EVERY_NS
+"""From step to step after so many: new objects that a program contends for do not come to an end."""
 PAUSE_NS: Final = 20_000_000_000
 """After so long what was searched for in vain is searched for again."""
-REST_NS: Final = STEP_EVERY_NS
-"""Without a search after one, for each step that it took: new objects do not come to an end."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
 _TPFLAGS_TUPLE_SUBCLASS: Final = 1 << 26
 _TPFLAGS_DICT_SUBCLASS: Final = 1 << 29
@@ -89,6 +91,8 @@ class PathSearch:
         """When what was tried may be tried again."""
         self._next_ns = 0
         """When the next step may be made."""
+        self._made = 0
+        """Steps that were made so far, up to EARLY_STEPS."""
         self._rest_ns = 0
         self._names: list[str] = []
         """Of the modules, in the order in which they are gone through."""
@@ -126,8 +130,11 @@ class PathSearch:
             self._tried |= wanted
             self._steps = self._search(wanted)
             self._rest_ns = 0
-        self._next_ns = now_ns + STEP_EVERY_NS
-        self._rest_ns += REST_NS
+        early = self._made < EARLY_STEPS
+        every_ns = STEP_EVERY_NS if early else LATER_EVERY_NS
+        self._made += early
+        self._next_ns = now_ns + every_ns
+        self._rest_ns += every_ns  # without a search after this one, for as long as it took
         try:
             next(self._steps)
         except (StopIteration, MemoryReadError, NotAnObject, struct.error):
