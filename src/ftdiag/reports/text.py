@@ -318,8 +318,8 @@ class _Report:
             if line.shared:
                 shared = ", ".join(object_words(one, self._safe) for one in line.shared)
                 yield _detail(f"shared by threads there: {shared}")
-            if line.spun_for:
-                yield _detail(f"threads spin there for {', '.join(spun_for_words(line, self._safe))}")
+            if spun := spun_for_words(line, self._safe):
+                yield _detail(f"threads spin there for {', '.join(spun)}")
             if line.own_locks:
                 kinds = ", ".join(map(self._safe, line.own_locks))
                 yield _detail(f"threads wait there for locks of their own, which they hold: {kinds}")

@@ -20,6 +20,7 @@ from ftdiag.model import (
     LockMetrics,
     LockRef,
     Stack,
+    StateGroup,
     ThreadMetrics,
     ThreadState,
     Wait,
@@ -31,6 +32,8 @@ from ftdiag.wording.threads import thread_name
 
 MOSTLY_SHARE: Final = 0.6
 """A thread with this share of a lock's blame at a line or more is named as its holder there."""
+SPUN_SHARE: Final = 0.2
+"""Of a line's time on a core and in the run queue."""
 KIND_NAMES: Final[Mapping[LockKind, str]] = {
     LockKind.USER: STATE_NAMES[ThreadState.LOCK],
     LockKind.OBJECT: STATE_NAMES[ThreadState.OBJECT_LOCK],
@@ -48,7 +51,14 @@ def lock_name(lock: LockRef, shown: Shown = str) -> str:
 
 
 def spun_for_words(line: HotLine, shown: Shown = str) -> list[str]:
-    """What threads spin for at a line: "the lock of one dict (app.PRICES)", "the lock of all types"."""
+    """What threads spin for at a line: "the lock of one dict (app.PRICES)", "the lock of all types".
+
+    Nothing below a fifth of its time on a core and in the run queue: machine code is sampled between ticks,
+    so that some samples of a lock fall on lines before and after the one that takes it.
+    """
+    wanted_ns = sum(ns for state, ns in line.states_ns.items() if state.group is not StateGroup.OFF_CPU)
+    if line.states_ns.get(ThreadState.SPIN, 0.0) < SPUN_SHARE * wanted_ns:
+        return []
     words = []
     for name, path in zip_longest(line.spun_for, line.spun_paths[: len(line.spun_for)]):
         if name in INTERPRETER_LOCKS:

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from ftdiag.model import Confidence, Frame, LockHolder, LockKind, LockMetrics, LockRef, ThreadInfo, Wait
+from ftdiag.datatypes import replace
+from ftdiag.model import (
+    Confidence,
+    Frame,
+    HotLine,
+    LockHolder,
+    LockKind,
+    LockMetrics,
+    LockRef,
+    ThreadInfo,
+    ThreadState,
+    Wait,
+)
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.locks import (
     KIND_NAMES,
@@ -11,6 +23,7 @@ from ftdiag.wording.locks import (
     lock_name,
     lock_words,
     metrics_words,
+    spun_for_words,
     sure_words,
     wait_words,
 )
@@ -103,3 +116,17 @@ def test_threads_are_named_one_by_one_or_from_first_to_last() -> None:
     assert thread_names(pool) == "w-9 to w-11 (3 threads)"
     assert thread_names(pool[:1], at_least=8) == "8 threads"
     assert report_again(7).startswith("ftdiag attach 7 ")
+
+
+def test_what_is_spun_for_is_said_of_lines_that_spin_and_not_of_their_neighbours() -> None:
+    # GIVEN a line that takes the lock of a queue, and one that runs after it, with a few of its samples
+    def line(spin_ns: float) -> HotLine:
+        states = {ThreadState.SPIN: spin_ns, ThreadState.WORK: 50.0, ThreadState.RUNNABLE: 40.0}
+        frame = Frame("/srv/app.py", "compute", 9)
+        return HotLine(frame, sum(states.values()), states, 4, spun_for=("_queue.SimpleQueue",))
+
+    # WHEN put in words THEN only the first spins for it; time off a core does not count
+    assert spun_for_words(line(60.0)) == ["the lock of one _queue.SimpleQueue"]
+    assert spun_for_words(line(10.0)) == []
+    waits = replace(line(60.0), states_ns={**line(60.0).states_ns, ThreadState.IDLE: 1e6})
+    assert spun_for_words(waits) == ["the lock of one _queue.SimpleQueue"]
