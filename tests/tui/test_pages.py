@@ -71,6 +71,17 @@ def test_a_note_is_not_the_answer_and_the_costliest_warning_is() -> None:
     assert (answered.cause, answered.severity) == ("dear", Severity.WARNING)
 
 
+def test_a_busy_machine_is_the_answer_only_where_the_program_loses_little_itself() -> None:
+    # GIVEN a machine that others use, and a note of what the program loses itself, of two cores
+    machine = replace(finding("others"), severity=Severity.WARNING, lost_cores=0.2, context=True)
+    note = replace(finding("a note"), severity=Severity.INFO)
+    picture = contended()
+    # WHEN the note costs a twentieth of the cores THEN it is the answer, below that the machine is
+    for lost_cores, cause in ((0.1, "a note"), (0.04, "others")):
+        told = answer(replace(picture, findings=(machine, replace(note, lost_cores=lost_cores))))
+        assert told.cause == cause
+
+
 async def test_the_overview_says_what_is_lost_and_ranks_findings() -> None:
     async with driving(measured(contended())) as (app, _):
         text = screen_text(app)

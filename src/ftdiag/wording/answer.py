@@ -94,12 +94,13 @@ def _begun(sentence: str) -> str:
 def costliest(snapshot: Snapshot) -> Finding | None:
     """The finding that is the answer: of the program's own the one that costs most.
 
-    Notes are no answer, unless they cost something and the only finding that matters is what the rest of the
-    machine took: a program beside a busy machine is judged by what it does itself.
+    Notes are no answer, unless they cost a noteworthy share of the cores and the only finding that matters is
+    what the rest of the machine took: a program beside a busy machine is judged by what it does itself.
     """
+    worth = NOTEWORTHY_SHARE * (snapshot.metrics.capacity_cores or 1.0)
     matter = [finding for finding in snapshot.findings if finding.severity is not Severity.INFO]
     own = [finding for finding in matter if not finding.context] or [
-        finding for finding in snapshot.findings if matter and not finding.context and finding.lost_cores > 0
+        each for each in snapshot.findings if matter and not each.context and each.lost_cores >= worth
     ]
     return max(
         own or matter,
