@@ -32,7 +32,7 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
+from ftdiag.analysis.grouping import Bools, Floats, Ints, distinct, group_by, runs_of, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import FIRST_STACK_ID, TORN_STACK, StateGroup, ThreadState
@@ -148,7 +148,7 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
     counters = recording.counters(first, last)
     seen_key = runs.thread * windows + runs.window
     counted_key = counters.thread.astype(np.int64) * windows + (counters.window - first)
-    key = np.unique(np.concatenate([seen_key, counted_key]))
+    key = distinct(np.concatenate([seen_key, counted_key]))
     row_cell = np.searchsorted(key, seen_key)
     counted_cell = np.searchsorted(key, counted_key)
     group = _GROUP_OF_STATE[runs.state]
@@ -168,7 +168,7 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         alive, cpu, queue, on_ticks, queue_ticks, off_ticks, tick_period_ns[key % windows]
     )
     thread_of_cell = key // windows
-    thread, start = np.unique(thread_of_cell, return_index=True)
+    thread, start = runs_of(thread_of_cell)
     off = _settle(alive, cpu, queue, start)
 
     alive_total = _sum(alive, start)
@@ -349,7 +349,7 @@ def _spun_part(cpu_ns: Ints, voluntary: Ints, involuntary: Ints) -> Floats:
 def _seen_to_yield(part: Floats, thread_of_cell: Ints, recording: Recording, native: NativeColumns) -> Floats:
     """The parts, lowered where samples of a thread in the kernel's switch of threads say that it was not in
     a yield: all its samples of the range count, which are few."""
-    frames = np.unique(native.frame)
+    frames = distinct(native.frame)
     switching = [each for each in frames.tolist() if each and recording.frame(each).function in SWITCHING]
     rows = np.isin(native.frame, switching)
     if not rows.any() or not part.any():
@@ -453,7 +453,7 @@ def _shares(key: Ints, state: Ints, samples: Ints) -> _Shares:
     groups = group_by(key, state)
     keys_of_entries, states = groups.key(key), groups.key(state)
     counts = groups.total(samples.astype(np.float64))
-    keys, start = np.unique(keys_of_entries, return_index=True)
+    keys, start = runs_of(keys_of_entries)
     totals = np.repeat(np.add.reduceat(counts, start), np.diff(np.append(start, len(counts))))
     return _Shares(
         keys=keys,

@@ -8,7 +8,7 @@ function.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ftdiag.analysis.grouping import Ints
@@ -31,8 +31,13 @@ MORE_LINES: Final = 40
 _Key = tuple[str, str, int | None]
 
 
-def joined(hot: Sequence[HotLine], allocations: Allocations | None) -> tuple[HotLine, ...]:
-    """The hot lines with their allocations, and behind them the lines that only allocate."""
+def joined(
+    hot: Sequence[HotLine], allocations: Allocations | None, wall: Mapping[Frame, float] | None = None
+) -> tuple[HotLine, ...]:
+    """The hot lines with their allocations, and behind them the lines that only allocate.
+
+    `wall` has the wall time of lines in ns; without any none is known.
+    """
     if allocations is None:
         return tuple(hot)
     known: dict[_Key, LineAllocations] = {}
@@ -40,7 +45,7 @@ def joined(hot: Sequence[HotLine], allocations: Allocations | None) -> tuple[Hot
         known.setdefault(_key(line.frame), line)
     lines = [replace(line, allocations=known.pop(_key(line.frame), None)) for line in hot]
     more = [line for line in known.values() if line.frame.line is not None][:MORE_LINES]
-    lines += [_without_time(line) for line in more]
+    lines += [_without_time(line, wall.get(line.frame, 0.0) if wall else None) for line in more]
     return tuple(lines)
 
 
@@ -111,9 +116,9 @@ def _allocated(line: HotLine) -> tuple[int, int, float]:
     return own.count, own.size_bytes or 0, line.total_ns
 
 
-def _without_time(line: LineAllocations) -> HotLine:
+def _without_time(line: LineAllocations, wall_ns: float | None = None) -> HotLine:
     stacks = ((line.stack, 0.0),) if line.stack else ()
-    return HotLine(line.frame, 0.0, {}, line.threads, stacks, allocations=line)
+    return HotLine(line.frame, 0.0, {}, line.threads, stacks, allocations=line, wall_ns=wall_ns)
 
 
 def _together(frame: Frame, lines: Sequence[LineAllocations]) -> LineAllocations | None:

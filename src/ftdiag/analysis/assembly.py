@@ -68,7 +68,8 @@ def assembled(
     if recording.settings.imported is not None:
         metrics, missing = efficiency.samples_only(metrics, recording.settings.imported)
     start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
-    listed, not_listed = thread_metrics(recording, last, threads, time)
+    placed = hotspots.placed_time(recording, time)
+    listed, not_listed = thread_metrics(recording, last, threads, time, placed)
     damage = (*(gap for digest in digests for gap in digest.gaps), *recording.damaged)
     gaps = (*merged_gaps(damage, digests), *not_listed)
     perturbations = perturbations_at(recording, first, last)
@@ -96,6 +97,8 @@ def assembled(
         missing.update(dict.fromkeys(OF_TIME, "every window of this range is damaged"))
     shares = [digest.locks for digest in digests]
     graph = [digest.bottlenecks for digest in digests]
+    wall = bottlenecks.wall_lines(recording, graph)
+    hot = hotspots.hot_lines(recording, placed, details=details, wall=wall)
     return Snapshot(
         target=recording.target,
         settings=recording.settings,
@@ -104,10 +107,7 @@ def assembled(
         t1_ns=int(recording.t1_ns[last - 1]) if first < last else start,
         metrics=metrics,
         threads=allocations.joined_threads(listed, capture),
-        hot=bottlenecks.with_wall_time(
-            allocations.joined(hotspots.hot_lines(recording, time, details=details).lines, capture),
-            bottlenecks.wall_lines(recording, graph),
-        ),
+        hot=allocations.joined(hot.lines, capture, wall),
         locks=locks.with_objects(
             locks.merge_locks(recording, ranges.numbers, shares, duration), details.lock_objects
         ),

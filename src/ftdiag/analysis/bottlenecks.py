@@ -6,7 +6,7 @@ In: what windows add (`chains`), the thread-time and metrics of the same range. 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.chains import ENDS, OF_CHAINS, BottleneckShares, Family, added_bottlenecks
 from ftdiag.analysis.efficiency import LOCK_STATES, is_in, what_source_lacks
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first
+from ftdiag.analysis.grouping import Floats, Ints, distinct, group_by, largest_first, runs_of
 from ftdiag.analysis.locks import LockNumbers, WaitingStacks, thread_of
 from ftdiag.datatypes import replace
 from ftdiag.model import (
@@ -28,7 +28,6 @@ from ftdiag.model import (
     CorePart,
     EndOfWait,
     Frame,
-    HotLine,
     LockKind,
     LockRef,
     Metrics,
@@ -184,13 +183,6 @@ def wall_lines(recording: Recording, parts: Sequence[BottleneckShares]) -> dict[
     return lines
 
 
-def with_wall_time(hot: Sequence[HotLine], lines: Mapping[Frame, float]) -> tuple[HotLine, ...]:
-    """The hot lines with their wall time; without any where none is known."""
-    if not lines:
-        return tuple(hot)
-    return tuple(replace(line, wall_ns=lines.get(line.frame, 0.0)) for line in hot)
-
-
 def _lacks(recording: Recording) -> str:
     said = what_source_lacks(recording.settings)
     return said.get("locks", "the recording does not say who waited")
@@ -251,7 +243,7 @@ def _places(recording: Recording, ends: _EndRows, rows: Ints, weight: Floats) ->
             continue
         member = groups.order[bounds[place] : bounds[place + 1]]
         longest = member[int(np.argmax(weight[rows][member]))]
-        who = np.unique(thread[member])
+        who = distinct(thread[member])
         places.append(
             BottleneckPlace(
                 end=ENDS[int(end[member[0]])],
@@ -319,18 +311,19 @@ def _cores(metrics: Metrics) -> list[Bottleneck]:
 
 
 def _edges(recording: Recording, numbers: LockNumbers, shares: BottleneckShares) -> tuple[WaitsFor, ...]:
-    waiter, lock, holder = shares.edge_waiter, shares.edge_lock, shares.edge_holder
+    rows = largest_first(shares.edge_ns, EDGES)
+    columns = shares.edge_waiter, shares.edge_lock, shares.edge_holder, shares.edge_ns
     nameless = LockRef(0, LockKind.RUNTIME, None, None)
     return tuple(
         WaitsFor(
-            waiter=thread_of(recording, int(waiter[row])),
-            lock=numbers.lock(int(lock[row])) if lock[row] > 0 else nameless,
-            number=int(lock[row]),
-            holder=thread_of(recording, int(holder[row]) - 1) if holder[row] != NO_HOLDER else None,
-            wait_ns=float(shares.edge_ns[row]),
+            waiter=thread_of(recording, waiter),
+            lock=numbers.lock(lock) if lock > 0 else nameless,
+            number=lock,
+            holder=thread_of(recording, holder - 1) if holder != NO_HOLDER else None,
+            wait_ns=wait_ns,
         )
-        for row in largest_first(shares.edge_ns, EDGES).tolist()
-        if shares.edge_ns[row] > 0
+        for waiter, lock, holder, wait_ns in zip(*(column[rows].tolist() for column in columns), strict=True)
+        if wait_ns > 0
     )
 
 
@@ -358,13 +351,13 @@ def _wasted(
     by_lock: dict[int, float] = {}
     by_line: dict[Frame | None, tuple[float, int, int]] = {}
     pairs = group_by(time.stack[rows], time.thread[rows])
-    threads_at = np.unique(pairs.key(time.stack[rows]), return_counts=True)[1]
+    of_stack = pairs.key(time.stack[rows])
+    threads_at = np.diff(np.append(runs_of(of_stack)[1], len(of_stack)))
     for place in largest_first(spent, MAX_NEAR_STACKS).tolist():
         stack_id, wasted = int(stacks[place]), float(spent[place])
         stack = recording.stack(stack_id)
-        number = next(
-            (waits[_function(frame)] for frame in stack[:NEAR_FRAMES] if _function(frame) in waits), 0
-        )
+        near = (waits.get((frame.filename, frame.function), 0) for frame in stack[:NEAR_FRAMES])
+        number = next(filter(None, near), 0)
         if number:
             by_lock[number] = by_lock.get(number, 0.0) + wasted
             continue
@@ -373,10 +366,6 @@ def _wasted(
         before, longest, most = by_line.get(frame, (0.0, stack_id, 0))
         by_line[frame] = before + wasted, longest, max(most, threads)
     return by_lock, by_line
-
-
-def _function(frame: Frame) -> _Function:
-    return frame.filename, frame.function
 
 
 def _waiting_functions(recording: Recording, waiting: WaitingStacks) -> dict[_Function, int]:
@@ -388,7 +377,7 @@ def _waiting_functions(recording: Recording, waiting: WaitingStacks) -> dict[_Fu
     for place in largest_first(total, MAX_NEAR_STACKS).tolist():
         frames: Stack = recording.stack(int(groups.key(stack)[place]))
         if frames:
-            key = _function(frames[0])
+            key = frames[0].filename, frames[0].function
             waited = float(total[place])
             if key not in longest or waited > longest[key][0]:
                 longest[key] = waited, int(groups.key(lock)[place])

@@ -32,7 +32,7 @@ import numpy as np
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts
 from ftdiag.analysis.cores import LATER_STATES
 from ftdiag.analysis.efficiency import LOCK_STATES, had_work, is_in
-from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed, whole
+from ftdiag.analysis.grouping import Bools, Floats, Ints, distinct, group_by, summed, whole
 from ftdiag.analysis.ticks import TickRuns
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
@@ -358,7 +358,7 @@ def _chains(
     if not locked.any():
         return
     held = locked & (runs.holder > NO_HOLDER)
-    involved = np.unique(np.concatenate([runs.thread[locked], runs.holder[held] - 1]))
+    involved = distinct(np.concatenate([runs.thread[locked], runs.holder[held] - 1]))
     size = int(max(runs.thread.max(), involved[-1])) + 1
     column = np.full(size, -1, dtype=np.int64)
     column[involved] = np.arange(len(involved))

@@ -5,6 +5,8 @@ In: parallel key columns of non-negative integers and value columns. Out: one ro
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,13 +51,12 @@ def group_by(*columns: Ints) -> Groups:
     rows = len(columns[0])
     if rows == 0:
         return Groups(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64))
-    size = 1
-    for column in columns:
-        size *= int(column.max()) + 1
+    sizes = [int(np.maximum.reduce(column)) + 1 for column in columns]
+    size = math.prod(sizes)
     if size < _LARGEST_KEY:
-        key = columns[0].astype(np.int64)
-        for column in columns[1:]:
-            key = key * (int(column.max()) + 1) + column
+        key = columns[0].astype(np.int64, copy=False)
+        for column, length in zip(columns[1:], sizes[1:], strict=True):
+            key = key * length + column
         order = _stable_order(key, size)
         ordered = key[order]
         changed = ordered[1:] != ordered[:-1]
@@ -83,6 +84,24 @@ def _stable_order(key: Ints, size: int) -> Ints:
     return np.asarray(packed & ((1 << bits) - 1), dtype=np.int64)
 
 
+def distinct(values: Ints) -> Ints:
+    """The different values, ascending; `np.unique` puts them into a table first, which takes longer."""
+    if not len(values):
+        return values
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), dtype=np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
+def runs_of(ascending: Ints) -> tuple[Ints, Ints]:
+    """The different values of a column that is ascending already, and where each begins in it."""
+    if not len(ascending):
+        return ascending, np.zeros(0, dtype=np.int64)
+    start = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(ascending[1:] != ascending[:-1]) + 1])
+    return ascending[start], start
+
+
 def largest_first(values: Floats, limit: int) -> Ints:
     """Positions of the `limit` largest values, largest first; equal values keep their order."""
     if len(values) > 4 * limit:
@@ -101,7 +120,7 @@ def largest_of_each(owner: Ints, values: Floats, limit: int) -> Ints:
         return np.zeros(0, dtype=np.int64)
     order = np.lexsort((-values, owner))
     ordered = owner[order]
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    starts = runs_of(ordered)[1]
     place = np.arange(len(owner)) - np.repeat(starts, np.diff(np.append(starts, len(owner))))
     return np.asarray(order[place < limit], dtype=np.int64)
 

@@ -12,6 +12,7 @@ are ranked by total time: they say where that thread is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -59,21 +60,33 @@ class _Attributed:
     time: ThreadTime
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Thread-time by its innermost frame: the rows that have one, and the time of those that have none."""
+
+    rows: _Attributed
+    unattributed_ns: float
+
+
 def hot_lines(
     recording: Recording,
-    time: ThreadTime,
+    placed: Placed,
     limit: int = HOT_LINES,
     details: OnCpuDetails | None = None,
+    wall: Mapping[Frame, float] | None = None,
 ) -> HotTable:
-    """The hottest lines of the whole program, with what `details` say of their time on a core."""
-    rows, unattributed = _attributed(recording, time)
-    lines = _hottest(recording, rows, None, limit, STACKS_OF_LINE, details=details)
-    return HotTable(lines.get(0, ()), unattributed)
+    """The hottest lines of the whole program, with what `details` say of their time on a core.
+
+    `wall` has the wall time of lines in ns; without any none is known.
+    """
+    lines = _hottest(recording, placed.rows, None, limit, STACKS_OF_LINE, details=details, wall=wall or None)
+    return HotTable(lines.get(0, ()), placed.unattributed_ns)
 
 
 def hot_functions(recording: Recording, time: ThreadTime, limit: int = HOT_LINES) -> HotTable:
     """The hottest functions of the whole program: the lines of a function in one, `frame.line` None."""
-    rows, unattributed = _attributed(recording, time)
+    placed = placed_time(recording, time)
+    rows = placed.rows
     functions: dict[tuple[str, str], int] = {}
     frames: list[Frame] = []
     leaves, inverse = np.unique(rows.item, return_inverse=True)
@@ -86,14 +99,15 @@ def hot_functions(recording: Recording, time: ThreadTime, limit: int = HOT_LINES
             frames.append(Frame(frame.filename, frame.function, None))
         number[position] = functions[name]
     rows = _Attributed(rows.owner, number[inverse], rows.time)
-    return HotTable(_hottest(recording, rows, frames, limit, STACKS_OF_LINE).get(0, ()), unattributed)
+    lines = _hottest(recording, rows, frames, limit, STACKS_OF_LINE)
+    return HotTable(lines.get(0, ()), placed.unattributed_ns)
 
 
 def hot_lines_by_thread(
-    recording: Recording, time: ThreadTime, limit: int = HOT_LINES_OF_THREAD
+    recording: Recording, placed: Placed, limit: int = HOT_LINES_OF_THREAD
 ) -> dict[int, tuple[HotLine, ...]]:
     """The hottest lines of every thread, by thread index."""
-    rows, _ = _attributed(recording, time)
+    rows = placed.rows
     return _hottest(
         recording,
         _Attributed(rows.time.thread, rows.item, rows.time),
@@ -125,7 +139,8 @@ def waits_by_thread(
     return waits
 
 
-def _attributed(recording: Recording, time: ThreadTime) -> tuple[_Attributed, float]:
+def placed_time(recording: Recording, time: ThreadTime) -> Placed:
+    """The innermost frame of every row of thread-time."""
     leaves = recording.leaf_frames()
     inside = time.stack < len(leaves)
     leaf = np.full(len(time), -1, dtype=np.int64)
@@ -140,7 +155,7 @@ def _attributed(recording: Recording, time: ThreadTime) -> tuple[_Attributed, fl
         time.time_ns[rows],
     )
     unattributed = float(time.time_ns[leaf < 0].sum())
-    return _Attributed(np.zeros(len(kept), dtype=np.int64), leaf[rows], kept), unattributed
+    return Placed(_Attributed(np.zeros(len(kept), dtype=np.int64), leaf[rows], kept), unattributed)
 
 
 def _hottest(
@@ -151,6 +166,7 @@ def _hottest(
     stacks: int,
     states: tuple[ThreadState, ...] = ACTIVE_STATES,
     details: OnCpuDetails | None = None,
+    wall: Mapping[Frame, float] | None = None,
 ) -> dict[int, tuple[HotLine, ...]]:
     """The `limit` hottest items of every owner, by their time in `states`."""
     if not len(rows.item):
@@ -188,7 +204,7 @@ def _hottest(
     slots_chosen = slot[chosen].tolist()
     for who, what, place in zip(owner[chosen].tolist(), item[chosen].tolist(), slots_chosen, strict=True):
         lines.setdefault(who, []).append(
-            _line(recording, frames, what, splits[place], threads[place], top.get(place, ()), details)
+            _line(recording, frames, what, splits[place], threads[place], top.get(place, ()), details, wall)
         )
     return {who: tuple(found) for who, found in lines.items()}
 
@@ -210,6 +226,7 @@ def _line(
     threads: int,
     stacks: tuple[tuple[int, float], ...],
     details: OnCpuDetails | None,
+    wall: Mapping[Frame, float] | None,
 ) -> HotLine:
     frame = recording.frame(item) if frames is None else frames[item]
     total = sum(states_ns.values())
@@ -230,6 +247,7 @@ def _line(
             [None if one.facts is None else one.facts.path for one in objects if one.name == SPUN_FOR]
         ),
         native=details.native_of(recording, item),
+        wall_ns=None if wall is None else wall.get(frame, 0.0),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis.grouping import Floats, Ints
+from ftdiag.analysis.grouping import Floats, Ints, distinct
 from ftdiag.analysis.ticks import TickRuns
 from ftdiag.datatypes import dataclass
 from ftdiag.model import NO_HOLDER, NO_STACK, Confidence, Pauses, Stack, ThreadState
@@ -181,7 +181,7 @@ def _doing(recording: Recording, first: int, last: int) -> _Doing:
     native = recording.native(first, last)
     reason_of = {
         symbol: reason_of_symbol(recording.frame(symbol).function) if symbol > 0 else None
-        for symbol in np.unique(native.frame).tolist()
+        for symbol in distinct(native.frame).tolist()
     }
     gc: dict[tuple[int, int], int] = {}
     total: dict[tuple[int, int], int] = {}

@@ -49,14 +49,15 @@ def merged_threads(digests: Sequence[Digest]) -> ThreadTotals:
 
 
 def thread_metrics(
-    recording: Recording, last: int, threads: ThreadTotals, time: ThreadTime
+    recording: Recording, last: int, threads: ThreadTotals, time: ThreadTime, placed: hotspots.Placed
 ) -> tuple[tuple[ThreadMetrics, ...], tuple[Gap, ...]]:
-    """The threads of a snapshot by index, and a gap where some are left out."""
+    """The threads of a snapshot by index, and a gap where some are left out; `placed` is of the same time."""
     active = threads.states_ns[:, [int(state) for state in hotspots.ACTIVE_STATES]].sum(axis=1)
     kept = np.sort(largest_first(active.astype(np.float64), MAX_THREADS))
     if len(kept) < len(threads.index):
         time = _only_threads(time, threads.index[kept])
-    hot = hotspots.hot_lines_by_thread(recording, time)
+        placed = hotspots.placed_time(recording, time)
+    hot = hotspots.hot_lines_by_thread(recording, placed)
     waits = hotspots.waits_by_thread(recording, time)
     running = tasks.tasks_by_thread(recording, time)
     latest = _latest(recording, last)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.cores import LATER_STATES, Use, account_of
 from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.grouping import Floats, Ints, distinct, group_by, largest_first, summed
 from ftdiag.analysis.holes import fill_holes, longest_hole
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
@@ -435,7 +435,7 @@ def _lanes(
     time[unknown] = by_tick[unknown]
     on_cpu = np.zeros((lines, STATES), dtype=np.float64)
     on_cpu[:, _RUNNING] = time[:, _RUNNING]
-    cells = np.bincount(np.unique(line * slices + cell) // slices, minlength=lines)
+    cells = np.bincount(distinct(line * slices + cell) // slices, minlength=lines)
     debit = time.sum(axis=1) / np.maximum(cells, 1)
     # What no tick caught was spread over the thread's life, as far as is known.
     caught = counted > 0
@@ -460,7 +460,7 @@ def _lanes(
         gained[here, what] += 1e-6
         gained[here] += uncaught[here]
         owed += gained
-        present = np.unique(here)
+        present = distinct(here)
         # What a cell and more is owed is shown soon after it was: ticks see too little of it.
         due = owed[present]
         may = (gained[present] > 0) | (due >= debit[present, None])

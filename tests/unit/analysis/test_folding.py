@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import fields
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 
 from builders import START_NS, RecordingBuilder, spent
 from ftdiag.analysis.accounting import ThreadTime, merge_time
-from ftdiag.analysis.folding import added
+from ftdiag.analysis.digests import Digest
+from ftdiag.analysis.folding import Folded, added, packed, unpacked
 from ftdiag.session import Session
 
 S = 1_000_000_000
@@ -55,17 +58,34 @@ def test_a_moving_range_is_what_it_is_to_a_fresh_look(tmp_path: Path) -> None:
 
 
 def test_two_sums_are_added_as_if_they_were_one() -> None:
-    # GIVEN sums of rows, of which some are in both, and keys too large to be packed into one number
+    # GIVEN sums of rows, of which some are in both
     chance = random.Random(3)
-    for largest in (6, 2**30):
+    for largest in (6, 2**15 - 1):
         parts = [some_rows(chance, count, largest) for count in (40, 15, 0, 90)]
+        bits = (15, 15, 16, 16)
         # WHEN they are added up one by one, in any order
         chance.shuffle(parts)
-        so_far = parts[0]
+        so_far = packed(parts[0], bits)
         for part in parts[1:]:
-            so_far = added(so_far, part)
+            so_far = added(so_far, packed(part, bits))
         # THEN it is what all rows together are
-        assert columns(so_far) == columns(merge_time(parts))
+        assert columns(unpacked(so_far, bits)) == columns(merge_time(parts))
+
+
+def test_ranges_with_more_than_a_key_holds_are_merged_all_the_same() -> None:
+    # GIVEN a range that grows, whose rows need more bits from look to look, at last too many
+    chance = random.Random(5)
+    folded = Folded(4)
+    digests: list[Digest] = []
+    for largest in (3, 5, 40, 4, 2**12, 9, 2**21):
+        digests.append(digest_of(some_rows(chance, 30, largest)))
+        # THEN each look finds what all rows together are
+        assert columns(folded.time_of(digests)) == columns(merge_time([one.time for one in digests]))
+
+
+def digest_of(time: ThreadTime) -> Digest:
+    """A digest as far as sums of thread-time know it: of one window."""
+    return cast("Digest", SimpleNamespace(time=time, series=SimpleNamespace(cpu_ns=[0])))
 
 
 def some_rows(chance: random.Random, count: int, largest: int) -> ThreadTime:

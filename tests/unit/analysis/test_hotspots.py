@@ -103,7 +103,7 @@ def test_time_without_a_python_frame_is_kept_apart(tmp_path: Path) -> None:
     session = builder.session()
     time = session.accounted_time()
     # WHEN the hot lines are made
-    table = hotspots.hot_lines(session.recording, time)
+    table = hotspots.hot_lines(session.recording, hotspots.placed_time(session.recording, time))
     # THEN lines and the rest add up to all of it
     assert [line.total_ns for line in table.lines] == [500 * MS]
     assert table.unattributed_ns == 500 * MS

@@ -42,11 +42,16 @@ def starved_pool(facts: Facts) -> StarvedPool | None:
     if duration < WAITED.value * 1e9:
         return None
     pools: dict[str, list[ThreadMetrics]] = {}
+    # Most threads of a pool stand at the very same stack.
+    is_worker: dict[int, bool] = {}
     for thread in facts.threads:
-        if any(
-            is_file(frame, "concurrent/futures/thread.py") and frame.function == "_worker"
-            for frame in thread.latest_stack
-        ):
+        stack = thread.latest_stack
+        if id(stack) not in is_worker:
+            is_worker[id(stack)] = any(
+                frame.function == "_worker" and is_file(frame, "concurrent/futures/thread.py")
+                for frame in stack
+            )
+        if is_worker[id(stack)]:
             pools.setdefault(stem(thread.info.name), []).append(thread)
     starved = [
         workers
