@@ -29,10 +29,10 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests")]
 from generate_recording import generate  # noqa: E402
 from measuring import interpreters, process_cpu_s, table, target  # noqa: E402
 
-from ftdiag.commands.summing import sum_up  # noqa: E402
 from ftdiag.model import Snapshot  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
+from ftdiag.summing import sum_up  # noqa: E402
 from ftdiag.tui.app import CockpitApp  # noqa: E402
 from ftdiag.tui.base import collect_seldom  # noqa: E402
 from ftdiag.tui.look import DARK  # noqa: E402

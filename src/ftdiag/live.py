@@ -16,6 +16,7 @@ from ftdiag.recording.reader import Recording
 from ftdiag.sampling.options import DEFAULT_NATIVE_RATE_HZ, DEFAULT_RATE_HZ, SamplerOptions
 from ftdiag.scratch import private_directory
 from ftdiag.session import Session
+from ftdiag.summing import Summing
 
 
 def open_recording(path: str | os.PathLike[str]) -> Recording:
@@ -47,12 +48,19 @@ def record(
         native_rate_hz=native_rate_hz,
         duration_s=duration_s,
     )
-    with SamplerProcess() as sampler:
-        sampler.start(request)
-        sampler.wait_until_started()
-        end = sampler.wait()
-        assert end is not None  # without a limit it waits for the end
-        return end
+    summing: Summing | None = None
+    try:
+        with SamplerProcess() as sampler:
+            sampler.start(request)
+            sampler.wait_until_started()
+            summing = Summing(Path(path))
+            end = sampler.wait()
+            assert end is not None  # without a limit it waits for the end
+            return end
+    finally:
+        # Nothing is written any more.
+        if summing is not None:
+            summing.finish()
 
 
 @contextmanager

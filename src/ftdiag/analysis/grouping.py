@@ -6,6 +6,7 @@ In: parallel key columns of non-negative integers and value columns. Out: one ro
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from ftdiag.datatypes import dataclass
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+IntT = TypeVar("IntT", bound=np.integer[Any])
 
 _LARGEST_KEY = 2**62
 
@@ -84,7 +86,7 @@ def _stable_order(key: Ints, size: int) -> Ints:
     return np.asarray(packed & ((1 << bits) - 1), dtype=np.int64)
 
 
-def distinct(values: Ints) -> Ints:
+def distinct(values: npt.NDArray[IntT]) -> npt.NDArray[IntT]:
     """The different values, ascending; `np.unique` puts them into a table first, which takes longer."""
     if not len(values):
         return values

@@ -178,16 +178,22 @@ def attach(
             good = Baseline(baseline)
         failure: FtdiagError | None = None
         if form == "tui":
-            with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
-                if plan is not None and memory is not None:
-                    tool.attach_later(memory.duration_s, plan)
-                status = viewing.show_cockpit(
-                    Session(recording), work.sampler, fail_on=fail_on, memory=tool, sight=sight, baseline=good
-                )
-            try:
-                work.sampler.stop()
-            except FtdiagError as error:
-                failure = work.explained(error)
+            with work.summed_up():
+                with Recording.open(work.path) as recording, MemoryTool(pid, work.path) as tool:
+                    if plan is not None and memory is not None:
+                        tool.attach_later(memory.duration_s, plan)
+                    status = viewing.show_cockpit(
+                        Session(recording),
+                        work.sampler,
+                        fail_on=fail_on,
+                        memory=tool,
+                        sight=sight,
+                        baseline=good,
+                    )
+                try:
+                    work.sampler.stop()
+                except FtdiagError as error:
+                    failure = work.explained(error)
             work.say_notes()
         else:
             length = duration_s or 0.0

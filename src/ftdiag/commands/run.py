@@ -285,21 +285,22 @@ def _with_cockpit(stack: ExitStack, arguments: tuple[str, ...], look: _Look, log
                 from ftdiag.recording.reader import Recording
                 from ftdiag.session import Session
 
-                with Recording.open(work.path) as recording, MemoryTool(program.pid, work.path) as tool:
-                    if look.memory is not None:
-                        tool.attach_later(look.memory.duration_s)
-                    look.findings_status = show_cockpit(
-                        Session(recording),
-                        work.sampler,
-                        on_signal=program.forward,
-                        fail_on=look.fail_on,
-                        memory=tool,
-                        sight=sight,
-                    )
-                try:
-                    work.sampler.stop()
-                except FtdiagError as error:
-                    raise work.explained(error) from None
+                with work.summed_up():
+                    with Recording.open(work.path) as recording, MemoryTool(program.pid, work.path) as tool:
+                        if look.memory is not None:
+                            tool.attach_later(look.memory.duration_s)
+                        look.findings_status = show_cockpit(
+                            Session(recording),
+                            work.sampler,
+                            on_signal=program.forward,
+                            fail_on=look.fail_on,
+                            memory=tool,
+                            sight=sight,
+                        )
+                    try:
+                        work.sampler.stop()
+                    except FtdiagError as error:
+                        raise work.explained(error) from None
         except FtdiagError as error:
             look.fail(error, program)
         _name_log(path, program, look.record)

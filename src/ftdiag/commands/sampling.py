@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from ftdiag.commands.parameters import Effort
-from ftdiag.commands.summing import Summing
+from ftdiag.commands.shortage import prepare_analysis
 from ftdiag.commands.terminal import Progress, Terminated, note
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import (
@@ -29,6 +29,7 @@ from ftdiag.launcher import SamplerProcess, SamplingEnd
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.scratch import private_directory
 from ftdiag.sources.kernel.scheduling import hurry_less
+from ftdiag.summing import Summing
 
 RING_NS: Final = 30 * 60 * 1_000_000_000
 """What is kept of a look without --record: the last 30 minutes ..."""
@@ -114,7 +115,7 @@ class Sampling:
     @contextmanager
     def summed_up(self) -> Iterator[None]:
         """A recording that stays is summed up meanwhile; the sampler has ended when the context is left."""
-        summing = Summing(self.path) if self.kept else None
+        summing = Summing(self.path, prepare_analysis) if self.kept else None
         try:
             yield
         finally:
@@ -172,8 +173,6 @@ def sampling(
 
 def remove_if_empty(path: Path, pid: int, started_unix_ns: int) -> None:
     """Remove a recording that we began and into which nothing came; any other file stays."""
-    from ftdiag.commands.shortage import prepare_analysis
-
     try:
         prepare_analysis()
         from ftdiag.recording.reader import Recording

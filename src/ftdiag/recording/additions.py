@@ -8,7 +8,7 @@ growing recording's writer waits for, and its readers take it in with their next
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -45,14 +45,24 @@ def next_perturbation(path: Path) -> int:
     )
 
 
-def put_summaries(path: Path, parts: Iterable[tuple[int, str, bytes]]) -> None:
-    """Keep parts of summaries: id of the last window, name, blob. Raises RecordingError, DiskFull."""
+def put_summaries(path: Path, first_id: int, last_id: int, parts: Mapping[str, bytes]) -> None:
+    """Keep the summary of the windows with ids first_id .. last_id, by the names of its parts.
+
+    Nothing is kept where the first window is gone: a ring has dropped it. A recording that grows is not made
+    to wait for the disk: a summary that is lost with the machine's power is made anew by who looks.
+    Raises RecordingError, DiskFull.
+    """
     with _opened(path) as database:
+        if database.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            database.execute("PRAGMA synchronous=NORMAL")
+            # Whoever writes windows folds the log in.
+            database.execute("PRAGMA wal_autocheckpoint=0").fetchall()
         database.execute("BEGIN IMMEDIATE")
-        database.executemany(
-            "INSERT OR REPLACE INTO column_data VALUES (?, ?, ?)",
-            ((window_id, f"{schema.SUMMARY_PREFIX}{name}", blob) for window_id, name, blob in parts),
-        )
+        if database.execute("SELECT 1 FROM window WHERE id = ?", (first_id,)).fetchone() is not None:
+            database.executemany(
+                "INSERT OR REPLACE INTO column_data VALUES (?, ?, ?)",
+                ((last_id, f"{schema.SUMMARY_PREFIX}{name}", blob) for name, blob in parts.items()),
+            )
         database.execute("COMMIT")
 
 

@@ -160,15 +160,12 @@ def store(path: Path) -> int:
     """Add the summaries of all blocks; how many bytes they are."""
     with Recording.open(path) as recording:
         blocks = list(Ranges(recording).blocks_to_store(0))
-        rows = [
-            (int(recording.window_ids[end - 1]), name, blob)
-            for _, end, blobs in blocks
-            for name, blob in blobs.items()
-        ]
+        ids = recording.window_ids.tolist()
     assert [end - first for first, end, _ in blocks] == [7, 8, 8]
     assert all(blobs for *_, blobs in blocks)
-    put_summaries(path, rows)
-    return sum(len(blob) for *_, blob in rows)
+    for first, end, blobs in blocks:
+        put_summaries(path, ids[first], ids[end - 1], blobs)
+    return sum(len(blob) for *_, blobs in blocks for blob in blobs.values())
 
 
 def differences(left: Any, right: Any, where: str = "") -> list[str]:
@@ -288,13 +285,13 @@ def test_hostile_blocks_do_no_harm(tmp_path: Path) -> None:
             for column, (low, high) in table.items()
         }
         bad = replace(parts[name], columns=wild)
-        put_summaries(path, [(15, name, summaries.encoded(15, name, bad))])
+        put_summaries(path, 15, 15, {name: summaries.encoded(15, name, bad)})
         # WHEN looked at THEN there are pictures, whatever they show
         with Recording.open(path) as recording:
             session = Session(recording)
             assert session.snapshot().metrics.duration_ns > 0
             assert session.lanes(None, None, 7) is not None
-        put_summaries(path, [(15, name, summaries.encoded(15, name, parts[name]))])
+        put_summaries(path, 15, 15, {name: summaries.encoded(15, name, parts[name])})
 
 
 def test_a_changed_analysis_has_another_version(tmp_path: Path) -> None:
