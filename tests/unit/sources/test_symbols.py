@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tracemalloc
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -25,9 +27,15 @@ from ftdiag.sources.kernel.memory import Mapping, read_mappings
 from ftdiag.sources.native import symbols, symboltable
 from ftdiag.sources.native.debugfiles import MAX_DEBUG_DATA_BYTES
 from ftdiag.sources.native.images import read_image
-from ftdiag.sources.native.kernelsymbols import KernelSymbols, read_kernel_symbols
+from ftdiag.sources.native.kernelsymbols import (
+    KernelSymbols,
+    kernel_symbols,
+    read_kernel_symbols,
+    this_kernel,
+)
 from ftdiag.sources.native.perfmap import PerfMap
 from ftdiag.sources.native.readingcredit import READING_CREDIT_S, READING_SHARE, ReadingCredit
+from ftdiag.sources.native.symbolcache import SymbolCache
 from ftdiag.sources.native.symbols import TOO_MANY_MAPPINGS, CodeMap
 from ftdiag.sources.native.symboltable import SymbolTable, functions_in
 from fuzz.perfmaps import read_map
@@ -200,6 +208,7 @@ def test_perf_maps_cost_a_share_of_the_time(tmp_path: Path) -> None:
     assert len(read_on(table, path)) == 3
 
 
+IDENTITY = "kernel0123456789abcdef-0123456789abcdef"
 KALLSYMS = b"""0000000000000000 A fixed_percpu_data
 ffffffff81000000 T _text
 ffffffff81000010 t first
@@ -243,6 +252,77 @@ def test_kernel_symbols_are_read_once(tmp_path: Path) -> None:
     assert again is not None
     assert again is ahead
     assert again.find(0xFFFFFFFF81000010) is not None
+
+
+def test_kernel_symbols_are_kept_on_disk(tmp_path: Path) -> None:
+    # GIVEN a kallsyms that another session has read
+    path = tmp_path / "kallsyms"
+    padding = b"ffffffff81000000 t __pfx_first\n"
+    path.write_bytes(padding + KALLSYMS)
+    cache = SymbolCache(tmp_path / "cache")
+    assert kernel_symbols(str(path), cache, IDENTITY) is not None
+
+    # WHEN it is wanted THEN it is not read again
+    path.unlink()
+    again = kernel_symbols(str(path), cache, IDENTITY)
+    assert again is not None
+    for address, name in ((0xFFFFFFFF81000010, "first"), (0xFFFFFFFFC0202008, "beta")):
+        found = again.find(address)
+        assert found is not None
+        assert found.name == name
+
+    # BUT with other modules, or after a start of the machine, it is
+    assert kernel_symbols(str(path), cache, IDENTITY.replace("0", "1")) is None
+    # AND an address that is in nothing that is known is looked for in what there is by now
+    path.write_bytes(KALLSYMS + b"ffffffffd0000000 t bpf_prog_new\t[bpf]\nffffffffd0001000 t next\t[bpf]\n")
+    made_later = again.find(0xFFFFFFFFD0000010)
+    assert made_later is not None
+    assert made_later.name == "bpf_prog_new"
+
+
+@given(junk=st.binary(max_size=200), where=st.integers(0, 400))
+def test_kernel_symbols_that_were_damaged_on_disk_are_read_anew(junk: bytes, where: int) -> None:
+    # GIVEN a kept file in which something was overwritten
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch, "kallsyms")
+        path.write_bytes(KALLSYMS)
+        cache = SymbolCache(Path(scratch, "cache"))
+        assert kernel_symbols(str(path), cache, IDENTITY) is not None
+        (kept,) = Path(scratch, "cache").iterdir()
+        whole = kept.read_bytes()
+        kept.write_bytes(whole[:where] + junk + whole[where + len(junk) :])
+        # WHEN they are wanted THEN they are there
+        again = kernel_symbols(str(path), cache, IDENTITY)
+        assert again is not None
+        found = again.find(0xFFFFFFFF81000010)
+        assert found is not None
+        assert found.name == "first"
+        # AND the file is as it was
+        assert kept.read_bytes() == whole
+
+
+def test_kernel_symbols_of_others_are_not_believed(tmp_path: Path) -> None:
+    # GIVEN a kept file that others may write
+    path = tmp_path / "kallsyms"
+    path.write_bytes(KALLSYMS)
+    cache = SymbolCache(tmp_path / "cache")
+    kernel_symbols(str(path), cache, IDENTITY)
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.chmod(0o666)
+    # WHEN the kernel says something else THEN that counts
+    path.write_bytes(KALLSYMS.replace(b"first", b"other"))
+    again = kernel_symbols(str(path), cache, IDENTITY)
+    assert again is not None
+    found = again.find(0xFFFFFFFF81000010)
+    assert found is not None
+    assert found.name == "other"
+
+
+def test_what_a_kernel_is_told_by() -> None:
+    # GIVEN this machine WHEN asked twice THEN it is the same kernel, by a name that a cache takes
+    identity = this_kernel()
+    assert identity == this_kernel()
+    assert identity is None or re.fullmatch("kernel[0-9a-z]{1,58}-[0-9a-f]{16}", identity)
 
 
 def test_hidden_kernel_addresses() -> None:

@@ -402,7 +402,10 @@ def _section_offset(pid: int, image: _Image, budget: Budget, known: KnownImages)
 def _by_section(
     pid: int, memory: RemoteMemory, images: list[_Image], budget: Budget, known: KnownImages
 ) -> list[RuntimeHeader]:
-    """The runtimes that sections name."""
+    """The runtimes that sections name, up to one with a thread: of the others none would be taken.
+
+    A service has fifty files mapped, each of which is opened and read for its sections.
+    """
     found = []
     for image in images:
         offset = _section_offset(pid, image, budget, known)
@@ -411,6 +414,8 @@ def _by_section(
         header = _header_at(memory, image.first.start - image.first.offset + offset, image.first)
         if header is not None:
             found.append(header)
+            if _liveliness(memory, header) == _HAS_THREAD:
+                break
     return found
 
 
