@@ -67,11 +67,10 @@ class _Inside(NamedTuple):
 
 
 class _FrameFacts(NamedTuple):
-    """Of a (code, instruction) pair: the updates that it is inside of, whether the function may take locks
-    without a `with` block, whether the line has an update, and how many `with` blocks it is in."""
+    """Of a (code, instruction) pair: the updates that it is inside of, whether the line has an update, and
+    how many `with` blocks it is in."""
 
     updates: tuple[Update, ...]
-    acquires: bool
     touched: bool
     blocks: int
 
@@ -229,20 +228,22 @@ class UpdateWatch:
                 self._interpreter.mark_quiet(python)
             return found
         inside: list[_Inside] = []
-        acquires: list[bool] = []
         touched = False
         skipped = 0
         frames = chain[: 2 * MAX_FRAMES]
-        for number, pair in enumerate(zip(frames[::2], frames[1::2], strict=True)):
+        pairs = list(zip(frames[::2], frames[1::2], strict=True))
+        for number, pair in enumerate(pairs):
             facts = self._pairs.get(pair) or self._of_pair(pair)
             if facts is None:
                 return ()  # another time
-            acquires.append(facts.acquires)
             touched = touched or facts.touched
             if facts.updates and len(inside) < MAX_UPDATES:
                 inside += [_Inside(number, update, False, skipped) for update in facts.updates]
             skipped += facts.blocks
-        found = tuple(one._replace(acquires=any(acquires[one.number :])) for one in inside[:MAX_UPDATES])
+        found = tuple(
+            one._replace(acquires=any(map(self._acquires, pairs[one.number :])))
+            for one in inside[:MAX_UPDATES]
+        )
         if stack < MAX_STACKS:
             if stack >= len(self._stacks):
                 self._stacks.extend(bytes(stack + 1 - len(self._stacks)))
@@ -268,11 +269,16 @@ class UpdateWatch:
             self._learnt += code.units
             updates = self._places.learn(code)
         touched = bool(updates.lines) and code.lines.line(unit) in updates.lines
-        facts = _FrameFacts(updates.at(unit), updates.acquires, touched, self._interpreter.with_blocks(pair))
+        facts = _FrameFacts(updates.at(unit), touched, self._interpreter.with_blocks(pair))
         if len(self._pairs) >= MAX_PAIRS:
             self._pairs.clear()
         self._pairs[pair] = facts
         return facts
+
+    def _acquires(self, pair: tuple[int, int]) -> bool:
+        """Whether a frame's function may hold a lock that it did not take by `with`."""
+        located = self._interpreter.code_at(pair)
+        return located is None or self._places.acquires(located[0])
 
     def _sight(self, python: PythonThread, stack: int, one: _Inside) -> _Sight | None:
         """Where a thread is, by its variables."""

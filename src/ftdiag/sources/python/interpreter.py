@@ -280,7 +280,11 @@ class InterpreterReader(InterpreterStates):
     def with_blocks(self, pair: tuple[int, int]) -> int:
         """How many `with` blocks a frame of a chain that was resolved is in."""
         located = self.code_at(pair)
-        return 0 if located is None else len(self._codes.exit_offsets(*located))
+        if located is None:
+            return 0
+        code, unit = located
+        meaning = self._meanings.get((code.address, unit))
+        return len(self._codes.exit_offsets(code, unit) if meaning is None else meaning[1])
 
     def globals_of(self, thread: PythonThread, number: int) -> int | None:
         """Address of a frame's globals dict; `None` if unreadable."""

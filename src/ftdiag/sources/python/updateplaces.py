@@ -23,7 +23,7 @@ from ftdiag.sources.python.frameview import AttributeReader, FrameView
 from ftdiag.sources.python.interpreter import CurrentLine, InterpreterReader
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.opcodes import OPCODES
-from ftdiag.sources.python.updates import MAX_UNITS, Expression, Update, find_updates
+from ftdiag.sources.python.updates import MAX_UNITS, Expression, Update, find_updates, may_update
 from ftdiag.sources.python.walking import PythonThread
 
 MAX_CODES: Final = 20_000
@@ -47,18 +47,17 @@ _TAGGED_INT: Final = 3
 
 
 class CodeUpdates(NamedTuple):
-    """What is known of a code object: its updates, their lines, whether it takes locks without `with`."""
+    """What is known of a code object: its updates, and their lines."""
 
     updates: tuple[Update, ...]
     lines: frozenset[int | None]
-    acquires: bool
 
     def at(self, unit: int) -> tuple[Update, ...]:
         """The updates that a code unit is inside of."""
         return tuple(update for update in self.updates if update.start <= unit < update.end)
 
 
-_NOTHING: Final = CodeUpdates((), frozenset(), False)
+_NOTHING: Final = CodeUpdates((), frozenset())
 
 
 class _Value(NamedTuple):
@@ -81,6 +80,8 @@ class UpdatePlaces:
         version = interpreter.layout.version
         self._opcodes = OPCODES.get((version.major, version.minor))
         self._codes: dict[int, tuple[CodeObject, CodeUpdates]] = {}
+        self._acquiring: dict[int, bool] = {}
+        """By code object, of those of which it was asked."""
         self._modules: dict[int, str] = {}
 
     @property
@@ -91,6 +92,7 @@ class UpdatePlaces:
     def forget(self) -> None:
         """Code objects were freed: others may lie at their addresses."""
         self._codes.clear()
+        self._acquiring.clear()
         self._modules.clear()
 
     def known(self, code: CodeObject) -> CodeUpdates | None:
@@ -103,18 +105,36 @@ class UpdatePlaces:
         found = _NOTHING
         if self._opcodes is not None and code.units <= MAX_UNITS:
             try:
-                names = self._names(code.address)
                 units = self._memory.read(code.bytecode, 2 * code.units)
-                updates = find_updates(units, self._opcodes, names)
-                lines = {
-                    code.lines.line(unit) for update in updates for unit in range(update.start, update.end)
-                }
-                found = CodeUpdates(updates, frozenset(lines), not ACQUIRING.isdisjoint(names))
+                if may_update(units, self._opcodes):
+                    updates = find_updates(units, self._opcodes, self._names(code.address))
+                    lines = {
+                        code.lines.line(unit)
+                        for update in updates
+                        for unit in range(update.start, update.end)
+                    }
+                    found = CodeUpdates(updates, frozenset(lines))
             except (MemoryReadError, NotAnObject, struct.error):
                 found = _NOTHING
         if len(self._codes) >= MAX_CODES:
             self._codes.clear()
         self._codes[code.address] = code, found
+        return found
+
+    def acquires(self, code: CodeObject) -> bool:
+        """Whether a function may hold a lock that it did not take by `with`. Raises like `learn`.
+
+        What cannot be read does not, as it has no updates either.
+        """
+        found = self._acquiring.get(code.address)
+        if found is None:
+            try:
+                found = not ACQUIRING.isdisjoint(self._names(code.address))
+            except (MemoryReadError, NotAnObject, struct.error):
+                found = False
+            if len(self._acquiring) >= MAX_CODES:
+                self._acquiring.clear()
+            self._acquiring[code.address] = found
         return found
 
     def _names(self, code: int) -> list[str]:
@@ -125,7 +145,7 @@ class UpdatePlaces:
         if not count:
             return []
         words = struct.unpack(f"<{count}Q", self._memory.read(table + layout.tuple_items, 8 * count))
-        return [self._objects.string(word) for word in words]
+        return self._objects.strings(words)
 
     # --- places ---
 
