@@ -107,3 +107,31 @@ def test_files_that_are_too_small_for_a_runtime_are_not_opened(monkeypatch: pyte
     monkeypatch.setattr(runtime, "_opened", open_none)
     assert not has_runtime_section(PID, Budget(PID), KnownImages())
     assert sorted(opened) == ["/app/embedding.so", "/app/program.so"]
+
+
+def test_no_file_is_opened_behind_the_one_whose_interpreter_has_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GIVEN an executable that runs Python, with libraries WHEN its runtime is looked for THEN only it is
+    opened; and the next ones where it has no thread."""
+    process = running_process()
+    executable = library("program", 0x10_0000, MIN_RUNTIME_BYTES)
+    mappings = [*executable, *library("other", 0x1000_0000, MIN_RUNTIME_BYTES)]
+    opened: list[str] = []
+
+    def offset(pid: int, image: runtime._Image, *_: object) -> int | None:
+        opened.append(image.first.path)
+        first = image.first
+        return process.runtime_address - first.start if first.path == "/app/program.so" else None
+
+    monkeypatch.setattr(runtime, "_section_offset", offset)
+    images = runtime._images(mappings, "/app/program.so")
+    found = runtime._by_section(PID, process.memory, images, Budget(PID), KnownImages())
+    assert [header.address for header in found] == [process.runtime_address]
+    assert opened == ["/app/program.so", "/app/other.so"]
+
+    head = process.memory.read_word(process.runtime_address + process.layout.runtime_interpreters_head)
+    process.memory.write_word(head + process.layout.interpreter_threads_head, 0x1234)
+    opened.clear()
+    assert runtime._by_section(PID, process.memory, images, Budget(PID), KnownImages()) == found
+    assert opened == ["/app/program.so"]

@@ -280,6 +280,7 @@ def test_kernel_symbols_are_kept_on_disk(tmp_path: Path) -> None:
     assert made_later.name == "bpf_prog_new"
 
 
+@settings(max_examples=30)
 @given(junk=st.binary(max_size=200), where=st.integers(0, 400))
 def test_kernel_symbols_that_were_damaged_on_disk_are_read_anew(junk: bytes, where: int) -> None:
     # GIVEN a kept file in which something was overwritten

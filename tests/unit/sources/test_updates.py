@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.sources.python.opcodes import OPCODES
-from ftdiag.sources.python.updates import MAX_UNITS, Update, _Search, _until_last, find_updates
+from ftdiag.sources.python.updates import (
+    MAX_UNITS,
+    Update,
+    _Search,
+    _until_last,
+    find_updates,
+    may_update,
+)
 
 VERSIONS = sorted(OPCODES)
 Body = list[tuple[str, int]]
@@ -190,6 +199,48 @@ def test_hidden_and_long_code(version: tuple[int, int]) -> None:
     table = OPCODES[version]
     assert not find_updates(bytes([table.first_opaque, 0]) + units, table, ())
     assert not find_updates(units * (MAX_UNITS // (len(units) // 2) + 1), table, ())
+
+
+_STORES = ("STORE_ATTR", "STORE_GLOBAL", "STORE_NAME", "STORE_DEREF", "STORE_SUBSCR")
+_LOADS = ("LOAD_ATTR", "LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF", "[]", "CONTAINS_OP")
+_OTHERS = ("LOAD_FAST", "LOAD_CONST", "COPY", "SWAP", "BINARY_OP", "POP_TOP", "EXTENDED_ARG", "CALL")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@given(
+    body=st.lists(
+        st.tuples(
+            st.sampled_from((*_STORES, *_LOADS, *_OTHERS)), st.sampled_from((0, 1, 2, 3, 4, 6, 13, 130))
+        ),
+        max_size=30,
+    )
+)
+def test_what_cannot_have_an_update_has_none(version: tuple[int, int], body: Body) -> None:
+    # GIVEN any code, also with names beyond the 128th, that is said to have none WHEN gone through THEN none
+    table = OPCODES[version]
+    numbers = {name: number for number, name in table.names.items()}
+    numbers["EXTENDED_ARG"] = table.extended
+    units = b"".join(
+        bytes([numbers[name], argument]) + bytes(2 * table.caches.get(numbers[name], 0))
+        for name, argument in (
+            ("BINARY_OP", 26)
+            if one == "[]" and "BINARY_SUBSCR" not in numbers
+            else ("BINARY_SUBSCR" if one == "[]" else one, argument)
+            for one, argument in body
+        )
+    )
+    if may_update(units, table):
+        return
+    with suppress(IndexError):
+        assert not _Search(list(table.located(units)), table, {0, 1, 2, 3}).updates()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_constructor_cannot_have_an_update(version: tuple[int, int]) -> None:
+    # GIVEN stores of attributes that are not read, and one that is WHEN asked THEN the latter may
+    only_stores = [("LOAD_FAST", 1), ("LOAD_FAST", 0), ("STORE_ATTR", 2), *ATTRIBUTE[:3], ("STORE_ATTR", 3)]
+    assert not may_update(assembled(version, only_stores)[0], OPCODES[version])
+    assert may_update(assembled(version, ATTRIBUTE)[0], OPCODES[version])
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -21,6 +21,7 @@ from ftdiag.sources.native.symboltable import MAX_SYMBOLS, Symbol, SymbolTable
 MAX_KALLSYMS_BYTES: Final = 64 << 20
 FIRST_KALLSYMS_BYTES: Final = 1 << 16
 MAX_MODULES_BYTES: Final = 1 << 20
+KALLSYMS: Final = "/proc/kallsyms"
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 MODULES: Final = "/proc/modules"
 _KERNEL_SYMBOL: Final = re.compile(rb"^([89a-f][0-9a-f]{15}) [tTwW] ([^\t\n]{1,512})", re.MULTILINE)
@@ -95,7 +96,7 @@ def _table(data: bytes) -> SymbolTable:
     return SymbolTable(entries, re.sub(rb"[\t\n]", b"\0", data))
 
 
-def kernel_symbols_shown(path: str = "/proc/kallsyms") -> bool:
+def kernel_symbols_shown(path: str = KALLSYMS) -> bool:
     """Whether `read_kernel_symbols` finds something, from the first lines alone."""
     try:
         with open(path, "rb") as stream:
@@ -105,12 +106,13 @@ def kernel_symbols_shown(path: str = "/proc/kallsyms") -> bool:
 
 
 @functools.cache
-def read_kernel_symbols(path: str = "/proc/kallsyms") -> KernelSymbols | None:
+def read_kernel_symbols(path: str = KALLSYMS) -> KernelSymbols | None:
     """The kernel's functions; `None` where their addresses are hidden (kptr_restrict) or not there.
 
     Read once in a process, and kept on disk: they are the machine's, whatever is looked at.
     """
-    return kernel_symbols(path, SymbolCache(default_directory()), this_kernel())
+    identity = this_kernel() if path == KALLSYMS else None
+    return kernel_symbols(path, SymbolCache(default_directory()), identity)
 
 
 def kernel_symbols(path: str, cache: SymbolCache, identity: str | None) -> KernelSymbols | None:
