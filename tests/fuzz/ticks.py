@@ -129,7 +129,7 @@ def _let_go(reader: Any, watched: Sequence[Watched], quiet_stacks: bytearray | N
         times, ran, moved, pending, last, other, *_ = reader.stretch(
             *(lines, unsettled, {}, {}, set(), 0, 1, {}, directory, os.fstat(directory).st_nlink, (), False),
             *(LOOKS, (now, PERIOD_NS, now + STRETCH_NS, 10**9, 1 << 62), quiet_stacks, FIRST_STACK_ID),
-            *(os.getpid(), None),
+            *(os.getpid(), None, None if quiet_stacks is None else {0: None}),
         )
     finally:
         os.close(own)

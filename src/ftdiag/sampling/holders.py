@@ -21,7 +21,7 @@ from typing import Final
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, TORN_STACK, Confidence, LockKind, ThreadState
 from ftdiag.sampling.threads import SampledThread
 from ftdiag.sources.locks.identity import LockReader, calls_from
-from ftdiag.sources.locks.moment import LockWait
+from ftdiag.sources.locks.moment import LockWait, says_woken
 from ftdiag.sources.locks.parkinglot import WaitEntry
 from ftdiag.sources.locks.waits import WaitReader
 from ftdiag.sources.python.interpreter import InterpreterReader
@@ -32,6 +32,10 @@ HEADS: Final = 2
 
 The order among those that were first seen parked at the same tick is not known.
 """
+STEADY_HEADS: Final = 8
+"""The same where it is not known who will have run."""
+MAX_STEADY: Final = 256
+"""Places that are read with stacks while ticks go by themselves, at most."""
 MAX_HEADS: Final = 64
 """Beyond so many the lock's holder stays unknown until the first of them ran."""
 MAX_CONTENDED: Final = 64
@@ -40,6 +44,9 @@ CONTENDED_TICKS: Final = 100
 """For so many ticks after a thread began to wait for a lock it is likely that another one will."""
 MAX_PLACES: Final = 20_000
 """Places of waiting that are remembered; it begins anew beyond."""
+
+EACH_TICK: Final[dict[int, bytes | None]] = {0: None}
+"""Nothing is ever read there: a tick always finds something else."""
 
 Found = tuple[int, int]
 """Holder column and confidence."""
@@ -79,7 +86,7 @@ class _Queue:
         self.changed = True
         """Whether waiters or proven holders came or went since the last tick."""
 
-    def oldest(self, ran: Collection[SampledThread]) -> Iterator[SampledThread]:
+    def oldest(self, ran: Collection[SampledThread], heads: int = HEADS) -> Iterator[SampledThread]:
         """Those of whom one may have been woken, of the threads that did not run since the last tick."""
         count, oldest = 0, -1
         for thread, tick in self.threads.items():
@@ -87,7 +94,7 @@ class _Queue:
                 continue
             if oldest < 0:
                 oldest = tick
-            if count >= (MAX_HEADS if tick == oldest else HEADS):
+            if count >= (MAX_HEADS if tick == oldest else heads):
                 break
             count += 1
             yield thread
@@ -129,20 +136,62 @@ class Holders:
 
     def want(self, changed: Collection[SampledThread]) -> None:
         """Ask for what is to be read together with the stacks of these threads: locks, heads of queues."""
+        self._want_locks()
+        ran = set(changed)
+        for key, queue in self._queues.items():
+            if queue.has_mutex and not self._keeps(key, ran):
+                queue.heads = [thread for thread in queue.oldest(ran) if thread.entry]
+                self._locks.want_entries([thread.entry for thread in queue.heads])
+
+    def _want_locks(self) -> None:
         oldest = self._ticks - CONTENDED_TICKS
         for key in [key for key, (_, tick) in self._contended.items() if tick < oldest]:
             del self._contended[key]
         self._locks.want_locks([lock for lock, _ in self._contended.values()])
-        ran = set(changed)
+
+    def _keeps(self, key: int, ran: Collection[SampledThread]) -> bool:
+        """Whether a lock's holder is proven to have it still."""
+        holders = self._with_holders.get(key)
+        return holders is not None and holders.isdisjoint(ran)
+
+    def want_steadily(self, before: Mapping[int, bytes | None]) -> dict[int, bytes | None] | None:
+        """The same for ticks of which it is not known who will run; `before` is what was read for the last.
+
+        What places had that tell who holds what: while they have it, and of those that hold or wait nobody
+        runs, that stays as it is. EACH_TICK where it has to be told at each, `None` while nobody waits.
+        """
+        self._want_locks()
+        if not self._queues:
+            return None
+        for queue in self._queues.values():
+            if queue.has_mutex:
+                queue.heads = [thread for thread in queue.oldest((), STEADY_HEADS) if thread.entry]
+                self._locks.want_entries([thread.entry for thread in queue.heads])
+        asked = [queue for key, queue in self._queues.items() if self._is_asked(key, queue)]
+        heads = {thread.entry for queue in asked for thread in queue.heads}
+        places = heads | {queue.lock.owner for queue in asked}
+        if any(queue.changed or not queue.has_mutex for queue in asked) or not places <= before.keys():
+            return EACH_TICK
+        # Who was seen to wait, and is woken by what is read, is asked about at the next tick.
+        if any(says_woken(before[entry]) for entry in heads):
+            return EACH_TICK
+        return {place: before[place] for place in places}
+
+    def ran(self, changed: Collection[SampledThread]) -> None:
+        """These are the ones that ran at the tick for which was wanted steadily, and which is told next."""
         for key, queue in self._queues.items():
-            holders = self._with_holders.get(key)
-            if not queue.has_mutex or (holders is not None and holders.isdisjoint(ran)):
-                continue  # no entries, or proven to have it still
-            queue.heads = [thread for thread in queue.oldest(ran) if thread.entry]
-            self._locks.want_entries([thread.entry for thread in queue.heads])
+            read = set(queue.heads)
+            kept = self._keeps(key, changed)
+            queue.heads = [] if kept else [thread for thread in queue.oldest(changed) if thread in read]
+            # Of those that ran an entry counts that was read beside their stacks.
+            self._locks.drop_entries(thread.entry for thread in read.intersection(changed) if not thread.python)
+
+    def _is_asked(self, key: int, queue: _Queue) -> bool:
+        """Whether it may have changed who holds a lock: its holder is not proven, or who waits is another."""
+        return queue.changed or queue.found[0] == NO_HOLDER or key not in self._with_holders
 
     def pass_over(self, ticks: int) -> None:
-        """So many ticks nobody waited for a lock, and nothing was to be told."""
+        """So many ticks nothing was to be told: nobody waits for a lock, or for one that changed hands."""
         self._ticks += ticks
 
     @property
@@ -292,11 +341,7 @@ class Holders:
 
         A waiter that did not run keeps its wait, but the lock may have changed hands since.
         """
-        asked = [
-            (key, queue)
-            for key, queue in self._queues.items()
-            if queue.changed or queue.found[0] == NO_HOLDER or key not in self._with_holders
-        ]
+        asked = [(key, queue) for key, queue in self._queues.items() if self._is_asked(key, queue)]
         given, gone = self._woken(queue for _, queue in asked)
         if gone:
             # They ran since the kernel was asked who ran, and no longer wait.

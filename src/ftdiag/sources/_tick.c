@@ -36,7 +36,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 6, /* as in compiled.py: changes with what is below */
+    INTERFACE = 7, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -2304,6 +2304,19 @@ static int has_changed(PyObject *watched, PyObject *found) {
     return 0;
 }
 
+/* Whether one of the places that are told has something else than before, or was not read; -1 on error. */
+static int is_untold(PyObject *told, PyObject *found) {
+    PyObject *address, *before;
+    Py_ssize_t place = 0;
+    while (PyDict_Next(told, &place, &address, &before)) {
+        PyObject *now = PyDict_GetItemWithError(found, address);
+        if (now == NULL) return PyErr_Occurred() ? -1 : 1;
+        int equal = PyObject_RichCompareBool(now, before, Py_EQ);
+        if (equal <= 0) return equal < 0 ? -1 : 1;
+    }
+    return 0;
+}
+
 typedef struct {
     PyObject *times;  /* list of them */
     PyObject *ran;    /* dict: those that ran at one of them */
@@ -2314,6 +2327,7 @@ typedef struct {
     Py_ssize_t quiet_size, first_stack;
     int sighted; /* one of these stands where it may matter */
     int other;   /* the tick that is due is somebody else's to take */
+    int asked;   /* at the last one it may have changed who holds what */
     long long due, late, missed;
     long long clock; /* of the process, at the tick that ends it; -1: not read */
     int walked, torn;
@@ -2365,7 +2379,8 @@ static int take_look(Stretch *stretch, PyObject *look) {
 
 static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
-    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *result = NULL;
+    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *told;
+    PyObject *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet, process;
@@ -2373,10 +2388,10 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings))
+                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings, &told))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -2391,6 +2406,10 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
     }
     if (rings != Py_None && Py_TYPE(rings) != state->rings) {
         PyErr_SetString(PyExc_TypeError, "rings are those of this module, or None");
+        return NULL;
+    }
+    if (told != Py_None && !PyDict_Check(told)) {
+        PyErr_SetString(PyExc_TypeError, "what was told of locks is a dict, or None");
         return NULL;
     }
     if (quiet_stacks != Py_None && !PyByteArray_Check(quiet_stacks)) {
@@ -2458,13 +2477,17 @@ static PyObject *walker_stretch(PyObject *object, PyObject *args) {
         }
         int changed = failed || quiet ? 0 : has_changed(watched, found);
         failed = failed || changed < 0;
-        if (changed || self->absent_told || stretch.sighted) break;
+        if (!failed && !quiet && told != Py_None) {
+            stretch.asked = PyDict_Size(stretch.moved) > 0 ? 1 : is_untold(told, found);
+            failed = stretch.asked < 0;
+        }
+        if (changed || self->absent_told || stretch.sighted || stretch.asked) break;
     }
     if (!failed)
-        result = Py_BuildValue("(OOOOOiLLLLii)", stretch.times, stretch.ran, stretch.moved,
+        result = Py_BuildValue("(OOOOOiiLLLLii)", stretch.times, stretch.ran, stretch.moved,
                                stretch.pending == NULL ? Py_None : stretch.pending,
-                               stretch.sighted || stretch.pending != NULL ? stretch.last : Py_None, stretch.other,
-                               stretch.due, stretch.late, stretch.missed, stretch.clock, stretch.walked,
+                               stretch.sighted || stretch.asked || stretch.pending != NULL ? stretch.last : Py_None,
+                               stretch.other, stretch.asked, stretch.due, stretch.late, stretch.missed, stretch.clock, stretch.walked,
                                stretch.torn);
     Py_XDECREF(stretch.times);
     Py_XDECREF(stretch.ran);

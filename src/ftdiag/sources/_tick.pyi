@@ -135,6 +135,7 @@ class Walker:
         first_stack: int,
         process: int,
         rings: Rings | None,
+        told: dict[int, bytes | None] | None,
         /,
     ) -> tuple[
         list[int],
@@ -142,6 +143,7 @@ class Walker:
         dict[Any, None],
         tuple[list[Any], list[tuple[Any, tuple[Any, ...], Any, tuple[int, ...]]]] | None,
         list[Any] | None,
+        int,
         int,
         int,
         int,

@@ -546,17 +546,18 @@ def test_who_was_handed_a_lock_is_its_holder_while_it_leaves_its_wait(tmp_path: 
         assert second.observation[3] == first.info.index + 1
 
 
+@pytest.mark.parametrize("running", [0.93, 0.6])
 @pytest.mark.parametrize("after_ns", [NEVER_NS, 0])
 @pytest.mark.parametrize("seed", range(5))
 def test_ticks_that_go_by_themselves_are_as_those_that_do_not(
-    tmp_path: Path, seed: int, after_ns: int
+    tmp_path: Path, seed: int, after_ns: int, running: float
 ) -> None:
     with world(tmp_path, seed) as one:
-        # GIVEN both observers on one process, whose threads seldom wait
+        # GIVEN both observers on one process, whose threads wait for locks seldom, or often
         plain, compiled = Side(one, compiled=False), Side(one, compiled=True)
         for side in (plain, compiled):
             side.lines.let_wait(after_ns)
-        one.running = 0.93
+        one.running = running
         number, alone = 0, 0
         for step in range(60):
             # WHEN threads do as chance has it, and one takes ticks by itself

@@ -27,7 +27,7 @@ from ftdiag.model import (
     Window,
 )
 from ftdiag.sampling.clock import Tell
-from ftdiag.sampling.holders import Holders
+from ftdiag.sampling.holders import MAX_STEADY, Holders
 from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.seen import Observation
@@ -182,14 +182,14 @@ class InterpreterObserver:
             self._name_shared(changed, tick.now_ns)
 
     def go_steadily(self, steady: Steady) -> None:
-        """Take ticks for as long as nobody waits for a lock, comes, goes, or does what is to be concluded.
+        """Take ticks for as long as no lock changes hands that somebody waits for, and nobody comes, goes, or
+        does what is to be concluded.
 
-        That is done for the last one. Who holds what is looked up for all ticks at once: nobody asked.
+        That is done for the last one. Who holds locks that nobody waits for is looked up for all ticks at once.
         """
         parts = self._threads.steady
         holders, locks = self._holders, self._locks
-        busy = self._match_wanted or holders.waited_for
-        if parts is None or busy or not self._interpreter.compiled:
+        if parts is None or self._match_wanted or not self._interpreter.compiled:
             return
         last_ns, on_core = steady.last_ns, self._on_core
         if not steady.quiet:
@@ -197,10 +197,13 @@ class InterpreterObserver:
             native_ns = None if on_core is None else on_core.steady_until_ns(steady.before_ns)
             last_ns = min(t for t in (last_ns, native_ns, self._sharing.lines.due_ns) if t is not None)
         lines, unsettled, directory, links, waits_ns = parts
+        before = locks.last_read
         along = locks.look_anew()
-        holders.want(())
+        told = holders.want_steadily(before)
+        if len(along.wanted) > MAX_STEADY:
+            return  # too much to be read at once
         self._collector.want(along)
-        (steady.times, steady.ran, moved, pending, last, other, steady.due_ns, *counts) = (
+        (steady.times, steady.ran, moved, pending, last, other, asked, steady.due_ns, *counts) = (
             self._interpreter.stretch(
                 lines,
                 unsettled,
@@ -219,6 +222,7 @@ class InterpreterObserver:
                 FIRST_STACK_ID,
                 self._process.pid,
                 None if on_core is None else on_core.rings,
+                told,
             )
         )
         steady.late, steady.missed, clock_ns = counts
@@ -234,14 +238,15 @@ class InterpreterObserver:
         self._collector.saw(along)
         gone, left = pending or ((), ())
         self._moved.update(moved)
-        holders.pass_over(ticks - bool(pending))
-        if pending:
+        holders.pass_over(ticks - bool(pending or asked))
+        if pending or asked:
+            holders.ran(last or ())
             self._conclude(left, tick.number)
+            if holders.waited_for:
+                self.hold_moved()
             for thread in gone:
                 self._threads.end(thread, tick)
                 self._forget(thread)
-            if holders.waited_for:
-                self.hold_moved()
             holders.tell(tick.number)
             if self._stopped:
                 self._find_requester(tick.number)

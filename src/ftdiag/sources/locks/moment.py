@@ -75,6 +75,11 @@ class LockWait:
         return self.of_program and not 0 < self.key - self.owner < MAX_OWNER_DISTANCE
 
 
+def says_woken(data: bytes | None) -> bool:
+    """Whether what was read of a wait entry, if it is one, says that its thread waits no longer."""
+    return data is not None and data[LINKS] == UNLINKED
+
+
 class Moment:
     """What is read of locks and of those that wait for them, as of one moment."""
 
@@ -94,6 +99,11 @@ class Moment:
     def unreadable_places(self) -> tuple[set[int], int]:
         """What was wanted and could not be read, and `unreadable`."""
         return self._unreadable, self.unreadable
+
+    @property
+    def last_read(self) -> dict[int, bytes | None]:
+        """What was read for the last look, by address."""
+        return dict(self._moment.found)
 
     def look_anew(self) -> ReadAlong:
         """Begin a look at threads: forget what was read for the last one.
@@ -125,6 +135,11 @@ class Moment:
             if address not in unreadable:
                 wanted[address] = REACH_BYTES
 
+    def drop_entries(self, addresses: Iterable[int]) -> None:
+        """Let go of what was taken along from these places."""
+        for address in addresses:
+            self._moment.found.pop(address, None)
+
     def want_locks(self, waits: Iterable[LockWait]) -> None:
         """Take along what tells whether anybody has these locks of the program, and who."""
         want, unreadable = self._moment.want, self._unreadable
@@ -144,7 +159,7 @@ class Moment:
         found = self._moment.found
         for place, address in enumerate(addresses):
             data = found.get(address)
-            if data is not None and data[LINKS] == UNLINKED:  # nearly never
+            if says_woken(data) and data is not None:  # nearly never
                 entry = parse_wait_entry(address, data)
                 if entry is not None:
                     yield place, entry

@@ -175,12 +175,15 @@ class CompiledWalker:
         change is to be seen with what they had, the directory of the threads and its links, files that end
         it, whether nobody runs, the first tick's number, (due, period, last, slack, how long after its line
         changed a thread that wants a core is known to have none), and by number, from the given one on,
-        which stacks do not matter (1), or `None`, and the process's id. The first tick at `last` or later
-        is the last one. Out: the times of the ticks, the threads that were looked at, those that may hold
-        other locks, (gone, left) of the last tick or `None`, those that were looked at then, if something
-        is left or one of their stacks may matter, whether the one that is due is somebody else's, when it
-        is due, how many were late and missed, the process's CPU clock at the last tick, beside those of its
-        threads, if it came to that one (else -1), stacks that were walked and torn.
+        which stacks do not matter (1), or `None`, the process's id, the buffers of native samples or `None`,
+        and where threads wait for locks, what places had that tell who holds these (else `None`): a tick at
+        which one of them has something else, or a thread may hold other locks, is the last one, too. The
+        first tick at `last` or later is. Out: the times of the ticks, the threads that were looked at, those
+        that may hold other locks, (gone, left) of the last tick or `None`, those that were looked at then, if
+        something is left, a lock may be another's, or one of their stacks may matter, whether the one that is
+        due is somebody else's, whether locks may be others', when it is due, how many were late and missed,
+        the process's CPU clock at the last tick, beside those of its threads, if it came to that one (else
+        -1), stacks that were walked and torn.
 
         It stops without a trace before a tick that somebody else has to take. Raises nothing of the target.
         """
