@@ -184,7 +184,9 @@ class Holders:
             kept = self._keeps(key, changed)
             queue.heads = [] if kept else [thread for thread in queue.oldest(changed) if thread in read]
             # Of those that ran an entry counts that was read beside their stacks.
-            self._locks.drop_entries(thread.entry for thread in read.intersection(changed) if not thread.python)
+            self._locks.drop_entries(
+                thread.entry for thread in read.intersection(changed) if not thread.python
+            )
 
     def _is_asked(self, key: int, queue: _Queue) -> bool:
         """Whether it may have changed who holds a lock: its holder is not proven, or who waits is another."""

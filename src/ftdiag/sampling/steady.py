@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ftdiag.sampling.threads import SampledThread
+from ftdiag.sampling.threads import SampledThread, Tick
 
 
 class Steady:
@@ -66,3 +66,9 @@ class Steady:
         """The process's CPU clock at the tick at `last_ns`, beside those of its threads."""
         self.goes_on = False
         """Whether the next tick can be as steady as those before; else it is to be taken by somebody else."""
+
+    @property
+    def last(self) -> Tick:
+        """The last one of those that were taken."""
+        before_ns = self.times[-2] if len(self.times) > 1 else self.before_ns
+        return Tick(self.first + len(self.times) - 1, self.times[-1], before_ns)

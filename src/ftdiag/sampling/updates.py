@@ -41,6 +41,8 @@ MAX_PAIRS: Final = 100_000
 MAX_STACKS: Final = 1 << 19
 MAX_READS: Final = 40
 """Frames that are read in a second, some 200 us each; then nobody is looked at until the window ends."""
+LATER_READS: Final = 12
+"""The same after FIRST_WINDOWS: what is updated is known by then, and one pair of threads tells a race."""
 FIRST_WINDOWS: Final = 10
 """All of the first windows are looked at: what a person who attaches waits for."""
 REST: Final = 4
@@ -117,6 +119,10 @@ class UpdateWatch:
         """Whether this window is left out."""
         return self._window >= self._full_until and self._window % REST != 0
 
+    @property
+    def _most_reads(self) -> int:
+        return MAX_READS if self._window < FIRST_WINDOWS else LATER_READS
+
     def forget(self) -> None:
         """Code objects were freed: what their addresses mean has to be found out anew."""
         self._places.forget()
@@ -131,7 +137,7 @@ class UpdateWatch:
         """
         if not self._able:
             return
-        if self._reads >= MAX_READS or self.resting:
+        if self._reads >= self._most_reads or self.resting:
             self._inside.clear()
             self._still.clear()
             return
@@ -172,7 +178,7 @@ class UpdateWatch:
     @property
     def quiet_stacks(self) -> bytearray | None:
         """By stack id: 1 where none of its lines has an update; `None` while updates are not looked for."""
-        return self._stacks if self._able and self._reads < MAX_READS and not self.resting else None
+        return self._stacks if self._able and self._reads < self._most_reads and not self.resting else None
 
     def pass_over(self, ran: Iterable[SampledThread]) -> None:
         """These ran at ticks that were not looked at, as all of them had quiet stacks."""
@@ -282,7 +288,7 @@ class UpdateWatch:
 
     def _sight(self, python: PythonThread, stack: int, one: _Inside) -> _Sight | None:
         """Where a thread is, by its variables."""
-        if self._reads >= MAX_READS:
+        if self._reads >= self._most_reads:
             return None
         self._reads += 1
         place = self._places.place(python, one.number, one.update)

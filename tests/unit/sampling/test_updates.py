@@ -10,7 +10,15 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
-from ftdiag.sampling.updates import FIRST_WINDOWS, MAX_READS, REST, SUSPECT_WINDOWS, UpdateWatch, _Sight
+from ftdiag.sampling.updates import (
+    FIRST_WINDOWS,
+    LATER_READS,
+    MAX_READS,
+    REST,
+    SUSPECT_WINDOWS,
+    UpdateWatch,
+    _Sight,
+)
 from ftdiag.sources.python.interpreter import InterpreterReader
 
 COUNT = SharedPlace("attribute", "Visits.count", "Visits", 4096)
@@ -115,6 +123,15 @@ def test_there_is_a_limit_of_reads(watch: UpdateWatch) -> None:
     # WHEN the next window begins THEN it goes on
     look(watch, late)
     assert rows(watch)[0] == [(MAX_READS, 1)]
+    # AND fewer are read once the first windows are over
+    for _ in range(FIRST_WINDOWS + SUSPECT_WINDOWS):
+        watch.take()
+    for _ in range(REST):
+        if watch.resting:
+            watch.take()
+    for number in range(MAX_READS):
+        look(watch, Thread(number))
+    assert len(rows(watch)[0]) == LATER_READS
 
 
 def test_windows_are_left_out_while_nothing_is_suspected(watch: UpdateWatch) -> None:

@@ -182,10 +182,9 @@ class InterpreterObserver:
             self._name_shared(changed, tick.now_ns)
 
     def go_steadily(self, steady: Steady) -> None:
-        """Take ticks for as long as no lock changes hands that somebody waits for, and nobody comes, goes, or
-        does what is to be concluded.
+        """Take ticks for as long as no lock that is waited for changes hands, and nothing is to be concluded.
 
-        That is done for the last one. Who holds locks that nobody waits for is looked up for all ticks at once.
+        That is done for the last one. Who holds other locks is looked up for all ticks at once.
         """
         parts = self._threads.steady
         holders, locks = self._holders, self._locks
@@ -197,8 +196,7 @@ class InterpreterObserver:
             native_ns = None if on_core is None else on_core.steady_until_ns(steady.before_ns)
             last_ns = min(t for t in (last_ns, native_ns, self._sharing.lines.due_ns) if t is not None)
         lines, unsettled, directory, links, waits_ns = parts
-        before = locks.last_read
-        along = locks.look_anew()
+        before, along = locks.last_read, locks.look_anew()
         told = holders.want_steadily(before)
         if len(along.wanted) > MAX_STEADY:
             return  # too much to be read at once
@@ -232,9 +230,7 @@ class InterpreterObserver:
             self._threads.seen_ns = steady.times[-1]
         if not steady.times or steady.quiet:
             return
-        ticks = len(steady.times)
-        before_ns = steady.times[-2] if ticks > 1 else steady.before_ns
-        tick = Tick(steady.first + ticks - 1, steady.times[-1], before_ns)
+        ticks, tick = len(steady.times), steady.last
         self._collector.saw(along)
         gone, left = pending or ((), ())
         self._moved.update(moved)

@@ -37,9 +37,10 @@ STEP_EVERY_NS: Final = 40_000_000
 """From step to step, so that a search takes a twentieth of a core: who attached waits for it. Ticks between
 them are cheap."""
 MAX_STEPS: Final = MAX_VISITED // STEP
-EARLY_STEPS: Final = MAX_STEPS
+EARLY_STEPS: Final = 100
 LATER_EVERY_NS: Final = 5 * STEP_EVERY_NS
-"""From step to step after so many: new objects that a program contends for do not come to an end."""
+"""From step to step after so many: what the program's own modules name is found by then, and new objects that
+it contends for do not come to an end."""
 PAUSE_NS: Final = 20_000_000_000
 """After so long what was searched for in vain is searched for again."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
