@@ -227,6 +227,30 @@ def test_a_load_from_a_line_that_others_change_is_contended(monkeypatch: pytest.
     assert judged(1, BEHIND_LOAD) == (ThreadState.WORK, None)
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="loads are looked at on x86-64")
+def test_who_waits_before_a_second_thread_is_seen_waits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GIVEN samples of a window, in which the second thread is seen to count an object last WHEN they are
+    judged THEN those before it that stand behind loads of the object, and its first count, are contended."""
+    code = ctypes.create_string_buffer(LOADS, len(LOADS))
+    begin, shared, own = ctypes.addressof(code), 0x7F00_0000_1000, 0x7F00_0000_2000
+    place = Place("/no/such/python", "EM_X86_64", "f", begin, begin + len(LOADS))
+    monkeypatch.setattr(CodeMap, "place", lambda self, ip: place)
+    classifier = Classifier(os.getpid(), "/no/such/python", kernel=False)
+
+    samples = [
+        RawSample(tid, number, begin + behind, registers(rdi=place))
+        for number, (tid, behind, place) in enumerate(
+            (
+                *((1, BEHIND_ATOMIC, shared), (1, BEHIND_ATOMIC, own), (1, BEHIND_LOAD, own)),
+                *((1, BEHIND_LOAD, shared), (2, BEHIND_LOAD, shared), (2, BEHIND_ATOMIC, shared)),
+            )
+        )
+    ]
+    states = [sample.state for sample in classifier.judge_all(samples)]
+    contended, work = ThreadState.ATOMIC, ThreadState.WORK
+    assert states == [contended, work, work, contended, contended, contended]
+
+
 def test_buffers_grow_with_the_rate() -> None:
     # GIVEN rates WHEN asked THEN buffers are powers of two within bounds
     pages = [buffer_pages(rate) for rate in (1, 100, 199, 1000, 1_000_000)]

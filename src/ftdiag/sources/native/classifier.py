@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from threading import Thread
 from typing import Final, NamedTuple, TypeVar
 
@@ -178,6 +178,24 @@ class Classifier:
         self._found = self._code.search(
             {path for path in self._code.paths if path == image or origin_of(path, image) is Origin.LIBC}
         )
+
+    def judge_all(self, samples: Sequence[RawSample]) -> list[NativeSample]:
+        """State and function of samples that were gathered.
+
+        Which lines others change is found out of all of them first: a line is known to be shared once a
+        second thread was seen to change it, and many that wait for it, mostly at loads, were seen before.
+        """
+        for sample in samples:
+            self._foresee(sample)
+        return list(map(self.judge, samples))
+
+    def _foresee(self, sample: RawSample) -> None:
+        """Note what a sample changes, if it stands behind an atomic instruction that is not a lock's."""
+        tid, _, ip, registers = sample
+        if ip < _KERNEL_HALF and registers:
+            state, _, operand, _ = self._user.get(ip) or self._judge_user(ip)
+            if operand is not None and state is not ThreadState.SPIN:
+                self.lines.hit(effective_address(operand, registers), tid)
 
     def judge(self, sample: RawSample) -> NativeSample:
         """State and function of a sample."""
@@ -448,7 +466,7 @@ class NativeSampler:
         raw, lost = self.rings.take()
         self._lost += lost
         self._classifier.end_search()
-        return list(map(self._classifier.judge, raw))
+        return self._classifier.judge_all(raw)
 
     def refresh(self) -> None:
         """About once a second: follow libraries that come and go, and let waiting threads have their turn."""
