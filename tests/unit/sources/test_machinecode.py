@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from ftdiag.sources.native import machinecode
 from ftdiag.sources.native.machinecode import (
     Before,
-    Operand,
     is_system_call,
     what_is_loaded,
     what_precedes,
 )
+from ftdiag.sources.native.x86 import Operand, decode
+from unit.sources.test_x86 import is_atomic, one
 
 X86, ARM64 = "EM_X86_64", "EM_AARCH64"
 PROLOGUE = bytes.fromhex("5548 89e5 4883ec20 48897df8 488b45f8".replace(" ", ""))
@@ -192,8 +193,12 @@ LOCKABLE = frozenset(
 def test_no_atomic_instruction_is_passed_over(begin: bytes, rest: bytes, locked: bool) -> None:
     # GIVEN bytes WHEN they begin with an atomic instruction THEN it is taken for one at first sight, too
     code = (b"\xf0" if locked else b"") + begin + rest
-    found = machinecode._x86_one(code)
+    found = one(code)
     if found is None or "[" not in found[2].partition(",")[0] or found[1].split()[-1] not in LOCKABLE:
         return  # the disassembler knows some with a prefix that the processor refuses
-    if machinecode._is_x86_atomic(found[1], found[2]):
+    if is_atomic(found[1], found[2]):
         assert machinecode._MAYBE_ATOMIC.search(code[: found[0]])
+        # AND decoded as one
+        decoded = decode(code)
+        assert decoded is not None
+        assert (decoded.length, decoded.atomic) == (found[0], True)

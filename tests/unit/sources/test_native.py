@@ -21,9 +21,9 @@ from ftdiag.sources.native.classifier import (
     spun_for,
 )
 from ftdiag.sources.native.kernelsymbols import KernelSymbols
-from ftdiag.sources.native.machinecode import Operand
 from ftdiag.sources.native.sharedlines import ANYHOW_SHARE, MAX_LINES, MOST_ANYHOW, SharedLines
 from ftdiag.sources.native.symbols import CodeMap, Place
+from ftdiag.sources.native.x86 import Operand
 
 
 def registers(**values: int) -> bytes:

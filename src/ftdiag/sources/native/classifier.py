@@ -42,7 +42,6 @@ from ftdiag.sources.native.machinecode import (
     BYTES_BEFORE,
     NOTHING,
     Before,
-    Operand,
     is_system_call,
     what_is_loaded,
     what_precedes,
@@ -59,6 +58,7 @@ from ftdiag.sources.native.symbol_classes import (
 )
 from ftdiag.sources.native.symbolcache import SymbolCache, default_directory
 from ftdiag.sources.native.symbols import CodeMap, Place
+from ftdiag.sources.native.x86 import Operand
 from ftdiag.sources.python.runtime import Runtime
 
 MAX_EVENTS: Final = 4096

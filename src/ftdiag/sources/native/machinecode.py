@@ -23,11 +23,12 @@ import functools
 import re
 from typing import Any, Final, NamedTuple
 
+from ftdiag.sources.native.x86 import LONGEST, Operand, decode
+
 BYTES_BEFORE: Final = 64
 """Code before the address that is looked at."""
 BYTES_AFTER: Final = 32
 """Code after the address that is looked at: for the end of an arm64 loop."""
-LONGEST_INSTRUCTION: Final = 15
 ENOUGH_AGREE: Final = 0.35
 """Part of the starting places that has to lead to a candidate, if the function's start is not known."""
 LOOP_INSTRUCTIONS: Final = 8
@@ -56,15 +57,6 @@ class Before(enum.Enum):
     ATOMIC = "atomic"
     PAUSE = "pause"
     OTHER = "other"
-
-
-class Operand(NamedTuple):
-    """The memory of an instruction: base + indexed_by * scale + displacement, registers by name."""
-
-    base: str | None
-    indexed_by: str | None
-    scale: int
-    displacement: int
 
 
 class Preceding(NamedTuple):
@@ -100,7 +92,7 @@ def what_is_loaded(
     """
     if machine != "EM_X86_64":
         return None
-    for length in range(2, min(LONGEST_INSTRUCTION, place) + 1):
+    for length in range(2, min(LONGEST, place) + 1):
         start = place - length
         for instruction in _disassembler("x86", detail=True).disasm(code[start:place], 0, 1):
             loaded = _loaded(instruction) if instruction.size == length else None
@@ -120,7 +112,7 @@ def is_system_call(machine: str, code: bytes) -> bool:
 
 
 def _x86(code: bytes, function_start: int | None) -> Preceding:
-    tail = code[-LONGEST_INSTRUCTION:]
+    tail = code[-LONGEST:]
     paused = tail.endswith(b"\xf3\x90")
     # Almost all code ends here: nothing like a locked instruction or an xchg anywhere near.
     if not paused and _MAYBE_ATOMIC.search(tail) is None:
@@ -128,16 +120,16 @@ def _x86(code: bytes, function_start: int | None) -> Preceding:
     end = len(code)
     if paused and _is_boundary(code, end - 2, function_start):
         return PAUSE
-    for length in range(2, min(LONGEST_INSTRUCTION, end) + 1):
+    for length in range(2, min(LONGEST, end) + 1):
         start = end - length
-        decoded = _x86_one(code[start:])
+        decoded = decode(code, start)
         if (
             decoded is not None
-            and decoded[0] == length
-            and _is_x86_atomic(decoded[1], decoded[2])
+            and decoded.length == length
+            and decoded.atomic
             and _is_boundary(code, start, function_start)
         ):
-            return Preceding(Before.ATOMIC, _operand("x86", code[start:]))
+            return Preceding(Before.ATOMIC, decoded.operand)
     return NOTHING
 
 
@@ -172,39 +164,26 @@ def _wide(name: str) -> str:
     return "r" + stem.removesuffix("l")
 
 
-def _is_x86_atomic(mnemonic: str, operands: str) -> bool:
-    return mnemonic.startswith(("lock ", "xacquire lock", "xrelease lock")) or (
-        mnemonic.endswith("xchg") and "[" in operands and not mnemonic.startswith("cmpxchg")
-    )
-
-
 def _is_boundary(code: bytes, target: int, function_start: int | None) -> bool:
     """Whether an instruction begins at `target`, as far as decoding from before can tell."""
     if function_start is not None and 0 <= function_start <= target:
         place = function_start
         while place < target:
-            decoded = _x86_one(code[place : place + LONGEST_INSTRUCTION])
+            decoded = decode(code, place)
             if decoded is None:
                 return False
-            place += decoded[0]
+            place += decoded.length
         return place == target
-    first = max(0, target - (BYTES_BEFORE - LONGEST_INSTRUCTION))
+    first = max(0, target - (BYTES_BEFORE - LONGEST))
     # leads[i]: decoding from i on arrives at the target.
     leads = bytearray(target + 1)
     leads[target] = 1
     for place in range(target - 1, first - 1, -1):
-        decoded = _x86_one(code[place : place + LONGEST_INSTRUCTION])
-        if decoded is not None and place + decoded[0] <= target:
-            leads[place] = leads[place + decoded[0]]
-    far = leads[first : max(first + 1, target - LONGEST_INSTRUCTION)]
+        decoded = decode(code, place)
+        if decoded is not None and place + decoded.length <= target:
+            leads[place] = leads[place + decoded.length]
+    far = leads[first : max(first + 1, target - LONGEST)]
     return sum(far) >= ENOUGH_AGREE * len(far)
-
-
-def _x86_one(code: bytes) -> tuple[int, str, str] | None:
-    """(length, mnemonic, operands) of the first instruction."""
-    for _, size, mnemonic, operands in _disassembler("x86").disasm_lite(code, 0, 1):
-        return size, mnemonic, operands
-    return None
 
 
 # --- arm64 -------------------------------------------------------------------------------------------
@@ -230,7 +209,7 @@ def _arm64(code: bytes, place: int) -> Preceding:
         atomic = _find(code, place, 4, _STORE_EXCLUSIVE, _LOAD_EXCLUSIVE)
     if atomic is None:
         return NOTHING
-    return Preceding(Before.ATOMIC, _operand("arm64", code[atomic : atomic + 4]))
+    return Preceding(Before.ATOMIC, _operand(code[atomic : atomic + 4]))
 
 
 def _find(
@@ -258,14 +237,14 @@ def _mnemonic(code: bytes, place: int) -> str:
 # --- both --------------------------------------------------------------------------------------------
 
 
-def _operand(machine: str, code: bytes) -> Operand | None:
-    """The memory operand of the first instruction; `None` if there is none, or a thread-local one."""
+def _operand(code: bytes) -> Operand | None:
+    """The memory operand of an instruction of arm64; `None` if there is none."""
     import capstone
 
-    for instruction in _disassembler(machine, detail=True).disasm(code, 0, 1):
+    for instruction in _disassembler("arm64", detail=True).disasm(code, 0, 1):
         for operand in instruction.operands:
-            if operand.type == capstone.CS_OP_MEM and not (machine == "x86" and operand.mem.segment):
-                return _operand_of(machine, instruction, operand.mem)
+            if operand.type == capstone.CS_OP_MEM:
+                return _operand_of("arm64", instruction, operand.mem)
     return None
 
 
