@@ -9,7 +9,8 @@ import pytest
 
 NEVER_IN_A_SAMPLER = frozenset(
     "numpy textual rich click capstone psutil dataclasses inspect platform socket shutil secrets subprocess"
-    " tempfile urllib.request ftdiag.session ftdiag.rules ftdiag.recording.reader".split()
+    " tempfile urllib.request ftdiag.session ftdiag.rules ftdiag.recording.reader"
+    " ftdiag.model.metrics ftdiag.model.findings".split()
 )
 NOT_BEFORE_THE_SAMPLER = NEVER_IN_A_SAMPLER | frozenset(
     "typing json ctypes re sqlite3 pathlib threading ftdiag.model ftdiag.launcher".split()

@@ -2,7 +2,8 @@
 
 In: nothing; these modules import only the standard library. Out: immutable values, by subject: `target`,
 `samples`, `locks`, `memory`, `settings` of recordings, `metrics` of ranges, `bottlenecks`, `predictions`,
-`findings`, `allocations`. All are to be had from here.
+`findings`, `allocations`. All are to be had from here; what only a look at a recording needs is imported when
+it is asked for, which a sampler never does.
 
 Conventions: units live in names (`_ns`, `_bytes`, `_ratio`, `_hz`); what is unknown is `None` or a
 `Gap`, never 0 or -1; ids of a recording are non-negative integers with reserved values (`samples`).
@@ -10,28 +11,6 @@ Conventions: units live in names (`_ns`, `_bytes`, `_ratio`, `_hz`); what is unk
 
 from __future__ import annotations
 
-from ftdiag.model.allocations import (
-    Allocations,
-    LineAllocations,
-    ThreadAllocations,
-)
-from ftdiag.model.bottlenecks import (
-    Bottleneck,
-    BottleneckKind,
-    BottleneckPlace,
-    Bottlenecks,
-    EndOfWait,
-    WaitsFor,
-)
-from ftdiag.model.findings import (
-    Evidence,
-    Finding,
-    Quality,
-    Remedy,
-    Severity,
-    Snapshot,
-    Workload,
-)
 from ftdiag.model.locks import (
     CONSTANTS_LOCK,
     DELAYED_FREES,
@@ -70,25 +49,6 @@ from ftdiag.model.memory import (
     MemoryOfThread,
     MemoryReading,
     ThreadMemory,
-)
-from ftdiag.model.metrics import (
-    ON_CPU_PARTS,
-    RUNNABLE_PARTS,
-    USEFUL_STATES,
-    CollectorMetrics,
-    CorePart,
-    HotLine,
-    LockHolder,
-    LockMetrics,
-    LockWaiter,
-    Metrics,
-    Pauses,
-    ThreadMetrics,
-)
-from ftdiag.model.predictions import (
-    Change,
-    ChangeKind,
-    Prediction,
 )
 from ftdiag.model.samples import (
     FIRST_STACK_ID,
@@ -137,6 +97,50 @@ from ftdiag.model.target import (
 )
 from ftdiag.model.updates import SharedUpdate, Updater
 from ftdiag.model.waits import LibraryWait, library_wait_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ftdiag.model.allocations import (
+        Allocations,
+        LineAllocations,
+        ThreadAllocations,
+    )
+    from ftdiag.model.bottlenecks import (
+        Bottleneck,
+        BottleneckKind,
+        BottleneckPlace,
+        Bottlenecks,
+        EndOfWait,
+        WaitsFor,
+    )
+    from ftdiag.model.findings import (
+        Evidence,
+        Finding,
+        Quality,
+        Remedy,
+        Severity,
+        Snapshot,
+        Workload,
+    )
+    from ftdiag.model.metrics import (
+        ON_CPU_PARTS,
+        RUNNABLE_PARTS,
+        USEFUL_STATES,
+        CollectorMetrics,
+        CorePart,
+        HotLine,
+        LockHolder,
+        LockMetrics,
+        LockWaiter,
+        Metrics,
+        Pauses,
+        ThreadMetrics,
+    )
+    from ftdiag.model.predictions import (
+        Change,
+        ChangeKind,
+        Prediction,
+    )
 
 __all__ = [
     "CONSTANTS_LOCK",
@@ -249,3 +253,17 @@ __all__ = [
     "is_standard_library",
     "library_wait_of",
 ]
+
+_LATER = ("allocations", "bottlenecks", "findings", "metrics", "predictions")
+
+
+def __getattr__(name: str) -> object:
+    """Import what a look at a recording needs. Raises AttributeError for what is not there."""
+    import importlib
+
+    for module in _LATER if name in __all__ else ():
+        value: object = getattr(importlib.import_module(f"ftdiag.model.{module}"), name, None)
+        if value is not None:
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module 'ftdiag.model' has no attribute {name!r}")

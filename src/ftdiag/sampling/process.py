@@ -22,6 +22,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+if __name__ == "__main__":
+    gc.disable()  # what is imported is no garbage, and looking for it takes a tenth of that
+
 from ftdiag import __version__
 from ftdiag.datatypes import asdict
 from ftdiag.errors import (

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ftdiag.sources.python.maybeupdates import may_update
 from ftdiag.sources.python.opcodes import OPCODES
 from ftdiag.sources.python.updates import (
     MAX_UNITS,
@@ -15,7 +16,6 @@ from ftdiag.sources.python.updates import (
     _Search,
     _until_last,
     find_updates,
-    may_update,
 )
 
 VERSIONS = sorted(OPCODES)

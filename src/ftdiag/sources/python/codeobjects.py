@@ -21,6 +21,10 @@ MAX_CODE_UNITS: Final = 1 << 24
 MAX_LINE_TABLE_BYTES: Final = 1 << 20
 """Of a location table; what comes behind has no line. A module of 100,000 lines has 400 KB."""
 MAX_EXCEPTION_TABLE_BYTES: Final = 1 << 18
+PART_BYTES: Final = 256
+"""Of a string or table of a code object that are read at first: most are shorter."""
+FIRST_COPIES: Final = 14
+"""Copies of a function's bytecode that are read together with their number."""
 MAX_COPIES: Final = 65_536
 """Threads' own copies of a function's bytecode that are looked at."""
 MAX_LOCALS: Final = 1024
@@ -153,7 +157,7 @@ class CodeObjects:
 
     def exit_offsets(self, code: CodeObject, unit: int) -> tuple[int, ...]:
         """Offsets from a frame's address of the stack slots of the `with` blocks around a code unit."""
-        if not code.handlers:
+        if not any(entry.start <= unit < entry.end for entry in code.handlers):
             return ()
         try:
             bytecode = self.memory.read(code.bytecode, 2 * code.units)
@@ -201,15 +205,24 @@ class CodeObjects:
         first_line = _int_in(data, layout.code_first_line)
         if not 0 < units <= MAX_CODE_UNITS:
             raise NotAnObject(f"no code object at {address:#x}")
+        filename, qualname, lines, exceptions = (
+            _word(data, at)
+            for at in (
+                layout.code_filename,
+                layout.code_qualname,
+                layout.code_linetable,
+                layout.code_exception_table,
+            )
+        )
+        # All at once; what lies at the end of a mapping is read again by itself.
+        parts = self.memory.read_many([(at, PART_BYTES) for at in (filename, qualname, lines, exceptions)])
+        objects = self.objects
         code = CodeObject(
             address,
             self._fingerprint(data),
-            self.objects.string(_word(data, layout.code_filename)),
-            self.objects.string(_word(data, layout.code_qualname)),
-            LineTable(
-                self.objects.bytes_object(_word(data, layout.code_linetable))[:MAX_LINE_TABLE_BYTES],
-                first_line,
-            ),
+            objects.string(filename, parts[0]),
+            objects.string(qualname, parts[1]),
+            LineTable(objects.bytes_object(lines, parts[2])[:MAX_LINE_TABLE_BYTES], first_line),
             units,
         )
         code.bytecode = address + layout.code_bytecode
@@ -219,7 +232,7 @@ class CodeObjects:
         if not 0 <= code.local_count <= MAX_CODE_UNITS or not 0 <= code.stack_size <= MAX_CODE_UNITS:
             raise NotAnObject(f"no code object at {address:#x}")
         code.handlers = parse_exception_table(
-            self.objects.bytes_object(_word(data, layout.code_exception_table))[:MAX_EXCEPTION_TABLE_BYTES]
+            objects.bytes_object(exceptions, parts[3])[:MAX_EXCEPTION_TABLE_BYTES]
         )
         if self.memory.budget is not None:
             self.memory.budget.check()
@@ -234,11 +247,14 @@ class CodeObjects:
         assert self.layout.code_tlbc is not None
         try:
             table = self.memory.read_word(code.address + self.layout.code_tlbc)
-            size = self.memory.read_word(table)
+            data = self.memory.read_up_to(table, 8 + 8 * FIRST_COPIES)
+            size = word_in(data, 0)
             if not 0 < size <= MAX_COPIES:
                 return ()
-            entries = struct.unpack(f"<{size}Q", self.memory.read(table + 8, 8 * size))
-        except MemoryReadError:
+            if len(data) < 8 + 8 * size:
+                data = self.memory.read(table, 8 + 8 * size)
+            entries = struct.unpack_from(f"<{size}Q", data, 8)
+        except (MemoryReadError, NotAnObject):
             return ()
         return tuple(entry for entry in entries if entry and entry != code.bytecode)
 

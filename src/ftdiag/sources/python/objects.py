@@ -8,7 +8,7 @@ expected object raises `NotAnObject` (or gives `None` where the docstring says s
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Final
 
 from ftdiag.errors import FtdiagError, MemoryReadError
@@ -133,29 +133,16 @@ class ObjectReader:
             self._type_flags[type_address] = flags
         return flags
 
-    def string(self, address: int) -> str:
-        """The value of a `str`, cut at MAX_STRING_CHARACTERS. Raises NotAnObject, MemoryReadError."""
+    def string(self, address: int, data: bytes | None = None) -> str:
+        """The value of a `str` (`data`: its beginning), cut. Raises NotAnObject, MemoryReadError."""
         layout = self._layout
-        data = self._memory.read_up_to(address, layout.unicode_compact_data + 192)
+        data = data or self._memory.read_up_to(address, layout.unicode_compact_data + 192)
         if len(data) < layout.unicode_compact_data:
             raise NotAnObject(f"no str at {address:#x}")
         type_address = word_in(data, layout.object_type)
         if not self.flags_of(type_address) & _TPFLAGS_UNICODE_SUBCLASS:
             raise NotAnObject(f"no str at {address:#x}")
         return self._decode_string(address, data)
-
-    def strings(self, addresses: Sequence[int]) -> list[str]:
-        """The values of several `str`s, with one system call for most of them. Raises like `string`."""
-        size = self._layout.unicode_compact_data + 64
-        found = []
-        read = self._memory.read_many([(address, size) for address in addresses])
-        for address, data in zip(addresses, read, strict=True):
-            type_address = 0 if data is None else word_in(data, self._layout.object_type)
-            if data is None or not self.flags_of(type_address) & _TPFLAGS_UNICODE_SUBCLASS:
-                found.append(self.string(address))  # at the end of a mapping; else it says what is wrong
-            else:
-                found.append(self._decode_string(address, data))
-        return found
 
     def _decode_string(self, address: int, data: bytes) -> str:
         layout = self._layout
@@ -174,10 +161,11 @@ class ObjectReader:
         encoding = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}[kind]
         return raw.decode(encoding, "replace")
 
-    def bytes_object(self, address: int) -> bytes:
-        """The value of a `bytes`. Raises NotAnObject (also over MAX_BYTES_OBJECT), MemoryReadError."""
+    def bytes_object(self, address: int, data: bytes | None = None) -> bytes:
+        """The value of a `bytes` (`data`: its beginning). Raises NotAnObject (also when it is too long),
+        MemoryReadError."""
         layout = self._layout
-        data = self._memory.read_up_to(address, layout.bytes_data + 480)
+        data = data or self._memory.read_up_to(address, layout.bytes_data + 480)
         if len(data) < layout.bytes_data:
             raise NotAnObject(f"no bytes at {address:#x}")
         type_address = word_in(data, layout.object_type)

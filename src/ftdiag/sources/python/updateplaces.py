@@ -21,15 +21,18 @@ from ftdiag.model import SharedPlace
 from ftdiag.sources.python.codeobjects import CodeObject
 from ftdiag.sources.python.frameview import AttributeReader, FrameView
 from ftdiag.sources.python.interpreter import CurrentLine, InterpreterReader
+from ftdiag.sources.python.maybeupdates import may_update
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.opcodes import OPCODES
-from ftdiag.sources.python.updates import MAX_UNITS, Expression, Update, find_updates, may_update
+from ftdiag.sources.python.updates import MAX_UNITS, Expression, Update, find_updates
 from ftdiag.sources.python.walking import PythonThread
 
 MAX_CODES: Final = 20_000
 """Code objects whose updates are remembered."""
 MAX_NAMES: Final = 2048
 """Names of a code object that are read."""
+NAME_BYTES: Final = 120
+"""Of a string that are read at first, with its head: most names are shorter."""
 MAX_CHARACTERS: Final = 120
 """Longest name of a place."""
 MAX_KEY_CHARACTERS: Final = 32
@@ -145,7 +148,8 @@ class UpdatePlaces:
         if not count:
             return []
         words = struct.unpack(f"<{count}Q", self._memory.read(table + layout.tuple_items, 8 * count))
-        return self._objects.strings(words)
+        read = self._memory.read_many([(word, NAME_BYTES) for word in words])
+        return [self._objects.string(word, data) for word, data in zip(words, read, strict=True)]
 
     # --- places ---
 

@@ -20,6 +20,7 @@ from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from ftdiag.datatypes import dataclass, replace
+from ftdiag.sources.python.maybeupdates import SUBSCRIPT, may_update
 from ftdiag.sources.python.opcodes import Instruction, OpcodeTable
 
 MAX_UNITS: Final = 4096
@@ -39,21 +40,6 @@ _STORED: Final = {
     "STORE_SUBSCR": "item",
 }
 STORES: Final = tuple(_STORED)
-_KINDS: Final = {
-    "A": ("STORE_ATTR",),
-    "a": ("LOAD_ATTR",),
-    "G": ("STORE_GLOBAL", "STORE_NAME"),
-    "g": ("LOAD_GLOBAL",),
-    "n": ("LOAD_NAME",),
-    "D": ("STORE_DEREF",),
-    "d": ("LOAD_DEREF",),
-    "I": ("STORE_SUBSCR",),
-    "i": ("BINARY_SUBSCR", "CONTAINS_OP"),
-    "o": ("BINARY_OP",),
-}
-"""Stores, and in small letters the loads that are before one in an update."""
-_SUBSCRIPT: Final = 26
-"""Argument of BINARY_OP that stands for `[]` (NB_SUBSCR, 3.14 and later: Include/opcode.h)."""
 _READING_METHODS: Final = frozenset(("get", "pop"))
 """Methods of a dict whose result is an item of it: `d[k] = d.get(k, 0) + 1`."""
 _LEAVES: Final = frozenset(
@@ -146,60 +132,6 @@ class _Store(NamedTuple):
     slots: tuple[int, int]
 
 
-def may_update(units: bytes, table: OpcodeTable) -> bool:
-    """Whether there can be an update: something is stored that may have been loaded before.
-
-    At a hundredth of the price of `find_updates`, and without names. Seven of eight functions of a web
-    framework have none by this. Arguments are compared by their last bits, so that extended ones do not
-    matter; what lies in inline caches may look like an instruction.
-    """
-    loaded: set[tuple[str, int]] = set()
-    for kind, argument in zip(units[0::2].translate(_kinds_of(table)), units[1::2], strict=False):
-        if not kind:
-            continue
-        match chr(kind):
-            case "a":
-                loaded.add(("A", argument >> 1))
-                if argument & 1:
-                    loaded.add(("I", 0))  # d[k] = d.get(k) + 1
-            case "g":
-                loaded.add(("G", argument >> 1))
-            case "n":
-                loaded.add(("G", argument & 0x7F))
-            case "d":
-                loaded.add(("D", argument))
-            case "i":
-                loaded.add(("I", 0))
-            case "o":
-                if argument == _SUBSCRIPT:
-                    loaded.add(("I", 0))
-            case "D":
-                if ("D", argument) in loaded:
-                    return True
-            case "I":
-                if ("I", 0) in loaded:
-                    return True
-            case store:
-                if (store, argument & 0x7F) in loaded:
-                    return True
-    return False
-
-
-_kinds: dict[int, tuple[OpcodeTable, bytes]] = {}
-
-
-def _kinds_of(table: OpcodeTable) -> bytes:
-    """Opcode -> the letter of its kind, 0 where there is none."""
-    known = _kinds.get(id(table))
-    if known is None or known[0] is not table:
-        kinds = bytearray(256)
-        for letter, names in _KINDS.items():
-            for number in table.numbers_of(*names):
-                kinds[number] = ord(letter)
-        known = _kinds[id(table)] = table, bytes(kinds)
-    return known[1]
-
-
 def find_updates(units: bytes, table: OpcodeTable, names: Sequence[str]) -> tuple[Update, ...]:
     """All updates of a code object whose bytecode this is; () where an opcode is hidden, or there are none.
 
@@ -241,7 +173,7 @@ def _until_last(
                 loaded.add(("cell", argument))
             case "BINARY_SUBSCR" | "CONTAINS_OP":
                 loaded.add(("item", 0))
-            case "BINARY_OP" if argument == _SUBSCRIPT:
+            case "BINARY_OP" if argument == SUBSCRIPT:
                 loaded.add(("item", 0))
             case _ if name in _STORED and (
                 (_STORED[name], 0 if name == "STORE_SUBSCR" else argument) in loaded
@@ -403,7 +335,7 @@ class _Search:
                 self._load_attribute(end, argument)
             case "BINARY_SUBSCR":
                 self._load_item(end)
-            case "BINARY_OP" if argument == _SUBSCRIPT:
+            case "BINARY_OP" if argument == SUBSCRIPT:
                 self._load_item(end)
             case "CONTAINS_OP":
                 self._contains(end)
