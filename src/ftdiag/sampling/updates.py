@@ -8,9 +8,10 @@ Only then the frame is read, to know whose attribute, cell or item it is; there 
 second, as of code objects that are looked through in a tick. When it is reached, nothing is looked at until
 the window ends, alone or together with others, so that shares stay right.
 
-After the first seconds only every few windows are looked at, unless two threads that share no lock were seen
+After the first second only every few windows are looked at, unless two threads that share no lock were seen
 to update the same place: then all are, for some time, once for each place of that name. A service that runs
-on with races that are told pays what one without them does, a quarter of the price.
+on with races that are told pays what one without them does, a quarter of the price. Of a look that ends soon
+all windows are looked at.
 
 What counts as together: two threads that were inside an update of the same place as of one walk, which
 reads all stacks in one system call, and held no lock in common. Where one may have held a lock that cannot be
@@ -42,9 +43,13 @@ MAX_STACKS: Final = 1 << 19
 MAX_READS: Final = 40
 """Frames that are read in a second, some 200 us each; then nobody is looked at until the window ends."""
 LATER_READS: Final = 12
-"""The same after FIRST_WINDOWS: what is updated is known by then, and one pair of threads tells a race."""
-FIRST_WINDOWS: Final = 10
-"""All of the first windows are looked at: what a person who attaches waits for."""
+"""The same after BRIEF_WINDOWS: what is updated is known by then, and one pair of threads tells a race."""
+FIRST_WINDOWS: Final = 2
+"""All of the first windows, which are a second, are looked at. With each function that is seen for the first
+time it would be half of what a sampler takes in the first three."""
+BRIEF_S: Final = 10.0
+BRIEF_WINDOWS: Final = 10
+"""So many where no more than so long is looked: there is no later."""
 REST: Final = 4
 """Then one window of so many, while nothing is suspected."""
 SUSPECT_WINDOWS: Final = 20
@@ -91,7 +96,10 @@ _Row = tuple[SharedPlace, int, int, frozenset[int], str | None, bool, int, int]
 class UpdateWatch:
     """Watches one target. Longer-lived than windows; `take` ends one."""
 
-    def __init__(self, interpreter: InterpreterReader, locks: LockReader) -> None:
+    def __init__(
+        self, interpreter: InterpreterReader, locks: LockReader, duration_s: float | None = None
+    ) -> None:
+        """`duration_s`: how long is looked, if that is known."""
         self._interpreter = interpreter
         self._locks = locks
         self._places = UpdatePlaces(interpreter)
@@ -108,7 +116,8 @@ class UpdateWatch:
         self._reads = 0
         self._learnt = 0
         self._window = 0
-        self._full_until = FIRST_WINDOWS
+        brief = duration_s is not None and duration_s <= BRIEF_S
+        self._full_until = BRIEF_WINDOWS if brief else FIRST_WINDOWS
         self._alone: dict[tuple[int, str], tuple[int, frozenset[int]]] = {}
         """Place -> the thread that was seen to update it, and with which locks."""
         self._suspects: set[tuple[str, str]] = set()
@@ -121,7 +130,7 @@ class UpdateWatch:
 
     @property
     def _most_reads(self) -> int:
-        return MAX_READS if self._window < FIRST_WINDOWS else LATER_READS
+        return MAX_READS if self._window < BRIEF_WINDOWS else LATER_READS
 
     def forget(self) -> None:
         """Code objects were freed: what their addresses mean has to be found out anew."""

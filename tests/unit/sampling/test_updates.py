@@ -11,6 +11,7 @@ import pytest
 from fake_process import FakeProcess, Sink
 from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
 from ftdiag.sampling.updates import (
+    BRIEF_WINDOWS,
     FIRST_WINDOWS,
     LATER_READS,
     MAX_READS,
@@ -124,7 +125,7 @@ def test_there_is_a_limit_of_reads(watch: UpdateWatch) -> None:
     look(watch, late)
     assert rows(watch)[0] == [(MAX_READS, 1)]
     # AND fewer are read once the first windows are over
-    for _ in range(FIRST_WINDOWS + SUSPECT_WINDOWS):
+    for _ in range(BRIEF_WINDOWS + SUSPECT_WINDOWS):
         watch.take()
     for _ in range(REST):
         if watch.resting:
@@ -132,6 +133,22 @@ def test_there_is_a_limit_of_reads(watch: UpdateWatch) -> None:
     for number in range(MAX_READS):
         look(watch, Thread(number))
     assert len(rows(watch)[0]) == LATER_READS
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "looked"), [(3.0, BRIEF_WINDOWS), (None, FIRST_WINDOWS), (60.0, FIRST_WINDOWS)]
+)
+def test_of_a_look_that_ends_soon_all_windows_are_looked_at(duration_s: float | None, looked: int) -> None:
+    # GIVEN how long is looked WHEN nothing is suspected THEN so many windows at the beginning are looked at
+    fake = FakeProcess("3.14.9t")
+    reader = InterpreterReader(fake.memory, fake.runtime, Sink())
+    made = UpdateWatch(reader, None, duration_s)  # type: ignore[arg-type]
+    seen = []
+    for _ in range(looked + 1):
+        seen.append(not made.resting)
+        made.take()
+    assert all(seen[:looked])
+    assert seen[looked] is (looked % REST == 0)
 
 
 def test_windows_are_left_out_while_nothing_is_suspected(watch: UpdateWatch) -> None:

@@ -100,8 +100,8 @@ class InterpreterObserver:
         )
         self._waits = WaitReader(process.pid, process.memory)
         self._native, words = open_native(options, process.pid, self._runtime, descriptors)
-        self.native_state = words if self._native is not None else None
-        self.native_missing = words if self._native is None else None
+        self._duration_s = options.duration_s
+        self.native_state, self.native_missing = (words, None) if self._native is not None else (None, words)
         self.no_stacks: str | None = None
         self._gaps: Gaps = Gaps()
         self._names_wanted = True
@@ -133,7 +133,7 @@ class InterpreterObserver:
         self._locks = self._waits.use(self._interpreter)
         self._sharing = Sharing(self._interpreter, self._locks, stacks.leaves)
         self._locks.refresh()
-        self._updates = UpdateWatch(self._interpreter, self._locks)
+        self._updates = UpdateWatch(self._interpreter, self._locks, self._duration_s)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
         self.prepare()
         self._facts.read_gil()
