@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -55,6 +54,8 @@ def remove_abandoned(parent: Path) -> list[Path]:
                 if folder.name.startswith(CAPTURE_PREFIX):
                     remove_capture(folder)
                 else:
+                    import shutil
+
                     shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
             finally:

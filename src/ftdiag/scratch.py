@@ -7,8 +7,6 @@ could not do that; the next one does it for it.
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +18,9 @@ from ftdiag.leftovers import LOOK_PREFIX, own, remove_abandoned
 @contextmanager
 def private_directory() -> Iterator[Path]:
     """A new directory, mode 0700. Raises DiskFull when there is no place for one."""
+    import shutil
+    import tempfile
+
     parent: Path | None = None
     try:
         parent = Path(tempfile.gettempdir())

@@ -7,7 +7,6 @@ In: text. Out: lines on standard output, messages and progress on standard error
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -68,14 +67,20 @@ def ascii_only(environment: Mapping[str, str] | None = None) -> bool:
     return bool(chosen) and "utf" not in chosen.lower()
 
 
+def _columns() -> int:
+    import shutil  # it brings all archives: 4 ms that no sampler waits for
+
+    return shutil.get_terminal_size((80, 24)).columns
+
+
 def width() -> int:
     """Columns for text on standard output: those of the terminal, or 80."""
-    return max(MIN_WIDTH, min(MAX_WIDTH, shutil.get_terminal_size((80, 24)).columns))
+    return max(MIN_WIDTH, min(MAX_WIDTH, _columns()))
 
 
 def width_of_table() -> int | None:
     """Columns for a table: all of a terminal's; without one nothing is cut."""
-    return shutil.get_terminal_size((80, 24)).columns if _is_terminal(sys.stdout) else None
+    return _columns() if _is_terminal(sys.stdout) else None
 
 
 def harmless(text: str) -> str:
@@ -194,7 +199,7 @@ class Progress:
         if self._shown and now < self._next:
             return
         self._next = now + PROGRESS_EVERY_S
-        columns = shutil.get_terminal_size((80, 24)).columns - 1
+        columns = _columns() - 1
         with suppress(OSError):
             sys.stderr.write(f"\r\x1b[2K{harmless(text)[:columns]}")
             sys.stderr.flush()
