@@ -101,11 +101,11 @@ class InterpreterObserver:
         self._waits = WaitReader(process.pid, process.memory)
         self._native, words = open_native(options, process.pid, self._runtime, descriptors)
         self._duration_s = options.duration_s
-        self.native_state, self.native_missing = (words, None) if self._native is not None else (None, words)
+        self.native_state = words if self._native is not None else None
+        self.native_missing = words if self._native is None else None
         self.no_stacks: str | None = None
         self._gaps: Gaps = Gaps()
-        self._names_wanted = True
-        self._match_wanted = False
+        self._names_wanted, self._match_wanted = True, False
         self._left: set[int] = set()
         """Addresses of thread states that no thread belonged to at the last match."""
         self._left_told: set[int] = set()
