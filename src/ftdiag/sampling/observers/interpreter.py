@@ -105,12 +105,11 @@ class InterpreterObserver:
         self.native_missing = words if self._native is None else None
         self.no_stacks: str | None = None
         self._gaps: Gaps = Gaps()
-        self._names_wanted, self._match_wanted = True, False
+        self._names_wanted, self._match_wanted, self._windows = True, False, 0
         self._left: set[int] = set()
         """Addresses of thread states that no thread belonged to at the last match."""
         self._left_told: set[int] = set()
         """Those of them that were counted."""
-        self._windows = 0
         self._stopped: list[SampledThread] = []
         self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
         self._moved: dict[SampledThread, None] = {}
