@@ -185,8 +185,7 @@ class InterpreterObserver:
 
         That is done for the last one. Who holds other locks is looked up for all ticks at once.
         """
-        parts = self._threads.steady
-        holders, locks = self._holders, self._locks
+        parts, holders, locks = self._threads.steady, self._holders, self._locks
         if parts is None or self._match_wanted or not self._interpreter.compiled:
             return
         last_ns, on_core = steady.last_ns, self._on_core
