@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -207,6 +207,10 @@ class Twice(Classifier):
         first = super().judge(sample)
         self.pairs.append((first, self.without.judge(sample)))
         return first
+
+    def judge_all(self, samples: Sequence[RawSample]) -> list[NativeSample]:
+        """Each of them so."""
+        return list(map(self.judge, samples))
 
 
 def test_what_threads_do_is_seen_without_names(

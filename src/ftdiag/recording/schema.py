@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import threading
 import zlib
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -289,6 +290,7 @@ _COMPRESSION: Final[Mapping[int, int]] = {
     zstd.CompressionParameter.compression_level: 3,
     zstd.CompressionParameter.checksum_flag: 1,
 }
+_KEPT: Final = threading.local()
 _DECOMPRESSION: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: MAX_ZSTD_WINDOW_LOG}
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_CHECKSUM_FLAG: Final = 0x04
@@ -344,7 +346,19 @@ def compressed_group(key: int, name: str, headers: Sequence[bytes], bodies: Sequ
     """One blob of columns that are encoded already."""
     label = name.encode("ascii")
     header = _GROUP_HEADER.pack(key, len(headers), len(label)) + label
-    return zstd.compress(b"".join((header, *headers, *bodies)), options=_COMPRESSION)
+    return _compressed(b"".join((header, *headers, *bodies)))
+
+
+def _compressed(data: bytes) -> bytes:
+    """One zstd frame, as `zstd.compress` makes it. Its context, some 100 KB, is kept: a window has five groups."""
+    compressor: zstd.ZstdCompressor | None = getattr(_KEPT, "compressor", None)
+    if compressor is None:
+        compressor = _KEPT.compressor = zstd.ZstdCompressor(options=_COMPRESSION)
+    try:
+        return compressor.compress(data, zstd.ZstdCompressor.FLUSH_FRAME)
+    except BaseException:
+        del _KEPT.compressor  # it may be in the middle of a frame
+        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,6 +251,37 @@ def test_who_waits_before_a_second_thread_is_seen_waits_too(monkeypatch: pytest.
     assert states == [contended, work, work, contended, contended, contended]
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="loads are looked at on x86-64")
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(1, 3),
+            st.sampled_from((BEHIND_ATOMIC, BEHIND_LOAD, BEHIND_TEST, 0, 1 << 63)),
+            st.sampled_from((0x7F00_0000_1000, 0x7F00_0000_2000)),
+        ),
+        max_size=60,
+    ),
+    st.integers(0, 60),
+)
+def test_many_samples_are_judged_as_each_alone(seen: list[tuple[int, int, int]], first: int) -> None:
+    # GIVEN samples of threads at code that counts references, at code that loads, and in the kernel
+    code = ctypes.create_string_buffer(LOADS, len(LOADS))
+    begin = ctypes.addressof(code)
+    place = Place("/no/such/python", "EM_X86_64", "f", begin, begin + len(LOADS))
+    samples = [
+        RawSample(tid, number, behind if behind >> 63 else begin + behind, registers(rdi=points_to))
+        for number, (tid, behind, points_to) in enumerate(seen)
+    ]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(CodeMap, "place", lambda self, ip: place)
+        one_by_one, at_once = (Classifier(os.getpid(), "/no/such/python", kernel=False) for _ in range(2))
+        # WHEN they are judged in two lots THEN all are what each is by itself once all of them were foreseen
+        for lot in (samples[:first], samples[first:]):
+            for sample in lot:
+                one_by_one._foresee(sample)
+            assert at_once.judge_all(lot) == list(map(one_by_one.judge, lot))
+
+
 def test_buffers_grow_with_the_rate() -> None:
     # GIVEN rates WHEN asked THEN buffers are powers of two within bounds
     pages = [buffer_pages(rate) for rate in (1, 100, 199, 1000, 1_000_000)]

@@ -184,10 +184,26 @@ class Classifier:
 
         Which lines others change is found out of all of them first: a line is known to be shared once a
         second thread was seen to change it, and many that wait for it, mostly at loads, were seen before.
+        Most are at addresses that were judged before and tell all by themselves: these cost two look-ups.
         """
+        known = self._user
         for sample in samples:
-            self._foresee(sample)
-        return list(map(self.judge, samples))
+            verdict = known.get(sample[2])
+            if verdict is None or verdict[2] is not None:
+                self._foresee(sample)
+        judged: list[NativeSample] = []
+        lines, sampled = self.lines, self.lines.sampled
+        work, spin = ThreadState.WORK, ThreadState.SPIN
+        for sample in samples:
+            verdict = known.get(sample[2])
+            if verdict is not None:
+                state, symbol, operand, _ = verdict
+                if operand is None and state is not spin and not (state is work and lines.places):
+                    sampled(sample[0])
+                    judged.append(NativeSample(sample[0], sample[1], state, symbol, None))
+                    continue
+            judged.append(self.judge(sample))
+        return judged
 
     def _foresee(self, sample: RawSample) -> None:
         """Note what a sample changes, if it stands behind an atomic instruction that is not a lock's."""

@@ -6,6 +6,7 @@ changed there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 MAX_LINES: Final = 65_536
@@ -77,6 +78,11 @@ class SharedLines:
             return True
         self._anyhow[tid] = anyhow - 1.0
         return False
+
+    @property
+    def places(self) -> Mapping[int, int]:
+        """The places on shared lines that were changed last, by line; until the next `age` it grows."""
+        return self._changed
 
     def near(self, registers: bytes) -> bool:
         """Whether one of these registers points to a shared line, or to an object whose count is on one."""
