@@ -350,7 +350,7 @@ def compressed_group(key: int, name: str, headers: Sequence[bytes], bodies: Sequ
 
 
 def _compressed(data: bytes) -> bytes:
-    """One zstd frame, as `zstd.compress` makes it. Its context, some 100 KB, is kept: a window has five groups."""
+    """One zstd frame, as `zstd.compress` makes it. Its context is kept: a window has five of these."""
     compressor: zstd.ZstdCompressor | None = getattr(_KEPT, "compressor", None)
     if compressor is None:
         compressor = _KEPT.compressor = zstd.ZstdCompressor(options=_COMPRESSION)

@@ -522,9 +522,9 @@ def test_windows_that_are_asked_for_again_are_kept_decoded(
 @given(st.lists(st.binary(max_size=5000), min_size=1, max_size=6))
 def test_blobs_are_those_that_each_would_be_alone(contents: list[bytes]) -> None:
     # GIVEN groups one after the other, which share a context WHEN compressed
-    for content in contents:
-        blob = schema.compressed_group(1, "runs", [], [content])
+    for body in contents:
+        blob = schema.compressed_group(1, "runs", [], [body])
         # THEN each is what it is without the others before it
         plain = schema.zstd.decompress(blob)
-        assert plain.endswith(content)
+        assert plain.endswith(body)
         assert blob == schema.zstd.compress(plain, options=schema._COMPRESSION)
