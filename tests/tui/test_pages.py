@@ -19,6 +19,7 @@ from ftdiag.model import (
     IMPORTED,
     CollectorMetrics,
     Confidence,
+    Frame,
     GenerationCollections,
     LockHolder,
     Pauses,
@@ -34,6 +35,7 @@ from ftdiag.tui.look import DARK, look_for
 from ftdiag.tui.panes.evidence import finding_text, leads_to
 from ftdiag.tui.panes.hot import HotPane
 from ftdiag.tui.panes.hot_lines import HotTable
+from ftdiag.tui.panes.hot_source import other_text
 from ftdiag.tui.panes.threads import ThreadsPane
 from ftdiag.tui.plot import plot_lines, resampled, spark
 from ftdiag.tui.source import SECOND_NS, Selection, clock
@@ -51,6 +53,7 @@ from tui.pictures import (
     contended,
     finding,
     findings,
+    hot_line,
     measured,
 )
 
@@ -430,6 +433,47 @@ def test_source_files_are_bounded_and_regular(tmp_path: Path) -> None:
             assert answer.why.startswith("source not available: ")
     for name in ("<string>", "relative.py", "/x\0y"):
         assert "does not come from a file" in texts.read(name, None).why
+
+
+TEXT = ("class Cache:", "    # of the process", "    def put(self, key):", "        self.kept += 1", "")
+
+
+@pytest.mark.parametrize(
+    ("function", "line", "text", "said"),
+    [
+        ("Cache.put", 4, TEXT, None),
+        ("Cache.put.<locals>.<lambda>", 4, TEXT, None),
+        ("<module>", 1, TEXT, None),
+        ("Cache.put", 9, TEXT, "not the text that runs: it has no line 9"),
+        ("Cache.put", 5, TEXT, "not the text that runs: line 5 is blank here"),
+        ("Cache.put", 2, TEXT, "not the text that runs: line 2 is a comment here"),
+        ("Cache.get", 4, TEXT, "not the text that runs: no get is defined in it"),
+        ("Cache.get", 4, (), None),
+    ],
+)
+def test_source_that_is_not_what_runs_is_said_to_be(
+    function: str, line: int, text: tuple[str, ...], said: str | None
+) -> None:
+    """GIVEN a line that ran, and the text of its file now WHEN that cannot be what ran THEN it is said."""
+    ran = (Frame("/srv/app/cache.py", function, line),)
+    picture = replace(contended(), hot=(hot_line(ran, {ThreadState.WORK: 1.0}),))
+    assert other_text(SourceLines("/srv/app/cache.py", text), picture) == said
+    assert other_text(SourceLines("/srv/app/other.py", ("",)), picture) is None
+
+
+def test_source_that_was_written_after_the_program_began_may_be_another(tmp_path: Path) -> None:
+    """GIVEN a program that ran for a minute before it was recorded, and files of before and since WHEN they
+    are shown THEN of the latter it is said that they may be another text."""
+    picture = contended()
+    settings = replace(picture.settings, started_ns=100 * SECOND_NS, started_unix_ns=1_000 * SECOND_NS)
+    picture = replace(picture, settings=settings, target=replace(picture.target, start_ticks=4_000))
+    file = tmp_path / "cache.py"
+    file.write_text("one")
+    for written_s, doubted in ((939, False), (941, True)):
+        os.utime(file, (written_s, written_s))
+        source = SourceFiles().read(str(file), os.getpid())
+        said = other_text(source, picture)
+        assert (said == "may not be the text that runs: written after the program began") is doubted
 
 
 def test_under_sudo_the_user_who_asked_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,12 +33,14 @@ MAX_FILES: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class SourceLines:
-    """The lines of a file, or (without any) why it is not there. `path` is where it was found."""
+    """The lines of a file, or (without any) why it is not there. `path` is where it was found,
+    `changed_unix_ns` when it was written last; `None` where that is not known."""
 
     filename: str
     lines: tuple[str, ...] = ()
     path: str | None = None
     why: str = ""
+    changed_unix_ns: int | None = None
 
 
 class SourceText(Protocol):
@@ -80,7 +82,7 @@ class SourceFiles:
         why = "source not available: there is no such file here"
         for process in dict.fromkeys((pid, None)):
             try:
-                lines = self._lines(filename, process, reader)
+                lines, changed_ns = self._lines(filename, process, reader)
             except ProcessLookupError:
                 continue
             except FileNotFoundError:
@@ -93,10 +95,12 @@ class SourceFiles:
             except OSError as error:
                 why = f"source not available: {error.strerror or type(error).__name__}"
                 continue
-            return SourceLines(filename, lines, _path_from_here(filename, process))
+            path = _path_from_here(filename, process)
+            return SourceLines(filename, lines, path, changed_unix_ns=changed_ns)
         return SourceLines(filename, why=why)
 
-    def _lines(self, filename: str, pid: int | None, reader: Reader | None) -> tuple[str, ...]:
+    def _lines(self, filename: str, pid: int | None, reader: Reader | None) -> tuple[tuple[str, ...], int]:
+        """The lines, and when they were written."""
         if pid is None:
             descriptor = open_plain(filename, max_bytes=MAX_BYTES, reader=reader)
         else:
@@ -107,13 +111,13 @@ class SourceFiles:
             known = self._kept.get(key)
             if known is not None:
                 self._kept.move_to_end(key)
-                return known
+                return known, status.st_mtime_ns
             text = file.read(MAX_BYTES).decode("utf-8", "replace")
         lines = tuple(line.expandtabs(4) for line in text.split("\n"))
         self._kept[key] = lines
         while len(self._kept) > MAX_FILES:
             self._kept.popitem(last=False)
-        return lines
+        return lines, status.st_mtime_ns
 
 
 def last_reader(environment: Mapping[str, str] = os.environ) -> Reader | None:

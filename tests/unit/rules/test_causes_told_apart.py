@@ -508,7 +508,15 @@ def test_a_loop_that_wants_a_core_is_as_busy_as_one_that_has_it(tmp_path: Path) 
     alone = {"main": [spent(100, "work", at=loop_stack(tmp_path))]}
     half = counted(cpu_ns=500_000_000, run_queue_ns=500_000_000)
     snapshot = look(tmp_path, alone, counters={"main": half})
-    assert "event-loop-bound" in ids(judged(snapshot, other_programs_cores=1.5))
+    judgement = judged(snapshot, other_programs_cores=1.5)
+    assert "event-loop-bound" in ids(judgement)
+    # AND what others have while it wants it is no core that it leaves without work: all together fit.
+    (loop,) = [each for each in judgement.findings if each.rule_id == "event-loop-bound"]
+    queued = snapshot.metrics.lost_cores[ThreadState.RUNNABLE]
+    assert queued > 0.4
+    capacity = snapshot.metrics.capacity_cores
+    assert capacity is not None
+    assert loop.lost_cores == pytest.approx(capacity - snapshot.metrics.on_cpu_cores - queued, abs=0.01)
 
 
 def test_a_worker_at_the_line_where_it_waited_hands_out_nothing(tmp_path: Path) -> None:

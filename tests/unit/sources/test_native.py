@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.model import ThreadState
+from ftdiag.sources.kernel.memory import Mapping
 from ftdiag.sources.kernel.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
 from ftdiag.sources.native import classifier as native
+from ftdiag.sources.native import symbols
 from ftdiag.sources.native.classifier import (
     Classifier,
     buffer_pages,
@@ -22,7 +24,7 @@ from ftdiag.sources.native.classifier import (
 )
 from ftdiag.sources.native.kernelsymbols import KernelSymbols
 from ftdiag.sources.native.sharedlines import ANYHOW_SHARE, MAX_LINES, MOST_ANYHOW, SharedLines
-from ftdiag.sources.native.symbols import CodeMap, Place
+from ftdiag.sources.native.symbols import NOWHERE, CodeMap, Place
 from ftdiag.sources.native.x86 import Operand
 
 
@@ -174,6 +176,38 @@ def test_code_that_is_mapped_nowhere_is_unknown() -> None:
     assert classifier.missed
     classifier.reload()
     assert not classifier.missed
+
+
+def test_code_of_a_library_that_was_unloaded_is_unknown_and_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """GIVEN samples in a library, which is unloaded meanwhile WHEN the mappings were read anew THEN what is
+    sampled there is unknown, and a gap says so; it does not keep the library's name."""
+    library = Mapping(0x7F00_0000_0000, 0x7F00_0001_0000, "r-xp", 0, 7, "/srv/lib/codec.so")
+    other = Mapping(0x7F00_0010_0000, 0x7F00_0011_0000, "r-xp", 0, 8, "/srv/lib/other.so")
+    mapped = [library, other]
+    monkeypatch.setattr(symbols, "read_mappings", lambda *_, **__: list(mapped))
+    classifier = Classifier(os.getpid(), "/no/such/python", kernel=False)
+    sample = RawSample(1, 5, library.start + 0x100, b"")
+    assert classifier.judge(sample)[2:4] == (ThreadState.WORK, "[codec.so]")
+    classifier.take_unnamed()
+
+    mapped.remove(library)
+    classifier.reload()
+    assert [classifier.judge(sample)[2:4] for _ in range(3)] == [(ThreadState.UNKNOWN, None)] * 3
+    assert classifier.take_unnamed() == {("", NOWHERE): 3}
+    assert not classifier.take_unnamed()
+
+
+def test_what_a_packed_interpreter_does_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GIVEN code that is in no file WHEN the program's own file has none that is mapped, as that of one that
+    unpacks itself THEN it is unknown; beside the file's own code it is what a compiler made: work."""
+    made = Mapping(0x7F00_0000_0000, 0x7F00_0001_0000, "r-xp", 0, 0, "")
+    for path, state in (("/srv/lib/libc.so", ThreadState.UNKNOWN), ("/srv/python", ThreadState.WORK)):
+        mapped = [made, Mapping(0x7F00_0010_0000, 0x7F00_0011_0000, "r-xp", 0, 8, path)]
+        monkeypatch.setattr(symbols, "read_mappings", lambda *_, mapped=mapped, **__: mapped)
+        classifier = Classifier(os.getpid(), "/srv/python", kernel=False)
+        assert classifier.judge(RawSample(1, 5, made.start + 0x100, b"")).state is state
 
 
 @given(st.integers(0, (1 << 64) - 1), st.binary(max_size=300))

@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from elf_files import Made, elf
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.syscalls import BlockedCall, parse_syscall_line, syscall_table
-from ftdiag.sources.native.nativestack import NativeCallers, UnwindTables
+from ftdiag.sources.native.elf import BytesSource, read_elf
+from ftdiag.sources.native.nativestack import NativeCallers, UnwindTables, _tables_of
+from ftdiag.sources.native.symbols import CodeMap
 from reading import eventually
 
 PYTHON = str(Path("/proc/self/exe").resolve())
@@ -79,6 +82,21 @@ def test_nothing_is_said_of_places_that_are_no_code(parked: BlockedCall) -> None
     # WHEN they are asked for THEN there is no answer
     assert callers.library(1, parked.stack_pointer, 0x10) is None
     assert callers.library(1, 0x10, parked.instruction) is None
+
+
+def test_without_unwind_tables_nothing_is_guessed(
+    parked: BlockedCall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GIVEN a C library whose tables were stripped, as `strip -R .eh_frame*` does WHEN it is asked which
+    library waits in it THEN there is no answer: return addresses on the stack are not guessed at."""
+    assert parked.stack_pointer is not None
+    assert parked.instruction is not None
+    callers = NativeCallers(os.getpid(), RemoteMemory(os.getpid()), PYTHON)
+    bare = elf({".text": Made(1, 0, b"\xc3" * 16)})
+    assert read_elf(BytesSource(bare)) is not None
+    assert _tables_of(BytesSource(bare)) is None
+    monkeypatch.setattr(CodeMap, "read_file", lambda self, mapping, read: read(BytesSource(bare)))
+    assert callers.library(1, parked.stack_pointer, parked.instruction) is None
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200), st.integers(0, 400))

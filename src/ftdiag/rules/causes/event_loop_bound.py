@@ -58,8 +58,8 @@ def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
         summary=(
             f"The event loop in {short(thread.info.name)} is on a core, or wants one, for"
             f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other"
-            f" threads {rest}, and up to {of_cores(shape.lost_cores, facts.capacity)} stay"
-            " empty."
+            f" threads {rest}, and up to {of_cores(shape.lost_cores, facts.capacity)} get"
+            " nothing to do."
         ),
         explanation=(
             "An event loop runs its callbacks one after the other in one thread: CPU work inside"
@@ -120,9 +120,11 @@ def _shape(facts: Facts, room: Room) -> Shape | None:
         if not facts.over(LOOP_FULL, part, RULE.id) or fullest >= LOOP_BUSY.value:
             return None
     # Work that is moved off the loop can use every core that is left, whoever is there to do it now.
-    left = max(0.0, facts.capacity - facts.metrics.on_cpu_cores - room.own_cores)
-    if room.own_cores > max(left, 1e-9) or not _runs_event_loop(busy):
+    unused = max(0.0, facts.capacity - facts.metrics.on_cpu_cores)
+    if room.own_cores > max(unused - room.own_cores, 1e-9) or not _runs_event_loop(busy):
         return None
+    # Of those that others have while its threads want them, it gets none: they are told as that.
+    left = max(0.0, unused - room.lost_cores)
     return Shape(RULE.id, None, left, left, part, busy, room.python)
 
 

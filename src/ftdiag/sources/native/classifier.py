@@ -115,6 +115,10 @@ class Verdict(NamedTuple):
     """Whether it is not known what function it is in: where nothing is contended, nothing is known."""
 
 
+NOWHERE: Final = Verdict(ThreadState.UNKNOWN, None)
+"""Of addresses at which no code is mapped."""
+
+
 class Classifier:
     """Judges addresses of one process; remembers what it found."""
 
@@ -220,7 +224,10 @@ class Classifier:
             state, symbol = self._in_kernel(ip, register(registers, _PC_PLACE))
             spun = spun_for(registers, self.known_locks) if state is ThreadState.SPIN else None
             return NativeSample(tid, time_ns, state, symbol, spun)
-        state, symbol, operand, hidden = self._user.get(ip) or self._judge_user(ip)
+        verdict = self._user.get(ip) or self._judge_user(ip)
+        state, symbol, operand, hidden = verdict
+        if verdict is NOWHERE:
+            self._code.note_nowhere()
         self.lines.sampled(tid)
         if state is ThreadState.SPIN:
             return NativeSample(tid, time_ns, state, symbol, spun_for(registers, self.known_locks))
@@ -280,7 +287,7 @@ class Classifier:
             self.reload()
             self._reloaded = True  # once until the next refresh
             place = self._code.place(ip)
-        verdict = Verdict(ThreadState.UNKNOWN, None) if place is None else self._judge_place(ip, place)
+        verdict = NOWHERE if place is None else self._judge_place(ip, place)
         if len(self._user) >= MAX_JUDGED_ADDRESSES:
             self._user.clear()
         # An address without code is asked for again after the next refresh.

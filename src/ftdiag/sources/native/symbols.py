@@ -53,6 +53,7 @@ IMAGE_BYTES: Final = 1 << 30
 """Read for one file, with its debug files and their checksums."""
 IMAGE_S: Final = 5.0
 MAX_UNNAMED: Final = 32
+NOWHERE: Final = "code that is mapped nowhere by now: its library was unloaded, or the program made it"
 TOO_MANY_MAPPINGS: Final = "code that was mapped meanwhile: there are too many mappings to be looked at"
 _Found = TypeVar("_Found")
 
@@ -129,6 +130,10 @@ class CodeMap:
         self._starts = [mapping.start for mapping in mappings]
         self.changes += 1
         return True
+
+    def note_nowhere(self) -> None:
+        """Count a sample of code that is mapped nowhere."""
+        self._note_unnamed("", NOWHERE)
 
     def mapping_at(self, address: int) -> Mapping | None:
         """The executable mapping that holds the address."""

@@ -22,7 +22,7 @@ from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, PaneBody, on_screen
 from ftdiag.tui.panes.call_tree import TreeTable, tree_rows
 from ftdiag.tui.panes.hot_lines import HotTable, by_function, hot_row
-from ftdiag.tui.panes.hot_source import definition, line_lines, pauses_at, source_lines
+from ftdiag.tui.panes.hot_source import definition, line_lines, other_text, pauses_at, source_lines
 from ftdiag.tui.panes.stacks import stacks_lines
 from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View
@@ -221,7 +221,8 @@ class HotPane(Container, PaneBody):
         def make(width: int, look: Look) -> Lines:
             return source_lines(text, hot, line, width, look)
 
-        self._source.show_lines(f"Source {place(frame)}   e: edit", make)
+        doubt = other_text(source, snapshot)
+        self._source.show_lines(f"Source {place(frame)}   {doubt or 'e: edit'}", make)
         # Follow the cursor, but leave the text where someone scrolled it.
         if self._source_at != (frame.filename, line):
             self._source_at = frame.filename, line

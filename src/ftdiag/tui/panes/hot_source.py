@@ -1,10 +1,12 @@
-"""What is known of a line: its source with the heat of each line, shared objects, pauses, machine code.
+"""What is known of a line: its source with the heat of each line and whether that is what runs, shared
+objects, pauses, machine code.
 
 In: source text, hot lines and pauses. Out: lines for panels.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,6 +25,9 @@ from ftdiag.tui.sourcetext import SourceLines
 from ftdiag.wording.locks import spun_for_words
 from ftdiag.wording.objects import object_words
 from ftdiag.wording.units import percent, plural, seconds
+
+USER_HZ: Final = 100
+"""Unit of a process' start in /proc/PID/stat (man 5 proc; 100 on all machines that are read)."""
 
 
 def source_lines(
@@ -66,6 +71,40 @@ def source_lines(
             ]
         )
     return lines
+
+
+def other_text(source: SourceLines, snapshot: Snapshot) -> str | None:
+    """Why a text is not, or may not be, what runs; `None` where nothing says so.
+
+    Code that ran is neither a blank line nor a comment, is in a function of its name, and was not written
+    after the program began.
+    """
+    lines = source.lines
+    for hot in snapshot.hot:
+        frame = hot.frame
+        if frame.filename != source.filename or frame.line is None or not lines:
+            continue
+        if frame.line > len(lines):
+            return f"not the text that runs: it has no line {frame.line}"
+        text = lines[frame.line - 1].strip()
+        if not text or text.startswith("#"):
+            return f"not the text that runs: line {frame.line} is {'a comment' if text else 'blank'} here"
+        name = frame.function.rpartition(".")[2]
+        if name.isidentifier() and not any(
+            re.match(rf"\s*(?:(?:async\s+)?def|class)\s+{name}\b", each) for each in lines
+        ):
+            return f"not the text that runs: no {name} is defined in it"
+    changed_ns = source.changed_unix_ns
+    if changed_ns is not None and changed_ns > _began_unix_ns(snapshot):
+        return "may not be the text that runs: written after the program began"
+    return None
+
+
+def _began_unix_ns(snapshot: Snapshot) -> int:
+    """When the program began, or where that is not known, the recording."""
+    settings, ticks = snapshot.settings, snapshot.target.start_ticks
+    age_ns = settings.started_ns - ticks * 1_000_000_000 // USER_HZ if ticks else 0
+    return settings.started_unix_ns - max(0, age_ns)
 
 
 MAX_SHARED: Final = 8
