@@ -51,7 +51,10 @@ class Unlike:
 
 @dataclass(frozen=True, slots=True)
 class SharedFinding:
-    """Findings of one rule about one thing; `first` is the costliest of them, the others say the same."""
+    """Findings of one rule about one thing; `first` is the costliest of them, the others say the same.
+
+    `lost_cores` is what it costs all of them together; of what is not the program's own, at least.
+    """
 
     first: Finding
     members: tuple[Member, ...]
@@ -75,7 +78,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All of them. `account` adds up the parts of all members' cores; `None`: not known of any."""
+    """All of them. `account` adds up the parts of all members' cores.
+
+    What somebody else had they did not lose once each: of a core that ftdiag, or a process that is no
+    member, had while all of them wanted it, one was lost, and none of what they had from each other.
+    """
 
     groups: tuple[Group, ...]
     findings: tuple[SharedFinding, ...]
@@ -107,8 +114,9 @@ def fleet_of(members: Iterable[Member]) -> Fleet:
     )
     everybody = [member for group in groups for member in group.members]
     account: dict[CorePart, float] = {}
-    for member in everybody:
-        for part, cores in member.snapshot.metrics.account.items():
+    for host in sorted({member.snapshot.settings.host for member in everybody}):
+        there = [member for member in everybody if member.snapshot.settings.host == host]
+        for part, cores in _account_of_host(there).items():
             account[part] = account.get(part, 0.0) + cores
     useful = [member.snapshot.metrics.useful_cores for member in everybody]
     known = [value for value in useful if value is not None]
@@ -119,6 +127,30 @@ def fleet_of(members: Iterable[Member]) -> Fleet:
         sum(member.snapshot.metrics.on_cpu_cores for member in everybody),
         sum(known) if len(known) == len(useful) and known else None,
     )
+
+
+def _account_of_host(members: Sequence[Member]) -> dict[CorePart, float]:
+    """The parts of all members on one machine, those that others had no larger than what these used."""
+    account: dict[CorePart, float] = {}
+    for member in members:
+        for part, cores in member.snapshot.metrics.account.items():
+            account[part] = account.get(part, 0.0) + cores
+    used = sum(member.snapshot.metrics.on_cpu_cores for member in members)
+    # To each the other members are other processes, too.
+    strangers = [
+        max(0.0, metrics.other_programs_cores - (used - metrics.on_cpu_cores))
+        for metrics in (member.snapshot.metrics for member in members)
+        if metrics.other_programs_cores is not None
+    ]
+    samplers = [member.snapshot.quality.sampler_cpu_ratio for member in members]
+    known = [each for each in samplers if each is not None]
+    for part, had in (
+        (CorePart.OTHER_PROGRAMS, min(strangers, default=None)),
+        (CorePart.FTDIAG, sum(known) if known else None),
+    ):
+        if part in account and had is not None:
+            account[part] = min(account[part], had)
+    return account
 
 
 def figures_of(snapshot: Snapshot) -> dict[str, float]:
@@ -164,5 +196,7 @@ def _shared(members: Sequence[Member]) -> tuple[SharedFinding, ...]:
     for rows in found.values():
         first = max(rows, key=lambda row: (row[0].lost_cores, row[0].score))[0]
         having = tuple({id(member): member for _, member in rows}.values())
-        shared.append(SharedFinding(first, having, sum(finding.lost_cores for finding, _ in rows)))
+        costs = [finding.lost_cores for finding, _ in rows]
+        # The cores that others had are the same ones for all of them.
+        shared.append(SharedFinding(first, having, max(costs) if first.context else sum(costs)))
     return tuple(sorted(shared, key=lambda each: (each.first.context, -each.lost_cores, -len(each.members))))

@@ -10,7 +10,7 @@ import pytest
 from builders import RecordingBuilder, a_target, spent
 from command_line import ftdiag
 from ftdiag.analysis.fleet import Member, fleet_of
-from ftdiag.model import Snapshot
+from ftdiag.model import CorePart, Snapshot
 from ftdiag.reports.fleet import render, to_report
 
 
@@ -67,6 +67,39 @@ def test_a_finding_that_several_have_is_told_once(members: list[Member]) -> None
     (shared, *_) = fleet_of([*several, members[0]]).findings
     assert len(shared.members) == 3
     assert shared.lost_cores == pytest.approx(3 * base.findings[0].lost_cores)
+
+
+def test_a_core_that_others_had_is_lost_once(members: list[Member]) -> None:
+    # GIVEN ten workers on two cores that take turns: each waits for the others, for a program beside them,
+    # and for the samplers of all, which take 0.2 cores together
+    first = members[0].snapshot
+    account = {
+        CorePart.USEFUL: 0.15,
+        CorePart.OTHER_PROGRAMS: 0.6,
+        CorePart.FTDIAG: 0.08,
+        CorePart.NO_DEMAND: 1.17,
+    }
+    metrics = replace(first.metrics, on_cpu_cores=0.15, other_programs_cores=1.65, account=account)
+    worker = replace(first, metrics=metrics, quality=replace(first.quality, sampler_cpu_ratio=0.02))
+    # WHEN they are put together
+    together = fleet_of([Member(f"p{number}", worker) for number in range(10)])
+    # THEN the samplers cost what they took, not what each waited for them, others what no member had
+    assert together.account[CorePart.FTDIAG] == pytest.approx(0.2)
+    assert together.account[CorePart.OTHER_PROGRAMS] == pytest.approx(1.65 - 9 * 0.15)
+    assert together.account[CorePart.USEFUL] == pytest.approx(1.5)
+    assert "ftdiag itself) 0.2" in "\n".join(render(together))
+    # AND workers of another machine have its cores
+    away = replace(worker, settings=replace(worker.settings, host="elsewhere"))
+    both = fleet_of([Member("p", worker), Member("q", worker), Member("r", away), Member("s", away)])
+    assert both.account[CorePart.OTHER_PROGRAMS] == pytest.approx(2.4)
+    assert both.account[CorePart.FTDIAG] == pytest.approx(0.08)
+    # AND a finding about cores that others had costs what it costs one of them, once
+    (finding, *_) = snapshot_of(
+        Path(__file__).parents[3] / "samples" / "recordings" / "3.14t" / "counter_lock.ftdiag"
+    ).findings
+    starved = replace(worker, findings=(replace(finding, context=True, lost_cores=0.6),))
+    (shared, *_) = fleet_of([Member(f"p{number}", starved) for number in range(10)]).findings
+    assert shared.lost_cores == pytest.approx(0.6)
 
 
 def test_what_is_not_measured_is_not_compared(members: list[Member]) -> None:
