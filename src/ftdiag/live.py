@@ -37,7 +37,7 @@ def record(
 ) -> SamplingEnd:
     """Record a process into a new file until `duration_s` is over, or it ends; returns which it was.
 
-    `rate_hz` are ticks a second, `native_rate_hz` samples of machine code a second while a thread is on a
+    `rate_hz` are ticks per second, `native_rate_hz` samples of machine code per second while a thread is on a
     core (0: none). Raises UsageError for values that make no sense; NoSuchProcess, PermissionRefused,
     NotPython, UnsupportedPython, RecordingError, DiskFull; SamplerFailed where the sampler was killed.
     """

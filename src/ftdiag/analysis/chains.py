@@ -32,7 +32,7 @@ import numpy as np
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts
 from ftdiag.analysis.cores import LATER_STATES
 from ftdiag.analysis.efficiency import LOCK_STATES, had_work, is_in
-from ftdiag.analysis.grouping import Bools, Floats, Ints, distinct, group_by, summed, whole
+from ftdiag.analysis.grouping import Bools, Floats, Ints, distinct, group_by, numbered, summed, whole
 from ftdiag.analysis.ticks import TickRuns
 from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
@@ -483,11 +483,11 @@ def _knots_of(
     known: dict[tuple[int, ...], int] = {members: place for place, members in enumerate(knots)}
     seen: dict[int, int] = {}
     of_run = table[final]
-    distinct, inverse = np.unique(of_run, return_inverse=True)
-    place_of = np.zeros(len(distinct), dtype=np.int64)
-    first_cell = np.zeros(len(distinct), dtype=np.int64)
+    here, inverse = numbered(of_run)
+    place_of = np.zeros(len(here), dtype=np.int64)
+    first_cell = np.zeros(len(here), dtype=np.int64)
     first_cell[inverse[::-1]] = final[::-1]
-    for place, run in enumerate(distinct.tolist()):
+    for place, run in enumerate(here.tolist()):
         if run in seen:
             place_of[place] = seen[run]
             continue

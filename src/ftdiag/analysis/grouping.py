@@ -87,13 +87,22 @@ def _stable_order(key: Ints, size: int) -> Ints:
 
 
 def distinct(values: npt.NDArray[IntT]) -> npt.NDArray[IntT]:
-    """The different values, ascending; `np.unique` puts them into a table first, which takes longer."""
+    """The different values, ascending.
+
+    `np.unique` puts them into a table first, which takes longer, and imports `numpy.ma` the first time.
+    """
     if not len(values):
         return values
     ordered = np.sort(values)
     first = np.ones(len(ordered), dtype=np.bool_)
     np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
     return ordered[first]
+
+
+def numbered(values: npt.NDArray[IntT]) -> tuple[npt.NDArray[IntT], Ints]:
+    """The different values, ascending, and for each value its place among them."""
+    known = distinct(values)
+    return known, np.searchsorted(known, values)
 
 
 def runs_of(ascending: Ints) -> tuple[Ints, Ints]:

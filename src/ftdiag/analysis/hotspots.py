@@ -19,7 +19,7 @@ import numpy as np
 
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.efficiency import APART_STATES, is_in
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_of_each, summed
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_of_each, numbered, summed
 from ftdiag.analysis.oncpu import OnCpuDetails
 from ftdiag.analysis.ticks import STATES
 from ftdiag.datatypes import dataclass
@@ -89,7 +89,7 @@ def hot_functions(recording: Recording, time: ThreadTime, limit: int = HOT_LINES
     rows = placed.rows
     functions: dict[tuple[str, str], int] = {}
     frames: list[Frame] = []
-    leaves, inverse = np.unique(rows.item, return_inverse=True)
+    leaves, inverse = numbered(rows.item)
     number = np.zeros(len(leaves), dtype=np.int64)
     for position, leaf in enumerate(leaves.tolist()):
         frame = recording.frame(leaf)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ftdiag.analysis.accounting import ThreadTime
 from ftdiag.analysis.allocators import part_of
-from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, summed
+from ftdiag.analysis.grouping import Floats, Ints, group_by, largest_first, numbered, summed
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     AllocatorLine,
@@ -112,7 +112,7 @@ def _allocator_samples(recording: Recording, first: int, last: int) -> tuple[Int
     native = recording.native(first, last)
     rows = native.state == int(ThreadState.ALLOC)
     leaf = leaves_of(recording, native.stack[rows].astype(np.int64))
-    frames, number = np.unique(native.frame[rows], return_inverse=True)
+    frames, number = numbered(native.frame[rows])
     parts = np.array(
         [
             _PARTS.index(part_of(recording.frame(frame).function if frame > 0 else "?"))

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from ftdiag.analysis.grouping import Ints, group_by, largest_first
+from ftdiag.analysis.grouping import Ints, group_by, largest_first, numbered
 from ftdiag.datatypes import dataclass, field
 from ftdiag.model import NO_LINE, OWN_LOCK, SPUN_FOR, UNNAMED_INTERPRETER, SharedObject
 from ftdiag.recording.reader import Recording
@@ -79,7 +79,7 @@ def on_cpu_shares(recording: Recording, first: int, last: int) -> OnCpuShares:
     leaf = np.full(len(stack), -1, dtype=np.int64)
     inside = stack < len(leaves)
     leaf[inside] = leaves[stack[inside]]
-    frames, samples_of = np.unique(native.frame, return_inverse=True)
+    frames, samples_of = numbered(native.frame)
     unnamed = np.array([_is_unnamed(recording, int(frame)) for frame in frames], dtype=np.bool_)
     in_unnamed = int(native.samples[unnamed[samples_of]].sum()) if len(frames) else 0
     rows = (leaf >= 0) & (native.frame > 0)

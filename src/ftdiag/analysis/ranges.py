@@ -184,12 +184,16 @@ class Ranges:
         return self._folded.time_of(digests)
 
     def _block_end(self, first: int, last: int) -> int | None:
-        """Where the block ends that begins at `first`; `None` where none does, or not all of it is there."""
+        """Where the block ends that begins at `first`; `None` where none does, or not all of it is there.
+
+        The last one of a recording that has ended is as long as it is, unless it is the only one.
+        """
         ids = self._recording.window_ids
         begin = int(ids[first])
         edge = self._edge(first)
         end = int(np.searchsorted(ids, edge, side="left"))
-        whole = end <= last and int(ids[end - 1]) == edge - 1
+        rest = self._recording.end is not None and end == len(ids) and begin >= BLOCK_WINDOWS
+        whole = end <= last and (int(ids[end - 1]) == edge - 1 or rest)
         return end if whole and (begin == 1 or begin % BLOCK_WINDOWS == 0) else None
 
     def _block(self, first: int, last: int, capacity: float | None) -> Digest:

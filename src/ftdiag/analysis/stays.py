@@ -18,7 +18,7 @@ import numpy as np
 
 from ftdiag.analysis.accounting import LONGEST_WINDOW_NS, ON_CPU_STATES, Accounts, account
 from ftdiag.analysis.allocations import quiet_ranges
-from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, summed
+from ftdiag.analysis.grouping import Bools, Floats, Ints, group_by, numbered, summed
 from ftdiag.analysis.ticks import STATES, TickRuns, tick_runs
 from ftdiag.datatypes import dataclass
 from ftdiag.model import NO_HOLDER, NO_STACK, NO_WAIT, Confidence, ThreadState
@@ -221,7 +221,7 @@ def _keys(left: tuple[Ints, ...], right: tuple[Ints, ...]) -> tuple[Ints, Ints]:
     key = np.zeros(len(left[0]) + len(right[0]), dtype=np.int64)
     for here, there in zip(left, right, strict=True):
         column = np.concatenate([here, there])
-        _, key = np.unique(key * (int(column.max(initial=0)) + 1) + column, return_inverse=True)
+        _, key = numbered(key * (int(column.max(initial=0)) + 1) + column)
     return key[: len(left[0])], key[len(left[0]) :]
 
 

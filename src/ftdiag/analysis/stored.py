@@ -270,14 +270,13 @@ def _process(costs: Part) -> tuple[ProcessCounters, ...]:
     rows = list(zip(*(costs.columns[f"of_{name}"].tolist() for name in PROCESS), strict=True))
     if not isinstance(others, list) or len(others) != len(rows):
         raise _Unfit
+    gil = PROCESS.index("gil_enabled")
     readings = []
     for row, busy in zip(rows, others, strict=True):
-        values: dict[str, Any] = {
-            name: value - 1 if value > 0 else None for name, value in zip(PROCESS, row, strict=True)
-        }
-        if values["gil_enabled"] is not None:
-            values["gil_enabled"] = bool(values["gil_enabled"])
-        readings.append(ProcessCounters(**values, others=summaries.others_of(busy)))
+        values: list[Any] = [value - 1 if value > 0 else None for value in row]
+        values[gil] = None if values[gil] is None else bool(values[gil])
+        others_then = summaries.others_of(busy) if busy else ()
+        readings.append(ProcessCounters(**dict(zip(PROCESS, values, strict=True)), others=others_then))
     return tuple(readings)
 
 

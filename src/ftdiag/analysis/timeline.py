@@ -15,7 +15,7 @@ import numpy.typing as npt
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
 from ftdiag.analysis.cores import LATER_STATES, Use, account_of
 from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
-from ftdiag.analysis.grouping import Floats, Ints, distinct, group_by, largest_first, summed
+from ftdiag.analysis.grouping import Floats, Ints, distinct, group_by, largest_first, numbered, summed
 from ftdiag.analysis.holes import fill_holes, longest_hole
 from ftdiag.analysis.ticks import STATES, TickRuns
 from ftdiag.datatypes import dataclass, field
@@ -422,7 +422,7 @@ def _lanes(
     Ticks say when a thread was off its core and why, and when on one; how much of each there was, and what
     it did there, the account says. A cell gets the state that is owed most so far, of those that it can be.
     """
-    indices, own = np.unique(thread, return_inverse=True)
+    indices, own = numbered(thread)
     lines = len(indices)
     by_tick = summed(own * STATES + state, weight, lines * STATES).reshape(lines, STATES)
     groups = group_by(thread, cell, np.where(is_in(state, _RUNNING_STATES), int(ThreadState.ON_CPU), state))
@@ -512,7 +512,7 @@ def history(
     place = np.clip((when - t0_ns) * slices // max(1, t1_ns - t0_ns), 0, slices - 1)
     lane = _lanes(np.zeros(len(when), dtype=np.int64), place, state, np.ones(len(when)), slices, _NOT_KNOWN)
     in_slice = np.maximum(np.bincount(place, minlength=slices), 1)
-    known, number = np.unique(stack, return_inverse=True)
+    known, number = numbered(stack)
     total = np.bincount(number)
     shown: list[tuple[Stack, float, tuple[float, ...]]] = []
     for which_stack in largest_first(total.astype(np.float64), HISTORY_STACKS).tolist():

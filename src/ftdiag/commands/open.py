@@ -47,12 +47,18 @@ def show(path: Path, memory: Path | None = None, source_of: Callable[[], SourceT
 
         return show_sweep(path, form)
     with first_sight(form, f"reading {path}") as sight:
-        viewing.load(form)
+        viewing.load(None)
         with viewing.opened(path, memory) as session:
             if form == "tui":
-                texts = None if source_of is None else source_of()
-                status = viewing.show_cockpit(session, file=path, sight=sight, texts=texts)
+                ahead = viewing.ReadingAhead(session)
+                try:
+                    viewing.load(form)
+                    texts = None if source_of is None else source_of()
+                    status = viewing.show_cockpit(session, file=path, sight=sight, texts=texts, ahead=ahead)
+                finally:
+                    ahead.end()
             else:
+                viewing.load(form)
                 viewing.read(session)
                 snapshot = session.with_predictions(session.snapshot())
                 status = viewing.print_report(session, snapshot, form)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REPEATS: Final = 3
 DEFAULT_RATE_HZ: Final = 10.0
-"""Samples a second of each run: enough for the shares of some rounds of some seconds each."""
+"""Samples per second of each run: enough for the shares of some rounds of some seconds each."""
 DEFAULT_TIMEOUT_S: Final = 600.0
 FAILED_STATUS: Final = 1
 LONGEST_S: Final = 1e6

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -59,8 +60,8 @@ def chosen_format(asked: str | None) -> str:
     return asked
 
 
-def load(form: str) -> None:
-    """Import what showing `form` needs, while the sampler starts.
+def load(form: str | None) -> None:
+    """Import what showing `form` needs, while the sampler starts; with `None` what reading a recording needs.
 
     Signals that end us come right after: an import that is interrupted may fail in any way.
     """
@@ -78,7 +79,7 @@ def load(form: str) -> None:
             import ftdiag.reports.json
         elif form == "html":
             import ftdiag.reports.html
-        else:
+        elif form is not None:
             import ftdiag.reports.text  # noqa: F401
     finally:
         gc.freeze()
@@ -86,11 +87,44 @@ def load(form: str) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+class ReadingAhead:
+    """Reads a finished recording while the cockpit is imported and mounted, by a thread.
+
+    On another core, as far as that is not Python: decompressing and widening columns. Nobody else may ask the
+    session before `end`, which does not wait for more than the piece that is being read.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._enough = threading.Event()
+        self._thread: threading.Thread | None = None
+        if session.recording.end is not None:
+            with suppress(MemoryError):
+                self._thread = start_thread(self._read, "reading")
+
+    def end(self) -> None:
+        """What is read stays with the session."""
+        self._enough.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _read(self) -> None:
+        # Whoever asks next meets the same failure, and says it.
+        with suppress(Exception):
+            for _ in self._session.reading():
+                if self._enough.is_set():
+                    return
+
+
 class RecordingSource:
     """What the cockpit asks: a session, and whether more is to come."""
 
-    def __init__(self, session: Session, sampler: SamplerProcess | None = None) -> None:
+    def __init__(
+        self, session: Session, sampler: SamplerProcess | None = None, ahead: ReadingAhead | None = None
+    ) -> None:
         self._session = session
+        self._ahead = ahead
         self._sampler = sampler
         self._latest_s = self._modified_s()
         self._failure: str | None = None
@@ -123,6 +157,9 @@ class RecordingSource:
 
     def refresh(self) -> bool:
         """Read what is new; true if there is anything, also the end."""
+        if self._ahead is not None:
+            self._ahead.end()
+            self._ahead = None
         changed = self._session.refresh()
         if self._live and self.span_ns() is None:
             deadline = time.monotonic() + FIRST_WINDOW_WAIT_S
@@ -189,12 +226,13 @@ def show_cockpit(
     baseline: Baseline | None = None,
     goes_on: bool = False,
     texts: SourceText | None = None,
+    ahead: ReadingAhead | None = None,
 ) -> int:
     """Show the cockpit until it is left, in place of `sight`; the exit status.
 
     `file` is what was opened, where that is no look; `texts` has the program's source, where its files are
     not where it says. What is recorded stays when the cockpit is left if
-    recording `goes_on`: nothing is asked then.
+    recording `goes_on`: nothing is asked then. `ahead` reads the session until the cockpit does.
 
     Raises Terminated after SIGTERM or SIGHUP, unless `on_signal` takes them.
     """
@@ -210,7 +248,7 @@ def show_cockpit(
             else SourceFiles(process=recording.target.pid)
         )
     app = CockpitApp(
-        RecordingSource(session, sampler),
+        RecordingSource(session, sampler, ahead),
         saver=saver(recording.path, goes_on=goes_on),
         memory=memory,
         texts=texts,

@@ -30,7 +30,7 @@ DAYS: Final = Number("days", 0.001, 3650.0)
 CORES: Final = Number("cores", MIN_BUDGET_CORES, MAX_BUDGET_CORES)
 LOW_RATE_HZ: Final = 10.0
 LOW_NATIVE_HZ: Final = 29.0
-"""Samples of machine code a second while nothing happens: what costs most on busy threads."""
+"""Samples of machine code per second while nothing happens: what costs most on busy threads."""
 
 
 @click.command(

@@ -42,7 +42,7 @@ def allocation_sentences(
 
 
 def line_words(line: LineAllocations, capture: Allocations) -> str:
-    """What one line allocates: "1.2 M allocations a second (98 % temporary), 80.1 MiB a second"."""
+    """What one line allocates: "1.2 M allocations per second (98 % temporary), 80.1 MiB per second"."""
     parts = [*_rates(line.count, line.size_bytes, line.temporary, capture)]
     if line.peak_bytes and line.peak_bytes >= WORTH_SAYING * (capture.peak_bytes or 0):
         parts.append(f"{units.size(line.peak_bytes)} of the largest heap")
@@ -99,9 +99,9 @@ def _rates(
     if count is None:
         return
     share = f" ({units.percent(temporary / count)} temporary)" if count and temporary is not None else ""
-    yield f"{rate_words(capture.per_second(count))} allocations a second{share}"
+    yield f"{rate_words(capture.per_second(count))} allocations per second{share}"
     if size_bytes is not None:
-        yield f"{units.size(capture.per_second(size_bytes))} a second"
+        yield f"{units.size(capture.per_second(size_bytes))} per second"
 
 
 def _thread_words(thread: ThreadAllocations, capture: Allocations) -> str:
@@ -117,7 +117,7 @@ def allocations_of(threads: Sequence[ThreadAllocations | None], capture: Allocat
     if capture is None or not counts or len(counts) < len(threads) or None in counts:
         return ""
     total = sum(count or 0 for count in counts)
-    return f"{rate_words(capture.per_second(total))} allocations a second" if total else ""
+    return f"{rate_words(capture.per_second(total))} allocations per second" if total else ""
 
 
 def thread_name(thread: ThreadAllocations, safe: Callable[[str], str]) -> str:

@@ -370,7 +370,7 @@ class Clock:
         if budget.slowed and not self._told_slow:
             self._told_slow = True
             self._tell(
-                f"{self._options.rate_hz:g} samples a second would take more than {budget.cores:g} core:"
+                f"{self._options.rate_hz:g} samples per second would take more than {budget.cores:g} core:"
                 f" it goes on with {budget.rate_hz:.0f}\n  --budget CORES   lets it take more"
             )
         period_ns = budget.period_ns

@@ -45,7 +45,7 @@ LINES: Final = [f"app.py:{line} work < app.py:3 main" for line in (10, 20, 30)]
 ON_CORE: Final = ("work", "alloc", "gc", "spin", "unknown")
 STATES: Final = ("on_cpu", "on_cpu", "lock", "lock", "idle", "io", "stopped", "runnable", "away")
 WINDOWS: Final = 29
-"""Three whole blocks of eight: ids 1 to 7, 8 to 15, 16 to 23; and a part of one."""
+"""Three whole blocks of eight: ids 1 to 7, 8 to 15, 16 to 23; and the rest, 24 to 29."""
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +161,7 @@ def store(path: Path) -> int:
     with Recording.open(path) as recording:
         blocks = list(Ranges(recording).blocks_to_store(0))
         ids = recording.window_ids.tolist()
-    assert [end - first for first, end, _ in blocks] == [7, 8, 8]
+    assert [end - first for first, end, _ in blocks] == [7, 8, 8, 6]
     assert all(blobs for *_, blobs in blocks)
     for first, end, blobs in blocks:
         put_summaries(path, ids[first], ids[end - 1], blobs)
@@ -230,7 +230,7 @@ def test_blocks_of_other_versions_and_other_capacities_are_made_anew(
         # WHEN the analysis is another one THEN they are not used
         monkeypatch.setattr(ftdiag.analysis.stored, "VERSION", 1_000_000)
         assert Session(recording).snapshot() == expected
-    assert made == [0, 7, 15]
+    assert made == [0, 7, 15, 23]
     monkeypatch.undo()
 
 

@@ -60,7 +60,7 @@ def test_threads_are_joined_by_id_and_else_by_a_name_of_one(tmp_path: Path) -> N
     # THEN the id tells one of the two, and the name the other; what may be either is nobody's
     assert (first.allocations, second.allocations, feed.allocations) == (None, by_id, by_name)
     # AND the report has a rate for those that are known, together only if all are
-    assert allocations_of([second.allocations, feed.allocations], told) == "15 allocations a second"
+    assert allocations_of([second.allocations, feed.allocations], told) == "15 allocations per second"
     assert allocations_of([first.allocations, feed.allocations], told) == ""
     # AND without a capture they are what they were
     assert joined_threads(alive, None) == alive

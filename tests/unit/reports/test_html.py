@@ -153,8 +153,8 @@ def test_memory_and_allocations_are_the_golden_ones(tmp_path: Path) -> None:
     # THEN what text and JSON reports say of it is there, also at the hot line, and looks as reviewed
     for expected in (
         "Python's heaps 60.0 MiB", "mimalloc (Python's objects) 75 %",
-        "allocates: 100 k allocations a second", "/srv/job1.py:1 in job", "99 %", "cut short",
-        "in all: 200 k allocations a second (95 % temporary)",
+        "allocates: 100 k allocations per second", "/srv/job1.py:1 in job", "99 %", "cut short",
+        "in all: 200 k allocations per second (95 % temporary)",
         "thread job", "not measured: threads.peak_bytes: not kept for job", "and 7 more lines",
     ):  # fmt: skip
         assert expected in text

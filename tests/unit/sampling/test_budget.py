@@ -10,7 +10,7 @@ SECOND_NS = 1_000_000_000
 
 
 def after(budget: CpuBudget, *cores: float, step_ns: int = SECOND_NS) -> list[float]:
-    """The rate after each interval, in which so many cores were used for each 100 looks a second."""
+    """The rate after each interval, in which so many cores were used for each 100 looks per second."""
     cpu_ns = now_ns = 0
     budget.used(now_ns, cpu_ns)
     rates = []

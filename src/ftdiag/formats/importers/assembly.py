@@ -198,7 +198,7 @@ class Assembly:
             raise
         writer.close()
         seconds = total / self.rate_hz
-        words = f"{len(self._threads):,} threads, {seconds:,.1f} s at {self.rate_hz:g} samples a second"
+        words = f"{len(self._threads):,} threads, {seconds:,.1f} s at {self.rate_hz:g} samples per second"
         return "\n".join((words, *(f"note: {note}" for note in notes)))
 
     def _coarsen(self, step: int) -> None:

@@ -65,7 +65,7 @@ def _tell(facts: Facts, shape: Shape, waiting_most: ThreadMetrics) -> Finding:
                 "pool = ThreadPoolExecutor(max_workers=64)    # I/O: more threads than cores is right",
             ),
         ),
-        verify=f"{report_again(facts.pid)}: more requests a second, the same CPU time for each",
+        verify=f"{report_again(facts.pid)}: more requests per second, the same CPU time for each",
         evidence=(
             evidence("io_share_of_wanted_time", shape.share, "ratio", IO_SHARE),
             evidence("in_io", waiting, "threads"),

@@ -5,7 +5,7 @@ In: a pid. Out: what every thread was doing, in pieces of a second or so ("takes
 `py-spy record --format chrometrace` is what is run, one take after the other, the next begun before the one
 before has ended: of py-spy's outputs it alone keeps times with the stacks, names and thread ids. What
 `dump --json` knows is more exact, but costs a process for each look: measured on five threads, 86 % of a core
-at 100 samples a second against 4 %. Raw and speedscope files keep no times. Idle flags are not in a trace
+at 100 samples per second against 4 %. Raw and speedscope files keep no times. Idle flags are not in a trace
 (--idle keeps all threads); the kernel, asked at every tick, says more than they do.
 
 py-spy runs as a child that is confined (`confined`), because it reads the files that the target maps: as the

@@ -61,7 +61,8 @@ def _rate_words(capture: Allocations) -> str:
     if rate is None or capture.count is None:
         return "not measured"
     share = percent(capture.temporary / capture.count) if capture.count and capture.temporary else "0 %"
-    return f"{rate:,.0f} a second, {share} temporary; {size(capture.per_second(capture.size_bytes))} a second"
+    bytes_words = size(capture.per_second(capture.size_bytes))
+    return f"{rate:,.0f} per second, {share} temporary; {bytes_words} per second"
 
 
 def _table(capture: Allocations, width: int, look: Look) -> Lines:
@@ -101,7 +102,7 @@ def _threads(capture: Allocations, width: int, look: Look) -> Lines:
     lines = heading("Threads that allocate (memray's own numbers)", width, look)
     for thread in capture.threads[:MAX_THREADS]:
         rate = capture.per_second(thread.count)
-        words = [] if rate is None else [f"{rate:,.0f} allocations a second"]
+        words = [] if rate is None else [f"{rate:,.0f} allocations per second"]
         if thread.left_bytes:
             words.append(f"{size(thread.left_bytes)} not freed")
         name = look.safe(thread.name) if thread.name else "without a name"

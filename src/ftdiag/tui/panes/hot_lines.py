@@ -187,7 +187,7 @@ ALLOCATION_COLUMNS: tuple[Column[HotRow], ...] = (
         dispensable=6,
     ),
 )
-"""What a capture of memray adds: allocations a second, the temporary ones among them, bytes a second."""
+"""What a capture of memray adds: allocations per second, the temporary ones among them, bytes per second."""
 
 
 class HotTable(Table[HotRow]):

@@ -41,7 +41,7 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     """The quality pane."""
     quality, metrics, settings = snapshot.quality, snapshot.metrics, snapshot.settings
     lines: Lines = heading("The samples of this range", width, look)[1:]
-    lines += figure("ticks", f"{count(metrics.ticks)} at {settings.rate_hz:g} a second", width, look)
+    lines += figure("ticks", f"{count(metrics.ticks)} at {settings.rate_hz:g} per second", width, look)
     lines += _ratio(quality.missed_tick_ratio, GOAL, width, MISSED, look, "goal: under 2 %")
     lines += _ratio(quality.torn_ratio, GOAL, width, TORN, look, "changed while read; goal: under 2 %")
     lines += _ratio(quality.unknown_ratio, GOAL, width, UNKNOWN, look, "goal: under 2 %")
