@@ -80,6 +80,8 @@ COLUMNS: tuple[Column[LockMetrics], ...] = (
         7,
         lambda row: KIND_NAMES[row.lock.kind],
         style=lambda _, look: look.muted,
+        grow=1,
+        most=13,
         dispensable=4,
     ),
     text_column(

@@ -102,8 +102,8 @@ COLUMNS: tuple[Column[FindingRow], ...] = (
     ),
     text_column(
         "confidence",
-        "sure",
-        8,
+        "confidence",
+        10,
         lambda row: sure_words(row.finding),
         style=lambda _, look: look.muted,
         dispensable=2,
