@@ -188,7 +188,7 @@ class Classifier:
 
         Which lines others change is found out of all of them first: a line is known to be shared once a
         second thread was seen to change it, and many that wait for it, mostly at loads, were seen before.
-        Most are at addresses that were judged before and tell all by themselves: these cost two look-ups.
+        Most addresses were judged before and tell all by themselves: these cost two look-ups.
         """
         known = self._user
         for sample in samples:
@@ -196,8 +196,7 @@ class Classifier:
             if verdict is None or verdict[2] is not None:
                 self._foresee(sample)
         judged: list[NativeSample] = []
-        lines, sampled = self.lines, self.lines.sampled
-        work, spin = ThreadState.WORK, ThreadState.SPIN
+        lines, sampled, work, spin = self.lines, self.lines.sampled, ThreadState.WORK, ThreadState.SPIN
         for sample in samples:
             verdict = known.get(sample[2])
             if verdict is not None:
@@ -231,7 +230,8 @@ class Classifier:
         self.lines.sampled(tid)
         if state is ThreadState.SPIN:
             return NativeSample(tid, time_ns, state, symbol, spun_for(registers, self.known_locks))
-        if state is ThreadState.WORK and operand is None and self.lines.near(registers):
+        may_wait = state is ThreadState.WORK and operand is None
+        if may_wait and (ip in self._loads or self.lines.near(registers)):
             changed = self._waited_for(ip, registers)
             if changed is not None:
                 if self.lines.lost(tid):
@@ -240,8 +240,7 @@ class Classifier:
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
-        if not self.lines.hit(address, tid):
-            # Nobody else's: an instruction as any other.
+        if not self.lines.hit(address, tid):  # nobody else's: an instruction as any other
             state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
         elif state is ThreadState.ATOMIC and not self.lines.lost(tid):
             state = ThreadState.WORK

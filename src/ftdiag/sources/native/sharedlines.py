@@ -90,9 +90,10 @@ class SharedLines:
         if not changed:
             return False
         values = memoryview(registers)[: len(registers) & ~7].cast("Q")
-        return any(
-            value >> LINE_BITS in changed or value + COUNT_OFFSET >> LINE_BITS in changed for value in values
-        )
+        lines = [value >> LINE_BITS for value in values]
+        # A count is on another line than its object's begin where that is in the last quarter of one.
+        lines += [(value + COUNT_OFFSET) >> LINE_BITS for value in values if value & 0x30 == 0x30]
+        return not changed.keys().isdisjoint(lines)
 
     def changed(self, address: int) -> int | None:
         """What more than one thread was seen to change on the line of a place; `None` where there is none."""
