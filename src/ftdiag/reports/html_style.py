@@ -59,8 +59,8 @@ border-top:2px solid var(--of);cursor:pointer;
 #flame .box:focus{outline:2px solid var(--info)}
 input,button{font:inherit}
 svg text{fill:var(--soft);font:11px system-ui,sans-serif}
-@media screen and (max-width:48rem){table{display:block;overflow-x:auto}td,th{min-width:7rem}
-td.n,th.n{min-width:0}body{padding:.8rem}}
+@media screen and (max-width:48rem){table{display:block;overflow-x:auto}td,th{min-width:9rem}
+td.n,th.n{min-width:0}th.n{white-space:normal}body{padding:.8rem}}
 @media print{script,button,label,.act{display:none}.card{break-inside:auto}
 #flame,svg,pre,li{break-inside:avoid}svg.wide{min-width:0}
 body{max-width:none;padding:0;font-size:11px}tr{break-inside:avoid}h2{break-after:avoid}}

@@ -93,7 +93,7 @@ def legend_lines(metrics: Metrics, width: int, look: Look, most: int) -> Lines:
         text = f" {part_name(part, metrics)} {cores(value)}  "
         needed = width_of(text) + 1
         left = len(parts) - number
-        more = f"and {left} more parts"
+        more = f"and {left} more"
         if needed > room:
             if len(lines) == most:
                 if width_of(more) <= room:
