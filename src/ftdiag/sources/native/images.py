@@ -22,7 +22,6 @@ from ftdiag.sources.native.elf import (
     read_elf,
 )
 from ftdiag.sources.native.symboltable import SymbolTable, Table, merge, table_of
-from ftdiag.sources.native.unnamed import find_unnamed, holds_allocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +94,9 @@ def read_image(
     if exported is not None:
         merge(table, exported)
         del exported
+    # Not where all is known already, which is most of a start.
+    from ftdiag.sources.native.unnamed import find_unnamed, holds_allocator
+
     found = None
     if search and not complete:
         with suppress(BudgetSpent):  # what is exported is known all the same
