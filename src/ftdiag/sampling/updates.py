@@ -57,6 +57,8 @@ SUSPECT_WINDOWS: Final = 20
 common: after as many, more of them tell nothing new."""
 MAX_SUSPECTS: Final = 256
 """Places of which it is remembered who updated them."""
+SUSPECT_SIGHTS: Final = 3
+"""So often a place must have been seen: an object that lies where another thread's was is soon gone, too."""
 MAX_LEARNT_UNITS: Final = 500
 """Code units that are looked through in a tick (some 4 us each), but for the last code object of them."""
 MAX_ROWS: Final = 512
@@ -118,8 +120,8 @@ class UpdateWatch:
         self._window = 0
         brief = duration_s is not None and duration_s <= BRIEF_S
         self._full_until = BRIEF_WINDOWS if brief else FIRST_WINDOWS
-        self._alone: dict[tuple[int, str], tuple[int, frozenset[int]]] = {}
-        """Place -> the thread that was seen to update it, and with which locks."""
+        self._alone: dict[tuple[int, str], tuple[int, frozenset[int], int]] = {}
+        """Place -> the thread that was first seen to update it, with which locks, and how often any was."""
         self._suspects: set[tuple[str, str]] = set()
         """Names of places, with their types, for which windows were looked at."""
 
@@ -223,14 +225,13 @@ class UpdateWatch:
         if row.other >= 0:
             return True
         key, guards = (row.place.owner, row.place.name), frozenset(row.guards)
-        known = self._alone.get(key)
-        if known is not None:
-            thread, before = known
-            return thread != row.thread and not (guards & before) and UNKNOWN_GUARD not in guards | before
-        if len(self._alone) >= MAX_SUSPECTS:
+        thread, before, sights = self._alone.get(key, (row.thread, guards, 0))
+        if not sights and len(self._alone) >= MAX_SUSPECTS:
             self._alone.clear()
-        self._alone[key] = row.thread, guards
-        return False
+        sights += row.count
+        self._alone[key] = thread, before, sights
+        apart = thread != row.thread and not (guards & before) and UNKNOWN_GUARD not in guards | before
+        return apart and sights >= SUSPECT_SIGHTS
 
     # --- what a stack is inside of ---
 

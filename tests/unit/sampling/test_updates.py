@@ -135,6 +135,20 @@ def test_there_is_a_limit_of_reads(watch: UpdateWatch) -> None:
     assert len(rows(watch)[0]) == LATER_READS
 
 
+def test_an_object_where_another_threads_was_is_not_suspected(watch: UpdateWatch) -> None:
+    # GIVEN two requests, one after the other, whose objects lay at one address
+    for thread in (Thread(5), Thread(6)):
+        look(watch, thread)
+        watch.forget_thread(thread)  # type: ignore[arg-type]
+        watch.take()
+    # WHEN the first windows are over THEN windows are left out
+    resting = []
+    for _ in range(2 * REST):
+        resting.append(watch.resting)
+        watch.take()
+    assert any(resting)
+
+
 @pytest.mark.parametrize(
     ("duration_s", "looked"), [(3.0, BRIEF_WINDOWS), (None, FIRST_WINDOWS), (60.0, FIRST_WINDOWS)]
 )
@@ -169,7 +183,7 @@ def test_windows_are_left_out_while_nothing_is_suspected(watch: UpdateWatch) -> 
     assert sum(later) == 40 // REST
 
     def another_thread(place: SharedPlace) -> None:
-        for index in (5, 6):
+        for index in (5, 6, 6):
             for _ in range(REST):
                 if watch.resting:
                     watch.take()
