@@ -97,6 +97,14 @@ def place_words(found: BottleneckPlace, shown: Shown = str, place: Placed = fram
     return shown(place(found.stack[0])) if found.stack else ""
 
 
+def end_words(found: BottleneckPlace, shown: Shown = str, place: Placed = frame_words) -> str:
+    """What who is waited for does, and where: "runs at cache.py:88 in Cache.put"."""
+    words = END_WORDS[found.end]
+    if found.stack:
+        return f"{words} at {place_words(found, shown, place)}"
+    return words if found.end in _NOBODY else f"{words}; where is not known"
+
+
 def cost_words(one: Bottleneck) -> str:
     """What it costs."""
     if one.kind is BottleneckKind.CORES and one.gain_cores > one.lost_cores:
@@ -128,9 +136,8 @@ def bottleneck_sentences(snapshot: Snapshot, shown: Shown) -> Iterator[tuple[int
         whole = sum(place.wait_ns for place in one.places)
         for place in one.places[:SHOWN_PLACES]:
             if place.wait_ns >= SAID_PLACE * whole and one.kind is not BottleneckKind.LINE:
-                at = f" at {place_words(place, shown)}" if place.stack else ""
                 who = "" if place.end in _NOBODY else f"{_who(one)} "
-                yield DETAIL, f"{units.percent(place.wait_ns / whole)}: {who}{END_WORDS[place.end]}{at}"
+                yield DETAIL, f"{units.percent(place.wait_ns / whole)}: {who}{end_words(place, shown)}"
         if one.known_ratio is not None and one.known_ratio < 0.5:
             yield DETAIL, "who holds it is not known for most of the waiting: chains end here that may go on"
     why = ranking_words(snapshot, shown)

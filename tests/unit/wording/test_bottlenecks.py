@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from builders import a_lock
+from builders import a_lock, a_stack
 from ftdiag.model import (
     STOP_EVENT,
     STOP_TURN,
     TYPES_LOCK,
     Bottleneck,
     BottleneckKind,
+    BottleneckPlace,
+    EndOfWait,
     Finding,
     LockKind,
     Severity,
 )
-from ftdiag.wording.bottlenecks import same_cause, title_words
+from ftdiag.wording.bottlenecks import end_words, same_cause, title_words
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,19 @@ def test_a_line_is_the_cause_of_findings_about_lines_only(
     line = Bottleneck(BottleneckKind.LINE, 1e9, 0.04, 0.04)
     # THEN it is not that, and the list says why it does not begin with what the first line names
     assert same_cause(finding, line) is same
+
+
+@pytest.mark.parametrize(
+    ("end", "stack", "words"),
+    [
+        (EndOfWait.RUNS, "cache.py:88 put", "runs at cache.py:88 in put"),
+        (EndOfWait.RUNS, None, "runs; where is not known"),
+        (EndOfWait.NOT_KNOWN, None, "who has it is not known"),
+    ],
+)
+def test_where_waiting_ends_is_said_or_that_it_is_not_known(
+    end: EndOfWait, stack: str | None, words: str
+) -> None:
+    """GIVEN chains of waits that end at a thread with or without a stack, or at nobody WHEN said THEN no
+    place is left out without a word: threads that live for a moment are never seen anywhere."""
+    assert end_words(BottleneckPlace(end, () if stack is None else a_stack(stack), 1, 1e9)) == words

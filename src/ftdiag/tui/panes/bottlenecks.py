@@ -16,10 +16,9 @@ from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.source import View
 from ftdiag.wording.bottlenecks import (
-    END_WORDS,
     cost_words,
+    end_words,
     lock_words,
-    place_words,
     ranking_words,
     role_words,
     title_words,
@@ -54,8 +53,7 @@ def bottleneck_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
         lines += prose(cost_words(one), width, look, indent=4)
         whole = sum(place.wait_ns for place in one.places) or 1.0
         for place in one.places[:MOST_PLACES]:
-            at = f" at {place_words(place, look.safe, place_and_function)}" if place.stack else ""
-            text = f"{percent(place.wait_ns / whole)} {END_WORDS[place.end]}{at}"
+            text = f"{percent(place.wait_ns / whole)} {end_words(place, look.safe, place_and_function)}"
             lines += prose(text, width, look, look.muted, indent=4)
     differs = ranking_words(snapshot, look.safe)
     if differs is not None:
