@@ -171,7 +171,7 @@ class Clock:
             clock=time.thread_time,
             asked_every=ASKED_EVERY,
         )
-        self._watchdog = watchdog
+        self._reading = _Reading(watchdog)
         runtime = process.runtime if process.target.free_threaded else None
         self._memory_watch = MemoryWatch(process.pid, runtime, min(MOST_CORES, MEMORY_SHARE * cores))
         self._tell: Tell = lambda text: None
@@ -184,7 +184,7 @@ class Clock:
         self._tell = tell
         self._threads = Threads(self._process.pid, sink, self._gaps, self._descriptors)
         self._halted = Halted(self._process.pid, sink, tell)
-        with self._reading():
+        with self._reading:
             self._observer.attach(LibrarySink(sink, self._process), self._threads, tell)
 
     def close(self) -> None:
@@ -193,18 +193,6 @@ class Clock:
         self._observer.close()
         if self._threads is not None:
             self._threads.close()
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """Meanwhile the watchdog takes it that nothing but the target keeps us waiting."""
-        if self._watchdog is None:
-            yield
-            return
-        self._watchdog.reading = True
-        try:
-            yield
-        finally:
-            self._watchdog.reading = False
 
     @property
     def _gaps(self) -> Gaps:
@@ -256,7 +244,7 @@ class Clock:
                 self._on_event(descriptor, now)
             if not steadily and self._end is None:
                 began_ns = time.thread_time_ns()
-                with self._reading():
+                with self._reading:
                     self._tick(threads, now, last=now >= until)
                 due += self._rest_after(time.thread_time_ns() - began_ns, period_ns)
             if stop_at is not None and now >= stop_at and self._end is None:
@@ -322,7 +310,7 @@ class Clock:
         )
         self._budget.renew(TICK_S, self._credit_s)
         began_ns = time.thread_time_ns()
-        with self._told(due), self._reading():
+        with self._told(due), self._reading:
             try:
                 self._observer.go_steadily(steady)
             finally:
@@ -415,7 +403,7 @@ class Clock:
     def _refresh(self, now: int) -> None:
         self._budget.renew(REFRESH_S, self._credit_s)
         try:
-            with self._reading():
+            with self._reading:
                 if now >= self._refresh_again_ns:
                     self._observer.refresh(now)
         except (TargetGone, NoSuchProcess):
@@ -435,6 +423,26 @@ class Clock:
     def _target_gone(self, now: int) -> None:
         if self._end is None:
             self._end = self._process.gone(now)
+
+
+class _Reading:
+    """Meanwhile the watchdog takes it that nothing but the target keeps us waiting.
+
+    Without a generator: it is entered a hundred times a second.
+    """
+
+    __slots__ = ("_watchdog",)
+
+    def __init__(self, watchdog: Watchdog | None) -> None:
+        self._watchdog = watchdog
+
+    def __enter__(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.reading = True
+
+    def __exit__(self, *error: object) -> None:
+        if self._watchdog is not None:
+            self._watchdog.reading = False
 
 
 def owners(threads: Threads) -> list[Owner]:

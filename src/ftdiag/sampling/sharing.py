@@ -5,12 +5,13 @@ In: what native samples of a window say, and who waited for which object's lock.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from ftdiag.errors import TargetGone
-from ftdiag.model import SharedObject
+from ftdiag.model import SharedObject, ThreadState
 from ftdiag.sampling.oncore import OnCore
+from ftdiag.sampling.threads import SampledThread
 from ftdiag.sources.locks.identity import LockReader
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.lockobjects import LockObjects
@@ -28,6 +29,20 @@ class Sharing:
         self._spun = SpunLocks(reader, leaves, paths)
         self._waited = LockObjects(interpreter, paths)
         self._locks = locks
+
+    def look(self, ran: Iterable[SampledThread], now_ns: int) -> None:
+        """Name what threads contend for on the line that one of these is in."""
+        on_cpu = int(ThreadState.ON_CPU)
+        self.lines.look(
+            (
+                (thread.observation[1], thread.innermost)
+                for thread in ran
+                if thread.innermost is not None
+                and thread.observation is not None
+                and thread.observation[0] == on_cpu
+            ),
+            now_ns,
+        )
 
     def window(
         self,

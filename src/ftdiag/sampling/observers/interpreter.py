@@ -10,7 +10,7 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -178,7 +178,7 @@ class InterpreterObserver:
             self._on_core.gather(changed, tick)
         self._sharing.lines.search(tick.now_ns)
         if self._sharing.lines.due(tick.now_ns):
-            self._name_shared(changed, tick.now_ns)
+            self._sharing.look(changed, tick.now_ns)
 
     def go_steadily(self, steady: Steady) -> None:
         """Take ticks for as long as no lock that is waited for changes hands, and nothing is to be concluded.
@@ -251,7 +251,7 @@ class InterpreterObserver:
             on_core.gather(steady.ran, tick)
         self._sharing.lines.search(tick.now_ns)
         if self._sharing.lines.due(tick.now_ns):
-            self._name_shared(steady.ran, tick.now_ns)
+            self._sharing.look(steady.ran, tick.now_ns)
 
     def hold_moved(self) -> None:
         """Look up what threads hold that may hold others than before: somebody waits for a lock.
@@ -412,7 +412,7 @@ class InterpreterObserver:
         if now_blocked is None:
             observation = (_ON_CPU, stack, NO_WAIT, NO_HOLDER, _UNKNOWN)
         else:
-            observation = self._blocked(thread, now_blocked, stack, innermost)
+            observation = self._blocked(thread, now_blocked, stack, innermost, entry)
         # It is among the unsettled ones already.
         if now_blocked is not None and now_blocked is blocked:
             thread.settled = True
@@ -441,20 +441,32 @@ class InterpreterObserver:
         return None if line is None else self._waits.parse(line)
 
     def _blocked(
-        self, thread: SampledThread, blocked: Blocked, stack: int, innermost: PythonThread | None
+        self,
+        thread: SampledThread,
+        blocked: Blocked,
+        stack: int,
+        innermost: PythonThread | None,
+        entry: WaitEntry | None,
     ) -> Observation:
-        waited = thread.waited
+        waited, parked = thread.waited, thread.parked
         if waited is not None and waited[0] is blocked and waited[1] == stack:
             return waited[2]
+        if parked is not None and entry is not None and parked[:3] == (blocked, stack, innermost):
+            # It parks where it parked: what for is read from its entry, and looked up.
+            found, wait_id = parked[3:]
+            if found.lock is not None and self._locks.is_still(found.lock, entry.key, innermost):
+                self._holders.waits(thread, found.lock, stack)
+                return int(found.state), stack, wait_id, NO_HOLDER, _UNKNOWN
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         if found.lock is not None:
             wait_id = self._lock_wait_id(found, found.lock.key)
             self._holders.waits(thread, found.lock, stack)
+            thread.parked = blocked, stack, innermost, found, wait_id
         else:
             wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.state is ThreadState.STOPPED:
             self._stopped.append(thread)
-        observation = (int(found.state), stack, wait_id, NO_HOLDER, int(Confidence.UNKNOWN))
+        observation = (int(found.state), stack, wait_id, NO_HOLDER, _UNKNOWN)
         if blocked.plain:
             thread.waited = blocked, stack, observation
             thread.remember_wait(blocked.line, stack, observation)
@@ -485,20 +497,6 @@ class InterpreterObserver:
             state, stack, wait, before, _ = thread.observation
             if state == ThreadState.STOPPED and before != holder and thread.info.index + 1 != holder:
                 thread.observe((state, stack, wait, holder, int(Confidence.KNOWN)), tick)
-
-    def _name_shared(self, ran: Iterable[SampledThread], now: int) -> None:
-        """Name what threads contend for on the line that one of these is in."""
-        on_cpu = int(ThreadState.ON_CPU)
-        self._sharing.lines.look(
-            (
-                (thread.observation[1], thread.innermost)
-                for thread in ran
-                if thread.innermost is not None
-                and thread.observation is not None
-                and thread.observation[0] == on_cpu
-            ),
-            now,
-        )
 
     # --- which threads are Python's ---
 

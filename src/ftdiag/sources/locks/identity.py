@@ -168,6 +168,10 @@ class LockReader(HeldLocks):
                 wait = self._waits[key] = replace(wait, lock=replace(lock, label=label))
         return wait
 
+    def is_still(self, wait: LockWait, key: int, thread: PythonThread | None) -> bool:
+        """Whether what a thread waits on by its entry is this lock, with all that is known of it by now."""
+        return wait.key == key and self._waits.get(key) is wait and self._known(key, thread) is wait
+
     def _still_owns(self, wait: LockWait) -> bool:
         """Whether the owner of a remembered lock is what it was; found out once for all waiters of a look."""
         owns = self._owning.get(wait.key)
