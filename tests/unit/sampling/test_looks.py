@@ -583,6 +583,34 @@ def test_ticks_that_go_by_themselves_are_as_those_that_do_not(
         assert alone > 10
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_who_parks_where_it_parked_is_told_as_if_it_were_elsewhere(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, seed) as one:
+        # GIVEN threads that often wait for one lock, and an observer that does not know a wait again
+        knowing, asking = Side(one, compiled=True), Side(one, compiled=True)
+        monkeypatch.setattr(asking.observer._locks, "is_still", lambda *_: False)
+        is_still, known_again = knowing.observer._locks.is_still, Counter[bool]()
+
+        def counted(*arguments: Any) -> bool:
+            still: bool = is_still(*arguments)
+            known_again[still] += 1
+            return still
+
+        monkeypatch.setattr(knowing.observer._locks, "is_still", counted)
+        one.running = 0.3
+        for number in range(120):
+            # WHEN threads do as chance has it THEN both know the same
+            ran = one.step()
+            refresh = number % 20 == 19
+            if refresh:
+                one.change()
+            expected = asking.tick(number, ran, refresh=refresh)
+            assert knowing.tick(number, ran, refresh=refresh) == expected
+        assert known_again[True]
+
+
 def test_a_stretch_ends_where_somebody_else_has_to_look(tmp_path: Path) -> None:
     with world(tmp_path, 5) as one:
         side = Side(one, compiled=True)

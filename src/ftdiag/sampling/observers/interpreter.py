@@ -451,11 +451,12 @@ class InterpreterObserver:
         waited, parked = thread.waited, thread.parked
         if waited is not None and waited[0] is blocked and waited[1] == stack:
             return waited[2]
-        if parked is not None and entry is not None and parked[:3] == (blocked, stack, innermost):
+        if parked is not None and entry is not None and parked[0] is blocked:
             # It parks where it parked: what for is read from its entry, and looked up.
-            found, wait_id = parked[3:]
-            if found.lock is not None and self._locks.is_still(found.lock, entry.key, innermost):
-                self._holders.waits(thread, found.lock, stack)
+            _, before, state, found, wait_id = parked
+            same = found.lock if before == stack and state is innermost else None
+            if same is not None and self._locks.is_still(same, entry.key, innermost):
+                self._holders.waits(thread, same, stack)
                 return int(found.state), stack, wait_id, NO_HOLDER, _UNKNOWN
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         if found.lock is not None:
