@@ -8,7 +8,7 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.paths import EARLY_STEPS, LATER_EVERY_NS, PAUSE_NS, STEP_EVERY_NS, PathSearch
+from ftdiag.sources.python.paths import EARLY_NS, LATER_EVERY_NS, PAUSE_NS, STEP_EVERY_NS, PathSearch
 
 
 def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,25 +46,25 @@ def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [{1, 2}, {3}]
     # WHEN time has passed THEN all of them again
     now_ns += PAUSE_NS
-    go_on(5)
+    go_on(10 * (LATER_EVERY_NS // STEP_EVERY_NS))
     assert asked[2:] == [{1, 2, 3}]
 
 
-def test_searches_slow_down_after_the_first_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    # GIVEN a search without an end
+def test_searches_slow_down_after_the_first_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a search without an end, which begins after a second
     fake = FakeProcess("3.14.9t")
     search = PathSearch(InterpreterReader(fake.memory, fake.runtime, Sink()))
     monkeypatch.setattr(search, "_search", lambda wanted: iter(lambda: None, 1))
+    search.step(0)
     search.want([1])
     now_ns, waits = 10**9, []
-    # WHEN it goes on for longer than one search takes
-    for _ in range(EARLY_STEPS + 3):
+    # WHEN it goes on THEN steps come often until the first seconds are over, and seldom after that
+    while now_ns < EARLY_NS + 3 * LATER_EVERY_NS:
         search.step(now_ns)
         assert search.due_ns is not None
         waits.append(search.due_ns - now_ns)
         now_ns = search.due_ns
-    # THEN its later steps come seldom
-    assert waits == [STEP_EVERY_NS] * EARLY_STEPS + [LATER_EVERY_NS] * 3
+    assert waits == [STEP_EVERY_NS] * ((EARLY_NS - 10**9) // STEP_EVERY_NS) + [LATER_EVERY_NS] * 3
 
 
 def test_names_are_read_of_what_is_found_only(monkeypatch: pytest.MonkeyPatch) -> None:

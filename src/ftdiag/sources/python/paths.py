@@ -37,10 +37,10 @@ STEP_EVERY_NS: Final = 40_000_000
 """From step to step, so that a search takes a twentieth of a core: who attached waits for it. Ticks between
 them are cheap."""
 MAX_STEPS: Final = MAX_VISITED // STEP
-EARLY_STEPS: Final = 100
+EARLY_NS: Final = 5_000_000_000
+"""Since the first call: so long somebody who attached waits for what is found."""
 LATER_EVERY_NS: Final = 5 * STEP_EVERY_NS
-"""From step to step after so many: what the program's own modules name is found by then, and new objects that
-it contends for do not come to an end."""
+"""From step to step after that: new objects that a program contends for do not come to an end."""
 PAUSE_NS: Final = 20_000_000_000
 """After so long what was searched for in vain is searched for again."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
@@ -92,8 +92,7 @@ class PathSearch:
         """When what was tried may be tried again."""
         self._next_ns = 0
         """When the next step may be made."""
-        self._made = 0
-        """Steps that were made so far, up to EARLY_STEPS."""
+        self._early_until_ns: int | None = None
         self._rest_ns = 0
         self._names: list[str] = []
         """Of the modules, in the order in which they are gone through."""
@@ -120,6 +119,8 @@ class PathSearch:
         """
         if now_ns < self._next_ns:
             return
+        if self._early_until_ns is None:
+            self._early_until_ns = now_ns + EARLY_NS
         if self._steps is None:
             if now_ns >= self._again_ns:
                 self._tried.clear()
@@ -131,9 +132,7 @@ class PathSearch:
             self._tried |= wanted
             self._steps = self._search(wanted)
             self._rest_ns = 0
-        early = self._made < EARLY_STEPS
-        every_ns = STEP_EVERY_NS if early else LATER_EVERY_NS
-        self._made += early
+        every_ns = STEP_EVERY_NS if now_ns < self._early_until_ns else LATER_EVERY_NS
         self._next_ns = now_ns + every_ns
         self._rest_ns += every_ns  # without a search after this one, for as long as it took
         try:
