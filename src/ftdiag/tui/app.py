@@ -157,6 +157,8 @@ class CockpitApp(TimeActions, PlaceActions, FileActions, MemrayActions, PredictA
         """Start reading."""
         self._pages.open(FIRST if self._baseline is None else "compare")
         self.query_one(Header).show_view(self._view)
+        # Suspended, the shell had the screen: what came meanwhile would be drawn alone.
+        self.app_resume_signal.subscribe(self, lambda _: self.refresh(), immediate=True)
         self._feed()
         if self._memory is not None and self._memory.busy:
             self._follow_memray(begin=False)
