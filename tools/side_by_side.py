@@ -36,7 +36,7 @@ THREADS: Final = 4
 MAX_EXAMPLES: Final = 5
 
 PROGRAM: Final = """
-import json, os, random, sys, threading
+import json, os, random, sys, threading, time
 
 THREADS = int(sys.argv[1])
 gates = [threading.Lock() for _ in range(THREADS)]
@@ -151,10 +151,19 @@ def work(number):
 threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(THREADS)]
 for thread in threads:
     thread.start()
+
+def standing():
+    "Their frames, once none is on its way out of the release that says that it has arrived."
+    while True:
+        frames = sys._current_frames()
+        if all(frames[thread.ident].f_code.co_name.startswith("stop") for thread in threads):
+            return frames
+        time.sleep(0.0005)
+
 while True:
     for _ in threads:
         arrived.acquire()
-    frames = sys._current_frames()
+    frames = standing()
     told = {}
     for thread in threads:
         frame, stack = frames[thread.ident], []
