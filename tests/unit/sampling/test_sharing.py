@@ -37,6 +37,7 @@ def test_a_target_that_ends_while_its_objects_are_looked_at(
     def gone(self: SharedObjectReader, place: int) -> NoReturn:
         raise TargetGone("process 1 has ended")
 
-    monkeypatch.setattr(SharedObjectReader, "at_place", gone)
+    for asked in ("at_place", "locked_at"):
+        monkeypatch.setattr(SharedObjectReader, asked, gone)
     sharing = Sharing(program.interpreter, LockReader(program.interpreter), [0, 5])
     assert sharing.window(counts, on_core, (), {0: OWN}, 0) == ()

@@ -326,6 +326,21 @@ def test_the_lock_of_one_object_that_several_threads_spin_for(build: str) -> Non
 
 
 @pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("counted", [{"gc_bits": 1 << 6, "shared": 0}, {"local": 0xFFFF_FFFF}])
+def test_the_lock_of_an_object_whose_count_nobody_contends_for(build: str, counted: dict[str, int]) -> None:
+    # GIVEN an object whose references are counted later or never, as 3.15 does what lies in globals
+    program = Program(build, [("NOP", 0)], [], {})
+    hypot = program.object("_FuncPtr", owner=OWN, **counted) + 10
+    locks = SpunLocks(program.reader, [0, 5])
+
+    # WHEN two threads spin for it THEN it is named, and what no object is at is not
+    (row,) = locks.window({(1, hypot): (-1, 90)}, {0: OWN}, {})
+    assert (row[0], row[1].name, row[1].type_name) == (5, SPUN_FOR, "_FuncPtr")
+    nothing = program.fake.bytes(bytes(64)) + 10
+    assert locks.window({(1, nothing): (-1, 90)}, {0: OWN}, {}) == ()
+
+
+@pytest.mark.parametrize("build", BUILDS)
 def test_locks_of_a_threads_own_objects_are_held_by_nobody_else(build: str) -> None:
     # GIVEN a line at which a thread spins for objects that only it has, one of them gone by now
     program = Program(build, [("NOP", 0)], [], {})

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from ftdiag.datatypes import replace
@@ -136,6 +137,21 @@ class SharedObjectReader:
                 if found is not None:
                     return replace(found, name=found.type_name)
         return None
+
+    def locked_at(self, mutex: int) -> SharedObject | None:
+        """The object whose mutex this is, called by its type, however it is counted; else as `at_place`.
+
+        What counts its references differently, or by no thread, has a lock like any other: 3.15 defers the
+        counts of what lies in globals. Raises TargetGone, PermissionRefused.
+        """
+        if not self.able:
+            return None
+        if (mutex - _MUTEX) % 16 == 0:
+            with suppress(MemoryReadError, NotAnObject):
+                one = counted(self._memory, self._objects, mutex - _MUTEX)
+                sure = Confidence.KNOWN if one.seen else Confidence.INFERRED
+                return SharedObject(one.type_name, one.type_name, sure, one.facts)
+        return self.at_place(mutex)
 
     def own_at(self, mutex: int, ident: int) -> str | None:
         """The type of the object whose mutex this is, if only the thread of `ident` has it; else `None`.
@@ -460,7 +476,7 @@ class SpunLocks:
         alike: dict[str, list[int]] = {}
         for mutex in sorted(everywhere, key=lambda mutex: -everywhere[mutex][1])[:MAX_ALIKE]:
             several = everywhere[mutex][0] < 0
-            one = None if mutex in interpreters else self._at(mutex)
+            one = None if mutex in interpreters else self._at(mutex, several)
             name = interpreters.get(mutex) if one is None else one.type_name
             if name is not None and (several or (one is not None and one.confidence is Confidence.KNOWN)):
                 alike.setdefault(name, []).append(mutex)
@@ -471,10 +487,11 @@ class SpunLocks:
                 found.update(same)
         return found
 
-    def _at(self, mutex: int) -> SharedObject | None:
-        """The object of a mutex; it is looked at once in a window."""
+    def _at(self, mutex: int, several: bool) -> SharedObject | None:
+        """The object of a mutex for which several threads spin, or else of one that several count; it is
+        looked at once in a window."""
         if mutex not in self._looked_at:
-            found = self._reader.at_place(mutex)
+            found = self._reader.locked_at(mutex) if several else self._reader.at_place(mutex)
             self._looked_at[mutex] = None if found is None else replace(found, name=SPUN_FOR)
         return self._looked_at[mutex]
 
@@ -506,7 +523,7 @@ class SpunLocks:
                 if type_name is not None:
                     own[type_name] = own.get(type_name, 0) + times
                     continue
-            one = self._at(mutex)
+            one = self._at(mutex, index < 0)
             if one is not None:
                 before, first = shared.get(one.type_name, (0, one))
                 shared[one.type_name] = before + times, first
