@@ -80,6 +80,8 @@ class Finding:
     """What a replay without the cause does; `None` where none was asked for."""
     about: frozenset[BottleneckKind] = frozenset()
     """What waiting ends at where this is the cause. Empty: at what its subject names, a lock or a line."""
+    at_least: bool = False
+    """Whether it costs more than `lost_cores`, in a way that does not show."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ def price_words(finding: Finding) -> str:
         return "no loss of cores measured"
     lost = f"{units.cores(finding.lost_cores)} cores lost"
     if finding.prediction is None or finding.prediction.low is None:
-        return f"{lost} (upper bound)"
+        return f"{lost} ({'at least' if finding.at_least else 'upper bound'})"
     other = any(change.kind is ChangeKind.REMEDY for change in finding.prediction.changes)
     return f"{lost}; {'done as below' if other else 'without it'} {gain_words(finding.prediction)}"
 

@@ -96,8 +96,10 @@ class Rule:
         subject: Mapping[str, str | int] | None = None,
         least_score: float = 0.0,
         context: bool = False,
+        at_least: bool = False,
     ) -> Finding:
-        """A finding of this rule, scored. `least_score` is for what is grave whatever it costs."""
+        """A finding of this rule, scored. `least_score` is for what is grave whatever it costs; `at_least`:
+        part of that does not show."""
         lost = finite(lost_cores)
         if facts.capacity:
             lost = min(lost, facts.capacity)
@@ -119,4 +121,5 @@ class Rule:
             evidence=evidence,
             context=context,
             about=self.about,
+            at_least=at_least,
         )

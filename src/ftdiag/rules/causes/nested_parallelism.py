@@ -17,6 +17,7 @@ from ftdiag.rules.base import (
     evidence,
     finite,
 )
+from ftdiag.rules.base.scoring import WARNING_SCORE
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores, plural
 
@@ -34,16 +35,19 @@ def _judge(facts: Facts) -> Judgement:
         facts,
         lost_cores=lost,
         confidence="likely",
+        least_score=WARNING_SCORE,
+        at_least=True,
         summary=(
             f"{native} {found.native_cores:.1f} cores beside"
             f" {plural(found.python_busy, 'busy Python thread')}, and {found.queued:.1f} threads"
-            f" wait for a core: two levels of threads cost up to {of_cores(lost, facts.capacity)}."
+            f" wait for a core: two levels of threads cost at least {of_cores(lost, facts.capacity)}."
         ),
         explanation=(
             "A library (BLAS, OpenMP) starts threads of its own for each call, and so does the"
             " program. They compete for the same cores, and library threads spin while they wait"
             " for each other. The loss given is what threads were seen to wait for a core, and what"
-            " threads of the library were seen to spin. Twice the threads do no more work."
+            " threads of the library were seen to spin; what they wait in loops of the library's own"
+            " shows as work."
         ),
         could_also_be=("oversubscription: too many Python threads alone",),
         remedy=(
