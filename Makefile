@@ -86,7 +86,7 @@ $(MADE):
 	@$(PYTHON) -m venv --clear $(VENV)
 	@touch $@
 
-$(INSTALLED): pyproject.toml src/ftdiag/__init__.py hatch_build.py src/ftdiag/sources/_tick.c | $(MADE)
+$(INSTALLED): pyproject.toml src/ftdiag/__init__.py hatch_build.py $(wildcard src/ftdiag/sources/tick/*.[ch]) | $(MADE)
 	@echo "installing ftdiag and its development tools into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 # Where PYTHONDONTWRITEBYTECODE is set each start would compile what it imports: half a second of a core.

@@ -1,8 +1,9 @@
 """Builds the compiled part of the sampler into the wheel, or into the tree for an editable installation.
 
-In: `src/ftdiag/sources/_tick.c`, a C compiler. Out: an extension module of the stable ABI, which serves every
-CPython from 3.11 on; free-threaded hosts have none yet and get one of their own. Without a compiler the wheel
-is pure Python, which does the same more slowly. `FTDIAG_COMPILED=1` makes that an error, `0` does not try.
+In: the C files of `src/ftdiag/sources/tick`, a C compiler. Out: one extension module of the stable ABI, which
+serves every CPython from 3.11 on; free-threaded hosts have none yet and get one of their own. Without a
+compiler the wheel is pure Python, which does the same more slowly. `FTDIAG_COMPILED=1` makes that an error,
+`0` does not try.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("src", "ftdiag", "sources", "_tick.c")
+SOURCES = Path("src", "ftdiag", "sources", "tick")
 MODULE = "ftdiag.sources._tick"
 
 
@@ -38,7 +39,7 @@ class CompiledTick(BuildHookInterface):  # type: ignore[type-arg]
             self.app.display_warning(f"the compiled sampler is left out, ftdiag works without it: {problem}")
             return
         if with_editable:
-            place = Path(self.root, SOURCE.parent, built.name)
+            place = Path(self.root, SOURCES.parent, built.name)
             # Taken away first: a running process may have it mapped.
             place.unlink(missing_ok=True)
             place.write_bytes(built.read_bytes())
@@ -59,7 +60,7 @@ def compiled(root: Path, *, stable: bool) -> Path:
 
     extension = Extension(
         MODULE,
-        [str(root / SOURCE)],
+        [str(path) for path in sorted((root / SOURCES).glob("*.c"))],
         define_macros=[("FTDIAG_STABLE_ABI", "1")] if stable else [],
         extra_compile_args=["-O2", "-std=c11"],
         py_limited_api=stable,

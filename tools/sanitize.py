@@ -41,7 +41,7 @@ def main() -> int:
                 "gcc",
                 *FLAGS,
                 f"-I{sysconfig.get_paths()['include']}",
-                str(place / "_tick.c"),
+                *(str(path) for path in sorted((place / "tick").glob("*.c"))),
                 "-o",
                 str(place / "_tick.abi3.so"),
             ],

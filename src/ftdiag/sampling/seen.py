@@ -1,6 +1,6 @@
 """What was seen of one thread: runs of equal observations.
 
-In: what a tick says of it. Out: the runs of a window. There are two of them: that of `_tick.c` is used;
+In: what a tick says of it. Out: the runs of a window. There are two of them: that of `tick/seen.c` is used;
 `PlainSeen` is the same in Python where it could not be built, and what the tests hold the other against.
 """
 

@@ -12,7 +12,7 @@ from typing import Final
 __all__ = ["COMPILED", "INTERFACE", "WHY_NOT", "tick", "why_not_imported"]
 
 INTERFACE: Final = 7
-"""What this version expects of it (INTERFACE in `_tick.c`): an older one may lie in a source tree."""
+"""What this version expects of it (INTERFACE in `tick/tick.h`): an older one may lie in a source tree."""
 
 
 def why_not_imported(error: ImportError | SystemError, folder: Path) -> str:

@@ -1,9 +1,9 @@
 """The ring buffers of many perf events: emptied now and then, read once a window.
 
 In: buffers as `perfevents.ThreadEvent` maps them. Out: their samples in the order of time, and how many were
-lost. Two readers speak this protocol: the compiled one (`_tick.c`) is used, and empties them between ticks
-without any Python; `PythonRings` takes over where that could not be built and is the reference: both give the
-same answers for the same buffers.
+lost. Two readers speak this protocol: the compiled one (`tick/rings.c`) is used, and empties them between
+ticks without any Python; `PythonRings` takes over where that could not be built and is the reference: both
+give the same answers for the same buffers.
 
 The protocol, for whoever writes a reader
 - The kernel writes records up to the head, a reader says with the tail up to where it has read. What cannot

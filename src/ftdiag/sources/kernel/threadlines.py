@@ -1,8 +1,8 @@
 """Which threads were on a core, and what they are blocked in: lines of /proc of many threads in one call.
 
 In: descriptors of /proc/PID/task/TID/schedstat and .../syscall, which stay open. Out: their lines, as they
-are now. Two readers speak this protocol: the compiled one (`_tick.c`) is used, `PythonThreadLines` takes over
-where that could not be built and is the reference: both give the same answers for the same files.
+are now. Two readers speak this protocol: the compiled one (`tick/lines.c`) is used, `PythonThreadLines` takes
+over where that could not be built and is the reference: both give the same answers for the same files.
 
 The protocol, for whoever writes a reader
 - Files are read with pread(2) from 0, SCHEDSTAT_BYTES or SYSCALL_BYTES of them, once each and in the order in

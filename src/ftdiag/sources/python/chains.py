@@ -2,7 +2,7 @@
 
 In: (code object, instruction) words, who knows single frames, who numbers stacks. Out: `Meaning`s. A service
 has thousands of chains, as each instruction of each frame makes another, of some hundred frames. There are
-two of them: `Chains` of `_tick.c` is used, `PlainChains` is the same in Python.
+two of them: `Chains` of `tick/chains.c` is used, `PlainChains` is the same in Python.
 """
 
 from __future__ import annotations

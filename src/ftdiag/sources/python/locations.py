@@ -55,7 +55,7 @@ class LineTable:
 
 
 def line_table(table: bytes, first_line: int) -> tuple[list[int], list[int | None], int]:
-    """The first units of runs of one line, their lines, and the number of units. The same is in `_tick.c`."""
+    """The first units of runs of one line, their lines, and the number of units; as in `tick/places.c`."""
     starts: list[int] = []
     lines: list[int | None] = []
     total = 0

@@ -3,8 +3,8 @@
 In: remote memory, a `Layout`, threads. Out: a stack id for each, and what its frames and `with` blocks are.
 Nothing stops the target, so every read races with it: a chain that makes no sense is torn and read again.
 
-There are two walkers. `CompiledWalker` (`_tick.c`) is the one that is used; `PlainWalker` does the same in
-Python where that could not be built, and is what the tests hold the other against. What a chain of frames
+There are two walkers. `CompiledWalker` (`tick/walk.c`) is the one that is used; `PlainWalker` does the same
+in Python where that could not be built, and is what the tests hold the other against. What a chain of frames
 means (files, functions, lines) is not known here: a chain never seen before is given to `resolve`, once.
 
 How a walk is made cheap: one process_vm_readv per tick fetches, for all threads at once, the thread state,
@@ -53,7 +53,7 @@ def stack_walker(
 
 
 class CompiledWalker:
-    """The walker of `_tick.c`."""
+    """The walker of `tick/walker.c`."""
 
     compiled = True
 
