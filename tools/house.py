@@ -43,10 +43,10 @@ def modules() -> dict[str, ast.Module]:
 
 
 def lines() -> dict[str, int]:
-    """Lines of every module."""
-    return {
-        _name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in sorted(_files("src"))
-    }
+    """Lines of every module, and of every file in C."""
+    named = {_name_of(path): path for path in _files("src")}
+    named |= {path.name: path for path in (SOURCES / "ftdiag").rglob("*.[ch]")}
+    return {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in sorted(named.items())}
 
 
 def classes() -> dict[str, tuple[int, str]]:
