@@ -240,10 +240,9 @@ class Classifier:
         if operand is None or not registers:
             return NativeSample(tid, time_ns, state, symbol, None)
         address = effective_address(operand, registers)
-        if not self.lines.hit(address, tid):  # nobody else's: an instruction as any other
+        if not self.lines.hit(address, tid) or (state is ThreadState.ATOMIC and not self.lines.lost(tid)):
+            # Nobody else's, or what an instruction takes anyhow: as any other instruction there.
             state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
-        elif state is ThreadState.ATOMIC and not self.lines.lost(tid):
-            state = ThreadState.WORK
         return NativeSample(tid, time_ns, state, symbol, address)
 
     def _waited_for(self, ip: int, registers: bytes) -> int | None:
