@@ -19,7 +19,7 @@ end = time.monotonic() + 1.5
 def work(number):
     while time.monotonic() < end:
         with lock:
-            for _ in range(2000):
+            for _ in range(20_000):
                 pass
             time.sleep(0.001)  # who waits for so long parks, also where other programs have the cores
             counts[number] += 1

@@ -231,6 +231,8 @@ def test_what_threads_do_is_seen_without_names(
     # WHEN it is sampled, and every sample is judged with the interpreter's names and without
     classifier = sampler._classifier
     assert isinstance(classifier, Twice)
+    sampler.drain(0)
+    assert classifier.end_search(PATIENCE_S)
 
     def enough() -> bool:
         sampler.read()

@@ -165,14 +165,14 @@ def test_the_allocator_is_what_the_runtime_has_and_what_lies_between() -> None:
     # GIVEN tables of allocators in the runtime, and a function behind another source file that one calls
     names = names_in(interpreter())
 
-    # WHEN names are looked for THEN those of the tables are known, and what only they call is the allocator
+    # WHEN names are looked for THEN those of the tables are known, and what only they call there is not
     assert names is not None
     assert [names[function] for function in TABLES] == [
         "_PyMem_RawMalloc", "_PyMem_RawCalloc", "_PyMem_RawRealloc", "_PyMem_RawFree",
         "_PyMem_MiMalloc", "_PyMem_MiCalloc", "_PyMem_MiRealloc", "_PyMem_MiFree",
         "_PyObject_MiMalloc", "_PyObject_MiCalloc", "_PyObject_MiRealloc", "_PyObject_MiFree",
     ]  # fmt: skip
-    assert names[FREES] == f"mimalloc ({at(FREES):#x})"
+    assert names[FREES] == ""
 
 
 def test_a_part_that_was_split_off_counts_with_its_function() -> None:

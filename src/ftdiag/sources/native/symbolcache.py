@@ -47,7 +47,8 @@ SUFFIX: Final = ".symbols"
 ABANDONED_S: Final = 3600.0
 """A file that was begun so long ago and has no name yet is one whose writer was killed."""
 _OURS: Final = re.compile(r"(?P<name>\.[0-9a-f]{16}|[0-9A-Za-z]{1,64}-[0-9a-f]{16})\.symbols", re.ASCII)
-_MAGIC: Final = "ftdiag symbols 2"
+_MAGIC: Final = "ftdiag symbols 3"
+"""Changes with what is kept, and with how functions without names are found (`unnamed`)."""
 _BYTES_MAGIC: Final = "ftdiag bytes 1"
 _CHECKED_BYTES: Final = len(_BYTES_MAGIC) + 10
 

@@ -200,7 +200,8 @@ def _name_pythons(found: _Finder, refers: References, elf: Elf, source: Source) 
     collector |= (_called_from(found, refers, collector | mains, without=reached) & allocator) - tables
     for function in collector:
         found.label(function, "collector")
-    for function in allocator | _mainly_used_by(found, refers, allocator):
+    # Not what it calls in other files: threads contend for the clock of delayed frees (Python/qsbr.c).
+    for function in allocator:
         found.label(function, "mimalloc" if free_threaded else "pymalloc")
     close = [one for one in collector for main in mains if abs(one - main) <= COLLECTOR_REACH]
     for function in range(min(close), max(close)) if close else ():
