@@ -88,8 +88,9 @@ class Finding:
 class Workload:
     """What kind of program it is over a range, and what that means for the choice of threads.
 
-    `kind` is "cpu-bound", "io-bound", "event-loop-bound", "mixed" or "idle". `shares` split the Python
-    threads' time into "cpu", "waiting" (for locks and cores), "io", "idle" and "unknown"; they add up to 1.
+    `kind` is "cpu-bound", "lock-bound", "io-bound", "event-loop-bound", "mixed" or "idle". `shares` split the
+    Python threads' time into "cpu", "waiting" (for locks and cores), "io", "idle" and "unknown"; they add up
+    to 1.
     """
 
     kind: str

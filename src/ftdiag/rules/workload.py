@@ -1,4 +1,4 @@
-"""What kind of program it is: CPU-bound, I/O-bound, bound by an event loop, mixed or idle.
+"""What kind of program it is: CPU-bound, bound by locks, by I/O or by an event loop, mixed or idle.
 
 In: facts. Out: the model's `Workload` with its shares and what they mean for the choice between threads,
 processes, asyncio and executors; None where no Python thread was seen.
@@ -30,8 +30,8 @@ _LOCKS: Final = (
     ThreadState.RUNTIME_LOCK,
     ThreadState.NATIVE_LOCK,
     ThreadState.STOPPED,
-    ThreadState.GIL,
 )
+"""The GIL is none of them: it is how cores are shared where there is one."""
 
 
 def workload_of(facts: Facts) -> Workload | None:
@@ -46,14 +46,20 @@ def workload_of(facts: Facts) -> Workload | None:
     if total <= 0 or facts.metrics.duration_ns <= 0:
         return None
     shares = {kind: time / total for kind, time in spent.items()}
-    kind = _verdict(facts, spent)
-    return Workload(kind, shares, _advice(facts, kind, spent))
+    locks = sum(
+        finite(thread.states_ns.get(state, 0.0))
+        for thread in facts.threads
+        if thread.info.python
+        for state in _LOCKS
+    )
+    kind = _verdict(facts, spent, locks)
+    return Workload(kind, shares, _advice(facts, kind, spent, locks))
 
 
 def _kind(state: ThreadState) -> str:
     if state.group is StateGroup.ON_CPU:
         return "cpu"
-    if state is ThreadState.RUNNABLE or state in _LOCKS:
+    if state in (ThreadState.RUNNABLE, ThreadState.GIL) or state in _LOCKS:
         return "waiting"
     if state is ThreadState.IO:
         return "io"
@@ -63,7 +69,7 @@ def _kind(state: ThreadState) -> str:
 _KIND: Final = {state: _kind(state) for state in ThreadState}
 
 
-def _verdict(facts: Facts, spent: dict[str, float]) -> str:
+def _verdict(facts: Facts, spent: dict[str, float], locks: float) -> str:
     if facts.charges.shape.rule_id == event_loop_bound.RULE.id:
         return "event-loop-bound"
     busy = spent["cpu"] + spent["waiting"]
@@ -76,12 +82,14 @@ def _verdict(facts: Facts, spent: dict[str, float]) -> str:
         return "idle"
     if cores < LITTLE_CORES and wanted < (1 - MOST) * sum(spent.values()):
         return "idle"
+    if locks >= MOST * wanted:
+        return "lock-bound"
     if busy >= MOST * wanted:
         return "cpu-bound"
     return "io-bound" if spent["io"] >= MOST * wanted else "mixed"
 
 
-def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
+def _advice(facts: Facts, kind: str, spent: dict[str, float], locks: float) -> str:
     busy = spent["cpu"] + spent["waiting"]
     gil = facts.metrics.states_ns.get(ThreadState.GIL, 0.0)
     if kind == "cpu-bound":
@@ -97,6 +105,11 @@ def _advice(facts: Facts, kind: str, spent: dict[str, float]) -> str:
         return (
             "threads are the right choice on a free-threaded build, one for each core; asyncio gains"
             " nothing, processes only where threads share too much"
+        )
+    if kind == "lock-bound":
+        return (
+            f"threads wait for locks {share(locks, busy + spent['io'])} of the time in which they have work:"
+            " neither cores nor threads make it faster before these locks do"
         )
     if kind == "io-bound":
         return "threads or asyncio are fine; free threading and more cores will not make it faster"

@@ -563,6 +563,25 @@ def test_one_busy_thread_on_many_cores_is_not_idle(tmp_path: Path) -> None:
     assert workload.kind == "cpu-bound"
 
 
+def test_a_program_that_waits_for_its_locks_is_not_called_cpu_bound(tmp_path: Path) -> None:
+    # GIVEN eight threads that wait for a lock nine tenths of the time, and one that has it and works
+    threads = waiting_for(
+        "self._lock", "lock", "/srv/cache.py:88 Cache.get", holder="boss", share=90, count=8
+    )
+    threads["boss"] = [spent(100, "on_cpu", at="/srv/cache.py:131 _refresh < /srv/app.py:5 run")]
+    # THEN more threads are not what it is told to take
+    workload = look(tmp_path, threads, of=target(capacity_cores=4.0)).workload
+    assert workload is not None
+    assert workload.kind == "lock-bound"
+    assert "neither cores nor threads" in workload.advice
+    # AND with as many threads that compute it is what it does most
+    for number in range(16):
+        threads[f"busy-{number}"] = [spent(100, "work", at=WORK)]
+    busy = look(tmp_path, threads, of=target(capacity_cores=16.0)).workload
+    assert busy is not None
+    assert busy.kind == "cpu-bound"
+
+
 def test_advice_about_a_library_is_for_who_uses_it(tmp_path: Path) -> None:
     # GIVEN threads that queue for a lock in a library, into which one line of the program leads
     queued = "/v/site-packages/cachelib/core.py:40 Cache.get < /app/views.py:12 show < /app/main.py:3 run"

@@ -150,7 +150,13 @@ def test_a_lock_is_told_with_names_figures_and_holder(tmp_path: Path) -> None:
     assert found.remedy[0].code is not None
     assert "cache.py:88" in found.remedy[0].code
     assert "with self._lock:" in found.remedy[0].code
-    assert "16 locks" in found.explanation
+    # AND of what it is held for, a call, nobody is told what helps where it is held for one update
+    assert "16 locks" not in found.explanation
+    assert len(found.remedy) == 1
+    threads["boss"] = [spent(100, "on_cpu", at="/srv/cache.py:89 Cache.get < /srv/app.py:5 run")]
+    update = one(look(tmp_path, threads, of=target(capacity_cores=4.0)), "hot-lock")
+    assert "16 locks" in update.explanation
+    assert len(update.remedy) == 3
 
 
 def test_advice_depends_on_the_version(tmp_path: Path) -> None:

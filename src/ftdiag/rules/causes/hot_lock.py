@@ -29,6 +29,9 @@ from ftdiag.rules.prose.locks import Told, blame_of, cost_of, lock_findings, par
 from ftdiag.wording.locks import lock_expression, lock_in_sentence
 from ftdiag.wording.places import place, short
 
+MOST_BLAME: Final = 0.5
+"""A lock is held for calls where its holder is in one line of another function in this share of the waits."""
+
 
 def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
     if charge.locks[0].lock.kind is LockKind.OBJECT:
@@ -67,9 +70,31 @@ def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
             f"# {at}\nvalue = ...           # prepare, format, compute: outside\n"
             f"with {name}:\n    ...               # only the change itself",
         )
+    if _long_calls(charge):
+        return (hold,)
     if called:
         return (hold, *batch, *merge)
     return (*merge, *batch, hold) if charge.mostly_spun else (hold, *batch, *merge)
+
+
+def _of_counters(facts: Facts) -> str:
+    """What was measured where a lock is held for a step at a time."""
+    return (
+        f" Two threads that only count under one lock: {facts.scaling('lock-counter')} of what one"
+        f" does{_sharding(facts)}."
+    )
+
+
+def _long_calls(charge: LockCharge) -> bool:
+    """Whether it is held for calls: what helps where it is held for one update at a time does not then."""
+    held, line = holding(charge), where(charge)
+    return (
+        held is not None
+        and line is not None
+        and held.frame.function != line.function
+        and held.share >= MOST_BLAME
+        and not charge.mostly_spun
+    )
 
 
 def _sharding(facts: Facts) -> str:
@@ -100,10 +125,7 @@ def _tell(facts: Facts, charge: LockCharge) -> Told:
         return _tell_inside(facts, charge, inside)
     return Told(
         summary=f"{cost_of(facts, charge)}; {blame_of(charge)}.",
-        explanation=(
-            f"{_seen(charge)}. Two threads that only count under"
-            f" one lock: {facts.scaling('lock-counter')} of what one does{_sharding(facts)}."
-        ),
+        explanation=f"{_seen(charge)}.{'' if _long_calls(charge) else _of_counters(facts)}",
         remedy=_remedies(facts, charge),
         could_also_be=(
             "a holder that is itself kept from its core: see oversubscription, starved-by-others and"
