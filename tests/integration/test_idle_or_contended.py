@@ -53,6 +53,7 @@ IDLE = {
 CONTENDED = {
     "lock": ("_thread.lock", "cache (Cache._lock)"),
     "rlock": ("_thread.RLock", "cache (Cache._lock)"),
+    "lock_of_a_part": ("_thread.lock", "Server.cache (Cache._lock)"),
     "lock_by_acquire": ("_thread.lock", "guard"),
     "lock_with_timeout": ("_thread.lock", "guard"),
     "condition": ("_thread.RLock", "changed (Condition._lock)"),

@@ -233,6 +233,33 @@ def rlock() -> None:
     cache.read()
 
 
+class Server:
+    """Owns a cache, and has parts that know it."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.cache = cache
+
+    def answer(self) -> None:
+        self.cache.read()
+
+
+class Worker:
+    """Belongs to a server."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+
+    def run(self) -> None:
+        self.server.answer()
+
+
+@case
+def lock_of_a_part() -> None:
+    worker = Worker(Server(Cache(threading.Lock())))
+    held_by_another(worker.server.cache._lock)
+    worker.run()
+
+
 @case
 def lock_by_acquire() -> None:
     guard = threading.Lock()

@@ -132,12 +132,15 @@ def metrics_words(lock: LockMetrics, shown: Shown = str, names: Mapping[LockRef,
 
 
 def lock_expression(lock: LockMetrics) -> str:
-    """A lock as the program may write it in a `with`: "self._lock" for "cache (PriceCache._lock)"."""
+    """A lock as the program may write it in a `with`: "self._lock" for "cache (PriceCache._lock)".
+
+    For the lock inside a condition it is what the program calls the condition.
+    """
     label = lock.lock.label
     if not label:
         return "lock"
-    _, _, inner = label.partition(" (")
-    name = inner.rstrip(")") or label
+    outer, _, inner = label.partition(" (")
+    name = outer if inner.startswith("Condition.") else inner.rstrip(")") or label
     owner, dot, attribute = name.partition(".")
     name = f"self.{attribute}" if dot and owner[:1].isupper() else name
     return short(name) if _EXPRESSION.fullmatch(name) else "lock"

@@ -458,7 +458,8 @@ def test_the_clock_of_a_process_counts_threads_that_have_ended() -> None:
     ("label", "expression"),
     [
         ("cache (PriceCache._lock)", "self._lock"),
-        ("Mailbox._changed._lock (Mailbox._changed)", "self._changed"),
+        ("Mailbox._changed (Condition._lock)", "self._changed"),
+        ("changed (Condition._lock)", "changed"),
         ("_guard", "_guard"),
         ("target.lock", "target.lock"),
         ("Handler.lock", "self.lock"),

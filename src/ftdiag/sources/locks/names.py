@@ -145,7 +145,11 @@ class LockNames:
                 return None
             known = self._find_label(owner, thread)
             former = self._former_labels.pop(place, None)
-            if former is not None and former != known and self._still_called(owner, former):
+            if (
+                former is not None
+                and former != known
+                and self._is_called(owner, former.container, former.name)
+            ):
                 known = former
             if known is None and type_name == "type":
                 known = self._class_name(owner)
@@ -155,12 +159,14 @@ class LockNames:
                 self._labels[place] = known
         return None if known is None else known.text
 
-    def _still_called(self, owner: int, label: _Label) -> bool:
-        """Whether the attribute or global variable that a lock was found by is still that lock."""
+    def _is_called(self, owner: int, container: int, name: str) -> bool:
+        """Whether an object's attribute, or a global variable, is that lock (still)."""
+        if not container:
+            return False
         try:
-            if type_name_of(self._objects, label.container) == "dict":
-                return self._objects.dict_get(label.container, label.name) == owner
-            return self._attributes(label.container).get(label.name) == owner
+            if type_name_of(self._objects, container) == "dict":
+                return self._objects.dict_get(container, name) == owner
+            return self._attributes(container).get(name) == owner
         except (MemoryReadError, NotAnObject):
             return False
 
@@ -173,31 +179,36 @@ class LockNames:
     def _find_label(self, owner: int, thread: PythonThread) -> _Label | None:
         """Search the waiting frames for a name of the object, from the leaf outwards.
 
-        The lock of a Condition in a Queue is found as `Condition._lock`, then `Queue.mutex`, then as what
-        the program calls that queue: the outermost name wins, the one before it is put in brackets.
+        The lock of a Condition in a Queue is found as `Condition._lock`, then `Queue.mutex`, then as what the
+        program calls that queue. Of what names the lock itself the outermost stands in brackets, behind the
+        next name of what it belongs to: further out it is what many other objects belong to as well.
         """
         targets = {owner}
         self._search_anew()
-        names: list[str] = []
-        container, attribute = 0, ""
+        own: _Name | None = None
+        outer = ""
+        first: _Name | None = None
         for number in range(min(len(thread.frames), MAX_NAMED_FRAMES)):
             found = self._name_in_frame(thread, number, targets)
             if found is None:
-                if names:
+                if first is not None:
                     break
                 continue
-            if not names:
-                container, attribute = found.container, found.attribute
-            if found.text and found.text not in names[-1:]:
-                names.append(found.text)
-            if not found.goes_on:
+            first = first or found
+            if found.text and (own is None or self._is_called(owner, found.container, found.attribute)):
+                own, outer = found, ""
+            elif found.text != (own.text if own else ""):
+                outer = outer or found.text
+            if outer or not found.goes_on:
                 break
             targets.add(found.container)
             self._search_anew()
-        if not names:
+        if own is None or first is None:
             return None
-        text = names[0] if len(names) == 1 else f"{names[-1]} ({names[-2]})"
-        return _Label(text[:MAX_LABEL_CHARACTERS], container, attribute)
+        text = f"{outer} ({own.text})"
+        if not outer or len(text) > MAX_LABEL_CHARACTERS:
+            text = own.text[:MAX_LABEL_CHARACTERS]
+        return _Label(text, first.container, first.attribute)
 
     def _search_anew(self) -> None:
         self._searched.clear()
