@@ -34,7 +34,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent)]
 
 from ftdiag.errors import FtdiagError  # noqa: E402
 from ftdiag.launcher import SamplerProcess  # noqa: E402
-from ftdiag.model import Finding, Severity, Snapshot, StateGroup, ThreadState  # noqa: E402
+from ftdiag.model import Finding, Severity, Snapshot, ThreadState  # noqa: E402
 from ftdiag.recording.reader import Recording  # noqa: E402
 from ftdiag.sampling.options import SamplerOptions  # noqa: E402
 from ftdiag.session import Session  # noqa: E402
@@ -237,10 +237,9 @@ def first_of(case: Case, snapshot: Snapshot) -> Finding | None:
 
 
 def classified(snapshot: Snapshot) -> str:
-    """The share of the time on a core that native samples told apart."""
-    states = snapshot.metrics.states_ns
-    whole = sum(spent for state, spent in states.items() if state.group is StateGroup.ON_CPU)
-    return percent(whole - states.get(ThreadState.ON_CPU, 0), whole)
+    """The share of the CPU time of the process that native samples told apart."""
+    ratio = snapshot.quality.classified_cpu_ratio
+    return "-" if ratio is None else percent(ratio, 1.0)
 
 
 def percent(part: float, whole: float) -> str:

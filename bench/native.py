@@ -30,7 +30,8 @@ from ftdiag.model import ThreadState
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.perfevents import RawSample, parse_records
 from ftdiag.sources.kernel.procfs import thread_ids
-from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.native.classifier import NativeSample
+from ftdiag.sources.native.sampler import NativeSampler
 from ftdiag.sources.python.runtime import find_runtime
 
 RATE_HZ = 199.0

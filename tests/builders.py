@@ -277,6 +277,7 @@ class RecordingBuilder:
         python: bool = True,
         main: bool | None = None,
         shown_name: str | None = None,
+        lived_ns: int | None = None,
     ) -> RecordingBuilder:
         """Declares a thread (or changes it). Undeclared threads are declared at their first window.
 
@@ -291,6 +292,7 @@ class RecordingBuilder:
             python=python,
             main=(name == "main") if main is None else main,
             started_ns=self.now_ns,
+            ended_ns=None if lived_ns is None else self.now_ns + lived_ns,
         )
         self._threads[name] = info
         self._writer.put_thread(info)
@@ -310,7 +312,7 @@ class RecordingBuilder:
         length_ns: int | None = None,
         cost: SamplerCost | None = None,
         process: ProcessCounters | None = None,
-        native: Sequence[tuple[str, str, str, str, int]] | None = None,
+        native: Sequence[tuple[str | None, str, str, str, int]] | None = None,
         shared: Sequence[tuple[str, SharedObject]] = (),
         memory: MemoryReading | None = None,
         collections: Collections | None = None,
@@ -318,8 +320,8 @@ class RecordingBuilder:
     ) -> RecordingBuilder:
         """Appends a window. `counters={name: None}` leaves a thread's counters out.
 
-        `native` has (thread, stack, state, symbol, samples), `shared` (line as in a stack, object), `updates`
-        (place, thread, stack, fields of its `UpdateSight`).
+        `native` has (thread, stack, state, symbol, samples), with no thread for what no tick saw, `shared`
+        (line as in a stack, object), `updates` (place, thread, stack, fields of its `UpdateSight`).
         """
         threads = threads or {}
         counters = counters or {}
@@ -415,9 +417,14 @@ class RecordingBuilder:
                 tick += part.ticks
         return runs
 
-    def _native(self, samples: Sequence[tuple[str, str, str, str, int]]) -> NativeSamples:
+    def _native(self, samples: Sequence[tuple[str | None, str, str, str, int]]) -> NativeSamples:
         columns = NativeSamples()
         for name, stack, state, symbol, count in samples:
+            if name is None:
+                columns.unseen_state.append(int(ThreadState[state.upper()]))
+                columns.unseen_frame.append(self._writer.intern_frame(Frame(NATIVE_FILE, symbol, None)))
+                columns.unseen_samples.append(count)
+                continue
             columns.thread.append(self.index(name))
             columns.stack.append(self._stack_id(a_stack(stack)))
             columns.state.append(int(ThreadState[state.upper()]))

@@ -49,6 +49,8 @@ def main(checkout: Path, file: Path) -> None:
                 ("worker-1", work, "work", "PyLong_Add", 30),
                 ("worker-2", work, "atomic", "_Py_DecRefShared", 12),
             ]
+            if SCHEMA_MINOR >= 9:
+                more["native"] += [(None, "", "work", "PyLong_Add", 3), (None, "", "alloc", "mi_malloc", 1)]
             facts: tuple[Any, ...] = ()
             if SCHEMA_MINOR >= 7:
                 counting = model.Counting.SHARED
@@ -65,7 +67,11 @@ def main(checkout: Path, file: Path) -> None:
         if SCHEMA_MINOR >= 6:
             compiler = model.OtherProcess(4711, "cc1", 400_000_000)
             more["process"] = model.ProcessCounters(
-                rss_bytes=64 << 20, threads=len(threads), ftdiag_ns=5_000_000, others=(compiler,)
+                rss_bytes=64 << 20,
+                threads=len(threads),
+                ftdiag_ns=5_000_000,
+                others=(compiler,),
+                cpu_ns=1_400_000_000 if SCHEMA_MINOR >= 9 else None,
             )
         if SCHEMA_MINOR >= 7:
             count = model.SharedPlace("attribute", "Visits.count", "Visits", 0x7F0000001000)

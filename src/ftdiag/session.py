@@ -19,6 +19,7 @@ from ftdiag.analysis import (
     efficiency,
     flame,
     hotspots,
+    oncpu,
     pauses,
     scaling,
     timeline,
@@ -125,7 +126,8 @@ class Session:
     def timeline(self, t0_ns: int | None, t1_ns: int | None, slices: int) -> Timeline | None:
         """Cores by state over a range, in at most `slices` slices."""
         first, last = self._ranges.positions(t0_ns, t1_ns)
-        series = [digest.series for digest in self._ranges.digests(first, last)]
+        digests = self._ranges.digests(first, last)
+        series = [digest.series for digest in digests]
         recording = self._recording
         return timeline.timeline(
             recording.t0_ns[first:last],
@@ -135,6 +137,7 @@ class Session:
             accounting.NATIVE_STATES,
             self._ranges.lengths(first, last),
             self._capacity(series, first, last),
+            oncpu.unseen_states([digest.on_cpu for digest in digests]),
         )
 
     def _capacity(self, series: Sequence[Series], first: int, last: int) -> float | None:

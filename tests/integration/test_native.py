@@ -20,7 +20,8 @@ from ftdiag.sources.kernel import perfevents
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.procfs import thread_ids
 from ftdiag.sources.native import classifier as native
-from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.native.classifier import NativeSample
+from ftdiag.sources.native.sampler import NativeSampler
 from ftdiag.sources.python.runtime import find_runtime
 from reading import cores, eventually, prefer
 from tools.workloads import RunningWorkload

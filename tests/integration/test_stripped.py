@@ -17,8 +17,9 @@ from ftdiag.sources.kernel.perfevents import RawSample
 from ftdiag.sources.kernel.procfs import thread_ids
 from ftdiag.sources.native import classifier as native
 from ftdiag.sources.native import debugfiles, images, symbols
-from ftdiag.sources.native.classifier import Classifier, NativeSample, NativeSampler
+from ftdiag.sources.native.classifier import Classifier, NativeSample
 from ftdiag.sources.native.elf import FileSource, read_elf
+from ftdiag.sources.native.sampler import NativeSampler
 from ftdiag.sources.native.symbol_classes import Origin, state_of
 from ftdiag.sources.native.symbolcache import SymbolCache
 from ftdiag.sources.native.symboltable import table_of

@@ -13,6 +13,7 @@ How a window's second of a thread (a "cell") is split:
 - Native samples, where there are any, split the CPU time of a stack further (`work`, `atomic`, ...): by the
   samples of the same thread, window and stack, else by those of the same thread and window, else by those
   that other threads had in that window at that stack: of many threads that each run a little, some have none.
+  Threads that live for a moment and have no samples are split as those that no tick saw.
 - Run-queue time of a thread that yields its core while it spins for a lock is `spin`, at the lines at which
   its native samples spin. Each yield counts as an involuntary switch; so does losing the core to a thread
   that was woken, as a client that gets its answer. What part of the switches can be yields at most, their
@@ -31,6 +32,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ftdiag.analysis.grouping import Bools, Floats, Ints, distinct, group_by, runs_of, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
@@ -48,6 +50,8 @@ SWITCHING: Final = frozenset({"finish_task_switch [kernel]", "__schedule [kernel
 """Kernel functions in which a thread gives its core away and gets it back (kernel/sched/core.c)."""
 BELIEVED_SAMPLES: Final = 2.0
 """So many samples of a switch weigh as much as what the counts of switches say."""
+BRIEF_NS: Final = 100_000_000
+"""A thread that lives no longer was made for one small job."""
 LONGEST_WINDOW_NS: Final = 3_600_000_000_000
 """Counters above this are nonsense of a damaged or hostile file and are cut."""
 
@@ -189,14 +193,17 @@ def account(recording: Recording, first: int, last: int, runs: TickRuns, tick_pe
         queue_per_on_tick=np.where(queue_ticks > 0, 0.0, _ratio(queue_scaled, on_ticks)),
     )
     native = recording.native(first, last)
-    time = _split_by_native(time, native, first)
+    brief = _brief(recording, thread) if len(native.unseen_samples) else np.zeros(len(thread), np.bool_)
+    time = _split_by_native(time, native, first, thread[brief])
     uncaught_cpu = np.where(on_ticks > 0, 0.0, cpu_scaled)
     uncaught_off = np.where(off_ticks > 0, 0, off).astype(np.float64)
     states = np.zeros((len(thread), STATES), dtype=np.float64)
     if len(thread):
         flat = np.searchsorted(thread, time.thread) * STATES + time.state
         states = summed(flat, time.time_ns, len(thread) * STATES).reshape(-1, STATES)
-        states[:, ThreadState.ON_CPU] += summed(per_thread, uncaught_cpu, len(thread))
+        uncaught = summed(per_thread, uncaught_cpu, len(thread))
+        states += _as_unseen(np.where(brief, uncaught, 0.0), native)
+        states[:, ThreadState.ON_CPU] += np.where(brief, 0.0, uncaught)
         states[:, ThreadState.UNKNOWN] += summed(per_thread, uncaught_off, len(thread))
     spun_part = _spun_part(cpu, column("voluntary_switches"), column("involuntary_switches"))
     spun_part = _seen_to_yield(spun_part, thread_of_cell, recording, native)
@@ -380,16 +387,41 @@ def _spinning_in_queue(time: ThreadTime, key: Ints, windows: int, part: Floats) 
     return replace(time, time_ns=spent + share), part
 
 
-def _split_by_native(time: ThreadTime, native: NativeColumns, first: int) -> ThreadTime:
-    """The rows in `on_cpu` split into the states that native samples found; the others as they are."""
-    if not len(native):
+def _brief(recording: Recording, threads: Ints) -> Bools:
+    """Which of these threads live no longer than a few ticks."""
+    brief = np.zeros(len(threads), dtype=np.bool_)
+    for position, index in enumerate(threads.tolist()):
+        info = recording.thread(index)
+        if info.started_ns is not None and info.ended_ns is not None:
+            brief[position] = info.ended_ns - info.started_ns <= BRIEF_NS
+    return brief
+
+
+def _as_unseen(spent: Floats, native: NativeColumns) -> Floats:
+    """Time on a core of threads, a row each, by state: as samples say of threads that no tick saw."""
+    by_state = summed(_unclassified(native.unseen_state), native.unseen_samples, STATES)
+    whole = by_state.sum()
+    if not whole:
+        return np.zeros((len(spent), STATES), dtype=np.float64)
+    return np.asarray(spent[:, None] * by_state[None, :] / whole, dtype=np.float64)
+
+
+def _unclassified(state: npt.NDArray[np.uint8] | Ints) -> Ints:
+    """States of samples; what could not be classified stays `on_cpu`."""
+    return np.where(state == int(ThreadState.UNKNOWN), int(ThreadState.ON_CPU), state).astype(np.int64)
+
+
+def _split_by_native(time: ThreadTime, native: NativeColumns, first: int, brief: Ints) -> ThreadTime:
+    """The rows in `on_cpu` split into the states that native samples found; the others as they are.
+
+    `brief` are the threads that are split as those that no tick saw, where they have no samples.
+    """
+    if not len(native) and not len(brief):
         return time
     window = native.window.astype(np.int64) - first
     thread = native.thread.astype(np.int64)
-    # What could not be classified stays `on_cpu`.
-    state = np.where(native.state == int(ThreadState.UNKNOWN), int(ThreadState.ON_CPU), native.state)
-    threads = int(max(time.thread.max(initial=0), thread.max())) + 1
-    stacks = int(max(time.stack.max(initial=0), native.stack.max())) + 1
+    threads = int(max(time.thread.max(initial=0), thread.max(initial=0))) + 1
+    stacks = int(max(time.stack.max(initial=0), native.stack.max(initial=0))) + 1
     left = np.flatnonzero(time.state == int(ThreadState.ON_CPU))
     kept = [np.flatnonzero(time.state != int(ThreadState.ON_CPU))]
     states = [time.state[kept[0]]]
@@ -400,13 +432,22 @@ def _split_by_native(time: ThreadTime, native: NativeColumns, first: int) -> Thr
     # that is seldom on a core has none in most seconds. Threads without a Python stack need have nothing in
     # common.
     in_python = time.stack >= FIRST_STACK_ID
-    for sample_key, row_key in (
-        (coarse * stacks + native.stack, coarse_rows * stacks + time.stack),
-        (coarse, coarse_rows),
-        (window * stacks + native.stack, np.where(in_python, time.window * stacks + time.stack, -1)),
-        (thread, time.thread),
+    of_threads = _unclassified(native.state), native.samples
+    of_unseen = _unclassified(native.unseen_state), native.unseen_samples
+    for sample_key, row_key, (state, samples) in (
+        (coarse * stacks + native.stack, coarse_rows * stacks + time.stack, of_threads),
+        (coarse, coarse_rows, of_threads),
+        (
+            window * stacks + native.stack,
+            np.where(in_python, time.window * stacks + time.stack, -1),
+            of_threads,
+        ),
+        (thread, time.thread, of_threads),
+        (np.zeros(len(of_unseen[0]), np.int64), np.isin(time.thread, brief) - 1, of_unseen),
     ):
-        split = _shares(sample_key, state.astype(np.int64), native.samples)
+        if not len(sample_key):
+            continue
+        split = _shares(sample_key, state, samples)
         found, rows, row_states, share = split.of(row_key[left])
         kept.append(left[rows])
         states.append(row_states)

@@ -63,8 +63,10 @@ def assembled(
         voluntary_switches=threads.totals[:, Total.VOLUNTARY_SWITCHES],
         shares=efficiency.merge_shares([digest.shares for digest in digests]),
         use=use,
+        unseen=oncpu.unseen_states([digest.on_cpu for digest in digests]),
         native_missing=efficiency.why_no_native(recording.settings),
     )
+    metrics = replace(metrics, unseen_functions=details.unseen_functions(recording))
     if recording.settings.imported is not None:
         metrics, missing = efficiency.samples_only(metrics, recording.settings.imported)
     start = int(recording.t0_ns[first]) if first < last else recording.settings.started_ns
@@ -114,7 +116,7 @@ def assembled(
         findings=(),
         not_applicable=(),
         quality=replace(
-            quality_of(recording, digests, threads, time, missing, gaps),
+            quality_of(recording, digests, threads, time, missing, gaps, metrics.unseen_parts_cores),
             native_lost=details.lost,
             native_sampled_ratio=details.sampled_ratio,
             unnamed_cpu_ratio=details.unnamed_ratio,

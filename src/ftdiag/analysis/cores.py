@@ -16,7 +16,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ftdiag.datatypes import dataclass
+from ftdiag.datatypes import dataclass, replace
 from ftdiag.model import (
     MAX_OTHERS,
     ON_CPU_PARTS,
@@ -98,6 +98,38 @@ def _busiest(process: Sequence[ProcessCounters]) -> tuple[OtherProcess, ...]:
             spent[each.pid, each.name] = spent.get((each.pid, each.name), 0) + each.cpu_ns
     ranked = sorted(spent.items(), key=lambda item: (-item[1], item[0]))[:MAX_OTHERS]
     return tuple(OtherProcess(pid, name, cpu_ns) for (pid, name), cpu_ns in ranked)
+
+
+def unseen_parts(use: Use, samples: Mapping[ThreadState, float]) -> dict[ThreadState, float]:
+    """The cores of threads that no tick saw by state, as samples of their machine code say.
+
+    ON_CPU is what could not be told apart: all of it without samples.
+    """
+    unseen, taken = _amount(use.unseen_cores or 0.0), sum(samples.values())
+    if not unseen:
+        return {}
+    if not taken:
+        return {ThreadState.ON_CPU: unseen}
+    parts: dict[ThreadState, float] = {}
+    for state, count in samples.items():
+        part = state if state in _ON_CPU_PART else ThreadState.ON_CPU
+        parts[part] = parts.get(part, 0.0) + unseen * count / taken
+    return parts
+
+
+def with_unseen(
+    use: Use, running: Mapping[ThreadState, float], unseen: Mapping[ThreadState, float]
+) -> tuple[Use, dict[ThreadState, float]]:
+    """The cores in use and those of threads by state, with what was told apart of unseen threads among the
+    latter (`unseen_parts`)."""
+    told = {state: cores for state, cores in unseen.items() if state is not ThreadState.ON_CPU}
+    together = dict(running)
+    for state, cores in told.items():
+        together[state] = together.get(state, 0.0) + cores
+    left = use.unseen_cores
+    if told:
+        left = unseen.get(ThreadState.ON_CPU, 0.0)
+    return replace(use, unseen_cores=left), together
 
 
 def capacity_beside(capacity: float, on_cpu_cores: float) -> float:

@@ -21,6 +21,7 @@ never exceeds P. `idle`, `sleep`, `io` and `halted` are no loss; they show in `s
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -33,6 +34,8 @@ from ftdiag.analysis.cores import (
     capacity_beside,
     lost_of,
     on_cpu_states,
+    unseen_parts,
+    with_unseen,
 )
 from ftdiag.analysis.grouping import Bools, Floats, Ints, summed
 from ftdiag.analysis.ticks import STATES, TickRuns
@@ -225,11 +228,13 @@ def metrics_of(
     voluntary_switches: Ints,
     shares: TickShares,
     use: Use | None = None,
+    unseen: Mapping[ThreadState, float] | None = None,
     native_missing: str = NOT_RECORDED,
 ) -> tuple[Metrics, dict[str, str]]:
     """The program's metrics from per-thread columns, and why those that are None are not measured.
 
     `use` has the cores in use as the process's own clock says; without it those of the threads count.
+    `unseen` are the samples of machine code by state of threads that no tick saw.
     `native_missing` says why there are no native samples, if there are none.
     """
     missing: dict[str, str] = {}
@@ -254,6 +259,8 @@ def metrics_of(
     running = {state: spent / seconds for state, spent in on_cpu_states(states).items()}
     if spun_cores:
         running[ThreadState.SPIN] = max(0.0, running.get(ThreadState.SPIN, 0.0) - spun_cores)
+    unseen_cores, parts_unseen = use.unseen_cores, unseen_parts(use, unseen or {})
+    use, running = with_unseen(use, running, parts_unseen)
     on_cpu_cores = use.on_cpu_cores if capacity is None else min(capacity, use.on_cpu_cores)
     account: dict[CorePart, float] = {}
     lost: dict[ThreadState, float] = {}
@@ -269,7 +276,11 @@ def metrics_of(
             waiting={state: float(shares.lost_ns[state]) / seconds for state in waits},
             wanted_cores=use.on_cpu_cores + run_queue_cores,
         )
-        kept = [state for state in LOCKED_OR_WASTED if state is ThreadState.RUNNABLE or state in states]
+        kept = [
+            state
+            for state in LOCKED_OR_WASTED
+            if state is ThreadState.RUNNABLE or state in {**states, **parts_unseen}
+        ]
         lost = lost_of(account, kept)
 
     useful_cores = most = efficiency = efficiency_most = None
@@ -337,7 +348,8 @@ def metrics_of(
             other_programs_cores=use.other_cores,
             other_processes=use.others,
             throttled_cores=use.throttled_cores,
-            unseen_threads_cores=use.unseen_cores,
+            unseen_threads_cores=unseen_cores,
+            unseen_parts_cores=parts_unseen,
             account=account,
             useful_most_cores=most,
             efficiency_most_ratio=efficiency_most,

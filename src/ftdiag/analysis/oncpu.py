@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ftdiag.analysis.grouping import Ints, group_by, largest_first, numbered
 from ftdiag.datatypes import dataclass, field
-from ftdiag.model import NO_LINE, OWN_LOCK, SPUN_FOR, UNNAMED_INTERPRETER, SharedObject
+from ftdiag.model import NO_LINE, OWN_LOCK, SPUN_FOR, UNNAMED_INTERPRETER, SharedObject, ThreadState
 from ftdiag.recording.reader import Recording
 
 MAX_ROWS: Final = 20_000
@@ -40,10 +41,14 @@ class OnCpuShares:
     all_samples: int = 0
     unnamed_samples: int = 0
     """Those of them in functions of a stripped interpreter that have no name."""
+    unseen_state: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unseen_symbol: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    unseen_samples: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """Samples of threads that no tick saw by state and native frame id."""
 
     def __len__(self) -> int:
         """Rows, as kept digests are bounded by."""
-        return len(self.leaf)
+        return len(self.leaf) + len(self.unseen_state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,19 @@ class OnCpuDetails:
 
     lock_objects: tuple[SharedObject, ...] = ()
     """Objects whose own locks are waited for, called by the address of the lock."""
+    unseen: tuple[tuple[ThreadState, int, int], ...] = ()
+    """Samples of threads that no tick saw: state, native frame id and number, most first."""
+
+    def unseen_functions(self, recording: Recording) -> tuple[tuple[str, float], ...]:
+        """(symbol, share) of these samples, most first."""
+        functions: dict[str, float] = {}
+        for _, symbol, samples in self.unseen:
+            if symbol > 0:
+                name = recording.frame(symbol).function
+                functions[name] = functions.get(name, 0.0) + samples
+        whole = sum(samples for _, _, samples in self.unseen)
+        most = sorted(functions.items(), key=lambda entry: (-entry[1], entry[0]))[:SYMBOLS_OF_LINE]
+        return tuple((name, samples / whole) for name, samples in most)
 
     def native_of(self, recording: Recording, leaf: int) -> tuple[tuple[str, float], ...]:
         """(symbol, share) of a line."""
@@ -87,6 +105,10 @@ def on_cpu_shares(recording: Recording, first: int, last: int) -> OnCpuShares:
     groups = group_by(leaf, symbol)
     total = groups.total(native.samples[rows].astype(np.float64))
     kept = largest_first(total, MAX_ROWS)
+    unseen = _unseen(native.unseen_state, native.unseen_frame, native.unseen_samples)
+    frames, samples_of = numbered(native.unseen_frame)
+    unnamed = np.array([_is_unnamed(recording, int(frame)) for frame in frames], dtype=np.bool_)
+    in_unnamed += int(native.unseen_samples[unnamed[samples_of]].sum()) if len(frames) else 0
     return OnCpuShares(
         groups.key(leaf)[kept],
         groups.key(symbol)[kept],
@@ -95,9 +117,19 @@ def on_cpu_shares(recording: Recording, first: int, last: int) -> OnCpuShares:
         native.lost,
         len(native.measured),
         (native.sampled_ratio or 0.0) * len(native.measured),
-        int(native.samples.sum()),
+        int(native.samples.sum()) + int(native.unseen_samples.sum()),
         in_unnamed,
+        *unseen,
     )
+
+
+def _unseen(state: npt.ArrayLike, symbol: npt.ArrayLike, samples: npt.ArrayLike) -> tuple[Ints, Ints, Ints]:
+    """Samples by state and symbol, those with most kept."""
+    states, symbols = np.asarray(state, dtype=np.int64), np.asarray(symbol, dtype=np.int64)
+    groups = group_by(states, symbols)
+    total = groups.total(np.asarray(samples, dtype=np.float64))
+    kept = largest_first(total, MAX_ROWS)
+    return groups.key(states)[kept], groups.key(symbols)[kept], total[kept].astype(np.int64)
 
 
 def _is_unnamed(recording: Recording, frame: int) -> bool:
@@ -128,7 +160,22 @@ def joined_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuShares:
         round(sum(part.sampled for part in parts), 6),
         sum(part.all_samples for part in parts),
         sum(part.unnamed_samples for part in parts),
+        *_unseen(
+            *(
+                np.concatenate([getattr(part, name) for part in parts] or none)
+                for name in ("unseen_state", "unseen_symbol", "unseen_samples")
+            )
+        ),
     )
+
+
+def unseen_states(parts: Sequence[OnCpuShares]) -> dict[ThreadState, float]:
+    """Samples of threads that no tick saw by state, of consecutive ranges."""
+    states: dict[ThreadState, float] = {}
+    for part in parts:
+        for state, samples in zip(part.unseen_state.tolist(), part.unseen_samples.tolist(), strict=True):
+            states[ThreadState(state)] = states.get(ThreadState(state), 0.0) + samples
+    return states
 
 
 def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
@@ -152,6 +199,15 @@ def merge_on_cpu(parts: Sequence[OnCpuShares]) -> OnCpuDetails:
         whole.unnamed_samples / samples_seen if samples_seen else None,
         samples_seen**-0.5 if samples_seen else None,
         whole.shared.get(NO_LINE, ()),
+        tuple(
+            (ThreadState(state), symbol, samples)
+            for state, symbol, samples in zip(
+                whole.unseen_state.tolist(),
+                whole.unseen_symbol.tolist(),
+                whole.unseen_samples.tolist(),
+                strict=True,
+            )
+        ),
     )
 
 

@@ -5,7 +5,7 @@ In: digests, totals per thread, gaps. Out: `Quality`; metrics without what an in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from ftdiag.analysis import accounting, efficiency
@@ -72,8 +72,12 @@ def quality_of(
     time: ThreadTime,
     missing: dict[str, str],
     gaps: tuple[Gap, ...],
+    unseen: Mapping[ThreadState, float] | None = None,
 ) -> Quality:
-    """The quality of a range; `missing` is what metrics lack already, with the reasons."""
+    """The quality of a range; `missing` is what metrics lack already, with the reasons.
+
+    `unseen` are the cores by state of threads that no tick saw (`cores.unseen_parts`).
+    """
     not_measured = dict(missing)
     states = threads.states_ns.sum(axis=0)
     alive, cpu = threads.sum_of(Total.ALIVE_NS), threads.sum_of(Total.CPU_NS)
@@ -83,6 +87,9 @@ def quality_of(
     samples = sum(digest.ticks for digest in digests)
     spun = max(0, threads.sum_of(Total.RUN_QUEUE_NS) - int(states[ThreadState.RUNNABLE]))
     native = int(states[[int(state) for state in accounting.NATIVE_STATES]].sum()) - spun
+    parts = {state: round(duration * cores) for state, cores in (unseen or {}).items()}
+    native += sum(parts.values()) - parts.get(ThreadState.ON_CPU, 0)
+    cpu += sum(parts.values())
     if samples == 0:
         not_measured["torn_ratio"] = "no thread was sampled in this range"
     if taken + missed == 0:

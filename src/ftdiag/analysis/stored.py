@@ -37,6 +37,7 @@ from ftdiag.model import (
     SamplerCost,
     SharedObject,
     SharedPlace,
+    ThreadState,
 )
 from ftdiag.recording import summaries
 from ftdiag.recording.reader import Recording
@@ -55,7 +56,7 @@ from ftdiag.recording.summaries import (
     Table,
 )
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised whenever the same windows give other digests than before: stored ones are then made anew."""
 MAX_ROWS: Final = 1 << 14
 """Rows of a text, such as shared objects, at most; a block with more is not stored."""
@@ -108,7 +109,11 @@ TABLES: Final[Mapping[str, tuple[Table, ...]]] = {
         {"thread": THREAD, "window": POSITION, "state": CODE, "running": CODE},
     ),
     "costs": (dict.fromkeys(COST, VALUE), dict.fromkeys((f"of_{name}" for name in PROCESS), VALUE)),
-    "on_cpu": ({"leaf": FRAME, "symbol": FRAME, "samples": VALUE}, {"numbers": VALUE}),
+    "on_cpu": (
+        {"leaf": FRAME, "symbol": FRAME, "samples": VALUE},
+        {"unseen_state": CODE, "unseen_symbol": FRAME, "unseen_samples": VALUE},
+        {"numbers": VALUE},
+    ),
     "pauses": (
         {
             "requester": PERSON,
@@ -334,8 +339,10 @@ def _on_cpu(recording: Recording, part: Part) -> OnCpuShares:
     if len(numbers) != len(ON_CPU):
         raise _Unfit
     lost, measured, sampled, all_samples, unnamed = numbers
-    for name in ("leaf", "symbol"):
+    for name in ("leaf", "symbol", "unseen_symbol"):
         _known(part.columns[name], recording.frame_count)
+    if not np.isin(part.columns["unseen_state"], [int(state) for state in ThreadState]).all():
+        raise _Unfit
     shared: dict[int, list[SharedObject]] = {}
     for line, one in summaries.shared_of(part.texts["shared"], MAX_ROWS):
         if line >= recording.frame_count:
@@ -351,6 +358,7 @@ def _on_cpu(recording: Recording, part: Part) -> OnCpuShares:
         sampled / 1e6,
         all_samples,
         unnamed,
+        *(part.columns[name] for name in ("unseen_state", "unseen_symbol", "unseen_samples")),
     )
 
 

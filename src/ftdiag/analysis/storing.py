@@ -59,7 +59,12 @@ def parts_of(
         "costs": _costs(digest),
         "on_cpu": Part(
             {
-                **{name: getattr(digest.on_cpu, name) for name in ("leaf", "symbol", "samples")},
+                **{
+                    name: getattr(digest.on_cpu, name)
+                    for table in TABLES["on_cpu"]
+                    for name in table
+                    if name != "numbers"
+                },
                 "numbers": _whole(
                     [
                         round(1e6 * digest.on_cpu.sampled)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ftdiag.analysis.accounting import ON_CPU_STATES, Accounts, ThreadTime
-from ftdiag.analysis.cores import LATER_STATES, Use, account_of
+from ftdiag.analysis.cores import LATER_STATES, Use, account_of, unseen_parts, with_unseen
 from ftdiag.analysis.efficiency import APART_STATES, LOCK_STATES, is_in
 from ftdiag.analysis.grouping import Floats, Ints, distinct, group_by, largest_first, numbered, summed
 from ftdiag.analysis.holes import fill_holes, longest_hole
@@ -237,11 +237,13 @@ def timeline(
     native: tuple[ThreadState, ...],
     counted_ns: Ints,
     capacity: float | None = None,
+    unseen: Mapping[ThreadState, float] | None = None,
 ) -> Timeline | None:
     """The timeline of consecutive windows in at most `wanted` slices.
 
     `counted_ns` is the length of every window, 0 where it is damaged and tells nothing. With the `capacity`
-    it has the account of cores over time.
+    it has the account of cores over time. `unseen` are the samples by state of threads that no tick saw,
+    which split what is theirs alike in all slices: there are few.
     """
     if not len(begin_ns):
         return None
@@ -266,14 +268,16 @@ def timeline(
         lost = np.concatenate([each.lost_ns for each in series if each.lost_ns is not None])
         spun = spread.over_slices(np.concatenate([each.spun_ns for each in series]))
         lost_by_slice = np.stack([spread.over_slices(lost[:, code]) for code in range(STATES)], axis=1)
-        account = _account(capacity, length, seen, cpu, by_slice, lost_by_slice, spun)
+        account = _account(capacity, length, seen, cpu, by_slice, lost_by_slice, spun, unseen or {})
     split = bool(by_slice[:, [int(state) for state in native]].sum() > 0)
-    useful = [int(state) for state in USEFUL_STATES]
+    useful = by_slice[:, [int(state) for state in USEFUL_STATES]].sum(axis=1)
+    told = unseen_parts(Use(unseen_cores=1.0), unseen or {})
+    useful = useful + (cpu - seen) * sum(told.get(state, 0.0) for state in USEFUL_STATES)
     return Timeline(
         t0_ns=t0,
         t1_ns=t1,
         on_cpu_cores=per_second(cpu),
-        useful_cores=per_second(by_slice[:, useful].sum(axis=1)) if split else None,
+        useful_cores=per_second(useful) if split else None,
         cores={state: per_second(by_slice[:, state]) for state in ThreadState if by_slice[:, state].any()},
         capacity_cores=capacity,
         account=account,
@@ -288,6 +292,7 @@ def _account(
     states_ns: Floats,
     lost_ns: Floats,
     spun_ns: Floats,
+    unseen: Mapping[ThreadState, float],
 ) -> dict[CorePart, tuple[float | None, ...]]:
     """The account of every slice, by the same function as that of the range; no part that never was."""
     slices: list[dict[CorePart, float] | None] = []
@@ -300,10 +305,12 @@ def _account(
         running[ThreadState.ON_CPU] += max(0.0, float(seen_ns[place]) / lasted - sum(running.values()))
         running[ThreadState.SPIN] = max(0.0, running[ThreadState.SPIN] - float(spun_ns[place]) / lasted)
         on_cpu = float(cpu_ns[place]) / lasted
+        use = Use(on_cpu_cores=on_cpu, unseen_cores=float(cpu_ns[place] - seen_ns[place]) / lasted)
+        use, running = with_unseen(use, running, unseen_parts(use, unseen))
         slices.append(
             account_of(
                 capacity,
-                Use(on_cpu_cores=on_cpu, unseen_cores=float(cpu_ns[place] - seen_ns[place]) / lasted),
+                use,
                 running=running,
                 waiting={state: float(lost_ns[place, state]) / lasted for state in WAITING_STATES},
                 wanted_cores=0.0,

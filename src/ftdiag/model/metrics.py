@@ -186,7 +186,7 @@ class CorePart(enum.Enum):
     ON_CPU = "on_cpu"
     """On a core, and not known what for: no native sample, or none that could be classified."""
     UNSEEN_THREADS = "unseen_threads"
-    """On a core: threads that began and ended between two samples."""
+    """On a core, and not known what for: threads that began and ended between two samples."""
     ATOMIC = "atomic"
     SPIN = "spin"
     LOCK = "lock"
@@ -278,6 +278,11 @@ class Metrics:
     """Cores that the cgroup's CPU quota took away while threads wanted them; `None`: no quota, or unknown."""
     unseen_threads_cores: float | None = None
     """Cores of `on_cpu_cores` of threads that ended before, or began and ended between, two samples."""
+    unseen_parts_cores: Mapping[ThreadState, float] = field(default_factory=dict)
+    """These by what samples of machine code say of them; ON_CPU is what could not be told apart. The others
+    are in `useful_cores` and the account, and in no thread's time."""
+    unseen_functions: tuple[tuple[str, float], ...] = ()
+    """Functions of machine code that these samples were in, with their shares, most first."""
     account: Mapping[CorePart, float] = field(default_factory=dict)
     useful_most_cores: float | None = None
     efficiency_most_ratio: float | None = None

@@ -164,8 +164,9 @@ class NativeSamples:
 
     Columns of one row per thread, Python stack, state (WORK, ATOMIC, SPIN, ALLOC, GC or UNKNOWN) and native
     frame: thread index, stack id, `ThreadState` value, frame id (the function's symbol; the file is
-    NATIVE_FILE), number of samples. `lost` samples were dropped by the kernel; `sampled_ratio` is the
-    share of thread-time in which samples could be taken.
+    NATIVE_FILE), number of samples. `unseen_` columns have those of threads that no tick saw, or after the
+    last one that did: state, frame and number. `lost` samples were dropped by the kernel; `sampled_ratio` is
+    the share of thread-time in which samples could be taken.
     """
 
     thread: array[int] = field(default_factory=lambda: array("I"))
@@ -173,6 +174,9 @@ class NativeSamples:
     state: array[int] = field(default_factory=lambda: array("B"))
     frame: array[int] = field(default_factory=lambda: array("I"))
     samples: array[int] = field(default_factory=lambda: array("I"))
+    unseen_state: array[int] = field(default_factory=lambda: array("B"))
+    unseen_frame: array[int] = field(default_factory=lambda: array("I"))
+    unseen_samples: array[int] = field(default_factory=lambda: array("I"))
     lost: int = 0
     sampled_ratio: float = 1.0
 

@@ -63,7 +63,13 @@ def _known_codes(codes: Iterable[int], unknown: int) -> UInt8Array:
     return table
 
 
-_OPTIONAL_COLUMNS: Final = (*schema.OPTIONAL_COUNTER_COLUMNS, "gaps", "others", "reasons")
+_OPTIONAL_COLUMNS: Final = (
+    *schema.OPTIONAL_COUNTER_COLUMNS,
+    *schema.UNSEEN_COLUMNS,
+    "gaps",
+    "others",
+    "reasons",
+)
 
 MAX_MEMORY_BYTES: Final = 1 << 50
 """A thread's memory, or a kind of it, at most."""
@@ -161,6 +167,13 @@ def decode_native(blob: object, key: int, name: str) -> dict[str, Column]:
     if facts[1] > 1_000_000:
         raise schema.DamagedBlob("more than all threads were sampled")
     columns["state"] = _STATES[columns["state"]]
+    for column in schema.UNSEEN_COLUMNS:
+        columns.setdefault(column, np.zeros(0, np.int64))
+    _equal_lengths(columns, schema.UNSEEN_COLUMNS, schema.MAX_WINDOW_ROWS)
+    bounded(columns["unseen_state"], 0, 255, "a state")
+    bounded(columns["unseen_frame"], 0, schema.MAX_FRAMES - 1, "a frame's id")
+    bounded(columns["unseen_samples"], 0, MAX_INT32, "a number of samples")
+    columns["unseen_state"] = _STATES[columns["unseen_state"]]
     return columns
 
 

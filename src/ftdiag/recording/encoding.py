@@ -129,6 +129,8 @@ def encode_native(window_id: int, native: NativeSamples) -> bytes:
         if row[0] < schema.MAX_THREADS
     ][: schema.MAX_WINDOW_ROWS]
     thread, stack, state, frame, samples = transposed(sorted(rows), len(schema.NATIVE_COLUMNS))
+    columns = [getattr(native, name) for name in schema.UNSEEN_COLUMNS]
+    unseen = sorted(zip(*columns, strict=True))[: schema.MAX_WINDOW_ROWS]
     return schema.encode_group(
         window_id,
         schema.GROUP_NATIVE,
@@ -139,6 +141,13 @@ def encode_native(window_id: int, native: NativeSamples) -> bytes:
             ("frame", frame, False),
             ("samples", samples, False),
             ("facts", [native.lost, round(1e6 * native.sampled_ratio)], False),
+            *(
+                (name, column, False)
+                for name, column in zip(
+                    schema.UNSEEN_COLUMNS, transposed(unseen, len(schema.UNSEEN_COLUMNS)), strict=True
+                )
+                if unseen
+            ),
         ],
     )
 

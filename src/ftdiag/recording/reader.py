@@ -178,13 +178,15 @@ class Recording(Contents):
 
     def _read_native(self, first: int, last: int) -> NativeColumns:
         windows: list[int] = []
-        parts: dict[str, list[Column]] = {name: [] for name in schema.NATIVE_COLUMNS}
+        names = (*schema.NATIVE_COLUMNS, *schema.UNSEEN_COLUMNS)
+        parts: dict[str, list[Column]] = {name: [] for name in names}
         facts: list[tuple[int, int]] = []
         for position, columns in self._groups_between(schema.GROUP_NATIVE, first, last, decode_native):
             windows.append(position)
             columns["stack"] = self._interned.usable_stacks(columns["stack"])
-            columns["frame"] = np.where(columns["frame"] < self.frame_count, columns["frame"], 0)
-            for name in schema.NATIVE_COLUMNS:
+            for name in ("frame", "unseen_frame"):
+                columns[name] = np.where(columns[name] < self.frame_count, columns[name], 0)
+            for name in names:
                 parts[name].append(columns[name])
             facts.append((int(columns["facts"][0]), int(columns["facts"][1])))
         rows = [len(part) for part in parts["thread"]]
@@ -198,6 +200,9 @@ class Recording(Contents):
             measured=np.array(windows, np.int32),
             lost=sum(lost for lost, _ in facts),
             sampled_ratio=sum(share for _, share in facts) / 1e6 / len(facts) if facts else None,
+            unseen_state=joined(parts["unseen_state"], np.uint8),
+            unseen_frame=joined(parts["unseen_frame"], np.int32),
+            unseen_samples=joined(parts["unseen_samples"], np.int64),
         )
 
     def shared(self, first: int, last: int) -> dict[int, tuple[SharedObject, ...]]:

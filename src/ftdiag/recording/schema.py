@@ -35,7 +35,7 @@ FINISHED: Final = 1
 """SQLite's user_version of a recording that was ended; 0 before. Tells a lost end from a missing one."""
 SCHEMA_MAJOR: Final = 1
 """Readers refuse a recording of a higher major version."""
-SCHEMA_MINOR: Final = 8
+SCHEMA_MINOR: Final = 9
 """Raised when groups, columns, meta keys or state codes are added; readers ignore what they do not know."""
 
 # --- limits: a writer keeps them, a reader refuses what exceeds them ---------------------------------
@@ -134,6 +134,8 @@ added when the windows are there (since minor version 8)."""
 
 RUN_COLUMNS: Final = ("thread", "first_tick", "ticks", "state", "stack", "wait", "holder", "confidence")
 NATIVE_COLUMNS: Final = ("thread", "stack", "state", "frame", "samples")
+UNSEEN_COLUMNS: Final = ("unseen_state", "unseen_frame", "unseen_samples")
+"""Of the same group, where there are any (since minor version 9)."""
 COUNTER_COLUMNS: Final = (
     "thread",
     "alive_ns",

@@ -68,7 +68,8 @@ class NativeColumns:
     `window` is the position of the window; rows are ordered by it. `measured` are the positions of the
     windows that have native samples at all (with none for a thread that was never on a core). `lost`
     counts samples that the kernel dropped; `sampled_ratio` is the mean share of thread-time sampled
-    (`None` without a measured window).
+    (`None` without a measured window). `unseen_` columns have what was sampled of threads that no tick saw,
+    ordered by window, too.
     """
 
     window: Int32Array
@@ -80,6 +81,9 @@ class NativeColumns:
     measured: Int32Array
     lost: int
     sampled_ratio: float | None
+    unseen_state: UInt8Array
+    unseen_frame: Int32Array
+    unseen_samples: Int64Array
 
     def __len__(self) -> int:
         return len(self.thread)

@@ -61,7 +61,7 @@ from ftdiag.reports.html_style import POLICY, style_sheet
 from ftdiag.reports.memory import ITEM, memory_sentences
 from ftdiag.reports.text import headline
 from ftdiag.wording import units
-from ftdiag.wording.account import efficiency_words, state_note, useful_words
+from ftdiag.wording.account import efficiency_words, state_note, unseen_words, useful_words
 from ftdiag.wording.bottlenecks import place_words, title_words, worth_saying
 from ftdiag.wording.findings import evidence_words, price_words, sure_words
 from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
@@ -256,7 +256,10 @@ def _cores(snapshot: Snapshot) -> Iterator[str]:
         ("ideal", _cores_words(metrics.ideal_speedup)),
         ("efficiency", efficiency_words(metrics)),
         ("on CPU", f"{metrics.on_cpu_cores:.2f} cores"),
-        (f"of that by {PART_NAMES[CorePart.UNSEEN_THREADS]}", _cores_words(metrics.unseen_threads_cores)),
+        (
+            f"of that by {PART_NAMES[CorePart.UNSEEN_THREADS]}",
+            unseen_words(metrics) or _cores_words(metrics.unseen_threads_cores),
+        ),
         (STATE_NAMES[ThreadState.RUNNABLE], f"{metrics.run_queue_cores:.2f} cores"),
         (
             "load balance",

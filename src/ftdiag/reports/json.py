@@ -143,6 +143,12 @@ def _metrics(
         "on_cpu_cores": _number(metrics.on_cpu_cores) if counted else None,
         "run_queue_cores": _number(metrics.run_queue_cores) if counted else None,
         "unseen_threads_cores": _number(metrics.unseen_threads_cores),
+        "unseen_parts_cores": {
+            state.label: _number(cores) for state, cores in metrics.unseen_parts_cores.items()
+        },
+        "unseen_functions": [
+            {"symbol": _text(name), "share": _number(share)} for name, share in metrics.unseen_functions
+        ],
         "throttled_cores": _number(metrics.throttled_cores),
         "other_programs_cores": _number(metrics.other_programs_cores),
         "other_processes": [

@@ -17,6 +17,7 @@ from rich.cells import cell_len, set_cell_size
 
 from ftdiag.datatypes import dataclass
 from ftdiag.model import (
+    CorePart,
     Finding,
     Frame,
     HotLine,
@@ -36,6 +37,7 @@ from ftdiag.wording.account import (
     account_words,
     efficiency_words,
     state_note,
+    unseen_words,
     useful_words,
 )
 from ftdiag.wording.answer import answer
@@ -51,7 +53,7 @@ from ftdiag.wording.locks import (
 from ftdiag.wording.objects import locked_words, object_words
 from ftdiag.wording.places import at_words, frame_words
 from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name
-from ftdiag.wording.states import CONFIDENCE_NAMES, STATE_NAMES, longest, split_words
+from ftdiag.wording.states import CONFIDENCE_NAMES, PART_NAMES, STATE_NAMES, longest, split_words
 
 SHOWN_THREADS: Final = 12
 SHOWN_LINES: Final = 10
@@ -228,6 +230,14 @@ class _Report:
         account = account_words(metrics)
         if account:
             yield _item(f"where they go: {account}")
+        unseen = unseen_words(metrics)
+        if unseen:
+            yield _item(f"of that in {PART_NAMES[CorePart.UNSEEN_THREADS]}: {unseen}")
+            functions = ", ".join(
+                f"{self._safe(name)} {units.percent(share)}"
+                for name, share in metrics.unseen_functions[:SHOWN_SYMBOLS]
+            )
+            yield 4, f"machine code: {functions}"
         yield _item(
             f"{units.plural(metrics.threads_with_work, 'thread')} of {metrics.threads:,} had work"
             + (

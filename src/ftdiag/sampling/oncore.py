@@ -17,11 +17,19 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
 from ftdiag.sources.kernel.rings import Rings
-from ftdiag.sources.native.classifier import NativeSample, NativeSampler
+from ftdiag.sources.native.classifier import NativeSample
+from ftdiag.sources.native.sampler import NativeSampler
 from ftdiag.sources.python.runtime import Runtime
 
 RESTING_NS: Final = 50_000_000
 """How long after it began to run a thread that rested may not be sampled."""
+UNSEEN_SHARE: Final = 0.02
+"""Part of a program's CPU time in threads that end before a tick sees them from which on cores are sampled
+in place of threads."""
+UNSEEN_CORES: Final = 0.01
+"""So much of it at least: clocks of threads and of the process are read one after the other."""
+SEEN_WINDOWS: Final = 10
+"""Windows with less than half of that after which threads are sampled again."""
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 
@@ -43,6 +51,9 @@ def open_native(
 
 Counts = Counter[tuple[int, int, int, int]]
 """Samples of a window by thread index, stack id, state and native frame's id."""
+
+Unseen = Counter[tuple[int, int]]
+"""Samples of threads that no tick has seen, by state and native frame's id."""
 
 Places = Counter[tuple[int, int]]
 """Samples of a window on contended atomic instructions by stack id and the place that they worked on."""
@@ -76,7 +87,15 @@ class OnCore:
         self._indexes: dict[int, int] = {}
         self._left: list[tuple[int, int]] = []
         """(id, index) of threads that ended in the window."""
+        self._ends: dict[int, int] = {}
+        """When these were seen last, by index."""
         self._samples: list[NativeSample] = []
+        self._unseen: Unseen = Counter()
+        """Of the window that was taken last."""
+        self._seen_windows = 0
+        """Windows in a row in which all threads were seen, while cores are sampled."""
+        self._refused = False
+        """Whether cores may not be sampled."""
         self.places: Places = Counter()
         self.spun: Spun = {}
         """Both of the window that was taken last."""
@@ -96,10 +115,15 @@ class OnCore:
         """End it for one that is gone."""
         self._native.remove_thread(thread.info.tid)
         self._left.append((thread.info.tid, thread.info.index))
+        self._ends[thread.info.index] = thread.seen_ns
 
     def gather(self, ran: Iterable[SampledThread], tick: Tick) -> None:
         """Note who ran since the tick before; begin or end a turn; now and then, make room in the buffers."""
         now_ns = tick.now_ns
+        if self._native.by_core:
+            if now_ns >= self._native.rings.due_ns:
+                self._native.drain(now_ns)
+            return
         tids = [thread.info.tid for thread in ran]
         if self._turns.on(now_ns) is not self._on:
             self._switch(now_ns)
@@ -122,6 +146,8 @@ class OnCore:
 
     def steady_until_ns(self, now_ns: int) -> int | None:
         """Until when `gather` may be told at once who ran at all the ticks since; `None`: there is no end."""
+        if self._native.by_core:
+            return None
         if self._on and self._dense != self._turns.dense:
             return now_ns
         ends = self._turns.steady_until_ns(now_ns)
@@ -173,7 +199,9 @@ class OnCore:
         counts: Counts = Counter()
         places: Places = Counter()
         spun: Spun = {}
-        self.places, self.spun = places, spun
+        unseen: Unseen = Counter()
+        self.places, self.spun, self._unseen = places, spun, unseen
+        later: list[NativeSample] = []
         ticks, runs = window.tick_ns, window.runs
         courses: dict[int, tuple[list[int], list[int]]] = {}
         for index, first, stack in zip(runs.thread, runs.first_tick, runs.stack, strict=True):
@@ -181,18 +209,24 @@ class OnCore:
             firsts.append(first)
             stacks.append(stack)
         frames, indexes, last = self._frames, self._indexes, len(ticks) - 1
+        ends, by_core = self._ends, self._native.by_core
         for sample in self._samples:
             index = indexes.get(sample.tid, -1)
             course = courses.get(index)
-            if course is None:
+            frame = frames.get(sample.symbol)
+            if frame is None:
+                frame = self._intern_symbol(sample.symbol)
+            if course is None or (by_core and sample.time_ns > ends.get(index, sample.time_ns)):
+                # What a thread does after the tick that saw it last is in no clock but the process's.
+                if index < 0 and sample.time_ns > window.t1_ns:
+                    later.append(sample)  # the next tick may see it
+                elif by_core:
+                    unseen[int(sample.state), frame] += 1
                 continue
             after = min(bisect_left(ticks, sample.time_ns), last)
             nearer_before = after and 2 * sample.time_ns < ticks[after] + ticks[after - 1]
             firsts, stacks = course
             stack = stacks[max(0, bisect_right(firsts, after - bool(nearer_before)) - 1)]
-            frame = frames.get(sample.symbol)
-            if frame is None:
-                frame = self._intern_symbol(sample.symbol)
             counts[index, stack, int(sample.state), frame] += 1
             if sample.address is not None and sample.state is ThreadState.ATOMIC:
                 places[stack, sample.address] += 1
@@ -202,7 +236,7 @@ class OnCore:
                 spun[stack, sample.address] = index if before == index else SEVERAL, times + 1
                 if len(spun) > MAX_SPUN:
                     del spun[next(iter(spun))]
-        self._samples.clear()
+        self._samples = later
         return counts
 
     def _intern_symbol(self, symbol: str | None) -> int:
@@ -221,6 +255,7 @@ class OnCore:
             if self._indexes.get(tid) == index:  # else another thread has that id by now
                 del self._indexes[tid]
         self._left.clear()
+        self._ends.clear()
         lost = self._native.lost
         columns = NativeSamples(lost=lost, sampled_ratio=self._share_of(window))
         switches = (*window.counters.voluntary_switches, *window.counters.involuntary_switches)
@@ -231,6 +266,11 @@ class OnCore:
             columns.state.append(state)
             columns.frame.append(frame)
             columns.samples.append(samples)
+        for (state, frame), samples in self._unseen.items():
+            columns.unseen_state.append(state)
+            columns.unseen_frame.append(frame)
+            columns.unseen_samples.append(samples)
+        self._see_to_unseen(window)
         gaps = [
             Gap("names of machine code", f"{path}: {why}" if path else why, count)
             for (path, why), count in self._native.take_unnamed().items()
@@ -238,6 +278,23 @@ class OnCore:
         if lost:
             gaps.append(Gap("native samples", "dropped by the kernel: the buffer was full", lost))
         return counts, columns, tuple(gaps)
+
+    def _see_to_unseen(self, window: Window) -> None:
+        """Sample cores while threads end before they are seen, where that is permitted."""
+        if self._refused or window.process.cpu_ns is None:
+            return
+        seen_ns = sum(spent for spent in window.counters.cpu_ns if spent > 0)
+        unseen_ns = window.process.cpu_ns - seen_ns
+        least_ns = max(UNSEEN_SHARE * window.process.cpu_ns, UNSEEN_CORES * (window.t1_ns - window.t0_ns))
+        if not self._native.by_core:
+            if unseen_ns >= least_ns:
+                self._refused = not self._native.go_by_core()
+                self._on, self._turn_ns, self._seen_windows = True, window.t1_ns, 0
+            return
+        self._seen_windows = self._seen_windows + 1 if unseen_ns < least_ns / 2 else 0
+        if self._seen_windows >= SEEN_WINDOWS:
+            self._native.go_by_thread()
+            self._on, self._turn_ns, self._dense = True, window.t1_ns, 1.0
 
     def close(self) -> None:
         """End sampling."""

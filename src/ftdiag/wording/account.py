@@ -9,7 +9,7 @@ from typing import Final
 
 from ftdiag.model import CorePart, Metrics, OtherProcess, ThreadState
 from ftdiag.wording import Shown, units
-from ftdiag.wording.states import PART_NAMES
+from ftdiag.wording.states import PART_NAMES, STATE_NAMES
 
 SAID_CORES: Final = 0.005
 """Parts of the account below this are left out of sentences."""
@@ -65,10 +65,24 @@ def state_note(state: ThreadState, metrics: Metrics) -> str:
     on_core = metrics.account.get(CorePart.SPIN)
     if state is not ThreadState.SPIN or on_core is None:
         return ""
-    on_core_ns = on_core * metrics.duration_ns
+    on_core_ns = (on_core - metrics.unseen_parts_cores.get(ThreadState.SPIN, 0.0)) * metrics.duration_ns
     if spent <= 0 or on_core_ns >= SAID_WHOLE * spent:
         return ""
     return f" ({units.seconds(on_core_ns)} of it on a core, else having yielded it)"
+
+
+def unseen_words(metrics: Metrics) -> str:
+    """What threads that no tick saw did on a core: "1.12 cores: work 0.90, allocation 0.10"; "" where that is
+    not told apart."""
+    parts = metrics.unseen_parts_cores
+    if not parts or set(parts) == {ThreadState.ON_CPU}:
+        return ""
+    said = ", ".join(
+        f"{STATE_NAMES[state] if state is not ThreadState.ON_CPU else 'not told apart'} {units.cores(cores)}"
+        for state, cores in sorted(parts.items(), key=lambda entry: -entry[1])
+        if cores >= SAID_CORES
+    )
+    return f"{units.cores(sum(parts.values()))} cores: {said}" if said else ""
 
 
 def other_processes_words(metrics: Metrics, most: int, shown: Shown = str) -> str:

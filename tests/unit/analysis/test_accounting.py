@@ -164,6 +164,42 @@ def test_a_thread_without_samples_is_split_as_others_at_its_stack(tmp_path: Path
     assert other[ThreadState.ON_CPU] == 10 * MS
 
 
+def test_threads_that_live_for_a_moment_are_split_as_those_gone_unseen(tmp_path: Path) -> None:
+    # GIVEN two threads without samples that end after 30 ms, one of which was on a core at no tick, one that
+    # has samples, one that stays, and samples of threads that no tick saw
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10, native="cpu-clock")
+    for name in ("caught", "uncaught", "sampled"):
+        builder.thread(name, lived_ns=30 * MS)
+    builder.thread("stays")
+    builder.window(
+        {
+            "caught": [spent(1, "on_cpu", at="a.py:1 f")],
+            "uncaught": [spent(1, "idle", at="a.py:2 f")],
+            "sampled": [spent(1, "on_cpu", at="a.py:3 f")],
+            "stays": [spent(1, "on_cpu", at="a.py:7 g")],
+        },
+        ticks=10,
+        counters={
+            name: counted(alive_ns=30 * MS, cpu_ns=10 * MS, run_queue_ns=0)
+            for name in ("caught", "uncaught", "sampled", "stays")
+        },
+        native=[
+            ("sampled", "a.py:3 f", "gc", "g", 1),
+            (None, "", "work", "f", 30),
+            (None, "", "alloc", "mi_malloc", 10),
+        ],
+    )
+    # WHEN they are accounted
+    snapshot = builder.session().snapshot()
+    # THEN who lives for a moment and has no samples did what the others did
+    for name in ("caught", "uncaught"):
+        states = thread(snapshot, name).states_ns
+        assert (states[ThreadState.WORK], states[ThreadState.ALLOC]) == (7.5 * MS, 2.5 * MS)
+        assert sum(states.values()) == 30 * MS
+    assert thread(snapshot, "sampled").states_ns[ThreadState.GC] == 10 * MS
+    assert thread(snapshot, "stays").states_ns[ThreadState.ON_CPU] == 10 * MS
+
+
 def test_who_yields_while_it_spins_does_not_want_a_core(tmp_path: Path) -> None:
     # GIVEN a thread that spins and yields 40 times for each time it parks, and one that is preempted
     spins = [spent(4, "work", at="a.py:1 f"), spent(6, "spin", at="a.py:9 take")]

@@ -256,6 +256,51 @@ def test_threads_gone_unseen_do_not_take_useful_cores_away(tmp_path: Path) -> No
     assert (metrics.useful_cores, metrics.useful_most_cores) == pytest.approx((1.0, 2.0))
 
 
+def test_samples_tell_apart_what_threads_gone_unseen_did(tmp_path: Path) -> None:
+    # GIVEN a process of which half the CPU time was used by threads that nobody saw, and samples of them
+    builder = RecordingBuilder(tmp_path / "a", rate_hz=10, native="sampled")
+    for spins in (30, 10):
+        builder.window(
+            {"w": [spent(10, "on_cpu", at="app.py:1 run")]},
+            native=[
+                ("w", "app.py:1 run", "work", "f", 10),
+                (None, "", "work", "f", 50),
+                (None, "", "alloc", "g", 20),
+                (None, "", "spin", "h", spins),
+                (None, "", "unknown", "?", 40 - spins),
+            ],
+            process=ProcessCounters(cpu_ns=2000 * MS),
+        )
+    session = builder.session()
+    # WHEN summed up
+    snapshot = session.snapshot()
+    metrics = snapshot.metrics
+    # THEN their cores are parts of the account like any other, which adds up to the clock of the process
+    told = {state.label: cores for state, cores in metrics.unseen_parts_cores.items()}
+    whole = 220.0
+    assert told == pytest.approx(
+        {"work": 100 / whole, "alloc": 40 / whole, "spin": 40 / whole, "on_cpu": 40 / whole}
+    )
+    assert metrics.unseen_threads_cores == pytest.approx(1.0)
+    assert metrics.account[CorePart.USEFUL] == pytest.approx(1.0 + 140 / whole)
+    assert metrics.account[CorePart.SPIN] == metrics.lost_cores[ThreadState.SPIN] == pytest.approx(40 / whole)
+    assert metrics.account[CorePart.UNSEEN_THREADS] == pytest.approx(40 / whole)
+    assert sum(metrics.account[part] for part in ON_CPU_PARTS) == pytest.approx(metrics.on_cpu_cores)
+    assert metrics.useful_cores == pytest.approx(1.0 + 140 / whole)
+    assert metrics.useful_most_cores == pytest.approx(1.0 + 180 / whole)
+    assert dict(metrics.unseen_functions) == pytest.approx(
+        {"f": 100 / whole, "g": 40 / whole, "h": 40 / whole, "?": 40 / whole}
+    )
+    assert snapshot.quality.classified_cpu_ratio == pytest.approx((1.0 + 180 / whole) / 2.0)
+    # AND no thread's time has them
+    assert sum(metrics.states_ns.values()) == 2000 * MS
+    # AND over time they are told alike
+    timeline = session.timeline(None, None, 2)
+    assert timeline is not None
+    assert timeline.account[CorePart.UNSEEN_THREADS] == pytest.approx((40 / whole, 40 / whole))
+    assert timeline.useful_cores == pytest.approx((1.0 + 140 / whole,) * 2)
+
+
 @pytest.mark.parametrize(("cpu_ms", "capacity"), [(2040, 2.0), (2900, 2.9)])
 def test_no_process_uses_more_than_its_capacity(tmp_path: Path, cpu_ms: int, capacity: float) -> None:
     # GIVEN two cores, and a clock that says a little, or much, more than two

@@ -74,4 +74,6 @@ def test_what_a_version_could_not_write_is_missing_and_not_wrong(minor: int) -> 
     together = [one.together for one in snapshot.updates] if snapshot.updates is not None else None
     assert together == ([3] if minor >= 7 else None)
     assert (snapshot.collector is not None and snapshot.collector.count == 9) is (minor >= 5)
+    unseen = {state.label for state in snapshot.metrics.unseen_parts_cores}
+    assert (unseen == {"work", "alloc"}) is (minor >= 9)
     assert (snapshot.metrics.other_processes == (OtherProcess(4711, "cc1", 1_200_000_000),)) is (minor >= 6)

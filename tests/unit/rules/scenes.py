@@ -510,6 +510,7 @@ def _short(snapshot: Snapshot, unseen_cores: float) -> Snapshot:
     metrics = replace(
         snapshot.metrics,
         on_cpu_cores=snapshot.metrics.on_cpu_cores + unseen_cores,
+        unseen_threads_cores=unseen_cores,
         account={**snapshot.metrics.account, CorePart.UNSEEN_THREADS: unseen_cores},
     )
     return judged(replace(snapshot, threads=threads, metrics=metrics))

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 import pytest
 
 from fake_process import Sink
+from ftdiag.datatypes import replace
 from ftdiag.model import (
     NATIVE_FILE,
     Frame,
+    ProcessCounters,
     Runs,
     SamplerCost,
     ThreadCounters,
@@ -18,12 +20,13 @@ from ftdiag.model import (
     ThreadState,
     Window,
 )
-from ftdiag.sampling.oncore import OnCore
+from ftdiag.sampling.oncore import SEEN_WINDOWS, OnCore
 from ftdiag.sampling.threads import SampledThread, Tick
 from ftdiag.sampling.turns import Turns
 from ftdiag.sources.kernel.procfs import ThreadFiles
 from ftdiag.sources.kernel.rings import DRAIN_EVERY_NS, PythonRings
-from ftdiag.sources.native.classifier import CRAMPED_NS, NativeSample, NativeSampler
+from ftdiag.sources.native.classifier import NativeSample
+from ftdiag.sources.native.sampler import CRAMPED_NS, NativeSampler
 
 WORK = ThreadState.WORK
 
@@ -42,7 +45,21 @@ class Native(NativeSampler):
         self.rings = PythonRings()
         self.unnamed: dict[tuple[str, str], int] = {}
         self._events = {}
+        self._of_cores = []
+        self.permitted = True
+        self.by_cores: list[bool] = []
         self._waiting = type(self.added)()  # type: ignore[assignment]
+
+    @property
+    def by_core(self) -> bool:
+        return bool(self.by_cores) and self.by_cores[-1]
+
+    def go_by_core(self) -> bool:
+        self.by_cores.append(self.permitted)
+        return self.permitted
+
+    def go_by_thread(self) -> None:
+        self.by_cores.append(False)
 
     def take_unnamed(self) -> dict[tuple[str, str], int]:
         return self.unnamed
@@ -231,3 +248,73 @@ def test_files_without_names_are_gaps() -> None:
         ("names of machine code", "huge.so: too large", 1),
         ("names of machine code", "too many mappings", 2),
     ]
+
+
+def of_window(end_ns: int, process_ns: int | None, *cpu_ns: int) -> Window:
+    """A second that ends then, in which the process and threads that were seen used so much."""
+    seen = window([end_ns], *((index, 0, 1, 7) for index in range(len(cpu_ns))))
+    for index, spent in enumerate(cpu_ns):
+        seen.counters.thread.append(index)
+        seen.counters.cpu_ns.append(spent)
+    begin_ns, process = end_ns - 10**9, ProcessCounters(cpu_ns=process_ns)
+    return replace(seen, t0_ns=begin_ns, process=process)
+
+
+def test_cores_are_sampled_while_threads_end_unseen() -> None:
+    # GIVEN a process whose threads were all seen, but for what clocks disagree by
+    on_core = OnCore(native := Native(), Recording(), Turns(2.0))  # type: ignore[arg-type]
+    on_core.add(thread(0, 40))
+    on_core.take(of_window(10**9, 905_000_000, 900_000_000))
+    on_core.take(of_window(2 * 10**9, None, 900_000_000))
+    assert native.by_cores == []
+    # WHEN a tenth of its CPU time is of threads that nobody saw THEN cores are sampled from then on
+    on_core.take(of_window(3 * 10**9, 10**9, 900_000_000))
+    assert native.by_cores == [True]
+    # AND nobody is woken, whoever runs, while buffers are emptied
+    on_core.gather([thread(0, 40)], Tick(0, 3 * 10**9, 0))
+    assert (native.woken, native.drained) == ([], [3 * 10**9])
+    assert on_core.steady_until_ns(3 * 10**9) is None
+    # AND until all threads were seen for a while
+    for number in range(4, 4 + SEEN_WINDOWS - 1):
+        on_core.take(of_window(number * 10**9, 905_000_000, 900_000_000))
+    assert native.by_cores == [True]
+    on_core.take(of_window(20 * 10**9, 905_000_000, 900_000_000))
+    assert native.by_cores == [True, False]
+
+
+def test_where_cores_may_not_be_sampled_it_is_tried_once() -> None:
+    on_core = OnCore(native := Native(), Recording(), Turns(2.0))  # type: ignore[arg-type]
+    native.permitted = False
+    on_core.add(thread(0, 40))
+    for number in (1, 2):
+        _, columns, _ = on_core.take(of_window(number * 10**9, 10**9, 100_000_000))
+        assert not columns.unseen_samples
+    assert native.by_cores == [False]
+
+
+def test_samples_of_threads_that_no_tick_saw_are_counted_apart() -> None:
+    # GIVEN a sampler of cores, a thread that was last seen at 10 and ended, and one that no tick saw
+    on_core = OnCore(native := Native(), Recording(), Turns(2.0))  # type: ignore[arg-type]
+    on_core.take(of_window(10**9, 10**9, 0))
+    ended = thread(3, 40)
+    on_core.add(ended)
+    ended.seen_ns = 10
+    on_core.remove(ended)
+    native.samples += [
+        sample(40, 9),
+        sample(40, 12),
+        sample(41, 15, "g"),
+        sample(41, 16, "g"),
+        sample(42, 31),
+    ]
+    # WHEN the window ends
+    counts, columns, _ = on_core.take(window([10, 20, 30], (3, 0, 1, 7)))
+    # THEN what the thread did after it was seen last is nobody's, as is what the other one did
+    assert sum(counts.values()) == 1
+    assert dict(zip(columns.unseen_frame, columns.unseen_samples, strict=True)) == {0: 1, 1: 2}
+    assert set(columns.unseen_state) == {int(WORK)}
+    # AND whom the next tick may see is left to it
+    on_core.add(thread(4, 42))
+    counts, columns, _ = on_core.take(replace(window([40], (4, 0, 1, 8)), t0_ns=30))
+    assert [(index, stack) for index, stack, *_ in counts] == [(4, 8)]
+    assert not columns.unseen_samples

@@ -16,13 +16,9 @@ from ftdiag.sources.kernel.memory import Mapping
 from ftdiag.sources.kernel.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
 from ftdiag.sources.native import classifier as native
 from ftdiag.sources.native import symbols
-from ftdiag.sources.native.classifier import (
-    Classifier,
-    buffer_pages,
-    effective_address,
-    spun_for,
-)
+from ftdiag.sources.native.classifier import Classifier, effective_address, spun_for
 from ftdiag.sources.native.kernelsymbols import KernelSymbols
+from ftdiag.sources.native.sampler import buffer_pages
 from ftdiag.sources.native.sharedlines import ANYHOW_SHARE, MAX_LINES, MOST_ANYHOW, SharedLines
 from ftdiag.sources.native.symbols import NOWHERE, CodeMap, Place
 from ftdiag.sources.native.x86 import Operand

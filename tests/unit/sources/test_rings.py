@@ -19,7 +19,8 @@ from ftdiag.sources.kernel.rings import DRAIN_EVERY_NS, RING_BYTES, PythonRings,
 
 LOST, THROTTLE, SAMPLE, LOST_SAMPLES = 2, 5, 9, 13
 SIZE = 1024
-MAKERS: tuple[Callable[[], Rings], ...] = (_tick.Rings, PythonRings)
+MAKERS: tuple[Callable[..., Rings], ...] = (_tick.Rings, PythonRings)
+PID = 1
 
 
 class Buffer:
@@ -48,9 +49,9 @@ def record(kind: int, payload: bytes) -> bytes:
     return struct.pack("<IHH", kind, 0, 8 + len(payload)) + payload
 
 
-def sample(tid: int, time_ns: int, registers: tuple[int, ...] = ()) -> bytes:
+def sample(tid: int, time_ns: int, registers: tuple[int, ...] = (), pid: int = PID) -> bytes:
     """A sample as the kernel writes it; without registers if there are none."""
-    payload = struct.pack("<QIIQQ", 0x1000 + time_ns, 1, tid, time_ns, 2 if registers else 0)
+    payload = struct.pack("<QIIQQ", 0x1000 + time_ns, pid, tid, time_ns, 2 if registers else 0)
     return record(SAMPLE, payload + struct.pack(f"<{len(registers)}Q", *registers))
 
 
@@ -60,6 +61,7 @@ RECORDS = st.one_of(
         st.integers(0, 3),
         st.integers(0, 9),
         st.lists(st.integers(0, 1 << 60), max_size=4).map(tuple),
+        st.sampled_from([PID, PID, 0, 0xFFFFFFFF]),
     ),
     st.integers(0, 99).map(lambda count: record(LOST, struct.pack("<QQ", 3, count))),
     st.integers(0, 99).map(lambda count: record(LOST_SAMPLES, struct.pack("<Q", count))),
@@ -72,10 +74,13 @@ RECORDS = st.one_of(
 @given(
     st.integers(0, 1 << 40),
     st.lists(st.tuples(st.integers(0, 2), st.lists(RECORDS, max_size=6), st.booleans()), max_size=8),
+    st.sampled_from([0, PID]),
 )
-def test_both_readers_see_the_same(position: int, steps: list[tuple[int, list[bytes], bool]]) -> None:
-    # GIVEN three buffers for each reader, anywhere
-    readers = [make() for make in MAKERS]
+def test_both_readers_see_the_same(
+    position: int, steps: list[tuple[int, list[bytes], bool]], pid: int
+) -> None:
+    # GIVEN three buffers for each reader, anywhere, of which all samples are wanted, or those of a process
+    readers = [make(pid) for make in MAKERS]
     buffers = [[Buffer(position), Buffer(position + 8), Buffer()] for _ in readers]
     for reader, own in zip(readers, buffers, strict=True):
         for tid, buffer in enumerate(own):
@@ -113,6 +118,25 @@ def test_positions_that_cannot_be_are_passed_over(make: Callable[[], Rings]) -> 
         buffer.write(sample(1, 5))
         samples, lost = reader.take()
         assert ([tuple(one)[:3] for one in samples], lost) == ([(1, 5, 0x1005)], 0)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_samples_of_other_processes_are_left_out(make: Callable[..., Rings]) -> None:
+    # GIVEN the buffer of a core, on which several processes and nobody ran
+    buffer, of_one, of_all = Buffer(), make(PID), make()
+    of_one.follow(-1, *buffer.addresses)
+    buffer.write(sample(7, 1, (5,)) + sample(8, 2, (6,), pid=PID + 1) + sample(0, 3, pid=0) + sample(9, 4))
+    # WHEN it is read for one process THEN only its samples come, and none is called lost
+    samples, lost = of_one.take()
+    assert ([(one[0], one[1], one[3]) for one in samples], lost) == (
+        [(7, 1, struct.pack("<Q", 5)), (9, 4, b"")],
+        0,
+    )
+    assert of_one.active() == {-1}
+    # AND of everybody all come
+    of_all.follow(-1, *buffer.addresses)
+    buffer.write(sample(8, 5, pid=PID + 1))
+    assert [one[0] for one in of_all.take()[0]] == [8]
 
 
 @pytest.mark.parametrize("make", MAKERS)

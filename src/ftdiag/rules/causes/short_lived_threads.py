@@ -8,7 +8,6 @@ from ftdiag.datatypes import dataclass
 from ftdiag.model import (
     THREADS_LOCK,
     BottleneckKind,
-    CorePart,
     Frame,
     LockKind,
     Remedy,
@@ -88,7 +87,7 @@ def short_lived(facts: Facts) -> ShortLived | None:
     if duration <= 0 or facts.metrics.on_cpu_cores <= 0:
         return None
     short = [thread for thread in facts.threads if _is_short(thread)]
-    unseen = finite(facts.metrics.account.get(CorePart.UNSEEN_THREADS, 0.0))
+    unseen = finite(facts.metrics.unseen_threads_cores or 0.0)
     per_second = len(short) / (duration / 1e9)
     cores = unseen + sum(finite(thread.cpu_ns) for thread in short) / duration
     if not facts.over(RATE, per_second, key) or not facts.over(PART, cores / facts.metrics.on_cpu_cores, key):

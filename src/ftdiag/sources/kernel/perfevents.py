@@ -7,6 +7,10 @@ The event is the software cpu-clock: a timer of the kernel that runs only while 
 a sleeping thread costs nothing. The kernel writes each sample into a small ring buffer that is mapped here;
 nobody is woken up, the reader comes by when it likes. Constants and layouts: include/uapi/linux/perf_event.h.
 
+Where that is permitted, the event can also be a core's: then whoever runs there is sampled, threads too that
+end before anybody could open an event for them (one that they inherit begins its period with them, and never
+comes to its end). Whose process a sample is of is told by the reader of the buffers.
+
 A buffer keeps its event alive, so the descriptor is closed once the buffer is mapped: events cost locked
 memory, but no descriptors.
 """
@@ -35,7 +39,7 @@ MAX_RECORD_BYTES: Final = 4096
 _PERF_TYPE_SOFTWARE: Final = 1
 _PERF_COUNT_SW_CPU_CLOCK: Final = 0
 _SAMPLE_IP, _SAMPLE_TID, _SAMPLE_TIME, _SAMPLE_REGS_USER = 1 << 0, 1 << 1, 1 << 2, 1 << 12
-_FLAG_EXCLUDE_KERNEL, _FLAG_EXCLUDE_HV = 1 << 5, 1 << 6
+_FLAG_EXCLUDE_KERNEL, _FLAG_EXCLUDE_HV, _FLAG_EXCLUDE_IDLE = 1 << 5, 1 << 6, 1 << 7
 _FLAG_WATERMARK, _FLAG_USE_CLOCKID = 1 << 14, 1 << 25
 _OPEN_CLOEXEC: Final = 8
 _RECORD_LOST, _RECORD_SAMPLE, _RECORD_LOST_SAMPLES = 2, 9, 13
@@ -96,18 +100,19 @@ class Refused(Exception):
         self.code = code
 
 
-class ThreadEvent:
-    """The event of one thread and its ring buffer (`rings`). Raises Refused on construction; close it.
+class Event:
+    """The event of a thread, or of a core, and its ring buffer (`rings`). Raises Refused on construction;
+    close it.
 
-    `head` and `tail` are the addresses of the kernel's position and the reader's, `data` and `size` say where
-    the ring itself lies.
+    `number` is the thread's id, or what `of_core` makes of the core's. `head` and `tail` are the addresses of
+    the kernel's position and the reader's, `data` and `size` say where the ring itself lies.
     """
 
-    __slots__ = ("_address", "_length", "data", "head", "size", "tail", "tid")
+    __slots__ = ("_address", "_length", "data", "head", "number", "size", "tail")
 
-    def __init__(self, tid: int, period_ns: int, *, kernel: bool, pages: int) -> None:
-        self.tid = tid
-        descriptor = open_event(tid, period_ns, kernel=kernel)
+    def __init__(self, number: int, period_ns: int, *, kernel: bool, pages: int) -> None:
+        self.number = number
+        descriptor = open_event(number, period_ns, kernel=kernel)
         try:
             self._length = (1 + pages) * PAGE_BYTES
             address = _mmap(
@@ -128,7 +133,7 @@ class ThreadEvent:
             raise Refused(errno.EPROTO)
 
     def close(self) -> None:
-        """End sampling of the thread and give the memory back, which nobody may read any more."""
+        """End sampling and give the memory back, which nobody may read any more."""
         if self._address:
             address, self._address = self._address, 0
             _munmap(address, self._length)
@@ -145,10 +150,11 @@ def unwrap(data: memoryview, head: int, tail: int) -> bytes | None:
     return bytes(data[start:]) + bytes(data[:end])
 
 
-def parse_records(chunk: bytes, into: list[RawSample]) -> tuple[int, int]:
+def parse_records(chunk: bytes, into: list[RawSample], pid: int = 0) -> tuple[int, int]:
     """Append the samples of a run of records; return (samples lost, damaged places).
 
-    Reading stops at a record that cannot be right: what follows it has no known beginning.
+    With `pid` those of other processes are left out. Reading stops at a record that cannot be right: what
+    follows it has no known beginning.
     """
     fixed = _SAMPLE.size
     unpack = _SAMPLE.unpack_from
@@ -164,8 +170,10 @@ def parse_records(chunk: bytes, into: list[RawSample]) -> tuple[int, int]:
         if kind == _RECORD_SAMPLE:
             if length < fixed:
                 return lost, 1
-            _, _, _, ip, _, tid, time_ns, abi = unpack(chunk, position)
-            append(RawSample(tid, time_ns, ip, chunk[position + fixed : position + length] if abi else b""))
+            _, _, _, ip, process, tid, time_ns, abi = unpack(chunk, position)
+            if pid in (0, process):
+                registers = chunk[position + fixed : position + length] if abi else b""
+                append(RawSample(tid, time_ns, ip, registers))
         elif kind == _RECORD_LOST and length >= _LOST_RECORD.size:
             lost += _LOST_RECORD.unpack_from(chunk, position)[4]
         elif kind == _RECORD_LOST_SAMPLES and length >= 16:
@@ -174,13 +182,24 @@ def parse_records(chunk: bytes, into: list[RawSample]) -> tuple[int, int]:
     return lost, 0
 
 
-def open_event(tid: int, period_ns: int, *, kernel: bool) -> int:
-    """Open a cpu-clock event on a thread, running; return its descriptor. Raises Refused."""
+def of_core(core: int) -> int:
+    """The number of a core's event, beside the ids of threads."""
+    return -1 - core
+
+
+def open_event(number: int, period_ns: int, *, kernel: bool) -> int:
+    """Open a cpu-clock event on a thread, or on a core (`of_core`), running; return its descriptor.
+
+    Raises Refused.
+    """
     machine = os.uname().machine
-    number = _SYSCALL_NUMBER.get(machine)
-    if number is None:
+    system_call = _SYSCALL_NUMBER.get(machine)
+    if system_call is None:
         raise Refused(errno.ENOSYS)
     flags = _FLAG_EXCLUDE_HV | _FLAG_WATERMARK | _FLAG_USE_CLOCKID
+    tid, core = (number, -1) if number >= 0 else (-1, of_core(number))
+    if core >= 0:
+        flags |= _FLAG_EXCLUDE_IDLE
     if not kernel:
         flags |= _FLAG_EXCLUDE_KERNEL
     attributes = _ATTRIBUTES.pack(
@@ -205,10 +224,10 @@ def open_event(tid: int, period_ns: int, *, kernel: bool) -> int:
         0,
     )
     descriptor: int = _libc.syscall(
-        ctypes.c_long(number),
+        ctypes.c_long(system_call),
         ctypes.c_char_p(attributes),
         ctypes.c_int(tid),
-        ctypes.c_int(-1),
+        ctypes.c_int(core),
         ctypes.c_int(-1),
         ctypes.c_ulong(_OPEN_CLOEXEC),
     )

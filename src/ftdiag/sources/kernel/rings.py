@@ -1,6 +1,6 @@
 """The ring buffers of many perf events: emptied now and then, read once a window.
 
-In: buffers as `perfevents.ThreadEvent` maps them. Out: their samples in the order of time, and how many were
+In: buffers as `perfevents.Event` maps them. Out: their samples in the order of time, and how many were
 lost. Two readers speak this protocol: the compiled one (`tick/rings.c`) is used, and empties them between
 ticks without any Python; `PythonRings` takes over where that could not be built and is the reference: both
 give the same answers for the same buffers.
@@ -10,7 +10,7 @@ The protocol, for whoever writes a reader
   lie between the two is passed over, and counted as one lost sample; so is a record that cannot be right,
   with what follows it in the same run: it has no known beginning.
 - Of the records only samples are kept (`perfevents.parse_records`), MAX_PENDING_BYTES of what is read at
-  most.
+  most: those of one process, where it is told which. Buffers of cores have everybody's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ftdiag.sources.compiled import COMPILED, tick
 from ftdiag.sources.kernel.perfevents import RawSample, parse_records, unwrap
 
 DRAIN_EVERY_NS: Final = 250_000_000
-"""How often buffers are emptied (BUFFERED_SECONDS in sources.native.classifier: they hold more than twice as
+"""How often buffers are emptied (BUFFERED_SECONDS in sources.native.sampler: they hold more than twice as
 much). What is in them is decoded once a window: on a busy service that, done at every tick, took a tenth of
 a core."""
 MAX_PENDING_BYTES: Final = 64 << 20
@@ -44,12 +44,13 @@ class Rings(Protocol):
         """When that is to be next."""
         ...
 
-    def follow(self, tid: int, head: int, tail: int, data: int, size: int, /) -> None:
-        """Read a buffer from now on: the addresses of its head, its tail and its data, which is `size` bytes
-        long, a power of two up to RING_BYTES (else ValueError). They stay mapped until it is forgotten."""
+    def follow(self, number: int, head: int, tail: int, data: int, size: int, /) -> None:
+        """Read the buffer of an event from now on: the addresses of its head, its tail and its data, which is
+        `size` bytes long, a power of two up to RING_BYTES (else ValueError). They stay mapped until it is
+        forgotten."""
         ...
 
-    def forget(self, tid: int, /) -> None:
+    def forget(self, number: int, /) -> None:
         """Empty it for the last time. One that is not followed is ignored."""
         ...
 
@@ -62,13 +63,13 @@ class Rings(Protocol):
         ...
 
     def active(self) -> set[int]:
-        """The threads whose buffers had something in them, or were new, since this was asked last."""
+        """The events whose buffers had something in them, or were new, since this was asked last."""
         ...
 
 
-def rings() -> Rings:
-    """The compiled reader where it was built, else the one in Python."""
-    return tick.Rings() if COMPILED else PythonRings()
+def rings(pid: int = 0) -> Rings:
+    """The compiled reader where it was built, else the one in Python; of all processes without a `pid`."""
+    return tick.Rings(pid) if COMPILED else PythonRings(pid)
 
 
 class _Ring:
@@ -84,7 +85,8 @@ class _Ring:
 class PythonRings:
     """Reads ring buffers; see `Rings`."""
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int = 0) -> None:
+        self._pid = pid
         self.every_ns = DRAIN_EVERY_NS
         self.due_ns = 0
         self._rings: dict[int, _Ring] = {}
@@ -92,15 +94,15 @@ class PythonRings:
         self._bytes = 0
         self._lost = 0
 
-    def follow(self, tid: int, head: int, tail: int, data: int, size: int, /) -> None:
+    def follow(self, number: int, head: int, tail: int, data: int, size: int, /) -> None:
         """Read a buffer from now on."""
         if not 0 < size <= RING_BYTES or size & (size - 1):
             raise ValueError("a ring has a size that is a power of two")
-        self._rings[tid] = _Ring(head, tail, data, size)
+        self._rings[number] = _Ring(head, tail, data, size)
 
-    def forget(self, tid: int, /) -> None:
+    def forget(self, number: int, /) -> None:
         """Empty it for the last time."""
-        ring = self._rings.pop(tid, None)
+        ring = self._rings.pop(number, None)
         if ring is not None:
             self._drain(ring)
 
@@ -120,8 +122,8 @@ class PythonRings:
         return taken, lost
 
     def active(self) -> set[int]:
-        """The threads whose buffers had something in them, or were new, since this was asked last."""
-        found = {tid for tid, ring in self._rings.items() if ring.active}
+        """The events whose buffers had something in them, or were new, since this was asked last."""
+        found = {number for number, ring in self._rings.items() if ring.active}
         for ring in self._rings.values():
             ring.active = False
         return found
@@ -140,6 +142,6 @@ class PythonRings:
             self._lost += 1
             return
         before = len(self._pending)
-        lost, damaged = parse_records(chunk, self._pending)
+        lost, damaged = parse_records(chunk, self._pending, self._pid)
         self._lost += lost + damaged
         self._bytes += sum(SAMPLE_BYTES + len(one.registers) for one in self._pending[before:])

@@ -3,11 +3,15 @@
 #include "tick.h"
 
 static PyObject *rings_new(PyTypeObject *type, PyObject *args, PyObject *keywords) {
-    static char *names[] = {NULL};
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "", names)) return NULL;
+    static char *names[] = {"pid", NULL};
+    int pid = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|i", names, &pid)) return NULL;
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     Rings *self = (Rings *)allocate(type, 0);
-    if (self != NULL) self->every = DRAIN_EVERY_NS;
+    if (self != NULL) {
+        self->every = DRAIN_EVERY_NS;
+        self->pid = (uint32_t)pid;
+    }
     return (PyObject *)self;
 }
 
@@ -18,6 +22,13 @@ static void rings_dealloc(PyObject *object) {
     freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
     release(object);
     Py_DECREF(type);
+}
+
+/* Whether a sample is of the process whose samples are kept. */
+static int is_wanted(const Rings *self, const byte *record) {
+    uint32_t pid;
+    memcpy(&pid, record + 16, 4);
+    return self->pid == 0 || pid == self->pid;
 }
 
 /* Keep the samples among the records that were put behind those that are kept: `length` bytes. */
@@ -41,7 +52,7 @@ static void keep_samples(Rings *self, size_t length) {
             self->lost += word(from + 16);
         else if (kind == RECORD_LOST_SAMPLES && size >= 16)
             self->lost += word(from + 8);
-        else if (kind == RECORD_SAMPLE) {
+        else if (kind == RECORD_SAMPLE && is_wanted(self, from)) {
             memmove(into, from, size);
             into += size;
             self->samples++;
@@ -89,9 +100,9 @@ int drain_rings(Rings *self) {
 
 static PyObject *rings_follow(PyObject *object, PyObject *args) {
     Rings *self = (Rings *)object;
-    int tid;
+    int number;
     unsigned long long head, tail, data, size;
-    if (!PyArg_ParseTuple(args, "iKKKK:follow", &tid, &head, &tail, &data, &size)) return NULL;
+    if (!PyArg_ParseTuple(args, "iKKKK:follow", &number, &head, &tail, &data, &size)) return NULL;
     if (size == 0 || size > RING_BYTES || (size & (size - 1)) != 0) {
         PyErr_SetString(PyExc_ValueError, "a ring has a size that is a power of two");
         return NULL;
@@ -103,7 +114,7 @@ static PyObject *rings_follow(PyObject *object, PyObject *args) {
         self->rings = rings;
         self->room = room;
     }
-    self->rings[self->count++] = (Ring){.tid = tid,
+    self->rings[self->count++] = (Ring){.number = number,
                                         .active = 1,
                                         .head = (u64 *)(uintptr_t)head,
                                         .tail = (u64 *)(uintptr_t)tail,
@@ -112,12 +123,12 @@ static PyObject *rings_follow(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
-static PyObject *rings_forget(PyObject *object, PyObject *number) {
+static PyObject *rings_forget(PyObject *object, PyObject *event) {
     Rings *self = (Rings *)object;
-    long tid = PyLong_AsLong(number);
-    if (tid == -1 && PyErr_Occurred()) return NULL;
+    long number = PyLong_AsLong(event);
+    if (number == -1 && PyErr_Occurred()) return NULL;
     for (int i = 0; i < self->count; i++)
-        if (self->rings[i].tid == (int)tid) {
+        if (self->rings[i].number == (int)number) {
             int failed = drain_ring(self, &self->rings[i]) < 0;
             memmove(&self->rings[i], &self->rings[i + 1], (size_t)(self->count - i - 1) * sizeof(Ring));
             self->count--;
@@ -191,9 +202,9 @@ static PyObject *rings_active(PyObject *object, PyObject *unused) {
     for (int i = 0; result != NULL && i < self->count; i++) {
         Ring *ring = &self->rings[i];
         if (!ring->active) continue;
-        PyObject *tid = PyLong_FromLong(ring->tid);
-        if (tid == NULL || PySet_Add(result, tid) < 0) Py_CLEAR(result);
-        Py_XDECREF(tid);
+        PyObject *number = PyLong_FromLong(ring->number);
+        if (number == NULL || PySet_Add(result, number) < 0) Py_CLEAR(result);
+        Py_XDECREF(number);
     }
     for (int i = 0; result != NULL && i < self->count; i++) self->rings[i].active = 0;
     return result;

@@ -242,7 +242,7 @@ typedef struct Seen {
 
 /* The ring buffer of one perf event, as the kernel maps it. */
 typedef struct {
-    int tid, active;
+    int number, active;
     u64 *head, *tail;
     const byte *data;
     u64 size; /* a power of two */
@@ -252,6 +252,7 @@ typedef struct {
     PyObject_HEAD
     Ring *rings;
     int count, room;
+    uint32_t pid; /* whose samples are kept; 0: everybody's */
     byte *records; /* those of samples, one after the other */
     size_t used, size;
     Py_ssize_t samples;
