@@ -181,6 +181,8 @@ SAMPLES: Final[tuple[Sample, ...]] = (
     _shows("cycles_on_big_heap", "gc-pressure"),
     _fixed("cycles_on_big_heap"),
     # --- allocators and memory ---
+    _shows("handed_objects", "hot-lock", "the counts of objects that other threads own"),
+    _fixed("handed_objects"),
     _shows("cross_thread_free", "allocator-contention"),
     _fixed("cross_thread_free"),
     _shows("fresh_buffers", "page-fault-storm", line="frame[::PAGE]"),

@@ -1099,6 +1099,92 @@ def pool_for_each(threads, steps):
             future.result()
 
 
+HANDED = 1000
+"""Objects of a batch that one thread makes and another one uses up."""
+
+
+def _made() -> list[tuple[int, int]]:
+    return [(number, number + 1) for number in range(HANDED)]
+
+
+def _handed_over(threads, steps, use_up):
+    """One thread makes batches, another one uses them up; a thread alone does both."""
+    batches = steps // HANDED + 1
+    if threads == 1:
+        for _ in range(batches):
+            use_up(_made())
+        return
+    inbox: queue.Queue[list[tuple[int, int]]] = queue.Queue(8)
+    back: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def make():
+        for _ in range(batches):
+            inbox.put(_made())
+            while not back.empty():
+                back.get()
+
+    def use():
+        for _ in range(batches):
+            used = use_up(inbox.get())
+            if used is not None:
+                back.put(used)
+                del used
+
+    _threads(2, lambda number: (make, use)[number]())
+
+
+def _one_by_one(batch):
+    while batch:
+        batch.pop()
+
+
+def _as_a_whole(batch):
+    for _ in batch:
+        pass
+
+
+def _given_back(batch):
+    used = []
+    while batch:
+        used.append(batch.pop())
+    return used
+
+
+@pooled("handed-objects", "one-by-one")
+def handed_one_by_one(threads, steps):
+    _handed_over(threads, steps, _one_by_one)
+
+
+@pooled("handed-objects", "as-a-whole")
+def handed_as_a_whole(threads, steps):
+    _handed_over(threads, steps, _as_a_whole)
+
+
+@pooled("handed-objects", "given-back")
+def handed_and_given_back(threads, steps):
+    _handed_over(threads, steps, _given_back)
+
+
+@pooled("handed-objects", "made-where-used")
+def made_where_used(threads, steps):
+    """What is handed over is what to make."""
+    orders: queue.Queue[int] = queue.Queue(8)
+
+    def order():
+        for _ in range(steps // HANDED + 1):
+            orders.put(HANDED)
+
+    def use():
+        for _ in range(steps // HANDED + 1):
+            orders.get()
+            _one_by_one(_made())
+
+    if threads == 1:
+        _handed_over(1, steps, _one_by_one)
+    else:
+        _threads(2, lambda number: (order, use)[number]())
+
+
 FOREIGN = ["def work(one, steps):", "    for step in range(steps):", "        one(3.0, 4.0)"]
 
 

@@ -22,7 +22,7 @@ from ftdiag.model import (
     WEAK_REFERENCES,
     LockKind,
 )
-from unit.rules.scenes import WORK, look, named, waiting_for
+from unit.rules.scenes import LIB, WORK, look, named, target, waiting_for
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,42 @@ def test_a_lock_without_a_name_is_that_of_types_only_where_classes_change(
     finding = named(snapshot, 10, native).findings[0]
     assert finding.rule_id == rule
     assert finding.confidence != "known"
+
+
+@pytest.mark.parametrize(
+    ("version", "advised"),
+    [
+        (
+            "3.13.5",
+            ("drop it as a whole", "make them in the thread that drops them", "give the objects back"),
+        ),
+        (
+            "3.14.9",
+            ("drop it as a whole", "make them in the thread that drops them", "give the objects back"),
+        ),
+        ("3.15.1", ("drop it as a whole", "make them in the thread that drops them")),
+    ],
+)
+def test_what_helps_where_threads_drop_objects_of_others(
+    version: str, advised: tuple[str, ...], tmp_path: Path
+) -> None:
+    # GIVEN threads that wait for the counts of objects that other threads own
+    lock = a_lock(OTHERS_COUNTS, kind=LockKind.RUNTIME, type_name=None)
+    snapshot = look(tmp_path, waiting_for(lock, "runtime_lock", WORK), of=target(python_version=version))
+    # WHEN judged, THEN what was measured to gain on that version is advised, with its gain, and nothing else
+    remedies = snapshot.findings[0].remedy
+    assert len(remedies) == len(advised)
+    for remedy, words in zip(remedies, advised, strict=True):
+        assert words in remedy.text
+        assert remedy.gain is not None
+        assert remedy.gain > 1.0
+
+
+def test_counts_of_others_are_no_matter_of_the_library_that_a_thread_is_in(tmp_path: Path) -> None:
+    # GIVEN threads that wait for these counts inside of queue.py, where they see to what others dropped
+    lock = a_lock(OTHERS_COUNTS, kind=LockKind.RUNTIME, type_name=None)
+    waits = f"{LIB}/queue.py:199 Queue.get < /srv/app.py:12 run"
+    snapshot = look(tmp_path, waiting_for(lock, "runtime_lock", waits))
+    # WHEN judged THEN it is not the queue that they wait for
+    assert snapshot.findings[0].rule_id == "hot-lock"
+    assert OTHERS_COUNTS in snapshot.findings[0].summary

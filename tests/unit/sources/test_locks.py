@@ -15,15 +15,18 @@ from fake_process import PAGE, FakeProcess, Sink
 from ftdiag.errors import TargetGone
 from ftdiag.model import (
     IMPORT_LOCK,
+    OTHERS_COUNTS,
     STOP_EVENT,
     STOP_TURN,
     TYPES_LOCK,
     WARNINGS_LOCK,
+    WEAK_REFERENCES,
     LockKind,
     LockRef,
 )
 from ftdiag.sources.kernel.syscalls import BlockedCall
 from ftdiag.sources.locks import identity, names
+from ftdiag.sources.locks.handovers import counts_are_at
 from ftdiag.sources.locks.holders import MAX_CRITICAL_SECTIONS
 from ftdiag.sources.locks.identity import LockReader, calls_from
 from ftdiag.sources.locks.moment import LockWait
@@ -173,6 +176,46 @@ def test_the_lock_of_types_is_where_builds_have_it(build: str, offset: int) -> N
     # GIVEN builds, two of them with more before it than the headers say; their machine code has this offset
     # WHEN the places are told, THEN it is among them
     assert (offset, 1, TYPES_LOCK) in Target(build).layout.interpreter_locks
+
+
+@pytest.mark.parametrize(("build", "offset"), [("3.14.9t", 11264), ("3.15.1t", 11200)])
+def test_counts_of_others_are_where_their_lists_are(build: str, offset: int) -> None:
+    # GIVEN builds with more before the counts that threads leave to others than the headers say
+    target = Target(build)
+    (at, size, label), *following = target.layout.moved_locks
+    table = target.interpreter_state + at
+    assert (at, label, [label for *_, label in following]) == (offset, OTHERS_COUNTS, [WEAK_REFERENCES])
+    target.memory.write(table + 24, b"\3")
+    # WHEN nothing is there that could be their lists, THEN a lock there has no name
+    assert named(target.wait_for(table + 24)) == (LockKind.RUNTIME, None, "interpreter lock")
+    # WHEN there are lists, nearly all of which are empty, of which one changes while it is read
+    for place in range(0, size, 24):
+        head = table + place + 8
+        target.memory.write(head, struct.pack("<QQ", head, head))
+    target.memory.write(table + 48 + 8, struct.pack("<QQ", target.stack, target.stack))
+    target.memory.write(table + 72 + 8, struct.pack("<QQ", target.stack, table + 72 + 8))
+    # THEN another reader knows their locks, and those that follow
+    target.locks = LockReader(target.interpreter)
+    target.locks.refresh()
+    assert named(target.wait_for(table + 24)) == (LockKind.RUNTIME, None, OTHERS_COUNTS)
+    behind = target.interpreter_state + following[0][0]
+    target.memory.write(behind, b"\3")
+    assert named(target.wait_for(behind)) == (LockKind.RUNTIME, None, WEAK_REFERENCES)
+
+
+def test_what_is_no_table_of_counts() -> None:
+    # GIVEN lists of which half have members, or hold zeros, or change, and memory that is not there
+    target, size = Target(), 24 * 40
+    memory = target.memory
+    # WHEN it is read THEN only the first is the table
+    assert not counts_are_at(memory, 0x7F55_0000_0000, size)
+    for following, before in [(1, 1), (0, 0), (None, 1), (1, None)]:
+        table = target.process.allocate(PAGE)
+        for place in range(0, size, 24):
+            head = table + place + 8
+            ends = [head if end is None or place % 48 else end for end in (following, before)]
+            memory.write(head, struct.pack("<QQ", *ends))
+        assert counts_are_at(memory, table, size) is ((following, before) == (1, 1))
 
 
 def test_the_gil_is_one_lock(target: Target) -> None:

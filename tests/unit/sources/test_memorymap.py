@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fake_process import FakeProcess
 from ftdiag.sources.kernel import heaps
 from ftdiag.sources.kernel.mappings import (
     PAGE_BYTES,
@@ -118,6 +119,26 @@ def test_a_costly_reading_is_followed_by_a_long_pause() -> None:
 BASE = 0x7F00_0000_0000
 SECOND = BASE + 64 * MIB
 STATE = BASE + 0x30
+
+
+def test_a_segment_that_is_free_as_a_whole_is_no_ended_threads() -> None:
+    # GIVEN four segments of Python's heaps: of a thread, of one that ended, free as a whole, and a thread's
+    # that is
+    process, mark = FakeProcess("3.14.9t"), 0x5EED_0000_0001
+    size, places = 32 << 20, [number << 30 for number in (3, 4, 5, 6)]
+    for place, (owner, used) in zip(places, [(0x7F00, 3), (0, 7), (0, 0), (0x7F00, 0)], strict=True):
+        process.memory.write(place, bytes(264))
+        for offset, word in ((32, size), (208, used), (216, mark ^ place), (224, size >> 16), (256, owner)):
+            process.memory.write_word(place + offset, word)
+    pythons = heaps.PythonHeaps(process.runtime, process.memory)
+    pythons._mark = mark
+    regions = [Region(place, place + size, "") for place in places]
+    # WHEN they are looked for
+    missing: dict[str, str] = {}
+    found, _ = pythons.find(regions, missing)
+    # THEN what nobody uses is told from what a thread left behind
+    assert [segment.owner for segment in found] == [0x7F00, 0, heaps.UNUSED, 0x7F00]
+    assert missing == {}
 
 
 def test_an_arena_is_proven_by_its_headers() -> None:

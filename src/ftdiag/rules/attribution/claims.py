@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from ftdiag.model import Frame, LockMetrics, Stack
+from ftdiag.model import OTHERS_COUNTS, Frame, LockKind, LockMetrics, Stack
 from ftdiag.rules.attribution.frames import LIBRARY_FRAMES, is_file, is_library
 from ftdiag.rules.attribution.machine_code import SYMBOL_SHARE, may_be_same, pattern_of, symbol_share
 from ftdiag.rules.base import (
@@ -97,7 +97,7 @@ class ClaimTable:
 
     def lock(self, lock: LockMetrics, facts: Facts) -> str:
         """The rule that a lock belongs to."""
-        library = self._library_of(lock)
+        library = None if _is_met_anywhere(lock) else self._library_of(lock)
         if library is not None and not self._holds(library, facts):
             library = None
         for rule, claim in self._locks:
@@ -155,6 +155,12 @@ class ClaimTable:
     def shape(self, facts: Facts, room: Room) -> Shape | None:
         """The first shape that is found."""
         return next(filter(None, (find(facts, room) for find in self._shapes)), None)
+
+
+def _is_met_anywhere(lock: LockMetrics) -> bool:
+    """Whether a lock says nothing of the library in which it is waited for: what other threads dropped is
+    seen to by its owner wherever it happens to be."""
+    return lock.lock.kind is LockKind.RUNTIME and lock.lock.label == OTHERS_COUNTS
 
 
 def _takes_all_locks(claim: LockClaim) -> bool:

@@ -114,7 +114,12 @@ def _tell_inside(facts: Facts, charge: LockCharge, inside: Inside) -> Told:
             "What is known of it is its place in the state of the interpreter. It is one for the"
             " whole process, whatever locks the program has."
         ),
-        remedy=(inside.remedy,),
+        remedy=tuple(
+            remedy
+            for variant, text, code in inside.measured
+            for remedy in facts.remedy(inside.case, variant, text, code)
+        )
+        or (inside.remedy,),
         could_also_be=(),
     )
 
@@ -171,5 +176,5 @@ RULE: Final = Rule(
         )
     ),
     advice=Advice.LINE | Advice.LOCK,
-    cases=("lock-counter", "lock-dict", "strptime", "warnings"),
+    cases=("lock-counter", "lock-dict", "strptime", "warnings", "handed-objects"),
 )

@@ -27,6 +27,10 @@ class Inside:
 
     taken_by: str
     remedy: Remedy
+    """Where none of those below is known to gain on the target's version."""
+    case: str = ""
+    measured: tuple[tuple[str, str, str], ...] = ()
+    """Variant of the case, in words, and in code."""
 
 
 SET_FILTER_ONCE: Final = Remedy(
@@ -61,6 +65,26 @@ INSIDE: Final[Mapping[str, Inside]] = {
         "a thread that drops its references to an object of another thread leaves the count to that thread"
         " through it",
         Remedy("let the thread that made an object drop it: hand over results, not what they were made of"),
+        "handed-objects",
+        (
+            (
+                "as-a-whole",
+                "go through a container that another thread filled, and drop it as a whole: an object that is"
+                " taken out and dropped alone leaves its count alone, a container takes all of them with it",
+                "for item in batch:      # not: while batch: item = batch.pop()\n"
+                "    use(item)\ndel batch               # one count for all of them",
+            ),
+            (
+                "made-where-used",
+                "or hand over what the objects are made of, and make them in the thread that drops them",
+                "jobs.put(path)           # here\nrows = read(jobs.get())  # there: its own objects",
+            ),
+            (
+                "given-back",
+                "or give the objects back, for the thread that made them to drop",
+                "done.put(used)           # there, many at a time\ndone.get()               # here",
+            ),
+        ),
     ),
     WEAK_REFERENCES: Inside(
         "whoever makes, follows or clears a weak reference takes one of a few locks for all objects",

@@ -27,9 +27,12 @@ _SLICE_BYTES: Final = 64 << 10
 HINTED: Final = range(2 << 40, 30 << 40)
 """Where mimalloc asks for its arenas: MI_HINT_BASE to MI_HINT_MAX (Objects/mimalloc/os.c)."""
 _SEGMENT_HEADER_BYTES: Final = 264
-_SEGMENT: Final = struct.Struct("<32xQ176xQQ24xQ")
-"""struct mi_segment_s: segment_size @32, cookie @216, segment_slices @224, thread_id @256 (types.h; the same
-in the debug information of 3.13.5t and 3.14.0t)."""
+_SEGMENT: Final = struct.Struct("<32xQ168xQQQ24xQ")
+"""struct mi_segment_s: segment_size @32, used @208, cookie @216, segment_slices @224, thread_id @256
+(types.h; the same in the debug information of 3.13.5t and 3.14.0t)."""
+UNUSED: Final = -1
+"""In place of the owner of a segment that is free as a whole, and kept for the next one: its last owner took
+itself off, as that of one whose thread ended does, and no page of it is in use."""
 _ARENA_BYTES: Final = 64 << 20
 """HEAP_MAX_SIZE of glibc on 64-bit (malloc/arena.c)."""
 _ARENA: Final = struct.Struct("<QQQ")
@@ -38,7 +41,8 @@ _ARENA: Final = struct.Struct("<QQQ")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A piece of Python's heaps: [start, end), and the thread control block of its owner (0: ended)."""
+    """A piece of Python's heaps: [start, end), and the thread control block of its owner (0: it
+    ended; UNUSED)."""
 
     start: int
     end: int
@@ -70,11 +74,12 @@ class PythonHeaps:
         for place, header in zip(places, headers, strict=True):
             if header is None or (segments and place < segments[-1].end):
                 continue
-            size, cookie, slices, thread = _SEGMENT.unpack(header)
+            size, used, cookie, slices, thread = _SEGMENT.unpack(header)
             region = region_at(regions, place)
             if cookie ^ place != mark or size != slices * _SLICE_BYTES or not size or region is None:
                 continue
-            segments.append(Segment(place, min(place + size, region.end), thread))
+            owner = thread or (0 if used else UNUSED)
+            segments.append(Segment(place, min(place + size, region.end), owner))
         starts = [segment.start for segment in segments]
         around = [
             region
@@ -99,7 +104,7 @@ class PythonHeaps:
                 raise
             except FtdiagError:
                 return None
-            size, cookie, slices, _ = _SEGMENT.unpack(header)
+            size, _, cookie, slices, _ = _SEGMENT.unpack(header)
             if size != slices * _SLICE_BYTES or not size or not cookie:
                 return None
             self._mark = cookie ^ start

@@ -241,6 +241,9 @@ class Layout:
     interpreter_locks: tuple[tuple[int, int, str], ...]
     """Mutexes of the interpreter state that have a name: (offset, bytes, label). Left out is what may lie
     elsewhere, because published fields do not lie where those of the headers do."""
+    moved_locks: tuple[tuple[int, int, str], ...]
+    """Those that are left out and follow the first: where they lie if they moved as far as what is published
+    behind them. The first has a state of its own by which that is known (`locks.handovers`)."""
     runtime_locks: tuple[tuple[int, int, str], ...]
     type_cached_keys: int
     """`PyHeapTypeObject.ht_cached_keys`, behind ht_type, the slot tables, ht_name, ht_slots and
@@ -350,6 +353,8 @@ _INTERPRETER_LOCKS: Final[Mapping[str, str]] = {
     "brc": OTHERS_COUNTS,
     "weakref_locks": WEAK_REFERENCES,
 }
+_FOLLOWING_COUNTS: Final = {member: _INTERPRETER_LOCKS[member] for member in ("brc", "weakref_locks")}
+"""The counts of objects that other threads own, and what follows them."""
 _RUNTIME_LOCKS: Final[Mapping[str, str]] = {
     # Include/internal/pycore_runtime.h (3.13), pycore_runtime_structs.h (from 3.14 on)
     "stoptheworld.mutex": STOP_TURN,
@@ -385,9 +390,15 @@ def _named_locks(
 
 
 def _interpreter_locks(
-    published: Mapping[str, int], expected: Mapping[str, int], others: Mapping[str, int]
+    published: Mapping[str, int],
+    expected: Mapping[str, int],
+    others: Mapping[str, int],
+    *,
+    only_perhaps: bool = False,
 ) -> tuple[tuple[int, int, str], ...]:
     """Where a build has its mutexes: published fields before and behind them say by how much they moved.
+
+    Or, `only_perhaps`, where those lie between such fields, if they moved as far as what follows.
 
     Builds differ in the size of what lies in between: optimised 3.14.9t and 3.15.1t have `tlbc_generation`,
     and what follows, 328 and 312 bytes further on than headers of these versions say.
@@ -408,7 +419,11 @@ def _interpreter_locks(
             return offset
         return offset + by if by is not None and offset > later else None
 
-    return _named_locks(others, "PyInterpreterState", _INTERPRETER_LOCKS, place_of)
+    def perhaps(offset: int) -> int | None:
+        return offset + by if by is not None and place_of(offset) is None else None
+
+    labels = _FOLLOWING_COUNTS if only_perhaps else _INTERPRETER_LOCKS
+    return _named_locks(others, "PyInterpreterState", labels, perhaps if only_perhaps else place_of)
 
 
 def _runtime_locks(
@@ -527,6 +542,7 @@ def make_layout(
         function_code=others["PyFunctionObject.func_code"],
         method_function=others["PyMethodObject.im_func"],
         interpreter_locks=_interpreter_locks(published, expected, others),
+        moved_locks=_interpreter_locks(published, expected, others, only_perhaps=True),
         runtime_locks=_runtime_locks(published, expected, others),
         type_cached_keys=others["PyHeapTypeObject.ht_cached_keys"],
     )
