@@ -35,6 +35,7 @@ from ftdiag.rules.base import (
     finite,
     subject_of,
 )
+from ftdiag.wording.account import unseen_words
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.places import place, place_in
 from ftdiag.wording.units import of_cores, share
@@ -161,6 +162,12 @@ def _remedies(facts: Facts, found: ShortLived) -> tuple[Remedy, ...]:
     )
 
 
+def _told(facts: Facts) -> str:
+    """What is known of them besides."""
+    said = unseen_words(facts.metrics)
+    return f", and what for from samples of the cores ({said})" if said else "; what for is not"
+
+
 def _judge(facts: Facts) -> Judgement:
     found = short_lived(facts)
     if found is None:
@@ -183,9 +190,9 @@ def _judge(facts: Facts) -> Judgement:
         ),
         explanation=(
             "A thread costs memory for its stack, a heap and a place in the interpreter's lists, and"
-            " gives all of it back a moment later. What it used is known from the clock of the"
-            " process: of threads that end between two samples, nothing else can be. Two threads that"
-            " hand out small jobs, a thread for each:"
+            " gives all of it back a moment later. What threads used that end between two samples is"
+            f" known from the clock of the process{_told(facts)}. Two threads that hand out small jobs,"
+            " a thread for each:"
             f" {facts.scaling('thread-storm', 'thread-for-each')} of what one does."
         ),
         could_also_be=("jobs that are large, in threads that end before they are looked at",),
@@ -212,7 +219,7 @@ RULE: Final = Rule(
     needs=(Need.TICKS, Need.CAPACITY),
     thresholds=(SHORT, RATE, PART, WORTH_SAYING),
     judge=_judge,
-    without="threads that begin and end between two samples are not in the recording",
+    without="threads that begin and end between two samples are in the clock of the process alone",
     claims=Claims(
         locks=(LockClaim(Priority.NAMED, kinds=(LockKind.RUNTIME,), labels=(THREADS_LOCK,)),),
         shape=ShapeClaim(10, _shape),
