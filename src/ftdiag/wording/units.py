@@ -93,6 +93,8 @@ def amount(value: float, unit: str) -> str:
         return small_percent(value)
     if unit == "cores":
         return cores(value)
+    if unit == "bytes":
+        return size(value)
     number = (
         f"{value:,.0f}" if value == int(value) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
     )

@@ -353,7 +353,7 @@ def test_waits_that_a_replay_does_too_fast_are_gone_with_their_cause(tmp_path: P
 def test_a_measured_remedy_that_takes_more_than_the_waiting_away_counts_as_well(tmp_path: Path) -> None:
     # GIVEN two threads that hold a lock in turn, and do nothing else
     builder = RecordingBuilder(tmp_path / "a", target=a_target(capacity_cores=2.0))
-    works = spent(5, "on_cpu", at="app.py:20 count < app.py:9 add")
+    works = spent(5, "on_cpu", at="app.py:20 add < app.py:9 add")
 
     def waits(holder: str) -> Spent:
         return spent(5, "lock", at="app.py:9 add", lock="self._lock", holder=holder)

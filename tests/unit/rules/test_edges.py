@@ -233,7 +233,7 @@ def test_other_programs_are_told_from_too_many_threads(tmp_path: Path) -> None:
     assert "oversubscription" not in ids(snapshot)
     assert "Other processes" in found.summary
     assert "Fewer threads would not help" in found.explanation
-    assert "32 threads want" in one(crowded(tmp_path), "oversubscription").summary
+    assert "32 threads cost" in one(crowded(tmp_path), "oversubscription").summary
 
 
 def test_what_could_not_be_named_is_not_called_serial(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_threads_that_keep_much_are_told_with_their_part(tmp_path: Path) -> None
     (found,) = [each for each in snapshot.findings if each.rule_id == "memory-per-thread"]
     assert found.severity is Severity.WARNING
     assert found.confidence == "known"
-    assert "worker-1 to worker-32 (32 threads) keep 295 MB" in found.summary
+    assert "worker-1 to worker-32 (32 threads) keep 282 MiB" in found.summary
     assert "32 of them hardly ran" in found.summary
     # AND the other rule does not tell the same memory again
     assert "memory-overhead" not in [each.rule_id for each in snapshot.findings]
@@ -58,7 +58,7 @@ def test_heaps_of_ended_threads_have_a_remedy_of_their_own(tmp_path: Path) -> No
         each for each in heaps_of_ended_threads(tmp_path).findings if each.rule_id == "memory-overhead"
     ]
     assert found.severity is Severity.WARNING
-    assert "315 MB in heaps of threads that have ended" in found.summary
+    assert "300 MiB in heaps of threads that have ended" in found.summary
     assert "MIMALLOC_PURGE_DELAY=0" in (found.remedy[-1].code or "")
 
 

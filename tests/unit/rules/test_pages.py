@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from ftdiag.commands.explain import command, lines, titles
 from ftdiag.commands.main import main
 from ftdiag.rules import RULES
+from ftdiag.wording.units import amount
 
 PAGES = Path(__file__).parents[3] / "docs" / "rules"
 
@@ -29,7 +30,8 @@ def test_a_page_says_what_the_rule_does(rule: object) -> None:
     assert page.startswith(f"# {rule.id}: ")
     assert rule.title.lower() in page.partition("\n")[0].lower()
     for threshold in rule.thresholds:
-        assert f"- `{threshold.metric}` {threshold.value:g} {threshold.unit}: {threshold.reason}" in page
+        value = amount(threshold.value, threshold.unit)
+        assert f"- `{threshold.metric}` {value}: {threshold.reason}" in page
     for heading in ("## How it is recognised", "## What to change", "## How to verify"):
         assert heading in page
     assert len(page.splitlines()) < 90

@@ -16,7 +16,7 @@ from tools.rule_pages import PAGES
 RULES: Final = Path(ftdiag.rules.__file__).parent
 SOURCES: Final = sorted(RULES.rglob("*.py"))
 FIGURE: Final = re.compile(
-    r"\d ?x\b|\d ?%|\d times\b|\d (?:ns|us|ms|kB|MB|GB)\b|\d\.\d+ ?/ ?\d|\d [kM] (?:objects|lists)"
+    r"\d ?x\b|\d ?%|\d times\b|\d (?:ns|us|ms|kB|[MG]i?B)\b|\d\.\d+ ?/ ?\d|\d [kM] (?:objects|lists)"
 )
 """What a measured factor, share, time or size looks like: "1.7x", "24 %", "6 times", "0.66 / 0.82"."""
 NO_FIGURES: Final = {

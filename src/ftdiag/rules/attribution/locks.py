@@ -48,6 +48,20 @@ def holding(charge: LockCharge) -> Holding | None:
     )
 
 
+def held_elsewhere(charge: LockCharge, line: Frame) -> float:
+    """The share of the waits in which the holder was in another function than that of a line."""
+    blame = sum(
+        finite(holder.blame_ns)
+        for lock in charge.locks
+        for holder in lock.holders
+        if holder.thread is not None
+        and (frame := program_frame(holder.stack)) is not None
+        and frame.function != line.function
+    )
+    wait = sum(finite(lock.wait_ns) for lock in charge.locks)
+    return min(1.0, blame / wait) if wait > 0 else 0.0
+
+
 def where(charge: LockCharge) -> Frame | None:
     """The line of the program at which most of the wait is."""
     for lock in charge.locks:

@@ -14,7 +14,7 @@ from ftdiag.rules.figures.memory import GIL, measured_bytes, objects_ratio, seri
 
 OWN_OF_A_THREAD: Final = Threshold(
     "own_memory_of_a_thread",
-    2_000_000.0,
+    2 << 20,
     "bytes",
     "more than a thread keeps that used much of the standard library: the program's own",
 )

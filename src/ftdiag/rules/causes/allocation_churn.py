@@ -18,7 +18,7 @@ from ftdiag.rules.base import (
     subject_of,
 )
 from ftdiag.wording.places import place, place_in
-from ftdiag.wording.units import of_cores
+from ftdiag.wording.units import of_cores, plural
 
 TEMPORARY: Final = Threshold(
     "temporary_allocations",
@@ -75,7 +75,7 @@ def _judge(facts: Facts) -> Judgement:
     worst, own, rate = churning[0]
     lost = sum(_lost_cores(facts, line, each) for line, _, each in churning)
     where = place_in(worst.frame)
-    more = "" if len(churning) == 1 else f" ({len(churning) - 1} more lines like it)"
+    more = "" if len(churning) == 1 else f" (with {plural(len(churning) - 1, 'more line')} like it)"
     share = (own.temporary or 0) / (own.count or 1)
     size = (own.size_bytes or 0) / own.count if own.count else 0.0
     return RULE.finding(
@@ -84,8 +84,8 @@ def _judge(facts: Facts) -> Judgement:
         confidence="likely",
         subject=subject_of(worst.frame),
         summary=(
-            f"{where} makes {rate / 1e3:,.0f},000 objects a second that die at once{more}: up to"
-            f" {of_cores(lost, facts.capacity)} go to making and freeing them."
+            f"{where}{more} costs up to {of_cores(lost, facts.capacity)} for making and freeing"
+            f" {rate / 1e3:,.0f},000 objects a second that die at once."
         ),
         explanation=(
             f"memray counted them: {100 * share:.0f} % of what the line allocates"

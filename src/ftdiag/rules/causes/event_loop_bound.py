@@ -56,10 +56,10 @@ def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
         confidence="known",
         subject=subject_of(frame, thread=thread.info.name),
         summary=(
-            f"The event loop in {short(thread.info.name)} is on a core, or wants one, for"
-            f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}; the other"
-            f" threads {rest}, and up to {of_cores(shape.lost_cores, facts.capacity)} get"
-            " nothing to do."
+            f"The event loop in {short(thread.info.name)} leaves up to"
+            f" {of_cores(shape.lost_cores, facts.capacity)} empty: it is on a core, or wants one, for"
+            f" {share(shape.share, 1.0)} of the time, mostly at {place_in(frame)}, and the other threads"
+            f" {rest}."
         ),
         explanation=(
             "An event loop runs its callbacks one after the other in one thread: CPU work inside"

@@ -7,7 +7,7 @@ from typing import Final
 from ftdiag.model import LockKind, Remedy
 from ftdiag.rules.attribution.changes import without_lock_and_its_memory
 from ftdiag.rules.attribution.libraries import is_process_wide
-from ftdiag.rules.attribution.locks import holding, where
+from ftdiag.rules.attribution.locks import held_elsewhere, holding, where
 from ftdiag.rules.base import (
     SHORT_HOLD,
     WORTH_SAYING,
@@ -30,7 +30,7 @@ from ftdiag.wording.locks import lock_expression, lock_in_sentence
 from ftdiag.wording.places import place, short
 
 MOST_BLAME: Final = 0.5
-"""A lock is held for calls where its holder is in one line of another function in this share of the waits."""
+"""A lock is held for calls where its holder is in another function in this share of the waits."""
 
 
 def _remedies(facts: Facts, charge: LockCharge) -> tuple[Remedy, ...]:
@@ -87,14 +87,8 @@ def _of_counters(facts: Facts) -> str:
 
 def _long_calls(charge: LockCharge) -> bool:
     """Whether it is held for calls: what helps where it is held for one update at a time does not then."""
-    held, line = holding(charge), where(charge)
-    return (
-        held is not None
-        and line is not None
-        and held.frame.function != line.function
-        and held.share >= MOST_BLAME
-        and not charge.mostly_spun
-    )
+    line = where(charge)
+    return line is not None and not charge.mostly_spun and held_elsewhere(charge, line) >= MOST_BLAME
 
 
 def _sharding(facts: Facts) -> str:

@@ -51,9 +51,9 @@ def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
         confidence="likely",
         subject=subject_of(frame, thread=thread.info.name),
         summary=(
-            f"{short(thread.info.name)} works for {share(busiest, 1.0)} of the time, mostly at"
-            f" {place_in(frame)}, {alike} only for {share(mean, 1.0)}: unequal shares leave up to"
-            f" {of_cores(shape.lost_cores, facts.capacity)} empty."
+            f"Unequal shares of work leave up to {of_cores(shape.lost_cores, facts.capacity)} empty:"
+            f" {short(thread.info.name)} works for {share(busiest, 1.0)} of the time, mostly at"
+            f" {place_in(frame)}, {alike} only for {share(mean, 1.0)}."
         ),
         explanation=(
             f"Threads of the same kind have CPU times with a mean of {100 * shape.share:.0f} % of"

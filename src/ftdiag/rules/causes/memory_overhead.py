@@ -30,10 +30,13 @@ PART: Final = Threshold(
     " anyway",
 )
 LEAST_BYTES: Final = Threshold(
-    "heaps_of_threads_in_all", 32e6, "bytes", "less than 32 MB in all is seldom worth a change of a program"
+    "heaps_of_threads_in_all",
+    32 << 20,
+    "bytes",
+    "less than 32 MiB in all is seldom worth changing a program",
 )
 GRAVE_PART: Final = 0.3
-GRAVE_BYTES: Final = 128e6
+GRAVE_BYTES: Final = 128 << 20
 """From this part of the process and this much on, what ended threads left behind is a warning."""
 
 
@@ -57,7 +60,7 @@ def _finding(facts: Facts, found: Explained, own: float, rss: int) -> Finding:
     parts = []
     if own:
         parts.append(f"{size_words(own)} in the heaps of {plural(found.count, 'thread')}")
-    if found.ended_bytes >= 1e6:
+    if found.ended_bytes >= 1 << 20:
         parts.append(f"{size_words(found.ended_bytes)} in heaps of threads that have ended")
     remedies = []
     if own >= found.ended_bytes:
@@ -67,7 +70,7 @@ def _finding(facts: Facts, found: Explained, own: float, rss: int) -> Finding:
                 "pool = ThreadPoolExecutor(max_workers=os.process_cpu_count())",
             )
         )
-    if found.ended_bytes >= 1e6:
+    if found.ended_bytes >= 1 << 20:
         remedies += [
             Remedy(
                 "keep threads instead of starting new ones: a pool's workers use their heaps again",

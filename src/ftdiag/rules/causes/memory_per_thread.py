@@ -31,12 +31,12 @@ PART: Final = Threshold(
 )
 LEAST_BYTES: Final = Threshold(
     "own_memory_of_threads_in_all",
-    64e6,
+    64 << 20,
     "bytes",
-    "less than 64 MB in all is seldom worth a change of a program",
+    "less than 64 MiB in all is seldom worth a change of a program",
 )
 GRAVE_PART: Final = 0.5
-GRAVE_BYTES: Final = 128e6
+GRAVE_BYTES: Final = 128 << 20
 """From this part of the process and this much on, it is a warning."""
 IDLE_SHARE: Final = 0.01
 """A thread that was on a core for less than this part of its life did nothing."""

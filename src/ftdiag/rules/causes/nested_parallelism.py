@@ -38,9 +38,9 @@ def _judge(facts: Facts) -> Judgement:
         least_score=WARNING_SCORE,
         at_least=True,
         summary=(
-            f"{native} {found.native_cores:.1f} cores beside"
-            f" {plural(found.python_busy, 'busy Python thread')}, and {found.queued:.1f} threads"
-            f" wait for a core: two levels of threads cost at least {of_cores(lost, facts.capacity)}."
+            f"Two levels of threads cost at least {of_cores(lost, facts.capacity)}: {native}"
+            f" {found.native_cores:.1f} cores beside {plural(found.python_busy, 'busy Python thread')}, and"
+            f" {found.queued:.1f} threads wait for a core."
         ),
         explanation=(
             "A library (BLAS, OpenMP) starts threads of its own for each call, and so does the"

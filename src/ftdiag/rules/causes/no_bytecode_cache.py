@@ -65,7 +65,7 @@ def _judge(facts: Facts) -> Judgement:
         lost_cores=lost,
         confidence="likely" if charges and not settings else "possible",
         subject=subject_of(charges[0].line.frame if charges else None),
-        summary=f"{cause[0].upper() + cause[1:]}: constants of the code are counted by all threads; {cost}.",
+        summary=f"{cause[0].upper() + cause[1:]}: {cost}; all threads count the code's constants.",
         explanation=(
             "Constants of code that is loaded from a .pyc file are immortal. In code that was just"
             " compiled, numbers stay ordinary objects, and every use of one by a thread that did"

@@ -45,10 +45,10 @@ def _own(facts: Facts, found: Demand) -> Finding:
         lost_cores=lost,
         confidence="known",
         summary=(
-            f"{threads} threads want {found.running + found.queued:.1f} cores, and there are"
-            f" {facts.capacity:g} ({facts.metrics.capacity_reason or 'capacity'}): {found.queued:.1f}"
-            f" threads wait for a core at any time, which costs about {of_cores(lost, facts.capacity)} in"
-            " changes of threads."
+            f"{threads} threads cost about {of_cores(lost, facts.capacity)} in changes of threads: they want"
+            f" {found.running + found.queued:.1f} cores and there are {facts.capacity:g}"
+            f" ({facts.metrics.capacity_reason or 'capacity'}), so that {found.queued:.1f} of them wait for a"
+            " core at any time."
         ),
         explanation=(
             "The kernel's run-queue times say that more threads of the program were ready at the same moment"

@@ -22,13 +22,13 @@ from ftdiag.rules.base import (
 )
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.places import place, place_in, short
-from ftdiag.wording.units import of_cores
+from ftdiag.wording.units import of_cores, size
 
 FAULTS: Final = Threshold(
     "minor_faults",
     100_000.0,
     "per second",
-    "100,000 faults of 4 kB are 400 MB of fresh memory a second; a growing list or a start is below 20,000",
+    "100,000 faults of 4 KiB are 391 MiB of fresh memory a second; a growing list or a start is below 20,000",
 )
 FAULT_NS: Final = 700.0
 """CPU time of a minor fault with clearing its page, at most: bounds the loss where it is not measured."""
@@ -72,12 +72,11 @@ def _judge(facts: Facts) -> Judgement:
         confidence="likely" if facts.native else "possible",
         subject=subject_of(frame, **({"thread": most.info.name} if alone else {})),
         summary=(
-            f"{faults / 1e3:.0f},000 page faults a second ({faults * 4096 / 1e9:.1f} GB of fresh"
-            f" memory), most{who} at {place_in(frame)}: up to {of_cores(lost, facts.capacity)}"
-            " go to clearing pages."
+            f"Page faults cost up to {of_cores(lost, facts.capacity)}: {faults / 1e3:.0f},000 a second"
+            f" ({size(faults * 4096)} of fresh memory), most{who} at {place_in(frame)}."
         ),
         explanation=(
-            "The kernel counts each fault. Buffers beyond some MB are mapped when they are made and"
+            "The kernel counts each fault. Buffers beyond some MiB are mapped when they are made and"
             " given back when"
             " they die, so each use pays for clearing every page, under locks of the process's"
             " address space. Two threads with a fresh buffer in each step do"

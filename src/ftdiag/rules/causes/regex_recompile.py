@@ -69,8 +69,8 @@ def _judge(facts: Facts) -> Judgement:
         confidence="known" if lines else "likely",
         frame=frame,
         summary=(
-            f"re is given pattern strings at {place_in(frame)}: re's functions, matching included, take"
-            f" {share(part, 1.0)} of the CPU time{contended}."
+            f"re takes {share(part, 1.0)} of the CPU time, matching included, and is given pattern strings at"
+            f" {place_in(frame)}{contended}."
         ),
         explanation=(
             "Each call with a string looks the compiled pattern up in a dictionary that all threads share."

@@ -27,10 +27,10 @@ PART: Final = Threshold(
     "of the resident memory: programs that allocate and free all the time keep a fifth for the next time",
 )
 LEAST_BYTES: Final = Threshold(
-    "free_in_heaps_in_all", 64e6, "bytes", "less than 64 MB in all is seldom worth a change of a program"
+    "free_in_heaps_in_all", 64 << 20, "bytes", "less than 64 MiB in all is seldom worth a change of a program"
 )
 GRAVE_PART: Final = 0.5
-GRAVE_BYTES: Final = 128e6
+GRAVE_BYTES: Final = 128 << 20
 """From this part of the process and this much on, it is a warning."""
 LIBC_KEPT: Final = "libc-kept"
 """The row of what malloc keeps, until malloc_trim is called."""

@@ -50,9 +50,9 @@ def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
         confidence="likely",
         subject=subject_of(frame, thread=thread.info.name),
         summary=(
-            f"For {share(serial, 1.0)} of the time at most one thread works, mostly"
-            f" {short(thread.info.name)} at {place_in(frame)}: that leaves up to"
-            f" {of_cores(shape.lost_cores, facts.capacity)} empty."
+            f"Serial work leaves up to {of_cores(shape.lost_cores, facts.capacity)} empty: for"
+            f" {share(serial, 1.0)} of the time at most one thread works, mostly"
+            f" {short(thread.info.name)} at {place_in(frame)}."
         ),
         explanation=(
             "Cores were empty, and no lock, core or I/O was waited for: the others had nothing to"

@@ -184,9 +184,9 @@ def _judge(facts: Facts) -> Judgement:
         confidence="likely" if found.starting is not None else "possible",
         subject=subject_of(found.starting),
         summary=(
-            f"{share(part, 1.0)} of the CPU time is in threads that live for a moment"
-            f" ({found.per_second:.0f} and more a second{where}): to start and end them costs up to"
-            f" {of_cores(lost, facts.capacity)}."
+            f"Threads that live for a moment cost up to {of_cores(lost, facts.capacity)}:"
+            f" {found.per_second:.0f} and more a second start and end{where}, with"
+            f" {share(part, 1.0)} of the CPU time."
         ),
         explanation=(
             "A thread costs memory for its stack, a heap and a place in the interpreter's lists, and"

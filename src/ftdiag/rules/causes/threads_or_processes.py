@@ -17,7 +17,7 @@ from ftdiag.rules.base import (
     finite,
 )
 from ftdiag.wording.findings import report_again
-from ftdiag.wording.units import cores, size
+from ftdiag.wording.units import of_cores, size
 
 SHARING: Final = Threshold(
     "lost_to_sharing_share_of_capacity",
@@ -27,7 +27,7 @@ SHARING: Final = Threshold(
 )
 LARGE: Final = Threshold(
     "rss_bytes",
-    100e6,
+    100 << 20,
     "bytes",
     "a program that takes less is copied for little: its memory does not decide between the two",
 )
@@ -61,7 +61,7 @@ def _judge(facts: Facts) -> Judgement:
         lost_cores=0.0,
         confidence="likely" if per_thread is not None else "possible",
         summary=(
-            f"Threads lose {cores(lost)} of {cores(facts.capacity)} cores to what they share;"
+            f"Threads lose {of_cores(lost, facts.capacity)} to what they share;"
             f" {processes} processes would not, and would take {size(whole)} in place of {size(rss)}."
         ),
         explanation=(

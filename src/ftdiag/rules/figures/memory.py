@@ -49,7 +49,7 @@ def objects_ratio(series: str) -> float:
 
 
 def against_gil(what: str, version: tuple[int, int]) -> str:
-    """ "1.5 MB on 3.15.1t, 0.1 MB with the GIL"."""
+    """ "1.5 MiB on 3.15.1t, 0.1 MiB with the GIL"."""
     series = series_of(version)
     known, size = table()[what, series]
     return f"{size_words(size)} on {known}t, {size_words(measured_bytes(what, GIL))} with the GIL"
@@ -67,6 +67,6 @@ def purge_remedy(what: str, version: tuple[int, int], text: str) -> tuple[Remedy
 
 
 def size_words(value_bytes: float) -> str:
-    """A size in MB: "61 MB", "1.1 MB"."""
-    value = value_bytes / 1e6
-    return f"{value:.0f} MB" if value >= 10 else f"{value:.1f} MB"
+    """A size in MiB, whatever it is, so that sizes in a sentence compare: "61 MiB", "1.1 MiB"."""
+    value = value_bytes / (1 << 20)
+    return f"{value:.0f} MiB" if value >= 10 else f"{value:.1f} MiB"
