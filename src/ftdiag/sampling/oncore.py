@@ -30,6 +30,10 @@ UNSEEN_CORES: Final = 0.01
 """So much of it at least: clocks of threads and of the process are read one after the other."""
 SEEN_WINDOWS: Final = 10
 """Windows with less than half of that after which threads are sampled again."""
+UNTOLD: Final = (
+    "what they do takes samples of the cores to tell: root, CAP_PERFMON, or"
+    " sudo sysctl kernel.perf_event_paranoid=0"
+)
 MAX_NATIVE_FRAMES: Final = 50_000
 """Native symbols whose frame id is remembered."""
 
@@ -270,31 +274,37 @@ class OnCore:
             columns.unseen_state.append(state)
             columns.unseen_frame.append(frame)
             columns.unseen_samples.append(samples)
-        self._see_to_unseen(window)
+        untold = self._see_to_unseen(window)
         gaps = [
             Gap("names of machine code", f"{path}: {why}" if path else why, count)
             for (path, why), count in self._native.take_unnamed().items()
         ]
+        if untold:
+            gaps.append(Gap("threads gone unseen", UNTOLD, 1))
         if lost:
             gaps.append(Gap("native samples", "dropped by the kernel: the buffer was full", lost))
         return counts, columns, tuple(gaps)
 
-    def _see_to_unseen(self, window: Window) -> None:
-        """Sample cores while threads end before they are seen, where that is permitted."""
-        if self._refused or window.process.cpu_ns is None:
-            return
+    def _see_to_unseen(self, window: Window) -> bool:
+        """Sample cores while threads end unseen; whether it would be done, and is not permitted."""
+        if window.process.cpu_ns is None:
+            return False
         seen_ns = sum(spent for spent in window.counters.cpu_ns if spent > 0)
         unseen_ns = window.process.cpu_ns - seen_ns
         least_ns = max(UNSEEN_SHARE * window.process.cpu_ns, UNSEEN_CORES * (window.t1_ns - window.t0_ns))
         if not self._native.by_core:
-            if unseen_ns >= least_ns:
-                self._refused = not self._native.go_by_core()
-                self._on, self._turn_ns, self._seen_windows = True, window.t1_ns, 0
-            return
+            if unseen_ns < least_ns:
+                return False
+            if self._refused or not self._native.go_by_core():
+                self._refused = True
+                return True
+            self._on, self._turn_ns, self._seen_windows = True, window.t1_ns, 0
+            return False
         self._seen_windows = self._seen_windows + 1 if unseen_ns < least_ns / 2 else 0
         if self._seen_windows >= SEEN_WINDOWS:
             self._native.go_by_thread()
             self._on, self._turn_ns, self._dense = True, window.t1_ns, 1.0
+        return False
 
     def close(self) -> None:
         """End sampling."""

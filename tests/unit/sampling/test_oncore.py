@@ -287,9 +287,14 @@ def test_where_cores_may_not_be_sampled_it_is_tried_once() -> None:
     native.permitted = False
     on_core.add(thread(0, 40))
     for number in (1, 2):
-        _, columns, _ = on_core.take(of_window(number * 10**9, 10**9, 100_000_000))
+        _, columns, gaps = on_core.take(of_window(number * 10**9, 10**9, 100_000_000))
         assert not columns.unseen_samples
+        # AND what is missing is said, with what it takes
+        assert [(gap.what, gap.count) for gap in gaps] == [("threads gone unseen", 1)]
+        assert "perf_event_paranoid" in gaps[0].why
     assert native.by_cores == [False]
+    # BUT nothing where all were seen
+    assert on_core.take(of_window(3 * 10**9, 10**9, 999_000_000))[2] == ()
 
 
 def test_samples_of_threads_that_no_tick_saw_are_counted_apart() -> None:
