@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md, run as they stand; and rules that installed packages add."""
+"""The examples of docs/extending.md, run as they stand; the reports in playbooks; rules that packages add."""
 
 from __future__ import annotations
 
@@ -37,6 +37,8 @@ from ftdiag.rules.base import (
 )
 from ftdiag.session import Session
 from fuzz.recordings import build_everything
+from tools.playbook_reports import PAGES as PLAYBOOKS
+from tools.playbook_reports import updated
 
 PAGE = Path(__file__).parents[2] / "docs" / "extending.md"
 
@@ -214,3 +216,12 @@ def test_the_entry_point_is_the_one_that_is_documented() -> None:
     # GIVEN the group of the page WHEN it is asked for THEN it is the one that is looked at
     assert 'entry-points."ftdiag.rules"' in PAGE.read_text()
     assert all(isinstance(each, EntryPoint) for each in importlib.metadata.entry_points(group="ftdiag.rules"))
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in PLAYBOOKS.glob("*.md")))
+def test_playbooks_show_what_is_printed(page: str) -> None:
+    # GIVEN a page with reports of recorded samples WHEN they are printed again THEN they are the same
+    text = (PLAYBOOKS / page).read_text(encoding="utf-8")
+    assert updated(text) == text, "python -m tools.playbook_reports writes them anew"
+    # AND every block of a page is one, or a command
+    assert page == "README.md" or "<!-- report " in text

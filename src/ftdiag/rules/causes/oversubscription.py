@@ -7,6 +7,7 @@ from typing import Final
 from ftdiag.model import BottleneckKind, Change, ChangeKind, Evidence, Finding, Remedy, Snapshot
 from ftdiag.rules.attribution.cores import ALL_BUSY, QUEUE, TOO_MANY, Demand, demand, shortage_of
 from ftdiag.rules.base import Claims, Clear, Facts, Judgement, Need, Rule, Shortage, evidence
+from ftdiag.rules.figures.measured import times
 from ftdiag.wording.findings import report_again
 from ftdiag.wording.units import of_cores
 
@@ -53,9 +54,9 @@ def _own(facts: Facts, found: Demand) -> Finding:
         explanation=(
             "The kernel's run-queue times say that more threads of the program were ready at the same moment"
             " than it could have cores. More threads than cores bring no more work done, but longer waits"
-            " for locks whose holder is off its core. Sixteen threads for each core that compute and take a"
-            f" lock now and then do {facts.scaling(CASE[0], '16-per-core')} of what one does, one for each"
-            f" core {facts.scaling(*CASE)}. The loss given is the difference, scaled to the threads here."
+            " for locks whose holder is off its core. Two cores did"
+            f" {times(facts.gain(*CASE))} times as much with one thread each as with sixteen, which computed"
+            " and took a lock now and then. The loss given is that difference, scaled to the threads here."
         ),
         could_also_be=(
             "nested-parallelism: BLAS or OpenMP threads that were not busy enough to be named",

@@ -162,7 +162,7 @@ def starvation(rule: Rule, facts: Facts, pool: StarvedPool) -> Finding:
         remedy=(
             Remedy(
                 "give the inner tasks a pool of their own",
-                "inner = ThreadPoolExecutor()      # only for tasks that wait for nobody\n"
+                "inner = ThreadPoolExecutor()      # its tasks wait for nobody\n"
                 "future = inner.submit(render_image, page)",
             ),
             Remedy("do not wait in a task: return, and go on in a callback or in who submits"),
