@@ -759,6 +759,17 @@ async def test_threads_gone_unseen_are_named_where_they_are_why() -> None:
         assert "(0.80 unseen threads); useful not measured" in screen_text(app)
 
 
+async def test_what_threads_gone_unseen_did_is_told_with_their_cores() -> None:
+    # GIVEN threads that no tick saw, of which samples of the cores tell most
+    picture = contended()
+    parts = {ThreadState.WORK: 0.5, ThreadState.ALLOC: 0.25, ThreadState.ON_CPU: 0.05}
+    metrics = replace(picture.metrics, unseen_threads_cores=0.8, unseen_parts_cores=parts)
+    async with driving(replace(picture, metrics=metrics), (140, 60)) as (app, pilot):
+        # WHEN the page about cores is shown THEN they are told
+        await go(pilot, "5")
+        assert "0.80 cores: work 0.50, allocation 0.25, not told apart 0.05" in screen_text(app)
+
+
 async def test_short_lived_threads_do_not_come_before_those_with_the_time() -> None:
     # GIVEN a thread that spent all of its few milliseconds on a core
     picture = contended()

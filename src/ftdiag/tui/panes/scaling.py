@@ -18,6 +18,7 @@ from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.panes.account import ONLY_SAMPLES, account_lines, ideal_of
 from ftdiag.tui.queries import Query, Range
 from ftdiag.tui.source import View
+from ftdiag.wording.account import unseen_words
 from ftdiag.wording.states import FACTOR_NAMES, PART_NAMES
 from ftdiag.wording.threads import thread_name
 from ftdiag.wording.units import cores, percent, seconds, whole_or_cores
@@ -218,9 +219,8 @@ def _balance(snapshot: Snapshot, width: int, look: Look) -> Lines:
     if metrics.work_per_wakeup_ns is not None:
         lines += figure("CPU time per wake-up", seconds(metrics.work_per_wakeup_ns), width, look)
     if metrics.unseen_threads_cores is not None and metrics.unseen_threads_cores >= SHOWN_UNSEEN_CORES:
-        lines += figure(
-            PART_NAMES[CorePart.UNSEEN_THREADS], f"{cores(metrics.unseen_threads_cores)} cores", width, look
-        )
+        said = unseen_words(metrics) or f"{cores(metrics.unseen_threads_cores)} cores"
+        lines += figure(PART_NAMES[CorePart.UNSEEN_THREADS], said, width, look)
     if metrics.other_programs_cores is not None:
         lines += figure("other processes use", f"{cores(metrics.other_programs_cores)} cores", width, look)
     if metrics.throttled_cores is not None:
