@@ -36,6 +36,8 @@ STEADY_HEADS: Final = 8
 """The same where it is not known who will have run."""
 MAX_STEADY: Final = 256
 """Places that are read with stacks while ticks go by themselves, at most."""
+MAX_WAITING: Final = 64
+"""Threads that wait while ticks are left to be concluded later, at most."""
 MAX_HEADS: Final = 64
 """Beyond so many the lock's holder stays unknown until the first of them ran."""
 MAX_CONTENDED: Final = 64
@@ -69,12 +71,14 @@ class _Queue:
         "of_object",
         "of_program",
         "threads",
+        "told_by_reading",
     )
 
     def __init__(self, lock: LockWait) -> None:
         self.lock = lock
         self.of_program = lock.of_program
         self.has_mutex = lock.has_mutex
+        self.told_by_reading = _is_told_by_reading(lock)
         self.of_object = lock.lock is not None and lock.lock.kind is LockKind.OBJECT
         self.threads: dict[SampledThread, int] = {}
         """With the tick (of the session) at which each was seen first."""
@@ -130,6 +134,8 @@ class Holders:
         """Threads that ran, were handed a lock when they last parked, and have that place's stack still."""
         self.places: set[tuple[int, int]] = set()
         """(lock, stack) of which it is known that threads wait for the lock there."""
+        self.lock_places: dict[tuple[int, int], int] = {}
+        """Those of them that can be concluded later, with the object that the lock lies in (0: none)."""
         self._contended: dict[int, tuple[LockWait, int]] = {}
         """Locks that are waited for, with the tick of the last wait for them, the latest last."""
         self._ticks = 0
@@ -163,9 +169,10 @@ class Holders:
         self._want_locks()
         if not self._queues:
             return None
+        heads_of_each = STEADY_HEADS if self.waiting() is None else MAX_WAITING
         for queue in self._queues.values():
             if queue.has_mutex:
-                queue.heads = [thread for thread in queue.oldest((), STEADY_HEADS) if thread.entry]
+                queue.heads = [thread for thread in queue.oldest((), heads_of_each) if thread.entry]
                 self._locks.want_entries([thread.entry for thread in queue.heads])
         asked = [queue for key, queue in self._queues.items() if self._is_asked(key, queue)]
         heads = {thread.entry for queue in asked for thread in queue.heads}
@@ -177,16 +184,31 @@ class Holders:
             return EACH_TICK
         return {place: before[place] for place in places}
 
+    def waiting(self) -> tuple[tuple[SampledThread, int, int], ...] | None:
+        """Who waits for a mutex, for which, and the object that it lies in.
+
+        That is to be known when ticks are left to be concluded later. `None` if they cannot be left: more
+        would have to be read for them.
+        """
+        if not all(queue.told_by_reading for queue in self._queues.values()):
+            return None
+        waiting = [
+            (thread, key, queue.lock.owner)
+            for key, queue in self._queues.items()
+            if queue.has_mutex
+            for thread in queue.threads
+        ]
+        return None if len(waiting) > MAX_WAITING else tuple(waiting)
+
     def ran(self, changed: Collection[SampledThread]) -> None:
         """These are the ones that ran at the tick for which was wanted steadily, and which is told next."""
+        was_read, gone_by = self._locks.was_read, set(changed)
         for key, queue in self._queues.items():
-            read = set(queue.heads)
-            kept = self._keeps(key, changed)
-            queue.heads = [] if kept else [thread for thread in queue.oldest(changed) if thread in read]
-            # Of those that ran an entry counts that was read beside their stacks.
-            self._locks.drop_entries(
-                thread.entry for thread in read.intersection(changed) if not thread.python
-            )
+            queue.heads = []
+            if queue.has_mutex and not self._keeps(key, gone_by):
+                queue.heads = [t for t in queue.oldest(gone_by, MAX_WAITING) if was_read(t.entry)]
+        # Of those that ran an entry counts that was read beside their stacks.
+        self._locks.drop_entries(thread.entry for thread in changed if not thread.python)
 
     def _is_asked(self, key: int, queue: _Queue) -> bool:
         """Whether it may have changed who holds a lock: its holder is not proven, or who waits is another."""
@@ -252,7 +274,10 @@ class Holders:
         thread.lock = lock
         if len(self.places) >= MAX_PLACES:
             self.places.clear()
+            self.lock_places.clear()
         self.places.add((lock.key, stack))
+        if _is_told_by_reading(lock):
+            self.lock_places[lock.key, stack] = lock.owner
         queue = self._queues.get(lock.key)
         if queue is None:
             queue = self._queues[lock.key] = _Queue(lock)
@@ -517,6 +542,15 @@ class Holders:
 
     def _thread_with(self, fits: Callable[[PythonThread], bool]) -> SampledThread | None:
         return next((t for t in self._threads.values() for p in t.python if fits(p)), None)
+
+
+def _is_told_by_reading(lock: LockWait) -> bool:
+    """Whether who holds it is told by what is read with stacks, of waiters and of the lock, and no more."""
+    if lock.lock is None or lock.event or lock.suspended:
+        return False
+    if lock.lock.kind is LockKind.RUNTIME:
+        return not lock.owner
+    return lock.lock.kind is LockKind.USER and lock.has_mutex
 
 
 def _known(thread: SampledThread) -> Found:

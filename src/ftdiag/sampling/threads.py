@@ -25,7 +25,6 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.threadlines import GONE, ThreadLines, thread_lines
 from ftdiag.sources.locks.moment import LockWait
-from ftdiag.sources.locks.waits import Classified
 from ftdiag.sources.python.walking import PythonThread
 
 MAX_THREADS: Final = 20_000
@@ -67,7 +66,6 @@ class SampledThread(Seen):
         "info",
         "innermost",
         "lock",
-        "parked",
         "sections",
         "seen_ns",
         "waited",
@@ -101,8 +99,6 @@ class SampledThread(Seen):
         """What was last asked to be read beside its stack (`LockReader.want_beside`)."""
         self.waited: tuple[object, int, Observation] | None = None
         """The last wait that is told by system call and stack alone: these two, and what was observed."""
-        self.parked: tuple[object, int, object, Classified, int] | None = None
-        """The last wait for a lock: what the kernel said, the stack, the thread state, what it is, its id."""
         self.sections: tuple[tuple[int, int], ...] | None = ()
         """Object mutexes it holds and the sections that name them; `None`: not read since it ran."""
         self.innermost: PythonThread | None = None

@@ -37,6 +37,8 @@ class Thread:
     def with_exits(self) -> tuple[int, ...]: ...
     @property
     def marked(self) -> tuple[int, ...]: ...
+    def snapshot(self) -> Thread: ...
+    def become(self, snapshot: Thread, /) -> None: ...
 
 Observation = tuple[int, int, int, int, int]
 
@@ -136,11 +138,14 @@ class Walker:
         process: int,
         rings: Rings | None,
         told: dict[int, bytes | None] | None,
+        moved: dict[Any, None],
+        waiting: tuple[tuple[Any, int, int], ...] | None,
         /,
     ) -> tuple[
         list[int],
         dict[Any, None],
-        dict[Any, None],
+        list[Any] | None,
+        dict[Any, int] | None,
         tuple[list[Any], list[tuple[Any, tuple[Any, ...], Any, tuple[int, ...]]]] | None,
         list[Any] | None,
         int,
@@ -152,6 +157,18 @@ class Walker:
         int,
         int,
     ]: ...
+    def prepare_later(
+        self,
+        lock_places: dict[tuple[int, int], int],
+        rests: dict[int, tuple[int, Observation]],
+        known_words: set[int],
+        lockless: set[int],
+        state_word: int,
+        object_bytes: int,
+        object_type: int,
+        /,
+    ) -> None: ...
+    def know(self, thread: Thread, /) -> None: ...
     def mark_quiet(self, thread: Thread, /) -> None: ...
     def forget(self) -> None: ...
 

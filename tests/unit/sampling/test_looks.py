@@ -11,7 +11,7 @@ import random
 import struct
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +22,9 @@ import pytest
 from fake_process import PAGE, FakeProcess
 from ftdiag.model import FIRST_STACK_ID, TORN_STACK, Frame, ThreadInfo, ThreadState, Wait
 from ftdiag.sampling.holders import Holders
+from ftdiag.sampling.knownwaits import KnownWaits
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
+from ftdiag.sampling.replay import Replay
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.steady import Steady
 from ftdiag.sampling.threads import NEVER_NS, SampledThread, Tick, let_wait, waits_ns
@@ -93,6 +95,17 @@ class Files(ThreadFiles):
 
     def syscall(self) -> bytes:
         return os.pread(self.syscall_fd, 256, 0)
+
+
+class Hooked(Files):
+    """The same, of which is told when it is asked."""
+
+    def __init__(self, files: ThreadFiles, asked: Callable[[Files], bytes]) -> None:
+        self.syscall_fd = files.syscall_fd
+        self._asked = asked
+
+    def syscall(self) -> bytes:
+        return self._asked(self)
 
 
 class NoCollector:
@@ -175,7 +188,6 @@ class Side:
             "_gaps": Counter(),
             "_match_wanted": False,
             "_stopped": [],
-            "_lock_wait_ids": {},
             "_generation": 0,
             "_moved": {},
             "_sink": world.tables,
@@ -193,6 +205,11 @@ class Side:
         waits._callers = None
         observer._locks.refresh()
         observer._holders = Holders(observer._locks, waits, interpreter, self.threads, observer._look_again)
+        tables: Any = world.tables
+        observer._known_waits = KnownWaits(observer._locks, waits, tables)
+        observer._replay = Replay(
+            interpreter, observer._locks, observer._holders, observer._conclude, observer._hold
+        )
         observer.prepare()
         conclude = observer._see
 
@@ -226,6 +243,7 @@ class Side:
         """A second is over."""
         self.observer._locks.refresh(self.observer._holders.waited_for)
         self.observer._generation += 1
+        self.observer._replay.forget_words()
 
     def known(self) -> list[Any]:
         """What it knows of its threads, and how many stacks it walked."""
@@ -279,10 +297,14 @@ class World:
         self.locks = [self.object("_thread.lock") for _ in range(3)]
         self.lists = [self.object("list") for _ in range(2)]
         self.condition = self.object("Condition")
+        self.session = self.memory.read_word(self.object("Session") + self.layout.object_type)
+        """The type of a context manager that is no lock."""
         self.running = 0.65
         """How probably a thread runs rather than waits."""
         self.parked: dict[int, int] = {}
-        """The wait entries of threads that wait for the first lock."""
+        """The wait entries of threads that wait for a lock."""
+        self.inside: dict[int, int] = {}
+        """In the `with` block of what each thread is."""
         functions = [("work", "/app/work.py"), ("Condition.wait", LIBRARY), ("read", "/app/work.py")]
         self.codes = [self.code(name, file) for name, file in functions]
         self.directory = os.open(folder, os.O_RDONLY)
@@ -363,9 +385,10 @@ class World:
         self.memory.write(entry + 88, struct.pack("<I", chance.choice((0, 1))))
         return entry
 
-    def park(self, number: int) -> None:
-        """It waits for a lock."""
-        entry, key = self.stacks[number] + 256, self.locks[0] + self.layout.object_size
+    def park(self, number: int, lock: int | None = None) -> None:
+        """It waits for a lock, the first one if not told otherwise."""
+        entry = self.stacks[number] + 256
+        key = (self.locks[0] if lock is None else lock) + self.layout.object_size
         self.memory.write(entry, struct.pack("<QQ32xQQB", entry + 80, key, entry + 9000, entry + 9100, 0))
         self.says(
             number, f"202 {entry + 16:#x} 0x0 0x0 0x0 0x0 0x0 {entry - 192:#x} 0x7f0000001234\n".encode()
@@ -391,6 +414,68 @@ class World:
         tagged = self.chance.choice((0, 0, 0, section, section | 1))
         self.memory.write_word(self.states[number] + self.layout.thread_critical_section, tagged)
 
+    def contend(self, chosen: Sequence[int], busy: int) -> set[int]:
+        """Threads wait for locks again and again, at few places, and locks are handed on; one never waits."""
+        chance, ran = self.chance, {1000 + number for number in chosen}
+        mutex = self.layout.object_size
+        for number in chosen:
+            self.says(number, RUNNING_LINE)
+            if number == busy:
+                continue
+            if number in self.parked:
+                entry = self.parked.pop(number)
+                if chance.random() < 0.2:
+                    self.park(number)  # anew, where it stood
+                    continue
+                self.memory.write(entry + 48, bytes(16))
+                self.memory.write(entry + 88, struct.pack("<I", chance.choice((0, 0, 1))))
+                if chance.random() < 0.4:
+                    continue  # it has not left its wait
+            deed = chance.random()
+            inside = chance.choice((0, 0, *self.locks[:2], self.fresh(), self.condition))
+            self.stand(number, inside)
+            self.inside[number] = inside
+            if deed < 0.4:
+                # Nobody waits for what it holds.
+                self.park(number, self.locks[chance.choice((0, 0, 1)) if inside not in self.locks else 0])
+                if inside == self.locks[0]:
+                    self.stand(number, 0)
+                    self.inside[number] = 0
+            elif deed < 0.5:
+                # It waits for a condition, on a lock that was made for that.
+                frame = self.process.frame(self.chunks[number] + 64, self.codes[1], unit=2)
+                self.memory.write_word(self.states[number] + self.layout.thread_current_frame, frame)
+                self.inside[number] = 0
+                self.park(number, self.locks[2])
+            elif deed < 0.55:
+                self.says(number, self.line(number))
+            elif deed < 0.6:
+                self.sections(number)
+        for lock in self.locks[:2]:
+            self.memory.write(lock + mutex, bytes([chance.choice((1, 1, 1, 3, 0))]))
+        # Who is in the `with` block of a lock has not handed it on.
+        held = {lock + mutex for lock in self.inside.values() if lock}
+        longest: dict[int, int] = {}
+        for number, entry in self.parked.items():
+            key = self.memory.read_word(entry + 8)
+            if key not in held:
+                longest.setdefault(key, number)
+        waiting = [number for number in longest.values() if number not in chosen]
+        if waiting and chance.random() < 0.3:
+            # It was handed the lock, or woken, by somebody else, and has no core yet.
+            entry = self.parked[chance.choice(waiting)]
+            self.memory.write(entry + 48, bytes(16))
+            self.memory.write(entry + 88, struct.pack("<I", chance.choice((0, 1, 1, 1))))
+        return ran
+
+    def fresh(self) -> int:
+        """A context manager that was made just now, and is no lock."""
+        address = self.lists[1] + 0x100_0000 + 128 * self.chance.randrange(8)
+        for offset in range(0, 32, 8):
+            self.memory.write_word(address + offset, 0)
+        self.memory.write_word(address + self.layout.object_type, self.session)
+        return address
+
     def line(self, number: int) -> bytes:
         """What the kernel may say."""
         chance = self.chance
@@ -410,12 +495,21 @@ class World:
 
     def step(self) -> set[int]:
         """Some of the threads run, and do something; the ids of these."""
+        return self.do(self.choose())
+
+    def choose(self, busy: int | None = None) -> list[int]:
+        """Some of the threads run; which, beside one that always does."""
+        chosen = [n for n in range(len(self.states)) if n == busy or self.chance.random() >= 0.3]
+        for number in chosen:
+            self.files[number].ran.write_bytes(b"%d" % self.chance.randrange(1 << 60))
+        return chosen
+
+    def do(self, chosen: Sequence[int]) -> set[int]:
+        """They do something; the ids of these."""
         chance, ran = self.chance, set()
-        for number, state in enumerate(self.states):
-            if chance.random() < 0.3:
-                continue
+        for number in chosen:
+            state = self.states[number]
             ran.add(1000 + number)
-            self.files[number].ran.write_bytes(b"%d" % chance.randrange(1 << 60))
             if number in self.parked:
                 # It was woken, or parks anew, where it stood.
                 self.wake(number, self.parked.pop(number))
@@ -581,6 +675,69 @@ def test_ticks_that_go_by_themselves_are_as_those_that_do_not(
             assert compiled.known() == expected
             alone += len(steady.times)
         assert alone > 10
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ticks_that_are_concluded_later_are_as_those_that_are_not(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, seed, threads=6) as one:
+        # GIVEN both observers on one process, whose threads wait for locks and hand them on all the time
+        plain, compiled = Side(one, compiled=False), Side(one, compiled=True)
+        for number in range(6):
+            one.stand(number, 0)
+        for number in range(2):
+            # Both know the place at which they wait.
+            one.park(1, one.locks[number])
+            for side in (plain, compiled):
+                side.lines.who_ran()
+                side.tick(number, {1000 + n for n in range(6)}, refresh=False)
+        chosen = one.choose(busy=0)
+        number, ran, taken = 2, set[int](), 0
+        expected: list[Any] = []
+
+        def conclude() -> None:
+            nonlocal number, expected
+            expected = plain.tick(number, ran, refresh=False)
+            number += 1
+
+        def begin(files: Files) -> bytes:
+            # WHEN ticks go by themselves, and at each of them threads have done something else
+            nonlocal ran, chosen, taken
+            if taken:
+                conclude()
+            taken += 1
+            ran = one.contend(chosen, busy=0)
+            chosen = one.choose(busy=0)
+            return os.pread(files.syscall_fd, 256, 0)
+
+        # The first thread runs all the time, and is asked first: with that a tick begins.
+        first = compiled.threads[1000]
+        first.files = Hooked(first.files, begin)
+        for thread in compiled.threads.values():
+            thread.syscall_fd = -1
+        later = Counter[str]()
+        run = compiled.observer._replay.run
+
+        def counted(ticks: Any, *rest: Any) -> int:
+            later["ticks"] += len(ticks)
+            later["threads"] += sum(len(tick[3]) for tick in ticks)
+            return run(ticks, *rest)
+
+        monkeypatch.setattr(compiled.observer._replay, "run", counted)
+        for step in range(60):
+            if step % 20 == 19:
+                plain.refresh()
+                compiled.refresh()
+            taken = 0
+            steady = compiled.go_steadily(number, 30_000_000)
+            assert len(steady.times) == taken
+            # THEN both know the same after as many ticks as it took
+            conclude()
+            assert compiled.known() == expected
+        # AND many of them were concluded later
+        assert later["ticks"] > number // 3
+        assert later["threads"] > later["ticks"]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -28,14 +28,17 @@ from ftdiag.model import (
 )
 from ftdiag.sampling.clock import Tell
 from ftdiag.sampling.holders import MAX_STEADY, Holders
+from ftdiag.sampling.knownwaits import KnownWaits
 from ftdiag.sampling.oncore import OnCore, open_native
 from ftdiag.sampling.options import SamplerOptions
+from ftdiag.sampling.replay import Replay
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.sharing import Sharing
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.slowfacts import SlowFacts
 from ftdiag.sampling.stacks import Stacks
 from ftdiag.sampling.steady import Steady
+from ftdiag.sampling.stopped import tell_requester
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import NOTHING_BESIDE, UNREAD, Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
@@ -43,10 +46,9 @@ from ftdiag.sampling.updates import UpdateWatch
 from ftdiag.sampling.watchdog import Watchdog
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE
 from ftdiag.sources.locks.moment import SECTION_BYTES
-from ftdiag.sources.locks.names import MAX_LOCKS
 from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
-from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
+from ftdiag.sources.locks.waits import Blocked, WaitReader
 from ftdiag.sources.python.collector import CollectorReader
 from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
@@ -111,7 +113,6 @@ class InterpreterObserver:
         self._left_told: set[int] = set()
         """Those of them that were counted."""
         self._stopped: list[SampledThread] = []
-        self._lock_wait_ids: dict[int, tuple[Classified, int]] = {}
         self._moved: dict[SampledThread, None] = {}
         """Those that may hold other locks than when that was last looked up."""
         self._generation = 0
@@ -132,8 +133,10 @@ class InterpreterObserver:
         self._locks = self._waits.use(self._interpreter)
         self._sharing = Sharing(self._interpreter, self._locks, stacks.leaves)
         self._locks.refresh()
+        self._known_waits = KnownWaits(self._locks, self._waits, sink)
         self._updates = UpdateWatch(self._interpreter, self._locks, self._duration_s)
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
+        self._replay = Replay(self._interpreter, self._locks, self._holders, self._conclude, self._hold)
         self.prepare()
         self._facts.read_gil()
 
@@ -146,6 +149,7 @@ class InterpreterObserver:
                 (REACH_BYTES, SECTION_BYTES),
                 (_ON_CPU, NO_WAIT, NO_HOLDER, _UNKNOWN),
             )
+            self._replay.prepare()
 
     def finish(self) -> None:
         """Nothing was held back."""
@@ -195,11 +199,11 @@ class InterpreterObserver:
             last_ns = min(t for t in (last_ns, native_ns, self._sharing.lines.due_ns) if t is not None)
         lines, unsettled, directory, links, waits_ns = parts
         before, along = locks.last_read, locks.look_anew()
-        told = holders.want_steadily(before)
+        told, waiting = holders.want_steadily(before), holders.waiting()
         if len(along.wanted) > MAX_STEADY:
             return  # too much to be read at once
         self._collector.want(along)
-        (steady.times, steady.ran, moved, pending, last, other, asked, steady.due_ns, *counts) = (
+        (steady.times, steady.ran, later, about, pending, last, other, asked, steady.due_ns, *counts) = (
             self._interpreter.stretch(
                 lines,
                 unsettled,
@@ -219,6 +223,8 @@ class InterpreterObserver:
                 self._process.pid,
                 None if on_core is None else on_core.rings,
                 told,
+                self._moved,
+                waiting,
             )
         )
         steady.late, steady.missed, clock_ns = counts
@@ -231,8 +237,8 @@ class InterpreterObserver:
         ticks, tick = len(steady.times), steady.last
         self._collector.saw(along)
         gone, left = pending or ((), ())
-        self._moved.update(moved)
-        holders.pass_over(ticks - bool(pending or asked))
+        done = self._replay.run(later, about, unsettled, steady.first) if later else 0
+        holders.pass_over(ticks - done - bool(pending or asked))
         if pending or asked:
             holders.ran(last or ())
             self._conclude(left, tick.number)
@@ -260,9 +266,14 @@ class InterpreterObserver:
         """
         for thread in self._moved:
             if thread.calm and thread.observation is not None:
-                self._holders.hold(thread, thread.observation[1])
-                thread.note(thread.python[0], self._generation, self._holders.is_inside(thread))
+                self._hold(thread, thread.observation[1])
         self._moved.clear()
+
+    def _hold(self, thread: SampledThread, stack: int) -> None:
+        python = thread.python[0]
+        self._holders.hold(thread, stack)
+        thread.note(python, self._generation, self._holders.is_inside(thread))
+        self._interpreter.know(python)
 
     def _conclude(self, left: Sequence[Left], tick: int) -> None:
         """Conclude what is left of a look."""
@@ -272,8 +283,10 @@ class InterpreterObserver:
                 self._see(thread, pythons, blocked, iter(stacks), tick)
                 unseen.popleft()
                 self._moved.pop(thread, None)
-                if len(pythons) == 1 and stacks[0] != TORN_STACK and self._holders.is_calm(thread):
-                    thread.note(pythons[0], self._generation, self._holders.is_inside(thread))
+                if len(pythons) == 1 and stacks[0] != TORN_STACK:
+                    self._interpreter.know(pythons[0])
+                    if self._holders.is_calm(thread):
+                        thread.note(pythons[0], self._generation, self._holders.is_inside(thread))
         except BudgetSpent:
             for thread in unseen:
                 thread.settled = False
@@ -448,21 +461,18 @@ class InterpreterObserver:
         innermost: PythonThread | None,
         entry: WaitEntry | None,
     ) -> Observation:
-        waited, parked = thread.waited, thread.parked
+        waited = thread.waited
         if waited is not None and waited[0] is blocked and waited[1] == stack:
             return waited[2]
-        if parked is not None and entry is not None and parked[0] is blocked:
-            # It parks where it parked: what for is read from its entry, and looked up.
-            _, before, state, found, wait_id = parked
-            same = found.lock if before == stack and state is innermost else None
-            if same is not None and self._locks.is_still(same, entry.key, innermost):
-                self._holders.waits(thread, same, stack)
-                return int(found.state), stack, wait_id, NO_HOLDER, _UNKNOWN
+        if entry is not None and blocked.entry:
+            known = self._known_waits.again(blocked, stack, entry, innermost)
+            if known is not None and known[0].lock is not None:
+                self._holders.waits(thread, known[0].lock, stack)
+                return int(known[0].state), stack, known[1], NO_HOLDER, _UNKNOWN
         found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
         if found.lock is not None:
-            wait_id = self._lock_wait_id(found, found.lock.key)
+            wait_id = self._known_waits.note(blocked, stack, entry, found)
             self._holders.waits(thread, found.lock, stack)
-            thread.parked = blocked, stack, innermost, found, wait_id
         else:
             wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.state is ThreadState.STOPPED:
@@ -471,33 +481,14 @@ class InterpreterObserver:
         if blocked.plain:
             thread.waited = blocked, stack, observation
             thread.remember_wait(blocked.line, stack, observation)
+        elif found.state is ThreadState.IDLE and entry is not None and entry.queued:
+            self._replay.rests(stack, self._waits.facts(stack), entry.key, observation)
         return observation
-
-    def _lock_wait_id(self, found: Classified, key: int) -> int:
-        """The recording's id of a wait for a lock; most are what the last one for that lock was."""
-        last, wait_id = self._lock_wait_ids.get(key, (None, NO_WAIT))
-        if last is not found:
-            wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
-            if len(self._lock_wait_ids) >= MAX_LOCKS:
-                self._lock_wait_ids.clear()
-            self._lock_wait_ids[key] = found, wait_id
-        return wait_id
 
     def _find_requester(self, tick: int) -> None:
         """Give the threads that were found stopped at this tick the one that asked for it as holder."""
-        stopped = [thread for thread in self._stopped if thread.observation is not None]
+        tell_requester(self._pauses, self._stopped, self._threads.alive.values(), tick)
         self._stopped.clear()
-        by_state = {id(python): thread for thread in self._threads.alive.values() for python in thread.python}
-        states = [python for thread in self._threads.alive.values() for python in thread.python]
-        python = self._pauses.requester(states)
-        if python is None:
-            return
-        holder = by_state[id(python)].info.index + 1
-        for thread in stopped:
-            assert thread.observation is not None
-            state, stack, wait, before, _ = thread.observation
-            if state == ThreadState.STOPPED and before != holder and thread.info.index + 1 != holder:
-                thread.observe((state, stack, wait, holder, int(Confidence.KNOWN)), tick)
 
     # --- which threads are Python's ---
 
@@ -553,6 +544,7 @@ class InterpreterObserver:
         """Read what changes slowly."""
         self._locks.refresh(self._holders.waited_for)
         self._generation += 1
+        self._replay.forget_words()
         self._collector.refresh()
         if self._on_core is not None:
             self._on_core.refresh(self._locks.named_places)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
 from ftdiag.sources.locks.moment import SECTION, SECTION_BYTES, LockWait, Moment
 from ftdiag.sources.locks.mutexes import mutex_owner
-from ftdiag.sources.locks.names import MAX_LOCKS, STACKREF_TAGS
+from ftdiag.sources.locks.names import MAX_LOCKS, STACKREF_TAGS, type_name_of
 from ftdiag.sources.python.interpreter import InterpreterReader, address_in
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.walking import CRITICAL_SECTION_TAGS, PythonThread
@@ -34,8 +35,46 @@ class HeldLocks(Moment):
     def __init__(self, interpreter: InterpreterReader) -> None:
         super().__init__(interpreter)
         self._exit_keys: dict[int, int] = {}
+        self.lockless: set[int] = set()
+        """Types of context managers that are no locks, as was found in this second."""
+        self._lock_type = 0
+        """The address of the type of plain locks, once one was seen."""
         self._held: dict[tuple[int, ...], tuple[int, ...]] = {}
         """Stack slots of `with` blocks -> keys of the locks among them, in this second."""
+
+    def _forget_held(self) -> None:
+        """A second is over: another object may be in the place of each."""
+        self._exit_keys.clear()
+        self._held.clear()
+        self.lockless.clear()
+
+    def _size_of_instances(self, owner: int) -> int:
+        try:
+            return self._memory.read_word(self._objects.type_of(owner) + self._layout.type_basic_size)
+        except MemoryReadError:
+            return 0
+
+    def lock_type(self, key: int) -> int:
+        """The address of the type of the `_thread.lock` that has this mutex; 0 if there is none."""
+        owner = key - self._layout.object_size
+        data = self._moment.found.get(owner)
+        if data is not None and len(data) >= self._layout.object_size:
+            type_address: int = WORD.unpack_from(data, self._layout.object_type)[0]
+            if type_address == self._lock_type:
+                return type_address
+        if type_name_of(self._objects, owner) == "_thread.lock":
+            with suppress(MemoryReadError):
+                self._lock_type = self._objects.type_of(owner)
+                return self._lock_type
+        return 0
+
+    def _type_of_manager(self, manager: int) -> int:
+        """The address of its type: as it was read with the stacks, if it was. Raises MemoryReadError."""
+        data = self._moment.found.get(manager)
+        if data is not None and len(data) >= self._layout.object_size:
+            type_address: int = WORD.unpack_from(data, self._layout.object_type)[0]
+            return type_address
+        return self._objects.type_of(manager)
 
     def mutex_owner(self, wait: LockWait) -> int | None:
         """The id of the thread that has a C library's mutex; `None` where nobody has it, or it is none."""
@@ -143,13 +182,18 @@ class HeldLocks(Moment):
     def _key_of_manager(self, manager: int) -> int | None:
         """Key of the lock behind a context manager: a lock itself, or a Condition's lock."""
         try:
-            type_name = self._objects.type_name(self._objects.type_of(manager))
+            type_address = self._type_of_manager(manager)
+            type_name = self._objects.type_name(type_address)
             if type_name == "Condition":
                 inner = self._objects.attribute(manager, "_lock")
                 if inner is None:
                     return None
                 manager = inner
                 type_name = self._objects.type_name(self._objects.type_of(manager))
+            elif type_name not in LOCK_TYPES:
+                if len(self.lockless) < MAX_LOCKS:
+                    self.lockless.add(type_address)
+                return None
             if type_name == "_thread.RLock" and self._layout.rlock_is_semaphore:
                 return self._memory.read_word(manager + self._layout.object_size)
             if type_name in LOCK_TYPES:

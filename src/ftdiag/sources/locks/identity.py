@@ -110,8 +110,7 @@ class LockReader(HeldLocks):
         self._objects.forget_names()
         self._unreadable.clear()
         self.unreadable += 1
-        self._exit_keys.clear()
-        self._held.clear()
+        self._forget_held()
         self._semaphore_owners.clear()
         runtime = self._interpreter.runtime.address
         named = [(runtime + at, runtime + at + size, label) for at, size, label in layout.runtime_locks]
@@ -221,10 +220,7 @@ class LockReader(HeldLocks):
         if parked is not None:
             if thread is not None and parked == thread.address + self._layout.thread_state:
                 return LockWait(parked, None, suspended=True)
-            if (
-                in_condition
-                and type_name_of(self._objects, parked - self._layout.object_size) == "_thread.lock"
-            ):
+            if in_condition and self.lock_type(parked):
                 return LockWait(parked, LockRef(parked, LockKind.USER, "_thread.lock", None))
             return self._lock_at(parked, thread)
         for start, end in self._gil_ranges:
@@ -362,12 +358,6 @@ class LockReader(HeldLocks):
         word = call.arguments[0]
         name = variable_at(self._memory.pid, word) or "a mutex of a C library"
         return LockWait(word, LockRef(word, LockKind.NATIVE, MUTEX_TYPE, name))
-
-    def _size_of_instances(self, owner: int) -> int:
-        try:
-            return self._memory.read_word(self._objects.type_of(owner) + self._layout.type_basic_size)
-        except MemoryReadError:
-            return 0
 
 
 def entry_address(call: BlockedCall) -> int:

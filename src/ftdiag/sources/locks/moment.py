@@ -6,7 +6,7 @@ In: what is wanted. Out: wait entries, heads of locks, whether anybody has one.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from ftdiag.datatypes import dataclass
@@ -92,6 +92,7 @@ class Moment:
         self._moment = ReadAlong()
         self._unreadable: set[int] = set()
         """What was wanted in this second and could not be read: it spoils the read that takes it along."""
+        self._late: Mapping[int, bytes] | None = None
         self.unreadable = 0
         """Changes when `want_beside` must be called again although entry and section are what they were."""
 
@@ -117,6 +118,16 @@ class Moment:
         self._moment.clear()
         self._owning.clear()
         return self._moment
+
+    def go_back(self, found: dict[int, bytes | None], late: Mapping[int, bytes] | None) -> None:
+        """Take for read what was read at another tick; `late`: wait entries as they were right after that."""
+        self._moment.found = found
+        self._late = late
+        self._owning.clear()
+
+    def was_read(self, address: int) -> bool:
+        """Whether what has that address was taken along, or was to be."""
+        return address in self._moment.found
 
     def want_beside(self, thread: PythonThread, entry: int) -> None:
         """Take along, right beside a thread's state, its wait entry (0: none) and last critical section."""
@@ -166,7 +177,11 @@ class Moment:
 
     def entries_now(self, addresses: Sequence[int]) -> list[WaitEntry | None]:
         """The wait entries at addresses as they are by now."""
-        read = self._memory.read_many([(address, REACH_BYTES) for address in addresses])
+        read: Sequence[bytes | None]
+        if self._late is not None:
+            read = [self._late.get(address) for address in addresses]
+        else:
+            read = self._memory.read_many([(address, REACH_BYTES) for address in addresses])
         return [
             None if data is None else parse_wait_entry(address, data)
             for address, data in zip(addresses, read, strict=True)
@@ -184,7 +199,8 @@ class Moment:
         found = self._moment.found
         if address in found:
             data = found[address]
-            return data if data is None or len(data) >= size else None
+            if data is None or len(data) >= size:
+                return data
         return self._memory.read_many([(address, size)])[0]
 
     def is_free(self, wait: LockWait) -> bool:

@@ -24,7 +24,15 @@ from ftdiag.sources.python.codeobjects import CodeObject, CodeObjects
 from ftdiag.sources.python.interpreterstates import InterpreterStates
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.runtime import Runtime
-from ftdiag.sources.python.stackwalk import CompiledWalker, Left, Moved, Parse, stack_walker
+from ftdiag.sources.python.stackwalk import (
+    CompiledWalker,
+    Left,
+    LockPlaces,
+    Moved,
+    Parse,
+    Rests,
+    stack_walker,
+)
 from ftdiag.sources.python.walking import FrameMeaning, PythonThread
 
 MAX_THREADS: Final = 65_536
@@ -172,6 +180,18 @@ class InterpreterReader(InterpreterStates):
         """Before `look`: see `stackwalk.CompiledWalker.prepare`."""
         assert isinstance(self._walker, CompiledWalker), "there is one"
         self._walker.prepare(parse, places, sizes, plain)
+
+    def prepare_later(
+        self, lock_places: LockPlaces, rests: Rests, known_words: set[int], lockless: set[int]
+    ) -> None:
+        """Before `stretch`: see `stackwalk.CompiledWalker.prepare_later`."""
+        assert isinstance(self._walker, CompiledWalker), "there is one"
+        self._walker.prepare_later(lock_places, rests, known_words, lockless)
+
+    def know(self, thread: PythonThread) -> None:
+        """See CompiledWalker; where there is none, nothing is concluded later."""
+        if isinstance(self._walker, CompiledWalker):
+            self._walker.know(thread)
 
     def mark_quiet(self, thread: PythonThread) -> None:
         """See CompiledWalker; where there is none, each tick is looked at anyway."""

@@ -31,6 +31,10 @@ Moved = tuple[Any, PythonThread, int]
 Left = tuple[Any, tuple[PythonThread, ...], Any, tuple[int, ...]]
 """What is left to conclude of a thread: itself, its states, what its syscall line means, their stacks."""
 Parse = Callable[[bytes], object]
+LockPlaces = dict[tuple[int, int], int]
+"""(Lock, stack) -> the object that the lock lies in; 0 if it lies in none."""
+Rests = dict[int, tuple[int, tuple[int, int, int, int, int]]]
+"""Stack -> the type of what is waited for with it, and what is observed."""
 
 
 def stack_walker(
@@ -64,6 +68,7 @@ class CompiledWalker:
         self._layout = layout
         self._resolve = resolve
         self._prepared: tuple[Parse, set[tuple[int, int]], int, int, bool, tuple[int, ...]] | None = None
+        self._prepared_later: tuple[LockPlaces, Rests, set[int], set[int], int, int, int] | None = None
         self._walker = self._made()
 
     def _made(self) -> tick.Walker:
@@ -86,6 +91,8 @@ class CompiledWalker:
         )
         if self._prepared is not None:
             walker.prepare(*self._prepared)
+        if self._prepared_later is not None:
+            walker.prepare_later(*self._prepared_later)
         return walker
 
     def take_cut(self) -> int:
@@ -139,6 +146,28 @@ class CompiledWalker:
         self._prepared = parse, places, *sizes, words_last, plain
         self._walker.prepare(*self._prepared)
 
+    def prepare_later(
+        self, lock_places: LockPlaces, rests: Rests, known_words: set[int], lockless: set[int]
+    ) -> None:
+        """Before the first `stretch` that leaves ticks to be concluded later.
+
+        `lock_places` are locks and the stacks with which threads were seen to wait for them there, with the
+        object that each lock lies in (0: none). `rests` are stacks with which threads rest on a lock that was
+        made for this wait, with the type of that lock, and what is observed of them. `known_words` is what
+        `know` was told, `lockless` types of context managers that are no locks; to be cleared when that may
+        be otherwise.
+        """
+        layout = self._layout
+        self._prepared_later = (
+            *(lock_places, rests, known_words, lockless),
+            *(layout.thread_state, layout.object_size, layout.object_type),
+        )
+        self._walker.prepare_later(*self._prepared_later)
+
+    def know(self, thread: PythonThread) -> None:
+        """It is known what the words in this thread's slots mean that its last walk found."""
+        self._walker.know(thread)  # type: ignore[arg-type]
+
     def look(
         self,
         threads: Sequence[Any],
@@ -177,9 +206,12 @@ class CompiledWalker:
         changed a thread that wants a core is known to have none), and by number, from the given one on,
         which stacks do not matter (1), or `None`, the process's id, the buffers of native samples or `None`,
         and where threads wait for locks, what places had that tell who holds these (else `None`): a tick at
-        which one of them has something else, or a thread may hold other locks, is the last one, too. The
-        first tick at `last` or later is. Out: the times of the ticks, the threads that were looked at, those
-        that may hold other locks, (gone, left) of the last tick or `None`, those that were looked at then, if
+        which one of them has something else, or a thread may hold other locks, is the last one, too, unless
+        it is left to be concluded later (`sampling.replay`); where those are noted that may hold other locks,
+        and who waits for which mutex of what object, or `None` if no tick may be left. The first tick at
+        `last` or later is the last one. Out: the times of the ticks, the threads that were looked at, ticks
+        that were left, and whom these are about with the wait entries that they had before (`None` if none
+        may be left), (gone, left) of the last tick or `None`, those that were looked at then, if
         something is left, a lock may be another's, or one of their stacks may matter, whether the one that is
         due is somebody else's, whether locks may be others', when it is due, how many were late and missed,
         the process's CPU clock at the last tick, beside those of its threads, if it came to that one (else

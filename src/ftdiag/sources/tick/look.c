@@ -2,44 +2,72 @@
 
 #include "tick.h"
 
-/* Whether a wait entry says something that matters of a thread that runs: that it is queued, or was given a lock. */
-static int entry_matters(u64 address, const byte *data, u64 size) {
-    if (size < ENTRY_BYTES) return 0;
-    u64 argument = word(data), key = word(data + 8), following = word(data + 48), previous = word(data + 56);
-    if (key <= LOWEST_ADDRESS || data[64] > 1) return 0;
-    if (following > LOWEST_ADDRESS && previous > LOWEST_ADDRESS) return 1;
-    if (following != 0 || previous != 0) return 0;
-    if (argument < address || argument - address >= size) return 0;
-    u64 start = argument - address + HANDED_OFF_OFFSET;
-    static const byte handed_off[4] = {1, 0, 0, 0};
-    return start >= ENTRY_BYTES && start + sizeof handed_off <= size &&
-           memcmp(data + start, handed_off, sizeof handed_off) == 0;
-}
-
 /* Whether threads were seen waiting with that stack for what has that address; -1 on error. */
-static int parks_at(const Walker *self, u64 key, long stack) {
+int parks_at(const Walker *self, u64 key, long stack) {
     PyObject *place = Py_BuildValue("(Kl)", (unsigned long long)key, stack);
     int found = place == NULL ? -1 : PySet_Contains(self->places, place);
     Py_XDECREF(place);
     return found;
 }
 
+/* The head of an object, as it was read with the stacks, or as it is now, which goes into `found` if that is given.
+   1 if it came, 0 if not, -1 on error. */
+int read_head(Walker *self, u64 object, byte *head, PyObject *found) {
+    PyObject *address = found == NULL ? NULL : PyLong_FromUnsignedLongLong(object);
+    PyObject *data = address == NULL ? NULL : PyDict_GetItemWithError(found, address);
+    Py_XDECREF(address);
+    if (data == NULL && PyErr_Occurred()) return -1;
+    char *bytes;
+    Py_ssize_t size;
+    if (data != NULL && PyBytes_Check(data) && PyBytes_AsStringAndSize(data, &bytes, &size) == 0 &&
+        (u64)size >= self->object_bytes) {
+        memcpy(head, bytes, (size_t)self->object_bytes);
+        return 1;
+    }
+    int came = read_one(self, object, head, (size_t)self->object_bytes);
+    if (came <= 0 || found == NULL || data != NULL) return came;
+    return tell(found, object, head, self->object_bytes) < 0 ? -1 : 1;
+}
+
+/* What is observed of a thread that is parked with that stack on what has that address, if it rests there on a lock
+   that was made for this one wait: a borrowed tuple, or None; NULL on error. What is read of the lock goes into
+   `found`, if that is given. */
+PyObject *rest_at(Walker *self, const Thread *thread, long stack, u64 key, PyObject *found) {
+    if (self->rests == NULL || key == thread->address + self->state_word || key <= self->object_bytes) return Py_None;
+    PyObject *number = PyLong_FromLong(stack);
+    PyObject *rest = number == NULL ? NULL : PyDict_GetItemWithError(self->rests, number), *observation;
+    Py_XDECREF(number);
+    if (rest == NULL) return PyErr_Occurred() ? NULL : Py_None;
+    unsigned long long type;
+    if (!PyArg_ParseTuple(rest, "KO!", &type, &PyTuple_Type, &observation)) return NULL;
+    byte head[MAX_OBJECT_BYTES];
+    int came = read_head(self, key - self->object_bytes, head, found);
+    if (came < 0) return NULL;
+    return came && word(head + self->object_type) == type ? observation : Py_None;
+}
+
 /* Whether what a thread does is told by its stack alone: it runs, waited for nothing and was inside of nothing
    when it was last looked at in Python. -1 on error. */
-int is_plain(const Walker *self, const Job *job) {
+int is_plain(Walker *self, const Job *job) {
     const Seen *seen = job->seen;
     const Thread *thread = job->thread;
     if (seen == NULL || !job->running || job->stack == self->torn_stack || !seen->calm) return NOT_PLAIN;
     if (seen->noted != (PyObject *)thread || job->beside_absent != 0) return NOT_PLAIN;
-    if (job->running == 2 && (job->stack != seen->waited_stack || thread->critical_section != 0 || seen->inside))
-        return NOT_PLAIN;
-    int entry = thread->near_entry;
-    if (entry >= 0 && entry < job->beside_count) {
-        const byte *data = self->buffer + job->beside[entry];
-        if (entry_matters(job->beside_address[entry], data, job->beside_size[entry])) {
-            int parks = parks_at(self, word(data + 8), job->stack);
-            if (parks != 0) return parks < 0 ? -1 : NOT_PLAIN;
-        }
+    if (job->running != 1 && (thread->critical_section != 0 || seen->inside)) return NOT_PLAIN;
+    if (job->running == 2 && job->stack != seen->waited_stack) return NOT_PLAIN;
+    int place = thread->near_entry, has_entry = 0;
+    Entry entry = {0};
+    if (place >= 0 && place < job->beside_count)
+        has_entry = parse_entry(job->beside_address[place], self->buffer + job->beside[place],
+                                job->beside_size[place], &entry);
+    if (has_entry && (entry.queued || entry.given)) {
+        int parks = parks_at(self, entry.key, job->stack);
+        if (parks != 0) return parks < 0 ? -1 : NOT_PLAIN;
+    }
+    if (job->running == 3) {
+        if (!has_entry || !entry.queued) return NOT_PLAIN;
+        PyObject *rest = rest_at(self, thread, job->stack, entry.key, NULL);
+        if (rest == NULL || rest == Py_None) return rest == NULL ? -1 : NOT_PLAIN;
     }
     if (thread->critical_section != 0 || seen->inside) return MOVED;
     if (thread->exits != seen->noted_exits || thread->marks != seen->noted_marks) return MOVED;
@@ -49,17 +77,8 @@ int is_plain(const Walker *self, const Job *job) {
     return memcmp(thread->words, seen->noted_words, size) == 0 ? PLAIN : MOVED;
 }
 
-enum { IS_GONE, IS_RUNNING, IS_BLOCKED };
 static const char running_line[] = "running\n";        /* as in threadlines.py */
 static const char without_stack[] = "-1 0x0 0x0"; /* as in threads.py */
-
-typedef struct {
-    Seen *seen;
-    PyObject *pythons; /* tuple: what is walked of it */
-    PyObject *line, *blocked;
-    int state;
-    int first, count; /* its jobs */
-} Looked;
 
 PyObject *walker_prepare(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
@@ -83,9 +102,52 @@ PyObject *walker_prepare(PyObject *object, PyObject *args) {
     Py_RETURN_NONE;
 }
 
+/* What ticks take that are concluded later: see sampling/replay.py. */
+PyObject *walker_prepare_later(PyObject *object, PyObject *args) {
+    Walker *self = (Walker *)object;
+    PyObject *places, *rests, *words, *lockless;
+    unsigned long long state_word, object_bytes, object_type;
+    if (!PyArg_ParseTuple(args, "O!O!O!O!KKK:prepare_later", &PyDict_Type, &places, &PyDict_Type, &rests, &PySet_Type,
+                          &words, &PySet_Type, &lockless, &state_word, &object_bytes, &object_type))
+        return NULL;
+    if (state_word > MAX_STATE_BYTES || object_bytes > MAX_OBJECT_BYTES || object_type + 8 > object_bytes) {
+        PyErr_SetString(PyExc_ValueError, "an offset is out of all bounds");
+        return NULL;
+    }
+    self->state_word = state_word;
+    self->object_bytes = object_bytes;
+    self->object_type = object_type;
+    REPLACE(self->lock_places, Py_NewRef(places));
+    REPLACE(self->rests, Py_NewRef(rests));
+    REPLACE(self->known_words, Py_NewRef(words));
+    REPLACE(self->lockless, Py_NewRef(lockless));
+    Py_RETURN_NONE;
+}
+
+/* What was in a thread's slots at its last walk is known to mean what it means, until the set of these is cleared. */
+PyObject *walker_know(PyObject *object, PyObject *one) {
+    Walker *self = (Walker *)object;
+    State *state = PyType_GetModuleState(Py_TYPE(object));
+    if (state == NULL) return NULL;
+    if (Py_TYPE(one) != state->thread || self->known_words == NULL) {
+        PyErr_SetString(PyExc_TypeError, "know takes a thread of this module, once it was prepared");
+        return NULL;
+    }
+    const Thread *thread = (Thread *)one;
+    for (int i = 0; thread->exits > 0 && i < thread->exits + thread->marks; i++) {
+        if (PySet_Size(self->known_words) >= MAX_FRAMES) PySet_Clear(self->known_words);
+        PyObject *number = PyLong_FromUnsignedLongLong(thread->words[i]);
+        int failed = number == NULL || PySet_Add(self->known_words, number) < 0;
+        Py_XDECREF(number);
+        if (failed) return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
 /* What the kernel says of a thread's system call, and what that means; -1 on error. */
 static int read_line(Walker *self, Looked *looked) {
     Seen *seen = looked->seen;
+    looked->entry_before = seen->entry;
     char text[SYSCALL_BYTES];
     ssize_t got;
     if (seen->syscall_fd >= 0) {
@@ -122,11 +184,12 @@ static int read_line(Walker *self, Looked *looked) {
     unsigned long long entry = number == NULL ? 0 : PyLong_AsUnsignedLongLong(number);
     Py_XDECREF(number);
     if (PyErr_Occurred()) return -1;
+    looked->entry = entry;
     if (entry != 0) seen->entry = entry;
     return 0;
 }
 
-static int is_unreadable(PyObject *unreadable, u64 address) {
+int is_unreadable(PyObject *unreadable, u64 address) {
     if (PySet_Size(unreadable) == 0) return 0;
     PyObject *one = PyLong_FromUnsignedLongLong(address);
     int found = one == NULL ? -1 : PySet_Contains(unreadable, one);
@@ -182,15 +245,29 @@ static int is_known_wait(const Looked *looked) {
            (strncmp(line + number, " 0x0 ", 5) == 0) == (strncmp(waited + number, " 0x0 ", 5) == 0);
 }
 
-/* Observe that it is; -1 on error. */
-static int observe_wait(Seen *seen, Py_ssize_t tick) {
-    PyObject *observation = Py_NewRef(seen->waited_observation), *unsettled = seen->unsettled;
+/* Observe a thread that is known to be off its core; -1 on error. */
+static int observe_wait(Seen *seen, PyObject *observed, Py_ssize_t tick) {
+    PyObject *observation = Py_NewRef(observed), *unsettled = seen->unsettled;
     int failed = observe(seen, observation, tick) < 0;
     Py_DECREF(observation);
     if (failed || unsettled == NULL || !PyDict_Check(unsettled)) return failed ? -1 : 0;
     int there = PyDict_Contains(unsettled, (PyObject *)seen);
     if (there > 0) there = PyDict_DelItem(unsettled, (PyObject *)seen);
     return there < 0 ? -1 : 0;
+}
+
+/* Observe what a look concluded of a thread; -1 on error. */
+static int observe_job(const Walker *self, const Job *job, Py_ssize_t tick) {
+    if (job->running == 1) return observe_plain(self, job->seen, job->stack, tick);
+    if (job->running == 2) return observe_wait(job->seen, job->seen->waited_observation, tick);
+    PyObject *number = PyLong_FromLong(job->stack);
+    PyObject *rest = number == NULL ? NULL : PyDict_GetItemWithError(self->rests, number);
+    Py_XDECREF(number);
+    if (rest == NULL || !PyTuple_Check(rest)) {
+        if (!PyErr_Occurred()) PyErr_SetString(PyExc_RuntimeError, "what is observed of a rest is missing");
+        return -1;
+    }
+    return observe_wait(job->seen, PyTuple_GetItem(rest, 1), tick);
 }
 
 /* What is left to conclude in Python of a thread. */
@@ -211,17 +288,18 @@ static PyObject *rest_of(const Looked *looked, const Job *jobs) {
    states, what blocks it, their stacks) of those that are left to conclude, number of stacks that were walked, of
    those that were torn). */
 static PyObject *conclude(const Walker *self, const Looked *looked, Py_ssize_t count, const Job *jobs, int job_count,
-                          Py_ssize_t tick) {
+                          Py_ssize_t tick, int later) {
     PyObject *gone = PyList_New(0), *moved = PyList_New(0), *rest = PyList_New(0), *result = NULL;
     int failed = gone == NULL || moved == NULL || rest == NULL;
     for (Py_ssize_t i = 0; i < count && !failed; i++) {
         const Looked *one = &looked[i];
         if (one->state == IS_GONE)
             failed = PyList_Append(gone, (PyObject *)one->seen) < 0;
+        else if (later && jobs[one->first].plain != PLAIN)
+            continue; /* it was taken */
         else if (one->count == 1 && jobs[one->first].plain != NOT_PLAIN) {
             const Job *job = &jobs[one->first];
-            failed = (job->running == 2 ? observe_wait(one->seen, tick)
-                                        : observe_plain(self, one->seen, job->stack, tick)) < 0;
+            failed = observe_job(self, job, tick) < 0;
             one->seen->looked = job->running == 1;
             if (!failed && job->plain == MOVED) {
                 PyObject *held = Py_BuildValue("(OOl)", (PyObject *)one->seen, (PyObject *)job->thread, job->stack);
@@ -274,7 +352,7 @@ static int take_looked(State *state, Looked *one, PyObject *object, int *job_cou
 /* What a look at these threads gives, as `conclude` says. */
 PyObject *look_at(Walker *self, State *state, PyObject *threads, PyObject *wanted, PyObject *found,
                          PyObject *unreadable, unsigned long long unreadable_count, unsigned long long generation,
-                         Py_ssize_t tick) {
+                         Py_ssize_t tick, Later *later) {
     PyObject *result = NULL;
     if (self->busy || self->parse == NULL) {
         PyErr_SetString(PyExc_RuntimeError, self->busy ? "a walk is under way" : "nothing was prepared");
@@ -313,14 +391,18 @@ PyObject *look_at(Walker *self, State *state, PyObject *threads, PyObject *wante
             Job *job = &jobs[job_count++];
             job->thread = (Thread *)PyTuple_GetItem(one->pythons, k);
             job->seen = one->seen;
-            if (one->count == 1) job->running = one->state == IS_RUNNING ? 1 : is_known_wait(one) ? 2 : 0;
+            if (one->count == 1)
+                job->running = one->state == IS_RUNNING ? 1 : is_known_wait(one) ? 2 : one->entry != 0 ? 3 : 0;
             failed = want_near(self, job->thread, k == 0 ? one->seen->entry : 0, unreadable, unreadable_count) < 0;
         }
     }
     int range_count = failed ? -1 : take_wanted(wanted, &ranges);
     if (!failed) failed = range_count < 0;
-    if (!failed && job_count > 0) failed = walk_all(self, jobs, job_count, found, ranges, range_count) < 0;
-    if (!failed) result = conclude(self, looked, count, jobs, job_count, tick);
+    if (!failed && job_count + range_count > 0) failed = walk_all(self, jobs, job_count, found, ranges, range_count) < 0;
+    int left_out = 0;
+    if (!failed && later != NULL)
+        left_out = take_later(self, later, state, looked, count, jobs, wanted, found, unreadable);
+    if (!failed && left_out >= 0) result = conclude(self, looked, count, jobs, job_count, tick, left_out);
     for (Py_ssize_t i = 0; i < taken; i++) {
         Py_XDECREF((PyObject *)looked[i].seen);
         Py_XDECREF(looked[i].pythons);
@@ -344,5 +426,6 @@ PyObject *walker_look(PyObject *object, PyObject *args) {
         return NULL;
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
-    return look_at((Walker *)object, state, threads, wanted, found, unreadable, unreadable_count, generation, tick);
+    return look_at((Walker *)object, state, threads, wanted, found, unreadable, unreadable_count, generation, tick,
+                   NULL);
 }

@@ -43,11 +43,11 @@ static PyObject *meaning(Walker *self, Thread *thread, int same) {
                 PyErr_SetString(PyExc_TypeError, "resolve returns (stack, exits, marks) or None");
                 Py_CLEAR(found);
             } else {
-                if (PyDict_Size(self->known) >= MAX_KNOWN || self->known_words > MAX_KNOWN_WORDS) {
+                if (PyDict_Size(self->known) >= MAX_KNOWN || self->words_of_known > MAX_KNOWN_WORDS) {
                     PyDict_Clear(self->known);
-                    self->known_words = 0;
+                    self->words_of_known = 0;
                 }
-                self->known_words += 2 * (unsigned long long)thread->depth;
+                self->words_of_known += 2 * (unsigned long long)thread->depth;
                 if (PyDict_SetItem(self->known, key, found) < 0) Py_CLEAR(found);
             }
         }

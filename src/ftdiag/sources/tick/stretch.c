@@ -46,7 +46,7 @@ static int has_changed(PyObject *watched, PyObject *found) {
 }
 
 /* Whether one of the places that are told has something else than before, or was not read; -1 on error. */
-static int is_untold(PyObject *told, PyObject *found) {
+int is_untold(PyObject *told, PyObject *found) {
     PyObject *address, *before;
     Py_ssize_t place = 0;
     while (PyDict_Next(told, &place, &address, &before)) {
@@ -80,10 +80,12 @@ static int is_sighted(const State *state, const Stretch *stretch, const Seen *se
     if (noted != NULL && PyList_Size(seen->python) == 1 && PyList_GetItem(seen->python, 0) == noted &&
         Py_TYPE(noted) == state->thread && ((const Thread *)noted)->depth > 0 && ((const Thread *)noted)->quiet_chain)
         return 0;
-    if (stretch->quiet_stacks == NULL || seen->observation == NULL || !PyTuple_Check(seen->observation) ||
-        PyTuple_Size(seen->observation) < 2)
+    if (stretch->quiet_stacks == NULL) return 0;
+    if (!seen->later && (seen->observation == NULL || !PyTuple_Check(seen->observation) ||
+                         PyTuple_Size(seen->observation) < 2))
         return 0;
-    Py_ssize_t stack = PyLong_AsSsize_t(PyTuple_GetItem(seen->observation, 1));
+    Py_ssize_t stack =
+        seen->later ? seen->later_stack : PyLong_AsSsize_t(PyTuple_GetItem(seen->observation, 1));
     if (stack == -1 && PyErr_Occurred()) return -1;
     return stack >= stretch->first_stack &&
            (stack >= stretch->quiet_size || stretch->quiet_stacks[stack] != QUIET_STACK);
@@ -120,8 +122,8 @@ static int take_look(Stretch *stretch, PyObject *look) {
 
 PyObject *walker_stretch(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
-    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *told;
-    PyObject *result = NULL;
+    PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *told, *moved;
+    PyObject *waiting, *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet, process;
@@ -129,10 +131,10 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOOO!O:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings, &told))
+                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings, &told, &PyDict_Type, &moved, &waiting))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -153,19 +155,26 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
         PyErr_SetString(PyExc_TypeError, "what was told of locks is a dict, or None");
         return NULL;
     }
+    if (waiting != Py_None && !PyTuple_Check(waiting)) {
+        PyErr_SetString(PyExc_TypeError, "who waits is told by a tuple, or None");
+        return NULL;
+    }
     if (quiet_stacks != Py_None && !PyByteArray_Check(quiet_stacks)) {
         PyErr_SetString(PyExc_TypeError, "what stacks do not matter is told by a bytearray");
         return NULL;
     }
-    Stretch stretch = {.times = PyList_New(0), .ran = PyDict_New(), .moved = PyDict_New(), .due = due,
+    Stretch stretch = {.times = PyList_New(0), .ran = PyDict_New(), .moved = Py_NewRef(moved), .due = due,
                        .clock = -1};
     stretch.last = PyList_New(0);
     stretch.first_stack = first_stack;
     int failed = stretch.times == NULL || stretch.ran == NULL || stretch.moved == NULL || stretch.last == NULL;
+    Later later = {.moved = moved, .told = told, .on = told != Py_None};
+    failed = failed || (waiting != Py_None && begin_later(state, &later, waiting) < 0);
     int enough = 0;
     while (!failed && !enough && stretch.pending == NULL) {
         stretch.other = rest_until(stretch.due, polled, (nfds_t)file_count);
         long long now = now_ns(CLOCK_MONOTONIC);
+        int was_left = 0;
         struct stat about;
         stretch.other = stretch.other || fstat(directory, &about) != 0 || (long long)about.st_nlink != links;
         if (stretch.other) break;
@@ -182,7 +191,7 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
             self->absent_told = 0;
             PyObject *look = threads == NULL ? NULL
                                              : look_at(self, state, threads, wanted, found, unreadable, count,
-                                                       generation, tick);
+                                                       generation, tick, waiting == Py_None ? NULL : &later);
             if (look == NULL) {
                 /* Whoever looks next meets the same, and knows what it means. */
                 PyErr_Clear();
@@ -194,7 +203,9 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
                 stretch.quiet_stacks = PyByteArray_AsString(quiet_stacks);
                 stretch.quiet_size = PyByteArray_Size(quiet_stacks);
             }
-            failed = add_all(state, &stretch, threads) < 0 || take_look(&stretch, look) < 0;
+            was_left = later.left != NULL;
+            failed = add_all(state, &stretch, threads) < 0 || take_look(&stretch, look) < 0 ||
+                     add_later(&later, PyList_Size(stretch.times), found, threads) < 0;
             Py_XDECREF(look);
             Py_XDECREF(threads);
             if (failed) break;
@@ -218,18 +229,24 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
         }
         int changed = failed || quiet ? 0 : has_changed(watched, found);
         failed = failed || changed < 0;
-        if (!failed && !quiet && told != Py_None) {
-            stretch.asked = PyDict_Size(stretch.moved) > 0 ? 1 : is_untold(told, found);
+        if (!failed && !quiet && !was_left && (told != Py_None || later.on)) {
+            /* Once something was left, locks may be others' than when it was told whose they are. */
+            stretch.asked = later.ticks != NULL && PyList_Size(later.ticks) > 0 ? 1
+                            : PyDict_Size(stretch.moved) > 0        ? 1
+                                                                     : is_untold(told, found);
             failed = stretch.asked < 0;
         }
         if (changed || self->absent_told || stretch.sighted || stretch.asked) break;
     }
     if (!failed)
-        result = Py_BuildValue("(OOOOOiiLLLLii)", stretch.times, stretch.ran, stretch.moved,
+        result = Py_BuildValue("(OOOOOOiiLLLLii)", stretch.times, stretch.ran,
+                               later.ticks == NULL ? Py_None : later.ticks,
+                               later.before == NULL ? Py_None : later.before,
                                stretch.pending == NULL ? Py_None : stretch.pending,
                                stretch.sighted || stretch.asked || stretch.pending != NULL ? stretch.last : Py_None,
                                stretch.other, stretch.asked, stretch.due, stretch.late, stretch.missed, stretch.clock, stretch.walked,
                                stretch.torn);
+    end_later(&later);
     Py_XDECREF(stretch.times);
     Py_XDECREF(stretch.ran);
     Py_XDECREF(stretch.moved);

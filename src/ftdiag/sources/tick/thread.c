@@ -83,6 +83,63 @@ static int thread_set_beside(PyObject *object, PyObject *value, void *unused) {
     return 0;
 }
 
+static int take_words(Thread *self, const Thread *from) {
+    int count = from->exits + from->marks;
+    if (count > self->words_room) {
+        u64 *words = realloc(self->words, (size_t)count * sizeof(u64));
+        if (words == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->words = words;
+        self->words_room = count;
+    }
+    if (count > 0) memcpy(self->words, from->words, (size_t)count * sizeof(u64));
+    self->exits = from->exits;
+    self->marks = from->marks;
+    self->critical_section = from->critical_section;
+    self->section = from->section;
+    memcpy(self->elsewhere, from->elsewhere, (size_t)from->elsewhere_count * sizeof(u64));
+    self->elsewhere_count = from->elsewhere_count;
+    return 0;
+}
+
+/* What the last walk says of what a thread holds, to be kept beyond the next walk: a new reference. */
+PyObject *snapshot(const Thread *self) {
+    PyTypeObject *type = Py_TYPE((PyObject *)self);
+    allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    Thread *copy = (Thread *)allocate(type, 0);
+    if (copy == NULL) return NULL;
+    copy->address = self->address;
+    copy->native_id = self->native_id;
+    copy->ident = self->ident;
+    copy->interpreter = self->interpreter;
+    copy->beside = PyTuple_New(0);
+    if (copy->beside == NULL || take_words(copy, self) < 0) Py_CLEAR(copy);
+    return (PyObject *)copy;
+}
+
+static PyObject *thread_snapshot(PyObject *self, PyObject *unused) {
+    (void)unused;
+    return snapshot((Thread *)self);
+}
+
+/* Say of what it holds what a snapshot says. */
+static PyObject *thread_become(PyObject *self, PyObject *other) {
+    if (Py_TYPE(other) != Py_TYPE(self)) {
+        PyErr_SetString(PyExc_TypeError, "become takes a snapshot of a thread");
+        return NULL;
+    }
+    if (take_words((Thread *)self, (const Thread *)other) < 0) return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef thread_methods[] = {
+    {"snapshot", thread_snapshot, METH_NOARGS, NULL},
+    {"become", thread_become, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyMemberDef thread_members[] = {
     {"address", T_ULONGLONG, offsetof(Thread, address), READONLY, NULL},
     {"native_id", T_ULONGLONG, offsetof(Thread, native_id), READONLY, NULL},
@@ -109,6 +166,7 @@ static PyType_Slot thread_slots[] = {
     {Py_tp_dealloc, thread_dealloc},
     {Py_tp_members, thread_members},
     {Py_tp_getset, thread_properties},
+    {Py_tp_methods, thread_methods},
     {0, NULL},
 };
 

@@ -41,7 +41,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 7, /* as in compiled.py: changes with what is below */
+    INTERFACE = 8, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -86,6 +86,10 @@ enum {
     ENTRY_BYTES = 65, /* as in parkinglot.py, where a wait entry is explained */
     HANDED_OFF_OFFSET = 8,
     LOWEST_ADDRESS = 4096,
+    MAX_WAITING = 64, /* as in replay.py */
+    MAX_LATER = 32,
+    REACH_MOST = 512,
+    MAX_OBJECT_BYTES = 256,
     RING_BYTES = 1 << 24, /* as in rings.py */
     DRAIN_EVERY_NS = 250000000,
     MAX_RECORD_BYTES = 4096, /* as in perfevents.py, where records are explained */
@@ -98,6 +102,7 @@ enum {
 #define CODE_WORDS (2 * MAX_DEPTH)
 #define TOP ((u64)1 << 63)
 #define SECTION_TAGS ((u64)3)
+#define REFERENCE_TAGS ((u64)7) /* STACKREF_TAGS of names.py */
 
 /* Take the new value before the old one is let go of, which may run code. */
 #define REPLACE(member, value) \
@@ -182,7 +187,12 @@ typedef struct {
     unsigned long long generation_of_words;
     int absent_told;                         /* something that was wanted could not be read */
     long plain[4];                           /* of a thread that runs: state, wait, holder, confidence */
-    unsigned long long work, known_words;
+    PyObject *lock_places; /* dict: (lock, stack) that threads were seen to wait at -> the lock's owner, or 0 */
+    PyObject *rests;       /* dict: stack of threads that rest on a lock of their own -> (its type, observation) */
+    PyObject *known_words; /* set of what was in slots of `with` blocks, of which it is known what it means */
+    PyObject *lockless;    /* set of types of context managers that are no locks */
+    u64 state_word, object_bytes, object_type; /* offsets: in a thread state, and where objects have their type */
+    unsigned long long work, words_of_known;
     /* scratch of a walk */
     struct iovec local[MAX_VECTORS], remote[MAX_VECTORS];
     int vectors;
@@ -238,6 +248,9 @@ typedef struct Seen {
     /* the last observation that was made here */
     PyObject *plain;
     long plain_stack;
+    /* of ticks that are concluded later */
+    char later;
+    long later_stack;
 } Seen;
 
 /* The ring buffer of one perf event, as the kernel maps it. */
@@ -283,6 +296,42 @@ typedef struct {
     int plain;   /* what it does is told by its stack: NOT_PLAIN, PLAIN or MOVED */
 } Job;
 
+/* What the kernel says of a thread, and what is walked of it. */
+typedef struct {
+    Seen *seen;
+    PyObject *pythons; /* tuple */
+    PyObject *line, *blocked;
+    u64 entry, entry_before; /* the wait entry that its line tells, or 0; that of its last wait until then */
+    int state;
+    int first, count; /* its jobs */
+} Looked;
+
+enum { IS_GONE, IS_RUNNING, IS_BLOCKED };
+
+/* A wait entry: see parkinglot.py. */
+typedef struct {
+    u64 key;
+    int queued, given;
+} Entry;
+
+/* A thread that waits for a mutex of the program's. */
+typedef struct {
+    Seen *seen;
+    u64 entry, key, owner;
+} Waiting;
+
+/* Ticks of a stretch that are concluded when it ends. */
+typedef struct {
+    int on;           /* whether each tick from now on is one of these: somebody waits, or did */
+    PyObject *moved;  /* dict: those that may hold other locks, while it is not */
+    PyObject *told;   /* dict, or None */
+    PyObject *ticks;  /* list of (number, who was looked at, held, left, found, late) */
+    PyObject *before; /* dict: threads of them -> the wait entries that they had before */
+    PyObject *left, *held, *late; /* of the tick at hand, if it is left for later; else NULL */
+    Waiting waiting[MAX_WAITING];
+    int count;
+} Later;
+
 enum { NOT_PLAIN, PLAIN, MOVED /* but it may hold other locks than before */ };
 
 /* What is read in the call that reads stacks. */
@@ -303,6 +352,7 @@ enum { TORN = -1, FAILED = -2 };
 
 /* thread.c */
 PyObject *words_tuple(const u64 *words, Py_ssize_t count, Py_ssize_t step);
+PyObject *snapshot(const Thread *self);
 extern PyType_Spec thread_spec;
 
 /* seen.c */
@@ -313,6 +363,10 @@ extern PyType_Spec seen_spec;
 int is_meaning(PyObject *found);
 PyObject *chain_meaning(Chains *self, const u64 *chain, int depth);
 extern PyType_Spec chains_spec;
+
+/* entry.c */
+int parse_entry(u64 address, const byte *data, size_t size, Entry *entry);
+int parses_entry(u64 address, PyObject *data, Entry *entry);
 
 /* reading.c */
 Py_ssize_t transfer(Walker *self, size_t total);
@@ -330,6 +384,7 @@ int stack_of(Walker *self, Thread *thread, const byte *state, const byte *chunks
 /* walk.c */
 int walk_all(Walker *self, Job *jobs, int count, PyObject *found, Wanted *wanted, int wanted_count);
 int take_wanted(PyObject *wanted, Wanted **into);
+int tell(PyObject *found, u64 address, const byte *data, u64 size);
 PyObject *walker_walk(PyObject *object, PyObject *args);
 
 /* lines.c */
@@ -338,17 +393,31 @@ int let_wait(PyObject *unsettled, const State *state, long long now, long long a
 extern PyType_Spec lines_spec;
 
 /* look.c */
-int is_plain(const Walker *self, const Job *job);
+int is_plain(Walker *self, const Job *job);
+int parks_at(const Walker *self, u64 key, long stack);
+int read_head(Walker *self, u64 object, byte *head, PyObject *found);
+PyObject *rest_at(Walker *self, const Thread *thread, long stack, u64 key, PyObject *found);
+int is_unreadable(PyObject *unreadable, u64 address);
 PyObject *walker_prepare(PyObject *object, PyObject *args);
+PyObject *walker_prepare_later(PyObject *object, PyObject *args);
+PyObject *walker_know(PyObject *object, PyObject *one);
 PyObject *look_at(Walker *self, State *state, PyObject *threads, PyObject *wanted, PyObject *found, PyObject *unreadable,
-                  unsigned long long unreadable_count, unsigned long long generation, Py_ssize_t tick);
+                  unsigned long long unreadable_count, unsigned long long generation, Py_ssize_t tick, Later *later);
 PyObject *walker_look(PyObject *object, PyObject *args);
 
 /* rings.c */
 int drain_rings(Rings *self);
 extern PyType_Spec rings_spec;
 
+/* later.c */
+int take_later(Walker *self, Later *later, const State *state, const Looked *looked, Py_ssize_t count, const Job *jobs,
+               PyObject *wanted, PyObject *found, PyObject *unreadable);
+int begin_later(const State *state, Later *later, PyObject *waiting);
+int add_later(Later *later, Py_ssize_t number, PyObject *found, PyObject *threads);
+void end_later(Later *later);
+
 /* stretch.c */
+int is_untold(PyObject *told, PyObject *found);
 PyObject *walker_stretch(PyObject *object, PyObject *args);
 
 /* walker.c */

@@ -54,7 +54,7 @@ typedef struct {
     int job, kind, index;
 } Origin;
 
-static int tell(PyObject *found, u64 address, const byte *data, u64 size) {
+int tell(PyObject *found, u64 address, const byte *data, u64 size) {
     PyObject *key = PyLong_FromUnsignedLongLong(address);
     PyObject *value = data == NULL ? Py_NewRef(Py_None) : PyBytes_FromStringAndSize((const char *)data, (Py_ssize_t)size);
     int failed = key == NULL || value == NULL || PyDict_SetItem(found, key, value) < 0;
@@ -262,7 +262,7 @@ static int follow_jobs(Walker *self, Job *jobs, int count, PyObject *found) {
 
 /* Walk the jobs, as many at a time as fit into a call; -1 on error. */
 static int walk_jobs(Walker *self, Job *jobs, int count, PyObject *found, Wanted *wanted, int wanted_count) {
-    for (int first = 0; first < count;) {
+    for (int first = 0; first < count || wanted_count > 0;) {
         if (spent(self)) {
             for (; first < count; first++) {
                 jobs[first].stack = self->torn_stack;

@@ -31,7 +31,7 @@ static PyObject *walker_forget(PyObject *object, PyObject *unused) {
     PyDict_Clear(self->known);
     PySet_Clear(self->quiet_chains);
     self->quiet_words = 0;
-    self->known_words = 0;
+    self->words_of_known = 0;
     self->generation++;
     Py_RETURN_NONE;
 }
@@ -99,6 +99,10 @@ static int walker_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->quiet_chains);
     Py_VISIT(self->parse);
     Py_VISIT(self->places);
+    Py_VISIT(self->lock_places);
+    Py_VISIT(self->rests);
+    Py_VISIT(self->known_words);
+    Py_VISIT(self->lockless);
     return 0;
 }
 
@@ -111,6 +115,10 @@ static int walker_clear(PyObject *object) {
     Py_CLEAR(self->quiet_chains);
     Py_CLEAR(self->parse);
     Py_CLEAR(self->places);
+    Py_CLEAR(self->lock_places);
+    Py_CLEAR(self->rests);
+    Py_CLEAR(self->known_words);
+    Py_CLEAR(self->lockless);
     return 0;
 }
 
@@ -149,6 +157,8 @@ static PyMethodDef walker_methods[] = {
     {"prepare", walker_prepare, METH_VARARGS, NULL},
     {"look", walker_look, METH_VARARGS, NULL},
     {"stretch", walker_stretch, METH_VARARGS, NULL},
+    {"prepare_later", walker_prepare_later, METH_VARARGS, NULL},
+    {"know", walker_know, METH_O, NULL},
     {"mark_quiet", walker_mark_quiet, METH_O, NULL},
     {"forget", walker_forget, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
