@@ -16,6 +16,8 @@ from ftdiag.sources.kernel.memory import RemoteMemory
 
 BUCKET_BYTES: Final = 24
 """struct _brc_bucket: a mutex, and the head of a list, two pointers (Include/internal/pycore_brc.h)."""
+MAX_INTERPRETERS: Final = 1000
+"""Interpreters whose layout is remembered."""
 _HEAD: Final = 8
 _FEWEST_EMPTY: Final = 16
 """So many heads that point to themselves, at this distance, are nowhere else."""
@@ -39,3 +41,26 @@ def counts_are_at(memory: RemoteMemory, address: int, size: int) -> bool:
         empty += following == before == head
         changing += (following == head) is not (before == head)
     return empty >= _FEWEST_EMPTY and changing <= _MOST_CHANGING
+
+
+class MovedLocks:
+    """Locks of interpreters that lie elsewhere than in other builds, where they are found to lie so.
+
+    `expected` has begin and size relative to an interpreter, and name; the first is the table of counts. That
+    is looked at once an interpreter: it is there from its begin on.
+    """
+
+    def __init__(self, memory: RemoteMemory, expected: tuple[tuple[int, int, str], ...]) -> None:
+        self._memory = memory
+        self._expected = expected
+        self._found: dict[int, tuple[tuple[int, int, str], ...]] = {}
+
+    def of(self, interpreter: int) -> tuple[tuple[int, int, str], ...]:
+        """Those of an interpreter, as they were expected; none where they lie as in other builds."""
+        if interpreter not in self._found:
+            expected = self._expected
+            there = expected and counts_are_at(self._memory, interpreter + expected[0][0], expected[0][1])
+            if len(self._found) >= MAX_INTERPRETERS:
+                self._found.clear()
+            self._found[interpreter] = expected if there else ()
+        return self._found[interpreter]

@@ -23,7 +23,7 @@ from ftdiag.datatypes import replace
 from ftdiag.errors import MemoryReadError
 from ftdiag.model import UNKNOWN_GUARD, LockKind, LockRef
 from ftdiag.sources.kernel.syscalls import BlockedCall
-from ftdiag.sources.locks.handovers import counts_are_at
+from ftdiag.sources.locks.handovers import MovedLocks
 from ftdiag.sources.locks.holders import BOUND_METHODS, LOCK_TYPES, MUTEX_TYPE, WORD, HeldLocks
 from ftdiag.sources.locks.moment import MAX_OWNER_DISTANCE, LockWait
 from ftdiag.sources.locks.mutexes import is_mutex, variable_at
@@ -36,8 +36,6 @@ from ftdiag.sources.python.walking import PythonThread
 
 MAX_OBJECTS_ASKED: Final = 1000
 """Objects of a window whose locks are counted by how often they were waited for."""
-MAX_INTERPRETERS: Final = 1000
-"""Interpreters whose layout is remembered."""
 MAX_STACK_DISTANCE: Final = 1 << 16
 """A wait entry lies this near above the stack pointer of a parked thread (sem_wait's frames between)."""
 MAX_NAMED_RANGES: Final = 100
@@ -77,8 +75,7 @@ class LockReader(HeldLocks):
         self.named_places: Mapping[int, str] = {}
         """Every address of the interpreter's locks that are known by name, with the name."""
         self._named_ranges: list[tuple[int, int, str]] = []
-        self._moved_in: dict[int, tuple[tuple[int, int, str], ...]] = {}
-        """By interpreter, those of its locks that lie elsewhere than in other builds."""
+        self._moved = MovedLocks(self._memory, self._layout.moved_locks)
         self._gil_ranges: list[tuple[int, int]] = []
         self._semaphore_owners: dict[int, int] = {}
 
@@ -118,7 +115,7 @@ class LockReader(HeldLocks):
         self._gil_ranges = []
         for interpreter in self._interpreter.interpreters():
             start = interpreter.address
-            known = (*layout.interpreter_locks, *self._moved(start))
+            known = (*layout.interpreter_locks, *self._moved.of(start))
             named += [(start + at, start + at + size, label) for at, size, label in known]
             whole.append((start, start + layout.interpreter_size, "interpreter lock"))
             gil = start + layout.interpreter_gil_state
@@ -134,19 +131,6 @@ class LockReader(HeldLocks):
             self._forget(key)
         self._asked.clear()
         self._names.begin_second()
-
-    def _moved(self, interpreter: int) -> tuple[tuple[int, int, str], ...]:
-        """Locks that lie elsewhere than in other builds, if they are found to lie where they are expected.
-
-        It is looked up once: the table of counts is there from the interpreter's begin on.
-        """
-        if interpreter not in self._moved_in:
-            moved = self._layout.moved_locks
-            found = moved and counts_are_at(self._memory, interpreter + moved[0][0], moved[0][1])
-            if len(self._moved_in) >= MAX_INTERPRETERS:
-                self._moved_in.clear()
-            self._moved_in[interpreter] = moved if found else ()
-        return self._moved_in[interpreter]
 
     def take_objects(self, waited_for: Collection[int] = ()) -> dict[int, int]:
         """Objects whose own lock was waited for since this was asked last, with the number of looks.
