@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ftdiag.sources.native import machinecode
@@ -189,6 +189,7 @@ LOCKABLE = frozenset(
 """Instructions that may have the prefix, with memory as their first operand."""
 
 
+@example(b"\x40\xf0\x00", bytes(11), False)
 @given(st.binary(min_size=1, max_size=4), st.binary(min_size=11, max_size=11), st.booleans())
 def test_no_atomic_instruction_is_passed_over(begin: bytes, rest: bytes, locked: bool) -> None:
     # GIVEN bytes WHEN they begin with an atomic instruction THEN it is taken for one at first sight, too

@@ -98,7 +98,8 @@ def decode(code: bytes, at: int = 0) -> Decoded | None:
 def _decode(code: bytes, at: int) -> Decoded:
     """The same; its end may lie behind the code's. Raises IndexError."""
     place, rex = at, 0
-    while code[place] in _PREFIXES:
+    # A REX that is not the last prefix is ignored (Intel's manual, volume 2A, 2.2.1).
+    while code[place] in _PREFIXES or (code[place] & 0xF0 == 0x40 and _is_prefix(code[place + 1])):
         place += 1
     prefixes = code[at:place]
     if code[place] & 0xF0 == 0x40:
@@ -138,6 +139,10 @@ def _decode(code: bytes, at: int) -> Decoded:
     if not _SEGMENTS.isdisjoint(prefixes) or 0x67 in prefixes:
         operand = None
     return Decoded(place + size - at, atomic, operand if atomic else None)
+
+
+def _is_prefix(byte: int) -> bool:
+    return byte in _PREFIXES or byte & 0xF0 == 0x40
 
 
 def _decode_vector(code: bytes, at: int, place: int, escape: int) -> Decoded:
