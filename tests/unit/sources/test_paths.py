@@ -8,7 +8,14 @@ import pytest
 
 from fake_process import FakeProcess, Sink
 from ftdiag.sources.python.interpreter import InterpreterReader
-from ftdiag.sources.python.paths import EARLY_NS, LATER_EVERY_NS, PAUSE_NS, STEP_EVERY_NS, PathSearch
+from ftdiag.sources.python.paths import (
+    EARLY_NS,
+    LATER_EVERY_NS,
+    PAUSE_NS,
+    SETTLED_NS,
+    STEP_EVERY_NS,
+    PathSearch,
+)
 
 
 def test_new_objects_are_searched_for_soon(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +72,51 @@ def test_searches_slow_down_after_the_first_seconds(monkeypatch: pytest.MonkeyPa
         waits.append(search.due_ns - now_ns)
         now_ns = search.due_ns
     assert waits == [STEP_EVERY_NS] * ((EARLY_NS - 10**9) // STEP_EVERY_NS) + [LATER_EVERY_NS] * 3
+
+
+def test_what_is_gone_soon_is_not_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN a search without an end, the first seconds over
+    fake = FakeProcess("3.14.9t")
+    search = PathSearch(InterpreterReader(fake.memory, fake.runtime, Sink()))
+    asked: list[set[int]] = []
+
+    def without_end(wanted: set[int]) -> Iterator[None]:
+        asked.append(set(wanted))
+        while True:
+            yield
+
+    monkeypatch.setattr(search, "_search", without_end)
+    search.step(0)
+    now_ns = EARLY_NS
+
+    def seconds(count: float) -> None:
+        nonlocal now_ns
+        end = now_ns + int(count * 10**9)
+        while now_ns < end:
+            search.step(now_ns)
+            now_ns += LATER_EVERY_NS // 4
+
+    def under_way() -> bool:
+        return search.due_ns is not None
+
+    # WHEN each second others are wanted, as the objects of requests are THEN nobody looks for them
+    for number in range(2 * SETTLED_NS // 10**9):
+        search.want([number])
+        seconds(1)
+    assert not asked
+    # AND one that stays is looked for, until it is wanted no more: it is gone, and not tried
+    search.want([99])
+    seconds(SETTLED_NS / 10**9 - 1)
+    assert not asked
+    seconds(2)
+    assert asked == [{99}]
+    assert under_way()
+    search.want([])
+    seconds(1)
+    assert not under_way()
+    search.want([99])
+    seconds(2 * SETTLED_NS / 10**9)
+    assert asked == [{99}, {99}]
 
 
 def test_names_are_read_of_what_is_found_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,8 @@ EARLY_NS: Final = 5_000_000_000
 """Since the first call: so long somebody who attached waits for what is found."""
 LATER_EVERY_NS: Final = 5 * STEP_EVERY_NS
 """From step to step after that: new objects that a program contends for do not come to an end."""
+SETTLED_NS: Final = 5_000_000_000
+"""What is not wanted for so long is not searched for then: objects of a request are gone before that."""
 PAUSE_NS: Final = 20_000_000_000
 """After so long what was searched for in vain is searched for again."""
 _TPFLAGS_LIST_SUBCLASS: Final = 1 << 25
@@ -98,6 +100,10 @@ class PathSearch:
         """Of the modules, in the order in which they are gone through."""
         self._tried: set[int] = set()
         """What was searched for lately."""
+        self._sought: set[int] = set()
+        """What the search that is under way is for; what is found, or wanted no more, goes out of it."""
+        self._since_ns: dict[int, int] = {}
+        """Since when each has been wanted."""
         self.found: dict[int, str] = {}
         """Address -> path, of what was found of the objects that somebody wants."""
 
@@ -121,25 +127,45 @@ class PathSearch:
             return
         if self._early_until_ns is None:
             self._early_until_ns = now_ns + EARLY_NS
+        wanted = frozenset().union(*self._wanted.values())
+        self._since_ns = {one: self._since_ns.get(one, now_ns) for one in wanted}
+        late = now_ns >= self._early_until_ns
         if self._steps is None:
-            if now_ns >= self._again_ns:
-                self._tried.clear()
-            wanted = set().union(*self._wanted.values()) - self._tried - self.found.keys()
-            if not wanted:
+            if not self._begin(now_ns, SETTLED_NS if late else 0):
                 return
-            if not self._tried:
-                self._again_ns = now_ns + PAUSE_NS
-            self._tried |= wanted
-            self._steps = self._search(wanted)
-            self._rest_ns = 0
-        every_ns = STEP_EVERY_NS if now_ns < self._early_until_ns else LATER_EVERY_NS
+        else:
+            gone = self._sought - wanted
+            self._sought -= gone
+            self._tried -= gone
+        every_ns = LATER_EVERY_NS if late else STEP_EVERY_NS
         self._next_ns = now_ns + every_ns
         self._rest_ns += every_ns  # without a search after this one, for as long as it took
         try:
-            next(self._steps)
+            if self._sought and self._steps is not None:
+                next(self._steps)
+                return
         except (StopIteration, MemoryReadError, NotAnObject, struct.error):
-            self._steps = None
-            self._next_ns = now_ns + self._rest_ns
+            pass
+        self._steps = None
+        self._next_ns = now_ns + self._rest_ns
+
+    def _begin(self, now_ns: int, settled_ns: int) -> bool:
+        """Begin a search for what has been wanted for so long and was not found; whether there is any."""
+        if now_ns >= self._again_ns:
+            self._tried.clear()
+        known = self._tried | self.found.keys()
+        sought = {
+            one for one, since in self._since_ns.items() if one not in known and now_ns - since >= settled_ns
+        }
+        if not sought:
+            return False
+        if not self._tried:
+            self._again_ns = now_ns + PAUSE_NS
+        self._tried |= sought
+        self._sought = sought
+        self._steps = self._search(sought)
+        self._rest_ns = 0
+        return True
 
     def search(self, addresses: Collection[int]) -> dict[int, str]:
         """The paths of objects, all at once: for tools and tests."""
