@@ -170,6 +170,7 @@ def main() -> int:
     """Measure and print."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 60
     rows: list[tuple[str, str, str, bool]] = []
+    pythons = interpreters(13)
 
     def row(what: str, value: float, goal: float, unit: str, more: str = "") -> None:
         rows.append((what, f"at most {goal:g} {unit}", f"{value:.3g} {unit}{more}", value <= goal))
@@ -190,7 +191,7 @@ def main() -> int:
                 terminal.type("q")
                 terminal.ended_with(0)
         row("first screen of a minute's recording", statistics.median(opening), FIRST_OPEN_GOAL_S, "s")
-        python = next(iter(interpreters(13).values()))
+        python = next(iter(pythons.values()))
         with target(python, 1, 63) as running, real_terminal(120, 40) as terminal:
             row("first screen, live", first_screen(terminal, "attach", running.pid), FIRST_LIVE_GOAL_S, "s")
             time.sleep(1)

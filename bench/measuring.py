@@ -32,14 +32,13 @@ TARGET = Path(__file__).resolve().parent / "targets" / "busy_and_idle.py"
 SOURCES = Path(__file__).resolve().parent.parent / "src" / "ftdiag"
 
 
-def as_installed() -> None:
-    """Compile what is measured, as pip does: where PYTHONDONTWRITEBYTECODE is set each start would do so."""
+def interpreters(minor: int | None = None) -> dict[str, Path]:
+    """Version -> interpreter, one of each; only 3.`minor` if asked.
+
+    Compiles what is measured, as pip does: where PYTHONDONTWRITEBYTECODE is set each start would do so.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(str(SOURCES), quiet=1)
-
-
-def interpreters(minor: int | None = None) -> dict[str, Path]:
-    """Version -> interpreter, one of each; only 3.`minor` if asked."""
     found = {}
     for interpreter in find_interpreters().chosen:
         version = ".".join(interpreter.version.split(".")[:2])

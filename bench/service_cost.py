@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from measuring import as_installed, interpreters, process_cpu_ns, table, without_capabilities
+from measuring import interpreters, process_cpu_ns, table, without_capabilities
 from targets.service import KINDS, SLOTS
 
 PROGRAM = Path(__file__).resolve().parent / "targets" / "service.py"
@@ -213,7 +213,6 @@ def main() -> int:
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="seconds before it is measured")
     parser.add_argument("--ways", default=",".join(WAYS).replace(", ", ";"))
     asked = parser.parse_args()
-    as_installed()
     found = interpreters()
     python = found.get("3.14t") or next(iter(found.values()))
     ways = [way.replace(";", ", ") for way in asked.ways.split(",")]
