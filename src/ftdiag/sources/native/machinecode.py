@@ -92,11 +92,16 @@ def what_is_loaded(
     """
     if machine != "EM_X86_64":
         return None
+    code = code[:place]
     for length in range(2, min(LONGEST, place) + 1):
         start = place - length
-        for instruction in _disassembler("x86", detail=True).disasm(code[start:place], 0, 1):
+        # A disassembler takes ten times as long, and most places are no instruction of that length.
+        decoded = decode(code, start)
+        if decoded is None or decoded.length != length:
+            continue
+        for instruction in _disassembler("x86", detail=True).disasm(code[start:], 0, 1):
             loaded = _loaded(instruction) if instruction.size == length else None
-            if loaded is not None and _is_boundary(code[:place], start, function_start):
+            if loaded is not None and _is_boundary(code, start, function_start):
                 return loaded
     return None
 
