@@ -5,13 +5,15 @@ In: native samples, and the threads as they were seen at the ticks around them. 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+import operator
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final
 
 from ftdiag.errors import PermissionRefused
-from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, ThreadState, Window
+from ftdiag.model import NATIVE_FILE, Frame, Gap, NativeSamples, Runs, ThreadState, Window
 from ftdiag.sampling.options import SamplerOptions
 from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.threads import SampledThread, Tick
@@ -206,38 +208,38 @@ class OnCore:
         unseen: Unseen = Counter()
         self.places, self.spun, self._unseen = places, spun, unseen
         later: list[NativeSample] = []
-        ticks, runs = window.tick_ns, window.runs
-        courses: dict[int, tuple[list[int], list[int]]] = {}
-        for index, first, stack in zip(runs.thread, runs.first_tick, runs.stack, strict=True):
-            firsts, stacks = courses.setdefault(index, ([], []))
-            firsts.append(first)
-            stacks.append(stack)
-        frames, indexes, last = self._frames, self._indexes, len(ticks) - 1
-        ends, by_core = self._ends, self._native.by_core
+        courses = _courses(window.runs)
+        # Twice the moments at which the next tick becomes the nearest.
+        middles = list(map(operator.add, window.tick_ns, islice(window.tick_ns, 1, None)))
+        frames, indexes = self._frames, self._indexes
+        ends, by_core, end_ns = self._ends, self._native.by_core, window.t1_ns
+        atomic, spin = ThreadState.ATOMIC, ThreadState.SPIN
         for sample in self._samples:
-            index = indexes.get(sample.tid, -1)
+            tid, time_ns, state, symbol, address = sample
+            index = indexes.get(tid, -1)
             course = courses.get(index)
-            frame = frames.get(sample.symbol)
+            frame = frames.get(symbol)
             if frame is None:
-                frame = self._intern_symbol(sample.symbol)
-            if course is None or (by_core and sample.time_ns > ends.get(index, sample.time_ns)):
+                frame = self._intern_symbol(symbol)
+            if course is None or (by_core and time_ns > ends.get(index, time_ns)):
                 # What a thread does after the tick that saw it last is in no clock but the process's.
-                if index < 0 and sample.time_ns > window.t1_ns:
+                if index < 0 and time_ns > end_ns:
                     later.append(sample)  # the next tick may see it
                 elif by_core:
-                    unseen[int(sample.state), frame] += 1
+                    unseen[int(state), frame] += 1
                 continue
-            after = min(bisect_left(ticks, sample.time_ns), last)
-            nearer_before = after and 2 * sample.time_ns < ticks[after] + ticks[after - 1]
             firsts, stacks = course
-            stack = stacks[max(0, bisect_right(firsts, after - bool(nearer_before)) - 1)]
-            counts[index, stack, int(sample.state), frame] += 1
-            if sample.address is not None and sample.state is ThreadState.ATOMIC:
-                places[stack, sample.address] += 1
-            elif sample.address is not None and sample.state is ThreadState.SPIN:
+            stack = stacks[0]
+            if len(stacks) > 1:
+                stack = stacks[max(0, bisect_right(firsts, bisect_right(middles, 2 * time_ns)) - 1)]
+            counted = index, stack, int(state), frame
+            counts[counted] = counts.get(counted, 0) + 1
+            if address is not None and state is atomic:
+                places[stack, address] += 1
+            elif address is not None and state is spin:
                 # The latest last; where there are too many, the oldest are left out.
-                before, times = spun.pop((stack, sample.address), (index, 0))
-                spun[stack, sample.address] = index if before == index else SEVERAL, times + 1
+                before, times = spun.pop((stack, address), (index, 0))
+                spun[stack, address] = index if before == index else SEVERAL, times + 1
                 if len(spun) > MAX_SPUN:
                     del spun[next(iter(spun))]
         self._samples = later
@@ -309,3 +311,15 @@ class OnCore:
     def close(self) -> None:
         """End sampling."""
         self._native.close()
+
+
+def _courses(runs: Runs) -> dict[int, tuple[Sequence[int], Sequence[int]]]:
+    """The first ticks and the stacks of each thread's runs, which are sorted by thread."""
+    courses: dict[int, tuple[Sequence[int], Sequence[int]]] = {}
+    begin = 0
+    while begin < len(runs.thread):
+        index = runs.thread[begin]
+        end = bisect_right(runs.thread, index, begin)
+        courses[index] = runs.first_tick[begin:end], runs.stack[begin:end]
+        begin = end
+    return courses
