@@ -116,6 +116,30 @@ async def test_a_finding_is_the_first_line() -> None:
         assert "CRITICAL self._lock at cache.py:88 costs" in screen_lines(app)[0]
 
 
+async def test_the_finding_under_the_cursor_stands_in_full_below_the_list() -> None:
+    # GIVEN two findings whose sentences are longer than a line of the list
+    long = finding(
+        "self._lock at cache.py:88 costs 0.9 of 2 cores: six threads wait for it, and have nothing else to do"
+    )
+    first = replace(long, remedy=(Remedy("do less while it is held"), Remedy("take it seldom")))
+    second = replace(first, lost_cores=0.1, summary=f"a {long.summary}", subject={"lock": "other"}, remedy=())
+    async with driving(replace(contended(), findings=(first, second))) as (app, pilot):
+        # WHEN the first is under the cursor THEN its sentence is there to its end, and the first remedy
+        below = " ".join("\n".join(screen_lines(app)[-7:]).split())
+        assert first.summary in below
+        assert "do: do less while it is held" in below
+        assert "take it seldom" not in below
+        # AND the other's when the cursor goes there
+        await press(pilot, "down")
+        below = " ".join("\n".join(screen_lines(app)[-7:]).split())
+        assert second.summary in below
+        assert "do:" not in below
+    # AND a small screen keeps its lines for the list
+    async with driving(replace(contended(), findings=(first, second)), (60, 15)) as (app, _):
+        assert "do: do less" not in screen_text(app)
+        assert screen_text(app).count("costs 0.9 of 2 c") >= 2
+
+
 async def test_the_picture_moves_with_the_recording_until_the_target_ends() -> None:
     # GIVEN a live recording
     source = FakeSource(contended(3), live=True)

@@ -1,7 +1,8 @@
 """The overview: the answer, useful cores against possible ones, what is lost to what, and the findings.
 
-In: a `View`. Out: a panel of figures above the table of findings. A finding that a live recording shows for
-the first time is marked, and one that is not seen any more stays for a while, marked as gone.
+In: a `View`. Out: figures, the table of findings, and below it the finding under the cursor in full, with
+what to change first. A finding that a live recording shows for the first time is marked, and one that is not
+seen any more stays for a while, marked as gone.
 """
 
 from __future__ import annotations
@@ -44,6 +45,11 @@ MOST_FIGURES: Final = 24
 LEAST_FINDINGS: Final = 6
 ROOM_FOR_CAUSE: Final = 14
 """Lines from which on the panel says the answer in full."""
+ROOM_FOR_FINDING: Final = 18
+"""Lines of the pane from which on the finding under the cursor stands below the list in full."""
+IN_FULL: Final = 6
+MOST_SUMMARY: Final = 4
+"""Lines of these that its sentence may take; what is left is the remedy's."""
 LEAST_PLOT: Final = 3
 MOST_PLOT: Final = 14
 
@@ -149,12 +155,12 @@ def figures_lines(view: View, width: int, height: int, look: Look, began: Sequen
     if snapshot is None:
         return [[Segment(f" {view.waiting}", look.muted)]]
     lines: Lines = []
-    if height >= ROOM_FOR_CAUSE:
-        # On a lower screen the header says it.
-        cause = answer(snapshot)
-        style = look.strong if cause.severity is None else look.severity(cause.severity)
+    cause = answer(snapshot)
+    if height >= ROOM_FOR_CAUSE and cause.severity is None:
+        # On a lower screen the header says it; a finding stands below the list.
         lines += [
-            [Segment(" "), Segment(line, style)] for line in wrapped(cause.cause, width - 2, look, most=3)
+            [Segment(" "), Segment(line, look.strong)]
+            for line in wrapped(cause.cause, width - 2, look, most=3)
         ]
         lines.append([])
     lines += account_lines(snapshot, width, look, 3 if height >= ROOM_FOR_CAUSE else 2)
@@ -200,6 +206,45 @@ class Figures(PaintedLines, Widget):
         return self._lines[y - 1] if y - 1 < len(self._lines) else [], None
 
 
+class InFull(PaintedLines, Widget):
+    """The finding under the cursor: what it says, and what to change first."""
+
+    ALLOW_SELECT = False
+
+    def __init__(self) -> None:
+        super().__init__(id="in-full")
+        self._row: FindingRow | None = None
+        self._lines: Lines = []
+        self._made_for: tuple[FindingRow | None, int, Look] | None = None
+
+    def show_row(self, row: FindingRow | None) -> None:
+        """Take another finding."""
+        self._row = row
+        self.repaint()
+
+    def painted_line(self, y: int, width: int) -> tuple[list[Segment], Style | None]:
+        """One of the lines."""
+        look = look_of(self)
+        if self._made_for != (self._row, width, look):
+            self._made_for = self._row, width, look
+            self._lines = [] if self._row is None else in_full(self._row, width, look)
+        return self._lines[y] if y < len(self._lines) else [], None
+
+
+def in_full(row: FindingRow, width: int, look: Look) -> Lines:
+    """A finding's sentence and its first remedy, as far as there is room for them."""
+    finding, style = row.finding, _text_style(row, look)
+    lines: Lines = [
+        [Segment(" "), Segment(line, style)]
+        for line in wrapped(finding.summary, width - 2, look, most=MOST_SUMMARY)
+    ]
+    if finding.remedy:
+        first, *more = wrapped(f"do: {finding.remedy[0].text}", width - 2, look, most=IN_FULL - len(lines))
+        lines.append([Segment(" "), Segment(first[:3], look.muted), Segment(first[3:], style)])
+        lines += [[Segment(" "), Segment(line, style)] for line in more]
+    return lines
+
+
 @dataclass(frozen=True, slots=True)
 class OverTime(Query["Timeline | None"]):
     """Cores over time, in so many slices."""
@@ -212,12 +257,13 @@ class OverTime(Query["Timeline | None"]):
 
 
 class OverviewPane(Container, PaneBody):
-    """Figures above, findings below."""
+    """Figures above, findings below, and the one under the cursor in full."""
 
     def __init__(self) -> None:
         super().__init__(id="overview")
         self.figures = Figures()
         self.findings = FindingsTable()
+        self.in_full = InFull()
         self._first_seen: dict[tuple[str, str], int] = {}
         self._last_seen: dict[tuple[str, str], tuple[Finding, int]] = {}
         self._begun_ns: int | None = None
@@ -226,6 +272,7 @@ class OverviewPane(Container, PaneBody):
         """One above the other."""
         yield self.figures
         yield self.findings
+        yield self.in_full
 
     @property
     def table(self) -> FindingsTable:
@@ -248,7 +295,12 @@ class OverviewPane(Container, PaneBody):
         self.figures.show_view(view, (*_stand_since(view), *self._appeared(rows)))
         self.findings.empty_text = _why_no_findings(snapshot)
         self.findings.show_rows(rows)
+        self.in_full.show_row(self.findings.current)
         self._share_height()
+
+    def on_table_moved(self, _: Table.Moved) -> None:
+        """Another finding is under the cursor."""
+        self.in_full.show_row(self.findings.current)
 
     def _appeared(self, rows: Sequence[FindingRow]) -> list[Began]:
         """Findings that were not there when the session began, and when they came."""
@@ -268,9 +320,13 @@ class OverviewPane(Container, PaneBody):
         height = self.size.height
         if not height:
             return
-        findings = max(LEAST_FINDINGS, 2 + len(self.findings.rows))
+        rows = len(self.findings.rows)
+        in_full = IN_FULL if rows and height >= ROOM_FOR_FINDING else 0
+        self.in_full.styles.height = in_full
+        height -= in_full
+        findings = 2 + rows if in_full else max(LEAST_FINDINGS, 2 + rows)
         figures = max(min(LEAST_FIGURES, height - 3), min(MOST_FIGURES, height - findings))
-        if height <= 20 and len(self.findings.rows) > LEAST_FINDINGS - 2:
+        if height <= 20 and rows > LEAST_FINDINGS - 2:
             # On a small screen the plot keeps a few lines beside a long list, and the list beside the plot.
             figures = min(figures, max(LEAST_FIGURES, height * 11 // 20))
         self.figures.styles.height = figures
