@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ftdiag.sources.native import machinecode
 from ftdiag.sources.native.machinecode import (
+    BYTES_BEFORE,
     Before,
     is_system_call,
     what_is_loaded,
     what_precedes,
 )
-from ftdiag.sources.native.x86 import Operand, decode
+from ftdiag.sources.native.x86 import LONGEST, Operand, decode
 from unit.sources.test_x86 import is_atomic, one
 
 X86, ARM64 = "EM_X86_64", "EM_AARCH64"
@@ -203,3 +207,30 @@ def test_no_atomic_instruction_is_passed_over(begin: bytes, rest: bytes, locked:
         decoded = decode(code)
         assert decoded is not None
         assert (decoded.length, decoded.atomic) == (found[0], True)
+
+
+def loaded_as_disassembled(code: bytes, place: int) -> Operand | None:
+    """The same as `what_is_loaded`, by asking the disassembler of every length."""
+    for length in range(2, min(LONGEST, place) + 1):
+        start = place - length
+        for instruction in machinecode._disassembler("x86", detail=True).disasm(code[start:place], 0, 1):
+            loaded = machinecode._loaded(instruction) if instruction.size == length else None
+            if loaded is not None and machinecode._is_boundary(code[:place], start, None):
+                return loaded
+    return None
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="code of this machine")
+def test_no_load_is_passed_over() -> None:
+    # GIVEN code of the interpreter, or of its library, behind each of its instructions and between them
+    address = ctypes.cast(ctypes.pythonapi.PyObject_GetAttr, ctypes.c_void_p).value
+    assert address is not None
+    code = ctypes.string_at(address, 1500)
+    found = []
+
+    # WHEN it is asked what is loaded before THEN it is what the disassembler says
+    for place in range(BYTES_BEFORE, len(code)):
+        around = code[place - BYTES_BEFORE : place]
+        found.append(what_is_loaded(X86, around, BYTES_BEFORE))
+        assert found[-1] == loaded_as_disassembled(around, BYTES_BEFORE)
+    assert len([operand for operand in found if operand is not None]) > 20

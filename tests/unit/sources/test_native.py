@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ftdiag.model import ThreadState
-from ftdiag.sources.kernel.memory import Mapping
+from ftdiag.sources.kernel.memory import Mapping, read_mappings
 from ftdiag.sources.kernel.perfevents import MAX_BUFFER_PAGES, REGISTERS, RawSample
 from ftdiag.sources.native import classifier as native
 from ftdiag.sources.native import symbols
@@ -310,6 +310,56 @@ def test_many_samples_are_judged_as_each_alone(seen: list[tuple[int, int, int]],
             for sample in lot:
                 one_by_one._foresee(sample)
             assert at_once.judge_all(lot) == list(map(one_by_one.judge, lot))
+
+
+def test_addresses_on_pages_that_were_read_mean_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    # GIVEN addresses in exported functions of the C library of this process, around borders of pages
+    once, each = (Classifier(os.getpid(), "/no/such/python", kernel=False) for _ in range(2))
+    mapping = next(one for one in once._code._mappings if "/libc" in one.path)
+    places = range(mapping.start, mapping.end, 4096 // 8 + 1)
+    borders = (border + near for border in range(mapping.start, mapping.end, 4096) for near in (0, 1, 40))
+    addresses = [*places, *borders]
+    monkeypatch.setattr(
+        each, "_code_of_file", lambda start, end: each._memory.read_up_to(start, end - start), raising=True
+    )
+    read: list[int] = []
+    read_memory = once._memory.read
+
+    def note(address: int, size: int) -> bytes:
+        read.append(address)
+        return read_memory(address, size)
+
+    monkeypatch.setattr(once._memory, "read", note)
+
+    # WHEN they are judged with pages and functions remembered, and by reading around each of them
+    verdicts = list(map(once._judge_user, addresses))
+
+    # THEN they mean the same as in a classifier that knows nothing of other addresses
+    for address, verdict in zip(addresses, verdicts, strict=True):
+        each._functions.clear()
+        each._code._places.clear()
+        assert each._judge_user(address) == verdict
+    assert len({verdict.symbol for verdict in verdicts}) > 20
+
+    # AND no page was read twice
+    of_files = [address for address in read if address % 4096 == 0]
+    assert len(of_files) > 20
+    assert len(of_files) == len(set(of_files))
+
+
+def test_code_that_ends_with_its_mapping_is_read_up_to_there() -> None:
+    # GIVEN code of files behind which nothing is mapped that can be read
+    classifier = Classifier(os.getpid(), "/no/such/python", kernel=False)
+    whole = read_mappings(os.getpid())
+    starts = {one.start for one in whole if "r" in one.permissions}
+    ends = [one.end for one in whole if one.is_file and "r" in one.permissions and one.end not in starts]
+    assert ends
+
+    # WHEN bytes around its end are asked for THEN those before it come
+    for end in ends:
+        code = classifier._code_of_file(end - 40, end + 32)
+        assert code == classifier._memory.read_up_to(end - 40, 72)
+        assert len(code) == 40
 
 
 def test_buffers_grow_with_the_rate() -> None:

@@ -138,6 +138,30 @@ def test_any_bytes_are_borne(data: bytes) -> None:
     KernelSymbols(data).find(0xFFFFFFFF81000010)
 
 
+@given(
+    st.lists(st.integers(0, 0x3000), max_size=30),
+    st.lists(st.integers(0, 0x3000), max_size=30),
+    st.lists(st.integers(-1, 0x4800), max_size=40),
+)
+def test_kernel_functions_that_were_found_are_found_again(
+    core: list[int], modules: list[int], asked: list[int]
+) -> None:
+    # GIVEN functions of a kernel and of modules, more of which are there when they are read again
+    base = 0xFFFFFFFF81000000
+    lines = [b"%016x T core%d\n" % (base + at, at) for at in sorted(core)]
+    more = [b"%016x t made%d\t[bpf]\n" % (base + 0x3000 + at, at) for at in modules]
+    earlier = b"".join([*lines, *more[::2]])
+    many = KernelSymbols(earlier, lambda: b"".join([*lines, *more]))
+    each = KernelSymbols(earlier, lambda: b"".join([*lines, *more]))
+
+    # WHEN addresses are looked up by one that remembers, and one that does not THEN they are the same
+    for at in asked:
+        each._forget()
+        assert many.find(base + at) == each.find(base + at)
+    assert len(many._found) <= len({found.start for found in many._found})
+    assert many._starts == sorted(many._starts)
+
+
 def test_perf_maps() -> None:
     # GIVEN a map with good and bad lines
     table = read_map(b"1000 20 py::run:/a b.py\nnonsense\nzz 10 x\n2000 0 empty\n3000 10 last")

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from threading import Thread
 from typing import Final, NamedTuple, TypeVar
 
-from ftdiag.errors import FtdiagError
+from ftdiag.errors import FtdiagError, MemoryReadError
 from ftdiag.model import UNNAMED_INTERPRETER, ThreadState
 from ftdiag.ownthreads import start_thread
 from ftdiag.sources.kernel.memory import RemoteMemory
@@ -49,6 +50,11 @@ from ftdiag.sources.native.x86 import Operand
 
 MAX_JUDGED_ADDRESSES: Final = 65_536
 """Addresses whose verdict is remembered; when full, all are forgotten."""
+
+MAX_JUDGED_FUNCTIONS: Final = 16_384
+PAGE_BYTES: Final = 4096
+MAX_PAGES: Final = 512
+"""Pages of code in files that are kept: of ten addresses nine are on a page that was read before."""
 
 T = TypeVar("T")
 _KERNEL_HALF: Final = 1 << 63
@@ -109,6 +115,9 @@ class Classifier:
         self.known_locks: Mapping[int, str] = {}
         """Addresses of the interpreter's own locks, with what they are called."""
         self._user: dict[int, Verdict] = {}
+        self._functions: dict[Place, tuple[bool, Verdict, bool]] = {}
+        """What is known of an address by its function alone; see `_judge_function`."""
+        self._pages: dict[int, bytes] = {}
         self._entries: dict[int, tuple[bool, ThreadState]] = {}
         self._loads: dict[int, Operand | None] = {}
         """What the instruction before an address loads from, of those where that mattered."""
@@ -149,6 +158,7 @@ class Classifier:
         self._code.adopt(self._found)
         self._found = {}
         self._user.clear()
+        self._functions.clear()
         self._entries.clear()
         return True
 
@@ -173,12 +183,13 @@ class Classifier:
         judged: list[NativeSample] = []
         lines, sampled, work, spin = self.lines, self.lines.sampled, ThreadState.WORK, ThreadState.SPIN
         for sample in samples:
-            verdict = known.get(sample[2])
+            tid, time_ns, ip, _ = sample
+            verdict = known.get(ip)
             if verdict is not None:
                 state, symbol, operand, _ = verdict
                 if operand is None and state is not spin and not (state is work and lines.places):
-                    sampled(sample[0])
-                    judged.append(NativeSample(sample[0], sample[1], state, symbol, None))
+                    sampled(tid)
+                    judged.append(NativeSample(tid, time_ns, state, symbol, None))
                     continue
             judged.append(self.judge(sample))
         return judged
@@ -251,6 +262,8 @@ class Classifier:
         self._reloaded = self.missed = False
         if self._code.reload():
             self._user.clear()
+            self._functions.clear()
+            self._pages.clear()
             self._entries.clear()
             self._loads.clear()
 
@@ -271,6 +284,22 @@ class Classifier:
         return verdict
 
     def _judge_place(self, ip: int, place: Place) -> Verdict:
+        alone, otherwise, hidden = self._functions.get(place) or self._judge_function(place)
+        if alone:
+            return otherwise
+        before, operand = self._around(ip, place, what_precedes) or NOTHING
+        if before is Before.OTHER:
+            return otherwise
+        state, name, _, _ = otherwise
+        if state not in (ThreadState.WORK, ThreadState.UNKNOWN):
+            return Verdict(state, name, operand)
+        if before is Before.PAUSE:
+            return Verdict(ThreadState.SPIN, name)
+        return Verdict(ThreadState.ATOMIC, name, operand, hidden=hidden)
+
+    def _judge_function(self, place: Place) -> tuple[bool, Verdict, bool]:
+        """(whether the function alone decides, the verdict then and where the instruction says nothing,
+        `hidden` of a verdict where it does)."""
         origin = origin_of(place.path, self._python_image)
         name = place.name
         state = state_of_image(origin)
@@ -282,19 +311,17 @@ class Classifier:
             name = f"[{place.path.rsplit('/', 1)[-1].strip('[]')}]"
         elif name is not None:
             name = base_name(name)
-        if state in (ThreadState.ALLOC, ThreadState.GC) or is_handover(name):
-            return Verdict(state or ThreadState.ATOMIC, name)
-        before, operand = self._around(ip, place, what_precedes) or NOTHING
-        if state is not None:
-            return Verdict(state, name, operand)
-        if before is Before.PAUSE:
-            return Verdict(ThreadState.SPIN, name)
         hidden = (place.hides and origin in (Origin.PYTHON, Origin.LIBC)) or self._is_unpacked(place)
-        if before is Before.ATOMIC:
-            return Verdict(ThreadState.ATOMIC, name, operand, hidden=hidden)
-        if hidden:
-            return Verdict(ThreadState.UNKNOWN, name)  # it may be the allocator as well
-        return Verdict(ThreadState.WORK, name)
+        alone = state in (ThreadState.ALLOC, ThreadState.GC) or is_handover(name)
+        if state is None and alone:
+            state = ThreadState.ATOMIC
+        elif state is None:
+            # Where it is hidden it may be the allocator as well.
+            state = ThreadState.UNKNOWN if hidden else ThreadState.WORK
+        if len(self._functions) >= MAX_JUDGED_FUNCTIONS:
+            self._functions.clear()
+        found = self._functions[place] = alone, Verdict(state, name), hidden
+        return found
 
     def _is_unpacked(self, place: Place) -> bool:
         """Whether it is code in no file, of a program none of whose code is in its file: a packed one."""
@@ -306,12 +333,33 @@ class Classifier:
         """What a judge of machine code says of the code around an address; `None` where that is gone."""
         start = max(ip - BYTES_BEFORE, place.start)
         try:
-            code = self._memory.read_up_to(start, ip - start + BYTES_AFTER)
+            if place.start and place.path.startswith("/"):
+                code = self._code_of_file(start, ip + BYTES_AFTER)
+            else:
+                code = self._memory.read_up_to(start, ip - start + BYTES_AFTER)
         except FtdiagError:
             return None
         if len(code) < ip - start:
             return None
         return judge(place.machine, code, ip - start, 0 if start == place.start else None)
+
+    def _code_of_file(self, start: int, end: int) -> bytes:
+        """The same as `read_up_to`, of a function of a file, which stays as it is: a page is read once."""
+        first = start & -PAGE_BYTES
+        code = self._page(first)
+        if end > first + PAGE_BYTES:
+            with suppress(MemoryReadError):
+                code += self._page(first + PAGE_BYTES)
+        return code[start - first : end - first]
+
+    def _page(self, address: int) -> bytes:
+        page = self._pages.get(address)
+        if page is None:
+            page = self._memory.read(address, PAGE_BYTES)
+            if len(self._pages) >= MAX_PAGES:
+                self._pages.clear()
+            self._pages[address] = page
+        return page
 
     def _judge_entry(self, entry_ip: int) -> tuple[bool, ThreadState]:
         """(whether it is a system call, the state of the code that entered the kernel)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ FIRST_KALLSYMS_BYTES: Final = 1 << 16
 MAX_MODULES_BYTES: Final = 1 << 20
 KALLSYMS: Final = "/proc/kallsyms"
 BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+MAX_FOUND: Final = 4096
 MODULES: Final = "/proc/modules"
 _KERNEL_SYMBOL: Final = re.compile(rb"^([89a-f][0-9a-f]{15}) [tTwW] ([^\t\n]{1,512})", re.MULTILINE)
 
@@ -33,7 +35,7 @@ class KernelSymbols:
     An object for each of 120,000 lines would take a quarter of a second; a few hundred are ever asked for.
     """
 
-    __slots__ = ("_anew", "_core_end", "_data", "_modules")
+    __slots__ = ("_anew", "_core_end", "_data", "_found", "_modules", "_starts")
 
     def __init__(self, data: bytes, anew: Callable[[], bytes] | None = None) -> None:
         """`data`: lines of "ADDRESS type name [module]", those without a module first and in order.
@@ -45,6 +47,9 @@ class KernelSymbols:
         module = data.find(b"\t")  # of "\t[module]"; two bytes take ten times as long to find
         self._core_end = len(data) if module < 0 else data.rfind(b"\n", 0, module) + 1
         self._modules: SymbolTable | None = None
+        self._starts: list[int] = []
+        self._found: list[Symbol] = []
+        """Functions that were found, in order: every second address is in one of them."""
 
     @property
     def shown(self) -> bool:
@@ -53,6 +58,23 @@ class KernelSymbols:
 
     def find(self, address: int) -> Symbol | None:
         """The function that covers the address."""
+        place = bisect_right(self._starts, address)
+        if place and address < self._found[place - 1].end:
+            return self._found[place - 1]
+        found = self._search(address)
+        if found is not None and found.start <= address < found.end:
+            if len(self._found) >= MAX_FOUND:
+                self._forget()
+            place = bisect_right(self._starts, address)
+            self._starts.insert(place, found.start)
+            self._found.insert(place, found)
+        return found
+
+    def _forget(self) -> None:
+        self._starts.clear()
+        self._found.clear()
+
+    def _search(self, address: int) -> Symbol | None:
         wanted = b"%016x" % address
         low, high = 0, self._core_end  # low is always the beginning of a line
         before = -1
@@ -82,6 +104,7 @@ class KernelSymbols:
         found = self._modules.find(address)
         if found is None and self._anew is not None:
             data, self._anew = self._anew(), None
+            self._forget()
             self._modules = _table(data[KernelSymbols(data)._core_end :])
             found = self._modules.find(address)
         return found

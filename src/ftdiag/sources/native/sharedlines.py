@@ -14,6 +14,8 @@ MAX_LINES: Final = 65_536
 LINE_BITS: Final = 6
 COUNT_OFFSET: Final = 16
 """Where an object has the count that threads share (`ob_ref_shared`, Include/object.h)."""
+LOWEST: Final = 4096 - COUNT_OFFSET
+"""Where an object begins at least whose count can be changed: nothing is mapped on the first page."""
 ANYHOW_SHARE: Final = 0.024
 """Part of a thread's samples that is at such instructions where nobody else changes the lines: 1 to 4 %, 2.4
 on average, in seven programs that count shared references, run with one thread (docs/accuracy.md)."""
@@ -64,9 +66,11 @@ class SharedLines:
 
     def sampled(self, tid: int) -> None:
         """Note that a thread was sampled, wherever it was."""
+        anyhow = self._anyhow.get(tid, 0.0) + ANYHOW_SHARE
         if len(self._anyhow) >= MAX_THREADS:
             self._anyhow.clear()
-        self._anyhow[tid] = min(MOST_ANYHOW, self._anyhow.get(tid, 0.0) + ANYHOW_SHARE)
+            anyhow = ANYHOW_SHARE
+        self._anyhow[tid] = anyhow if anyhow < MOST_ANYHOW else MOST_ANYHOW
 
     def lost(self, tid: int) -> bool:
         """Whether a sample of a thread at a line that others change is time lost to them.
@@ -89,11 +93,14 @@ class SharedLines:
         changed = self._changed
         if not changed:
             return False
-        values = memoryview(registers)[: len(registers) & ~7].cast("Q")
-        lines = [value >> LINE_BITS for value in values]
-        # A count is on another line than its object's begin where that is in the last quarter of one.
-        lines += [(value + COUNT_OFFSET) >> LINE_BITS for value in values if value & 0x30 == 0x30]
-        return not changed.keys().isdisjoint(lines)
+        for value in memoryview(registers)[: len(registers) & ~7].cast("Q"):
+            # Most are numbers. A count is on another line than its object's begin where that is in the last
+            # quarter of one.
+            if value >= LOWEST and (
+                value >> LINE_BITS in changed or value + COUNT_OFFSET >> LINE_BITS in changed
+            ):
+                return True
+        return False
 
     def changed(self, address: int) -> int | None:
         """What more than one thread was seen to change on the line of a place; `None` where there is none."""

@@ -53,6 +53,8 @@ IMAGE_BYTES: Final = 1 << 30
 """Read for one file, with its debug files and their checksums."""
 IMAGE_S: Final = 5.0
 MAX_UNNAMED: Final = 32
+MAX_PLACES: Final = 16_384
+"""Functions whose place is kept."""
 NOWHERE: Final = "code that is mapped nowhere by now: its library was unloaded, or the program made it"
 TOO_MANY_MAPPINGS: Final = "code that was mapped meanwhile: there are too many mappings to be looked at"
 _Found = TypeVar("_Found")
@@ -89,6 +91,9 @@ class CodeMap:
         self._mappings: list[Mapping] = []
         self._starts: list[int] = []
         self._images: OrderedDict[tuple[str, int], Image | None] = OrderedDict()
+        self._places: dict[tuple[int, int | None, int], Place] = {}
+        """By mapping, number of the function and how far the file lies from its own addresses: of the images
+        and mappings as they are now."""
         self._credit = ReadingCredit(clock)
         self._perf_map = PerfMap(self._credit)
         self._perf_map_is_old = True
@@ -128,6 +133,7 @@ class CodeMap:
             return False
         self._mappings = mappings
         self._starts = [mapping.start for mapping in mappings]
+        self._places.clear()
         self.changes += 1
         return True
 
@@ -149,22 +155,33 @@ class CodeMap:
             return None
         image = self._image(mapping) if mapping.is_file else None
         if image is not None:
-            virtual = image.address_at(address - mapping.start + mapping.offset)
-            if virtual is None:
-                return Place(mapping.path, image.machine, None, 0, 0, image.hides)
-            symbol = image.symbols.find(virtual)
-            if symbol is None:
-                return Place(mapping.path, image.machine, None, 0, 0, image.hides)
-            bias = address - virtual
-            return Place(
-                mapping.path, image.machine, symbol.name or None, symbol.start + bias, symbol.end + bias
-            )
+            return self._place_in(mapping, image, address)
         if mapping.path == "[vdso]":
             return Place(mapping.path, own_machine(), "[vdso]", 0, 0)
         symbol = None if mapping.is_file else self._jit_symbols().find(address)
         if symbol is None:
             return Place(mapping.path, own_machine(), None, 0, 0, mapping.is_file)
         return Place(mapping.path, own_machine(), symbol.name, symbol.start, symbol.end)
+
+    def _place_in(self, mapping: Mapping, image: Image, address: int) -> Place:
+        """The same in a file: one object for all addresses of a function."""
+        virtual = image.address_at(address - mapping.start + mapping.offset)
+        index = None if virtual is None else image.symbols.index(virtual)
+        bias = 0 if virtual is None or index is None else address - virtual
+        key = mapping.start, index, bias
+        known = self._places.get(key)
+        if known is not None:
+            return known
+        if index is None:
+            place = Place(mapping.path, image.machine, None, 0, 0, image.hides)
+        else:
+            symbol = image.symbols.symbol(index)
+            name = symbol.name or None
+            place = Place(mapping.path, image.machine, name, symbol.start + bias, symbol.end + bias)
+        if len(self._places) >= MAX_PLACES:
+            self._places.clear()
+        self._places[key] = place
+        return place
 
     def stripped(self, path: str) -> bool | None:
         """Whether only exported functions of a mapped file have names; `None` if it is not known.
@@ -197,6 +214,7 @@ class CodeMap:
     def adopt(self, found: MappingOf[tuple[str, int], Image]) -> None:
         """Use what `search` found from now on."""
         self._images.update(found)
+        self._places.clear()
         for (path, _), image in found.items():
             if image.hides:
                 self._note_unnamed(path, HIDES)
@@ -263,6 +281,7 @@ class CodeMap:
             len(self._images) > MAX_IMAGES or functions > MAX_ALL_SYMBOLS or names > MAX_ALL_NAMES_BYTES
         ):
             _, image = self._images.popitem(last=False)
+            self._places.clear()
             if image is not None:
                 functions -= len(image.symbols)
                 names -= image.symbols.names_bytes

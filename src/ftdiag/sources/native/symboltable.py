@@ -89,12 +89,21 @@ class SymbolTable:
 
     def find(self, address: int) -> Symbol | None:
         """The function that covers the address."""
+        index = self.index(address)
+        return None if index is None else self.symbol(index)
+
+    def index(self, address: int) -> int | None:
+        """The number of the function that covers the address, for `symbol`."""
         index = bisect_right(self._starts, address) - 1
         # A label inside a function (assembly) hides it from its end on: look a few places further back.
         for place in range(index, max(-1, index - 4), -1):
             if address < self._ends[place]:
-                return Symbol(self._name(place), self._starts[place], self._ends[place])
+                return place
         return None
+
+    def symbol(self, index: int) -> Symbol:
+        """A function by its number."""
+        return Symbol(self._name(index), self._starts[index], self._ends[index])
 
     def _name(self, index: int) -> str:
         offset = self._offsets[index]
