@@ -19,7 +19,7 @@ from ftdiag.model import ThreadState
 from ftdiag.sources.kernel import perfevents
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.procfs import thread_ids
-from ftdiag.sources.native import classifier as native
+from ftdiag.sources.native import sampler as native
 from ftdiag.sources.native.classifier import NativeSample
 from ftdiag.sources.native.sampler import NativeSampler
 from ftdiag.sources.python.runtime import find_runtime
