@@ -126,10 +126,12 @@ def _let_go(reader: Any, watched: Sequence[Watched], quiet_stacks: bytearray | N
             thread.unsettled = unsettled
             lines.follow(number, own, thread)
         now = time.monotonic_ns()
-        times, ran, moved, pending, last, other, *_ = reader.stretch(
+        waiting = tuple((thread, thread.entry, thread.entry) for thread in watched if thread.entry)
+        times, ran, later, _, pending, last, other, *_ = reader.stretch(
             *(lines, unsettled, {}, {}, set(), 0, 1, {}, directory, os.fstat(directory).st_nlink, (), False),
             *(LOOKS, (now, PERIOD_NS, now + STRETCH_NS, 10**9, 1 << 62), quiet_stacks, FIRST_STACK_ID),
-            *(os.getpid(), None, None if quiet_stacks is None else {0: None}),
+            *(os.getpid(), None, None if quiet_stacks is None else {0: None}, {}),
+            None if quiet_stacks is None else waiting,
         )
     finally:
         os.close(own)
@@ -139,7 +141,10 @@ def _let_go(reader: Any, watched: Sequence[Watched], quiet_stacks: bytearray | N
         wrong.append("ticks that go by themselves have no order, or no end")
     if not times and not other and watched:
         wrong.append("no tick was taken, and nobody else's is due")
-    if any(thread not in ran for thread in (*moved, *(last or ()))):
+    looked_at = [one[0] for tick in later or () for one in (*tick[2], *tick[3])]
+    if any(tick[0] >= len(times) for tick in later or ()):
+        wrong.append("something is left of a tick that was not taken")
+    if any(thread not in ran for thread in (*looked_at, *(last or ()))):
         wrong.append("a thread that did not run was looked at")
     if pending is not None and not times:
         wrong.append("something is left of a tick that was not taken")

@@ -15,8 +15,8 @@ from ftdiag.model import ThreadState
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.perfevents import RawSample
 from ftdiag.sources.kernel.procfs import thread_ids
-from ftdiag.sources.native import classifier as native
 from ftdiag.sources.native import debugfiles, images, symbols
+from ftdiag.sources.native import sampler as native
 from ftdiag.sources.native.classifier import Classifier, NativeSample
 from ftdiag.sources.native.elf import FileSource, read_elf
 from ftdiag.sources.native.sampler import NativeSampler
