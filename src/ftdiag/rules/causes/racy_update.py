@@ -144,7 +144,7 @@ def _explanation(one: SharedUpdate) -> str:
     ratio = one.overlap_ratio
     if one.together and ratio is not None:
         what = "may be done twice" if one.check else "may be lost"
-        text += f" About {percent(ratio)} of the updates {what}."
+        text += f" Up to {percent(ratio)} of the updates {what}."
     return text
 
 
