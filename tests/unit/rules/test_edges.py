@@ -441,3 +441,12 @@ def test_all_rules_take_a_few_milliseconds(tmp_path: Path) -> None:
         diagnose(facts_of(snapshot))
         best = min(best, time.process_time() - begin)
     assert best < 5 * yardstick_s()
+
+
+@pytest.mark.parametrize("rule_id", sorted(TRIGGERS))
+def test_a_comment_of_a_sketch_ends_on_its_line_of_a_report(rule_id: str, tmp_path: Path) -> None:
+    # GIVEN a finding WHEN its sketch is printed at 80 columns THEN no comment goes on as if it were code
+    for finding in TRIGGERS[rule_id](tmp_path).findings:
+        for remedy in finding.remedy:
+            for line in (remedy.code or "").splitlines():
+                assert "#" not in line or len(line) <= 70, (finding.rule_id, line)

@@ -124,6 +124,7 @@ def test_the_line_that_preloads_jemalloc(
     target = replace(a_target(), distribution=distribution, machine=machine)
 
     # WHEN the line is made THEN it has that distribution's file, or just the name
-    line = preload_jemalloc(target)
+    package, line = preload_jemalloc(target).splitlines()
+    assert package.startswith("# ")
     assert line.startswith(f"LD_PRELOAD={library} MALLOC_CONF=oversize_threshold:0 ")
-    assert "reboot" not in line
+    assert "reboot" not in package + line

@@ -117,7 +117,7 @@ def _judge(facts: Facts) -> Judgement:
             *facts.remedy(
                 *("class-setattr", "instance-per-thread"),
                 "keep state that changes in an object of the thread, not in the class",
-                f"# {at}\nself.count += 1          # or a per-thread object, instead of Type.count += 1",
+                f"# {at}\nself.count += 1    # or a per-thread object; not Type.count += 1",
                 instead=True,
             ),
             *facts.remedy(

@@ -62,7 +62,7 @@ def _tell(facts: Facts, shape: Shape, waiting_most: ThreadMetrics) -> Finding:
         remedy=(
             Remedy(
                 "wait for more at the same time (more threads, or asyncio), or make the other side faster",
-                "pool = ThreadPoolExecutor(max_workers=64)    # I/O: more threads than cores is right",
+                "pool = ThreadPoolExecutor(max_workers=64)   # more than cores: for I/O",
             ),
         ),
         verify=f"{report_again(facts.pid)}: more requests per second, the same CPU time for each",

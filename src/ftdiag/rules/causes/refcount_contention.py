@@ -214,7 +214,7 @@ def _remedies(
         else facts.remedy(
             *(case, "alias"),
             "bind the shared object to a local name before the loop, on a line of its own",
-            f"{at}{local} = {source}      # before the loop; a local is borrowed, not counted\n"
+            f"{at}{local} = {source}      # before the loop: borrowed, not counted\n"
             f"for item in items:\n    ...                         # use {local}"
             if first is not None
             else None,

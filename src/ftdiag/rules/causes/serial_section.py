@@ -64,8 +64,7 @@ def _tell(facts: Facts, shape: Shape, thread: ThreadMetrics) -> Finding:
             Remedy(
                 "split the work at this line among the threads, or prepare the next piece while the"
                 " others work on this",
-                f"# {place(frame)}\nnext_part = pool.submit(prepare, part + 1)   # meanwhile the"
-                " workers compute\n"
+                f"# {place(frame)}\nnext_part = pool.submit(prepare, part + 1)   # while workers compute\n"
                 "results = list(pool.map(compute, current))",
             ),
         ),

@@ -52,7 +52,7 @@ def _remedies(facts: Facts, kind: str, at: str) -> tuple[Remedy, ...]:
             *facts.remedy(
                 *("count-next", "block-of-256"),
                 "take a block of numbers at once",
-                f"# {at}\nfirst = next(blocks) * 256         # blocks: one itertools.count for all threads\n"
+                f"# {at}\nfirst = next(blocks) * 256     # blocks: one itertools.count for all\n"
                 "for number in range(first, first + 256): ...",
             ),
             *facts.remedy(

@@ -158,7 +158,7 @@ def _remedies(facts: Facts, found: ShortLived) -> tuple[Remedy, ...]:
         *("thread-storm", "pool"),
         "keep a pool of threads and hand the jobs to it, several at a time where they are small",
         f"{at}pool = ThreadPoolExecutor(os.process_cpu_count())   # once\n"
-        "pool.submit(job, argument)                          # instead of Thread(target=job).start()",
+        "pool.submit(job, argument)     # instead of Thread(target=job).start()",
     )
 
 

@@ -146,7 +146,7 @@ def _switch_off(by_setting: bool) -> Remedy:
         )
     return Remedy(
         "take the tracer out in production and for this measurement; look for who sets it",
-        "grep -rn 'settrace\\|setprofile\\|sys.monitoring\\|tracemalloc.start' app/   # then without it",
+        "grep -rn 'settrace\\|setprofile\\|sys.monitoring\\|tracemalloc.start' app/",
     )
 
 

@@ -25,7 +25,7 @@ _KNOWN_MACHINES: Final = frozenset({"x86_64", "aarch64"})
 
 
 def preload_jemalloc(target: Target) -> str:
-    """The line that starts the program with jemalloc; what has to be installed is behind it."""
+    """The line that starts the program with jemalloc; what has to be installed is before it."""
     for name in target.distribution:
         known = _JEMALLOC.get(name)
         if known is not None and target.machine in _KNOWN_MACHINES:
@@ -36,4 +36,4 @@ def preload_jemalloc(target: Target) -> str:
 
 
 def _line(library: str, install: str) -> str:
-    return f"LD_PRELOAD={library} MALLOC_CONF=oversize_threshold:0 python app.py   # {install}"
+    return f"# {install}\nLD_PRELOAD={library} MALLOC_CONF=oversize_threshold:0 python app.py"
