@@ -12,7 +12,7 @@ import click
 from click_man.core import write_man_pages
 
 from ftdiag import __version__
-from ftdiag.commands.main import COMMANDS, cli
+from ftdiag.commands.group import COMMANDS, cli
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ The process is started before it is told what to do (`spawning`), so that its im
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -18,14 +17,16 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from ftdiag import errors, spawning
-from ftdiag.datatypes import asdict, dataclass
+from ftdiag.datatypes import dataclass
 from ftdiag.errors import FtdiagError
-from ftdiag.model import EndReason
-from ftdiag.sampling.options import PREPARE, SamplerOptions
+from ftdiag.sampling.options import PREPARE, STARTED, SamplerOptions
 from ftdiag.sources.kernel.scheduling import hurry_child
+
+if TYPE_CHECKING:
+    from ftdiag.model import EndReason
 
 START_TIMEOUT_S: Final = 60.0
 """From the request to "started": a few hundred ms; a loaded machine or a huge target takes longer."""
@@ -124,7 +125,7 @@ class SamplerProcess:
         assert self._process is not None
         self._requested = time.monotonic()
         with suppress(BrokenPipeError):  # it is gone already; `wait_until_started` says why
-            self._process.tell(json.dumps(asdict(request)).encode() + b"\n")
+            self._process.tell(request.as_json().encode() + b"\n")
 
     def wait_until_started(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return when the target is attached and the recording exists; raise what prevents it."""
@@ -256,6 +257,11 @@ class SamplerProcess:
         if len(self._unread) > MAX_LINE_BYTES:
             self._unread = b""
         for line in lines:
+            if line.startswith(STARTED):
+                self._on_message({"event": "started"})  # and what it says of the target is for others
+                continue
+            import json  # not before it is needed: where all cores are taken, each import costs the target
+
             with suppress(ValueError):
                 message = json.loads(line)
                 if isinstance(message, dict):
@@ -279,6 +285,8 @@ class SamplerProcess:
             hint = message.get("hint")
             self._error = kind(str(message.get("what")), None if hint is None else str(hint))
         elif event == "ended":
+            from ftdiag.model import EndReason
+
             reason = EndReason(str(message.get("reason")))
             self._end = SamplingEnd(reason, str(message.get("detail")))
 

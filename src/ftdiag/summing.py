@@ -12,11 +12,13 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ftdiag.errors import FtdiagError
 from ftdiag.ownthreads import start_thread
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FIRST_S: Final = 260.0
 """Before this there is no whole block: no need to import what makes one."""
@@ -29,7 +31,7 @@ LOW_PRIORITY: Final = 10
 class Summing:
     """Follows the recording at `path` from now on; `prepare` is called before what reads it is imported."""
 
-    def __init__(self, path: Path, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, path: str | os.PathLike[str], prepare: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._prepare = prepare
         self._ended = threading.Event()
@@ -51,7 +53,9 @@ class Summing:
         # A full disk, a damaged file, too little memory: said by who writes or reads it for its own sake.
         with suppress(FtdiagError, OSError):
             self._prepare()
-            sum_up(self._path, self._ended)
+            from pathlib import Path
+
+            sum_up(Path(self._path), self._ended)
 
 
 def sum_up(path: Path, ended: threading.Event) -> None:

@@ -28,7 +28,7 @@ from ftdiag import tracker
 from ftdiag.errors import AttachError, PermissionRefused
 from ftdiag.leftovers import remove_abandoned
 from ftdiag.recording.reader import Recording
-from ftdiag.sources.kernel import procfs
+from ftdiag.sources.kernel import tasks
 from ftdiag.sources.tools import memray
 from ftdiag.tracker import Tracking, TrackingRequest
 from reading import PATIENCE_S, eventually
@@ -149,12 +149,12 @@ class TestRefusals:
 
     def test_a_process_that_is_debugged(self, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
         # GIVEN a process with a tracer WHEN planned THEN that is said
-        read = procfs.status_fields
+        read = tasks.status_fields
 
         def fields(path: str, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
             return {b"TracerPid": b"77"} if names == (b"TracerPid",) else read(path, names)
 
-        monkeypatch.setattr(procfs, "status_fields", fields)
+        monkeypatch.setattr(memray, "status_fields", fields)
         with pytest.raises(AttachError, match=r"being debugged \(by process 77\)"):
             memray.outline(tracked.pid)
 

@@ -82,7 +82,7 @@ FILES: Final[dict[str, str]] = {
     "sources.kernel.procfs.ThreadFiles.__init__": "/proc/PID/task/TID",
     "sources.kernel.procfs.ThreadFiles._read": "/proc/PID/task/TID",
     "sources.kernel.procfs.ThreadFiles.name": "/proc/PID/task/TID",
-    "sources.kernel.procfs.status_fields": "/proc/PID/status and those of its threads",
+    "sources.kernel.tasks.status_fields": "/proc/PID/status and those of its threads",
     "sources.kernel.procfs.DescriptorNames._sockets": "/proc/PID/net/tcp and the like",
     "sources.kernel.procfs.Throttle.read_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused",
     "sources.kernel.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused",

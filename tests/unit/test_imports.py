@@ -19,6 +19,10 @@ NOT_BEFORE_THE_REQUEST = frozenset(
     "numpy textual rich capstone psutil sqlite3 ftdiag.sources.tools.memray ftdiag.session"
     " ftdiag.recording.reader".split()
 )
+NOT_FOR_A_PLAIN_RECORD = NOT_BEFORE_THE_REQUEST | frozenset(
+    "click json pathlib ctypes inspect subprocess ftdiag.model ftdiag.commands.group"
+    " ftdiag.commands.parameters".split()
+)
 MODULES = "import sys, {}; print(*sys.modules)"
 
 
@@ -33,6 +37,7 @@ SAMPLER = ("ftdiag.sampling.process",)
 FIRST = ("ftdiag.__main__", "ftdiag.spawning", "ftdiag.sources.kernel.scheduling")
 ATTACH = ("ftdiag.commands.main", "ftdiag.commands.attach", "ftdiag.commands.sampling")
 RECORD = ("ftdiag.commands.main", "ftdiag.commands.record", "ftdiag.commands.sampling")
+PLAIN_RECORD = ("ftdiag.__main__", "ftdiag.commands.main", "ftdiag.commands.recording", "ftdiag.ownthreads")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +47,7 @@ RECORD = ("ftdiag.commands.main", "ftdiag.commands.record", "ftdiag.commands.sam
         (FIRST, NOT_BEFORE_THE_SAMPLER),
         (ATTACH, NOT_BEFORE_THE_REQUEST),
         (RECORD, NOT_BEFORE_THE_REQUEST),
+        (PLAIN_RECORD, NOT_FOR_A_PLAIN_RECORD),
     ],
 )
 def test_what_a_start_does_not_wait_for(names: tuple[str, ...], unwanted: frozenset[str]) -> None:

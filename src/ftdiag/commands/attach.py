@@ -11,7 +11,6 @@ import click
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
     FILE,
-    Effort,
     duration_option,
     effort_options,
     examples,
@@ -30,7 +29,7 @@ from ftdiag.commands.tracking import (
 )
 from ftdiag.errors import AttachError, FtdiagError, UsageError
 from ftdiag.model import EndReason
-from ftdiag.sampling.options import BURST_CORES, MAX_RATE_HZ
+from ftdiag.sampling.options import BURST_CORES, MAX_RATE_HZ, Effort
 
 if TYPE_CHECKING:
     from ftdiag.launcher import SamplingEnd

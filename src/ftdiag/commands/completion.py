@@ -20,7 +20,8 @@ def command(shell: str) -> None:
     """Print the script that completes commands in your SHELL."""
     from click.shell_completion import BashComplete, get_completion_class
 
-    from ftdiag.commands.main import COMPLETION_VARIABLE, PROGRAM, cli
+    from ftdiag.commands.group import PROGRAM, cli
+    from ftdiag.commands.main import COMPLETION_VARIABLE
 
     kind = get_completion_class(shell)
     assert kind is not None

@@ -18,11 +18,10 @@ import click
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import FILE
 from ftdiag.errors import FtdiagError, RecordingError, UsageError
-from ftdiag.sampling.options import DEFAULT_NATIVE_RATE_HZ, DEFAULT_RATE_HZ
+from ftdiag.sampling.options import DEFAULT_NATIVE_RATE_HZ, DEFAULT_RATE_HZ, Effort
 
 if TYPE_CHECKING:
     from ftdiag.analysis.fleet import Fleet
-    from ftdiag.commands.parameters import Effort
     from ftdiag.watching.following import Following
     from ftdiag.watching.recorder import Recorder
 

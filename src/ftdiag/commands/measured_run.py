@@ -261,7 +261,8 @@ class _Watch:
             self.memory_bytes = max(self.memory_bytes or 0, total)
 
     def _read_kernel(self, pid: int) -> None:
-        from ftdiag.sources.kernel.procfs import process_cpu_ns, status_fields
+        from ftdiag.sources.kernel.procfs import process_cpu_ns
+        from ftdiag.sources.kernel.tasks import status_fields
 
         with suppress(OSError, FtdiagError):
             if not self._job.adds_memory:

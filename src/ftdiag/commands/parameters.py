@@ -5,7 +5,6 @@ In: words of the command line. Out: values that make sense, or a click error tha
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable
 from functools import wraps
@@ -16,21 +15,20 @@ import click
 from click.shell_completion import CompletionItem
 
 from ftdiag.commands.terminal import ascii_only
-from ftdiag.datatypes import dataclass
 from ftdiag.sampling.options import (
+    BUDGETS,
     DEFAULT_NATIVE_RATE_HZ,
     DEFAULT_RATE_HZ,
-    LONGEST_DURATION_S,
-    MAX_BUDGET_CORES,
-    MAX_NATIVE_RATE_HZ,
+    DURATIONS,
+    MAX_PID,
     MAX_RATE_HZ,
-    MIN_BUDGET_CORES,
     MIN_RATE_HZ,
+    NATIVE_RATES,
+    RATES,
     SOURCES,
+    Effort,
+    Limits,
 )
-
-MAX_PID: Final = 1 << 22
-"""PID_MAX_LIMIT of Linux on 64-bit machines."""
 
 MAX_HELP: Final = 60
 """Of a command that is offered with its process id."""
@@ -93,11 +91,9 @@ def _bad_pid(message: str, param: click.Parameter | None, ctx: click.Context | N
 class Number(_NumberType):
     """A number within limits; neither nan nor infinite."""
 
-    def __init__(self, name: str, least: float, most: float, *, above: bool = False) -> None:
+    def __init__(self, name: str, least: float, most: float, above: bool = False) -> None:
         self.name = name
-        self._least = least
-        self._most = most
-        self._above = above
+        self._limits = Limits(least, most, above)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """A float."""
@@ -105,18 +101,18 @@ class Number(_NumberType):
             number = float(value)
         except ValueError:
             self.fail(f"{value!r} is not a number.", param, ctx)
-        too_small = number <= self._least if self._above else number < self._least
-        if math.isnan(number) or too_small or number > self._most:
-            begin = f"above {self._least:g}" if self._above else f"from {self._least:g}"
-            self.fail(f"{value} is not possible; it takes {begin} to {self._most:,.0f}.", param, ctx)
+        if not self._limits.admit(number):
+            least, most, above = self._limits
+            begin = f"above {least:g}" if above else f"from {least:g}"
+            self.fail(f"{value} is not possible; it takes {begin} to {most:,.0f}.", param, ctx)
         return number
 
 
 PID: Final = Pid()
-RATE: Final = Number("hz", MIN_RATE_HZ, MAX_RATE_HZ)
-NATIVE_RATE: Final = Number("hz", 0.0, MAX_NATIVE_RATE_HZ)
-BUDGET: Final = Number("cores", MIN_BUDGET_CORES, MAX_BUDGET_CORES)
-DURATION: Final = Number("seconds", 0.0, LONGEST_DURATION_S, above=True)
+RATE: Final = Number("hz", *RATES)
+NATIVE_RATE: Final = Number("hz", *NATIVE_RATES)
+BUDGET: Final = Number("cores", *BUDGETS)
+DURATION: Final = Number("seconds", *DURATIONS)
 FILE: Final = click.Path(path_type=Path)
 
 
@@ -133,16 +129,6 @@ def format_option(when: str) -> Callable[[Command], Command]:
         type=click.Choice(["tui", "json", "text", "html"]),
         help=f"The cockpit (tui), or a report {when}. Default: tui on a terminal, else text.",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How often to look, and what that may cost; as `SamplerOptions` has it."""
-
-    rate_hz: float = DEFAULT_RATE_HZ
-    native_rate_hz: float = DEFAULT_NATIVE_RATE_HZ
-    budget_cores: float | None = None
-    burst: bool = False
 
 
 def effort_options(command: Command) -> Command:

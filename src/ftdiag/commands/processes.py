@@ -30,7 +30,7 @@ from ftdiag.errors import (
 )
 from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.halts import halt_of
-from ftdiag.sources.kernel.tasks import living_task, proc_folder
+from ftdiag.sources.kernel.tasks import living_task, proc_folder, status_fields
 
 if TYPE_CHECKING:
     from ftdiag.sources.budget import Budget
@@ -481,7 +481,7 @@ def _library_version(pid: int) -> str | None:
 
 def _user_id(pid: int) -> str | None:
     """The effective user's number."""
-    uids = procfs.status_fields(f"/proc/{pid}/status", (b"Uid",)).get(b"Uid", b"").split()
+    uids = status_fields(f"/proc/{pid}/status", (b"Uid",)).get(b"Uid", b"").split()
     return uids[1].decode() if len(uids) > 1 else None
 
 

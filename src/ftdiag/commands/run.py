@@ -17,7 +17,6 @@ import click
 from ftdiag.commands import terminal
 from ftdiag.commands.parameters import (
     FILE,
-    Effort,
     duration_option,
     effort_options,
     examples,
@@ -35,6 +34,7 @@ from ftdiag.commands.tracking import (
     track,
 )
 from ftdiag.errors import FtdiagError
+from ftdiag.sampling.options import Effort
 
 if TYPE_CHECKING:
     from ftdiag.commands.program import Program

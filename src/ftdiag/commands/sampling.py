@@ -10,11 +10,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Final
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Final
 
-from ftdiag.commands.parameters import Effort
 from ftdiag.commands.shortage import prepare_analysis
 from ftdiag.commands.terminal import Progress, Terminated, note
 from ftdiag.datatypes import dataclass
@@ -26,10 +24,13 @@ from ftdiag.errors import (
     RecordingError,
 )
 from ftdiag.launcher import SamplerProcess, SamplingEnd
-from ftdiag.sampling.options import SamplerOptions
-from ftdiag.scratch import private_directory
+from ftdiag.sampling.options import Effort, SamplerOptions
 from ftdiag.sources.kernel.scheduling import hurry_less
+from ftdiag.sources.kernel.tasks import status_fields
 from ftdiag.summing import Summing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 RING_NS: Final = 30 * 60 * 1_000_000_000
 """What is kept of a look without --record: the last 30 minutes ..."""
@@ -44,9 +45,16 @@ class Sampling:
 
     pid: int
     sampler: SamplerProcess
-    path: Path
+    file: str
     kept: bool
     duration_s: float | None
+
+    @property
+    def path(self) -> Path:
+        """The file as what reads it takes it."""
+        from pathlib import Path
+
+        return Path(self.file)
 
     def wait_until_started(self) -> None:
         """Return when there is a recording to open; raise what prevents it, explained."""
@@ -115,7 +123,7 @@ class Sampling:
     @contextmanager
     def summed_up(self) -> Iterator[None]:
         """A recording that stays is summed up meanwhile; the sampler has ended when the context is left."""
-        summing = Summing(self.path, prepare_analysis) if self.kept else None
+        summing = Summing(self.file, prepare_analysis) if self.kept else None
         try:
             yield
         finally:
@@ -129,7 +137,7 @@ def sampling(
     *,
     effort: Effort,
     duration_s: float | None,
-    record: Path | None,
+    record: str | os.PathLike[str] | None,
     sampler: SamplerProcess | None = None,
     source: str = "auto",
     blocking: bool = False,
@@ -140,15 +148,18 @@ def sampling(
     """
     with ExitStack() as stack:
         # The directory is removed last, when nobody writes into it any more.
-        directory = None if record is not None else stack.enter_context(private_directory())
+        if record is None:
+            from ftdiag.scratch import private_directory
+
+            path = os.path.join(stack.enter_context(private_directory()), "recording")
+        else:
+            path = os.fspath(record)
         process = stack.enter_context(SamplerProcess() if sampler is None else sampler)
-        path = directory / "recording" if directory is not None else record
-        assert path is not None
         started_unix_ns = time.time_ns()
         process.start(
             SamplerOptions(
                 pid=pid,
-                path=os.fspath(path),
+                path=path,
                 rate_hz=effort.rate_hz,
                 native_rate_hz=effort.native_rate_hz,
                 budget_cores=effort.budget_cores,
@@ -158,7 +169,7 @@ def sampling(
                 keep_bytes=None if record is not None else RING_BYTES,
                 source=source,
                 blocking=blocking,
-                private=directory is not None,
+                private=record is None,
             )
         )
         hurry_less()  # the first tick does not wait for us any more
@@ -167,24 +178,27 @@ def sampling(
         except BaseException:
             process.close()
             if record is not None:
-                remove_if_empty(record, pid, started_unix_ns)
+                remove_if_empty(path, pid, started_unix_ns)
             raise
 
 
-def remove_if_empty(path: Path, pid: int, started_unix_ns: int) -> None:
+def remove_if_empty(path: str, pid: int, started_unix_ns: int) -> None:
     """Remove a recording that we began and into which nothing came; any other file stays."""
     try:
         prepare_analysis()
+        from pathlib import Path
+
         from ftdiag.recording.reader import Recording
 
-        with Recording.open(path) as recording:
+        with Recording.open(Path(path)) as recording:
             ours = recording.target.pid == pid and recording.settings.started_unix_ns >= started_unix_ns
             empty = len(recording) == 0
     except (FtdiagError, OSError):
         return
     if ours and empty:
         for ending in ("", "-wal", "-shm", "-journal"):
-            Path(f"{path}{ending}").unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(f"{path}{ending}")
 
 
 def explained(error: FtdiagError, pid: int) -> FtdiagError:
@@ -205,8 +219,6 @@ def explained(error: FtdiagError, pid: int) -> FtdiagError:
 
 def check_is_process(pid: int) -> None:
     """Raise NoSuchProcess for the id of a thread: /proc knows it, but it is not what is attached to."""
-    from ftdiag.sources.kernel.procfs import status_fields
-
     leader = status_fields(f"/proc/{pid}/status", (b"Tgid",)).get(b"Tgid", b"")
     if leader.isdigit() and int(leader) != pid:
         raise NoSuchProcess(

@@ -13,7 +13,7 @@ import pytest
 
 from command_line import FTDIAG, environment, ftdiag
 from ftdiag.commands import main, terminal
-from ftdiag.commands.main import COMMANDS, cli
+from ftdiag.commands.group import COMMANDS, cli
 from ftdiag.errors import (
     DiskFull,
     FtdiagError,

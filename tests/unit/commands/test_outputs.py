@@ -12,7 +12,8 @@ import pytest
 
 from builders import RecordingBuilder, a_target, spent
 from command_line import ftdiag
-from ftdiag.commands.main import COMMANDS, COMPLETION_VARIABLE
+from ftdiag.commands.group import COMMANDS
+from ftdiag.commands.main import COMPLETION_VARIABLE
 from ftdiag.reports.escaping import harmless, json_text, visible
 
 HOSTILE = "e\x1b[2J\x07\x7f\x85\x9b31m\u202egnp\u2066\u200b\u2028x"

@@ -13,7 +13,8 @@ import pytest
 from command_line import Ran, ftdiag
 from ftdiag.commands import main as main_module
 from ftdiag.commands import shortage
-from ftdiag.commands.main import COMMANDS, main
+from ftdiag.commands.group import COMMANDS
+from ftdiag.commands.main import main
 
 DEMO = Path(main_module.__file__).parents[1] / "data" / "demo.ftdiag"
 ARGUMENTS: dict[str, list[str]] = {

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 
 import pytest
 
+from ftdiag.datatypes import asdict
 from ftdiag.errors import UsageError
 from ftdiag.sampling.options import LONGEST_DURATION_S, MAX_RATE_HZ, MIN_RATE_HZ, SamplerOptions
 
@@ -16,7 +16,18 @@ def test_options_survive_the_pipe() -> None:
     options = SamplerOptions(
         4711, "a b", rate_hz=250.0, duration_s=1.5, keep_ns=3, source="py-spy", blocking=True
     )
-    assert SamplerOptions(**json.loads(json.dumps(asdict(options)))) == options
+    assert SamplerOptions(**json.loads(options.as_json())) == options
+
+
+@pytest.mark.parametrize("path", ["", 'a"b\\c', "a\nb\0", "\x7f\u00fc\u65e5\U0001f40d", "\udc80\udcff", "/"])
+def test_any_path_survives_the_pipe_in_ascii_and_on_one_line(path: str) -> None:
+    # GIVEN a path that somebody chose WHEN written THEN json reads it, as it reads what it has written itself
+    written = SamplerOptions(1, path).as_json()
+
+    assert written.isascii()
+    assert written.isprintable()
+    assert json.loads(written) == json.loads(json.dumps(asdict(SamplerOptions(1, path))))
+    assert json.loads(written)["path"] == path
 
 
 @pytest.mark.parametrize("rate_hz", [MIN_RATE_HZ, MAX_RATE_HZ])

@@ -11,7 +11,7 @@ from typing import Final
 import click
 import pytest
 
-from ftdiag.commands.main import cli
+from ftdiag.commands.group import cli
 
 ROOT: Final = Path(__file__).parents[3]
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))

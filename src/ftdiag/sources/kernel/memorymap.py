@@ -40,8 +40,7 @@ from ftdiag.sources.kernel import freespace
 from ftdiag.sources.kernel.heaps import HINTED, PythonHeaps, Segment, libc_arenas
 from ftdiag.sources.kernel.mappings import PAGE_BYTES, Pages, Region, parse_regions, region_at
 from ftdiag.sources.kernel.memory import RemoteMemory
-from ftdiag.sources.kernel.procfs import status_fields
-from ftdiag.sources.kernel.tasks import proc_folder
+from ftdiag.sources.kernel.tasks import proc_folder, status_fields
 from ftdiag.sources.python.runtime import Runtime
 
 MOST_COST_NS: Final = 500_000_000

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import NoSuchProcess, PermissionRefused
 from ftdiag.opening import read_in_root
-from ftdiag.sources.kernel.tasks import has_ended, living_task, proc_folder
+from ftdiag.sources.kernel.tasks import has_ended, living_task, proc_folder, status_fields
 from ftdiag.sources.kernel.threadlines import SCHEDSTAT_BYTES, SYSCALL_BYTES
 
 MAX_STAT_BYTES: Final = 4096
@@ -168,21 +168,6 @@ def namespace_tid(tid_directory: str) -> int | None:
     """
     value = status_fields(f"{tid_directory}/status", (b"NSpid",)).get(b"NSpid")
     return int(value.split()[-1]) if value else None
-
-
-def status_fields(path: str, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """The named fields of a /proc status file; those not there (or the file gone) are missing."""
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(65_536)
-    except OSError:
-        return {}
-    found = {}
-    for line in data.splitlines():
-        name, _, value = line.partition(b":")
-        if name in names:
-            found[name] = value.strip()
-    return found
 
 
 def shares_pid_namespace(pid: int) -> bool:

@@ -55,3 +55,18 @@ def living_task(pid: int, without: Collection[int] = ()) -> int | None:
 def proc_folder(pid: int) -> str:
     """The folder of /proc with the memory, files and environment of the process: /proc/PID, nearly always."""
     return f"/proc/{living_task(pid) or pid}"
+
+
+def status_fields(path: str, names: tuple[bytes, ...]) -> dict[bytes, bytes]:
+    """The named fields of a /proc status file; those not there (or the file gone) are missing."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(65_536)
+    except OSError:
+        return {}
+    found = {}
+    for line in data.splitlines():
+        name, _, value = line.partition(b":")
+        if name in names:
+            found[name] = value.strip()
+    return found

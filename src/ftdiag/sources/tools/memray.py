@@ -32,6 +32,7 @@ from ftdiag.opening import open_plain, read_from
 from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.memory import RemoteMemory
 from ftdiag.sources.kernel.permissions import why_refused
+from ftdiag.sources.kernel.tasks import status_fields
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.runtime import find_runtime, old_python
 from ftdiag.sources.tools.traces import GDB, LLDB, STOPPED, open_files
@@ -306,7 +307,7 @@ def _check_namespaces(pid: int) -> None:
 
 
 def _check_not_traced(pid: int) -> None:
-    tracer = procfs.status_fields(f"/proc/{pid}/status", (b"TracerPid",)).get(b"TracerPid", b"0")
+    tracer = status_fields(f"/proc/{pid}/status", (b"TracerPid",)).get(b"TracerPid", b"0")
     if tracer.isdigit() and int(tracer):
         raise AttachError(
             f"process {pid} is being debugged (by process {int(tracer)})",

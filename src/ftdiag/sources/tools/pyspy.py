@@ -37,8 +37,8 @@ from ftdiag.errors import AttachError, FtdiagError, MemoryReadError
 from ftdiag.formats.pyspy_format import TracedThread, UnknownOutput, stays
 from ftdiag.model import Stack
 from ftdiag.opening import Reader, open_plain
-from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.memory import RemoteMemory
+from ftdiag.sources.kernel.tasks import status_fields
 
 PROGRAM: Final = "py-spy"
 PROBE_TIMEOUT_S: Final = 20.0
@@ -169,7 +169,7 @@ def _is_open_to_its_user(pid: int, user: int) -> bool:
         # As long as a process may be looked at, its directory is its user's.
         if os.stat(f"/proc/{pid}").st_uid != user:
             return False
-        if procfs.status_fields(f"/proc/{pid}/status", (b"CapPrm",))[b"CapPrm"].strip(b"0"):
+        if status_fields(f"/proc/{pid}/status", (b"CapPrm",))[b"CapPrm"].strip(b"0"):
             return False
         if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
             return False
