@@ -59,6 +59,10 @@ LOADS = (
 )
 
 
+BUDGETS_CORES = {100: "0.1", 1000: "0.25"}
+"""By rate: without one, the rate goes down while no core is free, and the profiler's does not."""
+
+
 def cores_of(process: subprocess.Popen[bytes], settle_s: float, seconds: float) -> tuple[float, float]:
     """What a process and its children use after so long, in cores; the CPU time until then, in seconds."""
     time.sleep(settle_s)
@@ -74,7 +78,9 @@ def ours(pid: int, rate_hz: int, seconds: float) -> tuple[float, float, Cost]:
         path = Path(scratch) / "recording"
         command = [sys.executable, "-P", "-m", "ftdiag", "record", str(pid), "-o", str(path)]
         process = subprocess.Popen(
-            [*command, "--rate", str(rate_hz)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command, "--rate", str(rate_hz), "--budget", BUDGETS_CORES[rate_hz]],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         try:
             cores, start_s = cores_of(process, START_S, seconds)

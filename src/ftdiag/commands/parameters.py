@@ -146,8 +146,8 @@ def effort_options(command: Command) -> Command:
         type=BUDGET,
         metavar="CORES",
         help="Cores that sampling may use; it samples less often rather than use more, and says so."
-        " Default: 0.1 (0.25 for more than 100 samples per second), or 3 % of what the process may use if"
-        " that is more.",
+        " Default: 0.1, and 0.03 while cores are scarce (0.25 for more than 100 samples per second), or 3 and"
+        " 1.5 % of what the process may use if that is more.",
     )(with_effort)
     decorated = click.option(
         "--native-rate",

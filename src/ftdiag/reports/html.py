@@ -66,7 +66,7 @@ from ftdiag.wording.bottlenecks import place_words, title_words, worth_saying
 from ftdiag.wording.findings import evidence_words, price_words, sure_words
 from ftdiag.wording.locks import collections_words, holder_words, main_wait_words, metrics_words
 from ftdiag.wording.objects import locked_words, object_words
-from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
+from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name, tick_rate_words
 from ftdiag.wording.states import (
     CONFIDENCE_NAMES,
     PART_NAMES,
@@ -156,8 +156,8 @@ def _target(snapshot: Snapshot) -> Iterator[str]:
     except (ValueError, OverflowError, OSError):
         start = ""
     yield (
-        f"{units.seconds(metrics.duration_ns)} recorded{start},"
-        f" {units.plural(metrics.ticks, 'tick')} at {snapshot.settings.rate_hz:g} Hz"
+        f"{units.seconds(metrics.duration_ns)} recorded{start}, {units.plural(metrics.ticks, 'tick')} at"
+        f" {tick_rate_words(metrics.ticks, metrics.duration_ns, snapshot.settings.rate_hz)}"
         f" on {safe(snapshot.settings.host)}"
     )
     if snapshot.end is not None:

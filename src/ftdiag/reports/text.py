@@ -52,7 +52,7 @@ from ftdiag.wording.locks import (
 )
 from ftdiag.wording.objects import locked_words, object_words
 from ftdiag.wording.places import at_words, frame_words
-from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name
+from ftdiag.wording.quality import MISSED, OWN_COST, TORN, UNKNOWN, figure_name, tick_rate_words
 from ftdiag.wording.states import CONFIDENCE_NAMES, PART_NAMES, STATE_NAMES, longest, split_words
 
 SHOWN_THREADS: Final = 12
@@ -167,10 +167,10 @@ class _Report:
             culprits = ", ".join(self._safe(name) for name in target.gil_culprits)
             yield _item(f"modules that turned the GIL on: {culprits}")
         yield _item(f"command: {self._safe(target.command)}")
-        start = self._start()
+        start, metrics = self._start(), snapshot.metrics
         yield _item(
-            f"{units.seconds(snapshot.metrics.duration_ns)} recorded{start}, "
-            f"{units.plural(snapshot.metrics.ticks, 'tick')} at {snapshot.settings.rate_hz:g} Hz"
+            f"{units.seconds(metrics.duration_ns)} recorded{start}, {units.plural(metrics.ticks, 'tick')} at"
+            f" {tick_rate_words(metrics.ticks, metrics.duration_ns, snapshot.settings.rate_hz)}"
         )
         if snapshot.end is not None:
             yield _item(f"recording ended: {self._safe(snapshot.end.detail or snapshot.end.reason.value)}")

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from ftdiag.errors import BudgetSpent, MemoryReadError, NoSuchProcess, TargetGone
 from ftdiag.model import End, EndReason, Window
-from ftdiag.sampling.budget import CpuBudget, default_budget_cores
+from ftdiag.sampling.budget import USUAL_RATE_HZ, CpuBudget, default_budget_cores, scarce, scarce_budget_cores
 from ftdiag.sampling.earlyturns import EarlyTurns
 from ftdiag.sampling.halted import Halted
 from ftdiag.sampling.libraries import LibrarySink
@@ -41,6 +41,7 @@ from ftdiag.sources.budget import (
 )
 from ftdiag.sources.kernel.memorymap import Owner
 from ftdiag.sources.kernel.memorywatch import MOST_CORES, MemoryWatch
+from ftdiag.sources.kernel.room import Room
 
 WINDOW_NS: Final = 950_000_000
 """A killed sampler loses a window at most, a tick, and the hundredths that writing takes: a second."""
@@ -155,10 +156,16 @@ class Clock:
         self._process = process
         self._observer = observer
         self._descriptors = descriptors
-        cores = options.budget_cores or default_budget_cores(
-            process.target.capacity_cores or 1.0, options.rate_hz
-        )
-        self._cpu_budget = CpuBudget(options.rate_hz, cores, burst=options.burst)
+        capacity_cores = process.target.capacity_cores or 1.0
+        cores = options.budget_cores or default_budget_cores(capacity_cores, options.rate_hz)
+        scarce_cores = None
+        if options.budget_cores is None and options.rate_hz <= USUAL_RATE_HZ:
+            scarce_cores = scarce_budget_cores(capacity_cores)
+        self._cpu_budget = CpuBudget(options.rate_hz, cores, scarce_cores=scarce_cores, burst=options.burst)
+        self._capacity_cores = capacity_cores
+        self._room = None if scarce_cores is None else Room()
+        self._waiting_threads = 0.0
+        """Of the target, for a core, in the last window."""
         self._windows = Windows(process.pid, OTHERS_SHARE * cores)
         self._end: End | None = None
         self._refresh_again_ns = 0
@@ -353,9 +360,12 @@ class Clock:
         Says the first time that it is longer than was asked for.
         """
         budget = self._cpu_budget
-        if not budget.used(now, time.process_time_ns()):
+        yields = self._room is not None and scarce(
+            self._room.read(now), self._waiting_threads, self._capacity_cores
+        )
+        if not budget.used(now, time.process_time_ns(), scarce=yields):
             return due, period_ns
-        if budget.slowed and not self._told_slow:
+        if budget.slowed and not budget.yields and not self._told_slow:
             self._told_slow = True
             self._tell(
                 f"{self._options.rate_hz:g} samples per second would take more than {budget.cores:g} core:"
@@ -386,15 +396,19 @@ class Clock:
             self._refresh(now)
         if self._memory_watch.waits_ns(now) > SILENT_READING_NS:
             self._gaps["memory", "a reading of it does not come back"] += 1
-        left_out = self._cpu_budget.ticks_left_out(max(0, now - self._windows.start_ns))
+        left_out = self._cpu_budget.ticks_left_out(now)
         if left_out:
-            why = f"left out, to keep to a budget of {self._cpu_budget.cores:g} core"
+            when = " while cores are scarce" if self._cpu_budget.yields else ""
+            why = f"left out, to keep to a budget of {self._cpu_budget.cores:g} core{when}"
             self._gaps["ticks", why] += left_out
         window = self._windows.end(
             threads,
             gil_enabled=self._process.target.gil_enabled,
             memory=self._memory_watch.take(0.0 if self._end is None else LAST_READING_S),
         )
+        if window.t1_ns > window.t0_ns:
+            waited_ns = sum(max(0, one) for one in window.counters.run_queue_ns)
+            self._waiting_threads = waited_ns / (window.t1_ns - window.t0_ns)
         if window.tick_ns:
             self._observer.complete(window)
         if self._windows.count % COLLECT_EVERY_WINDOWS == 1:

@@ -1,6 +1,6 @@
 """Names of figures that may be missing, and of those that say how far the others can be trusted.
 
-In: names of the quality's figures. Out: plain words.
+In: names of the quality's figures, and of a range how many ticks it has. Out: plain words.
 """
 
 from __future__ import annotations
@@ -33,3 +33,15 @@ FIGURE_NAMES: Final[Mapping[str, str]] = {
 def figure_name(name: str) -> str:
     """What a figure is called that was not measured."""
     return FIGURE_NAMES.get(name, name.replace("_", " ").replace(".", ": "))
+
+
+AS_ASKED: Final = 0.97
+"""From this part of the asked rate on it is not worth a word that it was not reached."""
+
+
+def tick_rate_words(ticks: int, length_ns: int, asked_hz: float) -> str:
+    """How often ticks were in so long: 100 per second, or 55 of the 100 per second that were asked for."""
+    taken_hz = ticks * 1e9 / length_ns if length_ns > 0 else asked_hz
+    if 0 < taken_hz < AS_ASKED * asked_hz:
+        return f"{taken_hz:.3g} of {asked_hz:g} per second"
+    return f"{asked_hz:g} per second"

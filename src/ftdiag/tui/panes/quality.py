@@ -14,7 +14,7 @@ from ftdiag.tui.lines import Lines, figure, heading, prose
 from ftdiag.tui.look import Look
 from ftdiag.tui.pane import Pane, TextPane
 from ftdiag.tui.source import View
-from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name
+from ftdiag.wording.quality import CLASSIFIED, MISSED, OWN_COST, TORN, UNKNOWN, figure_name, tick_rate_words
 from ftdiag.wording.units import count, plural, small_percent
 
 GOAL: Final = 0.02
@@ -41,7 +41,8 @@ def quality_lines(snapshot: Snapshot, width: int, look: Look) -> Lines:
     """The quality pane."""
     quality, metrics, settings = snapshot.quality, snapshot.metrics, snapshot.settings
     lines: Lines = heading("The samples of this range", width, look)[1:]
-    lines += figure("ticks", f"{count(metrics.ticks)} at {settings.rate_hz:g} per second", width, look)
+    rate = tick_rate_words(metrics.ticks, metrics.duration_ns, settings.rate_hz)
+    lines += figure("ticks", f"{count(metrics.ticks)} at {rate}", width, look)
     lines += _ratio(quality.missed_tick_ratio, GOAL, width, MISSED, look, "goal: under 2 %")
     lines += _ratio(quality.torn_ratio, GOAL, width, TORN, look, "changed while read; goal: under 2 %")
     lines += _ratio(quality.unknown_ratio, GOAL, width, UNKNOWN, look, "goal: under 2 %")
