@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from command_line import ftdiag
 from ftdiag.model import EndReason, ThreadState
 from ftdiag.recording.reader import Recording
 from reading import (
@@ -108,34 +107,6 @@ def test_cpu_time_is_that_of_the_target(program: Program, tmp_path: Path) -> Non
             break
     else:
         pytest.fail("; ".join(wrong))
-
-
-@pytest.mark.parametrize("budget", [(), ("--budget", "1")], ids=["usual", "asked"])
-def test_while_cores_are_scarce_it_looks_less_often(
-    one_workload: Start, tmp_path: Path, budget: tuple[str, ...]
-) -> None:
-    # GIVEN many more busy threads than cores, and so many samples of machine code that they take more than is
-    # to be taken from these
-    running = one_workload("independent_cpu", "--threads", "24")
-
-    # WHEN they are recorded until windows are there of the time in which a budget is kept to
-    for seconds in (4, 8, 16):
-        path = tmp_path / f"{seconds}.ftdiag"
-        ran = ftdiag(
-            "record", running.pid, "-o", path, "--duration", seconds, "--native-rate", 1000, *budget
-        )  # fmt: skip
-        assert ran.status == 0, ran.err
-        with Recording.open(path) as recording:
-            counts = recording.tick_counts.tolist()
-            gaps = {gap.why: gap.count for gap in recording.gaps(0, len(counts))}
-        scarce = sum(count for why, count in gaps.items() if why.endswith("while cores are scarce"))
-        if scarce or budget:
-            break
-
-    # THEN ticks are left out and counted, but not so many that nothing is seen
-    # AND where a budget was asked for, none is left out for that reason
-    assert bool(scarce) is (not budget), (gaps, counts)
-    assert sum(counts) > 10 * seconds, counts
 
 
 def used_between(log: Sequence[tuple[int, int]], span: tuple[int, int]) -> tuple[int, int]:
