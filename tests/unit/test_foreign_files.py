@@ -86,6 +86,7 @@ FILES: Final[dict[str, str]] = {
     "sources.kernel.procfs.DescriptorNames._sockets": "/proc/PID/net/tcp and the like",
     "sources.kernel.procfs.Throttle.read_ns": "files of a cgroup below /sys/fs/cgroup; `..` is refused",
     "sources.kernel.procfs._quota_in": "files of a cgroup below /sys/fs/cgroup; `..` is refused",
+    "sources.kernel.room.idle_since_boot_ns": "/proc/stat",
     "sources.native.kernelsymbols.kernel_symbols_shown": "/proc/kallsyms; a test names another file",
     "sources.native.kernelsymbols.kernel_symbols.read": "/proc/kallsyms; a test names another file",
     "sources.native.kernelsymbols.this_kernel": "/proc/modules, /proc/sys/kernel/random/boot_id",
