@@ -9,7 +9,7 @@ import pytest
 
 NEVER_IN_A_SAMPLER = frozenset(
     "numpy textual rich click capstone psutil dataclasses inspect platform socket shutil secrets subprocess"
-    " tempfile urllib.request ftdiag.session ftdiag.rules ftdiag.recording.reader"
+    " tempfile random hashlib lzma bz2 urllib.request ftdiag.session ftdiag.rules ftdiag.recording.reader"
     " ftdiag.model.metrics ftdiag.model.findings".split()
 )
 NOT_BEFORE_THE_SAMPLER = NEVER_IN_A_SAMPLER | frozenset(
@@ -33,7 +33,7 @@ def imported(*names: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-SAMPLER = ("ftdiag.sampling.process",)
+SAMPLER = ("ftdiag.sampling.process", "ftdiag.recording.writer")
 FIRST = ("ftdiag.__main__", "ftdiag.spawning", "ftdiag.sources.kernel.scheduling")
 ATTACH = ("ftdiag.commands.main", "ftdiag.commands.attach", "ftdiag.commands.sampling")
 RECORD = ("ftdiag.commands.main", "ftdiag.commands.record", "ftdiag.commands.sampling")

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ftdiag.errors import RecordingError
 from ftdiag.opening import open_plain
 from ftdiag.recording import schema
+
+if TYPE_CHECKING:
+    import tempfile
 
 BUSY_WAIT_S: Final = 5.0
 """How long a read waits for a writer that holds the file (it does so for moments only)."""
@@ -151,6 +152,8 @@ class RecordingFile:
             database.close()
 
     def _read_a_copy(self) -> None:
+        import tempfile
+
         self._copy = tempfile.TemporaryDirectory(prefix="ftdiag-")
         copied = Path(self._copy.name) / "recording"
         try:
@@ -207,7 +210,8 @@ def _copy(path: Path, copy: Path) -> None:
     with os.fdopen(open_plain(path), "rb") as source, open(copy, "xb") as target:
         left = os.fstat(source.fileno()).st_size
         # It may claim more than anybody has.
-        if left > shutil.disk_usage(copy.parent).free:
+        free = os.statvfs(copy.parent)
+        if left > free.f_bavail * free.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         while left > 0 and (piece := source.read(min(left, _PIECE_BYTES))):
             target.write(piece)

@@ -5,7 +5,6 @@ In: an ELF file. Out: its symbols, from a file that is checked against it by bui
 
 from __future__ import annotations
 
-import lzma
 import os
 import struct
 import zlib
@@ -35,6 +34,8 @@ def debug_data(elf: Elf, source: Source) -> Table | None:
     section = elf.section(".gnu_debugdata")
     if section is None:
         return None
+    import lzma
+
     packed = contents(source, section, MAX_DEBUG_DATA_BYTES)
     try:
         data = lzma.LZMADecompressor(memlimit=MAX_DEBUG_DATA_BYTES).decompress(packed, MAX_DEBUG_DATA_BYTES)

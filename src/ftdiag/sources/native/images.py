@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from ftdiag.datatypes import dataclass
 from ftdiag.errors import BudgetSpent
@@ -22,6 +22,9 @@ from ftdiag.sources.native.elf import (
     read_elf,
 )
 from ftdiag.sources.native.symboltable import SymbolTable, Table, merge, table_of
+
+_MARKS: Final = (b"PyGC_Collect\0", b"malloc\0")
+"""A file that exports neither is no interpreter and no C library (`unnamed`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +97,19 @@ def read_image(
     if exported is not None:
         merge(table, exported)
         del exported
-    # Not where all is known already, which is most of a start.
-    from ftdiag.sources.native.unnamed import find_unnamed, holds_allocator
+    found, allocates = None, False
+    if not complete and any(mark in table.names for mark in _MARKS):
+        # Not imported for other files, nor where all is known already, which is most of a start.
+        from ftdiag.sources.native.unnamed import find_unnamed, holds_allocator
 
-    found = None
-    if search and not complete:
-        with suppress(BudgetSpent):  # what is exported is known all the same
-            found = find_unnamed(elf, source)
+        if search:
+            with suppress(BudgetSpent):  # what is exported is known all the same
+                found = find_unnamed(elf, source)
+        allocates = found is None and holds_allocator(elf, source)
     if found is not None:
         merge(table, Table(*found))
     # Of a file without sections it is not known what it is.
-    hides = not complete and found is None and (not elf.sections or holds_allocator(elf, source))
+    hides = not complete and found is None and (not elf.sections or allocates)
     functions = SymbolTable(table.entries, table.names)
     image = Image(elf.machine, functions, elf.segments, not complete, found is not None, hides)
     if store is not None and (search or not hides):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ftdiag.sources.native.symbolcache import SymbolCache, default_directory
+from ftdiag.sources.native.symbolcache import SymbolCache, default_directory, digest
 from ftdiag.sources.native.symboltable import MAX_SYMBOLS, Symbol, SymbolTable
 
 MAX_KALLSYMS_BYTES: Final = 64 << 20
@@ -174,9 +174,7 @@ def this_kernel() -> str | None:
                 modules.append(b" ".join((*words[:2], *words[5:6])))  # name, size, address: not its users
     except OSError:
         pass  # a kernel without modules has no such file
-    import hashlib
-
-    told = hashlib.sha256(b"\n".join(modules)).hexdigest()[:16]
+    told = digest(b"\n".join(modules))
     return f"kernel{boot}-{told}" if boot.isalnum() else None
 
 

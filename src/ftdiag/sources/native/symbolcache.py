@@ -129,6 +129,15 @@ class SymbolCache:
             os.close(directory)
 
 
+def digest(data: bytes) -> str:
+    """What stands for some bytes in a name: 16 letters and digits."""
+    try:
+        from _blake2 import blake2b  # hashlib loads OpenSSL: 3 ms that a start would wait for
+    except ImportError:
+        from hashlib import blake2b
+    return blake2b(data, digest_size=8).hexdigest()
+
+
 def _check_of(data: bytes | memoryview) -> bytes:
     """What tells that bytes are all there, and of this form."""
     return f"{_BYTES_MAGIC} {zlib.crc32(data):08x}\n".encode()
@@ -144,10 +153,7 @@ def _name(build_id: str | None, stream: BinaryIO) -> str | None:
     except (OSError, ValueError):
         return None
     identity = f"{at.st_dev} {at.st_ino} {at.st_size} {at.st_mtime_ns} {at.st_ctime_ns}"
-    import hashlib
-
-    known = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    return f"{build_id[:64]}-{known}{SUFFIX}"
+    return f"{build_id[:64]}-{digest(identity.encode())}{SUFFIX}"
 
 
 def _is_own(at: os.stat_result) -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from ftdiag.cpython import FACTS
+from ftdiag.cpython import FACTS, ByVersion
 from ftdiag.cpython.facts import Opcodes
 from ftdiag.datatypes import dataclass
 
@@ -93,7 +93,7 @@ def _table(facts: Opcodes) -> OpcodeTable:
     )
 
 
-OPCODES: Final[Mapping[tuple[int, int], OpcodeTable]] = {
-    version: _table(facts.opcodes) for version, facts in FACTS.items()
-}
+OPCODES: Final[Mapping[tuple[int, int], OpcodeTable]] = ByVersion(
+    lambda version: _table(FACTS[version].opcodes)
+)
 """(major, minor) -> the table."""
