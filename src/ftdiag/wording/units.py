@@ -85,6 +85,10 @@ def of_cores(lost: float, capacity: float) -> str:
     return f"{lost:.2f} of {capacity:g} cores"
 
 
+COUNTED: Final = frozenset({"ticks", "threads"})
+"""Units that one of is written without an s."""
+
+
 def amount(value: float, unit: str) -> str:
     """A figure with its unit, by the unit's own way of writing."""
     if not math.isfinite(value):
@@ -98,4 +102,6 @@ def amount(value: float, unit: str) -> str:
     number = (
         f"{value:,.0f}" if value == int(value) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
     )
+    if value == 1 and unit in COUNTED:
+        unit = unit.removesuffix("s")
     return f"{number} {unit}".rstrip()

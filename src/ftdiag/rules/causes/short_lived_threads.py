@@ -50,7 +50,7 @@ SHORT: Final = Threshold(
 RATE: Final = Threshold(
     "short_threads_per_second",
     10.0,
-    "1/s",
+    "per second",
     "fewer are no way of working; more begin and end than are seen, because one that lives for less than"
     " 10 ms is mostly missed",
 )
@@ -201,7 +201,7 @@ def _judge(facts: Facts) -> Judgement:
         " throughput rises",
         evidence=(
             evidence("short_threads_share_of_cpu", part, "ratio", PART),
-            evidence("short_threads_per_second", found.per_second, "1/s", RATE),
+            evidence("short_threads_per_second", found.per_second, "per second", RATE),
             evidence("unseen", found.unseen_cores, "cores"),
             evidence("in_lines_of_the_program", found.own_cores, "cores"),
         ),
