@@ -13,6 +13,9 @@ to update the same place: then all are, for some time, once for each place of th
 on with races that are told pays what one without them does, a quarter of the price. Of a look that ends soon
 all windows are looked at.
 
+Where no core is free, what that takes is taken from the program, which has the price of a start to bear
+already: there the first windows that are looked at are those after three seconds.
+
 What counts as together: two threads that were inside an update of the same place as of one walk, which
 reads all stacks in one system call, and held no lock in common. Where one may have held a lock that cannot be
 seen, it does not count.
@@ -20,11 +23,14 @@ seen, it does not count.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ftdiag.model import FIRST_STACK_ID, UNKNOWN_GUARD, SharedPlace, UpdateSight
+from ftdiag.sampling.budget import SCARCE_FREE_CORES
 from ftdiag.sampling.threads import SampledThread
+from ftdiag.sources.kernel.room import Room
 from ftdiag.sources.locks.identity import LockReader
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.updateplaces import UpdatePlaces
@@ -47,6 +53,8 @@ LATER_READS: Final = 12
 FIRST_WINDOWS: Final = 2
 """All of the first windows, which are a second, are looked at. With each function that is seen for the first
 time it would be half of what a sampler takes in the first three."""
+LATE_WINDOW: Final = 4
+"""The first that is looked at where no core is free: it begins some three seconds after the start."""
 BRIEF_S: Final = 10.0
 BRIEF_WINDOWS: Final = 10
 """So many where no more than so long is looked: there is no later."""
@@ -99,9 +107,13 @@ class UpdateWatch:
     """Watches one target. Longer-lived than windows; `take` ends one."""
 
     def __init__(
-        self, interpreter: InterpreterReader, locks: LockReader, duration_s: float | None = None
+        self,
+        interpreter: InterpreterReader,
+        locks: LockReader,
+        duration_s: float | None = None,
+        room: Room | None = None,
     ) -> None:
-        """`duration_s`: how long is looked, if that is known."""
+        """`duration_s`: how long is looked, if that is known. `room`: what tells whether a core is free."""
         self._interpreter = interpreter
         self._locks = locks
         self._places = UpdatePlaces(interpreter)
@@ -119,7 +131,12 @@ class UpdateWatch:
         self._learnt = 0
         self._window = 0
         brief = duration_s is not None and duration_s <= BRIEF_S
-        self._full_until = BRIEF_WINDOWS if brief else FIRST_WINDOWS
+        self._room = None if brief else room
+        if self._room is not None:
+            self._room.read(time.monotonic_ns())
+        self._first = 0 if self._room is None else 1
+        """The first window that is looked at: of one before it is known whether a core is free."""
+        self._full_until = BRIEF_WINDOWS if brief else self._first + FIRST_WINDOWS
         self._alone: dict[tuple[int, str], tuple[int, frozenset[int], int]] = {}
         """Place -> the thread that was first seen to update it, with which locks, and how often any was."""
         self._suspects: set[tuple[str, str]] = set()
@@ -128,6 +145,8 @@ class UpdateWatch:
     @property
     def resting(self) -> bool:
         """Whether this window is left out."""
+        if self._window < self._first:
+            return True
         return self._window >= self._full_until and self._window % REST != 0
 
     @property
@@ -213,6 +232,11 @@ class UpdateWatch:
         self._rows.clear()
         self._reads = 0
         self._window += 1
+        if self._room is not None:
+            free_cores = self._room.read(time.monotonic_ns())
+            self._room = None
+            if free_cores is not None and free_cores < SCARCE_FREE_CORES:
+                self._first, self._full_until = LATE_WINDOW, LATE_WINDOW + FIRST_WINDOWS
         suspects = {(row.place.name, row.place.type_name) for row in rows if self._suspicious(row)}
         if suspects - self._suspects:
             self._full_until = self._window + SUSPECT_WINDOWS

@@ -165,6 +165,45 @@ def test_of_a_look_that_ends_soon_all_windows_are_looked_at(duration_s: float | 
     assert seen[looked] is (looked % REST == 0)
 
 
+class FakeRoom:
+    """Says how many cores were free."""
+
+    def __init__(self, free_cores: float | None) -> None:
+        self.answers = [None, free_cores]
+
+    def read(self, now_ns: int) -> float | None:
+        """The next answer; the first tells nothing yet. It is not asked more often."""
+        return self.answers.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("free_cores", "duration_s", "looked"),
+    [
+        (0.1, None, [4, 5, 8, 12]),
+        (0.1, 60.0, [4, 5, 8, 12]),
+        (0.1, 3.0, [*range(10), 12]),
+        (1.0, None, [1, 2, 4, 8, 12]),
+        (None, None, [1, 2, 4, 8, 12]),
+    ],
+)
+def test_where_no_core_is_free_the_first_three_seconds_are_left_out(
+    free_cores: float | None, duration_s: float | None, looked: list[int]
+) -> None:
+    # GIVEN how many cores were free in the first window WHEN nothing is suspected
+    fake = FakeProcess("3.14.9t")
+    reader = InterpreterReader(fake.memory, fake.runtime, Sink())
+    room: Any = FakeRoom(free_cores)
+    made = UpdateWatch(reader, None, duration_s, room)  # type: ignore[arg-type]
+    seen = []
+    for number in range(13):
+        if not made.resting:
+            seen.append(number)
+        made.take()
+
+    # THEN these are looked at
+    assert seen == looked
+
+
 def test_windows_are_left_out_while_nothing_is_suspected(watch: UpdateWatch) -> None:
     # GIVEN threads that each update what is their own, or what one lock protects
     threads = [Thread(0), Thread(1, OTHER), Thread(2, LOCKED, (7,)), Thread(3, LOCKED, (7, 8))]

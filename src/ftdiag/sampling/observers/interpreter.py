@@ -44,6 +44,7 @@ from ftdiag.sampling.threads import NOTHING_BESIDE, UNREAD, Gaps, SampledThread,
 from ftdiag.sampling.turns import Turns
 from ftdiag.sampling.updates import UpdateWatch
 from ftdiag.sampling.watchdog import Watchdog
+from ftdiag.sources.kernel.room import Room
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE
 from ftdiag.sources.locks.moment import SECTION_BYTES
 from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
@@ -134,7 +135,7 @@ class InterpreterObserver:
         self._sharing = Sharing(self._interpreter, self._locks, stacks.leaves)
         self._locks.refresh()
         self._known_waits = KnownWaits(self._locks, self._waits, sink)
-        self._updates = UpdateWatch(self._interpreter, self._locks, self._duration_s)
+        self._updates = UpdateWatch(self._interpreter, self._locks, self._duration_s, Room())
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
         self._replay = Replay(self._interpreter, self._locks, self._holders, self._conclude, self._hold)
         self.prepare()
