@@ -22,6 +22,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -110,7 +111,6 @@ def clocked_sampler() -> int:
     from ftdiag.sampling.threads import SampledThread, Threads, Tick
     from ftdiag.sources.kernel.memory import ReadAlong
     from ftdiag.sources.locks.identity import LockReader
-    from ftdiag.sources.locks.waits import Blocked
     from ftdiag.sources.python.walking import PythonThread
 
     options = json.loads(sys.stdin.readline())
@@ -163,15 +163,13 @@ def clocked_sampler() -> int:
             super().attach(sink, threads, tell)
             none = NoLocks()
             nobody = NoHolders(none, self._waits, self._interpreter, threads.alive, self._look_again)
-            self._kinds = (self._locks, self._holders), (none, nobody)
+            unasked: Any = SimpleNamespace(as_of_stacks=lambda thread, blocked, *rest: blocked)
+            self._kinds = (self._locks, self._holders, self._asking), (none, nobody, unasked)
 
         def complete(self, window: Window) -> None:
             super().complete(window)
-            self._locks, self._holders = self._kinds[not reads_locks(self._windows)]
+            self._locks, self._holders, self._asking = self._kinds[not reads_locks(self._windows)]
             self._waits._locks = self._locks if reads_locks(self._windows) else None
-
-        def _as_of_stacks(self, thread: SampledThread, blocked: Blocked | None, *rest: Any) -> Blocked | None:
-            return super()._as_of_stacks(thread, blocked, *rest) if self._waits._locks else blocked
 
     log, alternating = options.pop("log"), options.pop("alternating")
     interpreter.InterpreterObserver = Alternating if alternating else Clocked  # type: ignore[misc]

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from ftdiag.errors import BudgetSpent
+from ftdiag.errors import BudgetSpent, FtdiagError
+from ftdiag.sampling.asking import Asked
 from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.seen import Observation
+from ftdiag.sampling.stopped import Stopped
 from ftdiag.sampling.threads import UNREAD, SampledThread
 from ftdiag.sources.locks.identity import LockReader
-from ftdiag.sources.locks.waits import StackFacts
+from ftdiag.sources.locks.waits import Blocked, StackFacts
 from ftdiag.sources.python.interpreter import InterpreterReader
 from ftdiag.sources.python.stackwalk import Left
 
@@ -29,7 +31,8 @@ MAX_RESTS: Final = 20_000
 Held = tuple[SampledThread, Any, Any, int]
 """A thread that may hold other locks, its state, what that was, its stack."""
 LeftLater = tuple[SampledThread, Any, Any, int, Any, int]
-"""What is left of a thread: itself, its state, what that was, its wait entry, what blocks it, its stack."""
+"""What is left of a thread: itself, its state, what that was, its wait entry, what blocks it (`Asked` if
+that had to be found out), its stack."""
 LeftTick = tuple[
     int,
     list[SampledThread],
@@ -49,24 +52,32 @@ class Replay:
         interpreter: InterpreterReader,
         locks: LockReader,
         holders: Holders,
+        stopped: Stopped,
+        ask: Callable[[SampledThread, Blocked, int], Asked | None],
         conclude: Callable[[Sequence[Left], int], None],
         hold: Callable[[SampledThread, int], None],
     ) -> None:
-        """`conclude` and `hold` are those of an observer's tick."""
+        """`ask` is `Asking.now`; `conclude` and `hold` are those of an observer's tick."""
         self._interpreter = interpreter
         self._locks = locks
         self._holders = holders
+        self._stopped = stopped
+        self._ask = ask
         self._conclude = conclude
         self._hold = hold
         self._rests: dict[int, tuple[int, Observation]] = {}
         """Stacks with which threads rest on a lock made for this wait -> its type, what is observed."""
         self._words: set[int] = set()
         """What was in slots of `with` blocks, of which it is known what it means."""
+        self._first = self._done = 0
+        """The number of a stretch's first tick, and how many ticks of it `Holders` was told of."""
+        self._error: FtdiagError | None = None
 
     def prepare(self) -> None:
         """Tell the compiled walker what tells it whether a tick can be left."""
         self._interpreter.prepare_later(
-            self._holders.lock_places, self._rests, self._words, self._locks.lockless
+            *(self._holders.lock_places, self._rests, self._words, self._locks.lockless),
+            *(self._stopped.places, self._ask, self._locks.learn),
         )
 
     def forget_words(self) -> None:
@@ -81,20 +92,46 @@ class Replay:
                 self._rests.clear()
             self._rests[stack] = lock_type, observation
 
+    def begin(self, first: int) -> None:
+        """A stretch begins, with the tick of this number."""
+        self._first, self._done = first, 0
+
+    def conclude_now(self, left: Sequence[Left], tick: int) -> bool:
+        """Conclude what is left of a tick, while nobody waits for a lock; whether the stretch can go on."""
+        holders, passed = self._holders, tick - self._first
+        holders.pass_over(passed - self._done)
+        self._done = passed
+        self._locks.look_on()
+        try:
+            self._conclude(left, tick)
+            if holders.waited_for:
+                return False  # more is to be told: who holds what
+            holders.tell(tick)
+            self._stopped.tell(tick)
+        except FtdiagError as error:
+            self._error = error
+            return False
+        self._done += 1
+        return True
+
     def run(
         self,
         ticks: Sequence[LeftTick],
         before: Mapping[SampledThread, int],
         unsettled: dict[SampledThread, None],
-        first: int,
     ) -> int:
-        """Conclude them; how many ticks of the stretch that were. Raises what an observer's tick does.
+        """Conclude them; of how many ticks of the stretch `Holders` knows by then.
 
         `before` are all threads that they are about, with the wait entries that these had when the stretch
-        began, `first` is the number of its first tick in the window.
+        began. Raises what an observer's tick does, also of ticks that were concluded at once.
         """
-        locks, holders = self._locks, self._holders
-        last_read, done = locks.last_read, 0
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        if not ticks:
+            return self._done
+        locks, holders, first = self._locks, self._holders, self._first
+        last_read, done = locks.last_read, self._done
         # As they are by now. Who is off its core, and who is to be looked at, was found out at each tick.
         off_core = dict(unsettled)
         now = [(thread, thread.entry, thread.looked) for thread in before]
@@ -145,3 +182,4 @@ class Replay:
                 python.become(then)
                 self._hold(thread, stack)
         holders.tell(number)
+        self._stopped.tell(number)

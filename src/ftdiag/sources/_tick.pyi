@@ -140,6 +140,7 @@ class Walker:
         told: dict[int, bytes | None] | None,
         moved: dict[Any, None],
         waiting: tuple[tuple[Any, int, int], ...] | None,
+        conclude: Callable[[list[Any], int], bool] | None,
         /,
     ) -> tuple[
         list[int],
@@ -163,6 +164,9 @@ class Walker:
         rests: dict[int, tuple[int, Observation]],
         known_words: set[int],
         lockless: set[int],
+        pauses: dict[int, int],
+        ask: Callable[[Any, Any, int], tuple[Any, ...] | None] | None,
+        learn: Callable[[int], bool] | None,
         state_word: int,
         object_bytes: int,
         object_type: int,

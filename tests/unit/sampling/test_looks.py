@@ -20,13 +20,14 @@ from typing import Any
 import pytest
 
 from fake_process import PAGE, FakeProcess
-from ftdiag.model import FIRST_STACK_ID, TORN_STACK, Frame, ThreadInfo, ThreadState, Wait
+from ftdiag.model import FIRST_STACK_ID, STOP_TURN, TORN_STACK, Frame, ThreadInfo, ThreadState, Wait
+from ftdiag.sampling.asking import Asked, Asking
 from ftdiag.sampling.holders import Holders
 from ftdiag.sampling.knownwaits import KnownWaits
 from ftdiag.sampling.observers.interpreter import InterpreterObserver
-from ftdiag.sampling.replay import Replay
 from ftdiag.sampling.seen import Observation
 from ftdiag.sampling.steady import Steady
+from ftdiag.sampling.stopped import Stopped
 from ftdiag.sampling.threads import NEVER_NS, SampledThread, Tick, let_wait, waits_ns
 from ftdiag.sampling.updates import MAX_READS, UpdateWatch
 from ftdiag.sources import _tick
@@ -34,6 +35,7 @@ from ftdiag.sources.kernel import procfs
 from ftdiag.sources.kernel.memory import ReadAlong
 from ftdiag.sources.kernel.procfs import ThreadFiles
 from ftdiag.sources.kernel.threadlines import RUNNING_LINE, PythonThreadLines
+from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
 from ftdiag.sources.locks.waits import WaitReader
 from ftdiag.sources.python.interpreter import InterpreterReader
 
@@ -187,7 +189,6 @@ class Side:
             "_waits": waits,
             "_gaps": Counter(),
             "_match_wanted": False,
-            "_stopped": [],
             "_generation": 0,
             "_moved": {},
             "_sink": world.tables,
@@ -207,9 +208,9 @@ class Side:
         observer._holders = Holders(observer._locks, waits, interpreter, self.threads, observer._look_again)
         tables: Any = world.tables
         observer._known_waits = KnownWaits(observer._locks, waits, tables)
-        observer._replay = Replay(
-            interpreter, observer._locks, observer._holders, observer._conclude, observer._hold
-        )
+        observer._stopped = Stopped(StopTheWorldReader(interpreter), observer._locks, self.threads)
+        observer._asking = Asking(observer._locks, waits, observer._holders)
+        observer._replay = observer._new_replay()
         observer.prepare()
         conclude = observer._see
 
@@ -236,7 +237,8 @@ class Side:
                 observer._forget(thread)
             observer._holders.tell(number)
             self.updates.look(changed)
-        observer._stopped.clear()
+        observer._stopped.tell(number)
+        observer._stopped.pass_over(1)
         return self.known()
 
     def refresh(self) -> None:
@@ -259,7 +261,6 @@ class Side:
         self.observer._match_wanted = False
         steady = Steady(first, now, 1_000_000, now + length_ns, 250_000, now, (), quiet=False)
         self.observer.go_steadily(steady)
-        self.observer._stopped.clear()
         return steady
 
 
@@ -395,6 +396,15 @@ class World:
         )
         self.parked[number] = entry
 
+    def pause(self, requester: int) -> None:
+        """The world is stopped by the thread with this state, or goes on."""
+        at = next(at for at, _, label in self.layout.interpreter_locks if label == STOP_TURN)
+        on = int(requester != 0)
+        interpreter = self.memory.read_word(
+            self.process.runtime.address + self.layout.runtime_interpreters_head
+        )
+        self.memory.write(interpreter + at, struct.pack("<BBBBB3xqQ", on, on, on, 0, 0, 0, requester))
+
     def wake(self, number: int, entry: int) -> None:
         """Its entry says that it was given the lock, that it was not, or that it waits."""
         links = self.chance.choice(((0, 0), (0, 0), (entry + 9000, entry + 9100)))
@@ -451,6 +461,10 @@ class World:
                 self.says(number, self.line(number))
             elif deed < 0.6:
                 self.sections(number)
+            elif deed < 0.68:
+                # It is stopped, by the one that never waits, or by nobody any more.
+                self.park(number, self.states[number] + self.layout.thread_state - self.layout.object_size)
+                self.pause(chance.choice((self.states[busy], 0)))
         for lock in self.locks[:2]:
             self.memory.write(lock + mutex, bytes([chance.choice((1, 1, 1, 3, 0))]))
         # Who is in the `with` block of a lock has not handed it on.
@@ -722,6 +736,7 @@ def test_ticks_that_are_concluded_later_are_as_those_that_are_not(
         def counted(ticks: Any, *rest: Any) -> int:
             later["ticks"] += len(ticks)
             later["threads"] += sum(len(tick[3]) for tick in ticks)
+            later["asked"] += sum(isinstance(left[4], Asked) for tick in ticks for left in tick[3])
             return run(ticks, *rest)
 
         monkeypatch.setattr(compiled.observer._replay, "run", counted)
@@ -738,6 +753,9 @@ def test_ticks_that_are_concluded_later_are_as_those_that_are_not(
         # AND many of them were concluded later
         assert later["ticks"] > number // 3
         assert later["threads"] > later["ticks"]
+        assert later["asked"] > 0
+        states = [run[2] for thread in compiled.threads.values() for run in thread.runs]
+        assert any(state == ThreadState.STOPPED and holder == 1 for state, _, _, holder, _ in states)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -84,6 +84,32 @@ def test_nothing_is_said_of_places_that_are_no_code(parked: BlockedCall) -> None
     assert callers.library(1, 0x10, parked.instruction) is None
 
 
+def test_mappings_are_not_read_again_for_each_place_that_is_none(
+    parked: BlockedCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # GIVEN a stack of which mappings are known, and a clock
+    assert parked.stack_pointer is not None
+    assert parked.instruction is not None
+    now_s = [100.0]
+    callers = NativeCallers(os.getpid(), RemoteMemory(os.getpid()), PYTHON, lambda: now_s[0])
+    callers.library(1, parked.stack_pointer, parked.instruction)
+    reloads: list[float] = []
+
+    def reload(self: CodeMap) -> bool:
+        reloads.append(now_s[0])
+        return False
+
+    monkeypatch.setattr(CodeMap, "reload", reload)
+
+    # WHEN places are asked for at which there is nothing THEN mappings are read once a second
+    for place in range(16, 26):
+        assert callers.library(1, parked.stack_pointer, place) is None
+    assert reloads == [100.0]
+    now_s[0] += 1.0
+    assert callers.library(1, parked.stack_pointer, 30) is None
+    assert reloads == [100.0, 101.0]
+
+
 def test_without_unwind_tables_nothing_is_guessed(
     parked: BlockedCall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

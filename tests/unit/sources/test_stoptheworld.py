@@ -110,3 +110,19 @@ def test_memory_that_cannot_be_read_names_nobody() -> None:
     reader = StopTheWorldReader(InterpreterReader(fake.memory, runtime, Sink()))
     # WHEN asked, THEN nobody is named
     assert reader.requester([PlainThread(fake.thread(), 1, 1, 0)]) is None
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_what_was_read_with_the_stacks_counts(build: str) -> None:
+    # GIVEN a pause that is over by now, whose state was read while it was on
+    paused = Paused(build, in_runtime=False)
+    first = paused.threads[0]
+    paused.note(first.address)
+    assert paused.reader.requester(paused.threads) is first
+    read = {place: paused.fake.memory.read(place, size) for place, size in paused.reader.places.items()}
+    assert paused.place in read
+    paused.note(0, mutex=0, requested=0, stopped=0)
+
+    # WHEN it is asked as of then THEN it is who asked for it; as of now it is nobody
+    assert paused.reader.requester(paused.threads, lambda address, size: read.get(address)) is first
+    assert paused.reader.requester(paused.threads) is None

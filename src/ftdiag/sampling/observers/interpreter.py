@@ -26,6 +26,7 @@ from ftdiag.model import (
     ThreadState,
     Window,
 )
+from ftdiag.sampling.asking import Asked, Asking
 from ftdiag.sampling.clock import Tell
 from ftdiag.sampling.holders import MAX_STEADY, Holders
 from ftdiag.sampling.knownwaits import KnownWaits
@@ -38,7 +39,7 @@ from ftdiag.sampling.sink import RecordingSink
 from ftdiag.sampling.slowfacts import SlowFacts
 from ftdiag.sampling.stacks import Stacks
 from ftdiag.sampling.steady import Steady
-from ftdiag.sampling.stopped import tell_requester
+from ftdiag.sampling.stopped import Stopped
 from ftdiag.sampling.target import TargetProcess
 from ftdiag.sampling.threads import NOTHING_BESIDE, UNREAD, Gaps, SampledThread, Threads, Tick
 from ftdiag.sampling.turns import Turns
@@ -49,7 +50,7 @@ from ftdiag.sources.kernel.threadlines import RUNNING_LINE
 from ftdiag.sources.locks.moment import SECTION_BYTES
 from ftdiag.sources.locks.parkinglot import REACH_BYTES, WaitEntry
 from ftdiag.sources.locks.stoptheworld import StopTheWorldReader
-from ftdiag.sources.locks.waits import Blocked, WaitReader
+from ftdiag.sources.locks.waits import Blocked, Classified, WaitReader
 from ftdiag.sources.python.collector import CollectorReader
 from ftdiag.sources.python.interpreter import MAX_THREADS as MAX_STATES
 from ftdiag.sources.python.interpreter import InterpreterReader
@@ -113,7 +114,6 @@ class InterpreterObserver:
         """Addresses of thread states that no thread belonged to at the last match."""
         self._left_told: set[int] = set()
         """Those of them that were counted."""
-        self._stopped: list[SampledThread] = []
         self._moved: dict[SampledThread, None] = {}
         """Those that may hold other locks than when that was last looked up."""
         self._generation = 0
@@ -127,7 +127,6 @@ class InterpreterObserver:
         self._interpreter = InterpreterReader(self._memory, self._runtime, stacks)
         turns = Turns(self._process.target.capacity_cores or 1.0)
         self._on_core = None if self._native is None else OnCore(self._native, sink, turns)
-        self._pauses = StopTheWorldReader(self._interpreter)
         self._collector = CollectorReader(self._interpreter)
         self._facts = SlowFacts(self._interpreter, self._process, threads, sink)
         self._collector.refresh()
@@ -137,9 +136,17 @@ class InterpreterObserver:
         self._known_waits = KnownWaits(self._locks, self._waits, sink)
         self._updates = UpdateWatch(self._interpreter, self._locks, self._duration_s, Room())
         self._holders = Holders(self._locks, self._waits, self._interpreter, threads.alive, self._look_again)
-        self._replay = Replay(self._interpreter, self._locks, self._holders, self._conclude, self._hold)
+        self._stopped = Stopped(StopTheWorldReader(self._interpreter), self._locks, threads.alive)
+        self._asking = Asking(self._locks, self._waits, self._holders)
+        self._replay = self._new_replay()
         self.prepare()
         self._facts.read_gil()
+
+    def _new_replay(self) -> Replay:
+        return Replay(
+            *(self._interpreter, self._locks, self._holders, self._stopped),
+            *(self._asking.now, self._conclude, self._hold),
+        )
 
     def prepare(self) -> None:
         """Tell the compiled walker, if there is one, what it needs to conclude something."""
@@ -177,8 +184,8 @@ class InterpreterObserver:
             self._holders.tell(tick.number)
         if changed:
             self._updates.look(changed)
-        if self._stopped:
-            self._find_requester(tick.number)
+        self._stopped.tell(tick.number)
+        self._stopped.pass_over(1)
         if changed and self._on_core is not None:
             self._on_core.gather(changed, tick)
         self._sharing.lines.search(tick.now_ns)
@@ -204,6 +211,8 @@ class InterpreterObserver:
         if len(along.wanted) > MAX_STEADY:
             return  # too much to be read at once
         self._collector.want(along)
+        self._stopped.want()
+        self._replay.begin(steady.first)
         (steady.times, steady.ran, later, about, pending, last, other, asked, steady.due_ns, *counts) = (
             self._interpreter.stretch(
                 lines,
@@ -226,6 +235,7 @@ class InterpreterObserver:
                 told,
                 self._moved,
                 waiting,
+                self._conclude_now,
             )
         )
         steady.late, steady.missed, clock_ns = counts
@@ -238,8 +248,9 @@ class InterpreterObserver:
         ticks, tick = len(steady.times), steady.last
         self._collector.saw(along)
         gone, left = pending or ((), ())
-        done = self._replay.run(later, about, unsettled, steady.first) if later else 0
+        done = self._replay.run(later or (), about or {}, unsettled)
         holders.pass_over(ticks - done - bool(pending or asked))
+        self._stopped.pass_over(ticks)
         if pending or asked:
             holders.ran(last or ())
             self._conclude(left, tick.number)
@@ -249,8 +260,7 @@ class InterpreterObserver:
                 self._threads.end(thread, tick)
                 self._forget(thread)
             holders.tell(tick.number)
-            if self._stopped:
-                self._find_requester(tick.number)
+            self._stopped.tell(tick.number)
         self._updates.pass_over(thread for thread in steady.ran if last is None or thread not in last)
         if last is not None:
             self._updates.look(last)
@@ -294,6 +304,10 @@ class InterpreterObserver:
                 thread.observe(UNREAD, tick)
             raise
 
+    def _conclude_now(self, left: Sequence[Left], tick: int) -> bool:
+        """The same of a tick that goes by itself, while nobody waits for a lock; whether the next one can."""
+        return self._replay.conclude_now(left, tick) and not self._match_wanted
+
     def _follow(self, tick: Tick) -> None:
         """Take note of threads that came and went."""
         for thread in tick.started:
@@ -332,6 +346,7 @@ class InterpreterObserver:
         try:
             self._holders.want(changed)
             self._collector.want(along)
+            self._stopped.want()
             gone, moved, left = self._interpreter.look(
                 changed, along, locks.unreadable_places, self._generation, tick
             )
@@ -381,6 +396,7 @@ class InterpreterObserver:
         try:
             self._holders.want(changed)
             self._collector.want(along)
+            self._stopped.want()
             stacks = iter(self._interpreter.walk(walked, along))
             self._collector.saw(along)
             while unseen:
@@ -397,11 +413,12 @@ class InterpreterObserver:
         self,
         thread: SampledThread,
         pythons: Sequence[PythonThread],
-        blocked: Blocked | None,
+        blocked: Blocked | Asked | None,
         stacks: Iterator[int],
         tick: int,
     ) -> None:
         """Conclude what a thread does; `stacks` has those of its states next."""
+        asked, blocked = (blocked, blocked.blocked) if isinstance(blocked, Asked) else (None, blocked)
         stack = NO_STACK
         innermost: PythonThread | None = None
         thread.calm = torn = False
@@ -420,13 +437,14 @@ class InterpreterObserver:
         thread.innermost = innermost
         entry = self._locks.entry_at(thread.entry) if thread.entry else None
         now_blocked = blocked
-        if blocked is not None or entry is not None:
-            now_blocked = self._as_of_stacks(thread, blocked, stack, entry)
+        if asked is None and (blocked is not None or entry is not None):
+            now_blocked = self._asking.as_of_stacks(thread, blocked, stack, entry)
         self._holders.saw(thread, stack, blocked=now_blocked is not None, entry=entry)
         if now_blocked is None:
             observation = (_ON_CPU, stack, NO_WAIT, NO_HOLDER, _UNKNOWN)
         else:
-            observation = self._blocked(thread, now_blocked, stack, innermost, entry)
+            found = None if asked is None else asked.found
+            observation = self._blocked(thread, now_blocked, stack, innermost, entry, found)
         # It is among the unsettled ones already.
         if now_blocked is not None and now_blocked is blocked:
             thread.settled = True
@@ -437,23 +455,6 @@ class InterpreterObserver:
         )
         thread.observe(observation, tick)
 
-    def _as_of_stacks(
-        self, thread: SampledThread, blocked: Blocked | None, stack: int, entry: WaitEntry | None
-    ) -> Blocked | None:
-        """What a thread waits for as of the moment at which stacks were read; `None` if it runs, or wants to.
-
-        The kernel was asked before; what changed since shows in the wait entry.
-        """
-        if blocked is None or not blocked.entry:
-            if entry is not None and entry.queued and self._holders.parks_at(stack, entry):
-                return self._waits.parked_at(thread.entry)
-            return blocked
-        if entry is not None and (entry.queued or self._holders.parks_at(stack, entry)):
-            return blocked if entry.queued else None
-        # It left the place where it waited, or did not wait as CPython does.
-        line = thread.syscall_line()
-        return None if line is None else self._waits.parse(line)
-
     def _blocked(
         self,
         thread: SampledThread,
@@ -461,23 +462,25 @@ class InterpreterObserver:
         stack: int,
         innermost: PythonThread | None,
         entry: WaitEntry | None,
+        found: Classified | None,
     ) -> Observation:
+        """What is observed of a blocked thread; `found`: what it waits for, if that was found out before."""
         waited = thread.waited
         if waited is not None and waited[0] is blocked and waited[1] == stack:
             return waited[2]
-        if entry is not None and blocked.entry:
+        if found is None and entry is not None and blocked.entry:
             known = self._known_waits.again(blocked, stack, entry, innermost)
             if known is not None and known[0].lock is not None:
                 self._holders.waits(thread, known[0].lock, stack)
                 return int(known[0].state), stack, known[1], NO_HOLDER, _UNKNOWN
-        found = self._waits.classify(blocked, stack, innermost, thread.info.tid)
+        found = found or self._waits.classify(blocked, stack, innermost, thread.info.tid)
         if found.lock is not None:
             wait_id = self._known_waits.note(blocked, stack, entry, found)
             self._holders.waits(thread, found.lock, stack)
         else:
             wait_id = NO_WAIT if found.wait is None else self._sink.intern_wait(found.wait)
         if found.state is ThreadState.STOPPED:
-            self._stopped.append(thread)
+            self._stopped.add(thread)
         observation = (int(found.state), stack, wait_id, NO_HOLDER, _UNKNOWN)
         if blocked.plain:
             thread.waited = blocked, stack, observation
@@ -485,11 +488,6 @@ class InterpreterObserver:
         elif found.state is ThreadState.IDLE and entry is not None and entry.queued:
             self._replay.rests(stack, self._waits.facts(stack), entry.key, observation)
         return observation
-
-    def _find_requester(self, tick: int) -> None:
-        """Give the threads that were found stopped at this tick the one that asked for it as holder."""
-        tell_requester(self._pauses, self._stopped, self._threads.alive.values(), tick)
-        self._stopped.clear()
 
     # --- which threads are Python's ---
 

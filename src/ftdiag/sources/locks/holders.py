@@ -96,6 +96,11 @@ class HeldLocks(Moment):
                 self._held[exits] = held
         return held
 
+    def learn(self, word: int) -> bool:
+        """Find out which lock is behind a `with` block's stack slot, for whoever asks in this second."""
+        self._remembered_key(self._manager_of_exit(word))
+        return True
+
     def released_lock(self, thread: PythonThread) -> int | None:
         """Key of the lock of the Condition in whose `wait` the thread is; `None` if it is not known."""
         condition = next((address_in(word) for word in thread.marked), 0)
@@ -183,6 +188,8 @@ class HeldLocks(Moment):
         """Key of the lock behind a context manager: a lock itself, or a Condition's lock."""
         try:
             type_address = self._type_of_manager(manager)
+            if type_address in self.lockless:
+                return None
             type_name = self._objects.type_name(type_address)
             if type_name == "Condition":
                 inner = self._objects.attribute(manager, "_lock")

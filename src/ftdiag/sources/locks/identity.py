@@ -217,14 +217,12 @@ class LockReader(HeldLocks):
         found = None if thread is None else self._semaphore_rlock(word, thread)
         if found is None:
             found = self._native(word) or self._mutex(call)
-        if found is not None:
-            self._remember(found)
-        return found
+        return None if found is None else self._remember(found)
 
     def _parked_on(self, call: BlockedCall) -> int | None:
         """The address that a parked thread waits on, from the wait entry on its stack."""
         address = entry_address(call)
-        data = self._bytes_at(address, ENTRY_BYTES) if address else None
+        data = self.bytes_at(address, ENTRY_BYTES) if address else None
         entry = None if data is None else parse_wait_entry(address, data)
         return None if entry is None else entry.key
 
@@ -245,20 +243,21 @@ class LockReader(HeldLocks):
         if wait is None:
             # An event outside any object (a thread's end, its start) or memory we do not understand.
             return LockWait(address, None, event=True)
-        self._remember(wait)
-        return wait
+        return self._remember(wait)
 
-    def _remember(self, wait: LockWait) -> None:
+    def _remember(self, wait: LockWait) -> LockWait:
+        """It is that from now on, with the type of its owner."""
         if len(self._waits) >= MAX_LOCKS:
             self._waits.clear()
         if wait.owner:
             try:
                 wait = replace(wait, owner_type=self._objects.type_of(wait.owner))
             except MemoryReadError:
-                return
+                return wait
         self._waits[wait.key] = wait
         self._asked.add(wait.key)
         self._note_object(wait, self._objects_asked)
+        return wait
 
     def _object_lock(self, address: int, thread: PythonThread | None) -> LockWait | None:
         if not self._layout.free_threaded or address % 8 != OBJECT_MUTEX_OFFSET % 8:

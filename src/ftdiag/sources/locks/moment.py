@@ -146,6 +146,17 @@ class Moment:
             if address not in unreadable:
                 wanted[address] = REACH_BYTES
 
+    def want_places(self, places: Mapping[int, int]) -> None:
+        """Take along what lies at these addresses, of these sizes."""
+        want, unreadable = self._moment.want, self._unreadable
+        for address, size in places.items():
+            if address not in unreadable:
+                want(address, size)
+
+    def look_on(self) -> None:
+        """What was read is now of the next tick."""
+        self._owning.clear()
+
     def drop_entries(self, addresses: Iterable[int]) -> None:
         """Let go of what was taken along from these places."""
         for address in addresses:
@@ -193,9 +204,10 @@ class Moment:
 
     def _owner_bytes(self, wait: LockWait) -> bytes | None:
         """Head and lock of a lock's owner; as they were with the stacks, if they were taken along."""
-        return self._bytes_at(wait.owner, self._owner_size(wait))
+        return self.bytes_at(wait.owner, self._owner_size(wait))
 
-    def _bytes_at(self, address: int, size: int) -> bytes | None:
+    def bytes_at(self, address: int, size: int) -> bytes | None:
+        """What lies at an address: as it was with the stacks, if it was taken along, else as it is now."""
         found = self._moment.found
         if address in found:
             data = found[address]
@@ -209,7 +221,7 @@ class Moment:
         `False` where it cannot be read.
         """
         if wait.has_semaphore:
-            data = self._bytes_at(wait.key, _SEMAPHORE_VALUE.size)
+            data = self.bytes_at(wait.key, _SEMAPHORE_VALUE.size)
             return data is not None and _SEMAPHORE_VALUE.unpack_from(data)[0] > 0
         data = self._owner_bytes(wait)
         return data is not None and not data[wait.key - wait.owner] & _MUTEX_LOCKED

@@ -15,7 +15,7 @@ use; nothing is guessed.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from ftdiag.errors import MemoryReadError
@@ -46,22 +46,27 @@ class StopTheWorldReader:
     def __init__(self, interpreter: InterpreterReader) -> None:
         self._interpreter = interpreter
         self._memory = interpreter.memory
-        self._places: list[int] = []
+        self.places: dict[int, int] = {}
+        """Where the states of pauses lie, and their size."""
         self._searches = 0
 
-    def requester(self, threads: Sequence[PythonThread]) -> PythonThread | None:
+    def requester(
+        self, threads: Sequence[PythonThread], read: Callable[[int, int], bytes | None] | None = None
+    ) -> PythonThread | None:
         """Which of the threads has stopped the others; `None` if the pause is over, or it cannot be said.
 
-        Raises TargetGone, PermissionRefused.
+        `read` gives what was at an address, of a size; as it is now without it. Raises TargetGone,
+        PermissionRefused.
         """
         by_address = {thread.address: thread for thread in threads}
-        if not self._places:
-            self._places = self._known_places()
-        found = self._at(self._places, by_address)
+        if not self.places:
+            self.places.update(dict.fromkeys(self._known_places(), _STATE.size))
+        read = read or self._read
+        found = self._at(self.places, by_address, read)
         if found is None and self._searches < MAX_SEARCHES:
             self._searches += 1
             self._search(by_address)
-            found = self._at(self._places, by_address)
+            found = self._at(self.places, by_address, read)
         return found
 
     def _known_places(self) -> list[int]:
@@ -78,11 +83,18 @@ class StopTheWorldReader:
             *(self._interpreter.runtime.address + at for at in whole),
         ]
 
-    def _at(self, places: Iterable[int], threads: dict[int, PythonThread]) -> PythonThread | None:
+    def _read(self, address: int, size: int) -> bytes | None:
+        return self._memory.read_many([(address, size)])[0]
+
+    def _at(
+        self,
+        places: Iterable[int],
+        threads: dict[int, PythonThread],
+        read: Callable[[int, int], bytes | None],
+    ) -> PythonThread | None:
         for place in places:
-            try:
-                data = self._memory.read(place, _STATE.size)
-            except MemoryReadError:
+            data = read(place, _STATE.size)
+            if data is None:
                 continue
             requester = _requester(data, 0, len(threads))
             if requester in threads:
@@ -106,12 +118,12 @@ class StopTheWorldReader:
             for address in list(threads)[:MAX_SEARCHED_THREADS]:
                 word = address.to_bytes(8, "little")
                 position = data.find(word)
-                while position >= 0 and left > 0 and len(self._places) < MAX_PLACES:
+                while position >= 0 and left > 0 and len(self.places) < MAX_PLACES:
                     left -= 1
                     place = position - _REQUESTER
-                    new = place >= 0 and not place % 8 and start + place not in self._places
+                    new = place >= 0 and not place % 8 and start + place not in self.places
                     if new and _requester(data, place, len(threads)) == address:
-                        self._places.append(start + place)
+                        self.places[start + place] = _STATE.size
                     position = data.find(word, position + 8)
 
 

@@ -10,8 +10,9 @@ Facts: DWARF 4, 6.4.2 (call frame instructions); System V ABI for x86-64 (regist
 from __future__ import annotations
 
 import struct
+import time
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from ftdiag.datatypes import dataclass, field
@@ -26,6 +27,9 @@ MAX_FRAMES: Final = 12
 MAX_TABLE_BYTES: Final = 4 << 20
 MAX_INSTRUCTIONS: Final = 512
 """Call frame instructions of a function."""
+MAPS_AGAIN_S: Final = 1.0
+"""So long mappings are taken as they are once they were read again for nothing: an address at which there is
+nothing was none, because the thread has gone on."""
 MAX_KNOWN: Final = 4096
 """Places whose answer is remembered."""
 
@@ -194,7 +198,15 @@ def _run(
 class NativeCallers:
     """Says of blocked threads of one process which library they wait in."""
 
-    def __init__(self, pid: int, memory: RemoteMemory, python_image: str) -> None:
+    def __init__(
+        self,
+        pid: int,
+        memory: RemoteMemory,
+        python_image: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._maps_again_s = 0.0
         self._pid = pid
         self._memory = memory
         self._python_image = python_image
@@ -223,8 +235,11 @@ class NativeCallers:
     def _find(self, stack_pointer: int, instruction: int) -> str | None:
         for place in self._return_addresses(stack_pointer, instruction):
             mapping = self._code.mapping_at(place)
-            if mapping is None and self._code.reload():
-                mapping = self._code.mapping_at(place)
+            if mapping is None and self._clock() >= self._maps_again_s:
+                if self._code.reload():
+                    mapping = self._code.mapping_at(place)
+                if mapping is None:
+                    self._maps_again_s = self._clock() + MAPS_AGAIN_S
             if mapping is None or not mapping.is_file:
                 return None
             origin = origin_of(mapping.path, self._python_image)

@@ -25,7 +25,9 @@ from ftdiag.sources.python.interpreterstates import InterpreterStates
 from ftdiag.sources.python.objects import NotAnObject
 from ftdiag.sources.python.runtime import Runtime
 from ftdiag.sources.python.stackwalk import (
+    Ask,
     CompiledWalker,
+    Learn,
     Left,
     LockPlaces,
     Moved,
@@ -182,11 +184,18 @@ class InterpreterReader(InterpreterStates):
         self._walker.prepare(parse, places, sizes, plain)
 
     def prepare_later(
-        self, lock_places: LockPlaces, rests: Rests, known_words: set[int], lockless: set[int]
+        self,
+        lock_places: LockPlaces,
+        rests: Rests,
+        known_words: set[int],
+        lockless: set[int],
+        pauses: dict[int, int],
+        ask: Ask,
+        learn: Learn,
     ) -> None:
         """Before `stretch`: see `stackwalk.CompiledWalker.prepare_later`."""
         assert isinstance(self._walker, CompiledWalker), "there is one"
-        self._walker.prepare_later(lock_places, rests, known_words, lockless)
+        self._walker.prepare_later(lock_places, rests, known_words, lockless, pauses, ask, learn)
 
     def know(self, thread: PythonThread) -> None:
         """See CompiledWalker; where there is none, nothing is concluded later."""

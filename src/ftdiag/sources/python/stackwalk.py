@@ -32,6 +32,8 @@ Left = tuple[Any, tuple[PythonThread, ...], Any, tuple[int, ...]]
 """What is left to conclude of a thread: itself, its states, what its syscall line means, their stacks."""
 Parse = Callable[[bytes], object]
 LockPlaces = dict[tuple[int, int], int]
+Ask = Callable[[Any, Any, int], tuple[Any, ...] | None]
+Learn = Callable[[int], bool]
 """(Lock, stack) -> the object that the lock lies in; 0 if it lies in none."""
 Rests = dict[int, tuple[int, tuple[int, int, int, int, int]]]
 """Stack -> the type of what is waited for with it, and what is observed."""
@@ -68,7 +70,9 @@ class CompiledWalker:
         self._layout = layout
         self._resolve = resolve
         self._prepared: tuple[Parse, set[tuple[int, int]], int, int, bool, tuple[int, ...]] | None = None
-        self._prepared_later: tuple[LockPlaces, Rests, set[int], set[int], int, int, int] | None = None
+        self._prepared_later: (
+            tuple[LockPlaces, Rests, set[int], set[int], dict[int, int], Ask, Learn, int, int, int] | None
+        ) = None
         self._walker = self._made()
 
     def _made(self) -> tick.Walker:
@@ -147,7 +151,14 @@ class CompiledWalker:
         self._walker.prepare(*self._prepared)
 
     def prepare_later(
-        self, lock_places: LockPlaces, rests: Rests, known_words: set[int], lockless: set[int]
+        self,
+        lock_places: LockPlaces,
+        rests: Rests,
+        known_words: set[int],
+        lockless: set[int],
+        pauses: dict[int, int],
+        ask: Ask,
+        learn: Learn,
     ) -> None:
         """Before the first `stretch` that leaves ticks to be concluded later.
 
@@ -155,11 +166,14 @@ class CompiledWalker:
         object that each lock lies in (0: none). `rests` are stacks with which threads rest on a lock that was
         made for this wait, with the type of that lock, and what is observed of them. `known_words` is what
         `know` was told, `lockless` types of context managers that are no locks; to be cleared when that may
-        be otherwise.
+        be otherwise. `pauses` are the places that tell who stopped the threads that are, with their sizes.
+        `ask` is called with a thread, what blocks it and its stack where these do not tell what it waits for:
+        it finds that out, and returns a tuple that begins with what blocks it by then, or `None` for a tick
+        that is not to be left. `learn` finds out what the word in a slot means, if it can.
         """
         layout = self._layout
         self._prepared_later = (
-            *(lock_places, rests, known_words, lockless),
+            *(lock_places, rests, known_words, lockless, pauses, ask, learn),
             *(layout.thread_state, layout.object_size, layout.object_type),
         )
         self._walker.prepare_later(*self._prepared_later)
@@ -208,10 +222,11 @@ class CompiledWalker:
         and where threads wait for locks, what places had that tell who holds these (else `None`): a tick at
         which one of them has something else, or a thread may hold other locks, is the last one, too, unless
         it is left to be concluded later (`sampling.replay`); where those are noted that may hold other locks,
-        and who waits for which mutex of what object, or `None` if no tick may be left. The first tick at
-        `last` or later is the last one. Out: the times of the ticks, the threads that were looked at, ticks
-        that were left, and whom these are about with the wait entries that they had before (`None` if none
-        may be left), (gone, left) of the last tick or `None`, those that were looked at then, if
+        and who waits for which mutex of what object, or `None` if no tick may be left; what concludes, while
+        nobody waits for a lock, what is left of a tick, and says whether the next one can follow. The first
+        tick at `last` or later is the last one. Out: the times of the ticks, the threads that were looked at,
+        ticks that were left, and whom these are about with the wait entries that they had before (`None` if
+        none may be left), (gone, left) of the last tick or `None`, those that were looked at then, if
         something is left, a lock may be another's, or one of their stacks may matter, whether the one that is
         due is somebody else's, whether locks may be others', when it is due, how many were late and missed,
         the process's CPU clock at the last tick, beside those of its threads, if it came to that one (else

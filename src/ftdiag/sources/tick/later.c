@@ -6,13 +6,14 @@
 
 #include "tick.h"
 
-enum { NOT_LATER, RUNS, WAITS, RESTS };
+enum { NOT_LATER, RUNS, WAITS, RESTS, ASKS };
 
 typedef struct {
     int kind;
     int settles; /* whether it is known to be off its core */
     int given;   /* it was handed a lock, and is where it waited for it */
     u64 key, owner;
+    PyObject *asked; /* what was found out of its wait, or NULL */
 } What;
 
 /* Whether the kernel and its wait entry say that a thread waits where it is known what for: 1, 0, or -1 on error. */
@@ -42,6 +43,15 @@ static int holds_nothing(Walker *self, u64 slot, PyObject *found) {
     return known;
 }
 
+/* Whether it could be found out what a word in a slot means; -1 on error. */
+static int learns_word(Walker *self, PyObject *number) {
+    if (self->learn == NULL || self->learn == Py_None) return 0;
+    PyObject *said = PyObject_CallFunctionObjArgs(self->learn, number, NULL);
+    int learnt = said == NULL ? -1 : PyObject_IsTrue(said);
+    Py_XDECREF(said);
+    return learnt > 0 && know_word(self, number) < 0 ? -1 : learnt;
+}
+
 /* Whether it is known what the words in a thread's slots mean; -1 on error. */
 static int knows_words(Walker *self, const Thread *thread, PyObject *found) {
     if (thread->exits == 0) return 1;
@@ -49,9 +59,22 @@ static int knows_words(Walker *self, const Thread *thread, PyObject *found) {
     for (int i = 0; i < thread->exits + thread->marks; i++) {
         PyObject *number = PyLong_FromUnsignedLongLong(thread->words[i]);
         int known = number == NULL ? -1 : PySet_Contains(self->known_words, number);
-        Py_XDECREF(number);
         if (known == 0 && i < thread->exits) known = holds_nothing(self, thread->words[i], found);
+        if (known == 0) known = learns_word(self, number);
+        Py_XDECREF(number);
         if (known <= 0) return known;
+    }
+    return 1;
+}
+
+/* Whether all was read that tells who stopped the threads that are stopped; -1 on error. */
+static int knows_pause(const Walker *self, PyObject *found) {
+    PyObject *address, *size;
+    Py_ssize_t place = 0;
+    if (self->pauses == NULL || PyDict_Size(self->pauses) == 0) return 0;
+    while (PyDict_Next(self->pauses, &place, &address, &size)) {
+        PyObject *data = PyDict_GetItemWithError(found, address);
+        if (data == NULL || data == Py_None) return PyErr_Occurred() ? -1 : 0;
     }
     return 1;
 }
@@ -77,29 +100,51 @@ static int what_does(Walker *self, const Looked *one, const Job *job, PyObject *
     if (parks < 0) return -1;
     int blocked = one->state == IS_BLOCKED && one->blocked != Py_None;
     if (blocked && one->entry != 0) {
+        what->kind = ASKS; /* if it left its wait, or does not wait as CPython does, the kernel is asked again */
         if (!has_entry) return 0;
         if (entry.queued) {
+            what->settles = 1;
+            if (entry.key == thread->address + self->state_word) { /* its world was stopped */
+                int knows = knows_pause(self, found);
+                what->kind = knows > 0 ? RESTS : NOT_LATER;
+                return knows < 0 ? -1 : 0;
+            }
             int waits = waits_for(self, found, entry.key, job->stack, what);
             if (waits < 0) return -1;
             PyObject *rest = waits ? NULL : rest_at(self, thread, job->stack, entry.key, found);
             if (rest == NULL && PyErr_Occurred()) return -1;
             what->kind = waits ? WAITS : rest != NULL && rest != Py_None && !parks ? RESTS : NOT_LATER;
-            what->settles = 1;
             return 0;
         }
-        if (!parks) return 0; /* it left its wait: the kernel is asked again */
+        if (!parks) return 0;
     } else if (has_entry && entry.queued && parks) {
         int waits = waits_for(self, found, entry.key, job->stack, what);
         what->kind = waits > 0 ? WAITS : NOT_LATER; /* it parks since the kernel was asked */
         return waits < 0 ? -1 : 0;
     } else if (blocked) {
-        if (job->running != 2 || job->stack != seen->waited_stack) return 0;
-        what->kind = RESTS;
+        what->kind = job->running == 2 && job->stack == seen->waited_stack ? RESTS : ASKS;
         what->settles = 1;
         return 0;
     }
     what->kind = RUNS;
     what->given = has_entry && entry.given && parks;
+    return 0;
+}
+
+/* Find out what a thread waits for that is not told by what was read, and is no lock; -1 on error. */
+static int ask(Walker *self, const Looked *one, const Job *job, What *what) {
+    what->kind = NOT_LATER;
+    if (self->ask == NULL || self->ask == Py_None) return 0;
+    PyObject *asked = PyObject_CallFunction(self->ask, "OOl", (PyObject *)one->seen, one->blocked, job->stack);
+    if (asked == NULL) return -1;
+    if (!PyTuple_Check(asked) || PyTuple_Size(asked) == 0) {
+        Py_DECREF(asked);
+        return 0;
+    }
+    PyObject *blocked = PyTuple_GetItem(asked, 0);
+    what->kind = blocked == Py_None ? RUNS : RESTS;
+    what->settles = blocked == one->blocked;
+    what->asked = asked;
     return 0;
 }
 
@@ -224,10 +269,10 @@ static int begins_later(Later *later, Seen *seen, u64 entry) {
 static int leave_for_later(Later *later, const Looked *one, const Job *job, const What *what) {
     Seen *seen = one->seen;
     PyObject *copy = snapshot(job->thread);
+    PyObject *blocked = what->asked != NULL ? what->asked : one->blocked == NULL ? Py_None : one->blocked;
     PyObject *left = copy == NULL ? NULL
                                   : Py_BuildValue("(OOOKOl)", (PyObject *)seen, (PyObject *)job->thread, copy,
-                                                  (unsigned long long)seen->entry,
-                                                  one->blocked == NULL ? Py_None : one->blocked, job->stack);
+                                                  (unsigned long long)seen->entry, blocked, job->stack);
     Py_XDECREF(copy);
     int failed = left == NULL || PyList_Append(later->left, left) < 0 || begins_later(later, seen, one->entry_before) < 0;
     Py_XDECREF(left);
@@ -322,6 +367,11 @@ int take_later(Walker *self, Later *later, const State *state, const Looked *loo
         if (untold < 0) goto failed;
         if (!untold) goto done;
     }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (all[i].kind != ASKS) continue;
+        if (ask(self, &looked[i], &jobs[looked[i].first], &all[i]) < 0) goto failed;
+        if (all[i].kind == NOT_LATER) goto done;
+    }
     taken = who_was_given(later, looked, count, found, &given);
     if (taken == -1) goto failed;
     if (taken == -2) {
@@ -347,6 +397,7 @@ int take_later(Walker *self, Later *later, const State *state, const Looked *loo
 failed:
     taken = -1;
 done:
+    for (Py_ssize_t i = 0; i < count; i++) Py_XDECREF(all[i].asked);
     free(all);
     return taken;
 }

@@ -105,10 +105,10 @@ PyObject *walker_prepare(PyObject *object, PyObject *args) {
 /* What ticks take that are concluded later: see sampling/replay.py. */
 PyObject *walker_prepare_later(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
-    PyObject *places, *rests, *words, *lockless;
+    PyObject *places, *rests, *words, *lockless, *pauses, *ask, *learn;
     unsigned long long state_word, object_bytes, object_type;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!KKK:prepare_later", &PyDict_Type, &places, &PyDict_Type, &rests, &PySet_Type,
-                          &words, &PySet_Type, &lockless, &state_word, &object_bytes, &object_type))
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!OOKKK:prepare_later", &PyDict_Type, &places, &PyDict_Type, &rests, &PySet_Type,
+                          &words, &PySet_Type, &lockless, &PyDict_Type, &pauses, &ask, &learn, &state_word, &object_bytes, &object_type))
         return NULL;
     if (state_word > MAX_STATE_BYTES || object_bytes > MAX_OBJECT_BYTES || object_type + 8 > object_bytes) {
         PyErr_SetString(PyExc_ValueError, "an offset is out of all bounds");
@@ -121,7 +121,15 @@ PyObject *walker_prepare_later(PyObject *object, PyObject *args) {
     REPLACE(self->rests, Py_NewRef(rests));
     REPLACE(self->known_words, Py_NewRef(words));
     REPLACE(self->lockless, Py_NewRef(lockless));
+    REPLACE(self->pauses, Py_NewRef(pauses));
+    REPLACE(self->ask, Py_NewRef(ask));
+    REPLACE(self->learn, Py_NewRef(learn));
     Py_RETURN_NONE;
+}
+
+int know_word(Walker *self, PyObject *number) {
+    if (PySet_Size(self->known_words) >= MAX_FRAMES) PySet_Clear(self->known_words);
+    return PySet_Add(self->known_words, number);
 }
 
 /* What was in a thread's slots at its last walk is known to mean what it means, until the set of these is cleared. */
@@ -135,9 +143,8 @@ PyObject *walker_know(PyObject *object, PyObject *one) {
     }
     const Thread *thread = (Thread *)one;
     for (int i = 0; thread->exits > 0 && i < thread->exits + thread->marks; i++) {
-        if (PySet_Size(self->known_words) >= MAX_FRAMES) PySet_Clear(self->known_words);
         PyObject *number = PyLong_FromUnsignedLongLong(thread->words[i]);
-        int failed = number == NULL || PySet_Add(self->known_words, number) < 0;
+        int failed = number == NULL || know_word(self, number) < 0;
         Py_XDECREF(number);
         if (failed) return NULL;
     }

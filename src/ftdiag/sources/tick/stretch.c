@@ -120,10 +120,26 @@ static int take_look(Stretch *stretch, PyObject *look) {
     return stretch->pending == NULL ? -1 : 0;
 }
 
+/* Have what a look left concluded right away; what is still to be done then is done by who is asked next. -1 on
+   error. */
+static int conclude_left(Stretch *stretch, PyObject *conclude, Py_ssize_t tick) {
+    PyObject *gone = PyTuple_GetItem(stretch->pending, 0), *left = PyTuple_GetItem(stretch->pending, 1);
+    if (PyList_Size(gone) > 0) return 0;
+    PyObject *said = PyObject_CallFunction(conclude, "On", left, tick);
+    int goes_on = said == NULL ? -1 : PyObject_IsTrue(said);
+    Py_XDECREF(said);
+    if (goes_on < 0) return -1;
+    PyObject *none = goes_on ? NULL : PyList_New(0);
+    PyObject *pending = none == NULL ? NULL : PyTuple_Pack(2, gone, none);
+    Py_XDECREF(none);
+    REPLACE(stretch->pending, pending);
+    return goes_on || pending != NULL ? 0 : -1;
+}
+
 PyObject *walker_stretch(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
     PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *told, *moved;
-    PyObject *waiting, *result = NULL;
+    PyObject *waiting, *conclude, *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet, process;
@@ -131,10 +147,11 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOOO!O:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOOO!OO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
-                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings, &told, &PyDict_Type, &moved, &waiting))
+                          &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings, &told,
+                          &PyDict_Type, &moved, &waiting, &conclude))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -204,7 +221,10 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
                 stretch.quiet_size = PyByteArray_Size(quiet_stacks);
             }
             was_left = later.left != NULL;
-            failed = add_all(state, &stretch, threads) < 0 || take_look(&stretch, look) < 0 ||
+            failed = take_look(&stretch, look) < 0;
+            if (!failed && stretch.pending != NULL && conclude != Py_None && !later.on)
+                failed = conclude_left(&stretch, conclude, tick) < 0;
+            failed = failed || add_all(state, &stretch, threads) < 0 ||
                      add_later(&later, PyList_Size(stretch.times), found, threads) < 0;
             Py_XDECREF(look);
             Py_XDECREF(threads);

@@ -41,7 +41,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 8, /* as in compiled.py: changes with what is below */
+    INTERFACE = 9, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
@@ -191,6 +191,9 @@ typedef struct {
     PyObject *rests;       /* dict: stack of threads that rest on a lock of their own -> (its type, observation) */
     PyObject *known_words; /* set of what was in slots of `with` blocks, of which it is known what it means */
     PyObject *lockless;    /* set of types of context managers that are no locks */
+    PyObject *pauses;      /* dict: places that tell who stopped the threads that are -> their sizes */
+    PyObject *ask;         /* finds out what a thread waits for; or None */
+    PyObject *learn;       /* finds out what a word in a slot means; or None */
     u64 state_word, object_bytes, object_type; /* offsets: in a thread state, and where objects have their type */
     unsigned long long work, words_of_known;
     /* scratch of a walk */
@@ -400,6 +403,7 @@ PyObject *rest_at(Walker *self, const Thread *thread, long stack, u64 key, PyObj
 int is_unreadable(PyObject *unreadable, u64 address);
 PyObject *walker_prepare(PyObject *object, PyObject *args);
 PyObject *walker_prepare_later(PyObject *object, PyObject *args);
+int know_word(Walker *self, PyObject *number);
 PyObject *walker_know(PyObject *object, PyObject *one);
 PyObject *look_at(Walker *self, State *state, PyObject *threads, PyObject *wanted, PyObject *found, PyObject *unreadable,
                   unsigned long long unreadable_count, unsigned long long generation, Py_ssize_t tick, Later *later);

@@ -103,6 +103,9 @@ static int walker_traverse(PyObject *object, visitproc visit, void *arg) {
     Py_VISIT(self->rests);
     Py_VISIT(self->known_words);
     Py_VISIT(self->lockless);
+    Py_VISIT(self->pauses);
+    Py_VISIT(self->ask);
+    Py_VISIT(self->learn);
     return 0;
 }
 
@@ -119,6 +122,9 @@ static int walker_clear(PyObject *object) {
     Py_CLEAR(self->rests);
     Py_CLEAR(self->known_words);
     Py_CLEAR(self->lockless);
+    Py_CLEAR(self->pauses);
+    Py_CLEAR(self->ask);
+    Py_CLEAR(self->learn);
     return 0;
 }
 
