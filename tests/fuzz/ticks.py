@@ -131,7 +131,7 @@ def _let_go(reader: Any, watched: Sequence[Watched], quiet_stacks: bytearray | N
             *(lines, unsettled, {}, {}, set(), 0, 1, {}, directory, os.fstat(directory).st_nlink, (), False),
             *(LOOKS, (now, PERIOD_NS, now + STRETCH_NS, 10**9, 1 << 62), quiet_stacks, FIRST_STACK_ID),
             *(os.getpid(), None, None if quiet_stacks is None else {0: None}, {}),
-            *(None if quiet_stacks is None else waiting, None),
+            *(None if quiet_stacks is None else waiting, None, None),
         )
     finally:
         os.close(own)

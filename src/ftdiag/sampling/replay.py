@@ -71,7 +71,8 @@ class Replay:
         """What was in slots of `with` blocks, of which it is known what it means."""
         self._first = self._done = 0
         """The number of a stretch's first tick, and how many ticks of it `Holders` was told of."""
-        self._error: FtdiagError | None = None
+        self.error: FtdiagError | None = None
+        """What was raised at a tick of a stretch; told when it ends."""
 
     def prepare(self) -> None:
         """Tell the compiled walker what tells it whether a tick can be left."""
@@ -109,7 +110,7 @@ class Replay:
             holders.tell(tick)
             self._stopped.tell(tick)
         except FtdiagError as error:
-            self._error = error
+            self.error = error
             return False
         self._done += 1
         return True
@@ -125,8 +126,8 @@ class Replay:
         `before` are all threads that they are about, with the wait entries that these had when the stretch
         began. Raises what an observer's tick does, also of ticks that were concluded at once.
         """
-        if self._error is not None:
-            error, self._error = self._error, None
+        if self.error is not None:
+            error, self.error = self.error, None
             raise error
         if not ticks:
             return self._done

@@ -141,6 +141,7 @@ class Walker:
         moved: dict[Any, None],
         waiting: tuple[tuple[Any, int, int], ...] | None,
         conclude: Callable[[list[Any], int], bool] | None,
+        sight: Callable[[dict[Any, None], list[Any]], bool] | None,
         /,
     ) -> tuple[
         list[int],

@@ -11,7 +11,7 @@ from typing import Final
 
 __all__ = ["COMPILED", "INTERFACE", "WHY_NOT", "tick", "why_not_imported"]
 
-INTERFACE: Final = 9
+INTERFACE: Final = 10
 """What this version expects of it (INTERFACE in `tick/tick.h`): an older one may lie in a source tree."""
 
 

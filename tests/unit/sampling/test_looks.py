@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from fake_process import PAGE, FakeProcess
+from ftdiag.errors import TargetGone
 from ftdiag.model import FIRST_STACK_ID, STOP_TURN, TORN_STACK, Frame, ThreadInfo, ThreadState, Wait
 from ftdiag.sampling.asking import Asked, Asking
 from ftdiag.sampling.holders import Holders
@@ -846,7 +847,7 @@ def test_a_wait_that_its_line_tells_is_concluded_once(tmp_path: Path) -> None:
         assert side.seen["concluded in Python"] == 1
 
 
-def test_a_stretch_ends_where_a_thread_may_be_inside_an_update(
+def test_each_tick_at_which_a_thread_may_be_inside_an_update_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with world(tmp_path, 7, threads=2) as one:
@@ -863,12 +864,47 @@ def test_a_stretch_ends_where_a_thread_may_be_inside_an_update(
         # WHEN one may have some THEN each tick is looked at
         one.stand(0, 0)
         side.updates._stacks = bytearray(b"\x02") * 1000
-        assert len(side.go_steadily(9).times) == 1
-        assert looked == [list(side.threads.values())]
+        ticks = len(side.go_steadily(9, LONG_NS).times)
+        assert ticks > 1
+        assert looked == ticks * [list(side.threads.values())]
         # AND none once there was enough of them in that second
-        monkeypatch.setattr(side.updates, "_reads", MAX_READS)
-        assert len(side.go_steadily(10, LONG_NS).times) > 1
+        looked.clear()
+
+        def look(ran: list[SampledThread]) -> None:
+            looked.append(ran)
+            side.updates._reads = MAX_READS
+
+        monkeypatch.setattr(side.updates, "look", look)
+        assert len(side.go_steadily(9 + ticks, LONG_NS).times) == 1
+        assert len(side.go_steadily(10 + ticks, LONG_NS).times) > 1
         assert len(looked) == 1
+
+
+def test_what_is_raised_while_a_tick_goes_by_itself_is_raised_when_that_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with world(tmp_path, 7, threads=2) as one:
+        side = Side(one, compiled=True)
+        for number in range(2):
+            side.tick(number, set(), refresh=False)
+        one.stand(0, 0)
+
+        def gone(*_: Any) -> None:
+            raise TargetGone("it ended")
+
+        # GIVEN a look for updates, and a conclusion, that find that the target is gone
+        side.updates._stacks = bytearray(b"\x02") * 1000
+        monkeypatch.setattr(side.updates, "_able", True)
+        monkeypatch.setattr(side.updates, "look", gone)
+        # WHEN ticks go by themselves THEN that is told, once
+        with pytest.raises(TargetGone):
+            side.go_steadily(2, LONG_NS)
+        monkeypatch.setattr(side.updates, "_able", False)
+        assert len(side.go_steadily(3).times) > 0
+        monkeypatch.setattr(side.observer._replay, "_conclude", gone)
+        one.says(0, b"999 0x1 0x0 0x0 0x0 0x0 0x0 0x7f0000001000 0x1\n")
+        with pytest.raises(TargetGone):
+            side.go_steadily(40, LONG_NS)
 
 
 def test_a_stretch_goes_on_past_an_update_that_a_thread_is_not_inside_of(
@@ -882,23 +918,33 @@ def test_a_stretch_goes_on_past_an_update_that_a_thread_is_not_inside_of(
         one.stand(1, 0)
         side.tick(1, set(), refresh=False)
         monkeypatch.setattr(side.updates, "_able", True)
-        monkeypatch.setattr(side.updates, "look", lambda ran: None)
+        looked: list[list[SampledThread]] = []
+        monkeypatch.setattr(side.updates, "look", looked.append)
         side.updates._stacks = bytearray(b"\x02") * 1000
         interpreter = side.observer._interpreter
-        assert len(side.go_steadily(2).times) == 1
-        # WHEN it is found that one is not inside THEN the other still ends each tick
+
+        def is_looked_at(first: int) -> bool:
+            """Whether each of some ticks is, or none."""
+            looked.clear()
+            ticks = len(side.go_steadily(first, LONG_NS).times)
+            assert ticks > 1
+            assert len(looked) in (0, ticks)
+            return bool(looked)
+
+        assert is_looked_at(2)
+        # WHEN it is found that one is not inside THEN the other still has each tick looked at
         interpreter.mark_quiet(side.threads[1000].python[0])
-        assert len(side.go_steadily(3).times) == 1
-        # WHEN both are not THEN none does, also after they were elsewhere
+        assert is_looked_at(200)
+        # WHEN both are not THEN none is, also after they were elsewhere
         interpreter.mark_quiet(side.threads[1001].python[0])
-        assert len(side.go_steadily(4, LONG_NS).times) > 1
+        assert not is_looked_at(400)
         one.move(0)
-        side.tick(20, set(), refresh=False)
+        side.tick(600, set(), refresh=False)
         one.stand(0, 0)
-        assert len(side.go_steadily(21, LONG_NS).times) > 1
-        # AND each does again once code objects were replaced
+        assert not is_looked_at(601)
+        # AND each is again once code objects were replaced
         interpreter._forget_frames()
-        assert len(side.go_steadily(40).times) == 1
+        assert is_looked_at(800)
 
 
 def test_only_threads_of_the_walker_are_marked(tmp_path: Path) -> None:

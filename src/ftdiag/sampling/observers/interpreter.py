@@ -10,11 +10,11 @@ system call, together with what must be of the same moment: mutexes, owners, wai
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from ftdiag.datatypes import replace
-from ftdiag.errors import BudgetSpent, MemoryReadError, UnsupportedPython
+from ftdiag.errors import BudgetSpent, FtdiagError, MemoryReadError, UnsupportedPython
 from ftdiag.model import (
     FIRST_STACK_ID,
     NO_HOLDER,
@@ -236,6 +236,7 @@ class InterpreterObserver:
                 self._moved,
                 waiting,
                 self._conclude_now,
+                self._sight_now,
             )
         )
         steady.late, steady.missed, clock_ns = counts
@@ -307,6 +308,16 @@ class InterpreterObserver:
     def _conclude_now(self, left: Sequence[Left], tick: int) -> bool:
         """The same of a tick that goes by itself, while nobody waits for a lock; whether the next one can."""
         return self._replay.conclude_now(left, tick) and not self._match_wanted
+
+    def _sight_now(self, ran: Mapping[SampledThread, None], last: Sequence[SampledThread]) -> bool:
+        """Look for updates at a tick that goes by itself, of which all is concluded; whether to go on so."""
+        try:
+            self._updates.pass_over(thread for thread in ran if thread not in last)
+            self._updates.look(last)
+        except FtdiagError as error:
+            self._replay.error = error
+            return False
+        return self._updates.quiet_stacks is not None
 
     def _follow(self, tick: Tick) -> None:
         """Take note of threads that came and went."""

@@ -217,20 +217,21 @@ class CompiledWalker:
         In: the lines that tell who ran and where they are noted, what `look` takes, places of which each
         change is to be seen with what they had, the directory of the threads and its links, files that end
         it, whether nobody runs, the first tick's number, (due, period, last, slack, how long after its line
-        changed a thread that wants a core is known to have none), and by number, from the given one on,
-        which stacks do not matter (1), or `None`, the process's id, the buffers of native samples or `None`,
-        and where threads wait for locks, what places had that tell who holds these (else `None`): a tick at
-        which one of them has something else, or a thread may hold other locks, is the last one, too, unless
-        it is left to be concluded later (`sampling.replay`); where those are noted that may hold other locks,
-        and who waits for which mutex of what object, or `None` if no tick may be left; what concludes, while
-        nobody waits for a lock, what is left of a tick, and says whether the next one can follow. The first
-        tick at `last` or later is the last one. Out: the times of the ticks, the threads that were looked at,
-        ticks that were left, and whom these are about with the wait entries that they had before (`None` if
-        none may be left), (gone, left) of the last tick or `None`, those that were looked at then, if
-        something is left, a lock may be another's, or one of their stacks may matter, whether the one that is
-        due is somebody else's, whether locks may be others', when it is due, how many were late and missed,
-        the process's CPU clock at the last tick, beside those of its threads, if it came to that one (else
-        -1), stacks that were walked and torn.
+        changed a thread that wants a core is known to have none), and by number, from the given one on, which
+        stacks do not matter (1), or `None`, the process's id, the buffers of native samples or `None`, and
+        where threads wait for locks, what places had that tell who holds these (else `None`): a tick at which
+        one of them has something else, or a thread may hold other locks, is the last one, too, unless it is
+        left to be concluded later (`sampling.replay`); where those are noted that may hold other locks, and
+        who waits for which mutex of what object, or `None` if no tick may be left; what concludes, while
+        nobody waits for a lock, what is left of a tick, and says whether the next one can follow; what looks,
+        once all of a tick is concluded, at those whose stacks may matter, of all that ran, and says the same.
+        The first tick at `last` or later is the last one. Out: the times of the ticks, the threads that were
+        looked at, ticks that were left, and whom these are about with the wait entries that they had before
+        (`None` if none may be left), (gone, left) of the last tick or `None`, those that were looked at then,
+        if something is left, a lock may be another's, or one of their stacks may matter, whether the one that
+        is due is somebody else's, whether locks may be others', when it is due, how many were late and
+        missed, the process's CPU clock at the last tick, beside those of its threads, if it came to that one
+        (else -1), stacks that were walked and torn.
 
         It stops without a trace before a tick that somebody else has to take. Raises nothing of the target.
         """

@@ -136,10 +136,20 @@ static int conclude_left(Stretch *stretch, PyObject *conclude, Py_ssize_t tick) 
     return goes_on || pending != NULL ? 0 : -1;
 }
 
+/* Have it looked at whether those that were looked at at this tick are inside of something, while all that they do is
+   concluded; whether the next tick can follow, -1 on error. */
+static int look_inside(Stretch *stretch, PyObject *sight) {
+    PyObject *said = PyObject_CallFunctionObjArgs(sight, stretch->ran, stretch->last, NULL);
+    int goes_on = said == NULL ? -1 : PyObject_IsTrue(said);
+    Py_XDECREF(said);
+    stretch->sighted = 0;
+    return goes_on;
+}
+
 PyObject *walker_stretch(PyObject *object, PyObject *args) {
     Walker *self = (Walker *)object;
     PyObject *lines, *unsettled, *wanted, *found, *unreadable, *watched, *files, *quiet_stacks, *rings, *told, *moved;
-    PyObject *waiting, *conclude, *result = NULL;
+    PyObject *waiting, *conclude, *sight, *result = NULL;
     unsigned long long count, generation;
     Py_ssize_t tick;
     int directory, quiet, process;
@@ -147,11 +157,11 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
     State *state = PyType_GetModuleState(Py_TYPE(object));
     if (state == NULL) return NULL;
     Py_ssize_t first_stack;
-    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOOO!OO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
+    if (!PyArg_ParseTuple(args, "O!O!O!O!O!KKO!iLO!pn(LLLLL)OniOOO!OOO:stretch", state->lines, &lines, &PyDict_Type, &unsettled,
                           &PyDict_Type, &wanted, &PyDict_Type, &found, &PySet_Type, &unreadable, &count, &generation,
                           &PyDict_Type, &watched, &directory, &links, &PyTuple_Type, &files, &quiet, &tick, &due,
                           &period, &last, &slack, &waits, &quiet_stacks, &first_stack, &process, &rings, &told,
-                          &PyDict_Type, &moved, &waiting, &conclude))
+                          &PyDict_Type, &moved, &waiting, &conclude, &sight))
         return NULL;
     struct pollfd polled[MAX_POLLED];
     Py_ssize_t file_count = PyTuple_Size(files);
@@ -255,6 +265,11 @@ PyObject *walker_stretch(PyObject *object, PyObject *args) {
                             : PyDict_Size(stretch.moved) > 0        ? 1
                                                                      : is_untold(told, found);
             failed = stretch.asked < 0;
+        }
+        if (!failed && stretch.sighted && sight != Py_None && !later.on && stretch.pending == NULL && !enough) {
+            int goes_on = look_inside(&stretch, sight);
+            failed = goes_on < 0;
+            enough = goes_on == 0;
         }
         if (changed || self->absent_told || stretch.sighted || stretch.asked) break;
     }

@@ -41,7 +41,7 @@ typedef unsigned char byte;
 
 /* The same numbers as in stackwalk.py, where they are explained. */
 enum {
-    INTERFACE = 9, /* as in compiled.py: changes with what is below */
+    INTERFACE = 10, /* as in compiled.py: changes with what is below */
     MAX_VECTORS = 1024,
     MAX_DEPTH = 4096,
     CYCLE_CHECK_DEPTH = MAX_DEPTH / 2,
